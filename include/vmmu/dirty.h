@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Dirty logging: which guest pages were written (P11). Two interfaces, as in KVM: a bitmap per slot,
+ * and a ring per vCPU. A VM uses one of them.
+ */
+#ifndef VMMU_DIRTY_H
+#define VMMU_DIRTY_H
+
+#include <vmmu/types.h>
+#include <vmmu/vm.h>
+
+struct vmmu_vcpu;
+
+#define VMMU_DIRTY_MANUAL_PROTECT (1u << 0) /* get does not clear: vmmu_dirty_clear does */
+#define VMMU_DIRTY_INITIALLY_SET  (1u << 1) /* a log starts with every page dirty */
+
+/**
+ * Choose how the bitmap works, for logs started from now on: a set of VMMU_DIRTY_*.
+ * Returns: VMMU_EINVAL for an unknown bit, or INITIALLY_SET without MANUAL_PROTECT.
+ */
+enum vmmu_status vmmu_dirty_mode_set(struct vmmu_vm *vm, unsigned mode);
+
+/**
+ * Fetch a slot's dirty bitmap: bit n is page n of the slot.
+ * `bitmap`: `words` 64-bit words, at least the slot's pages rounded up to 64.
+ * Without MANUAL_PROTECT: also clears it and write-protects the pages, losing nothing (P11).
+ * Sleeps. Returns: VMMU_OK; VMMU_ENOENT (no such slot, or it has no log); VMMU_EINVAL (bad numbers,
+ * too few words); VMMU_EBUSY (the VM uses rings).
+ */
+enum vmmu_status vmmu_dirty_get(struct vmmu_vm *vm, uint32_t address_space, uint32_t slot,
+                                uint64_t *bitmap, size_t words);
+
+/**
+ * Clear the pages whose bit is set in `bitmap` (bit 0 is page `first_page`) and write-protect them.
+ * `first_page` is a multiple of 64; `num_pages` too unless it reaches the end of the slot.
+ * `bitmap`: num_pages rounded up to 64, in 64-bit words.
+ * Returns: as vmmu_dirty_get.
+ */
+enum vmmu_status vmmu_dirty_clear(struct vmmu_vm *vm, uint32_t address_space, uint32_t slot,
+                                  uint64_t first_page, uint64_t num_pages, const uint64_t *bitmap);
+
+/* One ring entry, laid out as struct kvm_dirty_gfn. */
+struct vmmu_dirty_gfn {
+	uint32_t flags;  /* VMMU_DIRTY_GFN_*; release-stored by the writer, acquire-loaded by the reader */
+	uint32_t slot;   /* address space << 16 | slot id */
+	uint64_t offset; /* page within the slot */
+};
+#define VMMU_DIRTY_GFN_DIRTY (1u << 0)
+#define VMMU_DIRTY_GFN_RESET (1u << 1)
+
+#define VMMU_DIRTY_RING_MAX 65536u /* entries */
+/* A ring asks for an exit when this many entries are left (KVM: reserved entries + PML's 512). */
+#define VMMU_DIRTY_RING_RESERVED 64u
+
+/**
+ * Switch the VM to rings of `entries` each: a power of two, at least 2 * VMMU_DIRTY_RING_RESERVED...
+ * VMMU_DIRTY_RING_MAX, before the first vCPU.
+ * Returns: VMMU_EINVAL (size), VMMU_EBUSY (a vCPU exists, or rings are on).
+ */
+enum vmmu_status vmmu_dirty_ring_enable(struct vmmu_vm *vm, uint32_t entries);
+
+/**
+ * Give a vCPU its ring. `ring` is shared with the program that harvests it; core never trusts what it reads
+ * there. It must stay mapped for the vCPU's life. Required before the vCPU first enters when rings are on.
+ */
+void vmmu_vcpu_dirty_ring_set(struct vmmu_vcpu *vcpu, struct vmmu_dirty_gfn *ring);
+
+/**
+ * Take back every entry that the harvester marked RESET, on all vCPUs, and write-protect their pages.
+ * `count`: number of entries taken back.
+ * Returns: VMMU_OK, VMMU_EINVAL when rings are off.
+ */
+enum vmmu_status vmmu_dirty_ring_reset(struct vmmu_vm *vm, uint64_t *count);
+
+#endif

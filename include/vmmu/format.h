@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The second-stage table entries, bit for bit as hardware walks them: what a CPU needs to walk the tables that the library
+ * builds. A table is 512 entries of 8 bytes; the index at level n is bits [12+9(n-1), 12+9n) of the guest physical
+ * address; an entry's address field names the next table or the page by host physical address. In a process, host
+ * physical is the process's own address space, so the field is a pointer.
+ */
+#ifndef VMMU_FORMAT_H
+#define VMMU_FORMAT_H
+
+#include <vmmu/types.h>
+
+/* NPT: the long-mode format, with the U bit always required (APM vol. 2, 15.25.5). */
+#define VMMU_NPT_P  (UINT64_C(1) << 0)
+#define VMMU_NPT_W  (UINT64_C(1) << 1)
+#define VMMU_NPT_U  (UINT64_C(1) << 2)
+#define VMMU_NPT_A  (UINT64_C(1) << 5) /* set by the CPU, atomically, also in non-leaf entries */
+#define VMMU_NPT_D  (UINT64_C(1) << 6) /* set by the CPU on a write, in leaves */
+#define VMMU_NPT_PS (UINT64_C(1) << 7) /* leaf, at levels 2 and 3 */
+#define VMMU_NPT_NX (UINT64_C(1) << 63)
+
+/* EPT with A/D bits enabled in EPTP (SDM vol. 3, tables 29-1 to 29-7). Present when any of R, W, X is set. */
+#define VMMU_EPT_R  (UINT64_C(1) << 0)
+#define VMMU_EPT_W  (UINT64_C(1) << 1)
+#define VMMU_EPT_X  (UINT64_C(1) << 2)
+#define VMMU_EPT_PS (UINT64_C(1) << 7)
+#define VMMU_EPT_A  (UINT64_C(1) << 8)
+#define VMMU_EPT_D  (UINT64_C(1) << 9)
+
+/* The host's physical address width as the formats assume it: bits 51:48 of an entry are reserved. A set reserved bit
+ * in a present entry is how MMIO entries make the CPU fault (VMMU_PF_RSVD; EPT: misconfiguration). */
+#define VMMU_HOST_PHYS_BITS 48
+#define VMMU_ENTRY_ADDR     UINT64_C(0x0000fffffffff000)
+#define VMMU_ENTRY_RSVD     UINT64_C(0x000f000000000000)
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a VM asks of its host: the part of the port that may differ per VM.
+ *
+ * The part that differs per binary (atomics, waiting, RCU) is linked in; see
+ * port/contract. An embedder on POSIX uses vmmu_host_posix and writes none of
+ * this.
+ */
+#ifndef VMMU_HOST_H
+#define VMMU_HOST_H
+
+#include <vmmu/types.h>
+
+/* The answer to "what is behind this host address?" */
+struct vmmu_host_page {
+	struct vmmu_pfn pfn;       /* the frame of the 4 KiB page that was asked for */
+	bool writable;             /* the guest may be given write access */
+	enum vmmu_level max_level; /* the largest naturally aligned block around it that is
+	                              contiguous in host memory and may be mapped as one */
+};
+
+struct vmmu_host {
+	/**
+	 * One page for a table: 4096 bytes, 4096-aligned, zeroed.
+	 * Called with: no vmmu lock that forbids sleeping. May sleep.
+	 * Returns: NULL when the host has no memory.
+	 */
+	void *(*table_alloc)(void *state);
+	void (*table_free)(void *state, void *table);
+
+	/**
+	 * Any other memory: `bytes` of it, zeroed, 16-aligned. May sleep.
+	 * Sizes reach many MiB (a dirty bitmap is 2 bits a guest page).
+	 */
+	void *(*alloc)(void *state, size_t bytes);
+	void (*free)(void *state, void *memory, size_t bytes);
+
+	/**
+	 * Resolve the host page behind `hva` for `access` (VMMU_READ, perhaps |
+	 * VMMU_WRITE), making it present if it is not.
+	 * `writable` may be true even when only a read was asked for.
+	 * Called with: no vmmu lock held but the SRCU read side. May sleep for long.
+	 * Returns: VMMU_OK, VMMU_EFAULT when nothing (or nothing writable, for a
+	 * write) is mapped there, VMMU_EAGAIN to have the guest access tried again.
+	 */
+	enum vmmu_status (*page_get)(void *state, struct vmmu_hva hva, unsigned access,
+	                             struct vmmu_host_page *out);
+
+	/**
+	 * Make the vCPU leave the guest soon (an IPI, a signal). May be NULL when
+	 * the CPU polls vmmu_entry.poll, as the software vCPU does.
+	 * `cookie` is the one given to vmmu_vcpu_create. Called from any thread,
+	 * with mmu_lock held: must not sleep.
+	 */
+	void (*kick)(void *state, void *cookie);
+};
+
+/** The host of a POSIX process: pass it with `state` from vmmu_host_posix_state_create. */
+extern const struct vmmu_host vmmu_host_posix;
+
+#endif

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A virtual CPU as the MMU sees it: what hardware loads at entry, faults, requests, kicks (P9).
+ *
+ * The life of a vCPU thread:
+ *
+ *     while (vmmu_vcpu_enter(vcpu, &entry) == VMMU_ENTER_RUN) {
+ *             run the guest on entry.root until it faults or *entry.poll changes;
+ *             vmmu_vcpu_leave(vcpu);
+ *             if it faulted: vmmu_fault(...) and act on the answer;
+ *     }
+ */
+#ifndef VMMU_VCPU_H
+#define VMMU_VCPU_H
+
+#include <vmmu/types.h>
+#include <vmmu/vm.h>
+
+struct vmmu_vcpu;
+
+/**
+ * Make a vCPU. `id` < config.max_vcpus and unused. `cookie` goes to host->kick.
+ * Returns: VMMU_OK, VMMU_EINVAL, VMMU_EEXIST, VMMU_ENOMEM.
+ */
+enum vmmu_status vmmu_vcpu_create(struct vmmu_vm *vm, unsigned id, void *cookie,
+                                  struct vmmu_vcpu **out);
+
+/** Destroy a vCPU that is not entered and on which no call is under way. */
+void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu);
+
+/* What a CPU loads at VM entry. */
+struct vmmu_entry {
+	const uint64_t *root;    /* host address of the root table; walked with the VM's format */
+	enum vmmu_format format;
+	unsigned levels;         /* 4 or 5 */
+	bool flush;              /* drop every cached translation before running */
+	const uint32_t *poll;    /* leave the guest soon after this is no longer VMMU_POLL_RUN */
+};
+#define VMMU_POLL_RUN 1u
+
+/** True when the guest must be left. One relaxed load; ask at every block boundary. */
+static inline bool vmmu_entry_must_leave(const struct vmmu_entry *entry)
+{
+	return __atomic_load_n(entry->poll, __ATOMIC_RELAXED) != VMMU_POLL_RUN;
+}
+
+enum vmmu_enter {
+	VMMU_ENTER_RUN,       /* the vCPU is in the guest: run it, then vmmu_vcpu_leave */
+	VMMU_ENTER_RING_FULL, /* the dirty ring is nearly full: tell the user (KVM_EXIT_DIRTY_RING_FULL) */
+	VMMU_ENTER_NOMEM,     /* no memory for the root table */
+	VMMU_ENTER_DEAD,      /* the VM is dead */
+};
+
+/**
+ * Handle pending requests, load the root, and put the vCPU in the guest (P9).
+ * Called on the vCPU's thread, outside the guest. Sleeps and allocates at most for the root.
+ * After VMMU_ENTER_RUN: tables that the CPU walks from entry->root stay valid until vmmu_vcpu_leave; whoever
+ * removes an entry waits until this vCPU has left or taken note.
+ */
+enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry);
+
+/** Leave the guest. Never sleeps. The CPU's cached translations may be kept: the next enter says if not. */
+void vmmu_vcpu_leave(struct vmmu_vcpu *vcpu);
+
+/**
+ * Make the vCPU leave the guest, from any thread; it may re-enter at once. Async-signal-safe, so that a signal
+ * handler on the vCPU's own thread may call it. No effect on a vCPU outside the guest.
+ */
+void vmmu_vcpu_kick(struct vmmu_vcpu *vcpu);
+
+/** Which address space the vCPU's accesses use (1 in SMM). Only outside the guest, on its thread. */
+void vmmu_vcpu_address_space_set(struct vmmu_vcpu *vcpu, unsigned address_space);
+
+/*
+ * A second-stage fault, as #NPF's EXITINFO1 says it (APM vol. 2, 15.25.6).
+ */
+#define VMMU_PF_PRESENT (UINT64_C(1) << 0)
+#define VMMU_PF_WRITE   (UINT64_C(1) << 1)
+#define VMMU_PF_USER    (UINT64_C(1) << 2)
+#define VMMU_PF_RSVD    (UINT64_C(1) << 3)
+#define VMMU_PF_FETCH   (UINT64_C(1) << 4)
+#define VMMU_PF_GUEST_FINAL (UINT64_C(1) << 32) /* the access of the instruction itself */
+#define VMMU_PF_GUEST_PAGE  (UINT64_C(1) << 33) /* a guest page-table entry was being walked */
+
+enum vmmu_fault {
+	VMMU_FAULT_FIXED,    /* run the instruction again */
+	VMMU_FAULT_RETRY,    /* the same; something moved, so vmmu_vcpu_enter will have requests */
+	VMMU_FAULT_MMIO,     /* no memory there, or a write to a read-only slot: emulate the access */
+	VMMU_FAULT_HOST,     /* the host has no page (any more): KVM_RUN answers -EFAULT */
+	VMMU_FAULT_NOMEM,    /* no memory for tables */
+	VMMU_FAULT_DEAD,
+};
+
+/**
+ * Answer a second-stage fault of this vCPU. On its thread, outside the guest.
+ * `error`: VMMU_PF_*. Sleeps (the host's page), allocates (tables, before any lock).
+ * Cost: no shared lock but mmu_lock for read; two vCPUs on different pages do not wait for each other.
+ */
+enum vmmu_fault vmmu_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t error);
+
+/**
+ * Make the pages of [gpa, gpa + bytes) present before the guest touches them (KVM_PRE_FAULT_MEMORY).
+ * `done`: bytes that were mapped, also on error. Returns: VMMU_OK, VMMU_ENOENT (no slot), VMMU_EAGAIN (a slot is
+ * being deleted), VMMU_EFAULT, VMMU_ENOMEM.
+ */
+enum vmmu_status vmmu_prefault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t bytes, uint64_t *done);
+
+/**
+ * Copy from or to guest memory through the slots, as the hypervisor itself. A write marks pages dirty.
+ * On the vCPU's thread, outside the guest. Nothing is copied unless every byte lies in a (writable) slot.
+ * Host memory that is gone is reported, not crashed on (the port's copy is fault-safe).
+ * Returns: VMMU_OK, VMMU_ENOENT (no slot, or a read-only one for a write), VMMU_EFAULT.
+ */
+enum vmmu_status vmmu_guest_read(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, void *to, size_t bytes);
+enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, const void *from,
+                                  size_t bytes);
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* A virtual machine's memory: creation, destruction, statistics. */
+#ifndef VMMU_VM_H
+#define VMMU_VM_H
+
+#include <vmmu/host.h>
+#include <vmmu/types.h>
+
+struct vmmu_vm;
+
+enum vmmu_mmu {
+	VMMU_MMU_TDP,    /* two-dimensional paging: the CPU walks guest and host tables */
+	VMMU_MMU_SHADOW, /* shadow paging */
+};
+
+/* The format of the second-stage tables. */
+enum vmmu_format {
+	VMMU_FORMAT_NPT4, /* AMD nested paging, 4 levels (APM vol. 2, 15.25) */
+	VMMU_FORMAT_NPT5, /* the same, 5 levels */
+	VMMU_FORMAT_EPT4, /* Intel EPT with A/D bits, 4 levels (SDM vol. 3, 29.3) */
+	VMMU_FORMAT_EPT5, /* the same, 5 levels */
+};
+
+/* Constant from creation to destruction. Zeroed fields mean the default. */
+struct vmmu_config {
+	const struct vmmu_host *host; /* required */
+	void *host_state;             /* first argument of every host call */
+	enum vmmu_mmu mmu;
+	enum vmmu_format format;
+	unsigned address_spaces;      /* 1 or 2 (1: SMM); default 1 */
+	unsigned guest_phys_bits;     /* width of a guest physical address; default and most: 48 */
+	unsigned max_vcpus;           /* 1 .. VMMU_MAX_VCPUS; default VMMU_MAX_VCPUS */
+	bool slot_delete_zaps_slot;   /* zap only the deleted slot's range. Default, as KVM's
+	                                 quirk SLOT_ZAP_ALL: everything is zapped and rebuilt */
+};
+
+#define VMMU_MAX_VCPUS 4096
+
+/**
+ * Make a VM with no memory and no vCPUs.
+ * `out`: set on success. Sleeps, allocates.
+ * Returns: VMMU_OK, VMMU_EINVAL (a field out of range), VMMU_ENOMEM.
+ */
+enum vmmu_status vmmu_vm_create(const struct vmmu_config *config, struct vmmu_vm **out);
+
+/**
+ * Destroy a VM. Every vCPU must have been destroyed and no call on the VM may be
+ * under way, except vmmu_invalidate_* which the caller must have unhooked before.
+ * Sleeps until all memory of the VM was given back to its host.
+ */
+void vmmu_vm_destroy(struct vmmu_vm *vm);
+
+/** True once an internal check failed: the VM answers VMMU_EDEAD from then on. */
+bool vmmu_vm_is_dead(const struct vmmu_vm *vm);
+
+/* Counters since creation, each a plain sum over vCPUs and threads. */
+struct vmmu_stats {
+	/* faults by outcome */
+	uint64_t faults_fixed;        /* an entry was installed or upgraded under mmu_lock */
+	uint64_t faults_fast;         /* fixed by the lockless fast path (P6) */
+	uint64_t faults_spurious;     /* somebody else had fixed it */
+	uint64_t faults_retried;      /* stale root, invalidation, or lost race */
+	uint64_t faults_mmio;         /* no slot, or a write to a read-only one */
+	uint64_t faults_host;         /* the host had no page: VMMU_FAULT_HOST */
+	/* mappings */
+	uint64_t pages_4k, pages_2m, pages_1g; /* leaves now (not a sum) */
+	uint64_t tables;              /* table pages now (not a sum) */
+	uint64_t tables_allocated;    /* table pages ever */
+	uint64_t splits;              /* huge entries split to smaller ones */
+	uint64_t recovered;           /* small tables replaced by a huge entry */
+	/* flushes and requests */
+	uint64_t tlb_flushes;         /* remote flushes of the whole VM */
+	uint64_t requests;            /* requests handled at vCPU entry */
+	uint64_t kicks;               /* vCPUs kicked out of the guest */
+	/* slots and notifiers */
+	uint64_t slot_changes;
+	uint64_t invalidations;       /* begin/end pairs */
+	uint64_t invalidations_hit;   /* of those, pairs that took mmu_lock */
+	uint64_t ages, ages_young;    /* pages asked for, pages found young */
+	uint64_t dirty_pages;         /* pages newly marked dirty */
+	uint64_t rmap_bytes, slot_bytes; /* memory now: reverse maps; slots with their arrays */
+};
+
+/** Read the counters. Never blocks; each counter is exact when the VM is quiet. */
+void vmmu_stats_get(struct vmmu_vm *vm, struct vmmu_stats *out);
+
+#endif
