@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+#
+# A thin front door: Meson builds, the programs in tool/ do the rest.
+#
+#   make SAN=address,undefined   a build with sanitizers, in build-asan
+#   make SAN=thread              in build-tsan
+#   make CC=clang                in build-clang (build-clang-asan, ...)
+
+SAN ?= none
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+# build, build-asan, build-tsan, build-clang, build-clang-asan, ...
+comma := ,
+san_name := $(if $(findstring address,$(SAN)),-asan)$(if $(findstring thread,$(SAN)),-tsan)$(if $(filter undefined,$(SAN)),-ubsan)
+BUILD ?= build$(if $(findstring clang,$(CC)),-clang)$(san_name)
+
+# Shared objects may not leave names undefined, but a sanitizer's are in its runtime.
+san_setup := $(if $(filter none,$(SAN)),,-Db_sanitize=$(SAN) -Db_lundef=false)
+SETUP ?=
+prefix ?=
+setup_prefix := $(if $(prefix),--prefix=$(prefix))
+
+.PHONY: all build deps run test bench install selftests check clean distclean help
+
+all: build
+
+build: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+$(BUILD)/build.ninja: | packages
+	CC='$(CC)' meson setup $(setup_prefix) $(san_setup) $(SETUP) $(BUILD)
+
+# Names what is missing and stops; `make deps` installs it.
+.PHONY: packages
+packages:
+	@tool/deps --check
+
+deps:
+	@tool/deps --install
+
+selftests: deps
+	@tool/fetch-selftests
+
+run: deps
+	@$(MAKE) --no-print-directory build
+	@tool/fetch-selftests
+	@tool/run-selftests --vmmu $(BUILD)/vmmu $(RUN)
+
+test: deps
+	@$(MAKE) --no-print-directory build
+	@tool/run-tests --build $(BUILD) $(TEST)
+
+check:
+	@tool/run-tests --hygiene
+
+bench: deps
+	@$(MAKE) --no-print-directory build
+	@tool/run-bench --build $(BUILD) $(BENCH)
+
+install: build
+	@meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
+
+clean:
+	@if [ -f $(BUILD)/build.ninja ]; then ninja -C $(BUILD) clean; fi
+
+distclean:
+	rm -rf build build-*
+
+help:
+	@echo 'make            build into $(BUILD)/ (prints what is missing; installs nothing)'
+	@echo 'make deps       install the packages of tool/packages.txt (root or sudo)'
+	@echo 'make run        everything from nothing: packages, build, the KVM selftests under vmmu'
+	@echo 'make test       packages, build, every test; ends with "N passed, N failed"'
+	@echo 'make check      only the checks of the source itself (includes, style, freestanding)'
+	@echo 'make bench      vmmu beside the real /dev/kvm'
+	@echo 'make install    prefix=/usr/local (at the first build) DESTDIR='
+	@echo 'make clean      remove what was built; make distclean removes every build directory'
+	@echo
+	@echo 'CC=clang, SAN=address,undefined, SAN=thread choose another build directory.'
+	@echo 'RUN="--filter dirty_log --repeat 10", TEST="--no-client", BENCH=... go to the tools;'
+	@echo 'each tool/NAME answers --help.'
