@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""What the checks in tool/ share: which files there are, and how a check reports."""
+import os
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def tree_files(root=ROOT):
+    """Paths, relative to root, of the files of the tree: tracked, and new but not ignored."""
+    git = subprocess.run(["git", "-C", root, "ls-files", "-co", "--exclude-standard"],
+                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    if git.returncode == 0:
+        found = git.stdout.splitlines()
+    else:                                   # not a git checkout: a release tarball, or a self-test
+        found = []
+        for folder, folders, names in os.walk(root):
+            folders[:] = [d for d in folders if d != ".git" and not d.startswith("build")]
+            found += [os.path.relpath(os.path.join(folder, n), root) for n in names]
+    return sorted({f for f in found if os.path.isfile(os.path.join(root, f))})
+
+
+def read(root, path):
+    with open(os.path.join(root, path), encoding="utf-8", errors="replace") as f:
+        return f.read()
+
+
+class Report:
+    """Counts what was checked; prints each failure as it is found."""
+
+    def __init__(self, quiet=False):
+        self.passed = self.failed = 0
+        self.quiet = quiet
+        self.messages = []
+
+    def check(self, good, message):
+        if good:
+            self.passed += 1
+        else:
+            self.fail(message)
+        return good
+
+    def fail(self, message):
+        self.failed += 1
+        self.messages.append(message)
+        if not self.quiet:
+            print(message)
+
+    def end(self):
+        """The last line that every tool prints, and its exit status."""
+        print(f"{self.passed} passed, {self.failed} failed")
+        return 1 if self.failed else 0
+
+
+def write_tree(root, files):
+    """Make the files {path: text} below root, for a self-test."""
+    for path, text in files.items():
+        path = os.path.join(root, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+
+
+def main(check, self_test, doc):
+    """The command line of a check: no argument checks the tree, --self-test checks the check."""
+    arguments = sys.argv[1:]
+    if arguments == []:
+        return check()
+    if arguments == ["--self-test"]:
+        return self_test()
+    print(doc.strip() + "\n\nusage: " + os.path.basename(sys.argv[0]) + " [--self-test]")
+    return 0 if arguments in (["--help"], ["-h"]) else 2
