@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The software x86-64 vCPU: what a front end or a test sees of it.
+ *
+ * The CPU is the hardware model. It runs guest code on one thread, walks the tables that the memory library built, and
+ * comes back when something outside is needed. Between two calls of cpu_run its whole architectural state is in struct cpu_state, which the
+ * caller reads and writes freely on the vCPU's thread (or with that thread known not to run), telling the CPU with cpu_state_changed.
+ *
+ *     loop: switch (cpu_run(cpu)) { case CPU_EXIT_IO: ... cpu_exit_info(cpu)->io ...; }
+ *
+ * Must not know: ioctls, struct kvm_run, memslots.
+ */
+#ifndef CPU_CPU_H
+#define CPU_CPU_H
+
+#include <signal.h>
+
+#include <vmmu/types.h>
+#include <vmmu/vcpu.h>
+
+/* ---- architectural state --------------------------------------------------------------------- */
+
+enum cpu_gpr {
+	CPU_RAX, CPU_RCX, CPU_RDX, CPU_RBX, CPU_RSP, CPU_RBP, CPU_RSI, CPU_RDI,
+	CPU_R8, CPU_R9, CPU_R10, CPU_R11, CPU_R12, CPU_R13, CPU_R14, CPU_R15,
+	CPU_GPR_COUNT
+};
+
+/* Segment registers in the order of their encoding. */
+enum cpu_seg { CPU_ES, CPU_CS, CPU_SS, CPU_DS, CPU_FS, CPU_GS, CPU_LDTR, CPU_TR, CPU_SEG_COUNT };
+
+/* A segment register with its hidden part. Same layout as struct kvm_segment. */
+struct cpu_segment {
+	uint64_t base;
+	uint32_t limit; /* in bytes, granularity already applied */
+	uint16_t selector;
+	uint8_t type;
+	uint8_t present, dpl, db, s, l, g, avl;
+	uint8_t unusable;
+	uint8_t padding;
+};
+
+/* GDTR or IDTR. */
+struct cpu_table {
+	uint64_t base;
+	uint16_t limit;
+};
+
+/* x87 and SSE state: the 512-byte FXSAVE image of 64-bit mode, always current. */
+struct cpu_fxsave {
+	uint16_t fcw, fsw;
+	uint8_t ftw; /* abridged: bit n set = register n not empty */
+	uint8_t reserved0;
+	uint16_t fop;
+	uint64_t fip, fdp;
+	uint32_t mxcsr, mxcsr_mask;
+	uint8_t st[8][16];
+	uint8_t xmm[16][16] __attribute__((aligned(16)));
+	uint8_t reserved1[96];
+} __attribute__((aligned(16)));
+
+enum cpu_mp_state { CPU_MP_RUNNABLE, CPU_MP_HALTED, CPU_MP_UNINITIALIZED, CPU_MP_INIT_RECEIVED, CPU_MP_SIPI_RECEIVED };
+
+/* Events on their way into the guest, as KVM_GET_VCPU_EVENTS shows them. */
+struct cpu_events {
+	struct {
+		bool injected; /* its delivery began: it is delivered at the next cpu_run whatever IF says */
+		bool pending;  /* raised, not yet delivered; treated the same */
+		bool has_error;
+		uint8_t vector;
+		uint32_t error;
+		bool has_payload; /* pending only: payload becomes CR2 (#PF) or DR6 bits (#DB) at delivery */
+		uint64_t payload;
+	} exception;
+	struct {
+		bool injected; /* delivered at the next cpu_run whatever IF says */
+		bool soft;     /* INT n: pushes the RIP after the instruction, which state.rip then already is */
+		uint8_t vector;
+	} interrupt;
+	struct {
+		bool pending;  /* wanted; delivered when not masked */
+		bool injected; /* delivered at the next cpu_run */
+		bool masked;   /* until IRET */
+	} nmi;
+	uint8_t shadow; /* CPU_SHADOW_*: interrupts held off for one instruction */
+	bool triple_fault; /* pending: cpu_run answers CPU_EXIT_SHUTDOWN */
+};
+#define CPU_SHADOW_MOV_SS 1u
+#define CPU_SHADOW_STI    2u
+
+struct cpu_state {
+	uint64_t gpr[CPU_GPR_COUNT]; /* enum cpu_gpr */
+	uint64_t rip;
+	uint64_t rflags; /* complete whenever cpu_run is not running */
+	struct cpu_segment seg[CPU_SEG_COUNT]; /* enum cpu_seg */
+	struct cpu_table gdt, idt;
+	uint64_t cr0, cr2, cr3, cr4, cr8;
+	uint64_t efer;
+	uint64_t xcr0;
+	uint32_t pkru;
+	uint64_t dr[8]; /* 0-3, 6, 7 */
+	uint64_t apic_base;
+	/* MSRs, by the usual names */
+	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
+	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
+	uint64_t pat, tsc_aux, misc_enable, spec_ctrl, xss;
+	uint64_t tsc_offset; /* guest TSC = host TSC + this */
+	struct cpu_events events;
+	enum cpu_mp_state mp_state;
+	struct cpu_fxsave fx;
+};
+
+/* ---- why cpu_run came back ---------------------------------------------------------------------- */
+
+enum cpu_exit {
+	CPU_EXIT_KICKED,         /* cpu_request_exit, or ops->check said so */
+	CPU_EXIT_IO,             /* info.io; an IN wants data filled in before the next cpu_run */
+	CPU_EXIT_MMIO,           /* info.mmio; a read wants data filled in before the next cpu_run */
+	CPU_EXIT_HLT,            /* HLT was executed; RIP is after it */
+	CPU_EXIT_SHUTDOWN,       /* triple fault */
+	CPU_EXIT_INTERNAL_ERROR, /* info.error */
+	CPU_EXIT_HOST_FAULT,     /* info.host_fault: the host has no page there (-EFAULT) */
+	CPU_EXIT_IRQ_WINDOW,     /* irq_window_wanted was set and an interrupt could be taken now */
+	CPU_EXIT_DEBUG,          /* info.debug: guest debugging by the host */
+	CPU_EXIT_RDMSR,          /* info.msr; ops->rdmsr answered CPU_MSR_EXIT. Fill in data and failed */
+	CPU_EXIT_WRMSR,          /* info.msr; likewise. Fill in failed */
+	CPU_EXIT_HYPERCALL,      /* ops->hypercall answered CPU_CALL_EXIT; RIP is after the instruction, RAX still to be set */
+	CPU_EXIT_RING_FULL,      /* vmmu_vcpu_enter said so */
+	CPU_EXIT_NOMEM,
+	CPU_EXIT_DEAD,           /* the VM was marked dead */
+};
+
+/* As KVM_INTERNAL_ERROR_*. */
+#define CPU_ERROR_EMULATION   1u /* an instruction that is not there (yet) */
+#define CPU_ERROR_DELIVERY_EV 3u /* an event could not be delivered: its tables are not memory */
+
+#define CPU_IO_MAX 1024u /* most bytes of one IO exit */
+
+struct cpu_exit_info {
+	enum cpu_exit reason;
+	union {
+		struct {
+			bool in;
+			uint8_t size; /* 1, 2 or 4 */
+			uint16_t port;
+			uint32_t count; /* elements in data; count * size <= CPU_IO_MAX */
+			uint8_t *data;  /* valid until the next cpu_run */
+		} io;
+		struct {
+			uint64_t gpa;
+			bool write;
+			uint8_t len; /* 1 .. 8; never crosses a page */
+			uint8_t data[8];
+		} mmio;
+		struct {
+			uint32_t suberror; /* CPU_ERROR_* */
+			uint8_t length;    /* of bytes; 0: could not even be fetched */
+			uint8_t bytes[15]; /* the instruction, from RIP */
+		} error;
+		struct {
+			uint64_t gpa;
+		} host_fault;
+		struct {
+			uint8_t exception; /* 1 (#DB) or 3 (#BP) */
+			uint64_t pc;       /* linear address: CS base + RIP */
+			uint64_t dr6, dr7;
+		} debug;
+		struct {
+			uint32_t index;
+			uint64_t data;
+			bool failed; /* set by the caller: #GP in the guest */
+			bool unknown; /* nobody knows this MSR (KVM_MSR_EXIT_REASON_UNKNOWN rather than FILTER) */
+		} msr;
+	};
+};
+
+/* ---- what the CPU asks of its owner ------------------------------------------------------------- */
+
+enum cpu_msr_result { CPU_MSR_OK, CPU_MSR_GP, CPU_MSR_EXIT };
+enum cpu_call_result { CPU_CALL_OK, CPU_CALL_UD, CPU_CALL_EXIT };
+
+/*
+ * Callbacks, each may be NULL. On the vCPU's thread. All but cpuid are called outside the guest, so they may block,
+ * use vmmu_guest_read/write and read and write the state (then call cpu_state_changed).
+ */
+struct cpu_ops {
+	/** Answer CPUID: out is EAX EBX ECX EDX. NULL: cpu_cpuid_max. Inside the guest: quick, no vmmu_* call. */
+	void (*cpuid)(void *state, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+	/** Guest RDMSR/WRMSR. A typical one filters, handles its own MSRs, and gives the rest to cpu_msr_get/set. NULL: those. */
+	enum cpu_msr_result (*rdmsr)(void *state, uint32_t index, uint64_t *value);
+	enum cpu_msr_result (*wrmsr)(void *state, uint32_t index, uint64_t value);
+	/** A device of the front end's own: true when handled (no exit). One element of `size` bytes. */
+	bool (*io)(void *state, bool in, uint16_t port, unsigned size, void *data);
+	bool (*mmio)(void *state, bool write, uint64_t gpa, unsigned len, void *data);
+	/** VMCALL or VMMCALL; arguments and RAX are in the state. NULL: #UD. */
+	enum cpu_call_result (*hypercall)(void *state);
+	/** After cpu_interrupt_raise, interrupts being enabled: acknowledge and return the vector, or -1 for none. */
+	int (*interrupt)(void *state);
+	/** CR8 was written by the guest. */
+	void (*cr8_written)(void *state, uint64_t value);
+	/** Something kicked the CPU out of the guest: true makes cpu_run return CPU_EXIT_KICKED (e.g. immediate_exit is set). */
+	bool (*check)(void *state);
+	/** Guest MONITOR/MWAIT etc. go by CPUID; HLT always exits. */
+};
+
+/* ---- life ----------------------------------------------------------------------------------------- */
+
+struct cpu;    /* one vCPU */
+struct cpu_vm; /* what the vCPUs of one VM share: which pages hold decoded code */
+
+/** Returns: NULL when the host has no memory. */
+struct cpu_vm *cpu_vm_create(void);
+/** All of its vCPUs have been destroyed. */
+void cpu_vm_destroy(struct cpu_vm *vm);
+
+/**
+ * Make a CPU in reset state. `vcpu` outlives it; `state` is the first argument of every callback. May be called while
+ * other vCPUs of the VM run. A CPU that never ran costs a page or two of memory.
+ * Returns: NULL when the host has no memory.
+ */
+struct cpu *cpu_create(struct vmmu_vcpu *vcpu, const struct cpu_ops *ops, void *state, struct cpu_vm *vm);
+void cpu_destroy(struct cpu *cpu);
+
+/** INIT/power-on: the architectural reset state (CS base 0xffff0000, RIP 0xfff0). `init`: keep what INIT keeps (x87/SSE, MSRs, CR0.CD/NW). */
+void cpu_reset(struct cpu *cpu, bool init);
+
+/** The state, to read and write whenever cpu_run is not running. */
+struct cpu_state *cpu_state(struct cpu *cpu);
+
+/* What was written in the state, for cpu_state_changed. GPRs, RIP, DR0-3, CR2, XMM, events need none of them. */
+#define CPU_CHANGED_RFLAGS (1u << 0)
+#define CPU_CHANGED_MODE   (1u << 1) /* segments, CR0, CR4, EFER, CPL: what decides how code is decoded */
+#define CPU_CHANGED_PAGING (1u << 2) /* CR0, CR3, CR4, EFER, PKRU, PDPTEs: cached translations are dropped */
+#define CPU_CHANGED_DEBUG  (1u << 3) /* DR7 */
+#define CPU_CHANGED_CPUID  (1u << 4) /* ops->cpuid answers differently now */
+#define CPU_CHANGED_ALL    0x1fu
+/** Tell the CPU which parts of its state were written. Cheap. */
+void cpu_state_changed(struct cpu *cpu, unsigned what);
+
+/* ---- running ---------------------------------------------------------------------------------------- */
+
+/**
+ * Run the guest until the outside is needed. First completes the last exit (IN and MMIO data, MSR result).
+ * On the vCPU's thread, one at a time, not inside vmmu_vcpu_enter/leave: it does those itself.
+ * A request made with cpu_request_exit before or during the call ends it with CPU_EXIT_KICKED, once; pending completions are
+ * done before that is looked at, so "immediate exit" completes an instruction without running another.
+ */
+enum cpu_exit cpu_run(struct cpu *cpu);
+
+/** Details of the last exit; the caller fills in the answers. */
+struct cpu_exit_info *cpu_exit_info(struct cpu *cpu);
+
+/** Make cpu_run return soon, or the next one at once. From any thread; async-signal-safe. Not lost. */
+void cpu_request_exit(struct cpu *cpu);
+/** Forget a cpu_request_exit that cpu_run did not report yet. On the vCPU's thread. */
+void cpu_request_clear(struct cpu *cpu);
+
+/** There may be an interrupt for ops->interrupt. From any thread; async-signal-safe. Sticky until ops->interrupt answers -1. */
+void cpu_interrupt_raise(struct cpu *cpu);
+
+/** Exit with CPU_EXIT_IRQ_WINDOW as soon as interrupts can be taken (KVM's request_interrupt_window). */
+void cpu_irq_window_want(struct cpu *cpu, bool want);
+
+/** True when an external interrupt could be injected now: IF set, no shadow, nothing injected. Outside cpu_run. */
+bool cpu_interrupt_ready(struct cpu *cpu);
+
+/* Host debugging of the guest (KVM_SET_GUEST_DEBUG). */
+#define CPU_DEBUG_STEP  (1u << 0) /* exit after every instruction */
+#define CPU_DEBUG_SW_BP (1u << 1) /* INT3 exits instead of raising #BP */
+#define CPU_DEBUG_HW_BP (1u << 2) /* dr[] replaces the guest's DR0-3, DR7; hits exit */
+#define CPU_DEBUG_INJECT_DB (1u << 3)
+#define CPU_DEBUG_INJECT_BP (1u << 4)
+/** `dr`: 8 values, used with CPU_DEBUG_HW_BP. flags 0 turns it off. */
+void cpu_debug_set(struct cpu *cpu, unsigned flags, const uint64_t dr[8]);
+
+/* ---- registers that are more than a variable ---------------------------------------------------------- */
+
+/**
+ * MSRs that the CPU itself implements. `host`: the owner writes (KVM_SET_MSRS), so guest-only rules do not apply.
+ * Returns: false when unknown or not a legal value (#GP).
+ */
+bool cpu_msr_get(struct cpu *cpu, uint32_t index, uint64_t *value);
+bool cpu_msr_set(struct cpu *cpu, uint32_t index, uint64_t value, bool host);
+/** The MSRs of cpu_msr_get, for KVM_GET_MSR_INDEX_LIST. Returns their number; *list is constant. */
+size_t cpu_msr_list(const uint32_t **list);
+
+/** All that this CPU can do, as CPUID would say it: the upper bound for KVM_GET_SUPPORTED_CPUID. */
+void cpu_cpuid_max(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+
+/** Would KVM_SET_SREGS accept this combination of CR0, CR4, EFER (and CS.L)? With the CPUID of this CPU. */
+bool cpu_sregs_valid(struct cpu *cpu, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer);
+
+/** The guest's TSC now. */
+uint64_t cpu_tsc(struct cpu *cpu);
+
+/** Translate as the guest's next data read would, without effects (KVM_TRANSLATE). Outside cpu_run. Returns: false when unmapped. */
+bool cpu_translate(struct cpu *cpu, uint64_t linear, uint64_t *gpa, bool *writable, bool *user);
+
+/* ---- host faults ---------------------------------------------------------------------------------------- */
+
+/**
+ * Guest memory lives in the program's mappings, which may vanish under a running guest. The CPU catches SIGSEGV and SIGBUS of
+ * its own guest accesses; cpu_signals_install does it with sigaction, chaining everything else to the handlers found.
+ * A front end that interposes sigaction for its client keeps the client's handlers itself and calls cpu_host_fault_signal first.
+ */
+void cpu_signals_install(void);
+
+/**
+ * From a SIGSEGV or SIGBUS handler that has SA_SIGINFO, SA_NODEFER, SA_ONSTACK.
+ * Returns: false when the signal is not a guest access of a CPU on this thread; else it does not return.
+ */
+bool cpu_host_fault_signal(int signal, siginfo_t *info, void *context);
+
+#endif
