@@ -29,8 +29,10 @@ all: build
 build: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
 
-$(BUILD)/build.ninja: | packages
-	CC='$(CC)' meson setup $(setup_prefix) $(san_setup) $(SETUP) $(BUILD)
+# ninja sees changes of the folders it knows; a folder that is new needs this rule.
+$(BUILD)/build.ninja: $(wildcard meson.build meson_options.txt */meson.build */*/meson.build) | packages
+	CC='$(CC)' meson setup $(if $(wildcard $@),--reconfigure) $(setup_prefix) $(san_setup) $(SETUP) $(BUILD)
+	@touch $@
 
 # Names what is missing and stops; `make deps` installs it.
 .PHONY: packages
