@@ -19,14 +19,17 @@ struct vmmu_host_page {
 	                              contiguous in host memory and may be mapped as one */
 };
 
+/* Table pages are asked for in chunks of this size and alignment: 63 tables and a page of headers. */
+#define VMMU_CHUNK_BYTES (UINT64_C(256) << 10)
+
 struct vmmu_host {
 	/**
-	 * One page for a table: 4096 bytes, 4096-aligned, zeroed.
+	 * A chunk for tables: VMMU_CHUNK_BYTES, aligned to its size, zeroed, contiguous in host physical memory.
 	 * Called with: no vmmu lock that forbids sleeping. May sleep.
 	 * Returns: NULL when the host has no memory.
 	 */
-	void *(*table_alloc)(void *state);
-	void (*table_free)(void *state, void *table);
+	void *(*chunk_alloc)(void *state);
+	void (*chunk_free)(void *state, void *chunk);
 
 	/**
 	 * Any other memory: `bytes` of it, zeroed, 16-aligned. May sleep.
@@ -55,7 +58,10 @@ struct vmmu_host {
 	void (*kick)(void *state, void *cookie);
 };
 
-/** The host of a POSIX process: pass it with `state` from vmmu_host_posix_state_create. */
+/**
+ * The host of a POSIX process; its state is NULL. Host physical memory is the process's own address space: a frame number is an address
+ * divided by 4096. Links with port/posix.
+ */
 extern const struct vmmu_host vmmu_host_posix;
 
 #endif

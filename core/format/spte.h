@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * SPTEs: entries of the tables that hardware walks, and the bits that software keeps in them.
+ *
+ *   63 ...  58        57        52..51 ........ 12   11        8..7 ........ 0
+ *          +---------+---------+--------------------+---------+---------------+
+ *          | MMU_W   | HOST_W  | address            | PRESENT | hardware      |
+ *          +---------+---------+--------------------+---------+---------------+
+ *
+ * PRESENT (bit 11) is software's: hardware ignores it in NPT and in EPT. An entry without it maps nothing: it is 0, FROZEN,
+ * or an MMIO entry. HOST_W says that the host allows writes; MMU_W that nothing but dirty logging stands against one, so the fast path may give
+ * the write right back (P6).
+ *
+ * What differs between NPT and EPT is data (struct format). The address field and the huge bit (7) are the same in both, so a walk from table to
+ * table does not need it.
+ */
+#ifndef CORE_FORMAT_SPTE_H
+#define CORE_FORMAT_SPTE_H
+
+#include <vmmu/format.h>
+#include <vmmu/vm.h>
+
+#include "core/base/types.h"
+
+#define SPTE_PRESENT BIT(11)
+#define SPTE_HOST_W  BIT(57)
+#define SPTE_MMU_W   BIT(58)
+#define SPTE_HUGE    BIT(7)
+#define SPTE_ADDR    VMMU_ENTRY_ADDR
+
+/* An entry that one thread owns while it takes its subtree apart: others retry. Not present to hardware, not PRESENT (feature 56). */
+#define SPTE_FROZEN  UINT64_C(0x80000000000001a0)
+
+struct format {
+	spte_t leaf;     /* set in every leaf: readable, and what hardware wants besides */
+	spte_t table;    /* set in every entry that points to a table: all rights, accessed */
+	spte_t write, exec, no_exec; /* exec: set to allow; no_exec: set to forbid. One of them is 0 */
+	spte_t accessed, dirty;
+	spte_t mmio;     /* what makes hardware fault on an MMIO entry */
+	spte_t mmio_mask; /* the bits of which `mmio` is the pattern */
+};
+
+extern const struct format format_npt, format_ept;
+
+static inline bool spte_is_present(spte_t spte)
+{
+	return spte & SPTE_PRESENT;
+}
+
+static inline bool spte_is_leaf(spte_t spte, int level)
+{
+	return spte_is_present(spte) && (level == 1 || (spte & SPTE_HUGE));
+}
+
+static inline bool spte_is_table(spte_t spte, int level)
+{
+	return spte_is_present(spte) && level > 1 && !(spte & SPTE_HUGE);
+}
+
+static inline bool spte_is_frozen(spte_t spte)
+{
+	return spte == SPTE_FROZEN;
+}
+
+static inline pfn_t spte_pfn(spte_t spte)
+{
+	return PFN((spte & SPTE_ADDR) >> PAGE_SHIFT);
+}
+
+/** May the guest do `access` through this present leaf? */
+static inline bool spte_allows(const struct format *format, spte_t spte, unsigned access)
+{
+	if ((access & VMMU_WRITE) && !(spte & format->write))
+		return false;
+	return !(access & VMMU_EXEC) || ((spte & format->exec) == format->exec && !(spte & format->no_exec));
+}
+
+/** A leaf for `pfn`: the first frame of the block. `young`, `dirty`: the bits that the access about to happen will set anyway. */
+spte_t spte_make_leaf(const struct format *format, pfn_t pfn, int level, bool host_writable, bool writable, bool young, bool dirty);
+
+/** One of the 512 leaves at `level` that together say what the huge leaf one level up said. */
+spte_t spte_make_split(spte_t huge, int level, unsigned index);
+
+static inline spte_t spte_make_table(const struct format *format, pfn_t table)
+{
+	return format->table | SPTE_PRESENT | table.v << PAGE_SHIFT;
+}
+
+/*
+ * MMIO entries (P10): not PRESENT; the gfn in the address field, and 18 bits of the memslot generation: 8 in bits 3-10, 10 in bits 52-61.
+ */
+#define MMIO_GENERATION_MASK (BIT(18) - 1)
+
+spte_t spte_make_mmio(const struct format *format, gfn_t gfn, uint64_t generation);
+
+static inline bool spte_is_mmio(const struct format *format, spte_t spte)
+{
+	return (spte & (format->mmio_mask | SPTE_PRESENT)) == format->mmio;
+}
+
+static inline uint64_t spte_mmio_generation(spte_t spte)
+{
+	return (spte >> 3 & 0xff) | (spte >> 52 & 0x3ff) << 8;
+}
+
+static inline gfn_t spte_mmio_gfn(spte_t spte)
+{
+	return GFN((spte & SPTE_ADDR) >> PAGE_SHIFT);
+}
+
+#endif

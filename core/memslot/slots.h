@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* All memslots of a VM, and how they change: the rules and the order of steps of KVM_SET_USER_MEMORY_REGION. */
+#ifndef CORE_MEMSLOT_SLOTS_H
+#define CORE_MEMSLOT_SLOTS_H
+
+#include "core/memslot/gate.h"
+#include "core/memslot/memslot.h"
+
+#define MAX_ADDRESS_SPACES 2
+
+enum slot_change {
+	SLOT_CREATE,
+	SLOT_DELETE,
+	SLOT_MOVE,
+	SLOT_FLAGS,
+};
+
+/*
+ * What the rest of core does at the steps of a change. Called with slots_lock held, no read section, no slots_arch_lock; may sleep.
+ */
+struct slots_hooks {
+	/** A grace period has passed since `slot` was published as SLOT_INVALID: remove all that it maps (P3). DELETE and MOVE. */
+	void (*zap)(struct vm *vm, const struct memslot *slot);
+	/** The new set is published and a grace period has passed. `old` or `new` is NULL for CREATE or DELETE. Start or stop logging here. */
+	void (*committed)(struct vm *vm, enum slot_change change, const struct memslot *old, const struct memslot *new);
+	/** The generation of the sets moved to `generation`: MMIO entries of an older one are stale (P10). */
+	void (*generation)(struct vm *vm, uint64_t generation);
+};
+
+struct slots {
+	struct memslots set[MAX_ADDRESS_SPACES][2];
+	struct memslots *active[MAX_ADDRESS_SPACES]; /* a: release on publication, dependency/acquire on reading */
+	struct gate gate;
+	const struct slots_hooks *hooks;
+	uint64_t total_pages;  /* under slots_lock */
+	unsigned dirty_mode;   /* VMMU_DIRTY_*; under slots_lock */
+	uint32_t ring_entries; /* 0: bitmaps. Constant once a vCPU exists */
+};
+
+enum vmmu_status slots_init(struct vm *vm, const struct slots_hooks *hooks);
+
+/** Free every slot. No reader is left. */
+void slots_fini(struct vm *vm);
+
+/** vmmu_region_set, with slots_lock held. */
+enum vmmu_status slots_change(struct vm *vm, const struct vmmu_region *region);
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mmu_lock: the reader-writer lock over a VM's tables, and the tokens that prove it is held.
+ *
+ * Readers are vCPUs that install entries by compare-and-swap; writers are invalidations and other work that must exclude them. Readers
+ * count on stripes of their own, so two vCPUs that fault on different pages do not share a cache line. A writer that waits keeps new
+ * readers out: it never starves.
+ *
+ * A token also carries the TLB flush that its holder owes. Unlocking with a flush pending is a bug that the unlock functions catch, so
+ * "dropped the lock with a flush pending" cannot be written by accident.
+ */
+#ifndef CORE_SYNC_MMU_LOCK_H
+#define CORE_SYNC_MMU_LOCK_H
+
+#include "core/base/list.h"
+#include "core/base/types.h"
+#include "core/sync/mutex.h"
+
+struct vm;
+
+#define MMU_LOCK_STRIPES 16
+
+struct mmu_lock_stripe {
+	uint32_t readers;
+} cacheline;
+
+struct mmu_lock {
+	struct mmu_lock_stripe stripe[MMU_LOCK_STRIPES];
+	cacheline uint32_t writer; /* 1 while a writer holds the lock or waits for readers to leave */
+	uint32_t waiters;          /* threads that wait for the lock in any way: "contended" */
+	struct mutex writers;      /* one writer at a time */
+};
+
+void mmu_lock_init(struct mmu_lock *lock);
+
+/* What both kinds of holder have in common: the VM, and what they owe it. */
+struct mmu_token {
+	struct vm *vm;
+	struct list *dead; /* tables unlinked under this lock, chained by `next`: given back only after a flush */
+	bool flush;        /* a TLB may hold what an entry no longer says */
+	bool write;
+	unsigned stripe;
+};
+
+/* Proof of holding mmu_lock for write: nobody else reads or writes tables, but for lockless parties (P2, P6, hardware). */
+struct mmu_write {
+	struct mmu_token token;
+};
+
+/* Proof of holding mmu_lock for read. */
+struct mmu_read {
+	struct mmu_token token;
+};
+
+/** Take mmu_lock. Sleeps at most as long as holders work, and they do not sleep. */
+struct mmu_write mmu_write_lock(struct vm *vm);
+/** `hint` as in srcu_read_lock. */
+struct mmu_read mmu_read_lock(struct vm *vm, unsigned hint);
+
+/** Let go. The flush must have been done (mmu_flush). */
+void mmu_write_unlock(struct mmu_write *token);
+void mmu_read_unlock(struct mmu_read *token);
+
+/** Does anybody wait for the lock that the token holds? One or two relaxed loads. */
+bool mmu_lock_contended(const struct mmu_token *token);
+
+/**
+ * Flush what is owed, let the lock go, let others have it, and take it again in the same mode.
+ * After: nothing read from tables before is to be trusted.
+ */
+void mmu_yield(struct mmu_token *token);
+
+/** The two halves of mmu_yield, for who must allocate in between. The drop flushes. */
+void mmu_drop(struct mmu_token *token);
+void mmu_retake(struct mmu_token *token);
+
+/**
+ * Flush the TLBs of every vCPU if the token owes a flush, waiting until every vCPU in the guest took note; then give back the tables that waited
+ * for it, through RCU.
+ */
+void mmu_flush(struct mmu_token *token);
+
+/** Free by RCU the table whose link this is. Supplied by core/table. */
+void mmu_retire(struct list *link);
+
+#endif

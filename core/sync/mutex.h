@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* A sleeping mutex and a short spin lock, over the port's wait and wake. Neither is recursive. */
+#ifndef CORE_SYNC_MUTEX_H
+#define CORE_SYNC_MUTEX_H
+
+#include "core/base/assert.h"
+#include "core/base/types.h"
+#include "core/sync/atomic.h"
+
+struct mutex {
+	uint32_t word; /* 0 free, 1 held, 2 held and somebody may sleep */
+};
+
+/** Take the mutex. Sleeps. */
+void mutex_lock(struct mutex *mutex);
+void mutex_unlock(struct mutex *mutex);
+
+static inline bool mutex_is_locked(const struct mutex *mutex)
+{
+	return load_relaxed(&mutex->word) != 0;
+}
+
+/*
+ * For a few dozen instructions and no more. On a host that takes the CPU away from the holder, waiters
+ * soon sleep instead of burning the CPU that the holder needs: hence the mutex inside.
+ */
+struct spin {
+	struct mutex mutex;
+};
+
+static inline void spin_lock(struct spin *spin)
+{
+	mutex_lock(&spin->mutex);
+}
+
+static inline void spin_unlock(struct spin *spin)
+{
+	mutex_unlock(&spin->mutex);
+}
+
+static inline bool spin_is_locked(const struct spin *spin)
+{
+	return mutex_is_locked(&spin->mutex);
+}
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/sync/request.h"
+
+#include "core/sync/atomic.h"
+#include "core/sync/vm.h"
+
+void vcpu_kick(struct vcpu *vcpu)
+{
+	uint32_t mode = VCPU_IN_GUEST;
+
+	/* full: the requester's bit is out before the mode is looked at (pairs with vcpu_mode_enter), P9 */
+	fence_full();
+	if (load_relaxed(&vcpu->mode) != VCPU_IN_GUEST)
+		return;
+	if (!cas_acqrel(&vcpu->mode, &mode, VCPU_EXITING))
+		return;
+	add_relaxed(&vcpu->vm->stats.kicks, 1);
+	if (vcpu->vm->host->kick)
+		vcpu->vm->host->kick(vcpu->vm->host_state, vcpu->cookie);
+}
+
+void vcpu_request(struct vcpu *vcpu, uint32_t request)
+{
+	/* release: who takes the request sees what it is about (pairs with vcpu_requests_take) */
+	__atomic_fetch_or(&vcpu->requests, request, __ATOMIC_RELEASE);
+	vcpu_kick(vcpu);
+}
+
+/*
+ * Wait until the vCPU has been outside at least once since the request was raised: a vCPU that left and came back has seen the request on
+ * its way in. `exits` is read before the kick, so the visit that is waited for is one that was told to end.
+ */
+#define SPINS 500
+
+static bool vcpu_was_outside(const struct vcpu *vcpu, uint32_t exits)
+{
+	/* acquire: what the vCPU did in the guest is over (pairs with vcpu_mode_leave); seqcst for the pairing below */
+	return load_seqcst(&vcpu->mode) == VCPU_OUTSIDE || load_seqcst(&vcpu->exits) != exits;
+}
+
+static void vcpu_wait_outside(struct vcpu *vcpu)
+{
+	uint32_t exits = load_acquire(&vcpu->exits);
+
+	vcpu_kick(vcpu);
+	for (int spins = 0; !vcpu_was_outside(vcpu, exits); spins++) {
+		if (spins < SPINS) {
+			port_pause();
+			continue;
+		}
+		/* full, with vcpu_mode_leave: either it sees `watched` and wakes us, or we see that it left */
+		store_seqcst(&vcpu->watched, 1);
+		if (!vcpu_was_outside(vcpu, exits))
+			port_wait(&vcpu->exits, exits);
+	}
+}
+
+void vcpus_request_and_wait(struct vm *vm, uint32_t request)
+{
+	struct vcpu_set *set = &vm->vcpus;
+	unsigned limit = load_acquire(&set->limit);
+
+	for (unsigned id = 0; id < limit; id++) {
+		struct vcpu *vcpu = load_acquire(&set->by_id[id]);
+
+		if (vcpu)
+			vcpu_request(vcpu, request);
+	}
+	for (unsigned id = 0; id < limit; id++) {
+		struct vcpu *vcpu = load_acquire(&set->by_id[id]);
+
+		if (vcpu)
+			vcpu_wait_outside(vcpu);
+	}
+}
+
+void vcpus_flush(struct vm *vm)
+{
+	add_relaxed(&vm->stats.tlb_flushes, 1);
+	vcpus_request_and_wait(vm, REQ_TLB_FLUSH);
+}
+
+uint32_t vcpu_requests_take(struct vcpu *vcpu)
+{
+	if (!load_relaxed(&vcpu->requests))
+		return 0;
+	return swap_acquire(&vcpu->requests, 0); /* pairs with vcpu_request */
+}
+
+bool vcpu_mode_enter(struct vcpu *vcpu)
+{
+	/* full: the mode is out before the requests are looked at (pairs with vcpu_kick), P9 */
+	swap_seqcst(&vcpu->mode, VCPU_IN_GUEST);
+	if (likely(!load_seqcst(&vcpu->requests)))
+		return true;
+	vcpu_mode_leave(vcpu);
+	return false;
+}
+
+void vcpu_mode_leave(struct vcpu *vcpu)
+{
+	store_relaxed(&vcpu->exits, vcpu->exits + 1);
+	/* full: all that the guest did is done before the mode says so, and the mode is out before `watched` is looked at (pairs with
+	 * vcpu_wait_outside) */
+	swap_seqcst(&vcpu->mode, VCPU_OUTSIDE);
+	if (unlikely(load_seqcst(&vcpu->watched))) {
+		store_relaxed(&vcpu->watched, 0);
+		port_wake(&vcpu->exits);
+	}
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sleepable RCU: readers may sleep, and a grace period waits only for the readers of its own domain. One domain per VM protects its
+ * memslots. Like Linux's classic SRCU: two banks of counters; a reader counts itself into the current bank, a grace period
+ * flips the bank and waits until the old one is empty.
+ *
+ * Readers count on stripes, so that vCPUs do not share a cache line.
+ */
+#ifndef CORE_SYNC_SRCU_H
+#define CORE_SYNC_SRCU_H
+
+#include "core/base/types.h"
+#include "core/sync/mutex.h"
+
+#define SRCU_STRIPES 16
+
+struct srcu_stripe {
+	uint64_t entered[2]; /* readers that came into each bank, ever */
+	uint64_t left[2];    /* readers that went */
+} cacheline;
+
+struct srcu {
+	struct srcu_stripe stripe[SRCU_STRIPES];
+	uint32_t bank;    /* low bit: where new readers count. Written by the grace period under `writers` */
+	uint32_t waiting; /* a grace period sleeps, or is about to */
+	uint32_t event;   /* what it sleeps on; moved by a leaving reader that saw `waiting` */
+	struct mutex writers;
+};
+
+/* Proof of being inside a read section; only srcu_read_lock makes one. */
+struct srcu_read {
+	struct srcu_stripe *stripe;
+	unsigned bank;
+};
+
+void srcu_init(struct srcu *srcu);
+
+/**
+ * Enter a read section. `hint`: any number that differs between threads that run at the same time (a vCPU's id).
+ * May nest, each with its own token. Never sleeps.
+ */
+struct srcu_read srcu_read_lock(struct srcu *srcu, unsigned hint);
+void srcu_read_unlock(struct srcu *srcu, struct srcu_read token);
+
+/**
+ * Wait until every read section that was open when this was called has closed.
+ * Holds: neither a read section of this domain, nor a lock that a reader may wait for. Sleeps.
+ */
+void srcu_synchronize(struct srcu *srcu);
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Table pages: 512 entries that hardware reads, and a header that it does not.
+ *
+ * Pages come from the host in chunks of 64. The first page of a chunk holds the headers of the other 63: header and entries find each other by
+ * arithmetic, so an entry that points to a child leads to the child's header with no search and no word of the table spent on it.
+ */
+#ifndef CORE_TABLE_TABLE_H
+#define CORE_TABLE_TABLE_H
+
+#include "core/base/list.h"
+#include "core/base/types.h"
+#include "core/sync/vm.h"
+
+/* A table's header. Fields: c constant while the table is linked; a atomic; R the tables lock (tdp) */
+struct table {
+	gfn_t base;              /* c: first gfn it covers */
+	uint8_t level;           /* c: 1 .. 5 */
+	uint8_t as_id;           /* c */
+	uint8_t is_root;         /* c */
+	uint8_t invalid;         /* a: roots; 0 -> 1 once, under mmu_lock write (P3) */
+	uint32_t refs;           /* a: roots; 0 means on its way to be freed */
+	uint8_t scheduled;       /* under mmu_lock write or slots_lock: the zapper owns one reference (P3) */
+	struct vm *vm;           /* c */
+	struct list link;        /* R: roots: all roots of the VM; free: the pool's list; unlinked: mmu_token.dead */
+	struct port_rcu_head rcu;
+};
+
+#define TABLES_PER_CHUNK 64
+_Static_assert(sizeof(struct table) <= 64, "the headers of a chunk fill exactly one page");
+
+/** The entries of a table: 512, 4096-aligned. */
+spte_t *table_entries(const struct table *table);
+/** The header of the table that these entries (or any one of them) belong to. */
+struct table *table_of(const spte_t *entry);
+
+/* Tables set aside before a lock is taken, so that nothing allocates under it. */
+#define TABLE_CACHE_MAX 8
+struct table_cache {
+	struct table *tables[TABLE_CACHE_MAX];
+	unsigned count;
+};
+
+/** The VM's chunks and free tables. Returns: VMMU_ENOMEM. */
+enum vmmu_status pool_init(struct vm *vm);
+/** Give all chunks back to the host. No table is in use and no grace period is pending (port_rcu_barrier). */
+void pool_fini(struct vm *vm);
+
+/** Fill the cache up to `want` tables. Sleeps, allocates. Returns: false when the host has no memory (what it got, it keeps). */
+bool table_cache_fill(struct vm *vm, struct table_cache *cache, unsigned want);
+void table_cache_drain(struct vm *vm, struct table_cache *cache);
+
+/** A zeroed table from the cache, or NULL when it is empty. Header fields base .. is_root are the caller's to set. */
+struct table *table_get(struct table_cache *cache);
+
+/** Give back a table that hardware and lockless walkers never saw. */
+void table_free(struct table *table);
+/** Give back one that they may be reading: after an RCU grace period. */
+void table_free_rcu(struct table *table);
+
+#endif

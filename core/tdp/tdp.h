@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The TDP MMU: two-dimensional page tables, changed by compare-and-swap under mmu_lock for read, freed by RCU (P3, P6, P7).
+ *
+ * Like KVM's tdp_mmu.c. There are no reverse maps: the place of an entry is computed from its gfn, so whoever wants the entries
+ * of a gfn walks down from every root.
+ *
+ * Functions that take a struct mmu_token work under either mode of mmu_lock. They may yield it where the contract says so, and
+ * leave a flush pending in the token where they made entries stricter.
+ */
+#ifndef CORE_TDP_TDP_H
+#define CORE_TDP_TDP_H
+
+#include "core/base/types.h"
+#include "core/memslot/memslot.h"
+#include "core/sync/vm.h"
+#include "core/table/table.h"
+
+/* A walk that a vCPU needs installed. Everything here was decided before mmu_lock was taken. */
+struct tdp_map {
+	gfn_t gfn;
+	const struct memslot *slot; /* NULL: an MMIO entry */
+	struct vmmu_host_page page;
+	int level;                  /* the largest to use */
+	unsigned access;            /* what the guest did: VMMU_* */
+	bool write_protect;         /* the slot is logged: install writable only for a write */
+	uint64_t mmio_generation;   /* for an MMIO entry */
+};
+
+enum tdp_result {
+	TDP_FIXED,
+	TDP_SPURIOUS, /* the entry was already as wanted */
+	TDP_RETRY,    /* lost a race */
+	TDP_NOMEM,    /* the cache ran dry */
+};
+
+enum vmmu_status tdp_init(struct vm *vm);
+/** Free all roots. No vCPU is left. */
+void tdp_fini(struct vm *vm);
+
+/* --- roots (root.c) --- */
+
+/**
+ * A reference on the valid root of an address space, made if there is none.
+ * Holds: mmu_lock for read. `cache`: one table. Returns: NULL when a table is needed and the cache is empty.
+ */
+struct table *tdp_root_get(struct mmu_read *token, unsigned as_id, struct table_cache *cache);
+
+/** Drop a reference. Any lock but the tables lock may be held. */
+void tdp_root_put(struct vm *vm, struct table *root);
+
+static inline bool tdp_root_is_valid(const struct table *root)
+{
+	return !load_acquire(&root->invalid); /* pairs with tdp_invalidate_roots */
+}
+
+/**
+ * P3, front half: every valid root becomes invalid and scheduled for zapping.
+ * Holds: slots_lock; mmu_lock write.
+ */
+void tdp_invalidate_roots(struct mmu_write *token);
+
+/** P3, back half: zap and put every scheduled root. Holds: slots_lock, no mmu_lock. Sleeps no longer than mmu_lock does. */
+void tdp_zap_invalidated_roots(struct vm *vm);
+
+/* --- faults (map.c, fast.c) --- */
+
+/** Install the mapping under `root`. The caller has made the retry checks in this same lock section. */
+enum tdp_result tdp_map(struct mmu_read *token, struct table *root, const struct tdp_map *map, struct table_cache *cache);
+
+/**
+ * P6: give back, locklessly, a write right that write protection took away. In an SRCU section, no lock.
+ * `slot`: that of gfn. After true: the caller marks gfn dirty if the slot is logged.
+ */
+enum tdp_fast {
+	TDP_FAST_NO,       /* needs the slow path */
+	TDP_FAST_FIXED,
+	TDP_FAST_SPURIOUS, /* the access is already allowed */
+};
+enum tdp_fast tdp_fast_fault(struct vm *vm, struct table *root, gfn_t gfn, const struct memslot *slot, unsigned access);
+
+/** The leaf entry that a CPU would find for gfn, and its level; 0 when there is none. Lockless, a snapshot. */
+spte_t tdp_leaf(struct vm *vm, struct table *root, gfn_t gfn, int *level);
+
+/* --- ranges: gfns [first, end) --- */
+
+/** Zap all leaves in the range, in every root, invalid ones too. Yields if `yield`. Holds: mmu_lock write, or read with CAS. */
+void tdp_zap_range(struct mmu_token *token, unsigned as_id, gfn_t first, gfn_t end, bool yield);
+
+/** Make every leaf of the range at level >= min_level read-only. Leaves a flush pending if any changed. Yields. */
+void tdp_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t end, int min_level);
+
+/** Make the 4K leaves of the 64 gfns from `base` whose bit is set in `mask` read-only (a huge leaf above them too). Does not yield. */
+void tdp_write_protect_mask(struct mmu_token *token, const struct memslot *slot, gfn_t base, uint64_t mask);
+
+/** Split every huge leaf of the range down to `level`. Yields, and drops the lock to allocate. Best effort: a huge leaf that stays is write-protected. */
+void tdp_split(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t end, int level);
+
+/** Logging stopped: replace tables of small leaves by huge leaves where the slot and the host allow it. Yields. */
+void tdp_recover_huge(struct mmu_token *token, const struct memslot *slot);
+
+/** P2's TDP half: is a leaf of the range young; clear it if `clear`. Lockless. */
+bool tdp_age(struct vm *vm, unsigned as_id, gfn_t first, gfn_t end, bool clear);
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a port supplies, once per binary: the file that a porter reads. (What may differ per VM is struct vmmu_host.)
+ *
+ * Functions are linked in. Those on hot paths come from "port_inline.h", found by include path, which must define:
+ *
+ *     void  port_pause(void)                 a hint in a spin loop
+ *     void  port_rcu_read_lock(void)         an RCU read section; may nest; must not sleep inside
+ *     void  port_rcu_read_unlock(void)
+ *     struct port_rcu_head                   embedded in what is freed by RCU
+ *     void *port_pfn_to_ptr(uint64_t pfn)    how the host reaches a frame, and back
+ *     uint64_t port_ptr_to_pfn(const void *)
+ */
+#ifndef PORT_CONTRACT_PORT_H
+#define PORT_CONTRACT_PORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "port_inline.h"
+
+/**
+ * Sleep until port_wake on the same word, unless *word is no longer `expected` when looked at. May return early for no
+ * reason: the caller looks again. A wake that follows a store to *word is never lost (as a futex's).
+ */
+void port_wait(const uint32_t *word, uint32_t expected);
+
+/** Wake every sleeper on `word`. Never sleeps. */
+void port_wake(const uint32_t *word);
+
+/** Give the CPU to somebody else, if there is somebody. */
+void port_yield(void);
+
+/** Run fn(head) after every RCU read section that is open now has closed. Never sleeps. */
+void port_rcu_call(struct port_rcu_head *head, void (*fn)(struct port_rcu_head *head));
+
+/** Wait until every fn passed to port_rcu_call before has run. Not in a read section. */
+void port_rcu_barrier(void);
+
+/** Copy between host memory that may be gone and safe memory. Returns: false if part of it could not be reached. */
+bool port_copy_from_host(void *to, uint64_t hva, size_t bytes);
+bool port_copy_to_host(uint64_t hva, const void *from, size_t bytes);
+
+/** A failed ASSERT of a debug build. */
+_Noreturn void port_panic(const char *file, int line, const char *what);
+
+/** Report a failed always-on check. Returns. */
+void port_warn(const char *file, int line, const char *what);
+
+#endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The ranges with a hint, in an immutable sorted array behind an RCU pointer: page faults read it, hints replace it.
+ */
+#include "port/posix/hint.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <urcu/urcu-bp.h>
+
+struct range {
+	uint64_t start, end;
+	enum vmmu_level level; /* below VMMU_LEVEL_1G */
+};
+
+struct hints {
+	struct rcu_head rcu;
+	size_t count;
+	struct range range[];
+};
+
+static struct hints *current;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void hints_free(struct rcu_head *head)
+{
+	free(caa_container_of(head, struct hints, rcu));
+}
+
+static void range_append(struct hints *hints, uint64_t start, uint64_t end, enum vmmu_level level)
+{
+	struct range *last = hints->count ? &hints->range[hints->count - 1] : NULL;
+
+	if (start >= end || level >= VMMU_LEVEL_1G)
+		return;
+	if (last && last->end == start && last->level == level)
+		last->end = end;
+	else
+		hints->range[hints->count++] = (struct range){ start, end, level };
+}
+
+bool posix_hint_set(uint64_t start, uint64_t end, enum vmmu_level max_level)
+{
+	struct hints *old, *new;
+	size_t count;
+	bool placed = false;
+
+	pthread_mutex_lock(&lock);
+	old = current;
+	count = old ? old->count : 0;
+	if (!count && max_level >= VMMU_LEVEL_1G) {
+		pthread_mutex_unlock(&lock);
+		return true;
+	}
+	new = malloc(sizeof(*new) + (count + 2) * sizeof(struct range)); /* one may split in two around the new one */
+	if (!new) {
+		pthread_mutex_unlock(&lock);
+		return false;
+	}
+	new->count = 0;
+	for (size_t i = 0; i < count; i++) {
+		const struct range *r = &old->range[i];
+
+		range_append(new, r->start, r->end < start ? r->end : start, r->level);
+		if (!placed && r->end > start) {
+			range_append(new, start, end, max_level);
+			placed = true;
+		}
+		range_append(new, r->start > end ? r->start : end, r->end, r->level);
+	}
+	if (!placed)
+		range_append(new, start, end, max_level);
+	rcu_assign_pointer(current, new);
+	pthread_mutex_unlock(&lock);
+	if (old)
+		urcu_bp_call_rcu(&old->rcu, hints_free);
+	return true;
+}
+
+/* Is any hint below `level` inside the naturally aligned block of that level around hva? `at`: first range that ends after the block begins. */
+static enum vmmu_level hints_level(const struct hints *hints, uint64_t hva)
+{
+	for (int level = VMMU_LEVEL_1G; level > VMMU_LEVEL_4K; level--) {
+		uint64_t bytes = VMMU_PAGE_SIZE << (9 * (level - 1)), start = hva & ~(bytes - 1);
+		size_t low = 0, high = hints->count;
+		bool fits = true;
+
+		while (low < high) {
+			size_t middle = (low + high) / 2;
+
+			if (hints->range[middle].end <= start)
+				low = middle + 1;
+			else
+				high = middle;
+		}
+		for (; low < hints->count && hints->range[low].start < start + bytes; low++)
+			if ((int)hints->range[low].level < level)
+				fits = false;
+		if (fits)
+			return level;
+	}
+	return VMMU_LEVEL_4K;
+}
+
+enum vmmu_level posix_hint_get(uint64_t hva)
+{
+	enum vmmu_level level = VMMU_LEVEL_1G;
+	const struct hints *hints;
+
+	urcu_bp_read_lock();
+	hints = rcu_dereference(current);
+	if (hints && hints->count)
+		level = hints_level(hints, hva);
+	urcu_bp_read_unlock();
+	return level;
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* vmmu_host for a POSIX process: memory from mmap and malloc, pages by touching them. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <vmmu/host.h>
+
+#include "port/contract/port.h"
+#include "port/posix/hint.h"
+#include "port/posix/probe.h"
+
+/*
+ * Direct system calls: in a program under the preload library, mmap and munmap are watched for changes of guest memory, and these are none.
+ */
+static void *raw_mmap(size_t bytes)
+{
+	long address = syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0L);
+
+	return address == -1 ? NULL : (void *)address;
+}
+
+static void raw_munmap(void *address, size_t bytes)
+{
+	if (bytes)
+		syscall(SYS_munmap, address, bytes);
+}
+
+static void *chunk_alloc(void *state)
+{
+	char *raw = raw_mmap(2 * VMMU_CHUNK_BYTES), *chunk;
+
+	(void)state;
+	posix_probe_install();
+	if (!raw)
+		return NULL;
+	chunk = (char *)(((uintptr_t)raw + VMMU_CHUNK_BYTES - 1) & ~(VMMU_CHUNK_BYTES - 1));
+	raw_munmap(raw, chunk - raw);
+	raw_munmap(chunk + VMMU_CHUNK_BYTES, raw + VMMU_CHUNK_BYTES - chunk);
+	return chunk;
+}
+
+static void chunk_free(void *state, void *chunk)
+{
+	(void)state;
+	raw_munmap(chunk, VMMU_CHUNK_BYTES);
+}
+
+/* From here on memory is mapped on its own: dirty bitmaps of big guests are touched sparsely, and go back to the kernel at once. */
+#define LARGE (256u << 10)
+
+static void *host_alloc(void *state, size_t bytes)
+{
+	(void)state;
+	posix_probe_install();
+	return bytes >= LARGE ? raw_mmap(bytes) : calloc(1, bytes);
+}
+
+static void host_free(void *state, void *memory, size_t bytes)
+{
+	(void)state;
+	if (bytes >= LARGE)
+		raw_munmap(memory, bytes);
+	else
+		free(memory);
+}
+
+/*
+ * The page is touched here, outside the guest, so that whatever the kernel does to bring it (a userfaultfd handler that takes its time, a
+ * disk) happens while nobody waits for this vCPU to leave the guest.
+ */
+static enum vmmu_status page_get(void *state, struct vmmu_hva hva, unsigned access, struct vmmu_host_page *out)
+{
+	void *page = (void *)(uintptr_t)hva.v;
+
+	(void)state;
+	if (access & VMMU_WRITE ? !posix_probe_write(page) : !posix_probe_read(page))
+		return VMMU_EFAULT;
+	out->pfn.v = hva.v >> VMMU_PAGE_SHIFT;
+	/* Write permission and copy-on-write are the kernel's business: a write that it refuses faults at the access. */
+	out->writable = true;
+	out->max_level = posix_hint_get(hva.v);
+	return VMMU_OK;
+}
+
+const struct vmmu_host vmmu_host_posix = {
+	.chunk_alloc = chunk_alloc,
+	.chunk_free = chunk_free,
+	.alloc = host_alloc,
+	.free = host_free,
+	.page_get = page_get,
+};
+
+bool port_copy_from_host(void *to, uint64_t hva, size_t bytes)
+{
+	return posix_probe_copy(to, (const void *)(uintptr_t)hva, bytes);
+}
+
+bool port_copy_to_host(uint64_t hva, const void *from, size_t bytes)
+{
+	return posix_probe_copy((void *)(uintptr_t)hva, from, bytes);
+}

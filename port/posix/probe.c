@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+#include "port/posix/probe.h"
+
+#include <pthread.h>
+#include <ucontext.h>
+
+/*
+ * Each probe returns 1 in eax; a fault anywhere between the labels resumes at posix_probe_failed, which returns 0. None of them touches
+ * the stack before its last faulting instruction, so the return address is on top at any fault.
+ */
+__asm__(".pushsection .text\n"
+        ".globl posix_probe_begin, posix_probe_end, posix_probe_failed\n"
+        ".hidden posix_probe_begin, posix_probe_end, posix_probe_failed\n"
+        "posix_probe_begin:\n"
+        ".globl posix_probe_read_asm, posix_probe_write_asm, posix_probe_copy_asm\n"
+        ".hidden posix_probe_read_asm, posix_probe_write_asm, posix_probe_copy_asm\n"
+        "posix_probe_read_asm:\n"
+        "	movb (%rdi), %al\n"
+        "	movl $1, %eax\n"
+        "	ret\n"
+        "posix_probe_write_asm:\n"
+        "	lock orb $0, (%rdi)\n"
+        "	movl $1, %eax\n"
+        "	ret\n"
+        "posix_probe_copy_asm:\n"
+        "	movq %rdx, %rcx\n"
+        "	rep movsb\n"
+        "	movl $1, %eax\n"
+        "	ret\n"
+        "posix_probe_end:\n"
+        "posix_probe_failed:\n"
+        "	xorl %eax, %eax\n"
+        "	ret\n"
+        ".popsection\n");
+
+extern const char posix_probe_begin[], posix_probe_end[], posix_probe_failed[];
+int posix_probe_read_asm(const void *address);
+int posix_probe_write_asm(void *address);
+int posix_probe_copy_asm(void *to, const void *from, size_t bytes);
+
+bool posix_probe_read(const void *address)
+{
+	return posix_probe_read_asm(address);
+}
+
+bool posix_probe_write(void *address)
+{
+	return posix_probe_write_asm(address);
+}
+
+bool posix_probe_copy(void *to, const void *from, size_t bytes)
+{
+	return posix_probe_copy_asm(to, from, bytes);
+}
+
+bool posix_probe_signal(int signal, siginfo_t *info, void *context)
+{
+	greg_t *rip = &((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+
+	(void)signal;
+	(void)info;
+	if (*rip < (greg_t)posix_probe_begin || *rip >= (greg_t)posix_probe_end)
+		return false;
+	*rip = (greg_t)posix_probe_failed;
+	return true;
+}
+
+static struct sigaction before[2]; /* what was there for SIGSEGV and SIGBUS */
+
+static void handler(int signal, siginfo_t *info, void *context)
+{
+	const struct sigaction *next = &before[signal == SIGBUS];
+
+	if (posix_probe_signal(signal, info, context))
+		return;
+	if (next->sa_flags & SA_SIGINFO) {
+		next->sa_sigaction(signal, info, context);
+	} else if (next->sa_handler != SIG_DFL && next->sa_handler != SIG_IGN) {
+		next->sa_handler(signal);
+	} else {
+		/* The default is to die: let the access fault again with nobody in the way. */
+		struct sigaction dfl = { .sa_handler = SIG_DFL };
+
+		sigaction(signal, &dfl, NULL);
+	}
+}
+
+static void install(void)
+{
+	struct sigaction action = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK };
+
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGSEGV, &action, &before[0]);
+	sigaction(SIGBUS, &action, &before[1]);
+}
+
+void posix_probe_install(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, install);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Touching memory that may be gone. The probes are a few instructions at known addresses; when one of them faults, the signal handler
+ * sends it to its failure path. They cost nothing when the memory is there.
+ */
+#ifndef PORT_POSIX_PROBE_H
+#define PORT_POSIX_PROBE_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/** Read, or write without changing, one byte. Returns: false when that is not possible. May sleep as any page fault. */
+bool posix_probe_read(const void *address);
+bool posix_probe_write(void *address);
+
+/** memcpy between memory that may be gone and safe memory. Returns: false when part of it was not copied. */
+bool posix_probe_copy(void *to, const void *from, size_t bytes);
+
+/**
+ * If the fault was a probe's, arrange for the probe to fail and return true. Who installs handlers for SIGSEGV and SIGBUS calls this first.
+ */
+bool posix_probe_signal(int signal, siginfo_t *info, void *context);
+
+/** Install handlers for SIGSEGV and SIGBUS that serve the probes and hand everything else to the handlers found. Idempotent. */
+void posix_probe_install(void);
+
+#endif

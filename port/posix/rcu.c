@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* RCU by liburcu's "bulletproof" flavour: threads need no registration, as calls come from threads that the client made. */
+#include <urcu/urcu-bp.h>
+
+#include "port/contract/port.h"
+
+_Static_assert(sizeof(struct port_rcu_head) >= sizeof(struct rcu_head), "the head is liburcu's");
+
+void port_rcu_read_lock(void)
+{
+	urcu_bp_read_lock();
+}
+
+void port_rcu_read_unlock(void)
+{
+	urcu_bp_read_unlock();
+}
+
+void port_rcu_call(struct port_rcu_head *head, void (*fn)(struct port_rcu_head *head))
+{
+	urcu_bp_call_rcu((struct rcu_head *)head, (void (*)(struct rcu_head *))fn);
+}
+
+void port_rcu_barrier(void)
+{
+	urcu_bp_barrier();
+}
