@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/* A small client of /dev/kvm; see machine.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench/machine.h"
+
+extern const uint8_t guest_text[], guest_text_end[];
+
+/* Guest physical addresses in slot 0, whose virtual addresses are the same. */
+#define TEXT_GPA  UINT64_C(0x1000)
+#define GDT_GPA   UINT64_C(0x3000)
+#define TSS_GPA   UINT64_C(0x4000)
+#define STACK_GPA UINT64_C(0x8000) /* top of vCPU 0's; 0x4000 each */
+#define ROOT_GPA  UINT64_C(0x20000) /* two roots that map the same */
+#define PDPT_GPA  UINT64_C(0x22000)
+#define LOW_PD    UINT64_C(0x23000)
+#define DATA_PD   UINT64_C(0x24000) /* 4 of them: up to 4 GiB of data */
+#define PT_GPA    UINT64_C(0x40000)
+
+#define ENTRY (UINT64_C(1) | 2 | 4 | 0x20 | 0x40) /* P W U A D */
+#define ENTRY_PS UINT64_C(0x80)
+
+uint64_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+_Noreturn void die(const char *what)
+{
+	fprintf(stderr, "bench: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+bool machine_possible(void)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	bool good = fd >= 0 && ioctl(fd, KVM_GET_API_VERSION, 0L) == 12;
+
+	if (fd >= 0)
+		close(fd);
+	return good;
+}
+
+static uint64_t *table(struct machine *m, uint64_t gpa)
+{
+	return (uint64_t *)(m->system + gpa);
+}
+
+/* Slot 0 by 2 MiB pages at the bottom, the data by 4 KiB pages at DATA_GPA. */
+static void make_tables(struct machine *m)
+{
+	uint64_t pages = m->data_bytes / PAGE;
+
+	for (int root = 0; root < 2; root++)
+		table(m, ROOT_GPA + root * PAGE)[0] = PDPT_GPA | ENTRY;
+	table(m, PDPT_GPA)[0] = LOW_PD | ENTRY;
+	for (uint64_t i = 0; i < 8; i++)
+		table(m, LOW_PD)[i] = (i << 21) | ENTRY | ENTRY_PS;
+	for (uint64_t i = 0; i < 4; i++)
+		table(m, PDPT_GPA)[(DATA_GPA >> 30) + i] = (DATA_PD + i * PAGE) | ENTRY;
+	for (uint64_t i = 0; i < (pages + 511) / 512; i++)
+		table(m, DATA_PD)[i] = (PT_GPA + i * PAGE) | ENTRY;
+	for (uint64_t i = 0; i < pages; i++)
+		table(m, PT_GPA)[i] = (DATA_GPA + i * PAGE) | ENTRY;
+}
+
+static void *memory(size_t bytes)
+{
+	void *p = mmap(NULL, bytes + 2 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		die("mmap");
+	p = (void *)(((uintptr_t)p + 2 * MIB - 1) & ~(uintptr_t)(2 * MIB - 1)); /* the rest leaks, in a program that ends */
+	madvise(p, bytes, MADV_NOHUGEPAGE);
+	return p;
+}
+
+int machine_slot(struct machine *m, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t bytes, const void *at)
+{
+	struct kvm_userspace_memory_region r = { .slot = slot, .flags = flags, .guest_phys_addr = gpa,
+		                                 .memory_size = bytes, .userspace_addr = (uintptr_t)at };
+
+	return ioctl(m->vm, KVM_SET_USER_MEMORY_REGION, &r);
+}
+
+/* All features that the host has, as any VMM does. */
+static void set_cpuid(struct machine *m, int vcpu)
+{
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 256 * sizeof(cpuid->entries[0]));
+
+	if (!cpuid)
+		die("memory");
+	cpuid->nent = 256;
+	if (ioctl(m->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) || ioctl(m->vcpu[vcpu], KVM_SET_CPUID2, cpuid))
+		die("CPUID");
+	free(cpuid);
+}
+
+static void add_vcpu(struct machine *m, int i)
+{
+	m->vcpu[i] = ioctl(m->vm, KVM_CREATE_VCPU, (long)i);
+	if (m->vcpu[i] < 0)
+		die("KVM_CREATE_VCPU");
+	m->run[i] = mmap(NULL, m->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu[i], 0);
+	if (m->run[i] == MAP_FAILED)
+		die("mmap of a vCPU");
+	set_cpuid(m, i);
+}
+
+void machine_init(struct machine *m, int vcpus, size_t data_bytes, bool prefault)
+{
+	memset(m, 0, sizeof(*m));
+	m->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	m->vm = m->kvm < 0 ? -1 : ioctl(m->kvm, KVM_CREATE_VM, 0L);
+	if (m->vm < 0)
+		die("KVM_CREATE_VM");
+	m->run_bytes = (size_t)ioctl(m->kvm, KVM_GET_VCPU_MMAP_SIZE, 0L);
+	m->data_bytes = data_bytes;
+	m->system_bytes = PT_GPA + data_bytes / 512 + PAGE;
+	m->system_bytes = (m->system_bytes + MIB - 1) & ~(MIB - 1);
+	m->system = memory(m->system_bytes);
+	memset(m->system, 0, m->system_bytes);
+	memcpy(m->system + TEXT_GPA, guest_text, (size_t)(guest_text_end - guest_text));
+	make_tables(m);
+	if (machine_slot(m, 0, 0, 0, m->system_bytes, m->system))
+		die("slot 0");
+	if (data_bytes) {
+		m->data = memory(data_bytes);
+		if (prefault)
+			memset(m->data, 1, data_bytes);
+		if (machine_slot(m, 1, 0, DATA_GPA, data_bytes, m->data))
+			die("slot 1");
+	}
+	m->vcpus = vcpus;
+	for (int i = 0; i < vcpus; i++)
+		add_vcpu(m, i);
+}
+
+void machine_fini(struct machine *m)
+{
+	for (int i = 0; i < m->vcpus; i++) {
+		munmap(m->run[i], m->run_bytes);
+		close(m->vcpu[i]);
+	}
+	close(m->vm);
+	close(m->kvm);
+	munmap(m->system, m->system_bytes);
+	if (m->data)
+		munmap(m->data, m->data_bytes);
+}
+
+static struct kvm_segment segment(uint16_t selector, uint8_t type, int dpl, bool code)
+{
+	struct kvm_segment s = { .selector = (uint16_t)(selector | dpl), .type = type, .dpl = (uint8_t)dpl, .present = 1,
+		                 .s = 1, .l = code, .db = !code, .g = 1, .limit = 0xffffffff };
+
+	return s;
+}
+
+static void set_registers(struct machine *m, int vcpu, const struct call *call)
+{
+	struct kvm_sregs s;
+	struct kvm_regs r = { .rflags = 2 | 3 << 12 /* IOPL 3 */, .rdi = call->rdi, .rsi = call->rsi, .rdx = call->rdx,
+		              .r8 = call->r8, .r9 = call->r9, .rsp = STACK_GPA + 0x4000u * (unsigned)vcpu,
+		              .rip = TEXT_GPA + (uint64_t)(call->routine - guest_text) };
+
+	if (ioctl(m->vcpu[vcpu], KVM_GET_SREGS, &s))
+		die("KVM_GET_SREGS");
+	s.cr0 = 0x80050033; /* PG AM WP NE ET MP PE */
+	s.cr3 = machine_root_gpa(0);
+	s.cr4 = 0x6a0; /* OSXMMEXCPT OSFXSR PGE PAE */
+	s.efer = 0xd01; /* NX LMA LME SCE */
+	s.cs = segment(call->cpl ? 0x18 : 0x08, 11, call->cpl, true);
+	s.ss = s.ds = s.es = s.fs = s.gs = segment(call->cpl ? 0x20 : 0x10, 3, call->cpl, false);
+	s.tr = (struct kvm_segment){ .selector = 0x28, .type = 11, .present = 1, .base = TSS_GPA, .limit = 0x67 };
+	s.ldt = (struct kvm_segment){ .unusable = 1 };
+	s.gdt = (struct kvm_dtable){ .base = GDT_GPA, .limit = 0x37 };
+	s.idt = (struct kvm_dtable){ .base = 0, .limit = 0 };
+	if (ioctl(m->vcpu[vcpu], KVM_SET_SREGS, &s) || ioctl(m->vcpu[vcpu], KVM_SET_REGS, &r))
+		die("registers");
+}
+
+/* Until the OUT to 0x10. */
+static void run(struct machine *m, int vcpu)
+{
+	struct kvm_run *run = m->run[vcpu];
+
+	for (;;) {
+		if (ioctl(m->vcpu[vcpu], KVM_RUN, 0L) && errno != EINTR)
+			die("KVM_RUN");
+		if (run->exit_reason == KVM_EXIT_IO && run->io.port == 0x10)
+			return;
+		if (run->exit_reason != KVM_EXIT_IO && run->exit_reason != KVM_EXIT_INTR) {
+			struct kvm_regs r;
+
+			memset(&r, 0, sizeof(r));
+			ioctl(m->vcpu[vcpu], KVM_GET_REGS, &r);
+			fprintf(stderr, "bench: exit %u at rip %#llx\n", run->exit_reason, r.rip);
+			exit(1);
+		}
+	}
+}
+
+uint64_t machine_call(struct machine *m, int vcpu, const struct call *call)
+{
+	uint64_t begin;
+
+	set_registers(m, vcpu, call);
+	begin = now();
+	run(m, vcpu);
+	return now() - begin;
+}
+
+struct worker {
+	struct machine *m;
+	int vcpu;
+	const struct call *call;
+	pthread_barrier_t *start;
+	uint64_t begin, end;
+};
+
+static void *work(void *argument)
+{
+	struct worker *w = argument;
+
+	set_registers(w->m, w->vcpu, w->call);
+	pthread_barrier_wait(w->start);
+	w->begin = now();
+	run(w->m, w->vcpu);
+	w->end = now();
+	return NULL;
+}
+
+uint64_t machine_call_all(struct machine *m, const struct call *calls)
+{
+	struct worker w[MAX_VCPU];
+	pthread_t thread[MAX_VCPU];
+	pthread_barrier_t start;
+	uint64_t begin = UINT64_MAX, end = 0;
+
+	pthread_barrier_init(&start, NULL, (unsigned)m->vcpus);
+	for (int i = 0; i < m->vcpus; i++) {
+		w[i] = (struct worker){ .m = m, .vcpu = i, .call = &calls[i], .start = &start };
+		if (pthread_create(&thread[i], NULL, work, &w[i]))
+			die("thread");
+	}
+	for (int i = 0; i < m->vcpus; i++) {
+		pthread_join(thread[i], NULL);
+		begin = w[i].begin < begin ? w[i].begin : begin;
+		end = w[i].end > end ? w[i].end : end;
+	}
+	pthread_barrier_destroy(&start);
+	return end - begin;
+}
+
+uint64_t machine_pte_gpa(uint64_t index)
+{
+	return PT_GPA + index * 8;
+}
+
+uint64_t machine_root_gpa(int which)
+{
+	return ROOT_GPA + (uint64_t)which * PAGE;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A small client of /dev/kvm: a VM whose guest runs the routines of guest.S in long mode. Knows nothing of vmmu: the
+ * same program measures the real KVM and, under `vmmu run`, vmmu.
+ *
+ * Guest physical memory: slot 0 is a private megabyte with the text, GDT, page tables and stacks; slot 1 is the
+ * data, from DATA_GPA. Guest virtual memory: data pages are mapped one to one by 4 KiB entries.
+ */
+#ifndef BENCH_MACHINE_H
+#define BENCH_MACHINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/kvm.h>
+
+#define PAGE     UINT64_C(4096)
+#define MIB      (UINT64_C(1) << 20)
+#define DATA_GPA (UINT64_C(1) << 32)
+#define MAX_VCPU 2
+
+struct machine {
+	int kvm, vm, vcpu[MAX_VCPU];
+	struct kvm_run *run[MAX_VCPU];
+	size_t run_bytes;
+	int vcpus;
+	uint8_t *system; /* slot 0 */
+	size_t system_bytes;
+	uint8_t *data;   /* slot 1 */
+	size_t data_bytes;
+};
+
+/* Registers of a routine: what guest.S says of each. */
+struct call {
+	const uint8_t *routine;
+	uint64_t rdi, rsi, rdx, r8, r9;
+	int cpl; /* 0 or 3 */
+};
+
+/** Monotonic time in ns. */
+uint64_t now(void);
+
+/** Print and exit. */
+_Noreturn void die(const char *what);
+
+/** Is there a /dev/kvm that can be opened? */
+bool machine_possible(void);
+
+/** Make a VM; data_bytes of data memory (0: none), mapped with 4 KiB host pages and present in the host when `prefault`. */
+void machine_init(struct machine *m, int vcpus, size_t data_bytes, bool prefault);
+void machine_fini(struct machine *m);
+
+/** Set one slot; bytes 0 deletes. Returns: 0, or -1 with errno. */
+int machine_slot(struct machine *m, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t bytes, const void *memory);
+
+/** Run a routine until its final OUT; OUTs to port 0x11 are resumed. Returns: ns spent in it. */
+uint64_t machine_call(struct machine *m, int vcpu, const struct call *call);
+
+/** The same on every vCPU at once, each with its own call. Returns: ns from the first start to the last end. */
+uint64_t machine_call_all(struct machine *m, const struct call *calls);
+
+/**
+ * Guest physical, and virtual, address of the page-table entry that maps the data page `index`; and of one of two roots
+ * that map the same.
+ */
+uint64_t machine_pte_gpa(uint64_t index);
+uint64_t machine_root_gpa(int which);
+
+#endif

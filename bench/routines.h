@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* The guest routines of guest.S; their registers are described there. */
+#ifndef BENCH_ROUTINES_H
+#define BENCH_ROUTINES_H
+
+#include <stdint.h>
+
+extern const uint8_t guest_touch[], guest_io[], guest_stores[], guest_sieve[], guest_calls[], guest_invlpg[], guest_cr3[];
+
+#endif
