@@ -57,6 +57,11 @@ test: deps
 check:
 	@tool/run-tests --hygiene
 
+# Not a gate: its findings want judgement.  Needs the packages clang-tidy and clang-tools.
+.PHONY: tidy
+tidy: $(BUILD)/build.ninja
+	run-clang-tidy -quiet -p $(BUILD) -j 2 '^$(CURDIR)/(core|port|cpu|kvm|cli)/'
+
 bench: deps
 	@$(MAKE) --no-print-directory build
 	@tool/run-bench --build $(BUILD) $(BENCH)
