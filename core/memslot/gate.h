@@ -10,18 +10,22 @@
 #ifndef CORE_MEMSLOT_GATE_H
 #define CORE_MEMSLOT_GATE_H
 
-#include "core/sync/vm.h"
+#include "core/sync/mutex.h"
 
 struct gate {
 	struct spin lock;     /* "notifier lock" in the lock order: inside slots_arch_lock, outside mmu_lock */
 	uint64_t active;      /* invalidations in flight; under lock */
 	bool waiting;         /* a publication waits for active == 0; under lock */
-	uint32_t event;       /* what it sleeps on */
+	uint32_t event;       /* a: what it sleeps on; moved, under lock, whenever active becomes 0 while it waits */
 };
+
+void gate_init(struct gate *gate);
 
 /** An invalidation begins: from here to gate_leave the active sets do not change. Never sleeps for long. */
 void gate_enter(struct gate *gate);
-void gate_leave(struct gate *gate);
+
+/** It ends. Returns: false, with no effect, when none is in flight (an end without its begin, or after gate_force_open). */
+bool gate_leave(struct gate *gate);
 
 /**
  * Wait until no invalidation is in flight, then call publish(arg) with the gate shut.

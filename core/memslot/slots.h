@@ -11,38 +11,48 @@
 enum slot_change {
 	SLOT_CREATE,
 	SLOT_DELETE,
-	SLOT_MOVE,
-	SLOT_FLAGS,
+	SLOT_MOVE,  /* another gpa; flags may change with it */
+	SLOT_FLAGS, /* only flags: logging starts or stops */
 };
 
 /*
  * What the rest of core does at the steps of a change. Called with slots_lock held, no read section, no slots_arch_lock; may sleep.
+ * None can fail: a change that has begun is finished.
  */
 struct slots_hooks {
 	/** A grace period has passed since `slot` was published as SLOT_INVALID: remove all that it maps (P3). DELETE and MOVE. */
 	void (*zap)(struct vm *vm, const struct memslot *slot);
 	/** The new set is published and a grace period has passed. `old` or `new` is NULL for CREATE or DELETE. Start or stop logging here. */
 	void (*committed)(struct vm *vm, enum slot_change change, const struct memslot *old, const struct memslot *new);
-	/** The generation of the sets moved to `generation`: MMIO entries of an older one are stale (P10). */
+	/**
+	 * The generation of a set is about to move to `generation`, after a grace period: from then on MMIO entries of an older one are
+	 * stale (P10). Before, and not after, so that a number that wraps can be purged before it is used again.
+	 */
 	void (*generation)(struct vm *vm, uint64_t generation);
 };
 
 struct slots {
 	struct memslots set[MAX_ADDRESS_SPACES][2];
-	struct memslots *active[MAX_ADDRESS_SPACES]; /* a: release on publication, dependency/acquire on reading */
+	struct memslots *active[MAX_ADDRESS_SPACES]; /* a: release on publication; read by memslots_active and memslots_current */
+	struct id_map ids[MAX_ADDRESS_SPACES];
 	struct gate gate;
 	const struct slots_hooks *hooks;
-	uint64_t total_pages;  /* under slots_lock */
+	uint64_t total_pages;  /* of all slots; under slots_lock */
 	unsigned dirty_mode;   /* VMMU_DIRTY_*; under slots_lock */
 	uint32_t ring_entries; /* 0: bitmaps. Constant once a vCPU exists */
 };
 
+/** Allocates. Returns: VMMU_OK, VMMU_ENOMEM. */
 enum vmmu_status slots_init(struct vm *vm, const struct slots_hooks *hooks);
 
-/** Free every slot. No reader is left. */
+/** Free every slot. No reader is left. Harmless after a slots_init that failed. */
 void slots_fini(struct vm *vm);
 
-/** vmmu_region_set, with slots_lock held. */
+/**
+ * vmmu_region_set. All or nothing: whatever can fail has been done before the first step that shows.
+ * Holds: slots_lock, and nothing that a reader or an invalidation may wait for. Sleeps, allocates.
+ * Cost: O(log slots), and the hooks'.
+ */
 enum vmmu_status slots_change(struct vm *vm, const struct vmmu_region *region);
 
 #endif

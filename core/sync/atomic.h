@@ -21,6 +21,7 @@
 #define sub_acqrel(p, v)     __atomic_fetch_sub((p), (v), __ATOMIC_ACQ_REL)
 #define or_seqcst(p, v)      __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST)
 #define or_relaxed(p, v)     __atomic_fetch_or((p), (v), __ATOMIC_RELAXED)
+#define or_release(p, v)     __atomic_fetch_or((p), (v), __ATOMIC_RELEASE)
 #define and_relaxed(p, v)    __atomic_fetch_and((p), (v), __ATOMIC_RELAXED)
 #define and_acqrel(p, v)     __atomic_fetch_and((p), (v), __ATOMIC_ACQ_REL)
 #define swap_acquire(p, v)   __atomic_exchange_n((p), (v), __ATOMIC_ACQUIRE)

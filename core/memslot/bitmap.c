@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* The dirty bitmap of a slot. */
+#include "core/memslot/dirty.h"
+#include "core/memslot/slots_int.h"
+
+#include "core/base/assert.h"
+#include "core/base/string.h"
+
+size_t bitmap_bytes(uint64_t npages)
+{
+	return (npages + 63) / 64 * 2 * sizeof(uint64_t);
+}
+
+/* One bit for every page and none beyond: a bit that names no page must never be taken for one. */
+static void bitmap_set_all(const struct memslot *slot)
+{
+	uint64_t whole = slot->npages / 64, rest = slot->npages % 64;
+
+	memset(slot->dirty, 0xff, whole * sizeof(uint64_t));
+	if (rest)
+		slot->dirty[whole] = BIT(rest) - 1;
+}
+
+bool bitmap_make(struct vm *vm, struct memslot *slot)
+{
+	size_t bytes = bitmap_bytes(slot->npages);
+
+	slot->dirty = vm_alloc(vm, bytes);
+	if (!slot->dirty)
+		return false;
+	add_relaxed(&vm->stats.slot_bytes, bytes);
+	if (vm->slots->dirty_mode & VMMU_DIRTY_INITIALLY_SET)
+		bitmap_set_all(slot);
+	return true;
+}
+
+void bitmap_free(struct vm *vm, const struct memslot *slot)
+{
+	size_t bytes = bitmap_bytes(slot->npages);
+
+	vm_free(vm, slot->dirty, bytes);
+	add_relaxed(&vm->stats.slot_bytes, -bytes);
+}
+
+uint64_t dirty_take(const struct memslot *slot, uint64_t word, uint64_t mask)
+{
+	uint64_t *bits = &slot->dirty[word];
+
+	ASSERT(word < dirty_words(slot));
+	/* A mark that is missed here is not lost: it is there for the next call. */
+	if (!(load_relaxed(bits) & mask))
+		return 0;
+	/* acquire: pairs with dirty_mark. Who is seen to have marked is seen to have made the page writable, or to have written it (P11). */
+	return and_acqrel(bits, ~mask) & mask;
+}
