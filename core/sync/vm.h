@@ -62,6 +62,11 @@ struct vm {
 	} stats;
 };
 
+/* The public name. Public functions live in the folder of their subject. */
+struct vmmu_vm {
+	struct vm vm;
+};
+
 /** Mark the VM dead, once, with a report of where. Every later call on it answers VMMU_EDEAD. */
 void vm_die(struct vm *vm, const char *file, int line, const char *what);
 

@@ -49,6 +49,12 @@ struct table *tdp_root_get(struct mmu_read *token, unsigned as_id, struct table_
 /** Drop a reference. Any lock but the tables lock may be held. */
 void tdp_root_put(struct vm *vm, struct table *root);
 
+/**
+ * The next root of an address space (any if as_id < 0) with a reference taken, after putting `previous` (NULL to begin).
+ * Returns: NULL at the end.
+ */
+struct table *tdp_next_root(struct vm *vm, struct table *previous, int as_id, bool only_valid);
+
 static inline bool tdp_root_is_valid(const struct table *root)
 {
 	return !load_acquire(&root->invalid); /* pairs with tdp_invalidate_roots */
@@ -96,8 +102,11 @@ void tdp_write_protect_mask(struct mmu_token *token, const struct memslot *slot,
 /** Split every huge leaf of the range down to `level`. Yields, and drops the lock to allocate. Best effort: a huge leaf that stays is write-protected. */
 void tdp_split(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t end, int level);
 
-/** Logging stopped: replace tables of small leaves by huge leaves where the slot and the host allow it. Yields. */
-void tdp_recover_huge(struct mmu_token *token, const struct memslot *slot);
+/**
+ * The next present 4K leaf at or after *gfn, below end, in a valid root of the address space: *gfn is set to it. For recovery (feature 18).
+ * Lockless, a snapshot. Returns: false when there is none.
+ */
+bool tdp_next_small(struct vm *vm, unsigned as_id, gfn_t *gfn, gfn_t end);
 
 /** P2's TDP half: is a leaf of the range young; clear it if `clear`. Lockless. */
 bool tdp_age(struct vm *vm, unsigned as_id, gfn_t first, gfn_t end, bool clear);

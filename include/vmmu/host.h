@@ -32,7 +32,7 @@ struct vmmu_host {
 	void (*chunk_free)(void *state, void *chunk);
 
 	/**
-	 * Any other memory: `bytes` of it, zeroed, 16-aligned. May sleep.
+	 * Any other memory: `bytes` of it, zeroed, 64-aligned. May sleep.
 	 * Sizes reach many MiB (a dirty bitmap is 2 bits a guest page).
 	 */
 	void *(*alloc)(void *state, size_t bytes);

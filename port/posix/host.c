@@ -53,9 +53,14 @@ static void chunk_free(void *state, void *chunk)
 
 static void *host_alloc(void *state, size_t bytes)
 {
+	void *memory;
+
 	(void)state;
 	posix_probe_install();
-	return bytes >= LARGE ? raw_mmap(bytes) : calloc(1, bytes);
+	if (bytes >= LARGE)
+		return raw_mmap(bytes);
+	memory = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
+	return memory ? memset(memory, 0, bytes) : NULL;
 }
 
 static void host_free(void *state, void *memory, size_t bytes)

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Huge pages come back when logging stops (18). To the tables it is as if every block had been faulted on at its largest level: the same page look-up,
+ * the same retry checks, the same install, which puts a huge leaf in the place of a table.
+ */
+#include "core/fault/vcpu.h"
+#include "core/tdp/tdp.h"
+
+static bool block_recover(struct vm *vm, const struct memslot *slot, gfn_t gfn, struct table_cache *tables)
+{
+	struct table *root = tdp_next_root(vm, NULL, slot->as_id, true);
+	enum vmmu_fault answer = VMMU_FAULT_RETRY;
+
+	if (!root)
+		return false;
+	answer = fault_map(vm, root, slot, gfn, 0, tables, NULL);
+	tdp_root_put(vm, root);
+	return answer == VMMU_FAULT_FIXED;
+}
+
+void fault_recover_huge(struct vm *vm, const struct memslot *slot)
+{
+	gfn_t end = GFN(slot->base.v + slot->npages), gfn = slot->base;
+	struct table_cache tables = { .count = 0 };
+
+	while (tdp_next_small(vm, slot->as_id, &gfn, end)) {
+		int level = memslot_max_level(slot, gfn);
+
+		/* One try a block: recovery is an optimisation, and a busy block will be faulted on again. */
+		if (level > 1 && block_recover(vm, slot, gfn, &tables))
+			add_relaxed(&vm->stats.recovered, 1);
+		gfn = GFN(gfn_round(gfn, 2).v + level_pages(2));
+	}
+	table_cache_drain(vm, &tables);
+}

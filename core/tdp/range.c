@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* What is done to ranges of leaves: zap, write-protect, split, age. */
+#include "core/tdp/tdp_int.h"
+
+void tdp_zap_range(struct mmu_token *token, unsigned as_id, gfn_t first, gfn_t end, bool yield)
+{
+	struct vm *vm = token->vm;
+	struct tdp_iter iter;
+
+	for (struct table *root = tdp_next_root(vm, NULL, as_id, false); root; root = tdp_next_root(vm, root, as_id, false)) {
+		port_rcu_read_lock();
+		tdp_for_each(&iter, root, first, end, 1) {
+			if (yield && tdp_iter_yield(token, &iter))
+				continue;
+			while (spte_is_leaf(iter.old, iter.level) && !tdp_set(token, &iter, 0))
+				port_pause();
+		}
+		port_rcu_read_unlock();
+	}
+}
+
+static void leaf_write_protect(struct mmu_token *token, struct tdp_iter *iter)
+{
+	spte_t write = token->vm->fmt->write;
+
+	while (spte_is_leaf(iter->old, iter->level) && (iter->old & write))
+		if (tdp_set(token, iter, iter->old & ~write))
+			return;
+}
+
+void tdp_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t end, int min_level)
+{
+	struct vm *vm = token->vm;
+	struct tdp_iter iter;
+
+	for (struct table *root = tdp_next_root(vm, NULL, slot->as_id, true); root; root = tdp_next_root(vm, root, slot->as_id, true)) {
+		port_rcu_read_lock();
+		tdp_for_each(&iter, root, first, end, min_level)
+			if (!tdp_iter_yield(token, &iter))
+				leaf_write_protect(token, &iter);
+		port_rcu_read_unlock();
+	}
+}
+
+/* One walk for all 64: from the first gfn of the mask to the last, skipping those that are not in it. */
+void tdp_write_protect_mask(struct mmu_token *token, const struct memslot *slot, gfn_t base, uint64_t mask)
+{
+	struct vm *vm = token->vm;
+	struct tdp_iter iter;
+	gfn_t first, end;
+
+	if (!mask)
+		return;
+	first = GFN(base.v + __builtin_ctzll(mask));
+	end = GFN(base.v + 64 - __builtin_clzll(mask));
+	for (struct table *root = tdp_next_root(vm, NULL, slot->as_id, true); root; root = tdp_next_root(vm, root, slot->as_id, true)) {
+		port_rcu_read_lock();
+		tdp_for_each(&iter, root, first, end, 1)
+			if (iter.level > 1 || (mask >> (iter.gfn.v - base.v) & 1))
+				leaf_write_protect(token, &iter);
+		port_rcu_read_unlock();
+	}
+}
+
+/*
+ * Get a table to split with, letting the lock go if the cache is empty. Returns: false when the walk must start again (lock dropped) or the
+ * host has no memory (then `*failed`).
+ */
+static bool split_table_ready(struct mmu_token *token, struct tdp_iter *iter, struct table_cache *cache, bool *failed)
+{
+	if (cache->count)
+		return true;
+	port_rcu_read_unlock();
+	mmu_drop(token);
+	*failed = !table_cache_fill(token->vm, cache, TABLE_CACHE_MAX) && !cache->count;
+	mmu_retake(token);
+	port_rcu_read_lock();
+	tdp_iter_restart(iter);
+	return false;
+}
+
+static void leaf_split(struct mmu_token *token, struct tdp_iter *iter, struct table_cache *cache)
+{
+	struct table *table = table_get(cache);
+
+	while (spte_is_leaf(iter->old, iter->level))
+		if (tdp_split_leaf(token, iter, table))
+			return;
+	table_free(table);
+}
+
+void tdp_split(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t end, int level)
+{
+	struct vm *vm = token->vm;
+	struct table_cache cache = { .count = 0 };
+	struct tdp_iter iter;
+	bool failed = false;
+
+	for (struct table *root = tdp_next_root(vm, NULL, slot->as_id, true); root; root = tdp_next_root(vm, root, slot->as_id, true)) {
+		port_rcu_read_lock();
+		tdp_for_each(&iter, root, first, end, level + 1) {
+			if (tdp_iter_yield(token, &iter) || !spte_is_leaf(iter.old, iter.level))
+				continue;
+			if (failed)
+				leaf_write_protect(token, &iter); /* it is split when it is next written */
+			else if (split_table_ready(token, &iter, &cache, &failed))
+				leaf_split(token, &iter, &cache);
+		}
+		port_rcu_read_unlock();
+	}
+	table_cache_drain(vm, &cache);
+}
+
+/*
+ * P2, without mmu_lock: one compare-and-swap, no retry. A lost race means that somebody changed the entry just now: young enough, and nothing
+ * that was cleared comes back.
+ */
+static bool leaf_age(const struct format *format, const struct tdp_iter *iter, bool clear)
+{
+	spte_t old = iter->old;
+
+	if (!spte_is_leaf(old, iter->level) || !(old & format->accessed))
+		return false;
+	if (clear)
+		cas_relaxed(iter->entry, &old, old & ~format->accessed);
+	return true;
+}
+
+bool tdp_age(struct vm *vm, unsigned as_id, gfn_t first, gfn_t end, bool clear)
+{
+	struct tdp_iter iter;
+	bool young = false;
+
+	for (struct table *root = tdp_next_root(vm, NULL, as_id, true); root; root = tdp_next_root(vm, root, as_id, true)) {
+		port_rcu_read_lock();
+		tdp_for_each(&iter, root, first, end, 1)
+			young |= leaf_age(vm->fmt, &iter, clear);
+		port_rcu_read_unlock();
+	}
+	return young;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/* Birth and death of a vCPU. */
+#include "core/vm/vm_int.h"
+
+static enum vmmu_status vcpu_add(struct vm *vm, struct vcpu *vcpu)
+{
+	struct vcpu_set *set = &vm->vcpus;
+	enum vmmu_status status = VMMU_EEXIST;
+
+	mutex_lock(&set->lock);
+	if (!set->by_id[vcpu->id]) {
+		store_release(&set->by_id[vcpu->id], vcpu); /* pairs with the acquires in request.c */
+		if (vcpu->id >= set->limit)
+			store_release(&set->limit, vcpu->id + 1);
+		status = VMMU_OK;
+	}
+	mutex_unlock(&set->lock);
+	return status;
+}
+
+enum vmmu_status vmmu_vcpu_create(struct vmmu_vm *vmmu, unsigned id, void *cookie, struct vmmu_vcpu **out)
+{
+	struct vm *vm = &vmmu->vm;
+	enum vmmu_status status;
+	struct vmmu_vcpu *vcpu;
+
+	if (id >= vm->vcpus.max || !out)
+		return VMMU_EINVAL;
+	if (vm_is_dead(vm))
+		return VMMU_EDEAD;
+	vcpu = vm_alloc(vm, sizeof(*vcpu));
+	if (!vcpu)
+		return VMMU_ENOMEM;
+	vcpu->vcpu.vm = vm;
+	vcpu->vcpu.id = id;
+	vcpu->vcpu.cookie = cookie;
+	vcpu->flush = true; /* a new CPU's TLB is anybody's guess */
+	status = vcpu_add(vm, &vcpu->vcpu);
+	if (status != VMMU_OK) {
+		vm_free(vm, vcpu, sizeof(*vcpu));
+		return status;
+	}
+	*out = vcpu;
+	return VMMU_OK;
+}
+
+static void stats_keep(struct vcpu_stats *sum, const struct vcpu_stats *stats)
+{
+	sum->fixed += stats->fixed;
+	sum->fast += stats->fast;
+	sum->spurious += stats->spurious;
+	sum->retried += stats->retried;
+	sum->mmio += stats->mmio;
+	sum->host += stats->host;
+	sum->requests += stats->requests;
+	sum->dirty += stats->dirty;
+}
+
+static void vcpu_remove(struct vm *vm, struct vcpu *vcpu)
+{
+	struct vcpu_set *set = &vm->vcpus;
+
+	mutex_lock(&set->lock);
+	store_relaxed(&set->by_id[vcpu->id], NULL);
+	while (set->limit && !set->by_id[set->limit - 1])
+		store_relaxed(&set->limit, set->limit - 1);
+	stats_keep(&vm->stats.gone, &vcpu->stats);
+	mutex_unlock(&set->lock);
+}
+
+void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu)
+{
+	struct vm *vm = vcpu->vcpu.vm;
+	struct mmu_write token;
+
+	VM_BUG(vm, load_relaxed(&vcpu->vcpu.mode) != VCPU_OUTSIDE);
+	vcpu_root_drop(vcpu);
+	vcpu_remove(vm, &vcpu->vcpu);
+	/* Who is raising a request on all vCPUs holds mmu_lock, and may still hold this one. */
+	token = mmu_write_lock(vm);
+	mmu_write_unlock(&token);
+	table_cache_drain(vm, &vcpu->tables);
+	vm_free(vm, vcpu, sizeof(*vcpu));
+}
+
+static void stats_vcpus(struct vm *vm, struct vcpu_stats *sum)
+{
+	mutex_lock(&vm->vcpus.lock);
+	*sum = vm->stats.gone;
+	for (unsigned id = 0; id < vm->vcpus.limit; id++)
+		if (vm->vcpus.by_id[id])
+			stats_keep(sum, &vm->vcpus.by_id[id]->stats);
+	mutex_unlock(&vm->vcpus.lock);
+}
+
+void vmmu_stats_get(struct vmmu_vm *vmmu, struct vmmu_stats *out)
+{
+	struct vm *vm = &vmmu->vm;
+	const struct vm_stats *stats = &vm->stats;
+	uint64_t pages[3] = { 0 };
+	struct vcpu_stats sum;
+
+	for (int stripe = 0; stripe < MMU_LOCK_STRIPES; stripe++)
+		for (int level = 0; level < 3; level++)
+			pages[level] += load_relaxed(&vm->count[stripe].pages[level]);
+	stats_vcpus(vm, &sum);
+	*out = (struct vmmu_stats){
+		.faults_fixed = sum.fixed,
+		.faults_fast = sum.fast,
+		.faults_spurious = sum.spurious,
+		.faults_retried = sum.retried,
+		.faults_mmio = sum.mmio,
+		.faults_host = sum.host,
+		.pages_4k = pages[0],
+		.pages_2m = pages[1],
+		.pages_1g = pages[2],
+		.tables = load_relaxed(&stats->tables),
+		.tables_allocated = load_relaxed(&stats->tables_allocated),
+		.splits = load_relaxed(&stats->splits),
+		.recovered = load_relaxed(&stats->recovered),
+		.tlb_flushes = load_relaxed(&stats->tlb_flushes),
+		.requests = sum.requests,
+		.kicks = load_relaxed(&stats->kicks),
+		.slot_changes = load_relaxed(&stats->slot_changes),
+		.invalidations = load_relaxed(&stats->invalidations),
+		.invalidations_hit = load_relaxed(&stats->invalidations_hit),
+		.ages = load_relaxed(&stats->ages),
+		.ages_young = load_relaxed(&stats->ages_young),
+		.dirty_pages = load_relaxed(&stats->dirty) + sum.dirty,
+		.rmap_bytes = load_relaxed(&stats->rmap_bytes),
+		.slot_bytes = load_relaxed(&stats->slot_bytes),
+	};
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* Birth and death of a VM. */
+#include "core/base/assert.h"
+#include "core/format/spte.h"
+#include "core/notifier/notifier.h"
+#include "core/tdp/tdp.h"
+#include "core/vm/vm_int.h"
+
+void vm_die(struct vm *vm, const char *file, int line, const char *what)
+{
+	if (!__atomic_exchange_n(&vm->dead, 1, __ATOMIC_RELAXED))
+		port_warn(file, line, what);
+}
+
+bool vmmu_vm_is_dead(const struct vmmu_vm *vm)
+{
+	return vm_is_dead(&vm->vm);
+}
+
+static bool config_is_valid(const struct vmmu_config *config)
+{
+	const struct vmmu_host *host = config->host;
+
+	return host && host->chunk_alloc && host->chunk_free && host->alloc && host->free && host->page_get &&
+	       config->mmu == VMMU_MMU_TDP && config->format <= VMMU_FORMAT_EPT5 && config->address_spaces <= MAX_ADDRESS_SPACES &&
+	       config->guest_phys_bits <= VMMU_HOST_PHYS_BITS && (!config->guest_phys_bits || config->guest_phys_bits >= 32) &&
+	       config->max_vcpus <= VMMU_MAX_VCPUS;
+}
+
+static void vm_configure(struct vm *vm, const struct vmmu_config *config)
+{
+	bool ept = config->format == VMMU_FORMAT_EPT4 || config->format == VMMU_FORMAT_EPT5;
+
+	vm->host = config->host;
+	vm->host_state = config->host_state;
+	vm->format = config->format;
+	vm->fmt = ept ? &format_ept : &format_npt;
+	vm->levels = config->format == VMMU_FORMAT_NPT5 || config->format == VMMU_FORMAT_EPT5 ? 5 : 4;
+	vm->address_spaces = config->address_spaces ? config->address_spaces : 1;
+	vm->guest_phys_bits = config->guest_phys_bits ? config->guest_phys_bits : VMMU_HOST_PHYS_BITS;
+	vm->slot_delete_zaps_slot = config->slot_delete_zaps_slot;
+	vm->vcpus.max = config->max_vcpus ? config->max_vcpus : VMMU_MAX_VCPUS;
+	srcu_init(&vm->srcu);
+	mmu_lock_init(&vm->mmu_lock);
+}
+
+static enum vmmu_status vm_build(struct vm *vm)
+{
+	enum vmmu_status status;
+
+	vm->vcpus.by_id = vm_alloc(vm, vm->vcpus.max * sizeof(*vm->vcpus.by_id));
+	if (!vm->vcpus.by_id)
+		return VMMU_ENOMEM;
+	if ((status = pool_init(vm)) != VMMU_OK || (status = tdp_init(vm)) != VMMU_OK || (status = notifier_init(vm)) != VMMU_OK)
+		return status;
+	return slots_init(vm, &vm_slots_hooks);
+}
+
+/* Also of a VM that was built in part. */
+static void vm_unbuild(struct vm *vm)
+{
+	if (vm->slots)
+		gate_force_open(&vm->slots->gate);
+	mutex_lock(&vm->slots_lock);
+	tdp_fini(vm);
+	mutex_unlock(&vm->slots_lock);
+	if (vm->slots)
+		slots_fini(vm);
+	if (vm->notifier)
+		notifier_fini(vm);
+	port_rcu_barrier(); /* tables on their way to the pool */
+	pool_fini(vm);
+	vm_free(vm, vm->vcpus.by_id, vm->vcpus.max * sizeof(*vm->vcpus.by_id));
+}
+
+enum vmmu_status vmmu_vm_create(const struct vmmu_config *config, struct vmmu_vm **out)
+{
+	enum vmmu_status status;
+	struct vmmu_vm *vmmu;
+
+	if (!config || !out || !config_is_valid(config))
+		return VMMU_EINVAL;
+	vmmu = config->host->alloc(config->host_state, sizeof(*vmmu));
+	if (!vmmu)
+		return VMMU_ENOMEM;
+	vm_configure(&vmmu->vm, config);
+	status = vm_build(&vmmu->vm);
+	if (status != VMMU_OK) {
+		vmmu_vm_destroy(vmmu);
+		return status;
+	}
+	*out = vmmu;
+	return VMMU_OK;
+}
+
+void vmmu_vm_destroy(struct vmmu_vm *vmmu)
+{
+	struct vm *vm = &vmmu->vm;
+
+	VM_BUG(vm, load_relaxed(&vm->vcpus.limit) != 0); /* a vCPU is left */
+	vm_unbuild(vm);
+	vm->host->free(vm->host_state, vmmu, sizeof(*vmmu));
+}
+
+const char *vmmu_status_name(enum vmmu_status status)
+{
+	static const char *const names[] = {
+		[VMMU_OK] = "success",
+		[VMMU_EINVAL] = "invalid request",
+		[VMMU_EEXIST] = "already exists",
+		[VMMU_ENOENT] = "does not exist",
+		[VMMU_ENOMEM] = "out of memory",
+		[VMMU_EFAULT] = "bad host address",
+		[VMMU_EBUSY] = "busy",
+		[VMMU_EAGAIN] = "try again",
+		[VMMU_E2BIG] = "over a limit",
+		[VMMU_EDEAD] = "the VM is dead after an internal error",
+	};
+
+	return (unsigned)status < array_size(names) ? names[status] : "unknown status";
+}
