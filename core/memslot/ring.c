@@ -10,7 +10,6 @@
 #include "core/memslot/dirty.h"
 
 #include "core/base/assert.h"
-#include "core/memslot/slots_int.h"
 
 void dirty_ring_init(struct dirty_ring *ring, struct vmmu_dirty_gfn *entries, uint32_t size)
 {

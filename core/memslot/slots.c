@@ -222,6 +222,7 @@ void slots_fini(struct vm *vm)
 		set_free_slots(vm, &slots->set[as_id][0]);
 		id_map_fini(vm, &slots->ids[as_id]);
 	}
+	vm_free(vm, slots->batches, DIRTY_BATCHES * sizeof(*slots->batches));
 	vm_free(vm, slots, sizeof(*slots));
 	add_relaxed(&vm->stats.slot_bytes, -sizeof(*slots));
 	vm->slots = NULL;

@@ -31,6 +31,13 @@ struct slots_hooks {
 	void (*generation)(struct vm *vm, uint64_t generation);
 };
 
+/* Pages of one word of a slot's bitmap that a ring reset is to write-protect. What names them is not to be believed. */
+struct dirty_batch {
+	uint32_t slot; /* address space << 16 | slot number */
+	uint64_t word, mask;
+};
+#define DIRTY_BATCHES 1024u /* write-protected with one flush */
+
 struct slots {
 	struct memslots set[MAX_ADDRESS_SPACES][2];
 	struct memslots *active[MAX_ADDRESS_SPACES]; /* a: release on publication; read by memslots_active and memslots_current */
@@ -40,6 +47,7 @@ struct slots {
 	uint64_t total_pages;  /* of all slots; under slots_lock */
 	unsigned dirty_mode;   /* VMMU_DIRTY_*; under slots_lock */
 	uint32_t ring_entries; /* 0: bitmaps. Constant once a vCPU exists */
+	struct dirty_batch *batches; /* DIRTY_BATCHES, when there are rings; under slots_lock */
 };
 
 /** Allocates. Returns: VMMU_OK, VMMU_ENOMEM. */

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vmmu_dirty_*: where the record of what was written meets the tables that must be write-protected again (P11).
+ *
+ * slots_lock orders everything here: two takers never meet, so a page that one of them write-protected is flushed before another relies on it.
+ * mmu_lock is held for read: faults go on meanwhile, entry by entry. Memory of the caller is touched only without it.
+ */
+#include "core/memslot/dirty.h"
+
+#include "core/base/string.h"
+#include "core/tdp/tdp.h"
+#include "core/vm/vm_int.h"
+
+/* Write protection of many pages in one lock section, which starts with the first page and is interrupted for who waits. */
+struct protect {
+	struct vm *vm;
+	struct mmu_read token;
+	bool locked;
+	uint64_t split_end; /* huge leaves before this page of the slot have been split */
+};
+
+/* Write-protect the pages of word `word` of a slot whose bit is set in `mask`. */
+static void protect_word(struct protect *p, const struct memslot *slot, uint64_t word, uint64_t mask)
+{
+	gfn_t base = GFN(slot->base.v + word * 64);
+
+	if (!p->locked) {
+		p->token = mmu_read_lock(p->vm, 0);
+		p->locked = true;
+	}
+	tdp_write_protect_mask(&p->token.token, slot, base, mask);
+	/* A yield flushes first; the walks begin anew each time, so there is nothing that a yield makes stale. */
+	if (mmu_lock_contended(&p->token.token))
+		mmu_yield(&p->token.token);
+}
+
+static void protect_end(struct protect *p)
+{
+	if (!p->locked)
+		return;
+	mmu_flush(&p->token.token);
+	mmu_read_unlock(&p->token);
+}
+
+/*
+ * A log that started with every page dirty left huge leaves as they were. They are split where pages are first cleared, rather than in the faults of
+ * all their pages (12, 17). That is only for speed: a huge leaf that is still there is write-protected with its page.
+ */
+static void split_before(struct protect *p, const struct memslot *slot, uint64_t word)
+{
+	uint64_t page = word * 64;
+	gfn_t block = gfn_round(GFN(slot->base.v + page), VMMU_LEVEL_2M), end;
+
+	if (!(p->vm->slots->dirty_mode & VMMU_DIRTY_INITIALLY_SET) || page + 64 <= p->split_end)
+		return;
+	if (!p->locked) {
+		p->token = mmu_read_lock(p->vm, 0);
+		p->locked = true;
+	}
+	/* The word may reach into the next block: a slot need not start at one. */
+	end = GFN(block.v + level_pages(VMMU_LEVEL_2M));
+	if (end.v < slot->base.v + page + 64)
+		end.v += level_pages(VMMU_LEVEL_2M);
+	end.v = min_u64(end.v, slot->base.v + slot->npages);
+	tdp_split(&p->token.token, slot, GFN(max_u64(block.v, slot->base.v)), end, VMMU_LEVEL_4K);
+	p->split_end = end.v - slot->base.v;
+}
+
+/* --- the bitmap --- */
+
+enum vmmu_status vmmu_dirty_mode_set(struct vmmu_vm *vmmu, unsigned mode)
+{
+	struct vm *vm = &vmmu->vm;
+
+	if (mode & ~(VMMU_DIRTY_MANUAL_PROTECT | VMMU_DIRTY_INITIALLY_SET))
+		return VMMU_EINVAL;
+	if ((mode & VMMU_DIRTY_INITIALLY_SET) && !(mode & VMMU_DIRTY_MANUAL_PROTECT))
+		return VMMU_EINVAL;
+	mutex_lock(&vm->slots_lock);
+	vm->slots->dirty_mode = mode;
+	mutex_unlock(&vm->slots_lock);
+	return VMMU_OK;
+}
+
+/* The slot with its bitmap. Holds: slots_lock. */
+static enum vmmu_status logged_slot(struct vm *vm, uint32_t as_id, uint32_t id, const struct memslot **slot)
+{
+	if (vm_is_dead(vm))
+		return VMMU_EDEAD;
+	if (vm->slots->ring_entries)
+		return VMMU_EBUSY;
+	if (as_id >= vm->address_spaces || id >= VMMU_MAX_SLOTS)
+		return VMMU_EINVAL;
+	*slot = memslot_find_id(memslots_current(vm, as_id), id);
+	return *slot && (*slot)->dirty ? VMMU_OK : VMMU_ENOENT;
+}
+
+static void bitmap_copy(const struct memslot *slot, uint64_t *bitmap)
+{
+	for (uint64_t word = 0; word < dirty_words(slot); word++)
+		bitmap[word] = load_relaxed(&slot->dirty[word]);
+}
+
+/* Snapshot and clear, then write-protect, then flush, and only then hand out. */
+static void bitmap_take(struct vm *vm, const struct memslot *slot, uint64_t *bitmap)
+{
+	struct protect p = { .vm = vm };
+	uint64_t *snapshot = dirty_snapshot(slot);
+
+	for (uint64_t word = 0; word < dirty_words(slot); word++) {
+		snapshot[word] = dirty_take(slot, word, ~UINT64_C(0));
+		if (snapshot[word])
+			protect_word(&p, slot, word, snapshot[word]);
+	}
+	protect_end(&p);
+	memcpy(bitmap, snapshot, dirty_words(slot) * sizeof(*bitmap));
+}
+
+enum vmmu_status vmmu_dirty_get(struct vmmu_vm *vmmu, uint32_t address_space, uint32_t slot_id, uint64_t *bitmap, size_t words)
+{
+	struct vm *vm = &vmmu->vm;
+	const struct memslot *slot = NULL;
+	enum vmmu_status status;
+
+	mutex_lock(&vm->slots_lock);
+	status = logged_slot(vm, address_space, slot_id, &slot);
+	if (status == VMMU_OK && words < dirty_words(slot))
+		status = VMMU_EINVAL;
+	if (status == VMMU_OK && vm->slots->dirty_mode & VMMU_DIRTY_MANUAL_PROTECT)
+		bitmap_copy(slot, bitmap);
+	else if (status == VMMU_OK)
+		bitmap_take(vm, slot, bitmap);
+	mutex_unlock(&vm->slots_lock);
+	return status;
+}
+
+static void bitmap_clear(struct vm *vm, const struct memslot *slot, uint64_t first_word, uint64_t words, const uint64_t *bitmap)
+{
+	struct protect p = { .vm = vm };
+	uint64_t *wanted = dirty_snapshot(slot);
+
+	memcpy(wanted, bitmap, words * sizeof(*bitmap));
+	for (uint64_t i = 0; i < words; i++) {
+		/* Only what was set: a page that was not has been write-protected since, and may be written and marked right now. */
+		uint64_t mask = wanted[i] ? dirty_take(slot, first_word + i, wanted[i]) : 0;
+
+		if (!mask)
+			continue;
+		split_before(&p, slot, first_word + i);
+		protect_word(&p, slot, first_word + i, mask);
+	}
+	protect_end(&p);
+}
+
+static bool clear_is_well_formed(const struct memslot *slot, uint64_t first_page, uint64_t num_pages)
+{
+	if (first_page % 64 || first_page > slot->npages || num_pages > slot->npages - first_page)
+		return false;
+	return num_pages % 64 == 0 || num_pages == slot->npages - first_page;
+}
+
+enum vmmu_status vmmu_dirty_clear(struct vmmu_vm *vmmu, uint32_t address_space, uint32_t slot_id, uint64_t first_page,
+                                  uint64_t num_pages, const uint64_t *bitmap)
+{
+	struct vm *vm = &vmmu->vm;
+	const struct memslot *slot = NULL;
+	enum vmmu_status status;
+
+	mutex_lock(&vm->slots_lock);
+	status = logged_slot(vm, address_space, slot_id, &slot);
+	if (status == VMMU_OK && !clear_is_well_formed(slot, first_page, num_pages))
+		status = VMMU_EINVAL;
+	if (status == VMMU_OK)
+		bitmap_clear(vm, slot, first_page / 64, (num_pages + 63) / 64, bitmap);
+	mutex_unlock(&vm->slots_lock);
+	return status;
+}
+
+/* --- the ring --- */
+
+static bool vcpu_exists(struct vm *vm)
+{
+	for (unsigned id = 0; id < vm->vcpus.max; id++)
+		if (load_relaxed(&vm->vcpus.by_id[id]))
+			return true;
+	return false;
+}
+
+static enum vmmu_status ring_enable(struct vm *vm, uint32_t entries)
+{
+	struct slots *slots = vm->slots;
+
+	if (vcpu_exists(vm) || slots->ring_entries)
+		return VMMU_EBUSY;
+	slots->batches = vm_alloc(vm, DIRTY_BATCHES * sizeof(*slots->batches));
+	if (!slots->batches)
+		return VMMU_ENOMEM;
+	slots->ring_entries = entries;
+	return VMMU_OK;
+}
+
+enum vmmu_status vmmu_dirty_ring_enable(struct vmmu_vm *vmmu, uint32_t entries)
+{
+	struct vm *vm = &vmmu->vm;
+	enum vmmu_status status;
+
+	if (entries & (entries - 1) || entries < 2 * VMMU_DIRTY_RING_RESERVED || entries > VMMU_DIRTY_RING_MAX)
+		return VMMU_EINVAL;
+	mutex_lock(&vm->vcpus.lock); /* no vCPU is made meanwhile */
+	mutex_lock(&vm->slots_lock);
+	status = ring_enable(vm, entries);
+	mutex_unlock(&vm->slots_lock);
+	mutex_unlock(&vm->vcpus.lock);
+	return status;
+}
+
+void vmmu_vcpu_dirty_ring_set(struct vmmu_vcpu *vcpu, struct vmmu_dirty_gfn *ring)
+{
+	dirty_ring_init(&vcpu->ring, ring, vcpu->vcpu.vm->slots->ring_entries);
+}
+
+/* The slot that a claim names, as far as there is one; the pages beyond its end are taken out of the mask. */
+static const struct memslot *batch_slot(struct vm *vm, const struct dirty_batch *batch, uint64_t *mask)
+{
+	const struct memslot *slot;
+	uint64_t pages;
+
+	if (batch->slot >> 16 >= vm->address_spaces)
+		return NULL;
+	slot = memslot_find_id(memslots_current(vm, batch->slot >> 16), batch->slot & 0xffff);
+	if (!slot || !memslot_logs(slot) || batch->word >= dirty_words(slot))
+		return NULL;
+	pages = slot->npages - batch->word * 64;
+	*mask = pages < 64 ? batch->mask & (BIT(pages) - 1) : batch->mask;
+	return slot;
+}
+
+static void batches_protect(struct vm *vm, unsigned count)
+{
+	struct protect p = { .vm = vm };
+
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t mask = 0;
+		const struct memslot *slot = batch_slot(vm, &vm->slots->batches[i], &mask);
+
+		if (slot && mask)
+			protect_word(&p, slot, vm->slots->batches[i].word, mask);
+	}
+	protect_end(&p);
+}
+
+/* Add a page to the last batch, or to a new one. Returns: the number of batches now. */
+static unsigned batch_add(struct dirty_batch *batches, unsigned count, const struct dirty_claim *claim)
+{
+	uint64_t word = claim->offset / 64, bit = BIT(claim->offset % 64);
+	struct dirty_batch *last = count ? &batches[count - 1] : NULL;
+
+	if (last && last->slot == claim->slot && last->word == word) {
+		last->mask |= bit;
+		return count;
+	}
+	batches[count] = (struct dirty_batch){ claim->slot, word, bit };
+	return count + 1;
+}
+
+/* The rings are read without mmu_lock: they are the program's memory. Returns: entries taken back. */
+static uint64_t rings_reset(struct vm *vm)
+{
+	uint64_t taken = 0;
+	unsigned count = 0;
+
+	for (unsigned id = 0; id < load_relaxed(&vm->vcpus.limit); id++) {
+		struct vcpu *vcpu = load_relaxed(&vm->vcpus.by_id[id]);
+		struct dirty_claim claim;
+
+		if (!vcpu)
+			continue;
+		while (dirty_ring_take_back(&container_of(vcpu, struct vmmu_vcpu, vcpu)->ring, &claim)) {
+			if (count == DIRTY_BATCHES) {
+				batches_protect(vm, count);
+				count = 0;
+			}
+			count = batch_add(vm->slots->batches, count, &claim);
+			taken++;
+		}
+	}
+	batches_protect(vm, count);
+	return taken;
+}
+
+enum vmmu_status vmmu_dirty_ring_reset(struct vmmu_vm *vmmu, uint64_t *count)
+{
+	struct vm *vm = &vmmu->vm;
+	enum vmmu_status status = VMMU_OK;
+
+	*count = 0;
+	mutex_lock(&vm->vcpus.lock); /* no vCPU, and no ring, goes away */
+	mutex_lock(&vm->slots_lock);
+	if (vm_is_dead(vm))
+		status = VMMU_EDEAD;
+	else if (!vm->slots->ring_entries)
+		status = VMMU_EINVAL;
+	else
+		*count = rings_reset(vm);
+	mutex_unlock(&vm->slots_lock);
+	mutex_unlock(&vm->vcpus.lock);
+	return status;
+}
