@@ -98,12 +98,12 @@ enum vmmu_fault fault_map(struct vm *vm, struct table *root, const struct memslo
 /*
  * No slot: an MMIO entry is left in the table, so that the next access need not come this far (48). It says for which generation it is true.
  */
-static enum vmmu_fault fault_mmio(struct vmmu_vcpu *vcpu, const struct memslots *slots, gfn_t gfn)
+static enum vmmu_fault fault_mmio(struct vmmu_vcpu *vcpu, uint64_t generation, gfn_t gfn)
 {
-	struct tdp_map map = { .gfn = gfn, .level = 1, .mmio_generation = slots->generation };
+	struct tdp_map map = { .gfn = gfn, .level = 1, .mmio_generation = generation };
 
-	if (!(slots->generation & GENERATION_IN_PROGRESS)) {
-		vcpu->mmio = (struct mmio_cache){ gfn, slots->generation };
+	if (!(generation & GENERATION_IN_PROGRESS)) {
+		vcpu->mmio = (struct mmio_cache){ gfn, generation };
 		if (table_cache_fill(vcpu->vcpu.vm, &vcpu->tables, vcpu->vcpu.vm->levels))
 			map_under_lock(vcpu->vcpu.vm, vcpu->root, &map, 0, &vcpu->tables, NULL);
 		/* Not installed for whatever reason: the next access asks again. */
@@ -111,19 +111,21 @@ static enum vmmu_fault fault_mmio(struct vmmu_vcpu *vcpu, const struct memslots 
 	return VMMU_FAULT_MMIO;
 }
 
-static bool mmio_is_known(struct vmmu_vcpu *vcpu, const struct memslots *slots, gfn_t gfn, uint64_t error)
+static bool mmio_is_known(struct vmmu_vcpu *vcpu, uint64_t generation, gfn_t gfn, uint64_t error)
 {
 	const struct format *format = vcpu->vcpu.vm->fmt;
 	spte_t spte;
 	int level;
 
-	if (vcpu->mmio.generation == slots->generation && vcpu->mmio.gfn.v == gfn.v && slots->generation)
+	if (generation & GENERATION_IN_PROGRESS)
+		return false;
+	if (generation && vcpu->mmio.generation == generation && vcpu->mmio.gfn.v == gfn.v)
 		return true;
 	if (!(error & VMMU_PF_RSVD))
 		return false;
 	spte = tdp_leaf(vcpu->vcpu.vm, vcpu->root, gfn, &level);
-	return spte_is_mmio(format, spte) && spte_mmio_gfn(spte).v == gfn.v && !(slots->generation & GENERATION_IN_PROGRESS) &&
-	       spte_mmio_generation(spte) == (slots->generation & MMIO_GENERATION_MASK);
+	return spte_is_mmio(format, spte) && spte_mmio_gfn(spte).v == gfn.v &&
+	       spte_mmio_generation(spte) == (generation & MMIO_GENERATION_MASK);
 }
 
 static enum vmmu_fault fault_in_slot(struct vmmu_vcpu *vcpu, const struct memslot *slot, gfn_t gfn, unsigned access, uint64_t error)
@@ -161,6 +163,7 @@ static enum vmmu_fault fault(struct vmmu_vcpu *vcpu, gpa_t gpa, uint64_t error)
 	const struct memslots *slots;
 	const struct memslot *slot;
 	enum vmmu_fault answer;
+	uint64_t generation;
 
 	if (gpa.v >> vm->guest_phys_bits)
 		return VMMU_FAULT_MMIO; /* nothing can be there */
@@ -168,11 +171,12 @@ static enum vmmu_fault fault(struct vmmu_vcpu *vcpu, gpa_t gpa, uint64_t error)
 		return VMMU_FAULT_RETRY; /* dropped by a request: the next entry loads it */
 	token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id);
 	slots = memslots_active(vm, vcpu->as_id, token);
-	if (mmio_is_known(vcpu, slots, gfn, error)) {
+	generation = memslots_generation(slots);
+	if (mmio_is_known(vcpu, generation, gfn, error)) {
 		answer = VMMU_FAULT_MMIO;
 	} else {
 		slot = memslot_find_cached(&vcpu->slot_cache, slots, gfn);
-		answer = slot ? fault_in_slot(vcpu, slot, gfn, error_to_access(error), error) : fault_mmio(vcpu, slots, gfn);
+		answer = slot ? fault_in_slot(vcpu, slot, gfn, error_to_access(error), error) : fault_mmio(vcpu, generation, gfn);
 	}
 	srcu_read_unlock(&vm->srcu, token);
 	return answer;
