@@ -25,8 +25,9 @@ static void read_wait(struct mmu_lock *lock)
 			return;
 		port_pause();
 	}
-	add_relaxed(&lock->waiters, 1);
-	while (load_relaxed(&lock->writer))
+	/* full, both: the count is out before `writer` is looked at (pairs with write_unlock), or the wake-up could be skipped */
+	add_seqcst(&lock->waiters, 1);
+	while (load_seqcst(&lock->writer))
 		port_wait(&lock->writer, 1);
 	add_relaxed(&lock->waiters, -1u);
 }
@@ -83,7 +84,8 @@ static void write_lock(struct mmu_lock *lock)
 
 static void write_unlock(struct mmu_lock *lock)
 {
-	/* release: readers that see 0 see all that the writer did (read_lock's load) */
+	/* release part: readers that see 0 see all that the writer did (read_lock's load). full: 0 is out before `waiters` is looked at
+	 * (pairs with read_wait) */
 	store_seqcst(&lock->writer, 0);
 	if (load_seqcst(&lock->waiters))
 		port_wake(&lock->writer);

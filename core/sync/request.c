@@ -4,19 +4,28 @@
 #include "core/sync/atomic.h"
 #include "core/sync/vm.h"
 
-void vcpu_kick(struct vcpu *vcpu)
+/* Returns: false when the vCPU was seen outside the guest; otherwise it has been told to leave. Async-signal-safe. */
+static bool vcpu_tell_to_leave(struct vcpu *vcpu)
 {
-	uint32_t mode = VCPU_IN_GUEST;
+	uint32_t mode;
 
 	/* full: the requester's bit is out before the mode is looked at (pairs with vcpu_mode_enter), P9 */
 	fence_full();
-	if (load_relaxed(&vcpu->mode) != VCPU_IN_GUEST)
-		return;
-	if (!cas_acqrel(&vcpu->mode, &mode, VCPU_EXITING))
-		return;
-	add_relaxed(&vcpu->vm->stats.kicks, 1);
-	if (vcpu->vm->host->kick)
-		vcpu->vm->host->kick(vcpu->vm->host_state, vcpu->cookie);
+	/* acquire: of a vCPU that is outside, all that it did in the guest is over (pairs with vcpu_mode_leave) */
+	while ((mode = load_acquire(&vcpu->mode)) == VCPU_IN_GUEST) {
+		if (!cas_acqrel(&vcpu->mode, &mode, VCPU_EXITING))
+			continue;
+		add_relaxed(&vcpu->vm->stats.kicks, 1);
+		if (vcpu->vm->host->kick)
+			vcpu->vm->host->kick(vcpu->vm->host_state, vcpu->cookie);
+		return true;
+	}
+	return mode != VCPU_OUTSIDE;
+}
+
+void vcpu_kick(struct vcpu *vcpu)
+{
+	vcpu_tell_to_leave(vcpu);
 }
 
 void vcpu_request(struct vcpu *vcpu, uint32_t request)
@@ -28,7 +37,8 @@ void vcpu_request(struct vcpu *vcpu, uint32_t request)
 
 /*
  * Wait until the vCPU has been outside at least once since the request was raised: a vCPU that left and came back has seen the request on
- * its way in. `exits` is read before the kick, so the visit that is waited for is one that was told to end.
+ * its way in. `exits` is read before the kick, so the visit that is waited for is one that was told to end. A vCPU that the kick found outside is
+ * not waited for at all: it may enter right after, request seen and answered, and then nobody tells it to leave.
  */
 #define SPINS 500
 
@@ -42,7 +52,8 @@ static void vcpu_wait_outside(struct vcpu *vcpu)
 {
 	uint32_t exits = load_acquire(&vcpu->exits);
 
-	vcpu_kick(vcpu);
+	if (!vcpu_tell_to_leave(vcpu))
+		return;
 	for (int spins = 0; !vcpu_was_outside(vcpu, exits); spins++) {
 		if (spins < SPINS) {
 			port_pause();
@@ -99,7 +110,8 @@ bool vcpu_mode_enter(struct vcpu *vcpu)
 
 void vcpu_mode_leave(struct vcpu *vcpu)
 {
-	store_relaxed(&vcpu->exits, vcpu->exits + 1);
+	/* release: who sees the count moved sees the visit over (pairs with vcpu_was_outside) */
+	store_release(&vcpu->exits, vcpu->exits + 1);
 	/* full: all that the guest did is done before the mode says so, and the mode is out before `watched` is looked at (pairs with
 	 * vcpu_wait_outside) */
 	swap_seqcst(&vcpu->mode, VCPU_OUTSIDE);

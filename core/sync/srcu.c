@@ -12,7 +12,8 @@ struct srcu_read srcu_read_lock(struct srcu *srcu, unsigned hint)
 	unsigned bank = load_relaxed(&srcu->bank) & 1;
 
 	/* full: the count is seen by a grace period, or what this reader loads next is what that grace period's caller published (pairs
-	 * with the fences in wait_for_bank) */
+	 * with the fences in wait_for_bank). C11 promises the second half only to a load that is itself sequentially consistent:
+	 * memslots_active's */
 	add_seqcst(&stripe->entered[bank], 1);
 	return (struct srcu_read){ stripe, bank };
 }
