@@ -64,7 +64,7 @@ tidy: $(BUILD)/build.ninja
 
 bench: deps
 	@$(MAKE) --no-print-directory build
-	@tool/run-bench --build $(BUILD) $(BENCH)
+	@bench/run --build $(BUILD) $(BENCH)
 
 install: build
 	@meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))

@@ -76,14 +76,15 @@ static void make_tables(struct machine *m)
 		table(m, PT_GPA)[i] = (DATA_GPA + i * PAGE) | ENTRY;
 }
 
-static void *memory(size_t bytes)
+void *machine_memory(size_t bytes, bool small)
 {
 	void *p = mmap(NULL, bytes + 2 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
 		die("mmap");
 	p = (void *)(((uintptr_t)p + 2 * MIB - 1) & ~(uintptr_t)(2 * MIB - 1)); /* the rest leaks, in a program that ends */
-	madvise(p, bytes, MADV_NOHUGEPAGE);
+	if (small)
+		madvise(p, bytes, MADV_NOHUGEPAGE);
 	return p;
 }
 
@@ -119,7 +120,7 @@ static void add_vcpu(struct machine *m, int i)
 	set_cpuid(m, i);
 }
 
-void machine_init(struct machine *m, int vcpus, size_t data_bytes, bool prefault)
+void machine_init(struct machine *m, int vcpus, size_t data_bytes, unsigned data)
 {
 	memset(m, 0, sizeof(*m));
 	m->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -130,15 +131,15 @@ void machine_init(struct machine *m, int vcpus, size_t data_bytes, bool prefault
 	m->data_bytes = data_bytes;
 	m->system_bytes = PT_GPA + data_bytes / 512 + PAGE;
 	m->system_bytes = (m->system_bytes + MIB - 1) & ~(MIB - 1);
-	m->system = memory(m->system_bytes);
+	m->system = machine_memory(m->system_bytes, true);
 	memset(m->system, 0, m->system_bytes);
 	memcpy(m->system + TEXT_GPA, guest_text, (size_t)(guest_text_end - guest_text));
 	make_tables(m);
 	if (machine_slot(m, 0, 0, 0, m->system_bytes, m->system))
 		die("slot 0");
 	if (data_bytes) {
-		m->data = memory(data_bytes);
-		if (prefault)
+		m->data = machine_memory(data_bytes, data & DATA_SMALL);
+		if (data & DATA_PRESENT)
 			memset(m->data, 1, data_bytes);
 		if (machine_slot(m, 1, 0, DATA_GPA, data_bytes, m->data))
 			die("slot 1");

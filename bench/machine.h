@@ -47,8 +47,15 @@ _Noreturn void die(const char *what);
 /** Is there a /dev/kvm that can be opened? */
 bool machine_possible(void);
 
-/** Make a VM; data_bytes of data memory (0: none), mapped with 4 KiB host pages and present in the host when `prefault`. */
-void machine_init(struct machine *m, int vcpus, size_t data_bytes, bool prefault);
+/** Host memory: 2 MiB-aligned, not touched. `small`: with MADV_NOHUGEPAGE, so that it is mapped by 4 KiB pages. Never freed if dropped. */
+void *machine_memory(size_t bytes, bool small);
+
+/* What the data memory of a machine is. */
+#define DATA_PRESENT 1u /* touched by the host before the guest runs */
+#define DATA_SMALL   2u /* 4 KiB host pages (MADV_NOHUGEPAGE); otherwise whatever the host gives */
+
+/** Make a VM with `data_bytes` of data memory (0: none) of the kind DATA_*. */
+void machine_init(struct machine *m, int vcpus, size_t data_bytes, unsigned data);
 void machine_fini(struct machine *m);
 
 /** Set one slot; bytes 0 deletes. Returns: 0, or -1 with errno. */

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a VM costs in memory that is not the guest's: of this process, and of the kernel. A KVM in the kernel takes the second, one
+ * in a process the first; their sum is either's cost, and the same code measures both.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "bench/bench.h"
+
+#define VMS   128
+#define SLOTS 4096
+
+static double field(const char *file, const char *name)
+{
+	char text[256];
+	double kib = 0;
+	FILE *f = fopen(file, "r");
+
+	while (f && fgets(text, sizeof(text), f))
+		if (!strncmp(text, name, strlen(name)) && text[strlen(name)] == ':')
+			kib = strtod(text + strlen(name) + 1, NULL);
+	if (f)
+		fclose(f);
+	return kib * 1024;
+}
+
+static double own(void)
+{
+	return field("/proc/self/status", "VmRSS");
+}
+
+static double table_bytes(void)
+{
+	return field("/proc/meminfo", "SecPageTables") + own();
+}
+
+/* What the kernel accounts for by name. A KVM has a few pages per vCPU besides that no name counts: this flatters it a little. */
+static double kernel_bytes(void)
+{
+	static const char *const name[] = { "SUnreclaim", "VmallocUsed", "SecPageTables", "Percpu" };
+	double bytes = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(name); i++)
+		bytes += field("/proc/meminfo", name[i]);
+	return bytes;
+}
+
+static double vm_bytes(void)
+{
+	return kernel_bytes() + own();
+}
+
+static double tables_per_page(uint64_t bytes, unsigned data)
+{
+	uint64_t pages = bytes / PAGE;
+	struct call one = touch(0, 1), all = touch(0, pages);
+	struct machine m;
+	double before, after;
+
+	machine_init(&m, 1, bytes, data);
+	machine_call(&m, 0, &one);
+	before = table_bytes();
+	machine_call(&m, 0, &all);
+	after = table_bytes();
+	machine_fini(&m);
+	return (after - before) / (double)pages;
+}
+
+static void vms(int kvm)
+{
+	static int fd[VMS], vcpu[VMS];
+	double before = vm_bytes();
+
+	for (int i = 0; i < VMS; i++) {
+		fd[i] = ioctl(kvm, KVM_CREATE_VM, 0L);
+		vcpu[i] = fd[i] < 0 ? -1 : ioctl(fd[i], KVM_CREATE_VCPU, 0L);
+		if (vcpu[i] < 0)
+			die("KVM_CREATE_VCPU");
+	}
+	line("a VM with one vCPU", (vm_bytes() - before) / 1024 / VMS, "KiB");
+	for (int i = 0; i < VMS; i++) {
+		close(vcpu[i]);
+		close(fd[i]);
+	}
+}
+
+void bench_memory(void)
+{
+	struct call one = touch(0, 1);
+	uint8_t *page = machine_memory(PAGE, true);
+	struct machine m;
+	double before;
+
+	/* The large VMs last: the kernel gives back late what they had. */
+	machine_init(&m, 1, MIB, DATA_PRESENT | DATA_SMALL);
+	machine_call(&m, 0, &one);
+	vms(m.kvm);
+	before = vm_bytes();
+	fill_slots(&m, SLOTS, page);
+	line("a slot of one page", (vm_bytes() - before) / SLOTS, "bytes");
+	machine_fini(&m);
+	line("tables per 4K page, 4K mappings", tables_per_page(256 * MIB, DATA_PRESENT | DATA_SMALL), "bytes");
+	line("tables per 4K page, huge pages", tables_per_page(256 * MIB, DATA_PRESENT), "bytes");
+}
