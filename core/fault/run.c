@@ -35,7 +35,8 @@ static bool requests_handle(struct vmmu_vcpu *vcpu)
 
 	if (likely(!requests))
 		return false;
-	vcpu->vcpu.stats.requests += __builtin_popcount(requests);
+	for (uint32_t rest = requests; rest; rest &= rest - 1) /* no popcount: gcc's is a libgcc call */
+		vcpu->vcpu.stats.requests++;
 	if (requests & REQ_TLB_FLUSH)
 		vcpu->flush = true;
 	/* Exactly the roots that are obsolete (P3). */
