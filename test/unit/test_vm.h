@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* A struct vm with memslots and nothing behind them: no tables, a host that counts, and can be told to fail. */
+#ifndef TEST_UNIT_TEST_VM_H
+#define TEST_UNIT_TEST_VM_H
+
+#include "core/memslot/slots.h"
+#include "core/sync/vm.h"
+
+/* Calls of the hooks, as they came. */
+enum test_event_kind {
+	EVENT_ZAP,
+	EVENT_COMMITTED,
+	EVENT_GENERATION,
+};
+
+struct test_event {
+	enum test_event_kind kind;
+	enum slot_change change;
+	const struct memslot *old, *new;
+	uint64_t generation;
+};
+
+#define TEST_EVENTS 16
+
+struct test_vm {
+	struct vm vm;
+	struct vmmu_host host;
+	long live;        /* allocations not freed */
+	long live_bytes;
+	long countdown;   /* the countdown-th allocation from now fails; 0: none does */
+	struct test_event events[TEST_EVENTS]; /* the last ones first come, until test_vm_forget */
+	unsigned event_count;
+	void (*on_event)(struct test_vm *test, const struct test_event *event); /* may be NULL */
+};
+
+/* Make a VM with empty slots. */
+struct test_vm *test_vm_make(unsigned address_spaces);
+void test_vm_free(struct test_vm *test);
+
+/* slots_change under slots_lock. */
+enum vmmu_status test_vm_set(struct test_vm *test, const struct vmmu_region *region);
+
+/* A region in one line: pages, not bytes. */
+struct vmmu_region test_region(uint32_t as_id, uint32_t slot, uint64_t gfn, uint64_t npages, uint64_t hva_page, uint32_t flags);
+
+static inline void test_vm_forget(struct test_vm *test)
+{
+	test->event_count = 0;
+}
+
+/*
+ * Is everything in order between two changes: both sets of each address space valid trees with the same slots, numbers, counts and statistics
+ * right, no flag of core's own left? Fails the test, or aborts in a thread.
+ */
+void test_vm_audit(struct test_vm *test);
+
+#endif
