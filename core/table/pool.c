@@ -39,6 +39,17 @@ void pool_fini(struct vm *vm)
 	vm->pool = NULL;
 }
 
+void pool_count(struct vm *vm, uint64_t *all, uint64_t *free)
+{
+	*all = *free = 0;
+	mutex_lock(&vm->pool->lock);
+	for (const struct chunk *chunk = vm->pool->chunks; chunk; chunk = chunk->next)
+		*all += TABLES_PER_CHUNK - 1;
+	list_for_each(link, &vm->pool->free)
+		++*free;
+	mutex_unlock(&vm->pool->lock);
+}
+
 static uintptr_t chunk_of(const void *inside)
 {
 	return (uintptr_t)inside & ~(uintptr_t)(VMMU_CHUNK_BYTES - 1);

@@ -45,6 +45,8 @@ struct table_cache {
 enum vmmu_status pool_init(struct vm *vm);
 /** Give all chunks back to the host. No table is in use and no grace period is pending (port_rcu_barrier). */
 void pool_fini(struct vm *vm);
+/** How many tables there are, and how many of them are in the pool. For the audit. */
+void pool_count(struct vm *vm, uint64_t *all, uint64_t *free);
 
 /** Fill the cache up to `want` tables. Sleeps, allocates. Returns: false when the host has no memory (what it got, it keeps). */
 bool table_cache_fill(struct vm *vm, struct table_cache *cache, unsigned want);

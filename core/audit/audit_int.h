@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* Parts of the audit. For this folder only. */
+#ifndef CORE_AUDIT_AUDIT_INT_H
+#define CORE_AUDIT_AUDIT_INT_H
+
+#include "core/audit/text.h"
+#include "core/memslot/slots.h"
+#include "core/table/table.h"
+
+struct audit {
+	struct vm *vm;
+	struct audit_report *report;
+	struct text text;
+};
+
+/** A violation: what, and where (names of the numbers may be NULL). */
+void audit_fail(struct audit *audit, const char *what, const char *name1, uint64_t value1, const char *name2, uint64_t value2);
+
+/** Slots of both sets (slots.c). */
+void audit_slots(struct audit *audit);
+
+/** Roots, tables, entries (tables.c). Adds to the report what it found. */
+void audit_tables(struct audit *audit);
+
+/** May the pages [offset, offset + pages) of a logged slot be written with no fault: are they recorded as dirty? (dirty.c) */
+bool audit_pages_dirty(struct vm *vm, const struct memslot *slot, uint64_t offset, uint64_t pages);
+
+#endif
