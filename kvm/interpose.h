@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The functions of libc that this library stands in for. What is not ours goes on to the next library (real_*), so that
+ * cancellation, sanitizers and other preloaded libraries work as without us; memory calls are made directly.
+ */
+#ifndef VMMU_KVM_INTERPOSE_H
+#define VMMU_KVM_INTERPOSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+/** The next definition of a libc function, looked up once. Never NULL: without one the process cannot go on. */
+void *real_find(void **cache, const char *name);
+
+/* real(open)(path, flags): the next library's open. */
+#define REAL(name, type)                                                                                           \
+	({                                                                                                         \
+		static void *real_cache_;                                                                          \
+		(type)real_find(&real_cache_, #name);                                                              \
+	})
+
+/* The memory calls, with their invalidations; they return a value or -errno (mem.c). */
+long mem_mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset);
+long mem_munmap(void *address, size_t length);
+long mem_mremap(void *address, size_t old_length, size_t length, int flags, void *wanted);
+long mem_madvise(void *address, size_t length, int advice);
+long mem_mprotect(void *address, size_t length, int protection, int key);
+long mem_fallocate(int fd, int mode, off_t offset, off_t length);
+long mem_ftruncate(int fd, off_t length);
+
+/* Descriptors (fds.c); a value or -errno. */
+long fds_ioctl(int fd, unsigned long request, unsigned long argument);
+long fds_close(int fd);
+long fds_dup(long number, int fd, int wanted, int flags);
+long fds_close_range(unsigned first, unsigned last, unsigned flags);
+long fds_open_kvm(int flags);
+bool fds_is_kvm_path(const char *path);
+
+/* userfaultfd requests that change what a fault in a range means (mem.c). */
+long mem_userfaultfd_ioctl(int fd, unsigned long request, unsigned long argument);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* One timer a local APIC. One thread for the whole process wakes vCPUs whose timer is due; it exists once a timer was armed. */
+#ifndef VMMU_KVM_LAPIC_TIMER_H
+#define VMMU_KVM_LAPIC_TIMER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+struct vcpu;
+struct lapic_timer;
+
+struct lapic_timer *lapic_timer_create(struct vcpu *vcpu);
+/** After: the thread does not know the vCPU any more. */
+void lapic_timer_destroy(struct lapic_timer *timer);
+
+/** Due after `ns`, then every `period` ns unless 0. */
+void lapic_timer_arm(struct lapic_timer *timer, uint64_t ns, uint64_t period);
+/** Due when the guest's TSC, which is `now` and runs at `khz`, reaches `tsc`; 0 stops. */
+void lapic_timer_arm_deadline(struct lapic_timer *timer, uint64_t tsc, uint64_t now, uint32_t khz);
+void lapic_timer_stop(struct lapic_timer *timer);
+
+/** True once for each time that it was due (missed periods count once). */
+bool lapic_timer_expired(struct lapic_timer *timer);
+bool lapic_timer_due(struct lapic_timer *timer, struct timespec *due);
+/** Nanoseconds left, 0 when stopped. */
+uint64_t lapic_timer_left(struct lapic_timer *timer);
+/** The armed TSC deadline, or 0. */
+uint64_t lapic_timer_deadline(struct lapic_timer *timer);
+
+/** In a forked child: there is no thread. */
+void lapic_timer_fork_child(void);
+
+#endif

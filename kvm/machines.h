@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The VMs of this process, and the client's own memory calls as the invalidations that they are (P5).
+ *
+ * A call that may take memory away from a guest is made between begin and end, for every VM. A VM appears or goes away
+ * only while no such call is under way, so begin and end always see the same VMs.
+ */
+#ifndef VMMU_KVM_MACHINES_H
+#define VMMU_KVM_MACHINES_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct vm;
+
+/** Enter a VM. Sleeps until no invalidation is under way. Returns: 0 or -ENOMEM. */
+int machines_add(struct vm *vm);
+
+/** Take a VM out. After: no invalidation of it is under way or will begin. */
+void machines_remove(struct vm *vm);
+
+/** Call `each` for every VM, which stays alive meanwhile. */
+void machines_each(void (*each)(struct vm *vm, void *context), void *context);
+
+extern atomic_uint machines_count;
+
+/** True when there is a VM that a memory call could concern: one load. */
+static inline bool machines_any(void)
+{
+	return atomic_load_explicit(&machines_count, memory_order_acquire) != 0;
+}
+
+struct host_range {
+	uintptr_t start, end;
+};
+
+/**
+ * The host is about to change these ranges. Holds, until the end: the list of VMs, shared.
+ * Empty ranges are allowed. Every begin is followed by an end with the same ranges on the same thread.
+ */
+void invalidate_begin(const struct host_range *ranges, size_t count);
+void invalidate_end(const struct host_range *ranges, size_t count);
+
+/** In a forked child, which has none of its parent's VMs. */
+void machines_fork_child(void);
+
+#endif

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The client's memory calls as MMU notifier events: begin, the system call, end. After one returned, no vCPU sees what was
+ * there before. With no VM in the process each costs one load.
+ */
+#include "kvm/file.h"
+#include "kvm/hostmap.h"
+#include "kvm/interpose.h"
+#include "kvm/machines.h"
+#include "kvm/sys.h"
+#include "kvm/user.h"
+#include "kvm/vm.h"
+#include "port/posix/hint.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#define FILE_RANGES 32 /* mappings of one file that are told apart; with more, everything is invalidated */
+
+/* [address, address + length) in whole pages; empty when the kernel will refuse it. */
+static struct host_range range_of(const void *address, size_t length)
+{
+	uintptr_t start = (uintptr_t)address & ~(uintptr_t)4095;
+	uintptr_t end = ((uintptr_t)address + length + 4095) & ~(uintptr_t)4095;
+
+	return (struct host_range){ start, end > start ? end : start };
+}
+
+static long call_invalidating(const struct host_range *ranges, size_t count, long number, const long a[6])
+{
+	long result;
+
+	invalidate_begin(ranges, count);
+	result = sys_call(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	invalidate_end(ranges, count);
+	return result;
+}
+
+/* KVM refuses to map a vCPU's dirty ring where writes would not be shared, or executable. */
+static bool ring_map_refused(const struct vcpu *vcpu, size_t length, int protection, int flags, off_t offset)
+{
+	uint64_t first = (uint64_t)offset / VMMU_PAGE_SIZE;
+	uint64_t last = first + (length + VMMU_PAGE_SIZE - 1) / VMMU_PAGE_SIZE - 1;
+	uint64_t end = RUN_RING_PAGE + vcpu->vm->ring_bytes / VMMU_PAGE_SIZE;
+
+	if (!vcpu->ring)
+		return false;
+	if ((first < RUN_RING_PAGE || first >= end) && (last < RUN_RING_PAGE || last >= end))
+		return false;
+	return (protection & PROT_EXEC) || !(flags & MAP_SHARED);
+}
+
+static long map_refused(int fd, size_t length, int protection, int flags, off_t offset)
+{
+	struct file *file = file_get(fd);
+	long result = 0;
+
+	if (!file)
+		return 0;
+	if (file->kind != FILE_VCPU)
+		result = -ENODEV;
+	else if (length && !file->foreign && ring_map_refused(file->object, length, protection, flags, offset))
+		result = -EINVAL;
+	file_put(file);
+	return result;
+}
+
+long mem_mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset)
+{
+	const long a[6] = { (long)address, (long)length, protection, flags, fd, offset };
+	struct host_range range;
+
+	if (fd >= 0 && !(flags & MAP_ANONYMOUS)) {
+		long refused = map_refused(fd, length, protection, flags, offset);
+
+		if (refused)
+			return refused;
+	}
+	if (!(flags & MAP_FIXED) || !machines_any())
+		return sys_call(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
+	range = range_of(address, length);
+	return call_invalidating(&range, 1, SYS_mmap, a);
+}
+
+long mem_munmap(void *address, size_t length)
+{
+	const long a[6] = { (long)address, (long)length };
+	struct host_range range;
+
+	if (!machines_any())
+		return SYS2(SYS_munmap, address, length);
+	range = range_of(address, length);
+	return call_invalidating(&range, 1, SYS_munmap, a);
+}
+
+long mem_mremap(void *address, size_t old_length, size_t length, int flags, void *wanted)
+{
+	const long a[6] = { (long)address, (long)old_length, (long)length, flags, (long)wanted };
+	struct host_range ranges[2];
+
+	if (!machines_any())
+		return SYS5(SYS_mremap, address, old_length, length, flags, wanted);
+	/* An old length of 0 copies a shared mapping and takes nothing away. */
+	ranges[0] = range_of(address, old_length);
+	ranges[1] = flags & MREMAP_FIXED ? range_of(wanted, length) : range_of(NULL, 0);
+	return call_invalidating(ranges, 2, SYS_mremap, a);
+}
+
+static bool advice_takes_away(int advice)
+{
+	switch (advice) {
+	case MADV_DONTNEED:
+	case MADV_FREE:
+	case MADV_REMOVE:
+	case MADV_PAGEOUT:
+	case 24: /* MADV_DONTNEED_LOCKED, Linux 5.18 */
+	case MADV_NOHUGEPAGE:
+	case MADV_HWPOISON:
+	case 101: /* MADV_SOFT_OFFLINE */
+	case 102: /* MADV_GUARD_INSTALL, Linux 6.13 */
+		return true;
+	default:
+		return false;
+	}
+}
+
+long mem_madvise(void *address, size_t length, int advice)
+{
+	const long a[6] = { (long)address, (long)length, advice };
+	struct host_range range;
+	long result;
+
+	if (advice == MADV_NOHUGEPAGE || advice == MADV_HUGEPAGE) {
+		/* Remembered also while there is no VM: one may map this range later. */
+		range = range_of(address, length);
+		if (range.start < range.end)
+			posix_hint_set(range.start, range.end,
+			               advice == MADV_NOHUGEPAGE ? VMMU_LEVEL_4K : VMMU_LEVEL_1G);
+	}
+	if (!advice_takes_away(advice) || !machines_any())
+		return SYS3(SYS_madvise, address, length, advice);
+	range = range_of(address, length);
+	result = call_invalidating(&range, 1, SYS_madvise, a);
+	return result;
+}
+
+long mem_mprotect(void *address, size_t length, int protection, int key)
+{
+	const long a[6] = { (long)address, (long)length, protection, key };
+	long number = key == -1 ? SYS_mprotect : SYS_pkey_mprotect;
+	struct host_range range;
+
+	if (!machines_any())
+		return sys_call(number, a[0], a[1], a[2], a[3], 0, 0);
+	range = range_of(address, length);
+	return call_invalidating(&range, 1, number, a);
+}
+
+/* Of a file: wherever it is mapped now. */
+static long call_on_file(int fd, off_t offset, off_t length, long number, const long a[6])
+{
+	struct host_range ranges[FILE_RANGES];
+	size_t count = hostmap_of_file(fd, offset, length, ranges, FILE_RANGES);
+
+	if (count == 0)
+		return sys_call(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	return call_invalidating(ranges, count, number, a);
+}
+
+long mem_fallocate(int fd, int mode, off_t offset, off_t length)
+{
+	const long a[6] = { fd, mode, offset, length };
+	const int moves = FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE;
+
+	if (!(mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE | moves)) || !machines_any() || offset < 0 ||
+	    length <= 0)
+		return SYS4(SYS_fallocate, fd, mode, offset, length);
+	return call_on_file(fd, offset, mode & moves ? INT64_MAX : length, SYS_fallocate, a);
+}
+
+long mem_ftruncate(int fd, off_t length)
+{
+	const long a[6] = { fd, length };
+	struct file *file = file_get(fd);
+
+	if (file) {
+		/* KVM's files have no size. Shrinking ours would pull the run page from under a vCPU. */
+		file_put(file);
+		return -EINVAL;
+	}
+	if (!machines_any() || length < 0)
+		return SYS2(SYS_ftruncate, fd, length);
+	return call_on_file(fd, length, INT64_MAX, SYS_ftruncate, a);
+}
+
+/*
+ * A page under userfaultfd is asked for outside the guest (page_get touches it there), one page at a time: a larger
+ * block would let the guest reach pages that nobody asked for.
+ */
+long mem_userfaultfd_ioctl(int fd, unsigned long request, unsigned long argument)
+{
+	struct uffdio_register reg;
+	struct uffdio_range uffd_range;
+	struct host_range range;
+	long result;
+
+	if (request == UFFDIO_REGISTER && user_read(&reg, argument, sizeof(reg)) == 0)
+		uffd_range = reg.range;
+	else if ((request != UFFDIO_WRITEPROTECT && request != UFFDIO_UNREGISTER) ||
+	         user_read(&uffd_range, argument, sizeof(uffd_range)) != 0)
+		return SYS3(SYS_ioctl, fd, request, argument);
+
+	range = range_of((void *)(uintptr_t)uffd_range.start, uffd_range.len); // NOLINT: an address
+	if (request == UFFDIO_REGISTER && range.start < range.end &&
+	    !posix_hint_set(range.start, range.end, VMMU_LEVEL_4K))
+		return -ENOMEM;
+	if (!machines_any()) {
+		result = SYS3(SYS_ioctl, fd, request, argument);
+	} else {
+		const long a[6] = { fd, (long)request, (long)argument };
+
+		result = call_invalidating(&range, 1, SYS_ioctl, a);
+	}
+	if (request == UFFDIO_UNREGISTER && result == 0)
+		posix_hint_set(range.start, range.end, VMMU_LEVEL_1G);
+	return result;
+}

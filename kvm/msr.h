@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Model-specific registers: the CPU's own, the front end's, filters and exits to the client. */
+#ifndef VMMU_KVM_MSR_H
+#define VMMU_KVM_MSR_H
+
+#include "cpu/cpu.h"
+
+struct vm;
+struct vcpu;
+
+/** The front end's MSRs of a new vCPU. */
+void msr_reset(struct vcpu *vcpu);
+
+/** The guest's RDMSR and WRMSR. On the vCPU's thread. */
+enum cpu_msr_result msr_guest_read(struct vcpu *vcpu, uint32_t index, uint64_t *value);
+enum cpu_msr_result msr_guest_write(struct vcpu *vcpu, uint32_t index, uint64_t value);
+
+/** Free a VM's filters. */
+void msr_filter_free(struct vm *vm);
+
+#endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* Registers between the CPU's state and KVM's structures. */
+#ifndef VMMU_KVM_REGS_H
+#define VMMU_KVM_REGS_H
+
+#include <linux/kvm.h>
+
+struct vcpu;
+
+void regs_get(struct vcpu *vcpu, struct kvm_regs *out);
+void regs_set(struct vcpu *vcpu, const struct kvm_regs *in);
+void sregs_get(struct vcpu *vcpu, struct kvm_sregs *out);
+/** Returns: 0, or -EINVAL with nothing changed. */
+long sregs_set(struct vcpu *vcpu, const struct kvm_sregs *in);
+void events_get(struct vcpu *vcpu, struct kvm_vcpu_events *out);
+long events_set(struct vcpu *vcpu, const struct kvm_vcpu_events *in);
+
+/** kvm_dirty_regs -> the vCPU. Returns: 0 or -EINVAL. */
+long regs_sync_in(struct vcpu *vcpu);
+/** The vCPU -> what kvm_valid_regs asks for. */
+void regs_sync_out(struct vcpu *vcpu);
+
+#endif

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: MIT */
+/* The client's signal handlers, wrapped; and what of a signal happens inside KVM_RUN. */
+#include "kvm/signals.h"
+#include "cpu/cpu.h"
+#include "kvm/interpose.h"
+#include "kvm/sys.h"
+#include "kvm/vm.h"
+#include "port/posix/probe.h"
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <ucontext.h>
+
+#define SIGNALS 65
+
+/* What the client believes is installed. `lock` orders writers; the wrapper reads without it. */
+static struct sigaction client[SIGNALS];
+static bool wrapped[SIGNALS];  /* our wrapper is what the kernel has */
+static bool prepared[SIGNALS]; /* and stays, even for SIG_DFL */
+static bool initialised;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static __thread struct {
+	struct vcpu *vcpu;  /* in KVM_RUN with this one */
+	bool put_off;       /* at least one signal waits for its end */
+	bool swapped;       /* KVM_SET_SIGNAL_MASK's mask is in force */
+	uint64_t mask;      /* the thread's own mask, when put_off or swapped */
+} running;
+
+typedef int sigaction_fn(int, const struct sigaction *, struct sigaction *);
+
+static int real_sigaction(int number, const struct sigaction *action, struct sigaction *old)
+{
+	return REAL(sigaction, sigaction_fn *)(number, action, old);
+}
+
+static uint64_t bit_of(int number)
+{
+	return UINT64_C(1) << (number - 1);
+}
+
+static uint64_t set_mask(uint64_t mask)
+{
+	uint64_t old = 0;
+
+	SYS4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, &old, sizeof(mask));
+	return old;
+}
+
+/* Raised by the processor for what this thread just did, rather than sent by somebody. */
+static bool is_synchronous(int number, const siginfo_t *info)
+{
+	switch (number) {
+	case SIGSEGV:
+	case SIGBUS:
+	case SIGFPE:
+	case SIGILL:
+	case SIGTRAP:
+		return info->si_code > 0;
+	default:
+		return false;
+	}
+}
+
+/* Keep the signal for after KVM_RUN: blocked in the interrupted context, and pending again. */
+static void put_off(int number, siginfo_t *info, ucontext_t *context)
+{
+	uint64_t *blocked = (uint64_t *)&context->uc_sigmask;
+
+	if (!running.put_off && !running.swapped)
+		running.mask = *blocked;
+	running.put_off = true;
+	*blocked |= bit_of(number);
+	SYS4(SYS_rt_tgsigqueueinfo, SYS0(SYS_getpid), SYS0(SYS_gettid), number, info);
+	cpu_request_exit(running.vcpu->cpu);
+	atomic_fetch_add(&running.vcpu->wake, 1);
+}
+
+static void die_of(int number)
+{
+	struct sigaction none = { .sa_handler = SIG_DFL };
+
+	real_sigaction(number, &none, NULL);
+	SYS3(SYS_tgkill, SYS0(SYS_getpid), SYS0(SYS_gettid), number);
+	/* It is blocked here and strikes when the wrapper returns. */
+}
+
+static void call_client(int number, siginfo_t *info, void *context)
+{
+	struct sigaction action = client[number];
+
+	if (action.sa_handler == SIG_IGN)
+		return;
+	if (action.sa_handler == SIG_DFL) {
+		if (is_synchronous(number, info)) {
+			struct sigaction none = { .sa_handler = SIG_DFL };
+
+			real_sigaction(number, &none, NULL); /* the access faults again, with nobody in the way */
+		} else {
+			die_of(number);
+		}
+		return;
+	}
+	if (action.sa_flags & (int)SA_RESETHAND) {
+		client[number].sa_handler = SIG_DFL;
+		if (!prepared[number] && number != SIGSEGV && number != SIGBUS) {
+			struct sigaction none = { .sa_handler = SIG_DFL };
+
+			wrapped[number] = false;
+			real_sigaction(number, &none, NULL);
+		}
+	}
+	if (number == SIGSEGV || number == SIGBUS) {
+		/* Our wrapper is installed without a mask; the client's handler gets the one it asked for. */
+		uint64_t block = *(uint64_t *)&action.sa_mask | (action.sa_flags & SA_NODEFER ? 0 : bit_of(number));
+
+		SYS4(SYS_rt_sigprocmask, SIG_BLOCK, &block, NULL, sizeof(block));
+	}
+	action.sa_sigaction(number, info, context);
+}
+
+static void wrapper(int number, siginfo_t *info, void *context)
+{
+	int saved = errno;
+
+	if (number == SIGSEGV || number == SIGBUS) {
+		if (posix_probe_signal(number, info, context))
+			return;
+		if (info->si_code > 0 && cpu_host_fault_signal(number, info, context))
+			return;
+	}
+	if (running.vcpu && !is_synchronous(number, info)) {
+		put_off(number, info, context);
+		errno = saved;
+		return;
+	}
+	call_client(number, info, context);
+	errno = saved;
+}
+
+/* Give the kernel our wrapper, with the flags and the mask that the client asked for. Holds: lock. */
+static int install(int number)
+{
+	struct sigaction action = client[number];
+
+	action.sa_sigaction = wrapper;
+	action.sa_flags &= ~(int)SA_RESETHAND;
+	action.sa_flags |= SA_SIGINFO;
+	if (number == SIGSEGV || number == SIGBUS) {
+		/* A guest access may fault inside a handler for another one; see cpu_host_fault_signal. */
+		action.sa_flags |= SA_NODEFER | SA_ONSTACK;
+		sigemptyset(&action.sa_mask);
+	}
+	if (real_sigaction(number, &action, NULL) != 0)
+		return -1;
+	wrapped[number] = true;
+	return 0;
+}
+
+static bool is_fault_signal(int number)
+{
+	return initialised && (number == SIGSEGV || number == SIGBUS);
+}
+
+EXPORT int sigaction(int number, const struct sigaction *action, struct sigaction *old)
+{
+	struct sigaction before, wanted;
+	int result = 0;
+
+	if (number < 1 || number >= SIGNALS || number == SIGKILL || number == SIGSTOP)
+		return real_sigaction(number, action, old);
+	if (action)
+		wanted = *action; /* a bad pointer is the client's fault, in its own code, as with libc's */
+	pthread_mutex_lock(&lock);
+	if (wrapped[number])
+		before = client[number];
+	else if (real_sigaction(number, NULL, &before) != 0)
+		result = -1; /* one of libc's own signals */
+	if (action && result == 0) {
+		bool plain = wanted.sa_handler == SIG_DFL || wanted.sa_handler == SIG_IGN;
+
+		client[number] = wanted;
+		if (!plain || prepared[number] || is_fault_signal(number)) {
+			result = install(number);
+		} else {
+			wrapped[number] = false;
+			result = real_sigaction(number, &wanted, NULL);
+		}
+	}
+	pthread_mutex_unlock(&lock);
+	if (result == 0 && old)
+		*old = before;
+	return result;
+}
+
+EXPORT sighandler_t signal(int number, sighandler_t handler)
+{
+	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
+	struct sigaction old;
+
+	if (handler == SIG_ERR || number < 1 || number >= SIGNALS) {
+		errno = EINVAL;
+		return SIG_ERR;
+	}
+	sigemptyset(&action.sa_mask);
+	sigaddset(&action.sa_mask, number);
+	return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
+}
+
+/* A blocked SIGSEGV kills where a handler could have answered: guest memory may be gone in any thread. Those two are never
+ * really blocked. */
+static const sigset_t *unblockable(const sigset_t *set, sigset_t *copy)
+{
+	if (!set)
+		return NULL;
+	*copy = *set;
+	sigdelset(copy, SIGSEGV);
+	sigdelset(copy, SIGBUS);
+	return copy;
+}
+
+EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+	sigset_t copy;
+
+	if (how != SIG_UNBLOCK)
+		set = unblockable(set, &copy);
+	return REAL(pthread_sigmask, int (*)(int, const sigset_t *, sigset_t *))(how, set, old);
+}
+
+EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old)
+{
+	sigset_t copy;
+
+	if (how != SIG_UNBLOCK)
+		set = unblockable(set, &copy);
+	return REAL(sigprocmask, int (*)(int, const sigset_t *, sigset_t *))(how, set, old);
+}
+
+static void init(void)
+{
+	pthread_mutex_lock(&lock);
+	for (int i = 0; i < 2; i++) {
+		int number = i ? SIGBUS : SIGSEGV;
+
+		if (!wrapped[number])
+			real_sigaction(number, NULL, &client[number]);
+	}
+	initialised = true;
+	install(SIGSEGV);
+	install(SIGBUS);
+	pthread_mutex_unlock(&lock);
+}
+
+void signals_init(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct sigaction client_segv, client_bus;
+
+	if (initialised)
+		return;
+	/* The port installs its own handlers once; it does so now, through our sigaction, and is then taken out of the chain
+	 * again, because the wrapper asks it directly. */
+	sigaction(SIGSEGV, NULL, &client_segv);
+	sigaction(SIGBUS, NULL, &client_bus);
+	posix_probe_install();
+	sigaction(SIGSEGV, &client_segv, NULL);
+	sigaction(SIGBUS, &client_bus, NULL);
+	pthread_once(&once, init);
+}
+
+void signals_prepare(uint64_t mask)
+{
+	pthread_mutex_lock(&lock);
+	for (int number = 1; number < SIGNALS; number++) {
+		struct sigaction now;
+
+		if (mask & bit_of(number) || prepared[number])
+			continue;
+		switch (number) {
+		case SIGKILL: case SIGSTOP: case SIGSEGV: case SIGBUS: case SIGFPE: case SIGILL: case SIGTRAP:
+			continue; /* cannot be caught, or are not ours to put off */
+		case SIGCHLD: case SIGCONT: case SIGURG: case SIGWINCH: case SIGTSTP: case SIGTTIN: case SIGTTOU:
+			continue; /* by default they end nothing */
+		default:
+			break;
+		}
+		if (!wrapped[number]) {
+			if (real_sigaction(number, NULL, &now) != 0 || now.sa_handler == SIG_IGN)
+				continue;
+			client[number] = now;
+		}
+		prepared[number] = true;
+		install(number);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+bool signals_pending(void)
+{
+	return *(volatile bool *)&running.put_off;
+}
+
+void signals_run_begin(struct vcpu *vcpu)
+{
+	running.put_off = false;
+	running.swapped = false;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	running.vcpu = vcpu;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (vcpu->mask_set) {
+		/* Nothing that this lets through is lost: from here on it is put off. `swapped` first: a signal that strikes
+		 * inside the system call must not take the new mask for the thread's own. */
+		uint64_t own = 0;
+
+		running.swapped = true;
+		SYS4(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &own, sizeof(own));
+		running.mask = own;
+		set_mask(vcpu->mask);
+	}
+}
+
+bool signals_run_end(struct vcpu *vcpu)
+{
+	bool pending;
+
+	(void)vcpu;
+	if (running.swapped) {
+		/* Everything blocked while KVM_RUN is left, so that nothing runs under the wrong mask. */
+		set_mask(~UINT64_C(0));
+	}
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	running.vcpu = NULL;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	pending = running.put_off;
+	return pending;
+}
+
+void signals_run_restore(void)
+{
+	if (!running.swapped && !running.put_off)
+		return;
+	running.swapped = false;
+	running.put_off = false;
+	set_mask(running.mask);
+}

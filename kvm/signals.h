@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Signals and KVM_RUN, as a kernel does it: a signal that arrives during KVM_RUN ends it with EINTR, and the client's
+ * handler runs when KVM_RUN has returned. Here KVM_RUN is a function in the client's thread, so each handler of the client is wrapped:
+ * during KVM_RUN the wrapper asks the CPU to stop, blocks the signal and sends it to the thread again; when KVM_RUN unblocks it, the handler runs.
+ */
+#ifndef VMMU_KVM_SIGNALS_H
+#define VMMU_KVM_SIGNALS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vcpu;
+
+/** Take SIGSEGV and SIGBUS, for guest memory that is gone. Idempotent; called when /dev/kvm is first opened. */
+void signals_init(void);
+
+/** This thread begins and ends KVM_RUN. Between them signals are put off. */
+void signals_run_begin(struct vcpu *vcpu);
+/** Returns: true when a signal was put off. The vCPU may be unlocked now. */
+bool signals_run_end(struct vcpu *vcpu);
+/** Restore the thread's mask: signals that were put off are delivered now. The last thing that KVM_RUN does. */
+void signals_run_restore(void);
+
+/** True when a signal was put off since signals_run_begin. */
+bool signals_pending(void);
+
+/** KVM_SET_SIGNAL_MASK with this mask is coming: signals that it lets through must be seen though the client has no handler. */
+void signals_prepare(uint64_t mask);
+
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* Statistics: the descriptors of KVM_GET_STATS_FD, and the table that --stats prints at exit. */
+#ifndef VMMU_KVM_STATS_H
+#define VMMU_KVM_STATS_H
+
+struct vm;
+
+/** If the descriptor is a statistics file, write the numbers of now into it. Preserves errno. */
+void stats_refresh(int descriptor);
+
+/** A VM goes away: add its numbers to the totals. */
+void stats_vm_gone(struct vm *vm);
+
+/** Print what the environment asks for, once. */
+void stats_at_exit(void);
+
+#endif

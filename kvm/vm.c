@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/* Creation and destruction of VMs, and their small settings. */
+#include "kvm/vm.h"
+#include "kvm/config.h"
+#include "kvm/dispatch.h"
+#include "kvm/file.h"
+#include "kvm/irq.h"
+#include "kvm/machines.h"
+#include "kvm/msr.h"
+#include "kvm/stats.h"
+#include "kvm/sys.h"
+#include "kvm/user.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+
+long status_errno(enum vmmu_status status)
+{
+	switch (status) {
+	case VMMU_OK: return 0;
+	case VMMU_EINVAL: return -EINVAL;
+	case VMMU_EEXIST: return -EEXIST;
+	case VMMU_ENOENT: return -ENOENT;
+	case VMMU_ENOMEM: return -ENOMEM;
+	case VMMU_EFAULT: return -EFAULT;
+	case VMMU_EBUSY: return -EBUSY;
+	case VMMU_EAGAIN: return -EAGAIN;
+	case VMMU_E2BIG: return -E2BIG;
+	case VMMU_EDEAD: return -EIO;
+	}
+	return -EIO;
+}
+
+static void vm_release(struct file *file)
+{
+	vm_put(file->object);
+}
+
+static void vm_destroy(struct vm *vm)
+{
+	machines_remove(vm);
+	stats_vm_gone(vm);
+	for (unsigned id = 0; id < MAX_VCPU_ID; id++)
+		if (vm->vcpus[id])
+			vcpu_destroy(vm->vcpus[id]);
+	cpu_vm_destroy(vm->code);
+	vmmu_vm_destroy(vm->mmu);
+	msr_filter_free(vm);
+	irq_routes_free(vm);
+	pthread_mutex_destroy(&vm->lock);
+	free(vm);
+}
+
+void vm_put(struct vm *vm)
+{
+	if (atomic_fetch_sub_explicit(&vm->refs, 1, memory_order_acq_rel) == 1)
+		vm_destroy(vm);
+}
+
+static struct vm *vm_make(long *error)
+{
+	static atomic_uint numbers;
+	struct vmmu_config config = {
+		.host = &vmmu_host_posix,
+		.mmu = VMMU_MMU_TDP,
+		.format = config_format(),
+		.address_spaces = 1,
+		.max_vcpus = MAX_VCPU_ID,
+	};
+	struct vm *vm = calloc(1, sizeof(*vm));
+	enum vmmu_status status;
+
+	*error = -ENOMEM;
+	if (!vm)
+		return NULL;
+	status = vmmu_vm_create(&config, &vm->mmu);
+	if (status != VMMU_OK) {
+		*error = status_errno(status);
+		free(vm);
+		return NULL;
+	}
+	vm->code = cpu_vm_create();
+	atomic_init(&vm->refs, 1);
+	vm->number = atomic_fetch_add(&numbers, 1);
+	pthread_mutex_init(&vm->lock, NULL);
+	if (!vm->code || machines_add(vm) != 0) {
+		if (vm->code)
+			cpu_vm_destroy(vm->code);
+		vmmu_vm_destroy(vm->mmu);
+		free(vm);
+		return NULL;
+	}
+	return vm;
+}
+
+long vm_create(unsigned long type)
+{
+	struct vm *vm;
+	long fd, error;
+
+	if (type != 0)
+		return -EINVAL;
+	fd = SYS2(SYS_memfd_create, "kvm-vm", MFD_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	vm = vm_make(&error);
+	if (vm && file_install((int)fd, FILE_VM, vm, vm_release))
+		return fd;
+	if (vm)
+		vm_put(vm);
+	SYS1(SYS_close, fd);
+	return vm ? -ENOMEM : error;
+}
+
+/* ---- settings ---------------------------------------------------------------------------------- */
+
+long vm_set_tss_addr(struct vm *vm, unsigned long argument)
+{
+	/* Where Intel's KVM keeps a TSS for real mode. Ours needs none, so the address is only checked. */
+	(void)vm;
+	return (unsigned int)argument > (unsigned int)(-3 * 4096) ? -EINVAL : 0;
+}
+
+long vm_set_identity_map(struct vm *vm, unsigned long argument)
+{
+	uint64_t address;
+	long result = 0;
+
+	pthread_mutex_lock(&vm->lock);
+	if (vm->vcpu_count)
+		result = -EINVAL;
+	else if (user_read(&address, argument, sizeof(address)) != 0)
+		result = -EFAULT;
+	else
+		vm->identity_map = address;
+	pthread_mutex_unlock(&vm->lock);
+	return result;
+}
+
+long vm_set_boot_cpu(struct vm *vm, unsigned long argument)
+{
+	long result = 0;
+
+	pthread_mutex_lock(&vm->lock);
+	if (vm->vcpu_count)
+		result = -EBUSY;
+	else
+		vm->boot_cpu_id = (uint32_t)argument;
+	pthread_mutex_unlock(&vm->lock);
+	return result;
+}
+
+long vm_set_nr_mmu_pages(struct vm *vm, unsigned long argument)
+{
+	/* KVM's smallest shadow cache. The limit is the shadow MMU's; two-dimensional tables are not bounded by it. */
+	if ((uint32_t)argument < 64)
+		return -EINVAL;
+	pthread_mutex_lock(&vm->lock);
+	vm->mmu_pages = argument;
+	pthread_mutex_unlock(&vm->lock);
+	return 0;
+}
+
+long vm_get_nr_mmu_pages(struct vm *vm, unsigned long argument)
+{
+	unsigned long pages;
+
+	(void)argument;
+	pthread_mutex_lock(&vm->lock);
+	pages = vm->mmu_pages;
+	pthread_mutex_unlock(&vm->lock);
+	return (long)pages;
+}
+
+long vm_set_tsc_khz(struct vm *vm, unsigned long argument)
+{
+	long result = 0;
+
+	pthread_mutex_lock(&vm->lock);
+	/* The guest's TSC runs at the host's rate. */
+	if (argument != 0 && !config_tsc_khz_close((uint32_t)argument))
+		result = -EINVAL;
+	else
+		vm->default_tsc_khz = (uint32_t)argument;
+	pthread_mutex_unlock(&vm->lock);
+	return result;
+}
+
+long vm_get_tsc_khz(struct vm *vm, unsigned long argument)
+{
+	(void)argument;
+	return vm->default_tsc_khz ? (long)vm->default_tsc_khz : (long)config_tsc_khz();
+}
+
+static int64_t monotonic(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_RAW, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+long vm_get_clock(struct vm *vm, unsigned long argument)
+{
+	struct kvm_clock_data data = { 0 };
+
+	pthread_mutex_lock(&vm->lock);
+	data.clock = (uint64_t)(monotonic() + vm->clock_offset);
+	pthread_mutex_unlock(&vm->lock);
+	return user_write(argument, &data, sizeof(data));
+}
+
+long vm_set_clock(struct vm *vm, unsigned long argument)
+{
+	struct kvm_clock_data data;
+
+	if (user_read(&data, argument, sizeof(data)) != 0)
+		return -EFAULT;
+	if (data.flags & ~(uint32_t)KVM_CLOCK_REALTIME)
+		return -EINVAL;
+	pthread_mutex_lock(&vm->lock);
+	vm->clock_offset = (int64_t)data.clock - monotonic();
+	if (data.flags & KVM_CLOCK_REALTIME) {
+		struct timespec now;
+		int64_t real;
+
+		clock_gettime(CLOCK_REALTIME, &now);
+		real = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+		/* The guest's clock went on while it was away, but never backwards. */
+		if (real > (int64_t)data.realtime)
+			vm->clock_offset += real - (int64_t)data.realtime;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return 0;
+}
