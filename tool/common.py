@@ -26,6 +26,17 @@ def read(root, path):
         return f.read()
 
 
+def sanitizer_options(client):
+    """Environment for a build with a sanitizer; client: a foreign program runs on it, whose leaks are its own."""
+    return {
+        "ASAN_OPTIONS": "halt_on_error=1:" + ("detect_leaks=0" if client else "detect_stack_use_after_return=1"),
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1:suppressions=" +
+                        os.path.join(ROOT, "test", "tsan.supp") +
+                        (":ignore_noninstrumented_modules=1" if client else ""),
+    }
+
+
 class Report:
     """Counts what was checked; prints each failure as it is found."""
 
