@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/* vmmu run: preload the front end and become the program. */
+#include "cli/cli.h"
+#include "kvm/config.h"
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char help[] =
+	"Usage: vmmu run [OPTIONS] [--] PROGRAM [ARGUMENTS]\n"
+	"\n"
+	"Run PROGRAM with /dev/kvm answered inside its own process.\n"
+	"\n"
+	"Options:\n"
+	"  --mmu tdp|shadow   how guest memory is translated (default: tdp; shadow is not there yet)\n"
+	"  --format FORMAT    the second-stage tables: npt4 (default), npt5, ept4, ept5\n"
+	"  --stats            print counters to stderr when the program ends\n"
+	"  --help, -h         this text\n"
+	"\n"
+	"Exit status: the program's own; 2 for a wrong command line; 125 when vmmu fails;\n"
+	"126 when PROGRAM cannot be run (static, setuid, not executable); 127 when it is not found.\n";
+
+int run_exec(const struct run_options *options, char **argv)
+{
+	char program[PATH_MAX], library[PATH_MAX], preload[2 * PATH_MAX];
+	const char *before = getenv("LD_PRELOAD");
+	const char *obstacle;
+	int error = program_find(argv[0], program, sizeof(program));
+
+	if (error) {
+		complain("%s: %s", argv[0], strerror(error));
+		return error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+	}
+	obstacle = program_obstacle(program_examine(program));
+	if (obstacle) {
+		complain("%s: %s", program, obstacle);
+		return EXIT_CANNOT_RUN;
+	}
+	if (!preload_find(library, sizeof(library)))
+		return EXIT_FAILED;
+	/* Ours last: a sanitizer's runtime wants to be first. */
+	if (snprintf(preload, sizeof(preload), "%s%s%s", before && *before ? before : "",
+	             before && *before ? ":" : "", library) >= (int)sizeof(preload)) {
+		complain("LD_PRELOAD is too long");
+		return EXIT_FAILED;
+	}
+	if (setenv("LD_PRELOAD", preload, 1) != 0 ||
+	    (options->stats ? setenv(CONFIG_ENV_STATS, "1", 1) : unsetenv(CONFIG_ENV_STATS)) != 0 ||
+	    (options->trace ? setenv(CONFIG_ENV_TRACE, options->trace, 1) : unsetenv(CONFIG_ENV_TRACE)) != 0 ||
+	    (options->format && setenv(CONFIG_ENV_FORMAT, options->format, 1) != 0)) {
+		complain("cannot set the environment: %s", strerror(errno));
+		return EXIT_FAILED;
+	}
+	execv(program, argv);
+	complain("%s: %s", program, strerror(errno));
+	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+}
+
+static bool is_format(const char *name)
+{
+	return strcmp(name, "npt4") == 0 || strcmp(name, "npt5") == 0 || strcmp(name, "ept4") == 0 ||
+	       strcmp(name, "ept5") == 0;
+}
+
+int command_run(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "mmu", required_argument, NULL, 'm' },
+		{ "format", required_argument, NULL, 'f' },
+		{ "stats", no_argument, NULL, 's' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct run_options run = { 0 };
+	int option;
+
+	/* "+": options after the program are the program's. */
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
+		switch (option) {
+		case 'm':
+			if (strcmp(optarg, "shadow") == 0) {
+				complain("--mmu shadow is not there yet; --mmu tdp is");
+				return EXIT_USAGE;
+			}
+			if (strcmp(optarg, "tdp") != 0) {
+				complain("--mmu takes tdp or shadow, not '%s'", optarg);
+				return EXIT_USAGE;
+			}
+			break;
+		case 'f':
+			if (!is_format(optarg)) {
+				complain("--format takes npt4, npt5, ept4 or ept5, not '%s'", optarg);
+				return EXIT_USAGE;
+			}
+			run.format = optarg;
+			break;
+		case 's':
+			run.stats = true;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return 0;
+		default:
+			complain("run: unknown or incomplete option '%s'; try 'vmmu run --help'", argv[optind - 1]);
+			return EXIT_USAGE;
+		}
+	}
+	if (optind == argc) {
+		complain("run: which program? Try 'vmmu run --help'");
+		return EXIT_USAGE;
+	}
+	return run_exec(&run, argv + optind);
+}
