@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Random instructions for the differential test of the software vCPU.
+ *
+ * Owns: the table of what is tested, and how a row of it becomes the bytes of one instruction with a
+ * machine state on which it does something.  Knows neither the host's CPU nor the software one.
+ *
+ * A case depends on nothing but the seed, the row and its number in the row: any one can be run alone.
+ */
+#ifndef VMMU_CPU_TEST_GEN_H
+#define VMMU_CPU_TEST_GEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <Zydis/Zydis.h>
+
+/* Where things are, the same addresses on both CPUs.  All below 2 GiB, so that 32-bit code sees them. */
+#define GEN_PAGE       4096u
+#define GEN_DATA       0x10000000u		  /* two pages read-write, one read-only, then nothing */
+#define GEN_DATA_RW    (2 * GEN_PAGE)
+#define GEN_DATA_SIZE  (3 * GEN_PAGE)
+#define GEN_CODE       0x20000000u		  /* one slot per case, everything else is int3 */
+#define GEN_CODE_SIZE  (16u << 20)
+#define GEN_SLOT       128u
+#define GEN_LANDING    GEN_CODE			  /* targets of far-away jumps: int3 only */
+#define GEN_LANDING_SIZE 0x10000u
+#define GEN_SLOT_MAX   ((GEN_CODE_SIZE - GEN_LANDING_SIZE) / GEN_SLOT)
+#define GEN_GS_BASE    0x4000u			  /* the base of GS, for the tests of segment overrides */
+
+enum { GEN_CF = 1, GEN_PF = 4, GEN_AF = 0x10, GEN_ZF = 0x40, GEN_SF = 0x80, GEN_DF = 0x400, GEN_OF = 0x800 };
+#define GEN_STATUS (GEN_CF | GEN_PF | GEN_AF | GEN_ZF | GEN_SF | GEN_OF)
+
+struct gen_xmm {
+	uint64_t q[2];
+};
+
+/* The registers that an instruction can see.  General registers in encoding order. */
+struct gen_state {
+	uint64_t gpr[16];
+	uint64_t rip;
+	uint64_t rflags;
+	struct gen_xmm xmm[16];
+	uint64_t mmx[8];
+	uint32_t mxcsr;
+};
+
+/* How it ended: the vector (3 is the int3 behind the instruction), and what goes with it. */
+struct gen_end {
+	unsigned int vector;
+	uint32_t error;
+	uint64_t cr2;			/* meaningful with vector 14 only */
+};
+
+struct gen_poke {
+	uint32_t offset;		/* from GEN_DATA */
+	uint32_t size;
+	uint8_t bytes[64];
+};
+
+struct gen_case {
+	uint8_t bytes[ZYDIS_MAX_INSTRUCTION_LENGTH];
+	unsigned int length;
+	bool mode32;			/* compatibility mode */
+	struct gen_state in;		/* in.rip is where the bytes go */
+	struct gen_poke poke[2];
+	uint64_t flags_undefined;	/* flags not to compare */
+	uint32_t gpr_undefined;		/* registers not to compare */
+	bool memory_undefined;		/* a fault may have left part of a write behind */
+};
+
+enum gen_kind {
+	GEN_PLAIN,
+	GEN_SHIFT,	/* a count says which flags are defined */
+	GEN_ROTATE,
+	GEN_SHIFT2,	/* shld, shrd */
+	GEN_SCAN,	/* bsf, bsr: no result from zero */
+	GEN_BIT,	/* a bit string in memory */
+	GEN_DIVIDE,
+	GEN_COMPARE,	/* cmpxchg: equal half of the time */
+	GEN_COMPARE2,	/* cmpxchg8b, cmpxchg16b */
+	GEN_STACK,
+	GEN_RETURN,
+	GEN_POPF,
+	GEN_LEAVE,
+	GEN_BRANCH,	/* direct */
+	GEN_INDIRECT,
+	GEN_STRING,
+	GEN_XLAT,
+	GEN_FLOAT,	/* operands are mostly floating-point values, MXCSR varies */
+	GEN_MASKMOV,
+	GEN_BOUND,
+	GEN_MMX,
+};
+
+enum {
+	GEN_B = 1, GEN_W = 2, GEN_D = 4, GEN_Q = 8,
+	GEN_BWDQ = 15, GEN_WDQ = 14, GEN_DQ = 12, GEN_WQ = 10, GEN_WD = 6, GEN_BWD = 7,
+};
+
+enum { GEN_64 = 1, GEN_32 = 2, GEN_BOTH = 3 };
+
+/*
+ * One row.  @form lists the operands, separated by commas, each a kind and a size:
+ *   R register, E register or memory, M memory, A accumulator, C cl, I immediate, 1 the constant one,
+ *   X xmm register, W xmm register or memory, P mmx register, Q mmx register or memory, J branch target;
+ *   b w d q o for 1 2 4 8 16 bytes, v for the size of the row, t for 10 bytes.
+ */
+struct gen_row {
+	ZydisMnemonic mnemonic;
+	const char *form;
+	uint8_t sizes;			/* of v; 0: none */
+	uint8_t kind;			/* enum gen_kind */
+	uint8_t modes;
+	uint16_t undefined;		/* flags that the architecture leaves undefined */
+	ZydisInstructionAttributes prefixes;	/* one of these, or none */
+};
+
+struct gen_table {
+	const struct gen_row *row;
+	size_t count;
+};
+
+extern const struct gen_table gen_table_int;
+extern const struct gen_table gen_table_sse;
+
+/* Bytes of the two read-write and the read-only page before any poke. */
+void gen_pattern(uint64_t seed, uint8_t pattern[GEN_DATA_SIZE]);
+
+/*
+ * Make case @number of @row with operand size @size in mode @mode32, to be placed in code slot @slot.
+ * Returns false if Zydis knows no such encoding.
+ */
+bool gen_case(uint64_t seed, const struct gen_row *row, unsigned int size, bool mode32, unsigned int number,
+	      unsigned int slot, struct gen_case *out);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* Inside gen*.c: a case while it is being made. */
+#ifndef VMMU_CPU_TEST_GEN_BUILD_H
+#define VMMU_CPU_TEST_GEN_BUILD_H
+
+#include "gen.h"
+#include "gen_rand.h"
+
+enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI };
+enum { NO_REG = 32, RIP_REG = 33 };
+
+struct build {
+	struct gen_rand rand;
+	const struct gen_row *row;
+	struct gen_case *c;
+	ZydisEncoderRequest req;
+	unsigned int size;		/* of v */
+	bool mode32;
+	int branch;			/* index of the operand that is a branch target, or -1 */
+	unsigned int reg[4];		/* general register of each operand, 20-23 for ah-bh, or NO_REG */
+	int memory;			/* index of the memory operand, or -1 */
+	unsigned int memory_size;
+	unsigned int base, index;	/* general registers, NO_REG or RIP_REG */
+	unsigned int address_bytes;
+	bool gs;
+	uint64_t target;		/* linear address of the memory operand */
+	uint64_t immediate;
+};
+
+/* The second half: registers and memory for the chosen instruction.  False if this one is of no use. */
+bool gen_fill_state(struct build *b);
+
+#endif

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The state a case starts from: random, except that the memory operand points at its target and
+ * implicit operands have values on which the instruction does something.
+ */
+#include "gen_build.h"
+
+#include <string.h>
+
+static uint64_t *gpr(struct build *b, unsigned int reg)
+{
+	return &b->c->in.gpr[reg];
+}
+
+static bool addresses_with(const struct build *b, unsigned int reg)
+{
+	return b->base == reg || b->index == reg;
+}
+
+/* Writes the low @bytes of a register, as an address register of that size. */
+static void set_low(struct build *b, unsigned int reg, unsigned int bytes, uint64_t value)
+{
+	uint64_t m = gen_mask(bytes);
+
+	*gpr(b, reg) = (*gpr(b, reg) & ~m) | (value & m);
+}
+
+/* Bytes that are at @linear when the case starts.  Later pokes win. */
+static void poke(struct build *b, int n, uint64_t linear, const void *bytes, unsigned int size)
+{
+	struct gen_poke *p = &b->c->poke[n];
+
+	if (linear < GEN_DATA || linear + size > GEN_DATA + GEN_DATA_RW)
+		return;
+	p->offset = (uint32_t)(linear - GEN_DATA);
+	p->size = size;
+	memcpy(p->bytes, bytes, size);
+}
+
+static uint64_t operand_value(struct build *b, int n)
+{
+	uint64_t v = 0;
+
+	if (b->memory == n) {
+		uint64_t at = b->target - GEN_DATA;
+		const struct gen_poke *p = &b->c->poke[0];
+
+		if (p->size && at == p->offset)
+			memcpy(&v, p->bytes, 8);
+		return v & gen_mask(b->size);
+	}
+	if (b->reg[n] == NO_REG)
+		return 0;
+	if (b->reg[n] >= 20)
+		return *gpr(b, b->reg[n] - 20) >> 8 & 0xff;
+	return *gpr(b, b->reg[n]) & gen_mask(b->size);
+}
+
+static void solve_address(struct build *b)
+{
+	uint64_t offset = b->target - (b->gs ? GEN_GS_BASE : 0), disp, scale;
+
+	if (b->memory < 0 || b->base == RIP_REG || (b->base == NO_REG && b->index == NO_REG))
+		return;
+	disp = (uint64_t)b->req.operands[b->memory].mem.displacement;
+	scale = b->req.operands[b->memory].mem.scale;
+	if (b->base == NO_REG)
+		set_low(b, b->index, b->address_bytes, (offset - disp) / scale);
+	else if (b->base == b->index)
+		set_low(b, b->index, b->address_bytes, (offset - disp) / (scale + 1));
+	else if (b->index == NO_REG)
+		set_low(b, b->base, b->address_bytes, offset - disp);
+	else
+		set_low(b, b->base, b->address_bytes, offset - disp - *gpr(b, b->index) * scale);
+}
+
+static uint64_t stack_address(struct build *b)
+{
+	uint64_t sp = GEN_DATA + 0x600 + gen_below(&b->rand, 0x1400);
+
+	if (gen_percent(&b->rand, 3))
+		return GEN_DATA + gen_below(&b->rand, 40);
+	if (gen_percent(&b->rand, 3))
+		return GEN_DATA + GEN_DATA_SIZE - gen_below(&b->rand, 40);
+	if (gen_percent(&b->rand, 3))
+		return GEN_DATA + GEN_PAGE + gen_below(&b->rand, 8);
+	return gen_percent(&b->rand, 70) ? sp & ~UINT64_C(7) : sp;
+}
+
+/* Sets the stack pointer (or rbp); a memory operand based on it goes where it goes. */
+static void set_stack(struct build *b, unsigned int reg)
+{
+	*gpr(b, reg) = stack_address(b);
+	if (b->base == reg)
+		b->target = *gpr(b, reg) + (uint64_t)b->req.operands[b->memory].mem.displacement +
+			    (b->gs ? GEN_GS_BASE : 0);
+}
+
+static uint64_t landing(struct build *b)
+{
+	return GEN_LANDING + gen_below(&b->rand, GEN_LANDING_SIZE - 16);
+}
+
+static unsigned int count_operand(struct build *b)
+{
+	const char *f = b->row->form;
+	size_t n = strlen(f);
+	unsigned int count = (unsigned int)(f[n - 2] == 'C' ? *gpr(b, RCX) : b->immediate);
+
+	return count & (b->size == 8 ? 63 : 31);
+}
+
+static bool fill_shift(struct build *b)
+{
+	unsigned int count = count_operand(b);
+	unsigned int kind = b->row->kind;
+	uint64_t undefined = 0;
+
+	if (count != 0) {
+		undefined = kind == GEN_ROTATE ? 0 : GEN_AF;
+		if (count != 1)
+			undefined |= GEN_OF;
+		if (kind != GEN_ROTATE && count >= b->size * 8 && b->row->mnemonic != ZYDIS_MNEMONIC_SAR)
+			undefined |= GEN_CF;
+		if (kind == GEN_SHIFT2 && count > b->size * 8)
+			return false;
+	}
+	b->c->flags_undefined = undefined;
+	return true;
+}
+
+static void fill_divide(struct build *b)
+{
+	bool is_signed = b->row->mnemonic == ZYDIS_MNEMONIC_IDIV;
+	unsigned int size = b->size;
+	uint64_t divisor = operand_value(b, 0), high, sign;
+
+	if (divisor == 0)
+		divisor = 1;
+	if (size == 1) {
+		if (addresses_with(b, RAX))
+			return;
+		high = *gpr(b, RAX) & 0xff;
+		if (gen_percent(&b->rand, 60))
+			high = is_signed ? gen_sign_extend(high, 1) : high;
+		else
+			high += gen_below(&b->rand, divisor) << 8;
+		if (!gen_percent(&b->rand, 10))
+			set_low(b, RAX, 2, high);
+		return;
+	}
+	if (addresses_with(b, RDX) || b->reg[0] == RDX)
+		return;
+	sign = gen_sign_extend(*gpr(b, RAX), size) >> 63 ? ~UINT64_C(0) : 0;
+	switch (gen_below(&b->rand, 10)) {
+	case 0:
+		return;
+	case 1:
+	case 2:
+	case 3:
+		high = gen_below(&b->rand, divisor);
+		if (is_signed)
+			high = (high >> 1) ^ sign;
+		break;
+	default:
+		high = is_signed ? sign : 0;
+		break;
+	}
+	set_low(b, RDX, size, high);
+}
+
+static void fill_compare(struct build *b)
+{
+	if (gen_percent(&b->rand, 50) && !addresses_with(b, RAX))
+		set_low(b, RAX, b->size, operand_value(b, 0));
+}
+
+static void fill_compare2(struct build *b)
+{
+	unsigned int half = b->memory_size / 2;
+	const struct gen_poke *p = &b->c->poke[0];
+	uint64_t v[2] = { 0, 0 };
+
+	if (gen_percent(&b->rand, 40) || b->target - GEN_DATA != p->offset)
+		return;
+	memcpy(&v[0], p->bytes, half);
+	memcpy(&v[1], p->bytes + half, half);
+	if (!addresses_with(b, RAX))
+		set_low(b, RAX, half, v[0]);
+	if (!addresses_with(b, RDX))
+		set_low(b, RDX, half, v[1]);
+}
+
+static bool fill_bit(struct build *b)
+{
+	int64_t bit = (int64_t)gen_below(&b->rand, 16000) - 8000;
+	uint64_t at = GEN_DATA + GEN_PAGE - 1500 + gen_below(&b->rand, 2000);
+
+	if (b->memory != 0 || b->reg[1] == NO_REG)
+		return true;
+	if (addresses_with(b, b->reg[1]))
+		return false;
+	set_low(b, b->reg[1], b->size, (uint64_t)bit);
+	if (b->base == RIP_REG || b->base == NO_REG || b->base == b->index || gen_percent(&b->rand, 4))
+		return true; /* keep the target, which is near the edges at times */
+	b->target = at;
+	solve_address(b);
+	return true;
+}
+
+static void fill_string(struct build *b)
+{
+	unsigned int a = b->address_bytes, size = b->row->sizes;
+	bool df = b->c->in.rflags & GEN_DF;
+	uint64_t count = gen_below(&b->rand, 24), span, si, di;
+
+	if (b->req.prefixes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)) {
+		if (gen_percent(&b->rand, 15))
+			count = gen_below(&b->rand, GEN_PAGE / size);
+		span = count * size;
+	} else {
+		span = size;
+	}
+	si = GEN_DATA + 16 + gen_below(&b->rand, GEN_DATA_RW - 32 - span);
+	di = GEN_DATA + 16 + gen_below(&b->rand, GEN_DATA_RW - 32 - span);
+	if (gen_percent(&b->rand, 25)) /* overlapping */
+		di = si + gen_below(&b->rand, 40) - 20;
+	else if (gen_percent(&b->rand, 40)) /* the second page is nearly the first */
+		di = si < GEN_DATA + GEN_PAGE ? si + GEN_PAGE : si - GEN_PAGE;
+	if (gen_percent(&b->rand, 8))
+		di = GEN_DATA + GEN_DATA_RW - span / 2;
+	if (gen_percent(&b->rand, 5))
+		si = GEN_DATA + GEN_DATA_SIZE - span / 2;
+	if (gen_percent(&b->rand, 3))
+		di = GEN_DATA - span / 2;
+	if (df) {
+		si += span - size;
+		di += span - size;
+	}
+	if (gen_percent(&b->rand, 60)) {
+		si &= ~UINT64_C(7);
+		di &= ~UINT64_C(7);
+	}
+	if (gen_percent(&b->rand, 60))
+		set_low(b, RAX, 8, 0);
+	set_low(b, RCX, a, count);
+	set_low(b, RSI, a, si);
+	set_low(b, RDI, a, di);
+}
+
+static void fill_branch(struct build *b)
+{
+	if (gen_percent(&b->rand, 50))
+		set_low(b, RCX, b->address_bytes, gen_below(&b->rand, 3));
+}
+
+static bool fill_indirect(struct build *b)
+{
+	uint64_t to = landing(b);
+
+	*gpr(b, RSP) = stack_address(b);
+	if (b->memory >= 0)
+		poke(b, 1, b->target, &to, b->size);
+	else if (b->reg[0] == RSP)
+		return false;
+	else
+		*gpr(b, b->reg[0]) = b->size == 2 ? *gpr(b, b->reg[0]) : to;
+	if (b->base == RSP)
+		return false;
+	return true;
+}
+
+static bool fill_kind(struct build *b)
+{
+	uint64_t v;
+
+	switch ((enum gen_kind)b->row->kind) {
+	case GEN_SHIFT:
+	case GEN_ROTATE:
+	case GEN_SHIFT2:
+		return fill_shift(b);
+	case GEN_SCAN:
+		if (operand_value(b, 1) == 0)
+			b->c->gpr_undefined |= 1u << b->reg[0];
+		return true;
+	case GEN_BIT:
+		return fill_bit(b);
+	case GEN_DIVIDE:
+		fill_divide(b);
+		return true;
+	case GEN_COMPARE:
+		fill_compare(b);
+		return true;
+	case GEN_COMPARE2:
+		fill_compare2(b);
+		return true;
+	case GEN_STACK:
+		set_stack(b, RSP);
+		if (b->row->mnemonic == ZYDIS_MNEMONIC_ENTER)
+			*gpr(b, RBP) = stack_address(b);
+		/* These write more than once, and are not undone below the stack pointer when they fault. */
+		b->c->memory_undefined = b->row->mnemonic == ZYDIS_MNEMONIC_ENTER ||
+					 b->row->mnemonic == ZYDIS_MNEMONIC_PUSHA ||
+					 b->row->mnemonic == ZYDIS_MNEMONIC_PUSHAD;
+		return true;
+	case GEN_RETURN:
+		set_stack(b, RSP);
+		v = landing(b);
+		poke(b, 1, *gpr(b, RSP), &v, 8);
+		return b->c->poke[1].size != 0;
+	case GEN_POPF:
+		set_stack(b, RSP);
+		v = gen_next(&b->rand) & 0x20beff; /* no TF, NT, AC: they outlive the case */
+		poke(b, 1, *gpr(b, RSP), &v, 8);
+		return b->c->poke[1].size != 0;
+	case GEN_LEAVE:
+		*gpr(b, RBP) = stack_address(b);
+		return true;
+	case GEN_BRANCH:
+		fill_branch(b);
+		if (b->row->mnemonic == ZYDIS_MNEMONIC_CALL)
+			*gpr(b, RSP) = stack_address(b);
+		return true;
+	case GEN_INDIRECT:
+		return fill_indirect(b);
+	case GEN_STRING:
+		fill_string(b);
+		return true;
+	case GEN_XLAT:
+		set_low(b, RBX, b->address_bytes,
+			GEN_DATA + gen_below(&b->rand, GEN_DATA_SIZE) - (*gpr(b, RAX) & 0xff));
+		return true;
+	case GEN_MASKMOV:
+		set_low(b, RDI, b->address_bytes, GEN_DATA + gen_below(&b->rand, GEN_DATA_RW - 16));
+		return true;
+	case GEN_FLOAT:
+		if (b->row->mnemonic == ZYDIS_MNEMONIC_LDMXCSR && !gen_percent(&b->rand, 20)) {
+			v = gen_next(&b->rand) & 0xffff;
+			poke(b, 1, b->target, &v, 4);
+		}
+		return true;
+	default:
+		return true;
+	}
+}
+
+static void fill_mxcsr(struct build *b)
+{
+	struct gen_state *s = &b->c->in;
+
+	s->mxcsr = 0x1f80;
+	if (b->row->kind != GEN_FLOAT)
+		return;
+	s->mxcsr |= (uint32_t)gen_below(&b->rand, 4) << 13;
+	if (gen_percent(&b->rand, 30))
+		s->mxcsr |= (uint32_t)gen_below(&b->rand, 64);
+	if (gen_percent(&b->rand, 15))
+		s->mxcsr |= 0x8000;
+	if (gen_percent(&b->rand, 15))
+		s->mxcsr |= 0x40;
+	if (gen_percent(&b->rand, 15))
+		s->mxcsr &= ~((uint32_t)gen_below(&b->rand, 64) << 7);
+}
+
+static uint64_t lane(struct build *b)
+{
+	return b->row->kind == GEN_FLOAT && !gen_percent(&b->rand, 10) ? gen_float(&b->rand)
+								       : gen_lane(&b->rand);
+}
+
+bool gen_fill_state(struct build *b)
+{
+	struct gen_state *s = &b->c->in;
+	uint64_t bytes[4];
+
+	for (int i = 0; i < 16; i++)
+		s->gpr[i] = gen_integer(&b->rand) & gen_mask(b->mode32 ? 4 : 8);
+	for (int i = 0; i < 16; i++)
+		s->xmm[i] = (struct gen_xmm){ { lane(b), lane(b) } };
+	for (int i = 0; i < 8; i++)
+		s->mmx[i] = lane(b);
+	s->rflags = 0x202 | (gen_next(&b->rand) & GEN_STATUS);
+	if (gen_percent(&b->rand, 25))
+		s->rflags |= GEN_DF;
+	fill_mxcsr(b);
+	b->c->flags_undefined = b->row->undefined;
+
+	solve_address(b);
+	for (int i = 0; i < 4; i++)
+		bytes[i] = b->row->kind >= GEN_FLOAT ? lane(b) : gen_integer(&b->rand);
+	if (b->memory >= 0)
+		poke(b, 0, b->target, bytes, 32);
+	return fill_kind(b);
+}
+
+void gen_pattern(uint64_t seed, uint8_t pattern[GEN_DATA_SIZE])
+{
+	struct gen_rand r = { seed };
+
+	for (unsigned int i = 0; i < GEN_DATA_SIZE; i++)
+		pattern[i] = i / 128 % 3 == 1 ? 0 : (uint8_t)gen_next(&r);
+	for (unsigned int i = 0; i < GEN_PAGE; i++)
+		if (!gen_percent(&r, 1))
+			pattern[GEN_PAGE + i] = pattern[i];
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The host's CPU as an oracle.
+ *
+ * Both edges of the run are signals, so that no register has to be spared for a trampoline: an int3 of
+ * ours enters the handler, which replaces the whole interrupted context with the case's and returns into
+ * the instruction; the int3 behind it, or its fault, enters the handler again, which saves the context and
+ * puts ours back.  Returning with another CS runs 32-bit code the same way.
+ */
+#include "native.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <asm/prctl.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#define CS_32   0x23u
+#define DATA_32 0x2bu
+
+enum phase { IDLE, ENTERING, INSIDE };
+
+static struct {
+	volatile sig_atomic_t phase;
+	const struct gen_case *c;
+	struct gen_state after;
+	struct gen_end end;
+	gregset_t host;
+	bool has_32bit;
+	uint8_t pattern[GEN_DATA_SIZE];
+} native;
+
+static const int greg_of_gpr[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+				     REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15 };
+
+/* Tell the kernel that the FXSAVE part of the frame is not in its initial state. */
+static void frame_has_sse(struct _libc_fpstate *fp)
+{
+	uint32_t magic;
+	uint64_t features;
+
+	memcpy(&magic, (char *)fp + 464, sizeof(magic));
+	if (magic != FP_XSTATE_MAGIC1)
+		return;
+	memcpy(&features, (char *)fp + 512, sizeof(features));
+	features |= 3;
+	memcpy((char *)fp + 512, &features, sizeof(features));
+}
+
+static void enter(ucontext_t *uc)
+{
+	const struct gen_state *in = &native.c->in;
+	greg_t *g = uc->uc_mcontext.gregs;
+	struct _libc_fpstate *fp = uc->uc_mcontext.fpregs;
+
+	memcpy(native.host, g, sizeof(native.host));
+	for (int i = 0; i < 16; i++)
+		g[greg_of_gpr[i]] = (greg_t)in->gpr[i];
+	g[REG_RIP] = (greg_t)in->rip;
+	g[REG_EFL] = (greg_t)in->rflags;
+	if (native.c->mode32)
+		g[REG_CSGSFS] = (g[REG_CSGSFS] & ~(greg_t)0xffff) | CS_32;
+	memcpy(fp->_xmm, in->xmm, sizeof(in->xmm));
+	fp->mxcsr = in->mxcsr;
+	frame_has_sse(fp);
+}
+
+static void leave(ucontext_t *uc)
+{
+	struct gen_state *after = &native.after;
+	greg_t *g = uc->uc_mcontext.gregs;
+	struct _libc_fpstate *fp = uc->uc_mcontext.fpregs;
+
+	for (int i = 0; i < 16; i++)
+		after->gpr[i] = (uint64_t)g[greg_of_gpr[i]];
+	after->rip = (uint64_t)g[REG_RIP];
+	after->rflags = (uint64_t)g[REG_EFL];
+	memcpy(after->xmm, fp->_xmm, sizeof(after->xmm));
+	after->mxcsr = fp->mxcsr;
+	native.end.vector = (unsigned int)g[REG_TRAPNO];
+	native.end.error = (uint32_t)g[REG_ERR];
+	native.end.cr2 = (uint64_t)g[REG_CR2];
+	/* Only the registers: the signal mask and the stack are as they were. */
+	memcpy(g, native.host, sizeof(native.host));
+}
+
+static void handler(int signal, siginfo_t *info, void *context)
+{
+	(void)info;
+	if (native.phase == ENTERING) {
+		native.phase = INSIDE;
+		enter(context);
+	} else if (native.phase == INSIDE) {
+		native.phase = IDLE;
+		leave(context);
+	} else { /* not ours: let it happen again and end the process */
+		struct sigaction dfl = { .sa_handler = SIG_DFL };
+
+		sigaction(signal, &dfl, NULL);
+	}
+}
+
+static bool map_at(uintptr_t address, size_t size, int protection)
+{
+	return mmap((void *)address, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+		    0) == (void *)address;
+}
+
+static void probe_32bit(void)
+{
+	struct gen_case c = { .bytes = { 0x40 }, .length = 1, .mode32 = true }; /* inc eax */
+	struct gen_state after;
+	struct gen_end end;
+
+	c.in.rip = GEN_CODE;
+	c.in.rflags = 0x202;
+	c.in.mxcsr = 0x1f80;
+	c.in.gpr[0] = 1;
+	native_run(&c, &after, &end);
+	native.has_32bit = end.vector == 3 && after.gpr[0] == 2;
+	memset((void *)(uintptr_t)GEN_CODE, 0xcc, 16);
+}
+
+bool native_init(const uint8_t pattern[GEN_DATA_SIZE])
+{
+	static const int signals[] = { SIGTRAP, SIGSEGV, SIGFPE, SIGILL, SIGBUS };
+	const size_t stack_size = 256 << 10;
+	struct sigaction sa = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
+	stack_t stack = { .ss_sp = malloc(stack_size), .ss_size = stack_size };
+
+	if (!stack.ss_sp || sigaltstack(&stack, NULL) != 0)
+		return false;
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		if (sigaction(signals[i], &sa, NULL) != 0)
+			return false;
+	if (!map_at(GEN_DATA, GEN_DATA_SIZE, PROT_READ | PROT_WRITE) ||
+	    !map_at(GEN_CODE, GEN_CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC))
+		return false;
+	memcpy(native.pattern, pattern, GEN_DATA_SIZE);
+	memcpy((void *)(uintptr_t)GEN_DATA, pattern, GEN_DATA_SIZE);
+	memset((void *)(uintptr_t)GEN_CODE, 0xcc, GEN_CODE_SIZE);
+	if (mprotect((void *)(uintptr_t)(GEN_DATA + GEN_DATA_RW), GEN_DATA_SIZE - GEN_DATA_RW, PROT_READ) != 0)
+		return false;
+	if (syscall(SYS_arch_prctl, ARCH_SET_GS, (unsigned long)GEN_GS_BASE) != 0)
+		return false;
+	__asm__ volatile("mov %0, %%ds\n\tmov %0, %%es" ::"r"(DATA_32)); /* 64-bit code does not care */
+	probe_32bit();
+	return true;
+}
+
+bool native_has_32bit(void)
+{
+	return native.has_32bit;
+}
+
+const uint8_t *native_data(void)
+{
+	return (const uint8_t *)(uintptr_t)GEN_DATA;
+}
+
+void native_run(const struct gen_case *c, struct gen_state *after, struct gen_end *end)
+{
+	uint8_t *data = (uint8_t *)(uintptr_t)GEN_DATA;
+
+	memcpy(data, native.pattern, GEN_DATA_RW);
+	for (int i = 0; i < 2; i++)
+		memcpy(data + c->poke[i].offset, c->poke[i].bytes, c->poke[i].size);
+	memcpy((void *)(uintptr_t)c->in.rip, c->bytes, c->length);
+	native.c = c;
+	native.phase = ENTERING;
+	__asm__ volatile("int3" ::: "memory", "cc");
+	*after = native.after;
+	*end = native.end;
+}

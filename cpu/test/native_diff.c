@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The same instruction on the host's CPU and on the software one: registers, flags, memory and the way it ended must
+ * agree. Only flags that the architecture leaves undefined for that instruction are left out.
+ *
+ *     native-diff [--seed N] [--count N] [--only MNEMONIC] [--all]
+ *
+ * --count: cases for each row of the table, operand size and mode. --all: print every failure, not the first few.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "native.h"
+#include "native_soft.h"
+
+#define SHOWN 10
+
+static struct {
+	uint64_t seed;
+	unsigned int count;
+	const char *only;
+	bool all;
+} options = { .seed = 20220505, .count = 60 };
+
+static struct {
+	unsigned long compared, failed, shown;
+	unsigned long unimplemented;
+	unsigned int slot;
+} total;
+
+struct result {
+	struct gen_state after;
+	struct gen_end end;
+};
+
+/* ---- printing ------------------------------------------------------------------------------------------------------ */
+
+static const char *const gpr_name[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+					  "r8",	 "r9",	"r10", "r11", "r12", "r13", "r14", "r15" };
+
+static void print_instruction(const struct gen_case *c)
+{
+	ZydisDisassembledInstruction d;
+	ZydisMachineMode mode = c->mode32 ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32 : ZYDIS_MACHINE_MODE_LONG_64;
+
+	for (unsigned int i = 0; i < c->length; i++)
+		printf("%02x ", c->bytes[i]);
+	if (ZYAN_SUCCESS(ZydisDisassembleIntel(mode, c->in.rip, c->bytes, c->length, &d)))
+		printf(" %s", d.text);
+	printf("  (%s-bit, at %#llx)\n", c->mode32 ? "32" : "64", (unsigned long long)c->in.rip);
+}
+
+static void print_difference(const char *name, uint64_t in, uint64_t native, uint64_t soft)
+{
+	if (native != soft)
+		printf("    %-6s before %016llx  real %016llx  vmmu %016llx\n", name, (unsigned long long)in,
+		       (unsigned long long)native, (unsigned long long)soft);
+}
+
+static void print_memory(const uint8_t *native, const uint8_t *soft)
+{
+	unsigned int printed = 0;
+
+	for (unsigned int i = 0; i < GEN_DATA_SIZE && printed < 16; i++)
+		if (native[i] != soft[i] && ++printed)
+			printf("    [%#x] real %02x  vmmu %02x\n", GEN_DATA + i, native[i], soft[i]);
+}
+
+static void print_failure(const struct gen_case *c, const struct result *n, const struct result *s, const uint8_t *soft,
+			  const char *how)
+{
+	char name[16];
+
+	printf("  DIFFERENT (%s): ", how);
+	print_instruction(c);
+	print_difference("vector", 0, n->end.vector, s->end.vector);
+	if (n->end.vector == 14) {
+		print_difference("error", 0, n->end.error, s->end.error);
+		print_difference("cr2", 0, n->end.cr2, s->end.cr2);
+	}
+	for (unsigned int i = 0; i < 16; i++)
+		print_difference(gpr_name[i], c->in.gpr[i], n->after.gpr[i], s->after.gpr[i]);
+	print_difference("rip", c->in.rip, n->after.rip, s->after.rip);
+	if ((n->after.rflags ^ s->after.rflags) & ~c->flags_undefined & (GEN_STATUS | GEN_DF | 0x200000))
+		print_difference("flags", c->in.rflags, n->after.rflags, s->after.rflags);
+	print_difference("mxcsr", c->in.mxcsr, n->after.mxcsr, s->after.mxcsr);
+	for (unsigned int i = 0; i < 16; i++) {
+		snprintf(name, sizeof(name), "xmm%uh", i);
+		print_difference(name, c->in.xmm[i].q[1], n->after.xmm[i].q[1], s->after.xmm[i].q[1]);
+		snprintf(name, sizeof(name), "xmm%ul", i);
+		print_difference(name, c->in.xmm[i].q[0], n->after.xmm[i].q[0], s->after.xmm[i].q[0]);
+	}
+	print_memory(native_data(), soft);
+	printf("    in:");
+	for (unsigned int i = 0; i < 16; i++)
+		printf(" %s=%llx", gpr_name[i], (unsigned long long)c->in.gpr[i]);
+	printf(" flags=%llx\n", (unsigned long long)c->in.rflags);
+}
+
+/* ---- comparing ------------------------------------------------------------------------------------------------------ */
+
+static bool same_end(const struct result *n, const struct result *s)
+{
+	if (n->end.vector != s->end.vector)
+		return false;
+	if (n->end.vector == 14)
+		return n->end.error == s->end.error && n->end.cr2 == s->end.cr2;
+	return (n->end.vector != 13 && n->end.vector != 12) || n->end.error == s->end.error;
+}
+
+static bool same_state(const struct gen_case *c, const struct result *n, const struct result *s)
+{
+	uint64_t flags = GEN_STATUS | GEN_DF | 0x200000;
+
+	/* An exception leaves even the undefined flags alone. */
+	if (n->end.vector == 3)
+		flags &= ~c->flags_undefined;
+	for (unsigned int i = 0; i < 16; i++)
+		if (!(c->gpr_undefined >> i & 1) && n->after.gpr[i] != s->after.gpr[i])
+			return false;
+	return n->after.rip == s->after.rip && ((n->after.rflags ^ s->after.rflags) & flags) == 0 &&
+	       n->after.mxcsr == s->after.mxcsr && memcmp(n->after.xmm, s->after.xmm, sizeof(n->after.xmm)) == 0;
+}
+
+static void compare(const struct gen_case *c, const struct result *n, enum soft_mode mode, bool *unimplemented)
+{
+	static uint8_t data[GEN_DATA_SIZE];
+	struct result s = { 0 };
+	enum soft_result how = soft_run(c, mode, &s.after, &s.end);
+
+	if (how == SOFT_UNIMPLEMENTED) {
+		*unimplemented = true;
+		return;
+	}
+	soft_data(data);
+	total.compared++;
+	if (how == SOFT_OK && same_end(n, &s) && same_state(c, n, &s) &&
+	    ((c->memory_undefined && n->end.vector != 3) || memcmp(data, native_data(), GEN_DATA_SIZE) == 0))
+		return;
+	total.failed++;
+	if (options.all || total.shown++ < SHOWN)
+		print_failure(c, n, &s, data, how == SOFT_STRANGE ? "no answer" : mode == SOFT_STEP ? "stepped" : "run");
+}
+
+static void run_row(const struct gen_row *row, unsigned int size, bool mode32)
+{
+	unsigned long made = 0, unimplemented = 0, failed = total.failed;
+
+	for (unsigned int i = 0; i < options.count; i++) {
+		struct gen_case c;
+		struct result n;
+		bool none = false;
+
+		if (!gen_case(options.seed, row, size, mode32, i, total.slot, &c))
+			continue;
+		made++;
+		if (++total.slot == GEN_SLOT_MAX) {
+			printf("FAIL: no room for more code\n");
+			exit(1);
+		}
+		native_run(&c, &n.after, &n.end);
+		if (n.end.vector == 6 && row->mnemonic != ZYDIS_MNEMONIC_UD2)
+			continue; /* newer than the CPU we are on */
+		compare(&c, &n, SOFT_BLOCK, &none);
+		if (!none)
+			compare(&c, &n, SOFT_STEP, &none);
+		unimplemented += none;
+	}
+	total.unimplemented += unimplemented;
+	if (made == 0 && size == 0)
+		printf("  NOT ENCODED: %s %s %s-bit\n", ZydisMnemonicGetString(row->mnemonic), row->form,
+		       mode32 ? "32" : "64");
+	if (unimplemented)
+		printf("  NOT THERE: %s %s %u %s-bit: %lu cases\n", ZydisMnemonicGetString(row->mnemonic), row->form, size,
+		       mode32 ? "32" : "64", unimplemented);
+	if (total.failed != failed)
+		printf("  FAILED: %s %s %u %s-bit: %lu of %lu runs\n", ZydisMnemonicGetString(row->mnemonic), row->form, size,
+		       mode32 ? "32" : "64", total.failed - failed, 2 * made);
+}
+
+static void run_table(const char *name, const struct gen_table *table)
+{
+	unsigned long before = total.compared;
+
+	for (size_t i = 0; i < table->count; i++) {
+		const struct gen_row *row = &table->row[i];
+
+		if (options.only && strcmp(options.only, ZydisMnemonicGetString(row->mnemonic)) != 0)
+			continue;
+		for (unsigned int mode32 = 0; mode32 < 2; mode32++) {
+			if (!(row->modes & (mode32 ? GEN_32 : GEN_64)) || (mode32 && !native_has_32bit()))
+				continue;
+			if (row->sizes == 0)
+				run_row(row, 0, mode32);
+			for (unsigned int size = 1; size <= (mode32 ? 4 : 8); size *= 2)
+				if (row->sizes & size)
+					run_row(row, size, mode32);
+		}
+	}
+	printf("%s: %lu compared\n", name, total.compared - before);
+	fflush(stdout);
+}
+
+static void parse(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--all") == 0)
+			options.all = true;
+		else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
+			options.seed = strtoull(argv[++i], NULL, 0);
+		else if (strcmp(argv[i], "--count") == 0 && i + 1 < argc)
+			options.count = (unsigned int)strtoul(argv[++i], NULL, 0);
+		else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
+			options.only = argv[++i];
+		else {
+			fprintf(stderr, "usage: %s [--seed N] [--count N] [--only MNEMONIC] [--all]\n", argv[0]);
+			exit(2);
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static uint8_t pattern[GEN_DATA_SIZE];
+
+	parse(argc, argv);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	gen_pattern(options.seed, pattern);
+	if (!native_init(pattern) || !soft_init(pattern)) {
+		printf("skipped: cannot map the test's addresses here\n");
+		return 77;
+	}
+	printf("seed %llu, %u cases for each form, 32-bit code %s\n", (unsigned long long)options.seed, options.count,
+	       native_has_32bit() ? "too" : "not possible here");
+	run_table("integer", &gen_table_int);
+	run_table("sse", &gen_table_sse);
+	printf("native-diff: %lu cases compared, %lu different, %lu not there yet\n", total.compared, total.failed,
+	       total.unimplemented);
+	return total.failed || total.unimplemented ? 1 : 0;
+}
