@@ -110,11 +110,14 @@ bool vcpu_mode_enter(struct vcpu *vcpu)
 
 void vcpu_mode_leave(struct vcpu *vcpu)
 {
-	/* release: who sees the count moved sees the visit over (pairs with vcpu_was_outside) */
-	store_release(&vcpu->exits, vcpu->exits + 1);
 	/* full: all that the guest did is done before the mode says so, and the mode is out before `watched` is looked at (pairs with
 	 * vcpu_wait_outside) */
 	swap_seqcst(&vcpu->mode, VCPU_OUTSIDE);
+	/*
+	 * Only now: were it counted before, a waiter could read the new count, kick the visit that is ending, and then wait for the next
+	 * one, which nobody kicks. release: who sees the count moved sees the visit over (pairs with vcpu_was_outside).
+	 */
+	store_release(&vcpu->exits, vcpu->exits + 1);
 	if (unlikely(load_seqcst(&vcpu->watched))) {
 		store_relaxed(&vcpu->watched, 0);
 		port_wake(&vcpu->exits);

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* Threads for unit tests: started together, joined together, and a watchdog for tests that may hang. */
+#ifndef TEST_UNIT_THREADS_H
+#define TEST_UNIT_THREADS_H
+
+#include <pthread.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/sync/atomic.h"
+#include "test/unit/test.h"
+
+static inline pthread_t thread_start(void *(*body)(void *), void *arg)
+{
+	pthread_t thread;
+
+	CHECK(pthread_create(&thread, NULL, body, arg) == 0);
+	return thread;
+}
+
+static inline void thread_join(pthread_t thread)
+{
+	CHECK(pthread_join(thread, NULL) == 0);
+}
+
+static inline void sleep_us(long us)
+{
+	struct timespec time = { us / 1000000, us % 1000000 * 1000 };
+
+	nanosleep(&time, NULL);
+}
+
+static inline long now_ms(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
+/* Wait for a word to become `value`. Returns: whether it did within two seconds. */
+static inline bool word_becomes(const uint32_t *word, uint32_t value)
+{
+	for (long end = now_ms() + 2000; now_ms() < end; sleep_us(50))
+		if (load_acquire(word) == value)
+			return true;
+	return load_acquire(word) == value;
+}
+
+/* A test that hangs is a test that fails: ends the program by SIGALRM. */
+static inline int watchdog_setup(void **state)
+{
+	(void)state;
+	alarm(40);
+	return 0;
+}
+
+#endif
