@@ -30,6 +30,7 @@ struct test_vm {
 	long countdown;   /* the countdown-th allocation from now fails; 0: none does */
 	struct test_event events[TEST_EVENTS]; /* the last ones first come, until test_vm_forget */
 	unsigned event_count;
+	bool arch_lock_is_busy; /* other threads take slots_arch_lock: the hooks do not check that it is free */
 	void (*on_event)(struct test_vm *test, const struct test_event *event); /* may be NULL */
 };
 
