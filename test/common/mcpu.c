@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT */
+#include "test/common/mcpu.h"
+
+#include <sched.h>
+#include <string.h>
+
+#include "port/posix/probe.h"
+
+#define FIXED_MAX 100000 /* more in a row for one access are not races any more */
+
+/* What a walk came to. */
+enum walk {
+	WALK_OK,
+	WALK_FAULT, /* *error says which */
+	WALK_AGAIN, /* an entry changed while its bits were being set */
+	WALK_BAD,
+};
+
+struct leaf {
+	uint64_t *entry, value;
+	int level;
+	bool write; /* all levels allow it */
+};
+
+void mcpu_init(struct mcpu *cpu, struct vmmu_vcpu *vcpu)
+{
+	memset(cpu, 0, sizeof(*cpu));
+	cpu->vcpu = vcpu;
+}
+
+void mcpu_forget(struct mcpu *cpu)
+{
+	memset(cpu->tlb, 0, sizeof(cpu->tlb));
+	memset(cpu->psc, 0, sizeof(cpu->psc));
+}
+
+void mcpu_leave(struct mcpu *cpu)
+{
+	if (!cpu->in_guest)
+		return;
+	cpu->in_guest = false;
+	vmmu_vcpu_leave(cpu->vcpu);
+}
+
+static enum mcpu_result enter(struct mcpu *cpu)
+{
+	switch (vmmu_vcpu_enter(cpu->vcpu, &cpu->entry)) {
+	case VMMU_ENTER_RUN:
+		break;
+	case VMMU_ENTER_RING_FULL:
+		return MCPU_RING_FULL;
+	case VMMU_ENTER_NOMEM:
+		return MCPU_NOMEM;
+	default:
+		return MCPU_DEAD;
+	}
+	cpu->in_guest = true;
+	cpu->enters++;
+	if (cpu->entry.flush) {
+		cpu->flushes++;
+		mcpu_forget(cpu);
+	}
+	return MCPU_OK;
+}
+
+/* --- entries as the two vendors read them --- */
+
+static bool is_ept(const struct mcpu *cpu)
+{
+	return cpu->entry.format == VMMU_FORMAT_EPT4 || cpu->entry.format == VMMU_FORMAT_EPT5;
+}
+
+static bool entry_present(bool ept, uint64_t e)
+{
+	return ept ? e & (VMMU_EPT_R | VMMU_EPT_W | VMMU_EPT_X) : e & VMMU_NPT_P;
+}
+
+static bool entry_reserved(bool ept, uint64_t e, int level)
+{
+	if (ept && !(e & VMMU_EPT_R))
+		return true; /* writable or executable and not readable (execute-only is not offered) */
+	if ((e & VMMU_ENTRY_RSVD) || (level > 3 && (e & VMMU_NPT_PS)))
+		return true;
+	/* A huge leaf's address is aligned to its size; bit 12 of NPT's is PAT. */
+	return (level == 2 || level == 3) && (e & VMMU_NPT_PS) && (e & VMMU_ENTRY_ADDR & ((UINT64_C(4096) << 9 * (level - 1)) - 1));
+}
+
+static bool entry_is_leaf(uint64_t e, int level)
+{
+	return level == 1 || (e & VMMU_NPT_PS);
+}
+
+static bool entry_writable(bool ept, uint64_t e)
+{
+	return ept ? e & VMMU_EPT_W : e & VMMU_NPT_W;
+}
+
+/* Set A (and D) as hardware does: by one locked operation on the entry as it was walked. */
+static bool entry_set(uint64_t *entry, uint64_t *e, uint64_t bits)
+{
+	if ((*e & bits) == bits)
+		return true;
+	if (!__atomic_compare_exchange_n(entry, e, *e | bits, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return false;
+	*e |= bits;
+	return true;
+}
+
+/* --- the walk --- */
+
+static uint64_t *psc_find(const struct mcpu *cpu, uint64_t gfn)
+{
+	uint64_t tag = (gfn >> 9) + 1;
+
+	return cpu->psc[tag % MCPU_PSC].tag == tag ? cpu->psc[tag % MCPU_PSC].table : NULL;
+}
+
+static void psc_fill(struct mcpu *cpu, uint64_t gfn, uint64_t *table)
+{
+	uint64_t tag = (gfn >> 9) + 1;
+
+	cpu->psc[tag % MCPU_PSC].tag = tag;
+	cpu->psc[tag % MCPU_PSC].table = table;
+}
+
+static enum walk walk(struct mcpu *cpu, uint64_t gfn, bool write, struct leaf *leaf, uint64_t *error)
+{
+	bool ept = is_ept(cpu);
+	uint64_t accessed = ept ? VMMU_EPT_A : VMMU_NPT_A, dirty = ept ? VMMU_EPT_D : VMMU_NPT_D;
+	uint64_t *table = psc_find(cpu, gfn);
+	int level = 1;
+
+	*error = (write ? VMMU_PF_WRITE : 0) | VMMU_PF_USER | VMMU_PF_GUEST_FINAL;
+	if (!table) {
+		level = cpu->entry.levels;
+		table = (uint64_t *)(uintptr_t)cpu->entry.root;
+	}
+	leaf->write = true;
+	for (;; level--) {
+		uint64_t *entry = table + (gfn >> 9 * (level - 1) & 511);
+		uint64_t e = __atomic_load_n(entry, __ATOMIC_ACQUIRE);
+
+		if (!entry_present(ept, e))
+			return WALK_FAULT;
+		*error |= VMMU_PF_PRESENT;
+		if (entry_reserved(ept, e, level)) {
+			*error |= VMMU_PF_RSVD;
+			return WALK_FAULT;
+		}
+		if (!ept && !(e & VMMU_NPT_U))
+			return WALK_BAD;
+		leaf->write &= entry_writable(ept, e);
+		if (!entry_is_leaf(e, level)) {
+			*error &= ~VMMU_PF_PRESENT;
+			if (!entry_set(entry, &e, accessed))
+				return WALK_AGAIN;
+			table = (uint64_t *)(uintptr_t)(e & VMMU_ENTRY_ADDR);
+			if (level == 2)
+				psc_fill(cpu, gfn, table);
+			continue;
+		}
+		if (write && !leaf->write)
+			return WALK_FAULT;
+		if (!entry_set(entry, &e, write ? accessed | dirty : accessed))
+			return WALK_AGAIN;
+		*leaf = (struct leaf){ entry, e, level, leaf->write };
+		return WALK_OK;
+	}
+}
+
+/* --- the caches --- */
+
+static struct mcpu_tlb *tlb_place(struct mcpu *cpu, uint64_t gfn, int level)
+{
+	return &cpu->tlb[level - 1][(gfn >> 9 * (level - 1)) % MCPU_TLB];
+}
+
+static struct mcpu_tlb *tlb_find(struct mcpu *cpu, uint64_t gfn, bool write, int *level)
+{
+	for (*level = 1; *level <= 3; ++*level) {
+		struct mcpu_tlb *tlb = tlb_place(cpu, gfn, *level);
+
+		if (tlb->tag == (gfn >> 9 * (*level - 1)) + 1 && (!write || (tlb->write && tlb->dirty)))
+			return tlb;
+	}
+	return NULL;
+}
+
+static struct mcpu_tlb *tlb_fill(struct mcpu *cpu, uint64_t gfn, const struct leaf *leaf, bool write)
+{
+	struct mcpu_tlb *tlb = tlb_place(cpu, gfn, leaf->level);
+
+	*tlb = (struct mcpu_tlb){
+		.tag = (gfn >> 9 * (leaf->level - 1)) + 1,
+		.host = leaf->value & VMMU_ENTRY_ADDR,
+		.write = leaf->write,
+		.dirty = write || (leaf->value & (is_ept(cpu) ? VMMU_EPT_D : VMMU_NPT_D)),
+	};
+	return tlb;
+}
+
+/* A fault makes hardware forget what it had cached for the address (SDM vol. 3, 29.4.3.1; APM vol. 2, 15.25.9). */
+static void tlb_drop(struct mcpu *cpu, uint64_t gfn)
+{
+	uint64_t psc = (gfn >> 9) + 1;
+
+	for (int level = 1; level <= 3; level++) {
+		struct mcpu_tlb *tlb = tlb_place(cpu, gfn, level);
+
+		if (tlb->tag == (gfn >> 9 * (level - 1)) + 1)
+			tlb->tag = 0;
+	}
+	if (cpu->psc[psc % MCPU_PSC].tag == psc)
+		cpu->psc[psc % MCPU_PSC].tag = 0;
+}
+
+/* --- one access --- */
+
+/* In the guest. Returns: MCPU_OK; MCPU_BUSY with *error when there was a fault. */
+static enum mcpu_result try(struct mcpu *cpu, uint64_t gpa, bool write, uint64_t *value, uint64_t *error)
+{
+	uint64_t gfn = gpa >> 12, *word;
+	struct mcpu_tlb *tlb;
+	struct leaf leaf;
+	int level;
+
+	tlb = tlb_find(cpu, gfn, write, &level);
+	if (tlb) {
+		cpu->hits++;
+	} else {
+		enum walk result;
+
+		cpu->walks++;
+		do
+			result = walk(cpu, gfn, write, &leaf, error);
+		while (result == WALK_AGAIN);
+		if (result == WALK_BAD)
+			return MCPU_BAD_ENTRY;
+		if (result == WALK_FAULT) {
+			tlb_drop(cpu, gfn);
+			return MCPU_BUSY;
+		}
+		level = leaf.level;
+		tlb = tlb_fill(cpu, gfn, &leaf, write);
+	}
+	word = (uint64_t *)(uintptr_t)(tlb->host + (gpa & ((UINT64_C(4096) << 9 * (level - 1)) - 1)));
+	/* The page may be gone behind a huge leaf, with no invalidation to come. */
+	if (write ? !posix_probe_write(word) : !posix_probe_read(word))
+		return MCPU_HOST;
+	if (write)
+		__atomic_store_n(word, *value, __ATOMIC_RELAXED);
+	else
+		*value = __atomic_load_n(word, __ATOMIC_RELAXED);
+	return MCPU_OK;
+}
+
+static enum mcpu_result fault(struct mcpu *cpu, uint64_t gpa, uint64_t error, unsigned *fixed, unsigned *retried)
+{
+	cpu->faults++;
+	switch (vmmu_fault(cpu->vcpu, (struct vmmu_gpa){ gpa }, error)) {
+	case VMMU_FAULT_FIXED:
+		return ++*fixed > FIXED_MAX ? MCPU_STUCK : MCPU_OK;
+	case VMMU_FAULT_RETRY:
+		if (cpu->max_retries && ++*retried > cpu->max_retries)
+			return MCPU_BUSY;
+		sched_yield();
+		return MCPU_OK;
+	case VMMU_FAULT_MMIO:
+		return MCPU_MMIO;
+	case VMMU_FAULT_HOST:
+		return MCPU_HOST;
+	case VMMU_FAULT_NOMEM:
+		return MCPU_NOMEM;
+	default:
+		return MCPU_DEAD;
+	}
+}
+
+static enum mcpu_result access_once(struct mcpu *cpu, uint64_t gpa, bool write, uint64_t *value)
+{
+	unsigned fixed = 0, retried = 0;
+	enum mcpu_result result;
+	uint64_t error;
+
+	cpu->accesses++;
+	for (;;) {
+		if (cpu->in_guest && vmmu_entry_must_leave(&cpu->entry))
+			mcpu_leave(cpu);
+		if (!cpu->in_guest && (result = enter(cpu)) != MCPU_OK)
+			return result;
+		result = try(cpu, gpa, write, value, &error);
+		if (result == MCPU_HOST || result == MCPU_BAD_ENTRY)
+			mcpu_leave(cpu);
+		if (result != MCPU_BUSY)
+			return result;
+		mcpu_leave(cpu);
+		result = fault(cpu, gpa, error, &fixed, &retried);
+		if (result != MCPU_OK)
+			return result;
+	}
+}
+
+enum mcpu_result mcpu_read(struct mcpu *cpu, uint64_t gpa, uint64_t *value)
+{
+	return access_once(cpu, gpa, false, value);
+}
+
+enum mcpu_result mcpu_write(struct mcpu *cpu, uint64_t gpa, uint64_t value)
+{
+	return access_once(cpu, gpa, true, &value);
+}
+
+const char *mcpu_result_name(enum mcpu_result result)
+{
+	static const char *const names[] = {
+		[MCPU_OK] = "ok",         [MCPU_MMIO] = "MMIO", [MCPU_HOST] = "no host page", [MCPU_NOMEM] = "no memory", [MCPU_RING_FULL] = "ring full",
+		[MCPU_DEAD] = "VM dead",  [MCPU_BUSY] = "busy", [MCPU_STUCK] = "stuck",       [MCPU_BAD_ENTRY] = "an entry that no CPU accepts",
+	};
+
+	return names[result];
+}

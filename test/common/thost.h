@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A host for tests: that of a POSIX process, with everything counted, and with failures and delays on demand.
+ * Its address is the VM's host_state. All fields may be changed at any time by any thread (use the atomics below).
+ */
+#ifndef TEST_COMMON_THOST_H
+#define TEST_COMMON_THOST_H
+
+#include <vmmu/vmmu.h>
+
+struct thost {
+	/* what the VM holds now */
+	uint64_t allocs, alloc_bytes, chunks;
+	/* calls so far */
+	uint64_t alloc_calls, page_calls;
+	/* the n-th call from now fails (1: the next); 0: none. `sticky`: and every one after it */
+	int64_t alloc_fail, page_fail;
+	bool sticky;
+	enum vmmu_status page_fail_with; /* default VMMU_EFAULT */
+	/* page_get */
+	unsigned page_delay_us;  /* sleep up to so long */
+	bool read_only_reads;    /* a read of some pages finds them not writable (copy-on-write) */
+	enum vmmu_level max_level; /* 0: no limit */
+	/* called by kick, with the vCPU's cookie */
+	void (*kick)(void *cookie);
+};
+
+extern const struct vmmu_host thost_ops;
+
+/** Nothing is held any more? Prints what is. */
+bool thost_is_empty(const struct thost *host);
+
+#endif
