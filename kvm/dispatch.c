@@ -91,11 +91,15 @@ const struct vcpu_ioctl vcpu_ioctls[] = {
 	{ 0, NULL },
 };
 
-/* A number that KVM has and we have not is ENOTTY and is reported; one that KVM has not either gets KVM's own answer. */
+/* A number that KVM has and we have not is ENOTTY; one that KVM has not here either gets KVM's own answer. */
 static long refuse(uint32_t request, long kvm_answer)
 {
+	const struct surface_ioctl *known = surface_ioctl_find(request);
+
+	if (known && known->status != SURFACE_REFUSED)
+		return kvm_answer; /* it exists, on another kind of descriptor */
 	unknown_ioctl(request);
-	return surface_ioctl_find(request) ? -ENOTTY : kvm_answer;
+	return known ? -ENOTTY : kvm_answer;
 }
 
 static long dispatch_system(uint32_t request, unsigned long argument)

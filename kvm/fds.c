@@ -3,6 +3,7 @@
 #include "kvm/dispatch.h"
 #include "kvm/file.h"
 #include "kvm/interpose.h"
+#include "kvm/signals.h"
 #include "kvm/sys.h"
 #include "kvm/vm.h"
 #include <errno.h>
@@ -22,6 +23,7 @@ long fds_open_kvm(int flags)
 {
 	long fd = SYS2(SYS_memfd_create, "kvm", flags & O_CLOEXEC ? MFD_CLOEXEC : 0);
 
+	signals_init();
 	if (fd < 0)
 		return fd;
 	if (!file_install((int)fd, FILE_SYSTEM, NULL, NULL)) {

@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define KINDS 256u
+#define KINDS 64u
 
 struct kind {
 	atomic_ullong key; /* number + 1; 0: free */

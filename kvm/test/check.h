@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the tests of the front end share. They are ordinary KVM clients: each runs under `vmmu run`, and (with the same result, where
+ * a machine has one) on a real /dev/kvm.
+ */
+#ifndef VMMU_KVM_TEST_CHECK_H
+#define VMMU_KVM_TEST_CHECK_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define PAGE 4096ul
+
+static unsigned check_failures, check_count;
+
+__attribute__((unused)) static void check(bool good, const char *what, const char *file, int line)
+{
+	check_count++;
+	if (good)
+		return;
+	check_failures++;
+	fprintf(stderr, "%s:%d: %s (errno %d, %s)\n", file, line, what, errno, strerror(errno));
+}
+#define CHECK(condition) check(condition, #condition, __FILE__, __LINE__)
+
+/* Like CHECK, but nothing makes sense without it. */
+#define NEED(condition)                                                                                            \
+	do {                                                                                                       \
+		if (!(condition)) {                                                                                \
+			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #condition, strerror(errno));       \
+			exit(1);                                                                                   \
+		}                                                                                                  \
+	} while (0)
+
+__attribute__((unused)) static int check_end(void)
+{
+	printf("%u checks, %u failed\n", check_count, check_failures);
+	return check_failures != 0;
+}
+
+/* A VM with one slot of memory at guest address 0 and vCPUs that begin in real mode at 0x1000. */
+struct machine {
+	int kvm, vm, vcpu[8];
+	struct kvm_run *run[8];
+	uint8_t *memory;
+	size_t bytes;
+};
+
+__attribute__((unused)) static int machine_slot(int vm, unsigned slot, unsigned flags, uint64_t gpa, uint64_t bytes,
+                                                const void *memory)
+{
+	struct kvm_userspace_memory_region region = { slot, flags, gpa, bytes, (uintptr_t)memory };
+
+	return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+__attribute__((unused)) static void machine_start(struct machine *m, unsigned i, uint64_t rip)
+{
+	struct kvm_sregs sregs;
+	struct kvm_regs regs = { .rip = rip, .rflags = 2, .rsp = 0x8000 };
+
+	NEED(ioctl(m->vcpu[i], KVM_GET_SREGS, &sregs) == 0);
+	sregs.cs.base = 0;
+	sregs.cs.selector = 0;
+	NEED(ioctl(m->vcpu[i], KVM_SET_SREGS, &sregs) == 0);
+	NEED(ioctl(m->vcpu[i], KVM_SET_REGS, &regs) == 0);
+}
+
+__attribute__((unused)) static void machine_make(struct machine *m, unsigned vcpus, size_t bytes)
+{
+	int size;
+
+	memset(m, 0, sizeof(*m));
+	m->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	NEED(m->kvm >= 0);
+	m->vm = ioctl(m->kvm, KVM_CREATE_VM, 0);
+	NEED(m->vm >= 0);
+	size = ioctl(m->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	NEED(size >= (int)sizeof(struct kvm_run));
+	m->bytes = bytes;
+	m->memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	NEED(m->memory != MAP_FAILED);
+	NEED(machine_slot(m->vm, 0, 0, 0, bytes, m->memory) == 0);
+	for (unsigned i = 0; i < vcpus; i++) {
+		m->vcpu[i] = ioctl(m->vm, KVM_CREATE_VCPU, (unsigned long)i);
+		NEED(m->vcpu[i] >= 0);
+		m->run[i] = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu[i], 0);
+		NEED(m->run[i] != MAP_FAILED);
+		machine_start(m, i, 0x1000);
+	}
+}
+
+__attribute__((unused)) static void machine_free(struct machine *m, unsigned vcpus)
+{
+	for (unsigned i = 0; i < vcpus; i++) {
+		munmap(m->run[i], 3 * PAGE);
+		close(m->vcpu[i]);
+	}
+	close(m->vm);
+	close(m->kvm);
+	munmap(m->memory, m->bytes);
+}
+
+#endif

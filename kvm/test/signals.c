@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/* Signals against KVM_RUN: EINTR, when handlers run, KVM_SET_SIGNAL_MASK, immediate_exit, and sigaction as the client sees it. */
+#include "check.h"
+#include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+/* jmp . */
+static const uint8_t spin[] = { 0xeb, 0xfe };
+/* in al, 0x10; jmp */
+static const uint8_t port[] = { 0xe4, 0x10, 0xeb, 0xfc };
+
+static volatile int handled, handled_value;
+static struct machine *handler_machine;
+static volatile bool handler_could_ask;
+
+static void on_usr1(int number, siginfo_t *info, void *context)
+{
+	struct kvm_regs regs;
+
+	(void)number;
+	(void)context;
+	handled++;
+	handled_value = info->si_value.sival_int;
+	/* As with a real KVM, whose KVM_RUN has returned by now: the vCPU answers. */
+	if (handler_machine) {
+		handler_could_ask = ioctl(handler_machine->vcpu[0], KVM_GET_REGS, &regs) == 0;
+		handler_machine->run[0]->immediate_exit = 1;
+	}
+}
+
+static void install(int number, int flags)
+{
+	struct sigaction action = { .sa_sigaction = on_usr1, .sa_flags = SA_SIGINFO | flags };
+
+	NEED(sigaction(number, &action, NULL) == 0);
+}
+
+struct kicker {
+	pthread_t target;
+	int number, microseconds;
+};
+
+static void *kick(void *argument)
+{
+	struct kicker *k = argument;
+	union sigval value = { .sival_int = 42 };
+
+	usleep((useconds_t)k->microseconds);
+	pthread_sigqueue(k->target, k->number, value);
+	return NULL;
+}
+
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void test_handler(void)
+{
+	struct machine m;
+	struct kicker k = { pthread_self(), SIGUSR1, 20000 };
+	pthread_t thread;
+	double begin;
+
+	machine_make(&m, 1, 16 * PAGE);
+	memcpy(m.memory + 0x1000, spin, sizeof(spin));
+	install(SIGUSR1, 0);
+	for (int i = 0; i < 10; i++) {
+		handled = 0;
+		handler_could_ask = false;
+		handler_machine = &m;
+		m.run[0]->immediate_exit = 0;
+		NEED(pthread_create(&thread, NULL, kick, &k) == 0);
+		begin = seconds();
+		errno = 0;
+		CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == -1 && errno == EINTR);
+		CHECK(m.run[0]->exit_reason == KVM_EXIT_INTR);
+		CHECK(seconds() - begin < 2);
+		CHECK(handled == 1 && handled_value == 42 && handler_could_ask);
+		pthread_join(thread, NULL);
+	}
+	/* The handler asked for no more. */
+	errno = 0;
+	CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == -1 && errno == EINTR);
+	handler_machine = NULL;
+	machine_free(&m, 1);
+}
+
+/* A blocked signal that KVM_RUN's mask lets through: EINTR, and it is still pending afterwards. No handler, and one. */
+static void test_mask(bool with_handler)
+{
+	struct machine m;
+	struct kicker k = { pthread_self(), SIGUSR2, 20000 };
+	struct {
+		struct kvm_signal_mask head;
+		uint64_t mask;
+	} __attribute__((packed)) mask = { .head.len = 8 };
+	sigset_t set, pending;
+	pthread_t thread;
+	siginfo_t info;
+
+	machine_make(&m, 1, 16 * PAGE);
+	memcpy(m.memory + 0x1000, spin, sizeof(spin));
+	if (with_handler)
+		install(SIGUSR2, 0);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	mask.mask = 0;
+	CHECK(ioctl(m.vcpu[0], KVM_SET_SIGNAL_MASK, &mask) == 0);
+	for (int i = 0; i < 10; i++) {
+		handled = 0;
+		NEED(pthread_create(&thread, NULL, kick, &k) == 0);
+		errno = 0;
+		CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == -1 && errno == EINTR);
+		CHECK(handled == 0);
+		sigpending(&pending);
+		CHECK(sigismember(&pending, SIGUSR2) == 1);
+		/* Still pending: it ends the next one at once. */
+		errno = 0;
+		CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == -1 && errno == EINTR);
+		CHECK(sigwaitinfo(&set, &info) == SIGUSR2 && info.si_value.sival_int == 42);
+		pthread_join(thread, NULL);
+	}
+	/* A signal that the thread does not block and the mask does: KVM_RUN does not end. */
+	memcpy(m.memory + 0x1000, port, sizeof(port));
+	mask.mask = UINT64_C(1) << (SIGUSR1 - 1);
+	CHECK(ioctl(m.vcpu[0], KVM_SET_SIGNAL_MASK, &mask) == 0);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	CHECK(ioctl(m.vcpu[0], KVM_SET_SIGNAL_MASK, NULL) == 0);
+	machine_free(&m, 1);
+}
+
+static void test_immediate(void)
+{
+	struct machine m;
+	struct kvm_regs regs;
+
+	machine_make(&m, 1, 16 * PAGE);
+	memcpy(m.memory + 0x1000, port, sizeof(port));
+	CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == 0 && m.run[0]->exit_reason == KVM_EXIT_IO);
+	*((uint8_t *)m.run[0] + m.run[0]->io.data_offset) = 0x5a;
+	m.run[0]->immediate_exit = 1;
+	errno = 0;
+	CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == -1 && errno == EINTR);
+	/* The instruction is complete, and the next has not begun. */
+	NEED(ioctl(m.vcpu[0], KVM_GET_REGS, &regs) == 0);
+	CHECK((regs.rax & 0xff) == 0x5a && regs.rip == 0x1002);
+	m.run[0]->immediate_exit = 0;
+	CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == 0 && m.run[0]->exit_reason == KVM_EXIT_IO);
+	machine_free(&m, 1);
+}
+
+/* The wrapper must not show. */
+static void test_sigaction(void)
+{
+	struct sigaction action, old;
+
+	install(SIGUSR1, SA_RESTART);
+	NEED(sigaction(SIGUSR1, NULL, &old) == 0);
+	CHECK(old.sa_sigaction == on_usr1 && (old.sa_flags & (SA_SIGINFO | SA_RESTART)) == (SA_SIGINFO | SA_RESTART));
+	CHECK(signal(SIGUSR1, SIG_IGN) == (void (*)(int))(void *)on_usr1);
+	CHECK(signal(SIGUSR1, SIG_DFL) == SIG_IGN);
+	NEED(sigaction(SIGSEGV, NULL, &old) == 0);
+	CHECK(old.sa_handler == SIG_DFL);
+	install(SIGUSR1, SA_RESETHAND);
+	handled = 0;
+	raise(SIGUSR1);
+	CHECK(handled == 1);
+	NEED(sigaction(SIGUSR1, NULL, &old) == 0);
+	CHECK(old.sa_handler == SIG_DFL);
+	memset(&action, 0, sizeof(action));
+	CHECK(sigaction(SIGKILL, &action, NULL) == -1 && errno == EINVAL);
+	CHECK(sigaction(1000, NULL, &old) == -1 && errno == EINVAL);
+}
+
+static void *volatile fault_address;
+static volatile int faults;
+
+static void on_segv(int number, siginfo_t *info, void *context)
+{
+	(void)context;
+	faults++;
+	CHECK(number == SIGSEGV && info->si_addr == fault_address);
+	NEED(mprotect(fault_address, PAGE, PROT_READ | PROT_WRITE) == 0);
+}
+
+/* The client's own SIGSEGV handler still gets its own faults. */
+static void test_client_segv(void)
+{
+	struct sigaction action = { .sa_sigaction = on_segv, .sa_flags = SA_SIGINFO };
+	volatile uint8_t *page = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	NEED(sigaction(SIGSEGV, &action, NULL) == 0);
+	for (int i = 0; i < 3; i++) {
+		NEED(mprotect((void *)page, PAGE, PROT_NONE) == 0);
+		fault_address = (void *)page;
+		page[0] = 1;
+		CHECK(faults == i + 1 && page[0] == 1);
+	}
+	munmap((void *)page, PAGE);
+	signal(SIGSEGV, SIG_DFL);
+}
+
+int main(void)
+{
+	test_handler();
+	test_mask(false);
+	test_mask(true);
+	test_immediate();
+	test_sigaction();
+	test_client_segv();
+	return check_end();
+}
