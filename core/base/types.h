@@ -18,6 +18,7 @@ typedef uint64_t spte_t; /* a table entry, in hardware's format */
 
 #define GFN(x) ((gfn_t){ (x) })
 #define GPA(x) ((gpa_t){ (x) })
+#define GVA(x) ((gva_t){ (x) })
 #define HVA(x) ((hva_t){ (x) })
 #define PFN(x) ((pfn_t){ (x) })
 

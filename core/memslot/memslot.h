@@ -44,6 +44,7 @@ struct memslot {
 	uint32_t flags;
 	uint16_t id;
 	uint16_t as_id;
+	struct slot_arrays *arrays; /* core/shadow's (P1); NULL until the VM shadows something */
 	uint64_t *dirty;          /* bits atomic: one per page; NULL when not logged by bitmap. A second half of the same size follows: the snapshot,
 	                             under slots_lock */
 	struct memslot_node node[2];

@@ -21,6 +21,7 @@ struct format;   /* core/format */
 struct pool;     /* core/table */
 struct slots;    /* core/memslot */
 struct tdp_mmu;  /* core/tdp */
+struct shadow_mmu; /* core/shadow */
 struct notifier; /* core/notifier */
 
 struct vm {
@@ -28,6 +29,7 @@ struct vm {
 	struct pool *pool;
 	struct slots *slots;       /* constant after creation, as the rest up to `dead` */
 	struct tdp_mmu *tdp;
+	struct shadow_mmu *shadow; /* NULL in a VM on TDP */
 	struct notifier *notifier;
 	const struct vmmu_host *host;
 	void *host_state;

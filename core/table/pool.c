@@ -163,5 +163,10 @@ void table_free_rcu(struct table *table)
 
 void mmu_retire(struct list *link)
 {
-	table_free_rcu(container_of(link, struct table, link));
+	struct table *table = container_of(link, struct table, link);
+
+	if (table->retire)
+		table->retire(table);
+	else
+		table_free_rcu(table);
 }

@@ -22,8 +22,12 @@ struct table {
 	uint32_t refs;           /* a: roots; 0 means on its way to be freed */
 	uint8_t scheduled;       /* under mmu_lock write or slots_lock: the zapper owns one reference (P3) */
 	struct vm *vm;           /* c */
-	struct list link;        /* R: roots: all roots of the VM; free: the pool's list; unlinked: mmu_token.dead */
-	struct port_rcu_head rcu;
+	void *owner;             /* c: the shadow page whose entries these are, or NULL */
+	void (*retire)(struct table *table); /* c: what to do after the flush instead of table_free_rcu, or NULL */
+	union {
+		struct list link; /* R: roots: all roots of the VM; free: the pool's list; unlinked: mmu_token.dead */
+		struct port_rcu_head rcu; /* afterwards */
+	};
 };
 
 #define TABLES_PER_CHUNK 64
@@ -35,7 +39,7 @@ spte_t *table_entries(const struct table *table);
 struct table *table_of(const spte_t *entry);
 
 /* Tables set aside before a lock is taken, so that nothing allocates under it. */
-#define TABLE_CACHE_MAX 8
+#define TABLE_CACHE_MAX 12
 struct table_cache {
 	struct table *tables[TABLE_CACHE_MAX];
 	unsigned count;

@@ -42,6 +42,12 @@ void port_rcu_barrier(void);
 bool port_copy_from_host(void *to, uint64_t hva, size_t bytes);
 bool port_copy_to_host(uint64_t hva, const void *from, size_t bytes);
 
+/** One load of 4 or 8 bytes, naturally aligned. Returns: false when the memory is gone. */
+bool port_load_from_host(uint64_t hva, unsigned bytes, uint64_t *value);
+
+/** One compare-and-swap of 4 or 8 bytes, naturally aligned, with full ordering. Returns: false when the memory is gone or cannot be written. */
+bool port_cas_in_host(uint64_t hva, unsigned bytes, uint64_t old, uint64_t new, bool *swapped);
+
 /** A failed ASSERT of a debug build. */
 _Noreturn void port_panic(const char *file, int line, const char *what);
 

@@ -107,3 +107,13 @@ bool port_copy_to_host(uint64_t hva, const void *from, size_t bytes)
 {
 	return posix_probe_copy((void *)(uintptr_t)hva, from, bytes);
 }
+
+bool port_load_from_host(uint64_t hva, unsigned bytes, uint64_t *value)
+{
+	return posix_probe_load((const void *)(uintptr_t)hva, bytes, value);
+}
+
+bool port_cas_in_host(uint64_t hva, unsigned bytes, uint64_t old, uint64_t new, bool *swapped)
+{
+	return posix_probe_cas((void *)(uintptr_t)hva, bytes, old, new, swapped);
+}

@@ -27,6 +27,29 @@ __asm__(".pushsection .text\n"
         "	rep movsb\n"
         "	movl $1, %eax\n"
         "	ret\n"
+        ".globl posix_probe_load4_asm, posix_probe_load8_asm, posix_probe_cas4_asm, posix_probe_cas8_asm\n"
+        ".hidden posix_probe_load4_asm, posix_probe_load8_asm, posix_probe_cas4_asm, posix_probe_cas8_asm\n"
+        "posix_probe_load4_asm:\n" /* (address, value) */
+        "	movl (%rdi), %eax\n"
+        "	movq %rax, (%rsi)\n"
+        "	movl $1, %eax\n"
+        "	ret\n"
+        "posix_probe_load8_asm:\n"
+        "	movq (%rdi), %rax\n"
+        "	movq %rax, (%rsi)\n"
+        "	movl $1, %eax\n"
+        "	ret\n"
+        "posix_probe_cas4_asm:\n" /* (address, old, new): 1 not swapped, 2 swapped */
+        "	movl %esi, %eax\n"
+        "	lock cmpxchgl %edx, (%rdi)\n"
+        "	jmp 1f\n"
+        "posix_probe_cas8_asm:\n"
+        "	movq %rsi, %rax\n"
+        "	lock cmpxchgq %rdx, (%rdi)\n"
+        "1:	sete %al\n"
+        "	movzbl %al, %eax\n"
+        "	incl %eax\n"
+        "	ret\n"
         "posix_probe_end:\n"
         "posix_probe_failed:\n"
         "	xorl %eax, %eax\n"
@@ -37,6 +60,24 @@ extern const char posix_probe_begin[], posix_probe_end[], posix_probe_failed[];
 int posix_probe_read_asm(const void *address);
 int posix_probe_write_asm(void *address);
 int posix_probe_copy_asm(void *to, const void *from, size_t bytes);
+
+int posix_probe_load4_asm(const void *address, uint64_t *value);
+int posix_probe_load8_asm(const void *address, uint64_t *value);
+int posix_probe_cas4_asm(void *address, uint64_t old, uint64_t new);
+int posix_probe_cas8_asm(void *address, uint64_t old, uint64_t new);
+
+bool posix_probe_load(const void *address, unsigned bytes, uint64_t *value)
+{
+	return bytes == 8 ? posix_probe_load8_asm(address, value) : posix_probe_load4_asm(address, value);
+}
+
+bool posix_probe_cas(void *address, unsigned bytes, uint64_t old, uint64_t new, bool *swapped)
+{
+	int result = bytes == 8 ? posix_probe_cas8_asm(address, old, new) : posix_probe_cas4_asm(address, old, new);
+
+	*swapped = result == 2;
+	return result != 0;
+}
 
 bool posix_probe_read(const void *address)
 {

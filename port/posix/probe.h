@@ -18,6 +18,11 @@ bool posix_probe_write(void *address);
 /** memcpy between memory that may be gone and safe memory. Returns: false when part of it was not copied. */
 bool posix_probe_copy(void *to, const void *from, size_t bytes);
 
+/** One load. */
+bool posix_probe_load(const void *address, unsigned bytes, uint64_t *value);
+/** One locked compare-and-swap. */
+bool posix_probe_cas(void *address, unsigned bytes, uint64_t old, uint64_t new, bool *swapped);
+
 /**
  * If the fault was a probe's, arrange for the probe to fail and return true. Who installs handlers for SIGSEGV and SIGBUS calls this first.
  */

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guest's paging mode: what CR0, CR4 and EFER make of a page-table entry (SDM vol. 3, 4; APM vol. 2, 5).
+ *
+ * Derived once when a control register changes, so that a walk only looks things up: which bits are reserved at which level (46), and which
+ * accesses fault for which rights (45).
+ */
+#ifndef CORE_GUEST_MODE_H
+#define CORE_GUEST_MODE_H
+
+#include <vmmu/mmu.h>
+
+#include "core/base/types.h"
+
+#define CR0_WP  BIT(16)
+#define CR0_PG  BIT(31)
+#define CR4_PSE BIT(4)
+#define CR4_PAE BIT(5)
+#define CR4_PGE BIT(7)
+#define CR4_LA57 BIT(12)
+#define CR4_PCIDE BIT(17)
+#define CR4_SMEP BIT(20)
+#define CR4_SMAP BIT(21)
+#define CR4_PKE  BIT(22)
+#define EFER_LMA BIT(10)
+#define EFER_NXE BIT(11)
+
+/* Bits of a guest entry, the same in all formats that have them. */
+#define GPTE_P  BIT(0)
+#define GPTE_W  BIT(1)
+#define GPTE_U  BIT(2)
+#define GPTE_A  BIT(5)
+#define GPTE_D  BIT(6)
+#define GPTE_PS BIT(7)
+#define GPTE_NX BIT(63)
+
+/* What a translation allows: a set. Present means readable by the supervisor. */
+#define ACC_EXEC  1u
+#define ACC_WRITE 2u
+#define ACC_USER  4u
+#define ACC_ALL   7u
+
+#define GUEST_MAX_LEVELS 5
+
+struct guest_mode {
+	uint8_t levels;        /* of the guest's tables: 0 (no paging), 2, 3 (PAE), 4, 5 */
+	bool wide;             /* entries of 8 bytes, not 4 */
+	bool pse, nx, wp, smep, smap, pke;
+	uint64_t reserved[2][GUEST_MAX_LEVELS]; /* [is a large leaf][level - 1]: bits that must be 0 */
+	uint8_t faults[16];    /* by access_index: bit n set when rights n (ACC_*) do not allow it */
+};
+
+/** Derive the mode. `regs` were checked by the CPU: only combinations that hardware can be in. */
+void guest_mode_init(struct guest_mode *mode, const struct vmmu_guest_regs *regs);
+
+/* Index into faults: write, user, fetch, SMAP in force for this access. */
+static inline unsigned access_index(uint64_t error)
+{
+	return (error & VMMU_PF_WRITE ? 1 : 0) | (error & VMMU_PF_USER ? 2 : 0) | (error & VMMU_PF_FETCH ? 4 : 0) |
+	       (error & VMMU_PF_SMAP ? 8 : 0);
+}
+
+/**
+ * Does an access fault on a present page with these rights? `error`: VMMU_PF_WRITE, USER, FETCH, SMAP. `key`: protection key of the leaf.
+ * Returns: 0, or the bits to set in the guest's error code (VMMU_PF_PRESENT, perhaps VMMU_PF_PK).
+ */
+static inline uint64_t guest_mode_check(const struct guest_mode *mode, uint64_t error, unsigned rights, unsigned key, uint32_t pkru)
+{
+	uint32_t deny;
+
+	if (mode->faults[access_index(error)] >> rights & 1)
+		return VMMU_PF_PRESENT;
+	if (!mode->pke || !(rights & ACC_USER) || (error & VMMU_PF_FETCH))
+		return 0;
+	deny = pkru >> (2 * key) & 3;
+	if ((deny & 1) || ((deny & 2) && (error & VMMU_PF_WRITE) && ((error & VMMU_PF_USER) || mode->wp)))
+		return VMMU_PF_PRESENT | VMMU_PF_PK;
+	return 0;
+}
+
+#endif

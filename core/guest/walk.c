@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/guest/walk.h"
+
+
+/* Where the host keeps a guest entry; false: no slot. `write`: it must be one that the guest may write. */
+static bool entry_hva(const struct guest_reader *reader, gpa_t entry, bool write, hva_t *hva, const struct memslot **slot)
+{
+	*slot = memslot_find_cached(reader->cache, reader->slots, gpa_to_gfn(entry));
+	if (!*slot || ((*slot)->flags & SLOT_INVALID) || (write && ((*slot)->flags & VMMU_SLOT_READONLY)))
+		return false;
+	*hva = HVA(memslot_hva(*slot, gpa_to_gfn(entry)).v + (entry.v & (PAGE_SIZE - 1)));
+	return true;
+}
+
+static unsigned entry_bytes(const struct guest_mode *mode)
+{
+	return mode->wide ? 8 : 4;
+}
+
+bool guest_entry_read(const struct guest_reader *reader, gfn_t table, unsigned index, uint64_t *value)
+{
+	unsigned bytes = entry_bytes(reader->mode);
+	const struct memslot *slot;
+	hva_t hva;
+
+	return entry_hva(reader, GPA(gfn_to_gpa(table).v + (uint64_t)index * bytes), false, &hva, &slot) &&
+	       port_load_from_host(hva.v, bytes, value);
+}
+
+/* Set bits in an entry that was used. A table in read-only memory keeps its bits: hardware would, too, if it could not write. */
+static enum guest_walk_result entry_set(const struct guest_reader *reader, struct guest_walk *walk, int level, uint64_t bits)
+{
+	uint64_t old = walk->value[level - 1], new = old | bits;
+	const struct memslot *slot;
+	bool swapped;
+	hva_t hva;
+
+	if (old == new || !entry_hva(reader, walk->entry[level - 1], true, &hva, &slot))
+		return GUEST_WALK_OK;
+	if (!port_cas_in_host(hva.v, entry_bytes(reader->mode), old, new, &swapped))
+		return GUEST_WALK_HOST;
+	if (!swapped)
+		return GUEST_WALK_AGAIN;
+	/* A ring that this fills is noticed with the next page, or at the next entry: it has room for more than one walk. */
+	dirty_mark(reader->vm, slot, gpa_to_gfn(walk->entry[level - 1]), reader->ring);
+	walk->value[level - 1] = new;
+	return GUEST_WALK_OK;
+}
+
+static enum guest_walk_result accessed_and_dirty_set(const struct guest_reader *reader, struct guest_walk *walk, uint64_t error)
+{
+	enum guest_walk_result result = GUEST_WALK_OK;
+
+	for (int level = walk->levels; level >= walk->level && result == GUEST_WALK_OK; level--) {
+		uint64_t bits = GPTE_A | (level == walk->level && (error & VMMU_PF_WRITE) ? GPTE_D : 0);
+
+		result = entry_set(reader, walk, level, bits);
+	}
+	walk->dirty = walk->value[walk->level - 1] & GPTE_D;
+	return result;
+}
+
+static enum guest_walk_result fault(const struct guest_mode *mode, struct guest_walk *walk, uint64_t error, uint64_t more)
+{
+	/* The I bit is reported only when something can make a page not executable (SDM vol. 3, 4.7). */
+	walk->error = (error & (VMMU_PF_WRITE | VMMU_PF_USER)) | more |
+	              (mode->nx || mode->smep ? error & VMMU_PF_FETCH : 0);
+	return GUEST_WALK_FAULT;
+}
+
+/* Follow the tables down to a leaf. `table`: the first table's frame; `offset`: the bytes at which it begins in its frame (PAE has none left). */
+static enum guest_walk_result walk_tables(const struct guest_reader *reader, gfn_t table, gva_t gva, uint64_t error, struct guest_walk *walk)
+{
+	const struct guest_mode *mode = reader->mode;
+	unsigned rights = ACC_ALL;
+
+	for (int level = walk->levels;; level--) {
+		unsigned index = guest_index(mode, gva, level);
+		uint64_t entry;
+
+		walk->level = level;
+		walk->table[level - 1] = table;
+		walk->entry[level - 1] = GPA(gfn_to_gpa(table).v + (uint64_t)index * entry_bytes(mode));
+		if (!guest_entry_read(reader, table, index, &entry))
+			return fault(mode, walk, error, 0); /* tables outside memory: as KVM, the page is not there */
+		walk->value[level - 1] = entry;
+		if (!(entry & GPTE_P))
+			return fault(mode, walk, error, 0);
+		if (guest_entry_is_reserved(mode, entry, level))
+			return fault(mode, walk, error, VMMU_PF_PRESENT | VMMU_PF_RSVD);
+		rights &= guest_entry_rights(mode, entry);
+		walk->rights[level - 1] = rights;
+		if (guest_entry_is_leaf(mode, entry, level))
+			return GUEST_WALK_OK;
+		table = GFN((entry & BIT_MASK(51, 12)) >> PAGE_SHIFT);
+	}
+}
+
+static enum guest_walk_result walk_once(const struct guest_reader *reader, uint64_t cr3, const uint64_t pdpte[4], gva_t gva, uint64_t error,
+                                        uint32_t pkru, struct guest_walk *walk)
+{
+	const struct guest_mode *mode = reader->mode;
+	uint64_t top = cr3, denied;
+	enum guest_walk_result result;
+
+	walk->levels = mode->levels;
+	if (mode->levels == 3) { /* PDPTEs are registers: loaded with CR3, neither read here nor given A (SDM vol. 3, 4.4.1) */
+		top = pdpte[gva.v >> 30 & 3];
+		if (!(top & GPTE_P))
+			return fault(mode, walk, error, 0);
+		walk->levels = 2;
+	}
+	result = walk_tables(reader, GFN((top & BIT_MASK(51, 12)) >> PAGE_SHIFT), gva, error, walk);
+	if (result != GUEST_WALK_OK)
+		return result;
+	walk->key = mode->pke ? walk->value[walk->level - 1] >> 59 & 15 : 0;
+	denied = guest_mode_check(mode, error, walk->rights[walk->level - 1], walk->key, pkru);
+	if (denied)
+		return fault(mode, walk, error, denied);
+	walk->gfn = guest_leaf_gfn(mode, walk->value[walk->level - 1], walk->level);
+	walk->gfn.v += gva.v >> PAGE_SHIFT & (guest_level_pages(mode, walk->level) - 1);
+	return accessed_and_dirty_set(reader, walk, error);
+}
+
+enum guest_walk_result guest_walk(const struct guest_reader *reader, uint64_t cr3, const uint64_t pdpte[4], gva_t gva, uint64_t error,
+                                  uint32_t pkru, struct guest_walk *walk)
+{
+	enum guest_walk_result result;
+
+	/* Bounded: a guest that keeps changing its tables gets the fault again, from the CPU. */
+	for (int tries = 0; tries < 16; tries++) {
+		result = walk_once(reader, cr3, pdpte, gva, error, pkru, walk);
+		if (result != GUEST_WALK_AGAIN)
+			return result;
+	}
+	return result;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A walk of the guest's page tables: what the CPU would find, with the fault it would raise.
+ *
+ * Reads guest memory through the slots, and sets Accessed and Dirty in it by compare-and-swap, as the CPU would. It records each entry it used, so that
+ * the shadow side can read it again under mmu_lock (P4): what was read here may have changed by then.
+ */
+#ifndef CORE_GUEST_WALK_H
+#define CORE_GUEST_WALK_H
+
+#include "core/guest/mode.h"
+#include "core/memslot/dirty.h"
+#include "core/memslot/memslot.h"
+
+struct guest_walk {
+	uint64_t gva;                     /* what was translated */
+	int levels;                       /* where it began */
+	int level;                        /* of the leaf */
+	gfn_t table[GUEST_MAX_LEVELS];    /* [level - 1]: frame of the table that held the entry */
+	gpa_t entry[GUEST_MAX_LEVELS];    /* [level - 1]: where the entry is */
+	uint64_t value[GUEST_MAX_LEVELS]; /* [level - 1]: what it was */
+	unsigned rights[GUEST_MAX_LEVELS]; /* [level - 1]: ACC_* of the path down to and including this entry */
+	unsigned key;                     /* protection key of the leaf */
+	bool dirty;                       /* the leaf has D set */
+	gfn_t gfn;                        /* the 4K frame that was asked for */
+	uint64_t error;                   /* after a fault: the guest's error code */
+};
+
+enum guest_walk_result {
+	GUEST_WALK_OK,
+	GUEST_WALK_FAULT, /* walk->error */
+	GUEST_WALK_AGAIN, /* an entry changed while A or D was set */
+	GUEST_WALK_HOST,  /* the host has no page for a table */
+};
+
+/* Whom a walk is for. */
+struct guest_reader {
+	const struct guest_mode *mode;
+	const struct memslots *slots;
+	struct memslot_cache *cache;
+	struct vm *vm;
+	struct dirty_ring *ring; /* where A and D bits that are set are logged; NULL: the bitmap only */
+};
+
+/**
+ * Translate gva for an access. Holds: SRCU read side. May sleep (host pages of the tables).
+ * `root`: CR3, or for PAE the PDPTEs. `error`: the kind of access (VMMU_PF_WRITE, USER, FETCH, SMAP).
+ */
+enum guest_walk_result guest_walk(const struct guest_reader *reader, uint64_t cr3, const uint64_t pdpte[4], gva_t gva, uint64_t error,
+                                  uint32_t pkru, struct guest_walk *walk);
+
+/** The entry of a table: `table` is its frame, `index` in units of entries. Returns: false when there is no memory for it. */
+bool guest_entry_read(const struct guest_reader *reader, gfn_t table, unsigned index, uint64_t *value);
+
+/** Rights that an entry gives by itself: ACC_*. */
+static inline unsigned guest_entry_rights(const struct guest_mode *mode, uint64_t entry)
+{
+	return (entry & GPTE_W ? ACC_WRITE : 0) | (entry & GPTE_U ? ACC_USER : 0) | (mode->nx && (entry & GPTE_NX) ? 0 : ACC_EXEC);
+}
+
+static inline bool guest_entry_is_leaf(const struct guest_mode *mode, uint64_t entry, int level)
+{
+	return level == 1 || (level <= 3 && (entry & GPTE_PS) && (mode->wide || mode->pse) && !(level == 3 && mode->levels == 3));
+}
+
+static inline bool guest_entry_is_reserved(const struct guest_mode *mode, uint64_t entry, int level)
+{
+	bool large = level > 1 && guest_entry_is_leaf(mode, entry, level);
+
+	return entry & mode->reserved[large][level - 1];
+}
+
+/** The first frame that a leaf maps. */
+static inline gfn_t guest_leaf_gfn(const struct guest_mode *mode, uint64_t entry, int level)
+{
+	if (!mode->wide && level == 2) /* PSE-36 */
+		return GFN((entry & BIT_MASK(31, 22)) >> PAGE_SHIFT | (entry & BIT_MASK(20, 13)) << (32 - 13) >> PAGE_SHIFT);
+	return GFN((entry & BIT_MASK(51, 12)) >> PAGE_SHIFT & ~(level_pages(level) - 1));
+}
+
+/* Bits of a virtual address that one level translates: 9, or 10 in 4-byte tables. */
+static inline unsigned guest_index(const struct guest_mode *mode, gva_t gva, int level)
+{
+	return mode->wide ? gva.v >> (12 + 9 * (level - 1)) & 511 : gva.v >> (12 + 10 * (level - 1)) & 1023;
+}
+
+/* 4K pages that a leaf at this level maps. */
+static inline uint64_t guest_level_pages(const struct guest_mode *mode, int level)
+{
+	return UINT64_C(1) << ((mode->wide ? 9 : 10) * (level - 1));
+}
+
+#endif

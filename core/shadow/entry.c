@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/* Entries of shadow pages: what may stand in them, and the records that follow every change. Holds, throughout: mmu_lock write. */
+#include "core/shadow/shadow_int.h"
+
+#include "core/base/assert.h"
+
+static void count(struct mmu_token *token, int level, int64_t change)
+{
+	add_relaxed(&token->vm->count[token->stripe].pages[level - 1], (uint64_t)change);
+}
+
+static void desc_free(struct vm *vm, struct rmap_desc *desc)
+{
+	/* Nobody walks it: who removed its last entry held the lock bit (I2.3). */
+	vm_free(vm, desc, sizeof(*desc));
+}
+
+/* The rmap of a leaf, or NULL when its slot has gone in the meantime: then its arrays went, too. */
+static struct rmap *leaf_rmap(struct shadow *page, unsigned index)
+{
+	gfn_t gfn = shadow_entry_gfn(page, index);
+	const struct memslot *slot = slot_of_gfn(page->vm, role_as_id(page->role), gfn);
+
+	return slot ? gfn_rmap(slot, gfn, role_level(page->role)) : NULL;
+}
+
+static void rmap_drop(struct vm *vm, struct rmap *rmap, spte_t *entry)
+{
+	bool found;
+	struct rmap_desc *desc = rmap_remove(rmap, entry, &found);
+
+	VM_BUG(vm, !found); /* I2.5: added under one gfn, removed under another (zoo 1) */
+	if (desc)
+		desc_free(vm, desc);
+}
+
+static void leaf_zapped(struct mmu_token *token, struct shadow *page, spte_t *entry)
+{
+	struct rmap *rmap = leaf_rmap(page, entry_index_of(page, entry));
+
+	if (!VM_BUG(token->vm, !rmap))
+		rmap_drop(token->vm, rmap, entry);
+	count(token, role_level(page->role), -1);
+	token->flush = true;
+}
+
+static void unsync_bit_clear(struct shadow *page, unsigned index)
+{
+	if (!(page->unsync_map[index / 64] & BIT(index % 64)))
+		return;
+	page->unsync_map[index / 64] &= ~BIT(index % 64);
+	store_relaxed(&page->unsync_children, page->unsync_children - 1);
+}
+
+void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry)
+{
+	int level = role_level(page->role);
+	spte_t old = swap_acqrel(entry, 0); /* A and D set until now are in `old`; the entry goes before its record does (P2) */
+
+	if (spte_is_leaf(old, level)) {
+		leaf_zapped(token, page, entry);
+	} else if (spte_is_table(old, level)) {
+		struct shadow *child = shadow_of(port_pfn_to_ptr(spte_pfn(old).v));
+
+		rmap_drop(token->vm, &child->parents, entry);
+		unsync_bit_clear(page, entry_index_of(page, entry));
+		token->flush = true;
+	}
+}
+
+/* A descriptor for rmap_add, which may not need it. */
+static void rmap_add_from(struct shadow_vcpu *sv, struct rmap *rmap, spte_t *entry)
+{
+	struct rmap_desc *spare = sv->rmaps.object[sv->rmaps.count - 1];
+
+	rmap_add(rmap, entry, &spare);
+	if (!spare)
+		sv->rmaps.count--;
+}
+
+/* Something at or below page->spt[index] is unsync: remember the way down, in every ancestor (P8). */
+static void unsync_mark_path(struct shadow *page, unsigned index)
+{
+	spte_t *parent;
+
+	if (page->unsync_map[index / 64] & BIT(index % 64))
+		return;
+	page->unsync_map[index / 64] |= BIT(index % 64);
+	store_relaxed(&page->unsync_children, page->unsync_children + 1);
+	if (page->unsync_children > 1)
+		return; /* the way to here is marked */
+	for (uint64_t i = 0; (parent = rmap_entry(&page->parents, i)); i++)
+		unsync_mark_path(shadow_of(parent), entry_index_of(shadow_of(parent), parent));
+}
+
+void shadow_unsync_mark(struct shadow *page)
+{
+	spte_t *parent;
+
+	/* release: seen by a vCPU before the entry that lets the guest write its table (pairs with shadow_sync_roots), P8 */
+	store_release(&page->unsync, true);
+	for (uint64_t i = 0; (parent = rmap_entry(&page->parents, i)); i++)
+		unsync_mark_path(shadow_of(parent), entry_index_of(shadow_of(parent), parent));
+}
+
+static void path_clear(struct shadow *page)
+{
+	spte_t *parent;
+
+	if (page->unsync || page->unsync_children)
+		return;
+	for (uint64_t i = 0; (parent = rmap_entry(&page->parents, i)); i++) {
+		unsync_bit_clear(shadow_of(parent), entry_index_of(shadow_of(parent), parent));
+		path_clear(shadow_of(parent));
+	}
+}
+
+void shadow_unsync_clear(struct shadow *page)
+{
+	store_relaxed(&page->unsync, false);
+	path_clear(page);
+}
+
+void entry_link(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry, struct shadow *child)
+{
+	ASSERT(!load_relaxed(entry));
+	rmap_add_from(sv, &child->parents, entry);
+	/* release: a table is out before the entry that leads to it */
+	store_release(entry, spte_make_table(token->vm->fmt, PFN(port_ptr_to_pfn(child->spt))));
+	if (child->unsync || child->unsync_children)
+		unsync_mark_path(page, entry_index_of(page, entry));
+}
+
+/* Does going from old to spte take a right away that a TLB may hold? */
+static bool stricter(spte_t old, spte_t spte)
+{
+	return (old & ~spte & (VMMU_NPT_W | VMMU_NPT_U)) || (spte & ~old & VMMU_NPT_NX) || ((old ^ spte) & BIT_MASK(62, 59));
+}
+
+void entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry, spte_t spte, gfn_t gfn, unsigned rights)
+{
+	int level = role_level(page->role);
+	spte_t old = load_relaxed(entry);
+	const struct memslot *slot;
+
+	if (page->shadowed)
+		table_entries(page->shadowed)[entry_index_of(page, entry)] = SHADOWED(gfn, rights);
+	if (spte_is_present(old)) {
+		/* Hardware sets A and D meanwhile; they are no less true of the new entry. */
+		while (!cas_acqrel(entry, &old, spte | (old & (VMMU_NPT_A | VMMU_NPT_D))))
+			continue;
+		if (stricter(old, spte))
+			token->flush = true;
+		return;
+	}
+	store_release(entry, spte);
+	if (!spte_is_leaf(spte, level))
+		return; /* an MMIO entry maps nothing */
+	slot = slot_of_gfn(token->vm, role_as_id(page->role), gfn);
+	rmap_add_from(sv, gfn_rmap(slot, gfn, level), entry);
+	count(token, level, 1);
+}
+
+static bool leaf_write_protect(spte_t *entry)
+{
+	spte_t old = load_relaxed(entry);
+
+	while (old & VMMU_NPT_W)
+		if (cas_acqrel(entry, &old, old & ~VMMU_NPT_W))
+			return true;
+	return false;
+}
+
+bool gfn_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_t gfn, int min_level)
+{
+	bool any = false;
+	spte_t *entry;
+
+	(void)token;
+	for (int level = min_level; level <= ARRAY_LEVELS; level++)
+		for (uint64_t i = 0; (entry = rmap_entry(gfn_rmap(slot, gfn, level), i)); i++)
+			any |= leaf_write_protect(entry);
+	return any;
+}
+
+spte_t shadow_make_leaf(struct vm *vm, pfn_t pfn, int level, unsigned rights, unsigned key, bool host_writable, bool young)
+{
+	bool writable = host_writable && (rights & ACC_WRITE);
+	spte_t spte = spte_make_leaf(vm->fmt, pfn, level, host_writable, writable, young, false);
+
+	if (!(rights & ACC_USER))
+		spte &= ~VMMU_NPT_U;
+	if (!(rights & ACC_EXEC))
+		spte |= VMMU_NPT_NX;
+	return spte | (spte_t)key << 59;
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A fault on the shadow tables that is not the guest's: the way down from the root is made page by page, beside the guest's own tables, and the leaf
+ * put in.
+ *
+ *     guest:   CR3 -> PML4 --> PDPT ---> PD ----> large page
+ *     shadow:  root = (PML4) > (PDPT) -> (PD) --> (direct) -> leaf
+ */
+#include "core/shadow/shadow_int.h"
+
+static unsigned shadow_index(gva_t gva, int level)
+{
+	return gva.v >> (PAGE_SHIFT + (level - 1) * LEVEL_BITS) & (ENTRIES - 1);
+}
+
+static struct shadow *root_page(const struct shadow_vcpu *sv, gva_t gva)
+{
+	return sv->mode.levels >= 4 ? sv->root.page[0] : sv->root.page[gva.v >> 30 & 3];
+}
+
+/* P4, P8: is the guest's entry still what the walk saw? Read after its table was shadowed and write-protected. */
+static bool entry_is_unchanged(const struct guest_reader *reader, const struct guest_walk *walk, int level)
+{
+	uint64_t value;
+
+	if (level < walk->level || level > walk->levels)
+		return true;
+	return guest_entry_read(reader, walk->table[level - 1], guest_index(reader->mode, GVA(walk->gva), level), &value) &&
+	       value == walk->value[level - 1];
+}
+
+/* What hangs below the entry at `level`: the shadow of the guest's next table, or a piece of a large page. */
+static void child_identity(const struct shadow_vcpu *sv, const struct shadow_fault *fault, const struct shadow *page, int level,
+                           unsigned rights, gfn_t *gfn, uint32_t *role)
+{
+	const struct guest_walk *walk = &fault->walk;
+
+	*role = sv->role | ROLE_LEVEL(level - 1);
+	if (level > walk->level) {
+		*gfn = walk->table[level - 2];
+		*role |= ROLE_RIGHTS(walk->rights[level - 1]);
+		if (*role & ROLE_FOUR_BYTE)
+			*role |= ROLE_QUADRANT(shadow_index(fault->gva, level) & 1);
+	} else {
+		*gfn = gfn_round(walk->gfn, level);
+		*role |= ROLE_DIRECT | ROLE_RIGHTS(rights);
+	}
+	(void)page;
+}
+
+/* Make the entry lead to the child with this identity (25: the one that is there is kept only if both gfn and role match). */
+static struct shadow *child_get(struct mmu_token *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow *page,
+                                spte_t *entry, struct table_cache *tables, gfn_t gfn, uint32_t role)
+{
+	int level = role_level(page->role);
+	spte_t old = load_relaxed(entry);
+	struct shadow *child;
+
+	if (spte_is_table(old, level)) {
+		child = shadow_of(port_pfn_to_ptr(spte_pfn(old).v));
+		if (child->gfn.v == gfn.v && child->role == role)
+			return child;
+	}
+	if (old)
+		entry_zap(token, page, entry);
+	child = shadow_get(token, sv, tables, gfn, role);
+	/* Synced before it is linked (zoo 14). */
+	if (child->unsync || child->unsync_children)
+		shadow_sync_below(token, reader, child);
+	entry_link(token, sv, page, entry, child);
+	return child;
+}
+
+static int leaf_level(const struct shadow_fault *fault, const struct shadow *root)
+{
+	const struct guest_walk *walk = &fault->walk;
+	const struct memslot *slot = fault->slot;
+	int level;
+
+	if (!slot || slot->flags & VMMU_SLOT_LOG_DIRTY)
+		return 1;
+	level = memslot_max_level(slot, walk->gfn);
+	if (level > (int)fault->page.max_level)
+		level = fault->page.max_level;
+	if (level > walk->level)
+		level = walk->level;
+	if (level > role_level(root->role))
+		level = role_level(root->role);
+	/* No huge leaf over a frame that is shadowed: it could not be write-protected alone (20). */
+	while (level > 1 && slot->arrays->no_huge[level - 2][slot_block(slot, walk->gfn, level)])
+		level--;
+	return level;
+}
+
+/*
+ * CR0.WP = 0: the supervisor writes a read-only page. Our CPU runs with WP = 1, so for a while the page is the supervisor's alone, and writable; a user's
+ * access faults and turns it back. It must not be executable under SMEP, which would have forbidden it as a user's page.
+ */
+static unsigned rights_for(const struct shadow_vcpu *sv, const struct shadow_fault *fault)
+{
+	const struct guest_walk *walk = &fault->walk;
+	unsigned rights = walk->rights[walk->level - 1];
+
+	if ((fault->error & VMMU_PF_WRITE) && !(rights & ACC_WRITE) && !(fault->error & VMMU_PF_USER) && !sv->mode.wp) {
+		rights = (rights | ACC_WRITE) & ~ACC_USER;
+		if (sv->mode.smep)
+			rights &= ~ACC_EXEC;
+		return rights;
+	}
+	/* A clean page becomes writable with the write that makes it dirty. */
+	return walk->dirty ? rights : rights & ~ACC_WRITE;
+}
+
+static enum shadow_result leaf_put(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry,
+                                   const struct shadow_fault *fault, unsigned rights)
+{
+	const struct memslot *slot = fault->slot;
+	int level = role_level(page->role);
+	bool write = fault->error & VMMU_PF_WRITE, emulate = false;
+	spte_t old = load_relaxed(entry), spte;
+	gfn_t gfn = gfn_round(fault->walk.gfn, level);
+	pfn_t pfn;
+
+	if (!slot) {
+		if (spte_is_present(old))
+			entry_zap(token, page, entry); /* never written over (zoo 3) */
+		entry_set_leaf(token, sv, page, entry, spte_make_mmio(token->vm->fmt, gfn, fault->mmio_generation), gfn, rights);
+		return SHADOW_FIXED;
+	}
+	pfn = PFN(fault->page.pfn.v - (fault->walk.gfn.v - gfn.v));
+	/* A table where a leaf is to be, another frame, or another guest frame: by way of nothing. */
+	if (old && (!spte_is_leaf(old, level) || spte_pfn(old).v != pfn.v || shadow_entry_gfn(page, entry_index_of(page, entry)).v != gfn.v)) {
+		entry_zap(token, page, entry);
+		old = 0;
+	}
+	if (rights & ACC_WRITE) {
+		/* Logged: writable only for a write, which is then marked. Shadowed: only if its mirrors may go unsync. */
+		if ((slot->flags & VMMU_SLOT_LOG_DIRTY) && !write)
+			rights &= ~ACC_WRITE;
+		else if (!gfn_try_unsync(token, slot, fault->walk.gfn, true)) {
+			rights &= ~ACC_WRITE;
+			emulate = write;
+		}
+	}
+	spte = shadow_make_leaf(token->vm, pfn, level, rights, fault->walk.key,
+	                        fault->page.writable && !(slot->flags & VMMU_SLOT_READONLY), true);
+	if ((old | VMMU_NPT_A | VMMU_NPT_D) == (spte | VMMU_NPT_A | VMMU_NPT_D))
+		return emulate ? SHADOW_EMULATE : SHADOW_SPURIOUS;
+	entry_set_leaf(token, sv, page, entry, spte, gfn, rights);
+	return emulate ? SHADOW_EMULATE : SHADOW_FIXED;
+}
+
+enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow_fault *fault,
+                              struct table_cache *tables)
+{
+	struct mmu_token *token = &write->token;
+	struct shadow *page = root_page(sv, fault->gva);
+	unsigned rights = rights_for(sv, fault);
+	int target;
+
+	if (!page)
+		return SHADOW_RETRY;
+	target = leaf_level(fault, page);
+	fault->walk.gva = fault->gva.v;
+	if (!entry_is_unchanged(reader, &fault->walk, role_level(page->role)))
+		return SHADOW_RETRY;
+	for (int level = role_level(page->role);; level--) {
+		spte_t *entry = &page->spt[shadow_index(fault->gva, level)];
+		uint32_t role;
+		gfn_t gfn;
+
+		if (level == target)
+			return leaf_put(token, sv, page, entry, fault, rights);
+		child_identity(sv, fault, page, level, rights, &gfn, &role);
+		page = child_get(token, sv, reader, page, entry, tables, gfn, role);
+		if (!entry_is_unchanged(reader, &fault->walk, level - 1))
+			return SHADOW_RETRY;
+	}
+}

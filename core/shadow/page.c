@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: MIT */
+/* Shadow pages: found by (gfn, role), made, zapped, given back. */
+#include "core/shadow/shadow_int.h"
+
+#include "core/base/assert.h"
+
+const struct memslot *slot_of_gfn(struct vm *vm, unsigned as_id, gfn_t gfn)
+{
+	const struct memslot *slot = memslot_find(memslots_current(vm, as_id), gfn);
+
+	return slot && slot->arrays ? slot : NULL;
+}
+
+struct rmap *gfn_rmap(const struct memslot *slot, gfn_t gfn, int level)
+{
+	return &slot->arrays->rmap[level - 1][slot_block(slot, gfn, level)];
+}
+
+gfn_t shadow_entry_gfn(const struct shadow *page, unsigned index)
+{
+	if (page->shadowed)
+		return GFN(table_entries(page->shadowed)[index] >> 3);
+	return GFN(page->gfn.v + index * level_pages(role_level(page->role)));
+}
+
+unsigned shadow_entry_rights(const struct shadow *page, unsigned index)
+{
+	return page->shadowed ? table_entries(page->shadowed)[index] & ACC_ALL : role_rights(page->role);
+}
+
+static struct shadow **hash_bucket(struct vm *vm, gfn_t gfn)
+{
+	return &vm->shadow->hash[(gfn.v * UINT64_C(0x9e3779b97f4a7c15)) >> 52];
+}
+
+_Static_assert(HASH_SIZE == 1u << (64 - 52), "the hash uses the top bits");
+
+struct shadow *shadow_find(struct vm *vm, gfn_t gfn, uint32_t role)
+{
+	for (struct shadow *page = *hash_bucket(vm, gfn); page; page = page->hash_next)
+		if (page->gfn.v == gfn.v && page->role == role && !shadow_is_obsolete(vm, page))
+			return page;
+	return NULL;
+}
+
+struct shadow *shadow_next_of(struct vm *vm, gfn_t gfn, struct shadow *page)
+{
+	for (page = page ? page->hash_next : *hash_bucket(vm, gfn); page; page = page->hash_next)
+		if (page->gfn.v == gfn.v && !(page->role & ROLE_DIRECT))
+			return page;
+	return NULL;
+}
+
+/* --- what a shadowed table means for the mappings of its frame --- */
+
+static void shadowed_count(const struct memslot *slot, const struct shadow *page, int change)
+{
+	struct slot_arrays *arrays = slot->arrays;
+
+	for (int level = 2; level <= ARRAY_LEVELS; level++)
+		arrays->no_huge[level - 2][slot_block(slot, page->gfn, level)] += change;
+	if (role_level(page->role) > 1)
+		arrays->tracked[page->gfn.v - slot->base.v] += change;
+}
+
+/*
+ * P4, shadow side: count, full barrier, write-protect in every address space (zoo 5) and flush. The caller then reads the guest's entries again: from here on
+ * every store to the table either was seen by that, or finds the count.
+ */
+void account_shadowed(struct mmu_token *token, struct shadow *page)
+{
+	struct vm *vm = token->vm;
+
+	add_relaxed(&vm->shadow->indirect, 1);
+	fence_full(); /* pairs with shadow_track_write, P4 */
+	for (unsigned as_id = 0; as_id < vm->address_spaces; as_id++) {
+		const struct memslot *slot = slot_of_gfn(vm, as_id, page->gfn);
+
+		if (!slot)
+			continue;
+		shadowed_count(slot, page, 1);
+		if (gfn_write_protect(token, slot, page->gfn, 1))
+			token->flush = true;
+	}
+	mmu_flush(token);
+}
+
+void unaccount_shadowed(struct shadow *page)
+{
+	struct vm *vm = page->vm;
+
+	for (unsigned as_id = 0; as_id < vm->address_spaces; as_id++) {
+		const struct memslot *slot = slot_of_gfn(vm, as_id, page->gfn);
+
+		if (slot)
+			shadowed_count(slot, page, -1);
+	}
+	add_relaxed(&vm->shadow->indirect, -UINT64_C(1)); /* counting down needs no barrier (P4) */
+}
+
+/* --- making --- */
+
+static void shadow_retire(struct table *table);
+
+static struct shadow *shadow_make(struct mmu_token *token, struct shadow_vcpu *sv, struct table_cache *tables, gfn_t gfn, uint32_t role)
+{
+	struct vm *vm = token->vm;
+	struct shadow *page = sv->pages.object[--sv->pages.count], **bucket = hash_bucket(vm, gfn);
+
+	page->vm = vm;
+	page->gfn = gfn;
+	page->role = role;
+	page->generation = vm->shadow->generation;
+	page->table = table_get(tables);
+	page->table->owner = page;
+	page->table->retire = shadow_retire;
+	page->table->level = role_level(role);
+	page->spt = table_entries(page->table);
+	if (!(role & ROLE_DIRECT))
+		page->shadowed = table_get(tables);
+	page->hash_next = *bucket;
+	*bucket = page;
+	list_add_tail(&vm->shadow->pages, &page->link);
+	vm->shadow->used++;
+	if (!(role & ROLE_DIRECT))
+		account_shadowed(token, page);
+	return page;
+}
+
+struct shadow *shadow_get(struct mmu_token *token, struct shadow_vcpu *sv, struct table_cache *tables, gfn_t gfn, uint32_t role)
+{
+	struct shadow *page = shadow_find(token->vm, gfn, role);
+
+	if (page)
+		page->writes = 0; /* in use: what was written so far was no flood */
+	return page ? page : shadow_make(token, sv, tables, gfn, role);
+}
+
+/* --- going --- */
+
+static void shadow_free_after_grace(struct port_rcu_head *rcu)
+{
+	struct shadow *page = container_of(rcu, struct shadow, rcu);
+
+	table_free(page->table);
+	if (page->shadowed)
+		table_free(page->shadowed);
+	vm_free(page->vm, page, sizeof(*page));
+}
+
+static void shadow_retire(struct table *table)
+{
+	struct shadow *page = table->owner;
+
+	port_rcu_call(&page->rcu, shadow_free_after_grace);
+}
+
+static void shadow_bury(struct mmu_token *token, struct shadow *page)
+{
+	page->table->link.next = token->dead;
+	token->dead = &page->table->link;
+	token->flush = true; /* hardware may be walking it */
+}
+
+static void shadow_unhash(struct vm *vm, struct shadow *page)
+{
+	struct shadow **at = hash_bucket(vm, page->gfn);
+
+	while (*at != page)
+		at = &(*at)->hash_next;
+	*at = page->hash_next;
+	list_remove(&page->link);
+	vm->shadow->used--;
+}
+
+/* I3.2 is the request's: a vCPU whose root went invalid picks another before it runs again. */
+static void roots_request(struct vm *vm)
+{
+	unsigned limit = load_acquire(&vm->vcpus.limit);
+
+	for (unsigned id = 0; id < limit; id++) {
+		struct vcpu *vcpu = load_acquire(&vm->vcpus.by_id[id]);
+
+		if (vcpu)
+			vcpu_request(vcpu, REQ_FREE_OBSOLETE_ROOTS);
+	}
+}
+
+void shadow_zap(struct mmu_token *token, struct shadow *page)
+{
+	spte_t *parent;
+
+	ASSERT(token->write && !page->invalid);
+	for (unsigned i = 0; i < ENTRIES; i++)
+		if (load_relaxed(&page->spt[i]))
+			entry_zap(token, page, &page->spt[i]);
+	while ((parent = rmap_entry(&page->parents, 0)))
+		entry_zap(token, shadow_of(parent), parent);
+	if (page->unsync)
+		shadow_unsync_clear(page);
+	shadow_unhash(token->vm, page);
+	if (!(page->role & ROLE_DIRECT))
+		unaccount_shadowed(page);
+	store_relaxed(&page->invalid, true);
+	if (page->roots)
+		roots_request(token->vm);
+	else
+		shadow_bury(token, page);
+}
+
+void shadow_root_put(struct mmu_token *token, struct shadow *page)
+{
+	if (--page->roots == 0 && page->invalid)
+		shadow_bury(token, page);
+}
+
+/* --- the limit (62) --- */
+
+#define FAULT_PAGES 6 /* most that one fault makes */
+
+static uint64_t limit_default(struct vm *vm)
+{
+	return max_u64(64, load_relaxed(&vm->slots->total_pages) / 50);
+}
+
+void shadow_make_room(struct mmu_write *token)
+{
+	struct shadow_mmu *mmu = token->token.vm->shadow;
+	uint64_t limit = mmu->limit ? mmu->limit : limit_default(token->token.vm);
+	struct list *link = mmu->pages.next;
+
+	while (mmu->used + FAULT_PAGES > max_u64(limit, FAULT_PAGES * 2) && link != &mmu->pages) {
+		struct shadow *page = container_of(link, struct shadow, link);
+
+		link = link->next;
+		if (!page->roots)
+			shadow_zap(&token->token, page);
+	}
+}
+
+void shadow_limit_set(struct vm *vm, uint64_t pages)
+{
+	struct mmu_write token = mmu_write_lock(vm);
+
+	vm->shadow->limit = pages;
+	shadow_make_room(&token);
+	mmu_flush(&token.token);
+	mmu_write_unlock(&token);
+}
+
+/* --- caches, birth and death --- */
+
+static bool cache_fill(struct vm *vm, struct shadow_cache *cache, unsigned want, size_t bytes)
+{
+	while (cache->count < want) {
+		void *object = vm_alloc(vm, bytes);
+
+		if (!object)
+			return false;
+		cache->object[cache->count++] = object;
+	}
+	return true;
+}
+
+static void cache_drain(struct vm *vm, struct shadow_cache *cache, size_t bytes)
+{
+	while (cache->count)
+		vm_free(vm, cache->object[--cache->count], bytes);
+}
+
+bool shadow_caches_fill(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables)
+{
+	return cache_fill(vm, &sv->pages, FAULT_PAGES, sizeof(struct shadow)) &&
+	       cache_fill(vm, &sv->rmaps, 2 * FAULT_PAGES, sizeof(struct rmap_desc)) && table_cache_fill(vm, tables, 2 * FAULT_PAGES);
+}
+
+enum vmmu_status shadow_vcpu_init(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables)
+{
+	if (!table_cache_fill(vm, tables, 1))
+		return VMMU_ENOMEM;
+	sv->top = table_get(tables);
+	return VMMU_OK;
+}
+
+void shadow_vcpu_fini(struct vm *vm, struct shadow_vcpu *sv)
+{
+	cache_drain(vm, &sv->pages, sizeof(struct shadow));
+	cache_drain(vm, &sv->rmaps, sizeof(struct rmap_desc));
+	if (sv->top)
+		table_free(sv->top);
+}
+
+enum vmmu_status shadow_init(struct vm *vm)
+{
+	vm->shadow = vm_alloc(vm, sizeof(*vm->shadow));
+	if (!vm->shadow)
+		return VMMU_ENOMEM;
+	list_init(&vm->shadow->pages);
+	return VMMU_OK;
+}
+
+void shadow_fini(struct vm *vm)
+{
+	struct mmu_write token;
+
+	if (!vm->shadow)
+		return;
+	token = mmu_write_lock(vm);
+	shadow_obsolete_all(&token);
+	shadow_zap_obsolete(&token);
+	mmu_flush(&token.token);
+	mmu_write_unlock(&token);
+	port_rcu_barrier();
+	VM_BUG(vm, vm->shadow->used || vm->shadow->indirect);
+	vm_free(vm, vm->shadow->hash, HASH_SIZE * sizeof(*vm->shadow->hash));
+	vm_free(vm, vm->shadow, sizeof(*vm->shadow));
+	vm->shadow = NULL;
+}
+
+/* --- P3, shadow half --- */
+
+void shadow_obsolete_all(struct mmu_write *token)
+{
+	/* Every page there is belongs to an older generation from here on: none is found, none is used as a root again. */
+	store_relaxed(&token->token.vm->shadow->generation, token->token.vm->shadow->generation + 1);
+}
+
+/*
+ * From the old end. New pages come in at the other end, so the walk is over at the first page of this generation; a root zapped under its vCPUs leaves
+ * the list at once. A yield restarts from the old end: everything before is gone.
+ */
+void shadow_zap_obsolete(struct mmu_write *token)
+{
+	struct vm *vm = token->token.vm;
+	struct list *pages = &vm->shadow->pages;
+
+	while (!list_empty(pages)) {
+		struct shadow *page = container_of(pages->next, struct shadow, link);
+
+		if (!shadow_is_obsolete(vm, page))
+			return;
+		shadow_zap(&token->token, page);
+		if (mmu_lock_contended(&token->token))
+			mmu_yield(&token->token);
+	}
+}

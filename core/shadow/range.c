@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/* What is done to the leaves of a range of guest frames, found through the rmaps. A slot without arrays has no leaves (P1). */
+#include "core/shadow/shadow_int.h"
+
+/* Call fn for every entry of every block of [first, end) at levels >= min_level, until the block's chain is empty or each was visited once. */
+static void rmap_zap(struct mmu_token *token, struct rmap *rmap)
+{
+	spte_t *entry;
+
+	while ((entry = rmap_entry(rmap, 0)))
+		entry_zap(token, shadow_of(entry), entry);
+}
+
+static struct rmap *block_rmap(const struct memslot *slot, uint64_t block, int level)
+{
+	return &slot->arrays->rmap[level - 1][block];
+}
+
+/* gfns [first, end) of a slot as blocks [*from, *to] of a level. Returns: false when there is nothing to do. */
+static bool blocks_of(const struct memslot *slot, gfn_t first, gfn_t end, int level, uint64_t *from, uint64_t *to)
+{
+	if (!slot->arrays || first.v >= end.v)
+		return false;
+	*from = slot_block(slot, first, level);
+	*to = slot_block(slot, GFN(end.v - 1), level);
+	return true;
+}
+
+void shadow_zap_range(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end)
+{
+	uint64_t from, to;
+
+	for (int level = 1; level <= ARRAY_LEVELS; level++)
+		if (blocks_of(slot, first, end, level, &from, &to))
+			for (uint64_t block = from; block <= to; block++)
+				rmap_zap(&token->token, block_rmap(slot, block, level));
+}
+
+static bool entry_write_protect(spte_t *entry)
+{
+	spte_t old = load_relaxed(entry);
+
+	while (old & VMMU_NPT_W)
+		if (cas_acqrel(entry, &old, old & ~VMMU_NPT_W))
+			return true;
+	return false;
+}
+
+static void rmap_write_protect(struct mmu_token *token, struct rmap *rmap)
+{
+	spte_t *entry;
+
+	for (uint64_t i = 0; (entry = rmap_entry(rmap, i)); i++)
+		if (entry_write_protect(entry))
+			token->flush = true;
+}
+
+void shadow_write_protect(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end, int min_level)
+{
+	uint64_t from, to;
+
+	for (int level = min_level; level <= ARRAY_LEVELS; level++) {
+		if (!blocks_of(slot, first, end, level, &from, &to))
+			return;
+		for (uint64_t block = from; block <= to; block++) {
+			rmap_write_protect(&token->token, block_rmap(slot, block, level));
+			/* The chain is walked anew for each block: a yield makes nothing stale. */
+			if (!(block % 512) && mmu_lock_contended(&token->token))
+				mmu_yield(&token->token);
+		}
+	}
+}
+
+void shadow_write_protect_mask(struct mmu_write *token, const struct memslot *slot, gfn_t base, uint64_t mask)
+{
+	if (!slot->arrays)
+		return;
+	for (; mask; mask &= mask - 1) {
+		gfn_t gfn = GFN(base.v + __builtin_ctzll(mask));
+
+		for (int level = 1; level <= ARRAY_LEVELS; level++)
+			rmap_write_protect(&token->token, gfn_rmap(slot, gfn, level));
+	}
+}
+
+void shadow_zap_huge(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end)
+{
+	uint64_t from, to;
+
+	for (int level = 2; level <= ARRAY_LEVELS; level++)
+		if (blocks_of(slot, first, end, level, &from, &to))
+			for (uint64_t block = from; block <= to; block++)
+				rmap_zap(&token->token, block_rmap(slot, block, level));
+}
+
+void shadow_zap_collapsible(struct mmu_write *token, const struct memslot *slot)
+{
+	gfn_t end = GFN(slot->base.v + slot->npages);
+
+	for (gfn_t gfn = slot->base; slot->arrays && gfn.v < end.v; gfn.v++) {
+		struct rmap *rmap = gfn_rmap(slot, gfn, 1);
+		spte_t *entry = rmap_entry(rmap, 0);
+
+		/* Only pieces of a guest's large page can become one leaf. */
+		if (entry && (shadow_of(entry)->role & ROLE_DIRECT) && memslot_max_level(slot, gfn) > 1)
+			rmap_zap(&token->token, rmap);
+	}
+}
+
+/*
+ * P2. Holds only the lock bit of the chain: what it reads there stays live (I2.3), and so do the tables of the entries, since an entry leaves its chain
+ * before its table is freed. The entry itself may be cleared at any moment: it is read once, and changed by one compare-and-swap without retry (I2.4).
+ */
+static bool entry_age(spte_t *entry, int level, bool clear)
+{
+	spte_t old = load_relaxed(entry);
+
+	if (!spte_is_leaf(old, level) || !(old & VMMU_NPT_A))
+		return false;
+	if (clear)
+		cas_relaxed(entry, &old, old & ~VMMU_NPT_A);
+	return true;
+}
+
+static bool rmap_age(struct rmap *rmap, int level, bool clear)
+{
+	uintptr_t head = rmap_lock(rmap);
+	bool young = false;
+	spte_t *entry;
+
+	if (!head)
+		return false;
+	for (uint64_t i = 0; (entry = rmap_entry(rmap, i)); i++)
+		young |= entry_age(entry, level, clear);
+	rmap_unlock(rmap, head);
+	return young;
+}
+
+bool shadow_age(struct vm *vm, const struct memslot *slot, gfn_t first, gfn_t end, bool clear)
+{
+	bool young = false;
+	uint64_t from, to;
+
+	/* acquire (P1): the arrays are looked at only after the flag. Not a counter read relaxed: that would be right only on x86. */
+	if (!arrays_exist(vm))
+		return false;
+	for (int level = 1; level <= ARRAY_LEVELS; level++)
+		if (blocks_of(slot, first, end, level, &from, &to))
+			for (uint64_t block = from; block <= to; block++)
+				young |= rmap_age(block_rmap(slot, block, level), level, clear);
+	return young;
+}

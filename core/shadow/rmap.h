@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reverse maps: from a guest frame to the leaves that map it, and from a shadow page to the entries that point to it.
+ *
+ *     head word      0: nothing      bit 0 clear: the one entry      bit 0 set: a chain of descriptors      bit 1: locked (P2)
+ *
+ * Writers of a chain hold mmu_lock for write and the lock bit; walkers that hold mmu_lock for write need no bit; the aging walk holds only the bit.
+ */
+#ifndef CORE_SHADOW_RMAP_H
+#define CORE_SHADOW_RMAP_H
+
+#include "core/base/types.h"
+#include "core/sync/atomic.h"
+
+struct rmap {
+	uintptr_t head;
+};
+
+#define RMAP_DESC_ENTRIES 14
+
+struct rmap_desc {
+	struct rmap_desc *more;
+	uint64_t count; /* entries in use; only the first descriptor of a chain may be partly full */
+	spte_t *entry[RMAP_DESC_ENTRIES];
+};
+
+/** Add an entry. Holds: mmu_lock write. `spare`: a descriptor set aside; set to NULL if it was used. */
+void rmap_add(struct rmap *rmap, spte_t *entry, struct rmap_desc **spare);
+
+/** Remove an entry. Holds: mmu_lock write. Returns: a descriptor that is free now, or NULL. `found`: false when it was not there. */
+struct rmap_desc *rmap_remove(struct rmap *rmap, const spte_t *entry, bool *found);
+
+/** Number of entries. Holds: mmu_lock write. */
+uint64_t rmap_count(const struct rmap *rmap);
+
+/**
+ * Walk: entry number `at` (0, 1, ...) or NULL at the end. Holds: mmu_lock write, or the bit. O(at / 14). The chain must not change during the walk,
+ * except that removing the entry just returned moves another into its place.
+ */
+spte_t *rmap_entry(const struct rmap *rmap, uint64_t at);
+
+/** P2: take the bit without mmu_lock. Returns: the head without the bit; 0 when the chain is empty, and then the bit was not taken. */
+uintptr_t rmap_lock(struct rmap *rmap);
+/** Give it back: the head as rmap_lock returned it. No effect for 0. */
+void rmap_unlock(struct rmap *rmap, uintptr_t head);
+
+static inline bool rmap_is_empty(const struct rmap *rmap)
+{
+	return load_relaxed(&rmap->head) == 0;
+}
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The shadow MMU: tables from guest virtual to host physical, kept true to the guest's own tables (P1, P2, P3, P4, P8).
+ *
+ * A shadow page mirrors one guest table (or stands for part of a guest's large page: "direct"). It is found by (gfn, role); one page may hang
+ * under many parents. All changes are made under mmu_lock for write, but for Accessed bits (P2).
+ */
+#ifndef CORE_SHADOW_SHADOW_H
+#define CORE_SHADOW_SHADOW_H
+
+#include <vmmu/mmu.h>
+
+#include "core/guest/mode.h"
+#include "core/guest/walk.h"
+#include "core/memslot/memslot.h"
+#include "core/sync/vm.h"
+#include "core/table/table.h"
+
+struct shadow;     /* one shadow page */
+struct shadow_mmu; /* all of a VM's */
+
+enum vmmu_status shadow_init(struct vm *vm);
+/** Free all pages. No vCPU is left. Holds: slots_lock. */
+void shadow_fini(struct vm *vm);
+
+/* --- what a vCPU keeps: its thread, outside the guest --- */
+
+/* Objects set aside before mmu_lock is taken. */
+#define SHADOW_CACHE_MAX 24
+struct shadow_cache {
+	void *object[SHADOW_CACHE_MAX];
+	unsigned count;
+};
+
+struct shadow_root {
+	uint64_t cr3;           /* what it was loaded for */
+	uint32_t role;
+	struct shadow *page[4]; /* [0] only, or one for each PDPTE; a reference on each; NULL: none there */
+	bool valid;             /* loaded at all: a root without pages is one, too (32: a guest root outside memory) */
+};
+
+#define SHADOW_PREVIOUS 3
+
+struct shadow_vcpu {
+	struct vmmu_guest_regs regs;
+	struct guest_mode mode;
+	uint32_t role;                        /* what all pages of this mode have in common */
+	struct shadow_root root;
+	struct shadow_root previous[SHADOW_PREVIOUS]; /* for fast CR3 switches (33) */
+	struct table *top;                    /* what hardware starts from when that is no shadow page: PDPTEs, or nothing */
+	struct shadow_cache rmaps, pages;
+};
+
+/** Before the vCPU first enters. Returns: VMMU_ENOMEM. */
+enum vmmu_status shadow_vcpu_init(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables);
+/** After all its roots were dropped. */
+void shadow_vcpu_fini(struct vm *vm, struct shadow_vcpu *sv);
+
+/* --- roots (root.c) --- */
+
+/** Derive the mode from sv->regs. Returns: true when roots of before are of no use. */
+bool shadow_mode_set(struct shadow_vcpu *sv, unsigned as_id);
+
+/**
+ * Make sv->root the root for the current CR3 and mode: the current one, a previous one, or a new one; synced (P8).
+ * Sleeps, allocates. Returns: VMMU_ENOMEM.
+ */
+enum vmmu_status shadow_root_load(struct vm *vm, struct shadow_vcpu *sv, unsigned as_id, struct table_cache *tables, struct memslot_cache *cache,
+                                  unsigned id);
+
+/** The table that hardware starts from, and its level. After shadow_root_load. */
+const spte_t *shadow_root_entries(const struct shadow_vcpu *sv, unsigned *levels);
+
+/** Give back roots: all of them, or only those that are obsolete (P3). */
+void shadow_roots_drop(struct vm *vm, struct shadow_vcpu *sv, bool only_obsolete);
+
+/** Is the current root to be replaced before the guest runs on it? Lockless; decided again under the lock. */
+bool shadow_root_is_obsolete(const struct vm *vm, const struct shadow_root *root);
+
+/** Bring every unsync page under the current root up to date (P8): at a CR3 load or a flush by the guest. */
+void shadow_sync_roots(struct vm *vm, struct shadow_vcpu *sv, unsigned as_id);
+
+/** INVLPG (35): drop what unsync pages say of gva, in the current root and in previous ones. */
+void shadow_invlpg(struct vm *vm, struct shadow_vcpu *sv, gva_t gva);
+
+/* --- faults (fetch.c) --- */
+
+struct shadow_fault {
+	gva_t gva;
+	uint64_t error;
+	const struct memslot *slot; /* NULL: MMIO */
+	struct vmmu_host_page page;
+	uint64_t mmio_generation;
+	struct guest_walk walk;
+};
+
+enum shadow_result { SHADOW_FIXED, SHADOW_SPURIOUS, SHADOW_RETRY, SHADOW_EMULATE };
+
+/** Install the translation. Holds: mmu_lock write; the caller made the retry checks after shadow_make_room. */
+enum shadow_result shadow_map(struct mmu_write *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow_fault *fault,
+                              struct table_cache *tables);
+
+/** Fill the caches for one shadow_map. Returns: false when the host has no memory. */
+bool shadow_caches_fill(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables);
+
+/** Zap the oldest pages until one fault's worth fits under the limit (62). Holds: mmu_lock write. */
+void shadow_make_room(struct mmu_write *token);
+
+/* --- writes to guest tables (write.c) --- */
+
+/**
+ * The hypervisor wrote [gpa, gpa + bytes) of guest memory on the guest's behalf (41, P4). After the store; takes mmu_lock only if a table may be hit.
+ */
+void shadow_track_write(struct vm *vm, gpa_t gpa, unsigned bytes);
+
+/** Drop every shadow page of a guest table, so that it can be written (43). Returns: true when there was one. */
+bool shadow_unprotect(struct vm *vm, gfn_t gfn);
+
+/* --- ranges of a slot, through its rmaps (range.c); no effect before the first shadow root (P1) --- */
+
+void shadow_zap_range(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end);
+void shadow_write_protect(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end, int min_level);
+void shadow_write_protect_mask(struct mmu_write *token, const struct memslot *slot, gfn_t base, uint64_t mask);
+/** Zap huge leaves (they come back small) or, after logging, small leaves that may be huge again. */
+void shadow_zap_huge(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end);
+void shadow_zap_collapsible(struct mmu_write *token, const struct memslot *slot);
+/** P2: without mmu_lock. Holds: SRCU read side. */
+bool shadow_age(struct vm *vm, const struct memslot *slot, gfn_t first, gfn_t end, bool clear);
+
+/* --- everything (zap.c, P3) --- */
+
+/** Front half, in one section with tdp's and with the request. Holds: slots_lock, mmu_lock write. */
+void shadow_obsolete_all(struct mmu_write *token);
+/** Zap what is obsolete, oldest first, yielding. */
+void shadow_zap_obsolete(struct mmu_write *token);
+
+/** The user's limit on shadow pages (KVM_SET_NR_MMU_PAGES); 0: the default, 2 % of guest memory. Sleeps. */
+void shadow_limit_set(struct vm *vm, uint64_t pages);
+
+#endif

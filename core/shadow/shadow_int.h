@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Inside the shadow MMU.
+ *
+ * Everything marked W changes only under mmu_lock for write. Entries (SPTEs) are changed by writers with atomic stores and swaps, because hardware
+ * sets A and D in them and aging clears A (P2) without the lock.
+ *
+ * Freed pages go the way of TDP tables: unlinked, then the flush (nobody in the guest walks them any more), then RCU (nor does a lockless reader).
+ */
+#ifndef CORE_SHADOW_SHADOW_INT_H
+#define CORE_SHADOW_SHADOW_INT_H
+
+#include "core/format/spte.h"
+#include "core/memslot/slots.h"
+#include "core/shadow/arrays.h"
+#include "core/shadow/rmap.h"
+#include "core/shadow/shadow.h"
+
+/*
+ * The role: what a shadow page depends on beside its gfn. Two pages with the same gfn and role are the same page; a child is reused only if
+ * both match (25: reusing one whose role or gfn differs was a guest-to-host escape, zoo 1 and 2).
+ */
+#define ROLE_LEVEL(n)    ((uint32_t)(n))           /* bits 0-3 */
+#define ROLE_RIGHTS(acc) ((uint32_t)(acc) << 4)    /* 4-6: ACC_* of the path to it */
+#define ROLE_DIRECT      (1u << 7)
+#define ROLE_QUADRANT(q) ((uint32_t)(q) << 8)      /* 8-9: which part of a 4-byte table */
+#define ROLE_FOUR_BYTE   (1u << 10)
+#define ROLE_NX          (1u << 11)
+#define ROLE_WP          (1u << 12)
+#define ROLE_SMEP_NOT_WP (1u << 13)
+#define ROLE_SMAP_NOT_WP (1u << 14)
+#define ROLE_SMM         (1u << 15)
+#define ROLE_PKE         (1u << 16)
+#define ROLE_PSE         (1u << 17) /* of a 4-byte guest: decides what a PDE means */
+#define ROLE_NO_PAGING   (1u << 18)
+
+static inline int role_level(uint32_t role)
+{
+	return role & 15;
+}
+
+static inline unsigned role_rights(uint32_t role)
+{
+	return role >> 4 & ACC_ALL;
+}
+
+static inline unsigned role_quadrant(uint32_t role)
+{
+	return role >> 8 & 3;
+}
+
+static inline unsigned role_as_id(uint32_t role)
+{
+	return role & ROLE_SMM ? 1 : 0;
+}
+
+/* One shadow page. */
+struct shadow {
+	struct table *table;        /* c */
+	spte_t *spt;                /* c: the entries */
+	gfn_t gfn;                  /* c: the guest table, or the first frame of a direct page */
+	uint32_t role;              /* c */
+	uint32_t roots;             /* W: vCPUs' references as a root */
+	uint64_t generation;        /* c: stale when it is not the MMU's (P3) */
+	struct shadow *hash_next;   /* W */
+	struct list link;           /* W: shadow_mmu.pages, oldest first */
+	struct rmap parents;        /* W: entries that point here (26) */
+	struct table *shadowed;     /* c: NULL for a direct page; its entries are SHADOWED(gfn, rights) of each leaf (28) */
+	bool invalid;               /* a: 0 -> 1 once: zapped, kept by `roots` */
+	bool unsync;                /* a, written under W: the guest may write its table unseen until a flush (29) */
+	uint32_t unsync_children;   /* a, written under W: bits set in unsync_map */
+	uint32_t writes;            /* W: writes to the guest table since it was last used (42) */
+	uint64_t unsync_map[ENTRIES / 64]; /* W: entries with something unsync below */
+	struct port_rcu_head rcu;
+	struct vm *vm;              /* c */
+};
+
+#define SHADOWED(gfn, rights) ((gfn).v << 3 | (rights))
+
+struct shadow_mmu {
+	struct shadow **hash;       /* allocated with the first root (P1) */
+	struct list pages;          /* W: all valid pages, oldest first */
+	uint64_t generation;        /* W; read by vCPUs under mmu_lock or as a hint */
+	uint64_t used, limit;       /* W; limit 0: the default */
+	uint64_t indirect;          /* a: P4: live pages that mirror guest tables (I4.3) */
+};
+
+#define HASH_SIZE 4096u
+
+static inline struct shadow *shadow_of(const spte_t *entry)
+{
+	return table_of(entry)->owner;
+}
+
+static inline unsigned entry_index_of(const struct shadow *page, const spte_t *entry)
+{
+	return entry - page->spt;
+}
+
+/** Is the page of the generation before a zap of everything? */
+static inline bool shadow_is_obsolete(const struct vm *vm, const struct shadow *page)
+{
+	return load_relaxed(&page->invalid) || page->generation != load_relaxed(&vm->shadow->generation);
+}
+
+/** The gfn that a leaf of the page maps, and the rights the guest gave it. */
+gfn_t shadow_entry_gfn(const struct shadow *page, unsigned index);
+unsigned shadow_entry_rights(const struct shadow *page, unsigned index);
+
+/* --- pages (page.c) --- */
+
+/** The page for (gfn, role), found or made. Caches must hold one page and two tables. After making one for a guest table: P4's shadow side was run. */
+struct shadow *shadow_get(struct mmu_token *token, struct shadow_vcpu *sv, struct table_cache *tables, gfn_t gfn, uint32_t role);
+struct shadow *shadow_find(struct vm *vm, gfn_t gfn, uint32_t role);
+
+/** Next valid page that mirrors the guest table `gfn`, after `page` (NULL to begin), in any address space (zoo 5). */
+struct shadow *shadow_next_of(struct vm *vm, gfn_t gfn, struct shadow *page);
+
+/** Unlink the page from everything and give it back after the flush; a root stays, invalid, until its last reference goes. Returns: true if pages other than it went too. */
+void shadow_zap(struct mmu_token *token, struct shadow *page);
+/** Drop a root reference. */
+void shadow_root_put(struct mmu_token *token, struct shadow *page);
+
+/* --- entries (entry.c) --- */
+
+/** Clear an entry, whatever it is: off its rmap or its child's parents, accounted; flush owed if hardware may have used it. */
+void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry);
+/** Point an empty entry to a child. */
+void entry_link(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry, struct shadow *child);
+/** Store a leaf over an empty entry, or change rights of the leaf that is there (same pfn). Keeps the rmap. */
+void entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry, spte_t spte, gfn_t gfn, unsigned rights);
+/** Take W from every leaf of gfn, in one address space's slot. Returns: true when one had it (flush owed). */
+bool gfn_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_t gfn, int min_level);
+
+/* --- unsync (sync.c, P8) --- */
+
+/** May gfn be mapped writable? Marks the pages that mirror it unsync if that suffices. Returns: false when it must stay read-only. */
+bool gfn_try_unsync(struct mmu_token *token, const struct memslot *slot, gfn_t gfn, bool can_unsync);
+/** Bring one unsync page up to date with the guest's table. */
+void shadow_sync_page(struct mmu_token *token, const struct guest_reader *reader, struct shadow *page);
+/** All unsync pages at or below `page`. May yield between pages. */
+void shadow_sync_below(struct mmu_token *token, const struct guest_reader *reader, struct shadow *page);
+/** The page is unsync from here on; its ancestors know the way to it. */
+void shadow_unsync_mark(struct shadow *page);
+void shadow_unsync_clear(struct shadow *page);
+
+/** The SPTE for a leaf: guest rights, host rights, logging. */
+spte_t shadow_make_leaf(struct vm *vm, pfn_t pfn, int level, unsigned rights, unsigned key, bool host_writable, bool young);
+
+/** Is a child's (gfn, level) counted as shadowed: no huge leaf over it, and above 4K no writable leaf anywhere (39). */
+void account_shadowed(struct mmu_token *token, struct shadow *page);
+void unaccount_shadowed(struct shadow *page);
+
+/** Each address space's slot of a gfn, through the active sets. Holds: mmu_lock write (a change of slots zaps under it before slots go). */
+const struct memslot *slot_of_gfn(struct vm *vm, unsigned as_id, gfn_t gfn);
+
+struct rmap *gfn_rmap(const struct memslot *slot, gfn_t gfn, int level);
+
+#endif

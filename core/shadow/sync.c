@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Unsync (P8): a 4K table of the guest may be written unseen, like any page, because the guest must flush before it may rely on what it wrote.
+ * At the flush every unsync page under the root is write-protected again and read again.
+ */
+#include "core/shadow/shadow_int.h"
+
+#include "core/base/assert.h"
+
+bool gfn_try_unsync(struct mmu_token *token, const struct memslot *slot, gfn_t gfn, bool can_unsync)
+{
+	struct vm *vm = token->vm;
+
+	if (slot->arrays->tracked[gfn.v - slot->base.v])
+		return false; /* I4.4: mirrored above 4K level */
+	for (struct shadow *page = shadow_next_of(vm, gfn, NULL); page; page = shadow_next_of(vm, gfn, page)) {
+		if (page->unsync)
+			continue;
+		if (!can_unsync)
+			return false;
+		shadow_unsync_mark(page);
+	}
+	return true;
+}
+
+/* Which entry of the guest's table an entry of a 4K-level page mirrors. */
+static unsigned guest_entry_index(const struct shadow *page, unsigned index)
+{
+	return page->role & ROLE_FOUR_BYTE ? role_quadrant(page->role) * ENTRIES + index : index;
+}
+
+/* The rights that the guest's entry gives now, within those of the path to it. A clean page is not written before its D bit is set. */
+static unsigned entry_rights(const struct guest_mode *mode, const struct shadow *page, uint64_t value)
+{
+	unsigned rights = role_rights(page->role) & guest_entry_rights(mode, value);
+
+	return value & GPTE_D ? rights : rights & ~ACC_WRITE;
+}
+
+static void entry_sync(struct mmu_token *token, const struct guest_reader *reader, struct shadow *page, unsigned index)
+{
+	const struct guest_mode *mode = reader->mode;
+	spte_t *entry = &page->spt[index], old = load_relaxed(entry), spte;
+	gfn_t gfn = shadow_entry_gfn(page, index);
+	unsigned rights;
+	uint64_t value;
+
+	if (!guest_entry_read(reader, page->gfn, guest_entry_index(page, index), &value) || !(value & GPTE_P) || !(value & GPTE_A) ||
+	    guest_entry_is_reserved(mode, value, 1) || guest_leaf_gfn(mode, value, 1).v != gfn.v) {
+		entry_zap(token, page, entry);
+		return;
+	}
+	if (!spte_is_present(old))
+		return; /* MMIO, and still the same frame */
+	rights = entry_rights(mode, page, value);
+	/* Never more writable than it was: a write that is allowed now faults once, and the fault knows about logging and shadowed frames. */
+	spte = shadow_make_leaf(token->vm, spte_pfn(old), 1, old & VMMU_NPT_W ? rights : rights & ~ACC_WRITE,
+	                        mode->pke ? value >> 59 & 15 : 0, old & SPTE_HOST_W, old & VMMU_NPT_A);
+	entry_set_leaf(token, NULL, page, entry, spte, gfn, rights);
+}
+
+void shadow_sync_page(struct mmu_token *token, const struct guest_reader *reader, struct shadow *page)
+{
+	shadow_unsync_clear(page);
+	for (unsigned i = 0; i < ENTRIES; i++)
+		if (load_relaxed(&page->spt[i]))
+			entry_sync(token, reader, page, i);
+}
+
+#define SYNC_BATCH 32
+
+/* Collect unsync pages at or below `page`. Depth: at most five levels. */
+static unsigned unsync_collect(struct shadow *page, struct shadow **batch, unsigned count)
+{
+	if (page->unsync) {
+		for (unsigned i = 0; i < count; i++)
+			if (batch[i] == page)
+				return count; /* reached by two ways */
+		batch[count++] = page;
+	}
+	for (unsigned word = 0; word < array_size(page->unsync_map) && page->unsync_children; word++)
+		for (uint64_t bits = page->unsync_map[word]; bits && count < SYNC_BATCH; bits &= bits - 1)
+			count = unsync_collect(shadow_of(port_pfn_to_ptr(spte_pfn(page->spt[word * 64 + __builtin_ctzll(bits)]).v)), batch, count);
+	return count;
+}
+
+/* Nothing of these tables may be written between the reading and the use: protected first, in every address space; one flush for all (P4, P8). */
+static void batch_protect(struct mmu_token *token, struct shadow **batch, unsigned count)
+{
+	struct vm *vm = token->vm;
+
+	for (unsigned i = 0; i < count; i++)
+		for (unsigned as_id = 0; as_id < vm->address_spaces; as_id++) {
+			const struct memslot *slot = slot_of_gfn(vm, as_id, batch[i]->gfn);
+
+			if (slot && gfn_write_protect(token, slot, batch[i]->gfn, 1))
+				token->flush = true;
+		}
+	mmu_flush(token);
+}
+
+void shadow_sync_below(struct mmu_token *token, const struct guest_reader *reader, struct shadow *page)
+{
+	struct shadow *batch[SYNC_BATCH];
+	unsigned count;
+
+	while ((count = unsync_collect(page, batch, 0))) {
+		batch_protect(token, batch, count);
+		for (unsigned i = 0; i < count; i++)
+			shadow_sync_page(token, reader, batch[i]);
+	}
+}
