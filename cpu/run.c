@@ -1,0 +1,637 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cpu_run: into the guest, out of the guest, and what to do in between.
+ *
+ *     cpu_run -> complete the last exit
+ *             -> outside: requests, callbacks, vmmu_vcpu_enter
+ *             -> guest(): sigsetjmp, then steps; every instruction that cannot go on lands there by siglongjmp
+ *             -> outside: vmmu_vcpu_leave, vmmu_fault, or an exit to the caller
+ */
+#include <string.h>
+
+#include "cpu/flags.h"
+#include "cpu/mem.h"
+#include "cpu/run_int.h"
+
+_Thread_local struct cpu *cpu_running __attribute__((tls_model("initial-exec")));
+
+/* ---- leaving an instruction ------------------------------------------------------------------------------------ */
+
+_Noreturn void cpu_leave(struct cpu *cpu, enum leave why)
+{
+	siglongjmp(cpu->p->env, (int)why);
+}
+
+_Noreturn void cpu_leave_done(struct cpu *cpu, uint64_t rip)
+{
+	cpu->s.rip = rip;
+	cpu_leave(cpu, LEAVE_DONE);
+}
+
+_Noreturn void cpu_leave_exit(struct cpu *cpu, enum cpu_exit reason, enum completion completion)
+{
+	struct cpu_private *p = cpu->p;
+
+	cpu->s.rip = cpu->op->rip;
+	p->exit.reason = reason;
+	p->completion = completion;
+	p->complete_rip = cpu->op->rip;
+	p->complete_next = (cpu->op->rip + cpu->op->len) & cpu->lin_mask;
+	cpu_leave(cpu, LEAVE_EXIT);
+}
+
+/* The bytes at the instruction, as far as they can be seen without effects. */
+static void error_bytes(struct cpu *cpu)
+{
+	struct cpu_exit_info *exit = &cpu->p->exit;
+	unsigned n = 0;
+
+	for (; n < sizeof(exit->error.bytes); n++) {
+		uint64_t linear = (cpu->seg_base[CPU_CS] + cpu->op->rip + n) & cpu->lin_mask;
+		const uint8_t *at = tlb_find(cpu, TLB_EXEC, linear, 1);
+
+		if (at == NULL)
+			break;
+		exit->error.bytes[n] = (uint8_t)host_load(at, 1);
+	}
+	exit->error.length = (uint8_t)n;
+}
+
+_Noreturn void cpu_unimplemented(struct cpu *cpu)
+{
+	cpu->p->exit.error.suberror = CPU_ERROR_EMULATION;
+	error_bytes(cpu);
+	cpu_leave_exit(cpu, CPU_EXIT_INTERNAL_ERROR, COMPLETE_NONE);
+}
+
+bool cpu_needs_look(const struct cpu *cpu)
+{
+	const struct cpu_private *p = cpu->p;
+
+	return cpu->single || p->attention || (cpu->s.rflags & RFLAGS_TF) || cpu->s.events.shadow || debug_slow(cpu);
+}
+
+bool rep_must_stop(struct cpu *cpu)
+{
+	return cpu->single || vmmu_entry_must_leave(&cpu->entry);
+}
+
+_Noreturn void rep_restart(struct cpu *cpu)
+{
+	cpu_leave_done(cpu, cpu->op->rip);
+}
+
+/* ---- the end of an instruction ------------------------------------------------------------------------------------ */
+
+static void devices_forget(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	p->armed_count = 0;
+	p->reads_count = p->reads_used = 0;
+	p->io_have = p->io_used = 0;
+}
+
+/* The instruction before s.rip is complete, seen from the outside of it. */
+static void instruction_done(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	devices_forget(cpu);
+	if (!p->shadow_set)
+		cpu->s.events.shadow = 0;
+	p->shadow_set = false;
+	if (cpu->single)
+		debug_after(cpu);
+	cpu->single = false;
+}
+
+bool interrupt_possible(const struct cpu *cpu)
+{
+	const struct cpu_events *e = &cpu->s.events;
+
+	return (cpu->s.rflags & RFLAGS_IF) && e->shadow == 0 && !event_is_pending(cpu);
+}
+
+/* ---- in the guest ----------------------------------------------------------------------------------------------------- */
+
+/* What a landing means for the state. Returns: go on in the guest? */
+static bool guest_landed(struct cpu *cpu, enum leave why)
+{
+	struct cpu_private *p = cpu->p;
+
+	if (unlikely(p->atomic_locked)) {
+		p->atomic_locked = false;
+		codemap_atomic_unlock(p->vm);
+	}
+	tlb_tag_update(cpu);
+	p->delivering = -1;
+	p->delivering_external = false;
+	cpu->lin_mask = cpu_is_64(cpu) ? ~UINT64_C(0) : 0xffffffffu;
+	for (unsigned i = 0; i < p->written_count; i++)
+		codemap_written(cpu, p->written[i]);
+	p->written_count = 0;
+	switch (why) {
+	case LEAVE_NONE:
+		break;
+	case LEAVE_DONE:
+		instruction_done(cpu);
+		if (p->writes_count != 0 || p->cr8_written || p->debug_exit)
+			return false;
+		break;
+	case LEAVE_EXCEPTION:
+		/* The instruction had no effect; the event is in s.events. */
+		devices_forget(cpu);
+		p->writes_count = 0;
+		cpu->single = p->step_trap = false;
+		if (cpu->s.events.triple_fault || p->debug_exit)
+			return false;
+		break;
+	case LEAVE_RESTART:
+		cpu->s.rip = cpu->op->rip;
+		p->writes_count = 0;
+		break;
+	default: /* out, and perhaps back to the same instruction */
+		if (why != LEAVE_EXIT)
+			cpu->s.rip = cpu->op->rip;
+		p->writes_count = 0;
+		p->reads_used = 0;
+		return false;
+	}
+	return !vmmu_entry_must_leave(&cpu->entry) && !(p->attention && interrupt_possible(cpu));
+}
+
+/* One instruction, or blocks until something happens. */
+static enum leave guest_step(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	const struct op *resume = p->resume;
+
+	p->resume = NULL;
+	p->completing = false;
+	if (event_is_pending(cpu)) {
+		event_deliver_pending(cpu);
+		return LEAVE_NONE;
+	}
+	if (p->single_next || cpu_needs_look(cpu)) {
+		cpu->single = true;
+		p->single_next = false;
+		p->step_trap = cpu->s.rflags & RFLAGS_TF;
+		p->reads_used = 0;
+		p->dr6_hits = 0;
+		if (debug_slow(cpu))
+			debug_before(cpu);
+		return execute_single(cpu);
+	}
+	if (resume != NULL && p->resume_gen == cpu->code_gen)
+		return execute_resume(cpu, resume);
+	return execute(cpu);
+}
+
+static __attribute__((noinline)) enum leave guest_loop(struct cpu *cpu, enum leave why)
+{
+	while (guest_landed(cpu, why))
+		why = guest_step(cpu);
+	return why;
+}
+
+/* Run the guest until it must be left. The answer is why; LEAVE_NONE and LEAVE_DONE: just look around. */
+static __attribute__((noinline)) enum leave guest(struct cpu *cpu)
+{
+	enum leave why = (enum leave)sigsetjmp(cpu->p->env, 0);
+
+	cpu->p->env_valid = true;
+	return guest_loop(cpu, why);
+}
+
+/* ---- outside ---------------------------------------------------------------------------------------------------------- */
+
+#define GO_ON ((enum cpu_exit)-1)
+
+static enum cpu_exit internal_error(struct cpu *cpu, uint32_t suberror)
+{
+	struct cpu_private *p = cpu->p;
+
+	p->exit.error.suberror = suberror;
+	p->exit.error.length = 0;
+	if (suberror == CPU_ERROR_EMULATION && cpu->op != &p->fetch_op)
+		error_bytes(cpu);
+	p->completion = COMPLETE_NONE;
+	return CPU_EXIT_INTERNAL_ERROR;
+}
+
+/* The second stage says that no memory is there. */
+static enum cpu_exit fault_is_mmio(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	if (cpu->op == &p->event_op)
+		return internal_error(cpu, CPU_ERROR_DELIVERY_EV);
+	if ((p->fault_error & VMMU_PF_FETCH) || p->armed_count == sizeof(p->armed) / sizeof(p->armed[0]))
+		return internal_error(cpu, CPU_ERROR_EMULATION);
+	p->armed[p->armed_count].page = p->fault_gpa.v >> 12;
+	p->armed[p->armed_count].write = p->fault_error & VMMU_PF_WRITE;
+	p->armed_count++;
+	p->single_next = true;
+	return GO_ON;
+}
+
+static enum cpu_exit nested_fault(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	switch (vmmu_fault(p->vcpu, p->fault_gpa, p->fault_error)) {
+	case VMMU_FAULT_FIXED:
+	case VMMU_FAULT_RETRY:
+		if (cpu->single) {
+			p->single_next = true;
+		} else if (cpu->op != &p->fetch_op && cpu->op != &p->event_op) {
+			p->resume = cpu->op;
+			p->resume_gen = cpu->code_gen;
+		}
+		return GO_ON;
+	case VMMU_FAULT_MMIO:
+		return fault_is_mmio(cpu);
+	case VMMU_FAULT_HOST:
+		p->exit.host_fault.gpa = p->fault_gpa.v;
+		return CPU_EXIT_HOST_FAULT;
+	case VMMU_FAULT_NOMEM:
+		return CPU_EXIT_NOMEM;
+	default:
+		return CPU_EXIT_DEAD;
+	}
+}
+
+static void raise_gp_outside(struct cpu *cpu)
+{
+	cpu->s.events.exception.pending = true;
+	cpu->s.events.exception.vector = VECTOR_GP;
+	cpu->s.events.exception.has_error = true;
+	cpu->s.events.exception.error = 0;
+	cpu->single = false;
+}
+
+static void step_over(struct cpu *cpu)
+{
+	cpu->s.rip = cpu->p->complete_next;
+	instruction_done(cpu);
+}
+
+static enum cpu_exit do_msr(struct cpu *cpu, bool write)
+{
+	struct cpu_private *p = cpu->p;
+	enum cpu_msr_result result;
+	uint32_t index = p->exit.msr.index;
+
+	p->exit.msr.failed = p->exit.msr.unknown = false;
+	if (write) {
+		if (p->ops->wrmsr != NULL)
+			result = p->ops->wrmsr(p->ops_state, index, p->exit.msr.data);
+		else
+			result = cpu_msr_set(cpu, index, p->exit.msr.data, false) ? CPU_MSR_OK : CPU_MSR_GP;
+	} else {
+		if (p->ops->rdmsr != NULL)
+			result = p->ops->rdmsr(p->ops_state, index, &p->exit.msr.data);
+		else
+			result = cpu_msr_get(cpu, index, &p->exit.msr.data) ? CPU_MSR_OK : CPU_MSR_GP;
+	}
+	if (result == CPU_MSR_EXIT)
+		return write ? CPU_EXIT_WRMSR : CPU_EXIT_RDMSR;
+	p->completion = COMPLETE_NONE;
+	if (result == CPU_MSR_GP) {
+		raise_gp_outside(cpu);
+		return GO_ON;
+	}
+	if (!write) {
+		cpu->s.gpr[CPU_RAX] = (uint32_t)p->exit.msr.data;
+		cpu->s.gpr[CPU_RDX] = p->exit.msr.data >> 32;
+	}
+	step_over(cpu);
+	return GO_ON;
+}
+
+static enum cpu_exit do_hypercall(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	p->completion = COMPLETE_NONE;
+	switch (p->ops->hypercall(p->ops_state)) {
+	case CPU_CALL_OK:
+		step_over(cpu);
+		return GO_ON;
+	case CPU_CALL_EXIT:
+		step_over(cpu);
+		return CPU_EXIT_HYPERCALL;
+	default:
+		cpu->s.events.exception.pending = true;
+		cpu->s.events.exception.vector = VECTOR_UD;
+		cpu->s.events.exception.has_error = false;
+		cpu->single = false;
+		return GO_ON;
+	}
+}
+
+static void complete(struct cpu *cpu);
+
+static enum cpu_exit do_io(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	p->exit.io.data = p->io_data;
+	if (p->ops->io == NULL)
+		return CPU_EXIT_IO;
+	/* The first element decides; a device takes all or none. */
+	for (uint32_t i = 0; i < p->exit.io.count; i++) {
+		if (!p->ops->io(p->ops_state, p->exit.io.in, p->exit.io.port, p->exit.io.size,
+		                p->io_data + i * p->exit.io.size))
+			return CPU_EXIT_IO;
+	}
+	complete(cpu);
+	return GO_ON;
+}
+
+static enum cpu_exit do_mmio_read(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	p->complete_rip = cpu->s.rip;
+	memset(p->exit.mmio.data, 0, sizeof(p->exit.mmio.data));
+	if (p->ops->mmio == NULL ||
+	    !p->ops->mmio(p->ops_state, false, p->exit.mmio.gpa, p->exit.mmio.len, p->exit.mmio.data))
+		return CPU_EXIT_MMIO;
+	complete(cpu);
+	return GO_ON;
+}
+
+/* The HLT is behind. An interrupt that waits for IF ends it at once. */
+static enum cpu_exit do_hlt(struct cpu *cpu)
+{
+	step_over(cpu);
+	cpu->p->completion = COMPLETE_NONE;
+	if (interrupt_possible(cpu) && (atomic_load(&cpu->p->requests) & REQUEST_INTERRUPT))
+		return GO_ON;
+	return CPU_EXIT_HLT;
+}
+
+static enum cpu_exit do_exit(struct cpu *cpu)
+{
+	switch (cpu->p->exit.reason) {
+	case CPU_EXIT_RDMSR: return do_msr(cpu, false);
+	case CPU_EXIT_WRMSR: return do_msr(cpu, true);
+	case CPU_EXIT_HYPERCALL: return do_hypercall(cpu);
+	case CPU_EXIT_IO: return do_io(cpu);
+	case CPU_EXIT_MMIO: return do_mmio_read(cpu);
+	case CPU_EXIT_HLT: return do_hlt(cpu);
+	default: return cpu->p->exit.reason;
+	}
+}
+
+/* Writes that the last instruction made to devices, one exit each. */
+static enum cpu_exit mmio_writes(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	while (p->writes_done < p->writes_count) {
+		struct mmio_fragment *f = &p->writes[p->writes_done];
+
+		p->writes_done++;
+		if (p->ops->mmio != NULL && p->ops->mmio(p->ops_state, true, f->gpa, f->len, f->data))
+			continue;
+		p->exit.mmio.gpa = f->gpa;
+		p->exit.mmio.len = f->len;
+		p->exit.mmio.write = true;
+		memcpy(p->exit.mmio.data, f->data, 8);
+		p->completion = COMPLETE_MMIO_WRITE;
+		return CPU_EXIT_MMIO;
+	}
+	p->writes_count = p->writes_done = 0;
+	return GO_ON;
+}
+
+static enum cpu_exit interrupts(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	bool raised = atomic_load(&p->requests) & REQUEST_INTERRUPT;
+
+	if (raised && p->ops->interrupt == NULL)
+		raised = false;
+	if (raised && interrupt_possible(cpu)) {
+		int vector;
+
+		/* Cleared first: what is raised from here on is asked for again. */
+		atomic_fetch_and(&p->requests, ~REQUEST_INTERRUPT);
+		vector = p->ops->interrupt(p->ops_state);
+		raised = vector >= 0;
+		if (raised) {
+			atomic_fetch_or(&p->requests, REQUEST_INTERRUPT);
+			cpu->s.events.interrupt.injected = true;
+			cpu->s.events.interrupt.soft = false;
+			cpu->s.events.interrupt.vector = (uint8_t)vector;
+		}
+	}
+	if (p->window_wanted && interrupt_possible(cpu))
+		return CPU_EXIT_IRQ_WINDOW;
+	p->attention = raised || p->window_wanted;
+	return GO_ON;
+}
+
+/* Everything that is looked at before the guest is entered. */
+static enum cpu_exit before_entry(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	enum cpu_exit exit = mmio_writes(cpu);
+
+	if (exit != GO_ON)
+		return exit;
+	if (p->cr8_written) {
+		p->cr8_written = false;
+		if (p->ops->cr8_written != NULL)
+			p->ops->cr8_written(p->ops_state, cpu->s.cr8);
+	}
+	if (p->debug_exit) {
+		p->debug_exit = false;
+		return CPU_EXIT_DEBUG;
+	}
+	if (cpu->s.events.triple_fault) {
+		cpu->s.events.triple_fault = false;
+		return CPU_EXIT_SHUTDOWN;
+	}
+	if (p->completing)
+		return interrupts(cpu);
+	if (atomic_load(&p->requests) & REQUEST_EXIT) {
+		atomic_fetch_and(&p->requests, ~REQUEST_EXIT);
+		return CPU_EXIT_KICKED;
+	}
+	if (p->ops->check != NULL && p->ops->check(p->ops_state))
+		return CPU_EXIT_KICKED;
+	return interrupts(cpu);
+}
+
+/* One stay in the guest. */
+static enum cpu_exit enter(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	enum leave why = LEAVE_NONE;
+
+	switch (vmmu_vcpu_enter(p->vcpu, &cpu->entry)) {
+	case VMMU_ENTER_RUN: break;
+	case VMMU_ENTER_RING_FULL: return CPU_EXIT_RING_FULL;
+	case VMMU_ENTER_NOMEM: return CPU_EXIT_NOMEM;
+	default: return CPU_EXIT_DEAD;
+	}
+	if (cpu->entry.flush)
+		tlb_flush_nested(cpu);
+	/* Set before requests are read; pairs with their setters, who read it after. */
+	atomic_store(&p->in_guest, 1);
+	codemap_serve(cpu);
+	if (likely(!(atomic_load(&p->requests) & REQUEST_EXIT)) || p->completing) {
+		cpu_running = cpu;
+		why = guest(cpu);
+		p->env_valid = false;
+		cpu_running = NULL;
+	}
+	atomic_store(&p->in_guest, 0);
+	vmmu_vcpu_leave(p->vcpu);
+	switch (why) {
+	case LEAVE_FAULT:
+		return nested_fault(cpu);
+	case LEAVE_EXIT:
+		return do_exit(cpu);
+	case LEAVE_HOST_FAULT:
+		tlb_flush_nested(cpu);
+		p->exit.host_fault.gpa = p->host_fault_gpa;
+		return CPU_EXIT_HOST_FAULT;
+	default:
+		return GO_ON;
+	}
+}
+
+/* ---- completing the last exit -------------------------------------------------------------------------------------------- */
+
+static void complete_in(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	uint64_t value = 0;
+
+	memcpy(&value, p->io_data, p->exit.io.size);
+	reg_write(cpu, OPR(CPU_RAX), p->exit.io.size == 1 ? 1 : p->exit.io.size == 2 ? 2 : 4, value);
+	step_over(cpu);
+}
+
+/* Run the instruction again with what came. */
+static void complete_again(struct cpu *cpu)
+{
+	cpu->p->single_next = true;
+	cpu->p->completing = true;
+}
+
+static void complete_mmio_read(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	struct mmio_fragment *f = &p->reads[p->reads_count++];
+
+	f->gpa = p->exit.mmio.gpa;
+	f->len = p->exit.mmio.len;
+	memcpy(f->data, p->exit.mmio.data, 8);
+	complete_again(cpu);
+}
+
+static void complete(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	enum completion completion = p->completion;
+
+	p->completion = COMPLETE_NONE;
+	if (completion == COMPLETE_NONE || completion == COMPLETE_MMIO_WRITE)
+		return;
+	if (cpu->s.rip != p->complete_rip) {
+		/* The owner moved the CPU elsewhere: nothing is left to complete. */
+		devices_forget(cpu);
+		return;
+	}
+	switch (completion) {
+	case COMPLETE_IN:
+		complete_in(cpu);
+		break;
+	case COMPLETE_OUT:
+	case COMPLETE_STEP:
+		step_over(cpu);
+		break;
+	case COMPLETE_STRING:
+		p->io_have = p->exit.io.count;
+		complete_again(cpu);
+		break;
+	case COMPLETE_MMIO_READ:
+		complete_mmio_read(cpu);
+		break;
+	default: /* MSRs */
+		if (p->exit.msr.failed) {
+			raise_gp_outside(cpu);
+			break;
+		}
+		if (completion == COMPLETE_RDMSR) {
+			cpu->s.gpr[CPU_RAX] = (uint32_t)p->exit.msr.data;
+			cpu->s.gpr[CPU_RDX] = p->exit.msr.data >> 32;
+		}
+		step_over(cpu);
+		break;
+	}
+}
+
+/* ---- cpu.h ---------------------------------------------------------------------------------------------------------------- */
+
+enum cpu_exit cpu_run(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	enum cpu_exit exit;
+
+	if (!block_memory_init(cpu))
+		return p->exit.reason = CPU_EXIT_NOMEM;
+	flags_set(cpu, cpu->s.rflags);
+	p->run_serial++;
+	cpu->code_gen++;
+	p->resume = NULL;
+	if (p->completion == COMPLETE_NONE)
+		devices_forget(cpu);
+	complete(cpu);
+	do {
+		exit = before_entry(cpu);
+		if (exit == GO_ON)
+			exit = enter(cpu);
+	} while (exit == GO_ON);
+	cpu->s.rflags = rflags_get(cpu);
+	p->exit.reason = exit;
+	return exit;
+}
+
+void cpu_request_exit(struct cpu *cpu)
+{
+	atomic_fetch_or(&cpu->p->requests, REQUEST_EXIT);
+	vmmu_vcpu_kick(cpu->p->vcpu);
+}
+
+void cpu_request_clear(struct cpu *cpu)
+{
+	atomic_fetch_and(&cpu->p->requests, ~REQUEST_EXIT);
+}
+
+void cpu_interrupt_raise(struct cpu *cpu)
+{
+	atomic_fetch_or(&cpu->p->requests, REQUEST_INTERRUPT);
+	vmmu_vcpu_kick(cpu->p->vcpu);
+}
+
+void cpu_irq_window_want(struct cpu *cpu, bool want)
+{
+	cpu->p->window_wanted = want;
+}
+
+bool cpu_interrupt_ready(struct cpu *cpu)
+{
+	return interrupt_possible(cpu);
+}
+
+struct cpu_exit_info *cpu_exit_info(struct cpu *cpu)
+{
+	return &cpu->p->exit;
+}

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The part of a CPU that only the machinery sees: the run loop, blocks, walks, events. Instruction handlers of
+ * insn_*.c do not include this.
+ */
+#ifndef CPU_RUN_INT_H
+#define CPU_RUN_INT_H
+
+#include <stdatomic.h>
+
+#include "cpu/cpu_int.h"
+
+/* ---- requests from other threads ------------------------------------------------------------------------ */
+
+#define REQUEST_EXIT      1u
+#define REQUEST_INTERRUPT 2u
+#define REQUEST_SHOOT     4u /* drop write translations: a page became code (codemap.c) */
+#define REQUEST_CODE      8u /* decoded code was written: validate blocks again */
+
+/* ---- blocks ------------------------------------------------------------------------------------------------ */
+
+#define BLOCK_OPS    32u
+#define BLOCK_HASH   8192u
+#define JUMP_CACHE   2048u
+#define ARENA_BYTES  (16u << 20)
+
+/*
+ * Instructions decoded in a row, of one page (the last may reach into the next one).
+ * Key: host address of the first byte, RIP, mode. Valid when `gen` equals cpu->code_gen; otherwise block_get looks whether the
+ * fetch TLB still leads to `host`, the page was not written, and the bytes are what they were.
+ */
+struct block {
+	uint64_t rip;
+	uint64_t gen;
+	uint8_t mode;
+	uint8_t length;    /* bytes of code in the first page */
+	uint8_t length2;   /* in the second */
+	bool dead;
+	uint16_t ops_count;
+	uint64_t run_serial; /* bytes were compared in this cpu_run */
+	const uint8_t *host, *host2;
+	struct code_page *page, *page2;
+	uint64_t version, version2;
+	struct block *next; /* hash chain */
+	uint8_t *bytes;     /* length + length2 of them, as decoded */
+	struct op ops[];
+};
+
+/* A host page that holds decoded code in some CPU of the VM; see codemap.c. */
+struct code_page {
+	uint64_t page; /* host address */
+	_Atomic(uint64_t) version;
+	_Atomic(uint64_t) lines;      /* bit n: line n of 64 bytes has decoded code */
+	_Atomic(uint64_t) shot;       /* version + 1 for which write TLBs were shot down */
+	struct code_page *next;
+};
+
+/* ---- a walk's answer --------------------------------------------------------------------------------------- */
+
+enum access { ACCESS_READ, ACCESS_WRITE, ACCESS_EXEC };
+
+/* Where one byte of linear memory is. */
+struct place {
+	uint8_t *host; /* NULL: a device, or memory that must be treated like one */
+	uint64_t gpa;
+	bool slow;     /* write: the page holds decoded code */
+};
+
+/* ---- the rest of a CPU ---------------------------------------------------------------------------------------- */
+
+#define IO_NONE 0u
+enum completion {
+	COMPLETE_NONE,
+	COMPLETE_STEP,    /* nothing but stepping over the instruction */
+	COMPLETE_IN,      /* put the data in RAX, step over the IN */
+	COMPLETE_OUT,     /* step over the OUT */
+	COMPLETE_STRING,  /* INS: run it again with the data recorded */
+	COMPLETE_MMIO_READ,  /* record, run again */
+	COMPLETE_MMIO_WRITE, /* go on with the next pending write */
+	COMPLETE_RDMSR, COMPLETE_WRMSR,
+};
+
+struct mmio_armed {
+	uint64_t page; /* gpa >> 12 */
+	bool write;
+};
+
+struct cpu_private {
+	struct vmmu_vcpu *vcpu;
+	const struct cpu_ops *ops;
+	void *ops_state;
+	struct cpu_vm *vm;
+	struct cpu *next; /* in the VM's list */
+
+	_Atomic(unsigned) requests; /* REQUEST_* */
+	_Atomic(unsigned) in_guest;
+
+	sigjmp_buf env;
+	volatile bool env_valid; /* a longjmp to env is possible: guest code is being run */
+	bool attention;          /* something waits for interrupts to become possible */
+	bool window_wanted;
+	bool single_next;        /* run the next instruction alone */
+	bool completing;         /* an instruction that exited runs again with the answer: before any other exit */
+	bool large_pages;        /* the TLB may hold pieces of large guest pages */
+	int delivering;          /* vector whose delivery is under way, -1: none */
+	bool delivering_external; /* it is an interrupt or exception, not INT n: EXT in error codes */
+
+	/* LEAVE_FAULT */
+	struct vmmu_gpa fault_gpa;
+	uint64_t fault_error;
+	/* LEAVE_HOST_FAULT */
+	uint64_t host_fault_gpa;
+	/* LEAVE_EXIT and after */
+	struct cpu_exit_info exit;
+	enum completion completion;
+	uint64_t complete_rip;  /* of the instruction that exited; completion is dropped when RIP was changed */
+	uint64_t complete_next;
+	bool cr8_written;        /* tell the owner when outside */
+	const struct op *resume; /* after a nested fault: the op to go on with, when nothing was flushed */
+	uint64_t resume_gen;
+
+	/* devices */
+	struct mmio_armed armed[4];
+	unsigned armed_count;
+	struct mmio_fragment reads[MMIO_FRAGMENTS], writes[MMIO_FRAGMENTS];
+	unsigned reads_count, reads_used, writes_count, writes_done;
+	uint8_t io_data[CPU_IO_MAX];
+	unsigned io_have; /* elements of an INS that came and were not stored yet */
+	unsigned io_used;
+
+	/* code */
+	uint32_t cs_limit;
+	uint8_t *arena;
+	size_t arena_used;
+	uint64_t arena_epoch;
+	const void *const *labels; /* of execute.c */
+	struct block **hash;          /* BLOCK_HASH */
+	struct block **jump;          /* JUMP_CACHE */
+	uint64_t run_serial;
+	struct op fetch_op, event_op; /* what cpu->op is during a fetch, a delivery */
+	struct block *single_block;
+	struct code_page *written[4]; /* code pages that the single instruction wrote */
+	unsigned written_count;
+	ZydisDecoder decoder[3];
+
+	struct ntlb_entry ntlb[NTLB_ENTRIES];
+
+	/* what CPUID says, as far as the CPU needs it */
+	uint64_t phys_mask;  /* guest physical address bits */
+	uint64_t cr4_valid, efer_valid, xcr0_valid;
+	bool gbpages;
+	bool atomic_locked;   /* the VM lock of codemap.c is held by an instruction */
+
+	unsigned debug;      /* CPU_DEBUG_* */
+	uint64_t debug_dr[8];
+	bool step_trap;      /* TF was set when the instruction began */
+	bool shadow_set;     /* the instruction set events.shadow itself */
+	uint64_t step_past;  /* the breakpoint that was just reported here */
+	bool debug_exit;     /* exit.debug is filled in */
+	uint64_t dr6_hits;   /* data breakpoints that the instruction hit */
+};
+
+/** The CPU that runs guest code on this thread, for the signal handler. */
+extern _Thread_local struct cpu *cpu_running __attribute__((tls_model("initial-exec")));
+
+/* ---- run.c --------------------------------------------------------------------------------------------------- */
+
+/** Leave the instruction; lands in cpu_run. */
+_Noreturn void cpu_leave(struct cpu *cpu, enum leave why);
+/** The current instruction is complete and goes on at `rip`, but the loop must look around first. */
+_Noreturn void cpu_leave_done(struct cpu *cpu, uint64_t rip);
+/** Exit at this instruction: p->exit is filled in; RIP stays, and completing it goes on at the next instruction. */
+_Noreturn void cpu_leave_exit(struct cpu *cpu, enum cpu_exit reason, enum completion completion);
+/** Does the loop have to look around now that interrupts may have become possible, or stepping begun? */
+bool cpu_needs_look(const struct cpu *cpu);
+/** IF, no shadow, nothing else under way. */
+bool interrupt_possible(const struct cpu *cpu);
+
+/* ---- execute.c ------------------------------------------------------------------------------------------------ */
+
+/** Run blocks from s.rip until something asks for attention; s.rip is right on return. */
+enum leave execute(struct cpu *cpu);
+/** Go on at cpu->op, which is still valid, then as execute. */
+enum leave execute_resume(struct cpu *cpu, const struct op *op);
+/** Run one instruction at s.rip. */
+enum leave execute_single(struct cpu *cpu);
+/** The loop's own code for an op: its number for op_label_set, or 0 (call op->fn) when it has none. */
+unsigned hot_select(const struct insn *insn, struct op *op);
+/** Fill in op->label. 0: call op->fn, and look up the next block when OPF_END; 1: the end of a block. */
+void op_label_set(struct cpu *cpu, struct op *op, unsigned hot);
+
+/* ---- decode.c, block.c ------------------------------------------------------------------------------------------ */
+
+enum decoded { DECODED_OK, DECODED_END, DECODED_MORE /* needs bytes beyond `available` */ };
+/** Decode one instruction. Always fills in the op (undefined ones raise #UD). DECODED_END: a block ends after it. */
+enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, uint64_t rip, struct op *op);
+
+/** The valid block at s.rip. May leave (fetch faults). */
+struct block *block_get(struct cpu *cpu);
+/** The instruction at s.rip alone, in p->single_block. */
+struct block *block_single(struct cpu *cpu);
+bool block_memory_init(struct cpu *cpu);
+void block_memory_fini(struct cpu *cpu);
+INLINE unsigned jump_slot(uint64_t rip)
+{
+	return (unsigned)((rip ^ rip >> 11) % JUMP_CACHE);
+}
+
+/* ---- codemap.c -------------------------------------------------------------------------------------------------- */
+
+void codemap_cpu_add(struct cpu_vm *vm, struct cpu *cpu);
+void codemap_cpu_remove(struct cpu_vm *vm, struct cpu *cpu);
+/** The page's record when it holds decoded code now, else NULL. Any time. */
+struct code_page *codemap_find(struct cpu_vm *vm, const void *host);
+/** Before decoding `bytes` at `host` (one page): after it, no vCPU writes there unnoticed. Returns: NULL without memory. */
+struct code_page *codemap_mark(struct cpu *cpu, const uint8_t *host, unsigned bytes, uint64_t *version);
+/** The page was (or is about to have been) written: all its blocks die, in every CPU. */
+void codemap_written(struct cpu *cpu, struct code_page *page);
+/** Answer REQUEST_SHOOT and REQUEST_CODE. At a block boundary or outside the guest. */
+void codemap_serve(struct cpu *cpu);
+/** One lock for accesses that no atomic instruction can do. */
+void codemap_atomic_lock(struct cpu_vm *vm);
+void codemap_atomic_unlock(struct cpu_vm *vm);
+
+/* ---- tlb.c, walk.c, mem.c ----------------------------------------------------------------------------------------- */
+
+void tlb_flush(struct cpu *cpu);          /* guest translations */
+void tlb_flush_nested(struct cpu *cpu);   /* those and the second stage's */
+void tlb_flush_page(struct cpu *cpu, uint64_t linear);
+void tlb_flush_writes(struct cpu *cpu);
+/** Recompute cpu->tlb_tag after CPL, AC, CR4 changed or after a longjmp. */
+void tlb_tag_update(struct cpu *cpu);
+
+/** Translate with all side effects; raises #PF, leaves for nested faults. Fills the TLB. */
+struct place walk(struct cpu *cpu, uint64_t linear, enum access access);
+/** The second stage alone. `error` VMMU_PF_* of the access. False: it would fault (p->fault_* are set). */
+bool nested_walk(struct cpu *cpu, uint64_t gpa, uint64_t error, uint64_t *host);
+
+/** As the supervisor whatever the CPL (descriptor tables, TSS). */
+uint64_t sys_read(struct cpu *cpu, uint64_t linear, unsigned size);
+void sys_write(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t value);
+/** True when the access of this instruction was found to be a device's. */
+bool mmio_is_armed(const struct cpu *cpu, uint64_t gpa, bool write);
+
+/* ---- seg.c ---------------------------------------------------------------------------------------------------------- */
+
+/** Recompute mode, seg_fast, seg_base, lin_mask, cpl from segments and control registers. */
+void mode_update(struct cpu *cpu);
+/** MOV Sreg / POP Sreg with all checks. */
+void seg_load(struct cpu *cpu, unsigned seg, uint16_t selector);
+/** What real and virtual-8086 mode load. */
+void seg_load_real(struct cpu *cpu, unsigned seg, uint16_t selector);
+/** Read the 8-byte descriptor of a selector. False: outside its table. */
+bool descriptor_read(struct cpu *cpu, uint16_t selector, uint64_t *descriptor);
+/** Unpack a descriptor. */
+struct cpu_segment descriptor_segment(uint16_t selector, uint64_t descriptor);
+/** Set the accessed bit in the table if it is clear. */
+void descriptor_accessed(struct cpu *cpu, uint16_t selector, uint64_t *descriptor);
+/** The error code for a selector: without RPL; plus EXT while an external event is delivered. */
+uint32_t selector_error(struct cpu *cpu, uint16_t selector);
+/** Check a descriptor for loading it into SS at privilege `cpl`, and unpack it. `fault`: for a bad one (#TS in a task's stack, else #GP). */
+struct cpu_segment stack_segment(struct cpu *cpu, uint16_t selector, unsigned cpl, enum cpu_vector fault);
+/** After a return to an outer level: data segments that it may not see become null. */
+void seg_drop_inner(struct cpu *cpu, unsigned cpl);
+/** Read or write a stack that belongs to privilege `cpl`. */
+uint64_t level_read(struct cpu *cpu, unsigned cpl, uint64_t linear, unsigned size);
+void level_write(struct cpu *cpu, unsigned cpl, uint64_t linear, unsigned size, uint64_t value);
+
+/* ---- far.c, event.c ---------------------------------------------------------------------------------------------------- */
+
+/** All set s.rip. `next_rip`: what a call pushes. osize: 2, 4, 8. */
+void far_jump(struct cpu *cpu, uint16_t selector, uint64_t offset, unsigned osize);
+void far_call(struct cpu *cpu, uint16_t selector, uint64_t offset, uint64_t next_rip, unsigned osize);
+void far_return(struct cpu *cpu, unsigned osize, unsigned pop_bytes);
+void iret(struct cpu *cpu, unsigned osize);
+
+/** Deliver what events.* holds, if anything can be. In the guest. True when RIP changed. */
+bool event_deliver_pending(struct cpu *cpu);
+/** Anything in events.* to be delivered at once? */
+bool event_is_pending(const struct cpu *cpu);
+enum event_kind { EVENT_EXCEPTION, EVENT_EXTERNAL, EVENT_SOFT_INT, EVENT_SOFT_EXCEPTION /* INT3, INTO */ };
+/** Through the IDT. On return s.rip is the handler's. `rip`: to push. */
+void event_deliver(struct cpu *cpu, unsigned vector, enum event_kind kind, bool has_error, uint32_t error, uint64_t rip);
+
+/* ---- sys.c, msr.c, io.c, debug.c, fpu.c ---------------------------------------------------------------------------------- */
+
+void rflags_set(struct cpu *cpu, uint64_t flags);
+bool cr0_write(struct cpu *cpu, uint64_t value); /* false: #GP */
+bool cr3_write(struct cpu *cpu, uint64_t value);
+bool cr4_write(struct cpu *cpu, uint64_t value);
+bool efer_write(struct cpu *cpu, uint64_t value, bool host);
+void features_update(struct cpu *cpu);
+void cpu_cpuid(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+op_fn *io_select(const struct insn *insn, struct op *op);
+op_fn *jump_select(const struct insn *insn, struct op *op);
+/** After an instruction in stepping or breakpoint mode; raises or exits. */
+void debug_after(struct cpu *cpu);
+/** Before one: instruction breakpoints. */
+void debug_before(struct cpu *cpu);
+bool debug_slow(const struct cpu *cpu);
+void debug_data(struct cpu *cpu, uint64_t linear, unsigned size, bool write);
+
+#endif
