@@ -5,6 +5,11 @@
 
 void vcpu_root_drop(struct vmmu_vcpu *vcpu)
 {
+	if (vcpu->shadow) {
+		shadow_roots_drop(vcpu->vcpu.vm, vcpu->shadow, false);
+		vcpu->flush = true;
+		return;
+	}
 	if (!vcpu->root)
 		return;
 	tdp_root_put(vcpu->vcpu.vm, vcpu->root);
@@ -40,12 +45,51 @@ static bool requests_handle(struct vmmu_vcpu *vcpu)
 	if (requests & REQ_TLB_FLUSH)
 		vcpu->flush = true;
 	/* Exactly the roots that are obsolete (P3). */
-	if ((requests & REQ_FREE_OBSOLETE_ROOTS) && vcpu->root && !tdp_root_is_valid(vcpu->root))
+	if ((requests & REQ_FREE_OBSOLETE_ROOTS) && vcpu->shadow) {
+		shadow_roots_drop(vcpu->vcpu.vm, vcpu->shadow, true);
+		vcpu->flush = true;
+	} else if ((requests & REQ_FREE_OBSOLETE_ROOTS) && vcpu->root && !tdp_root_is_valid(vcpu->root))
 		vcpu_root_drop(vcpu);
 	if (!(requests & REQ_RING_FULL) || !dirty_ring_nearly_full(&vcpu->ring))
 		return false;
 	vcpu_request(&vcpu->vcpu, REQ_RING_FULL); /* until it has been emptied */
 	return true;
+}
+
+/* A shadow root for the guest's CR3, up to date with what the guest wrote before it flushed. */
+static enum vmmu_status shadow_ready(struct vmmu_vcpu *vcpu)
+{
+	struct vm *vm = vcpu->vcpu.vm;
+	const struct shadow *before = vcpu->shadow->root.page[0];
+	enum vmmu_status status = shadow_root_load(vm, vcpu->shadow, &vcpu->tables, vcpu->vcpu.id);
+
+	if (vcpu->shadow->root.page[0] != before)
+		vcpu->flush = true;
+	if (status == VMMU_OK && vcpu->sync) {
+		shadow_sync_roots(vm, vcpu->shadow, vcpu->as_id);
+		vcpu->sync = false;
+	}
+	return status;
+}
+
+static enum vmmu_status root_ready(struct vmmu_vcpu *vcpu)
+{
+	return vcpu->shadow ? shadow_ready(vcpu) : vcpu_root_load(vcpu);
+}
+
+static void entry_fill(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry)
+{
+	entry->shadow = vcpu->shadow;
+	if (vcpu->shadow) {
+		entry->root = shadow_root_entries(vcpu->shadow, &entry->levels);
+	} else {
+		entry->root = table_entries(vcpu->root);
+		entry->levels = vcpu->vcpu.vm->levels;
+	}
+	entry->format = vcpu->vcpu.vm->format;
+	entry->flush = vcpu->flush;
+	entry->poll = &vcpu->vcpu.mode;
+	vcpu->flush = false;
 }
 
 enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry)
@@ -57,15 +101,10 @@ enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry
 			return VMMU_ENTER_DEAD;
 		if (requests_handle(vcpu))
 			return VMMU_ENTER_RING_FULL;
-		if (unlikely(vcpu_root_load(vcpu) != VMMU_OK))
+		if (unlikely(root_ready(vcpu) != VMMU_OK))
 			return VMMU_ENTER_NOMEM;
 	} while (!vcpu_mode_enter(&vcpu->vcpu));
-	entry->root = table_entries(vcpu->root);
-	entry->format = vm->format;
-	entry->levels = vm->levels;
-	entry->flush = vcpu->flush;
-	entry->poll = &vcpu->vcpu.mode;
-	vcpu->flush = false;
+	entry_fill(vcpu, entry);
 	return VMMU_ENTER_RUN;
 }
 
@@ -86,4 +125,61 @@ void vmmu_vcpu_address_space_set(struct vmmu_vcpu *vcpu, unsigned address_space)
 	vcpu_root_drop(vcpu);
 	vcpu->as_id = address_space;
 	vcpu->mmio.generation = 0;
+	if (vcpu->shadow)
+		shadow_mode_set(vcpu->shadow, address_space);
+}
+
+void vmmu_guest_regs_set(struct vmmu_vcpu *vcpu, const struct vmmu_guest_regs *regs, bool keep)
+{
+	if (!vcpu->shadow)
+		return;
+	vcpu->shadow->regs = *regs;
+	/* In another mode the cached roots mean something else; pages stay in the hash, and are found again under their role. */
+	if (shadow_mode_set(vcpu->shadow, vcpu->as_id))
+		shadow_roots_drop(vcpu->vcpu.vm, vcpu->shadow, false);
+	else if (vcpu->shadow->mode.levels && vcpu->shadow->mode.levels < 4)
+		shadow_root_forget(vcpu->vcpu.vm, vcpu->shadow); /* PDPTEs are loaded with CR3 */
+	vcpu->flush = true;
+	if (!keep)
+		vcpu->sync = true;
+}
+
+void vmmu_invlpg(struct vmmu_vcpu *vcpu, struct vmmu_gva gva)
+{
+	struct vm *vm = vcpu->vcpu.vm;
+	struct srcu_read token;
+
+	if (!vcpu->shadow)
+		return;
+	token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id); /* entries leave the rmaps of slots */
+	shadow_invlpg(vm, vcpu->shadow, gva);
+	srcu_read_unlock(&vm->srcu, token);
+}
+
+bool vmmu_unprotect(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa)
+{
+	struct vm *vm = vcpu->vcpu.vm;
+	struct srcu_read token;
+	bool any;
+
+	if (!vcpu->shadow)
+		return false;
+	token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id);
+	any = shadow_unprotect(vm, gpa_to_gfn(gpa));
+	srcu_read_unlock(&vm->srcu, token);
+	return any;
+}
+
+void vmmu_invpcid(struct vmmu_vcpu *vcpu, unsigned type, uint64_t pcid, struct vmmu_gva gva)
+{
+	if (!vcpu->shadow)
+		return;
+	if (type == 0) {
+		/* The roots are not kept apart by PCID: one page, in all of them. */
+		(void)pcid;
+		vmmu_invlpg(vcpu, gva);
+		return;
+	}
+	vcpu->sync = true;
+	vcpu->flush = true;
 }

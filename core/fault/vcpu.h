@@ -6,6 +6,7 @@
 #include <vmmu/vcpu.h>
 
 #include "core/memslot/dirty.h"
+#include "core/shadow/shadow.h"
 #include "core/sync/request.h"
 #include "core/table/table.h"
 
@@ -15,6 +16,8 @@ struct vmmu_vcpu {
 	unsigned as_id;
 	struct table *root;         /* a reference; NULL: to be loaded at the next entry */
 	bool flush;                 /* the CPU must be told to flush at the next entry */
+	struct shadow_vcpu *shadow; /* in a VM that shadows; else NULL */
+	bool sync;                  /* the guest flushed: unsync pages are brought up to date at the next entry (P8) */
 	struct table_cache tables;
 	struct memslot_cache slot_cache;
 	struct mmio_cache {         /* the page that last turned out to be MMIO (49) */

@@ -22,6 +22,7 @@ struct commit {
 	struct memslot *old;     /* NULL for CREATE */
 	struct memslot *invalid; /* stands for `old` while it goes: DELETE, MOVE */
 	struct memslot *new;     /* NULL for DELETE */
+	struct slot_arrays *arrays; /* for `new`, should the VM shadow by the time it is published (P1) */
 };
 
 static struct memslot *slot_alloc(struct vm *vm)
@@ -65,6 +66,26 @@ static bool new_reserve_bitmap(struct vm *vm, struct memslot *new, const struct 
 	return bitmap_make(vm, new);
 }
 
+/*
+ * Whether they are needed is known only under slots_arch_lock, and by then nothing may fail any more. So they are made in any case where there may be
+ * a first shadow root, and given back if there was none.
+ */
+static bool new_reserve_arrays(struct commit *c)
+{
+	const struct slots_hooks *hooks = c->vm->slots->hooks;
+
+	if (!c->vm->shadow || c->change == SLOT_FLAGS)
+		return true;
+	c->arrays = hooks->arrays_make(c->vm, c->new);
+	return c->arrays;
+}
+
+static void arrays_give_back(struct vm *vm, struct slot_arrays *arrays)
+{
+	if (arrays)
+		vm->slots->hooks->arrays_free(vm, arrays);
+}
+
 static bool change_reserve(struct commit *c, const struct vmmu_region *region)
 {
 	struct vm *vm = c->vm;
@@ -82,6 +103,8 @@ static bool change_reserve(struct commit *c, const struct vmmu_region *region)
 	if (!c->new)
 		return false;
 	new_fill(c->new, region);
+	if (!new_reserve_arrays(c))
+		return false;
 	return new_reserve_bitmap(vm, c->new, c->old);
 }
 
@@ -90,6 +113,7 @@ static void change_unreserve(struct commit *c)
 {
 	slot_free(c->vm, c->invalid);
 	slot_free(c->vm, c->new);
+	arrays_give_back(c->vm, c->arrays);
 }
 
 /* --- commit --- */
@@ -111,11 +135,20 @@ static void old_retire(struct commit *c)
 	c->invalid->flags |= SLOT_INVALID;
 	swap_slot(c, c->old, c->invalid);
 	c->vm->slots->hooks->zap(c->vm, c->old);
-	/*
-	 * `invalid` was reachable meanwhile, and the first shadow root may have given it arrays (P1). They are copied back to `old` here, when there are
-	 * arrays: the set that is inactive now still holds `old`, which leaves it in the next step.
-	 */
 	mutex_lock(&c->vm->slots_arch_lock);
+	/* `invalid` was reachable meanwhile, and the first shadow root may have given it arrays (P1). */
+	c->old->arrays = c->invalid->arrays;
+}
+
+/* P1, I1.3: with slots_arch_lock held, which is kept until `new` is published. */
+static void new_attach_arrays(struct commit *c)
+{
+	if (c->change == SLOT_FLAGS) {
+		c->new->arrays = c->old->arrays;
+	} else if (c->new && load_relaxed(&c->vm->shadow_root_allocated)) {
+		c->new->arrays = c->arrays;
+		c->arrays = NULL;
+	}
 }
 
 static void change_commit(struct commit *c)
@@ -124,7 +157,7 @@ static void change_commit(struct commit *c)
 	struct memslot *shown = c->old; /* what the active set has when the last publication is made */
 
 	/*
-	 * P1: held from before the old slot is copied, or (next) the arrays' flag is read, until the set is published: a slot that appears after the
+	 * P1: held from before the old slot is copied, or the arrays' flag is read, until the set is published: a slot that appears after the
 	 * flag rose has arrays (I1.3), and none are lost. slots_publish lets it go.
 	 */
 	mutex_lock(&vm->slots_arch_lock);
@@ -132,6 +165,7 @@ static void change_commit(struct commit *c)
 		old_retire(c);
 		shown = c->invalid;
 	}
+	new_attach_arrays(c);
 	swap_slot(c, c->old, c->new);
 	set_replace(slots_inactive(vm, c->as_id), shown, c->new);
 }
@@ -151,6 +185,9 @@ static void old_free(struct commit *c)
 {
 	if (c->old && c->old->dirty && (!c->new || c->new->dirty != c->old->dirty))
 		bitmap_free(c->vm, c->old);
+	if (c->old && (!c->new || c->new->arrays != c->old->arrays))
+		arrays_give_back(c->vm, c->old->arrays);
+	arrays_give_back(c->vm, c->arrays);
 	slot_free(c->vm, c->old);
 	slot_free(c->vm, c->invalid);
 }
@@ -207,6 +244,7 @@ static void set_free_slots(struct vm *vm, struct memslots *set)
 		set_replace(set, slot, NULL);
 		if (slot->dirty)
 			bitmap_free(vm, slot);
+		arrays_give_back(vm, slot->arrays);
 		slot_free(vm, slot);
 	}
 }

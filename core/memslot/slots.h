@@ -29,6 +29,9 @@ struct slots_hooks {
 	 * stale (P10). Before, and not after, so that a number that wraps can be purged before it is used again.
 	 */
 	void (*generation)(struct vm *vm, uint64_t generation);
+	/** Arrays for a slot, for VMs that may shadow (P1); NULL members for those that never will. make: sleeps; NULL when there is no memory. */
+	struct slot_arrays *(*arrays_make)(struct vm *vm, const struct memslot *slot);
+	void (*arrays_free)(struct vm *vm, struct slot_arrays *arrays);
 };
 
 /* Pages of one word of a slot's bitmap that a ring reset is to write-protect. What names them is not to be believed. */

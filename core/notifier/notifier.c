@@ -4,6 +4,7 @@
 #include <vmmu/notifier.h>
 
 #include "core/memslot/slots.h"
+#include "core/shadow/shadow.h"
 #include "core/tdp/tdp.h"
 
 enum vmmu_status notifier_init(struct vm *vm)
@@ -45,7 +46,12 @@ static bool range_hits_slot(struct vm *vm, hva_t start, hva_t end)
 
 static bool span_zap(void *arg, const struct memslot_span *span)
 {
-	tdp_zap_range(arg, span->slot->as_id, span->first, GFN(span->last.v + 1), false);
+	struct mmu_write *token = arg;
+	gfn_t end = GFN(span->last.v + 1);
+
+	tdp_zap_range(&token->token, span->slot->as_id, span->first, end, false);
+	if (token->token.vm->shadow)
+		shadow_zap_range(token, span->slot, span->first, end);
 	return false;
 }
 
@@ -74,7 +80,7 @@ void vmmu_invalidate_begin(struct vmmu_vm *vmmu, struct vmmu_hva start, struct v
 	token = mmu_write_lock(vm);
 	notifier_began(vm->notifier, start, end);
 	for (unsigned as_id = 0; as_id < vm->address_spaces; as_id++)
-		memslots_for_each_hva(load_acquire(&vm->slots->active[as_id]), start, end, span_zap, &token.token); /* pairs with publication */
+		memslots_for_each_hva(load_acquire(&vm->slots->active[as_id]), start, end, span_zap, &token); /* pairs with publication */
 	mmu_flush(&token.token);
 	mmu_write_unlock(&token);
 }
@@ -109,9 +115,11 @@ struct age {
 static bool span_age(void *arg, const struct memslot_span *span)
 {
 	struct age *age = arg;
+	gfn_t end = GFN(span->last.v + 1);
 
-	add_relaxed(&age->vm->stats.ages, span->last.v - span->first.v + 1);
-	if (tdp_age(age->vm, span->slot->as_id, span->first, GFN(span->last.v + 1), age->clear)) {
+	add_relaxed(&age->vm->stats.ages, end.v - span->first.v);
+	if (age->vm->shadow ? shadow_age(age->vm, span->slot, span->first, end, age->clear)
+	                    : tdp_age(age->vm, span->slot->as_id, span->first, end, age->clear)) {
 		add_relaxed(&age->vm->stats.ages_young, 1);
 		age->young = true;
 	}

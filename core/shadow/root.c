@@ -70,12 +70,21 @@ void shadow_roots_drop(struct vm *vm, struct shadow_vcpu *sv, bool only_obsolete
 	mmu_write_unlock(&token);
 }
 
+void shadow_root_forget(struct vm *vm, struct shadow_vcpu *sv)
+{
+	struct mmu_write token = mmu_write_lock(vm);
+
+	root_drop(&token.token, &sv->root);
+	mmu_flush(&token.token);
+	mmu_write_unlock(&token);
+}
+
 /* --- loading --- */
 
 static bool root_matches(const struct vm *vm, const struct shadow_root *root, const struct shadow_vcpu *sv)
 {
-	/* PDPTEs may have changed under the same CR3, so roots outside long mode are not found again. */
-	return root->valid && sv->mode.levels >= 4 && root->cr3 == cr3_base(sv) && root->role == sv->role && !shadow_root_is_obsolete(vm, root);
+	/* PDPTEs may have changed under the same CR3: who loads them forgets the root first, and such roots are not cached. */
+	return root->valid && root->cr3 == cr3_base(sv) && root->role == sv->role && !shadow_root_is_obsolete(vm, root);
 }
 
 /* Bring a cached root to the front; the current one takes its place. */
@@ -159,15 +168,12 @@ static void root_retire(struct mmu_token *token, struct shadow_vcpu *sv)
 		root_drop(token, &sv->previous[0]);
 }
 
-enum vmmu_status shadow_root_load(struct vm *vm, struct shadow_vcpu *sv, unsigned as_id, struct table_cache *tables, struct memslot_cache *cache,
-                                  unsigned id)
+enum vmmu_status shadow_root_load(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables, unsigned id)
 {
 	struct srcu_read srcu;
 	struct mmu_write token;
 	enum vmmu_status status;
 
-	(void)as_id;
-	(void)cache;
 	if (root_cached(vm, sv)) {
 		top_make(vm, sv);
 		return VMMU_OK;

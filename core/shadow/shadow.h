@@ -65,8 +65,10 @@ bool shadow_mode_set(struct shadow_vcpu *sv, unsigned as_id);
  * Make sv->root the root for the current CR3 and mode: the current one, a previous one, or a new one; synced (P8).
  * Sleeps, allocates. Returns: VMMU_ENOMEM.
  */
-enum vmmu_status shadow_root_load(struct vm *vm, struct shadow_vcpu *sv, unsigned as_id, struct table_cache *tables, struct memslot_cache *cache,
-                                  unsigned id);
+enum vmmu_status shadow_root_load(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables, unsigned id);
+
+/** Give the current root back: what it was loaded for has changed under the same CR3. */
+void shadow_root_forget(struct vm *vm, struct shadow_vcpu *sv);
 
 /** The table that hardware starts from, and its level. After shadow_root_load. */
 const spte_t *shadow_root_entries(const struct shadow_vcpu *sv, unsigned *levels);
@@ -80,7 +82,7 @@ bool shadow_root_is_obsolete(const struct vm *vm, const struct shadow_root *root
 /** Bring every unsync page under the current root up to date (P8): at a CR3 load or a flush by the guest. */
 void shadow_sync_roots(struct vm *vm, struct shadow_vcpu *sv, unsigned as_id);
 
-/** INVLPG (35): drop what unsync pages say of gva, in the current root and in previous ones. */
+/** INVLPG (35): drop what unsync pages say of gva, in the current root and in previous ones. Holds: SRCU read side. */
 void shadow_invlpg(struct vm *vm, struct shadow_vcpu *sv, gva_t gva);
 
 /* --- faults (fetch.c) --- */
@@ -113,7 +115,7 @@ void shadow_make_room(struct mmu_write *token);
  */
 void shadow_track_write(struct vm *vm, gpa_t gpa, unsigned bytes);
 
-/** Drop every shadow page of a guest table, so that it can be written (43). Returns: true when there was one. */
+/** Drop every shadow page of a guest table, so that it can be written (43). Holds: SRCU read side. Returns: true when there was one. */
 bool shadow_unprotect(struct vm *vm, gfn_t gfn);
 
 /* --- ranges of a slot, through its rmaps (range.c); no effect before the first shadow root (P1) --- */
@@ -134,7 +136,7 @@ void shadow_obsolete_all(struct mmu_write *token);
 /** Zap what is obsolete, oldest first, yielding. */
 void shadow_zap_obsolete(struct mmu_write *token);
 
-/** The user's limit on shadow pages (KVM_SET_NR_MMU_PAGES); 0: the default, 2 % of guest memory. Sleeps. */
+/** The user's limit on shadow pages (KVM_SET_NR_MMU_PAGES); 0: the default, 2 % of guest memory. Holds: slots_lock. */
 void shadow_limit_set(struct vm *vm, uint64_t pages);
 
 #endif

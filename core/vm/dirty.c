@@ -8,38 +8,59 @@
 #include "core/memslot/dirty.h"
 
 #include "core/base/string.h"
+#include "core/shadow/shadow.h"
 #include "core/tdp/tdp.h"
 #include "core/vm/vm_int.h"
 
-/* Write protection of many pages in one lock section, which starts with the first page and is interrupted for who waits. */
+/*
+ * Write protection of many pages in one lock section, which starts with the first page and is interrupted for who waits. TDP tables are changed under
+ * mmu_lock for read; reverse maps are walked under mmu_lock for write.
+ */
 struct protect {
 	struct vm *vm;
-	struct mmu_read token;
-	bool locked;
-	uint64_t split_end; /* huge leaves before this page of the slot have been split */
+	struct mmu_read read;
+	struct mmu_write write;
+	struct mmu_token *token; /* of the one that is held; NULL: neither */
+	uint64_t split_end;      /* huge leaves before this page of the slot have been split */
 };
+
+static void protect_begin(struct protect *p)
+{
+	if (p->token)
+		return;
+	if (p->vm->shadow) {
+		p->write = mmu_write_lock(p->vm);
+		p->token = &p->write.token;
+	} else {
+		p->read = mmu_read_lock(p->vm, 0);
+		p->token = &p->read.token;
+	}
+}
 
 /* Write-protect the pages of word `word` of a slot whose bit is set in `mask`. */
 static void protect_word(struct protect *p, const struct memslot *slot, uint64_t word, uint64_t mask)
 {
 	gfn_t base = GFN(slot->base.v + word * 64);
 
-	if (!p->locked) {
-		p->token = mmu_read_lock(p->vm, 0);
-		p->locked = true;
-	}
-	tdp_write_protect_mask(&p->token.token, slot, base, mask);
+	protect_begin(p);
+	if (p->vm->shadow)
+		shadow_write_protect_mask(&p->write, slot, base, mask);
+	else
+		tdp_write_protect_mask(p->token, slot, base, mask);
 	/* A yield flushes first; the walks begin anew each time, so there is nothing that a yield makes stale. */
-	if (mmu_lock_contended(&p->token.token))
-		mmu_yield(&p->token.token);
+	if (mmu_lock_contended(p->token))
+		mmu_yield(p->token);
 }
 
 static void protect_end(struct protect *p)
 {
-	if (!p->locked)
+	if (!p->token)
 		return;
-	mmu_flush(&p->token.token);
-	mmu_read_unlock(&p->token);
+	mmu_flush(p->token);
+	if (p->vm->shadow)
+		mmu_write_unlock(&p->write);
+	else
+		mmu_read_unlock(&p->read);
 }
 
 /*
@@ -51,18 +72,15 @@ static void split_before(struct protect *p, const struct memslot *slot, uint64_t
 	uint64_t page = word * 64;
 	gfn_t block = gfn_round(GFN(slot->base.v + page), VMMU_LEVEL_2M), end;
 
-	if (!(p->vm->slots->dirty_mode & VMMU_DIRTY_INITIALLY_SET) || page + 64 <= p->split_end)
+	if (!(p->vm->slots->dirty_mode & VMMU_DIRTY_INITIALLY_SET) || page + 64 <= p->split_end || p->vm->shadow)
 		return;
-	if (!p->locked) {
-		p->token = mmu_read_lock(p->vm, 0);
-		p->locked = true;
-	}
+	protect_begin(p);
 	/* The word may reach into the next block: a slot need not start at one. */
 	end = GFN(block.v + level_pages(VMMU_LEVEL_2M));
 	if (end.v < slot->base.v + page + 64)
 		end.v += level_pages(VMMU_LEVEL_2M);
 	end.v = min_u64(end.v, slot->base.v + slot->npages);
-	tdp_split(&p->token.token, slot, GFN(max_u64(block.v, slot->base.v)), end, VMMU_LEVEL_4K);
+	tdp_split(p->token, slot, GFN(max_u64(block.v, slot->base.v)), end, VMMU_LEVEL_4K);
 	p->split_end = end.v - slot->base.v;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The hypervisor's own access to guest memory, through the slots (KVM's kvm_vcpu_read_guest and kvm_vcpu_write_guest). */
 #include "core/base/string.h"
+#include "core/shadow/shadow.h"
 #include "core/vm/vm_int.h"
 
 /* The slot of gfn if it can serve the access, else NULL. */
@@ -21,6 +22,8 @@ static enum vmmu_status page_copy(struct vmmu_vcpu *vcpu, const struct memslot *
 		return port_copy_from_host(buffer, hva, bytes) ? VMMU_OK : VMMU_EFAULT;
 	if (!port_copy_to_host(hva, buffer, bytes))
 		return VMMU_EFAULT;
+	if (vcpu->vcpu.vm->shadow)
+		shadow_track_write(vcpu->vcpu.vm, gpa, bytes); /* P4: the store may have hit a table */
 	if (dirty_mark(vcpu->vcpu.vm, slot, gpa_to_gfn(gpa), &vcpu->ring))
 		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
 	return VMMU_OK;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* vmmu_region_*: the slots, as the embedder sees them. */
+#include "core/shadow/shadow.h"
 #include "core/vm/vm_int.h"
 
 enum vmmu_status vmmu_region_set(struct vmmu_vm *vmmu, const struct vmmu_region *region)
@@ -33,4 +34,16 @@ enum vmmu_status vmmu_region_get(struct vmmu_vm *vmmu, uint32_t address_space, u
 		};
 	mutex_unlock(&vm->slots_lock);
 	return slot ? VMMU_OK : VMMU_ENOENT;
+}
+
+enum vmmu_status vmmu_shadow_limit_set(struct vmmu_vm *vmmu, uint64_t pages)
+{
+	struct vm *vm = &vmmu->vm;
+
+	if (!vm->shadow)
+		return VMMU_EINVAL;
+	mutex_lock(&vm->slots_lock);
+	shadow_limit_set(vm, pages);
+	mutex_unlock(&vm->slots_lock);
+	return VMMU_OK;
 }

@@ -18,6 +18,27 @@ static enum vmmu_status vcpu_add(struct vm *vm, struct vcpu *vcpu)
 	return status;
 }
 
+static enum vmmu_status vcpu_shadow_init(struct vm *vm, struct vmmu_vcpu *vcpu)
+{
+	if (!vm->shadow)
+		return VMMU_OK;
+	vcpu->shadow = vm_alloc(vm, sizeof(*vcpu->shadow));
+	if (!vcpu->shadow)
+		return VMMU_ENOMEM;
+	vcpu->shadow->regs.phys_bits = vm->guest_phys_bits;
+	shadow_mode_set(vcpu->shadow, vcpu->as_id);
+	return shadow_vcpu_init(vm, vcpu->shadow, &vcpu->tables);
+}
+
+static void vcpu_free(struct vm *vm, struct vmmu_vcpu *vcpu)
+{
+	if (vcpu->shadow)
+		shadow_vcpu_fini(vm, vcpu->shadow);
+	vm_free(vm, vcpu->shadow, sizeof(*vcpu->shadow));
+	table_cache_drain(vm, &vcpu->tables);
+	vm_free(vm, vcpu, sizeof(*vcpu));
+}
+
 enum vmmu_status vmmu_vcpu_create(struct vmmu_vm *vmmu, unsigned id, void *cookie, struct vmmu_vcpu **out)
 {
 	struct vm *vm = &vmmu->vm;
@@ -35,9 +56,11 @@ enum vmmu_status vmmu_vcpu_create(struct vmmu_vm *vmmu, unsigned id, void *cooki
 	vcpu->vcpu.id = id;
 	vcpu->vcpu.cookie = cookie;
 	vcpu->flush = true; /* a new CPU's TLB is anybody's guess */
-	status = vcpu_add(vm, &vcpu->vcpu);
+	status = vcpu_shadow_init(vm, vcpu);
+	if (status == VMMU_OK)
+		status = vcpu_add(vm, &vcpu->vcpu);
 	if (status != VMMU_OK) {
-		vm_free(vm, vcpu, sizeof(*vcpu));
+		vcpu_free(vm, vcpu);
 		return status;
 	}
 	*out = vcpu;
@@ -79,8 +102,7 @@ void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu)
 	/* Who is raising a request on all vCPUs holds mmu_lock, and may still hold this one. */
 	token = mmu_write_lock(vm);
 	mmu_write_unlock(&token);
-	table_cache_drain(vm, &vcpu->tables);
-	vm_free(vm, vcpu, sizeof(*vcpu));
+	vcpu_free(vm, vcpu);
 }
 
 static void stats_vcpus(struct vm *vm, struct vcpu_stats *sum)

@@ -3,6 +3,7 @@
 #include "core/base/assert.h"
 #include "core/format/spte.h"
 #include "core/notifier/notifier.h"
+#include "core/shadow/shadow.h"
 #include "core/tdp/tdp.h"
 #include "core/vm/vm_int.h"
 
@@ -22,7 +23,7 @@ static bool config_is_valid(const struct vmmu_config *config)
 	const struct vmmu_host *host = config->host;
 
 	return host && host->chunk_alloc && host->chunk_free && host->alloc && host->free && host->page_get &&
-	       config->mmu == VMMU_MMU_TDP && config->format <= VMMU_FORMAT_EPT5 && config->address_spaces <= MAX_ADDRESS_SPACES &&
+	       (config->mmu == VMMU_MMU_TDP ? config->format <= VMMU_FORMAT_EPT5 : config->mmu == VMMU_MMU_SHADOW && config->format == VMMU_FORMAT_NPT4) && config->address_spaces <= MAX_ADDRESS_SPACES &&
 	       config->guest_phys_bits <= VMMU_HOST_PHYS_BITS && (!config->guest_phys_bits || config->guest_phys_bits >= 32) &&
 	       config->max_vcpus <= VMMU_MAX_VCPUS;
 }
@@ -44,7 +45,7 @@ static void vm_configure(struct vm *vm, const struct vmmu_config *config)
 	mmu_lock_init(&vm->mmu_lock);
 }
 
-static enum vmmu_status vm_build(struct vm *vm)
+static enum vmmu_status vm_build(struct vm *vm, const struct vmmu_config *config)
 {
 	enum vmmu_status status;
 
@@ -52,6 +53,8 @@ static enum vmmu_status vm_build(struct vm *vm)
 	if (!vm->vcpus.by_id)
 		return VMMU_ENOMEM;
 	if ((status = pool_init(vm)) != VMMU_OK || (status = tdp_init(vm)) != VMMU_OK || (status = notifier_init(vm)) != VMMU_OK)
+		return status;
+	if (config->mmu == VMMU_MMU_SHADOW && (status = shadow_init(vm)) != VMMU_OK)
 		return status;
 	return slots_init(vm, &vm_slots_hooks);
 }
@@ -63,6 +66,7 @@ static void vm_unbuild(struct vm *vm)
 		gate_force_open(&vm->slots->gate);
 	mutex_lock(&vm->slots_lock);
 	tdp_fini(vm);
+	shadow_fini(vm);
 	mutex_unlock(&vm->slots_lock);
 	if (vm->slots)
 		slots_fini(vm);
@@ -84,7 +88,7 @@ enum vmmu_status vmmu_vm_create(const struct vmmu_config *config, struct vmmu_vm
 	if (!vmmu)
 		return VMMU_ENOMEM;
 	vm_configure(&vmmu->vm, config);
-	status = vm_build(&vmmu->vm);
+	status = vm_build(&vmmu->vm, config);
 	if (status != VMMU_OK) {
 		vmmu_vm_destroy(vmmu);
 		return status;

@@ -2,6 +2,8 @@
 /* What the tables do when a slot changes: P3 when one goes, logging on and off, generations that wrap. */
 #include "core/format/spte.h"
 #include "core/memslot/dirty.h"
+#include "core/shadow/arrays.h"
+#include "core/shadow/shadow.h"
 #include "core/tdp/tdp.h"
 #include "core/vm/vm_int.h"
 
@@ -14,7 +16,12 @@ void vm_zap_all_fast(struct vm *vm)
 	 * under the lock, or a vCPU could run on a root that is being taken apart.
 	 */
 	tdp_invalidate_roots(&token);
+	if (vm->shadow)
+		shadow_obsolete_all(&token);
 	vcpus_request_and_wait(vm, REQ_FREE_OBSOLETE_ROOTS);
+	if (vm->shadow)
+		shadow_zap_obsolete(&token);
+	mmu_flush(&token.token);
 	mmu_write_unlock(&token);
 	tdp_zap_invalidated_roots(vm);
 }
@@ -28,7 +35,8 @@ static void slot_zap(struct vm *vm, const struct memslot *slot)
 {
 	struct mmu_write token;
 
-	if (!vm->slot_delete_zaps_slot) {
+	/* Shadow pages may mirror tables that lie in the slot, beside mapping it: all go. */
+	if (!vm->slot_delete_zaps_slot || vm->shadow) {
 		vm_zap_all_fast(vm);
 		return;
 	}
@@ -42,12 +50,34 @@ static void slot_zap(struct vm *vm, const struct memslot *slot)
  * Logging begins: every page must fault on its next write. Huge leaves are split now, where nobody waits, rather than in faults (17). With
  * VMMU_DIRTY_INITIALLY_SET all is dirty already, and vmmu_dirty_clear does both for the part that it clears (12).
  */
+static void shadow_logging_begin(struct vm *vm, const struct memslot *slot)
+{
+	struct mmu_write token = mmu_write_lock(vm);
+
+	shadow_write_protect(&token, slot, slot->base, slot_end(slot), 1);
+	mmu_flush(&token.token);
+	mmu_write_unlock(&token);
+}
+
+static void shadow_logging_end(struct vm *vm, const struct memslot *slot)
+{
+	struct mmu_write token = mmu_write_lock(vm);
+
+	shadow_zap_collapsible(&token, slot);
+	mmu_flush(&token.token);
+	mmu_write_unlock(&token);
+}
+
 static void logging_begin(struct vm *vm, const struct memslot *slot)
 {
 	struct mmu_read token;
 
 	if (vm->slots->dirty_mode & VMMU_DIRTY_INITIALLY_SET && !vm->slots->ring_entries)
 		return;
+	if (vm->shadow) {
+		shadow_logging_begin(vm, slot);
+		return;
+	}
 	token = mmu_read_lock(vm, 0);
 	tdp_split(&token.token, slot, slot->base, slot_end(slot), 1);
 	tdp_write_protect(&token.token, slot, slot->base, slot_end(slot), 1);
@@ -63,6 +93,8 @@ static void slot_committed(struct vm *vm, enum slot_change change, const struct 
 		return;
 	if (logs && !logged)
 		logging_begin(vm, new);
+	else if (logged && !logs && change == SLOT_FLAGS && vm->shadow)
+		shadow_logging_end(vm, new);
 	else if (logged && !logs && change == SLOT_FLAGS)
 		fault_recover_huge(vm, new);
 }
@@ -78,4 +110,6 @@ const struct slots_hooks vm_slots_hooks = {
 	.zap = slot_zap,
 	.committed = slot_committed,
 	.generation = generation_moved,
+	.arrays_make = arrays_make,
+	.arrays_free = arrays_free,
 };

@@ -32,6 +32,18 @@ void vmmu_invlpg(struct vmmu_vcpu *vcpu, struct vmmu_gva gva);
 /** INVPCID. `type`: 0 address, 1 context, 2 all with globals, 3 all but globals. The operands were checked by the CPU. */
 void vmmu_invpcid(struct vmmu_vcpu *vcpu, unsigned type, uint64_t pcid, struct vmmu_gva gva);
 
+/**
+ * Stop mirroring the guest table at `gpa`, so that it can be written like any memory: for an instruction that vmmu_guest_write cannot stand in for (a
+ * locked one), after VMMU_PAGE_EMULATE. On the vCPU's thread, outside the guest. Returns: true when something was given up: run the instruction again.
+ */
+bool vmmu_unprotect(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa);
+
+/**
+ * Limit the number of shadow pages (KVM_SET_NR_MMU_PAGES); the oldest go. 0: the default, 2 % of guest memory.
+ * Returns: VMMU_EINVAL in a VM that does not shadow.
+ */
+enum vmmu_status vmmu_shadow_limit_set(struct vmmu_vm *vm, uint64_t pages);
+
 /** More bits of an error code, beside VMMU_PF_* of vcpu.h. */
 #define VMMU_PF_PK   (UINT64_C(1) << 5)
 #define VMMU_PF_SMAP (UINT64_C(1) << 34) /* to vmmu_page_fault: a supervisor's data access to which SMAP applies (EFLAGS.AC clear, or implicit) */

@@ -32,7 +32,8 @@ void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu);
 struct vmmu_entry {
 	const uint64_t *root;    /* host address of the root table; walked with the VM's format */
 	enum vmmu_format format;
-	unsigned levels;         /* 4 or 5 */
+	unsigned levels;         /* 4 or 5; with `shadow` also 3 */
+	bool shadow;             /* the tables translate linear addresses (vmmu/mmu.h), not guest physical ones */
 	bool flush;              /* drop every cached translation before running */
 	const uint32_t *poll;    /* leave the guest soon after this is no longer VMMU_POLL_RUN */
 };

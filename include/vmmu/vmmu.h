@@ -11,6 +11,7 @@ extern "C" {
 #include <vmmu/format.h>
 #include <vmmu/host.h>
 #include <vmmu/memslot.h>
+#include <vmmu/mmu.h>
 #include <vmmu/notifier.h>
 #include <vmmu/types.h>
 #include <vmmu/vcpu.h>

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A #PF in a VM that shadows: is it the guest's own, MMIO, a write to a guest table, or a hole in the shadow to be filled?
+ */
+#include "core/fault/vcpu.h"
+#include "core/format/spte.h"
+#include "core/notifier/notifier.h"
+
+static void reader_init(struct vmmu_vcpu *vcpu, const struct memslots *slots, struct guest_reader *reader)
+{
+	*reader = (struct guest_reader){ &vcpu->shadow->mode, slots, &vcpu->slot_cache, vcpu->vcpu.vm, &vcpu->ring };
+}
+
+/* Translate as the guest would. Without paging a virtual address is a physical one, with every right. */
+static enum guest_walk_result translate(const struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow_fault *fault, uint32_t pkru)
+{
+	if (sv->mode.levels)
+		return guest_walk(reader, sv->regs.cr3, sv->regs.pdpte, fault->gva, fault->error, pkru, &fault->walk);
+	fault->walk.levels = 0;
+	fault->walk.level = GUEST_MAX_LEVELS;
+	fault->walk.rights[GUEST_MAX_LEVELS - 1] = ACC_ALL;
+	fault->walk.key = 0;
+	fault->walk.dirty = true;
+	fault->walk.gfn = GFN(fault->gva.v >> PAGE_SHIFT);
+	return GUEST_WALK_OK;
+}
+
+static bool fault_is_stale(const struct mmu_token *token, const struct vmmu_vcpu *vcpu, const struct shadow_fault *fault, uint64_t snapshot)
+{
+	hva_t start;
+
+	if (!vcpu->shadow->root.valid || shadow_root_is_obsolete(token->vm, &vcpu->shadow->root))
+		return true;
+	if (!fault->slot)
+		return false;
+	/* The largest block that could be installed. */
+	start = HVA(memslot_hva(fault->slot, fault->walk.gfn).v & ~((level_pages(fault->page.max_level) << PAGE_SHIFT) - 1));
+	return notifier_must_retry(token, snapshot, start, HVA(start.v + (level_pages(fault->page.max_level) << PAGE_SHIFT)));
+}
+
+static enum vmmu_page_fault map_under_lock(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault, uint64_t snapshot)
+{
+	static const enum vmmu_page_fault answer[] = {
+		[SHADOW_FIXED] = VMMU_PAGE_FIXED,
+		[SHADOW_SPURIOUS] = VMMU_PAGE_FIXED,
+		[SHADOW_RETRY] = VMMU_PAGE_RETRY,
+		[SHADOW_EMULATE] = VMMU_PAGE_EMULATE,
+	};
+	struct vm *vm = vcpu->vcpu.vm;
+	struct mmu_write token;
+	enum shadow_result result = SHADOW_RETRY;
+
+	if (!shadow_caches_fill(vm, vcpu->shadow, &vcpu->tables))
+		return VMMU_PAGE_NOMEM;
+	token = mmu_write_lock(vm);
+	/* Room first: it may take the very pages that the check is about (zoo 4). */
+	shadow_make_room(&token);
+	if (!fault_is_stale(&token.token, vcpu, fault, snapshot))
+		result = shadow_map(&token, vcpu->shadow, reader, fault, &vcpu->tables);
+	mmu_flush(&token.token);
+	mmu_write_unlock(&token);
+	vcpu->vcpu.stats.fixed += result == SHADOW_FIXED;
+	vcpu->vcpu.stats.spurious += result == SHADOW_SPURIOUS;
+	return answer[result];
+}
+
+static enum vmmu_page_fault fault_mmio(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault)
+{
+	if (!(fault->mmio_generation & GENERATION_IN_PROGRESS))
+		map_under_lock(vcpu, reader, fault, 0); /* whatever came of it: the next access asks again */
+	return VMMU_PAGE_MMIO;
+}
+
+static enum vmmu_page_fault fault_memory(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault, uint64_t snapshot)
+{
+	struct vm *vm = vcpu->vcpu.vm;
+	unsigned access = fault->error & VMMU_PF_WRITE ? VMMU_READ | VMMU_WRITE : VMMU_READ;
+	enum vmmu_page_fault answer;
+
+	switch (vm->host->page_get(vm->host_state, memslot_hva(fault->slot, fault->walk.gfn), access, &fault->page)) {
+	case VMMU_OK:
+		break;
+	case VMMU_EAGAIN:
+		return VMMU_PAGE_RETRY;
+	case VMMU_ENOMEM:
+		return VMMU_PAGE_NOMEM;
+	default:
+		return VMMU_PAGE_HOST;
+	}
+	if ((access & VMMU_WRITE) && !fault->page.writable)
+		return VMMU_PAGE_HOST;
+	answer = map_under_lock(vcpu, reader, fault, snapshot);
+	/* After the entry (P11). An emulated write is marked by vmmu_guest_write. */
+	if (answer == VMMU_PAGE_FIXED && (access & VMMU_WRITE) && dirty_mark(vm, fault->slot, fault->walk.gfn, &vcpu->ring))
+		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
+	return answer;
+}
+
+static enum vmmu_page_fault page_fault(struct vmmu_vcpu *vcpu, const struct memslots *slots, struct shadow_fault *fault, uint32_t pkru,
+                                       struct vmmu_page_info *info)
+{
+	uint64_t snapshot = notifier_snapshot(vcpu->vcpu.vm);
+	struct guest_reader reader;
+
+	reader_init(vcpu, slots, &reader);
+	fault->mmio_generation = memslots_generation(slots);
+	switch (translate(vcpu->shadow, &reader, fault, pkru)) {
+	case GUEST_WALK_OK:
+		break;
+	case GUEST_WALK_FAULT:
+		info->error = fault->walk.error;
+		return VMMU_PAGE_GUEST;
+	case GUEST_WALK_AGAIN:
+		return VMMU_PAGE_RETRY;
+	case GUEST_WALK_HOST:
+		return VMMU_PAGE_HOST;
+	}
+	info->gpa.v = gfn_to_gpa(fault->walk.gfn).v | (fault->gva.v & (PAGE_SIZE - 1));
+	fault->slot = memslot_find_cached(&vcpu->slot_cache, slots, fault->walk.gfn);
+	if (!fault->slot)
+		return fault_mmio(vcpu, &reader, fault);
+	if (fault->slot->flags & SLOT_INVALID) {
+		port_yield();
+		return VMMU_PAGE_RETRY;
+	}
+	if ((fault->error & VMMU_PF_WRITE) && (fault->slot->flags & VMMU_SLOT_READONLY))
+		return VMMU_PAGE_MMIO;
+	return fault_memory(vcpu, &reader, fault, snapshot);
+}
+
+enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva, uint64_t error, uint32_t pkru, struct vmmu_page_info *info)
+{
+	struct vm *vm = vcpu->vcpu.vm;
+	struct shadow_fault fault = { .gva = gva, .error = error };
+	struct srcu_read token;
+	enum vmmu_page_fault answer;
+
+	ASSERT(load_relaxed(&vcpu->vcpu.mode) == VCPU_OUTSIDE);
+	*info = (struct vmmu_page_info){ 0 };
+	if (unlikely(vm_is_dead(vm)) || !vcpu->shadow)
+		return VMMU_PAGE_DEAD;
+	token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id);
+	answer = page_fault(vcpu, memslots_active(vm, vcpu->as_id, token), &fault, pkru, info);
+	srcu_read_unlock(&vm->srcu, token);
+	vcpu->vcpu.stats.mmio += answer == VMMU_PAGE_MMIO;
+	vcpu->vcpu.stats.retried += answer == VMMU_PAGE_RETRY;
+	vcpu->vcpu.stats.host += answer == VMMU_PAGE_HOST;
+	return answer;
+}
