@@ -370,6 +370,7 @@ static enum cpu_exit do_hlt(struct cpu *cpu)
 	cpu->p->completion = COMPLETE_NONE;
 	if (interrupt_possible(cpu) && (atomic_load(&cpu->p->requests) & REQUEST_INTERRUPT))
 		return GO_ON;
+	cpu->p->debug_exit = false; /* a stepped HLT is this exit, and not another at the next cpu_run */
 	return CPU_EXIT_HLT;
 }
 
@@ -591,6 +592,7 @@ enum cpu_exit cpu_run(struct cpu *cpu)
 	p->run_serial++;
 	cpu->code_gen++;
 	p->resume = NULL;
+	p->debug_exit = false;
 	if (p->completion == COMPLETE_NONE)
 		devices_forget(cpu);
 	complete(cpu);
