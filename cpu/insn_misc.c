@@ -103,28 +103,21 @@ INLINE void bound(struct cpu *cpu, const struct op *op, unsigned size)
 static void bound2(struct cpu *cpu, const struct op *op) { bound(cpu, op, 2); }
 static void bound4(struct cpu *cpu, const struct op *op) { bound(cpu, op, 4); }
 
-/* The destination selector's RPL is raised to the source's. */
+/* The destination selector's RPL is raised to the source's; memory is written only then. */
 static void arpl(struct cpu *cpu, const struct op *op)
 {
 	uint64_t source = operand_read(cpu, op, 1, 2), a;
-	struct mem_rmw m;
 	bool raise;
 
 	if (!(cpu->mode & MODE_PROT))
 		cpu_ud(cpu);
-	if (op->mem == 0) {
-		mem_rmw_begin(cpu, op_linear(cpu, op, 2, true), 2, &m);
-		a = host_load(m.host, 2);
-		raise = (a & 3) < (source & 3);
-		if (raise)
-			host_store(m.host, 2, (a & ~UINT64_C(3)) | (source & 3));
-		mem_rmw_end(cpu, &m);
-	} else {
-		a = operand_read(cpu, op, 0, 2);
-		raise = (a & 3) < (source & 3);
-		if (raise)
-			reg_write(cpu, op->reg[0], 2, (a & ~UINT64_C(3)) | (source & 3));
-	}
+	a = op->mem == 0 ? operand_load(cpu, op, 2) : operand_read(cpu, op, 0, 2);
+	raise = (a & 3) < (source & 3);
+	a = (a & ~UINT64_C(3)) | (source & 3);
+	if (raise && op->mem == 0)
+		operand_store(cpu, op, 2, a);
+	else if (raise)
+		reg_write(cpu, op->reg[0], 2, a);
 	flags_update(cpu, RFLAGS_ZF, raise ? RFLAGS_ZF : 0);
 }
 

@@ -93,8 +93,11 @@ INLINE union xmm xmm_source(struct cpu *cpu, const struct op *op, unsigned size)
 #define MXCSR_IE      0x01u
 #define MXCSR_DE      0x02u
 #define MXCSR_ZE      0x04u
+#define MXCSR_OE      0x08u
 #define MXCSR_UE      0x10u
+#define MXCSR_PE      0x20u
 #define MXCSR_MASKS   0x1f80u
+#define MXCSR_OM      0x0400u
 #define MXCSR_UM      0x0800u
 #define MXCSR_FTZ     0x8000u
 #define MXCSR_LEGAL   0xffffu
@@ -130,23 +133,32 @@ INLINE void sse_check_raised(struct cpu *cpu, uint32_t after)
 				 : [guest] "m"(guest_), __VA_ARGS__);                                         \
 	} while (0)
 
-/* Is a lane of the result a denormal number? Then an unmasked underflow is raised even if it is exact. */
-INLINE bool tiny_single(const union xmm *v, unsigned lanes)
+/*
+ * Unmasked overflow and underflow ask another question than the masked ones, which the host answered: is the result out of
+ * range before it is made to fit, and is it exact there? After an instruction whose result lanes are `wide` (doubles) or not:
+ * a denormal result is an underflow even if it is exact, and `again` is true when precision must be asked again, with
+ * the operands of the lanes concerned moved into the middle of the range (sse_rescale).
+ */
+struct sse_range {
+	uint32_t flags;
+	bool again;
+};
+
+struct sse_range sse_range_check(struct cpu *cpu, const union xmm *result, bool wide, unsigned lanes, uint32_t after);
+
+enum sse_scale {
+	SCALE_NONE,	/* never out of range */
+	SCALE_SUM,	/* both operands together */
+	SCALE_PRODUCT,	/* each operand alone */
+};
+
+/* Rewrite the lanes of an operand (doubles or not) whose lane of the result is out of range. */
+void sse_rescale(const struct cpu *cpu, union xmm *operand, bool operand_wide, const union xmm *result, bool wide,
+		 unsigned lanes, enum sse_scale scale);
+
+INLINE bool sse_range_matters(const struct cpu *cpu)
 {
-	bool tiny = false;
-
-	for (unsigned i = 0; i < lanes; i++)
-		tiny |= (v->l[i] & 0x7f800000) == 0 && (v->l[i] & 0x7fffffff) != 0;
-	return tiny;
-}
-
-INLINE bool tiny_double(const union xmm *v, unsigned lanes)
-{
-	bool tiny = false;
-
-	for (unsigned i = 0; i < lanes; i++)
-		tiny |= (v->q[i] & UINT64_C(0x7ff0000000000000)) == 0 && v->q[i] << 1 != 0;
-	return tiny;
+	return unlikely(~cpu->s.fx.mxcsr & (MXCSR_UM | MXCSR_OM));
 }
 
 #endif

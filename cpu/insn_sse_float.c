@@ -2,58 +2,39 @@
 /* SSE and SSE2 arithmetic and comparisons, run by the host's SSE unit. */
 #include "cpu/insn_sse.h"
 
-/*
- * Invalid operand, denormal operand and division by zero are found before anything is computed: if one of them is
- * unmasked, nothing was computed, and overflow, underflow and precision are not reported.
- */
-void sse_raised(struct cpu *cpu, uint32_t raised)
-{
-	uint32_t unmasked = raised & ~(cpu->s.fx.mxcsr >> 7);
-
-	if (unmasked & (MXCSR_IE | MXCSR_DE | MXCSR_ZE))
-		raised &= MXCSR_IE | MXCSR_DE | MXCSR_ZE;
-	cpu->s.fx.mxcsr |= raised;
-	if (unmasked == 0)
-		return;
-	if (!(cpu->s.cr4 & CR4_OSXMMEXCPT))
-		cpu_ud(cpu);
-	cpu_raise(cpu, VECTOR_XM);
-}
-
-/* mnemonic, bytes of a memory source, which lanes of the result can underflow */
-#define NEVER(v)      false
-#define SINGLES(v)    tiny_single(v, 4)
-#define SINGLE(v)     tiny_single(v, 1)
-#define DOUBLES(v)    tiny_double(v, 2)
-#define DOUBLE(v)     tiny_double(v, 1)
-
-#define ALL_FOUR(X, NAME, name, PSRESULT, SSRESULT, PDRESULT, SDRESULT)                                       \
-	X(NAME##PS, #name "ps", 16, PSRESULT) X(NAME##SS, #name "ss", 4, SSRESULT)                            \
-	X(NAME##PD, #name "pd", 16, PDRESULT) X(NAME##SD, #name "sd", 8, SDRESULT)
+/* mnemonic, instruction, bytes of a memory source, lanes: doubles or not, how many, how they leave the range */
+#define ALL_FOUR(X, NAME, name, scale)                                                                        \
+	X(NAME##PS, #name "ps", 16, false, 4, scale) X(NAME##SS, #name "ss", 4, false, 1, scale)              \
+	X(NAME##PD, #name "pd", 16, true, 2, scale) X(NAME##SD, #name "sd", 8, true, 1, scale)
 
 #define ARITHMETIC(X)                                                                                         \
-	ALL_FOUR(X, ADD, add, SINGLES, SINGLE, DOUBLES, DOUBLE)                                               \
-	ALL_FOUR(X, SUB, sub, SINGLES, SINGLE, DOUBLES, DOUBLE)                                               \
-	ALL_FOUR(X, MUL, mul, SINGLES, SINGLE, DOUBLES, DOUBLE)                                               \
-	ALL_FOUR(X, DIV, div, SINGLES, SINGLE, DOUBLES, DOUBLE)                                               \
-	ALL_FOUR(X, MIN, min, NEVER, NEVER, NEVER, NEVER)                                                     \
-	ALL_FOUR(X, MAX, max, NEVER, NEVER, NEVER, NEVER)                                                     \
-	ALL_FOUR(X, SQRT, sqrt, NEVER, NEVER, NEVER, NEVER)                                                   \
-	X(RCPPS, "rcpps", 16, NEVER) X(RCPSS, "rcpss", 4, NEVER)                                              \
-	X(RSQRTPS, "rsqrtps", 16, NEVER) X(RSQRTSS, "rsqrtss", 4, NEVER)
+	ALL_FOUR(X, ADD, add, SCALE_SUM) ALL_FOUR(X, SUB, sub, SCALE_SUM)                                     \
+	ALL_FOUR(X, MUL, mul, SCALE_PRODUCT) ALL_FOUR(X, DIV, div, SCALE_PRODUCT)                             \
+	ALL_FOUR(X, MIN, min, SCALE_NONE) ALL_FOUR(X, MAX, max, SCALE_NONE)                                   \
+	ALL_FOUR(X, SQRT, sqrt, SCALE_NONE)                                                                   \
+	X(RCPPS, "rcpps", 16, false, 4, SCALE_NONE) X(RCPSS, "rcpss", 4, false, 1, SCALE_NONE)                \
+	X(RSQRTPS, "rsqrtps", 16, false, 4, SCALE_NONE) X(RSQRTSS, "rsqrtss", 4, false, 1, SCALE_NONE)
 
-#define ARITHMETIC_HANDLER(name, insn, bytes, tiny)                                                           \
+#define ARITHMETIC_HANDLER(name, insn, bytes, wide, lanes, scale)                                             \
 	static void arithmetic_##name(struct cpu *cpu, const struct op *op)                                   \
 	{                                                                                                     \
-		union xmm a, b;                                                                               \
+		union xmm a, b, first;                                                                        \
 		uint32_t after;                                                                               \
                                                                                                               \
 		cpu_sse_check(cpu);                                                                           \
 		b = xmm_source(cpu, op, bytes);                                                               \
-		a = xmm_read(cpu, op->reg[0]);                                                                \
+		a = first = xmm_read(cpu, op->reg[0]);                                                        \
 		SSE_RUN(cpu, insn " %[b], %[a]", after, [a] "+x"(a.i), [b] "x"(b.i));                         \
-		if (unlikely(!(cpu->s.fx.mxcsr & MXCSR_UM)) && tiny(&a))                                      \
-			after |= MXCSR_UE;                                                                    \
+		if ((scale) != SCALE_NONE && sse_range_matters(cpu)) {                                        \
+			struct sse_range r = sse_range_check(cpu, &a, wide, lanes, after);                    \
+                                                                                                              \
+			if (r.again) {                                                                        \
+				sse_rescale(cpu, &first, wide, &a, wide, lanes, scale);                            \
+				sse_rescale(cpu, &b, wide, &a, wide, lanes, scale);                                \
+				SSE_RUN(cpu, insn " %[b], %[a]", after, [a] "+x"(first.i), [b] "x"(b.i));     \
+			}                                                                                     \
+			after = (r.flags & ~MXCSR_PE) | (after & MXCSR_PE);                                   \
+		}                                                                                             \
 		sse_check_raised(cpu, after);                                                                 \
 		xmm_write(cpu, op->reg[0], &a);                                                               \
 	}
@@ -124,7 +105,7 @@ op_fn *sse_float_select(const struct insn *insn, struct op *op)
 {
 	(void)op;
 	switch (insn->z->mnemonic) {
-#define ARITHMETIC_CASE(name, insn, bytes, tiny) case ZYDIS_MNEMONIC_##name: return arithmetic_##name;
+#define ARITHMETIC_CASE(name, insn, bytes, wide, lanes, scale) case ZYDIS_MNEMONIC_##name: return arithmetic_##name;
 		ARITHMETIC(ARITHMETIC_CASE)
 #define ORDER_CASE(name, insn, bytes) case ZYDIS_MNEMONIC_##name: return order_##name;
 		ORDER(ORDER_CASE)

@@ -84,26 +84,24 @@ static void pop_all4(struct cpu *cpu, const struct op *op) { (void)op; pop_all(c
 
 /*
  * Pushes rBP, then for a nesting level above 0 copies level - 1 frame pointers of the outer frame and pushes the new one.
- * The CPU also checks that the new stack top can be written.
+ * The CPU also checks that the new stack top can be written. The two frames may overlap: reads and writes keep their
+ * order. What a fault leaves behind lies below RSP, and the instruction writes it again.
  */
 INLINE void enter(struct cpu *cpu, const struct op *op, unsigned size)
 {
 	unsigned level = op->imm2 % ENTER_LEVELS;
-	uint64_t sp = cpu->s.gpr[CPU_RSP], bp = cpu->s.gpr[CPU_RBP], frame = sp - size, copied[ENTER_LEVELS];
-
-	for (unsigned i = 1; i < level; i++)
-		copied[i] = mem_read(cpu, stack_linear(cpu, bp - i * size, size, false), size);
-	mem_check_write(cpu, stack_linear(cpu, frame, size, true), size);
-	for (unsigned i = 1; i <= level; i++)
-		mem_check_write(cpu, stack_linear(cpu, frame - i * size, size, true), size);
-	sp = frame - level * size - (uint16_t)op->imm;
-	mem_check_write(cpu, stack_linear(cpu, sp, size, true), size);
+	uint64_t sp = cpu->s.gpr[CPU_RSP], bp = cpu->s.gpr[CPU_RBP], frame = sp - size;
 
 	mem_write(cpu, stack_linear(cpu, frame, size, true), size, bp);
-	for (unsigned i = 1; i < level; i++)
-		mem_write(cpu, stack_linear(cpu, frame - i * size, size, true), size, copied[i]);
+	for (unsigned i = 1; i < level; i++) {
+		uint64_t outer = mem_read(cpu, stack_linear(cpu, bp - i * size, size, false), size);
+
+		mem_write(cpu, stack_linear(cpu, frame - i * size, size, true), size, outer);
+	}
 	if (level > 0)
 		mem_write(cpu, stack_linear(cpu, frame - level * size, size, true), size, frame);
+	sp = frame - level * size - (uint16_t)op->imm;
+	mem_check_write(cpu, stack_linear(cpu, sp, size, true), size);
 	reg_write(cpu, OPR(CPU_RBP), size, frame);
 	stack_pointer_set(cpu, sp);
 }

@@ -308,8 +308,12 @@ bool gen_case(uint64_t seed, const struct gen_row *row, unsigned int size, bool 
 {
 	struct build b = { .row = row, .c = out, .size = size, .mode32 = mode32 };
 
-	b.rand.state = seed + ((uint64_t)row->mnemonic << 32) + ((uint64_t)size << 24) + number +
-		       ((uint64_t)mode32 << 60) + (uint64_t)row->form[0] * 31 + (uint64_t)row->prefixes * 7;
+	const uint64_t key[] = { seed, row->mnemonic, size + 16 * mode32, number, row->prefixes };
+
+	for (size_t i = 0; i < sizeof(key) / sizeof(key[0]); i++)
+		b.rand.state = gen_next(&b.rand) ^ key[i];
+	for (const char *f = row->form; *f; f++)
+		b.rand.state = gen_next(&b.rand) ^ (unsigned char)*f;
 	for (int attempt = 0; attempt < 60; attempt++) {
 		memset(out, 0, sizeof(*out));
 		out->mode32 = mode32;

@@ -67,7 +67,7 @@ struct gen_case {
 	struct gen_poke poke[2];
 	uint64_t flags_undefined;	/* flags not to compare */
 	uint32_t gpr_undefined;		/* registers not to compare */
-	bool memory_undefined;		/* a fault may have left part of a write behind */
+	bool partial;			/* a fault leaves some of many accesses done; all are done again */
 };
 
 enum gen_kind {

@@ -229,9 +229,9 @@ static void fill_string(struct build *b)
 		di = si < GEN_DATA + GEN_PAGE ? si + GEN_PAGE : si - GEN_PAGE;
 	if (gen_percent(&b->rand, 8))
 		di = GEN_DATA + GEN_DATA_RW - span / 2;
-	if (gen_percent(&b->rand, 5))
+	else if (gen_percent(&b->rand, 5)) /* not both: which of two faults comes first is not for us to say */
 		si = GEN_DATA + GEN_DATA_SIZE - span / 2;
-	if (gen_percent(&b->rand, 3))
+	else if (gen_percent(&b->rand, 3))
 		di = GEN_DATA - span / 2;
 	if (df) {
 		si += span - size;
@@ -259,9 +259,12 @@ static bool fill_indirect(struct build *b)
 	uint64_t to = landing(b);
 
 	*gpr(b, RSP) = stack_address(b);
-	if (b->memory >= 0)
+	if (b->memory >= 0) {
 		poke(b, 1, b->target, &to, b->size);
-	else if (b->reg[0] == RSP)
+		/* Not to a random place: all of it is unknown memory, or the read faults. */
+		if (!b->c->poke[1].size && b->target >= GEN_DATA && b->target + b->size <= GEN_DATA + GEN_DATA_SIZE)
+			return false;
+	} else if (b->reg[0] == RSP)
 		return false;
 	else
 		*gpr(b, b->reg[0]) = b->size == 2 ? *gpr(b, b->reg[0]) : to;
@@ -298,10 +301,11 @@ static bool fill_kind(struct build *b)
 		set_stack(b, RSP);
 		if (b->row->mnemonic == ZYDIS_MNEMONIC_ENTER)
 			*gpr(b, RBP) = stack_address(b);
-		/* These write more than once, and are not undone below the stack pointer when they fault. */
-		b->c->memory_undefined = b->row->mnemonic == ZYDIS_MNEMONIC_ENTER ||
-					 b->row->mnemonic == ZYDIS_MNEMONIC_PUSHA ||
-					 b->row->mnemonic == ZYDIS_MNEMONIC_PUSHAD;
+		b->c->partial = b->row->mnemonic == ZYDIS_MNEMONIC_ENTER ||
+				b->row->mnemonic == ZYDIS_MNEMONIC_PUSHA ||
+				b->row->mnemonic == ZYDIS_MNEMONIC_PUSHAD ||
+				b->row->mnemonic == ZYDIS_MNEMONIC_POPA ||
+				b->row->mnemonic == ZYDIS_MNEMONIC_POPAD;
 		return true;
 	case GEN_RETURN:
 		set_stack(b, RSP);
@@ -310,7 +314,7 @@ static bool fill_kind(struct build *b)
 		return b->c->poke[1].size != 0;
 	case GEN_POPF:
 		set_stack(b, RSP);
-		v = gen_next(&b->rand) & 0x20beff; /* no TF, NT, AC: they outlive the case */
+		v = gen_next(&b->rand) & 0xbeff; /* no TF, NT, AC, ID: they outlive the case */
 		poke(b, 1, *gpr(b, RSP), &v, 8);
 		return b->c->poke[1].size != 0;
 	case GEN_LEAVE:

@@ -89,6 +89,24 @@ enum vmmu_fault vmmu_fault(struct vmmu_vcpu *v, struct vmmu_gpa gpa, uint64_t er
 	return VMMU_FAULT_DEAD;
 }
 
+enum vmmu_status vmmu_guest_read(struct vmmu_vcpu *v, struct vmmu_gpa gpa, void *to, size_t bytes)
+{
+	(void)v;
+	if (gpa.v >= RAM_SIZE || bytes > RAM_SIZE - gpa.v)
+		return VMMU_ENOENT;
+	memcpy(to, soft.ram + gpa.v, bytes);
+	return VMMU_OK;
+}
+
+enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *v, struct vmmu_gpa gpa, const void *from, size_t bytes)
+{
+	(void)v;
+	if (gpa.v >= RAM_SIZE || bytes > RAM_SIZE - gpa.v)
+		return VMMU_ENOENT;
+	memcpy(soft.ram + gpa.v, from, bytes);
+	return VMMU_OK;
+}
+
 /* ---- the guest's tables ---------------------------------------------------------------------------------------- */
 
 static void put(uint32_t gpa, unsigned int index, uint64_t value)
@@ -245,7 +263,7 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 {
 	struct cpu_state *s = cpu_state(soft.cpu);
 	enum soft_result result = SOFT_OK;
-	enum cpu_exit exit;
+	enum cpu_exit exit = CPU_EXIT_DEAD;
 
 	write_data(c);
 	memcpy(soft.ram + CODE + (c->in.rip - GEN_CODE), c->bytes, c->length);
@@ -261,7 +279,12 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	cpu_debug_set(soft.cpu, mode == SOFT_STEP ? CPU_DEBUG_STEP : 0, NULL);
 	cpu_state_changed(soft.cpu, CPU_CHANGED_RFLAGS | CPU_CHANGED_MODE);
 
-	exit = cpu_run(soft.cpu);
+	/* A repeated string instruction is stepped element by element. */
+	for (unsigned int i = 0; i < 2 * GEN_PAGE; i++) {
+		exit = cpu_run(soft.cpu);
+		if (exit != CPU_EXIT_DEBUG || s->rip != c->in.rip)
+			break;
+	}
 	memcpy(after->gpr, s->gpr, sizeof(after->gpr));
 	after->rip = s->rip;
 	after->rflags = s->rflags;
