@@ -39,10 +39,11 @@ static bool ring_push(struct dirty_ring *ring, uint32_t slot, uint64_t offset)
 	entry = &ring->entries[ring->next & (ring->size - 1)];
 	store_relaxed(&entry->slot, slot);
 	store_relaxed(&entry->offset, offset);
+	/* Counted before it is shown: a program that has seen the entry and set RESET has it taken back by its next call, not by some later one,
+	 * with the page writable meanwhile. release: pairs with dirty_ring_take_back */
+	store_release(&ring->next, ring->next + 1);
 	/* release: pairs with the program's acquire; who sees DIRTY sees the rest of the entry, and the page as written so far */
 	store_release(&entry->flags, VMMU_DIRTY_GFN_DIRTY);
-	/* release: pairs with dirty_ring_take_back */
-	store_release(&ring->next, ring->next + 1);
 	return true;
 }
 

@@ -22,7 +22,8 @@ struct commit {
 	struct memslot *old;     /* NULL for CREATE */
 	struct memslot *invalid; /* stands for `old` while it goes: DELETE, MOVE */
 	struct memslot *new;     /* NULL for DELETE */
-	struct slot_arrays *arrays; /* for `new`, should the VM shadow by the time it is published (P1) */
+	struct slot_arrays *arrays; /* for `new`, should the VM shadow by the time it is published (P1); what is left is given back */
+	struct slot_arrays *stale;  /* those of `old` that `new` has not taken over */
 };
 
 static struct memslot *slot_alloc(struct vm *vm)
@@ -149,6 +150,9 @@ static void new_attach_arrays(struct commit *c)
 		c->new->arrays = c->arrays;
 		c->arrays = NULL;
 	}
+	/* Decided here: once `new` is published, the first shadow root may give it arrays at any time. */
+	if (c->old && c->change != SLOT_FLAGS)
+		c->stale = c->old->arrays;
 }
 
 static void change_commit(struct commit *c)
@@ -185,8 +189,7 @@ static void old_free(struct commit *c)
 {
 	if (c->old && c->old->dirty && (!c->new || c->new->dirty != c->old->dirty))
 		bitmap_free(c->vm, c->old);
-	if (c->old && (!c->new || c->new->arrays != c->old->arrays))
-		arrays_give_back(c->vm, c->old->arrays);
+	arrays_give_back(c->vm, c->stale);
 	arrays_give_back(c->vm, c->arrays);
 	slot_free(c->vm, c->old);
 	slot_free(c->vm, c->invalid);

@@ -25,13 +25,19 @@ struct test_event {
 struct test_vm {
 	struct vm vm;
 	struct vmmu_host host;
-	long live;        /* allocations not freed */
+	long live;        /* allocations not freed; atomic, with the next */
 	long live_bytes;
 	long countdown;   /* the countdown-th allocation from now fails; 0: none does */
 	struct test_event events[TEST_EVENTS]; /* the last ones first come, until test_vm_forget */
 	unsigned event_count;
 	bool arch_lock_is_busy; /* other threads take slots_arch_lock: the hooks do not check that it is free */
 	void (*on_event)(struct test_vm *test, const struct test_event *event); /* may be NULL */
+};
+
+/* What stands for the arrays of a slot (P1) when vm.shadow is set. */
+#define TEST_ARRAYS_MAGIC 0x61727261u
+struct test_arrays {
+	uint32_t magic, id;
 };
 
 /* Make a VM with empty slots. */
