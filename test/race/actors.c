@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT */
+/* vCPUs, and those who take memory from them. */
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "test/race/storm.h"
+
+/* --- vCPUs --- */
+
+static uint64_t mark(struct actor *actor)
+{
+	return VALID | (uint64_t)actor->index << 40 | (actor->steps & ((UINT64_C(1) << 40) - 1));
+}
+
+static void value_check(struct actor *actor, uint64_t value, const char *area, unsigned page)
+{
+	if (value == POISON)
+		storm_fail(actor->storm, "vcpu %u read page %u of %s after it was taken away", actor->index, page, area);
+	if (value && value >> 48 != VALID >> 48)
+		storm_fail(actor->storm, "vcpu %u read %llx from page %u of %s", actor->index, (unsigned long long)value, page, area);
+}
+
+/* A read of any vCPU's word, or a write of the vCPU's own. */
+static enum mcpu_result access_any(struct actor *actor, uint64_t gpa, unsigned page, const char *area)
+{
+	struct mcpu *cpu = actor->storm->cpu[actor->index];
+	bool write = rng_one_in(&actor->rng, 2);
+	unsigned word = write ? actor->index : rng_below(&actor->rng, VCPUS);
+	uint64_t value = mark(actor), at = gpa + ((uint64_t)page << 12) + word * 8;
+	enum mcpu_result result = write ? mcpu_write(cpu, at, value) : mcpu_read(cpu, at, &value);
+
+	if (result == MCPU_OK && !write)
+		value_check(actor, value, area, page);
+	return result;
+}
+
+static void vcpu_log(struct actor *actor)
+{
+	unsigned page = rng_below(&actor->rng, rng_one_in(&actor->rng, 2) ? 16 : AREA_PAGES);
+	enum mcpu_result result = access_any(actor, GPA_LOG, page, "LOG");
+
+	if (result != MCPU_OK && result != MCPU_RING_FULL)
+		storm_fail(actor->storm, "vcpu %u, LOG page %u: %s", actor->index, page, mcpu_result_name(result));
+}
+
+static void vcpu_inv(struct actor *actor)
+{
+	unsigned page = rng_below(&actor->rng, rng_one_in(&actor->rng, 2) ? 16 : AREA_PAGES);
+	enum mcpu_result result = access_any(actor, GPA_INV, page, "INV");
+
+	if (result != MCPU_OK && result != MCPU_RING_FULL && !(result == MCPU_HOST && atomic_get(&actor->storm->may_unmap)))
+		storm_fail(actor->storm, "vcpu %u, INV page %u: %s", actor->index, page, mcpu_result_name(result));
+}
+
+static void vcpu_swap(struct actor *actor)
+{
+	struct storm *storm = actor->storm;
+	unsigned page = rng_below(&actor->rng, 64);
+	uint64_t up = atomic_get(&storm->up), down = atomic_get(&storm->down);
+	enum mcpu_result result = access_any(actor, GPA_SWAP, page, "SWAP");
+
+	if (result == MCPU_MMIO) {
+		atomic_count(&storm->mmio);
+		if (up && atomic_get(&storm->up) == up)
+			storm_fail(storm, "vcpu %u: MMIO where there is a slot (change %llu)", actor->index, (unsigned long long)up);
+	} else if (result == MCPU_OK) {
+		if (down && atomic_get(&storm->down) == down)
+			storm_fail(storm, "vcpu %u: memory where there is no slot (change %llu)", actor->index, (unsigned long long)down);
+	} else if (result != MCPU_RING_FULL) {
+		storm_fail(storm, "vcpu %u, SWAP: %s", actor->index, mcpu_result_name(result));
+	}
+}
+
+static void vcpu_prefault(struct actor *actor)
+{
+	static const uint64_t where[] = { GPA_LOG, GPA_INV, GPA_SWAP };
+	struct mcpu *cpu = actor->storm->cpu[actor->index];
+	uint64_t done, gpa = where[rng_below(&actor->rng, 3)] + (rng_below(&actor->rng, AREA_PAGES - 64) << 12);
+	enum vmmu_status status;
+
+	mcpu_leave(cpu);
+	status = vmmu_prefault(cpu->vcpu, (struct vmmu_gpa){ gpa }, (1 + rng_below(&actor->rng, 64)) << 12, &done);
+	if (status != VMMU_OK && status != VMMU_EAGAIN && status != VMMU_ENOENT && !(status == VMMU_EFAULT && atomic_get(&actor->storm->may_unmap)))
+		storm_fail(actor->storm, "prefault: %s", vmmu_status_name(status));
+}
+
+/* Writes its own word of a LOG page; reads through SWAP, where poison would show a grace period that was none. */
+static void vcpu_copy(struct actor *actor)
+{
+	struct mcpu *cpu = actor->storm->cpu[actor->index];
+	uint64_t value = mark(actor), gpa = GPA_LOG + (rng_below(&actor->rng, AREA_PAGES) << 12) + actor->index * 8;
+	enum vmmu_status status;
+
+	mcpu_leave(cpu);
+	/* A ring is only looked at on the way into the guest: go there first, so that there is room. */
+	if (actor->storm->plan->ring && mcpu_read(cpu, gpa, &value) != MCPU_OK)
+		return;
+	mcpu_leave(cpu);
+	value = mark(actor);
+	status = vmmu_guest_write(cpu->vcpu, (struct vmmu_gpa){ gpa }, &value, sizeof(value));
+	if (status != VMMU_OK)
+		storm_fail(actor->storm, "guest_write: %s", vmmu_status_name(status));
+	gpa = GPA_SWAP + (rng_below(&actor->rng, 64) << 12) + actor->index * 8;
+	status = vmmu_guest_read(cpu->vcpu, (struct vmmu_gpa){ gpa }, &value, sizeof(value));
+	if (status == VMMU_OK)
+		value_check(actor, value, "SWAP", 0);
+	else if (status != VMMU_ENOENT)
+		storm_fail(actor->storm, "guest_read: %s", vmmu_status_name(status));
+}
+
+static void vcpu_mmio(struct actor *actor)
+{
+	struct mcpu *cpu = actor->storm->cpu[actor->index];
+	uint64_t value;
+	enum mcpu_result result = mcpu_read(cpu, GPA_DUMMY + (AREA_PAGES + rng_below(&actor->rng, 64)) * 4096, &value);
+
+	if (result != MCPU_MMIO && result != MCPU_RING_FULL)
+		storm_fail(actor->storm, "no slot, and not MMIO: %s", mcpu_result_name(result));
+}
+
+void actor_vcpu(struct actor *actor)
+{
+	unsigned work = actor->storm->plan->vcpu_work, choice = rng_below(&actor->rng, 64);
+
+	__atomic_store_n(&actor->storm->accesses, actor->storm->accesses + 1, __ATOMIC_RELAXED); /* about */
+	if (choice < 20 && (work & DO_LOG))
+		vcpu_log(actor);
+	else if (choice < 40 && (work & DO_INV))
+		vcpu_inv(actor);
+	else if (choice < 58 && (work & DO_SWAP))
+		vcpu_swap(actor);
+	else if (choice < 60 && (work & DO_PREFAULT))
+		vcpu_prefault(actor);
+	else if (choice < 62 && (work & DO_COPY))
+		vcpu_copy(actor);
+	else if (choice < 64 && (work & DO_MMIO))
+		vcpu_mmio(actor);
+}
+
+/* --- invalidations --- */
+
+static void poison(struct storm *storm, unsigned first, unsigned pages)
+{
+	for (unsigned page = first; page < first + pages; page++)
+		for (unsigned word = 0; word < VCPUS; word++)
+			*page_word(storm->area[AREA_INV], page, word) = POISON;
+}
+
+static void poison_check(struct storm *storm, unsigned first, unsigned pages)
+{
+	for (unsigned page = first; page < first + pages; page++)
+		for (unsigned word = 0; word < VCPUS; word++)
+			if (*page_word(storm->area[AREA_INV], page, word) != POISON)
+				storm_fail(storm, "page %u was written between begin and end of its invalidation (I5.4)", page);
+}
+
+static void refresh(struct storm *storm, struct actor *actor, unsigned first, unsigned pages)
+{
+	char *at = storm->area[AREA_INV] + ((size_t)first << 12);
+
+	switch (rng_below(&actor->rng, 3)) {
+	case 0:
+		madvise(at, (size_t)pages << 12, MADV_DONTNEED);
+		break;
+	case 1:
+		if (atomic_get(&storm->may_unmap)) {
+			munmap(at, (size_t)pages << 12);
+			if (mmap(at, (size_t)pages << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
+				abort();
+			madvise(at, (size_t)pages << 12, MADV_NOHUGEPAGE);
+			break;
+		}
+		/* fallthrough */
+	default:
+		for (unsigned page = first; page < first + pages; page++)
+			for (unsigned word = 0; word < VCPUS; word++)
+				*page_word(storm->area[AREA_INV], page, word) = VALID;
+		break;
+	}
+}
+
+/* Two of these at a time have a half each, and overlap in the middle only as ranges of the library do: by huge leaves. */
+void actor_invalidate(struct actor *actor)
+{
+	struct storm *storm = actor->storm;
+	unsigned half = actor->index % 2 * (AREA_PAGES / 2), first = half, pages = AREA_PAGES / 2;
+	struct vmmu_hva start, end;
+
+	if (!rng_one_in(&actor->rng, 16)) {
+		first = half + rng_below(&actor->rng, rng_one_in(&actor->rng, 2) ? 16 : AREA_PAGES / 2);
+		pages = 1 + rng_below(&actor->rng, 8);
+		if (pages > half + AREA_PAGES / 2 - first)
+			pages = half + AREA_PAGES / 2 - first;
+	}
+	start.v = (uintptr_t)storm->area[AREA_INV] + ((uintptr_t)first << 12);
+	end.v = start.v + ((uintptr_t)pages << 12);
+	vmmu_invalidate_begin(storm->vm, start, end);
+	poison(storm, first, pages);
+	if (rng_one_in(&actor->rng, 4))
+		usleep(rng_below(&actor->rng, 200));
+	poison_check(storm, first, pages);
+	refresh(storm, actor, first, pages);
+	vmmu_invalidate_end(storm->vm, start, end);
+	atomic_count(&storm->invalidations);
+	if (rng_one_in(&actor->rng, 2))
+		usleep(rng_below(&actor->rng, 100));
+}
+
+void actor_invalidate_other(struct actor *actor)
+{
+	static char elsewhere[4096];
+	struct storm *storm = actor->storm;
+	bool log = rng_one_in(&actor->rng, 4);
+	struct vmmu_hva start = { (uintptr_t)elsewhere }, end = { (uintptr_t)elsewhere + 4096 };
+
+	if (log) {
+		start.v = (uintptr_t)storm->area[rng_one_in(&actor->rng, 2) ? AREA_LOG : AREA_SWAP] + (rng_below(&actor->rng, AREA_PAGES) << 12);
+		end.v = start.v + 4096;
+	}
+	vmmu_invalidate_begin(storm->vm, start, end);
+	if (rng_one_in(&actor->rng, 8))
+		usleep(rng_below(&actor->rng, 50));
+	vmmu_invalidate_end(storm->vm, start, end);
+	atomic_count(&storm->invalidations);
+	usleep(rng_below(&actor->rng, 30));
+}
+
+/* --- slots --- */
+
+static void backing_fill(struct storm *storm, unsigned backing, uint64_t value)
+{
+	for (unsigned page = 0; page < AREA_PAGES; page++)
+		for (unsigned word = 0; word < VCPUS; word++)
+			*page_word(storm->area[AREA_SWAP + backing], page, word) = value;
+}
+
+static void backing_check(struct storm *storm, unsigned backing)
+{
+	for (unsigned page = 0; page < AREA_PAGES; page++)
+		for (unsigned word = 0; word < VCPUS; word++)
+			if (*page_word(storm->area[AREA_SWAP + backing], page, word) != POISON)
+				storm_fail(storm, "page %u of a deleted slot was written (I3.1)", page);
+}
+
+static void gone_for_a_while(struct actor *actor)
+{
+	struct storm *storm = actor->storm;
+
+	atomic_set(&storm->down, ++storm->changes);
+	if (rng_one_in(&actor->rng, 2))
+		usleep(rng_below(&actor->rng, 300));
+	atomic_set(&storm->down, 0);
+}
+
+static void swap_backing(struct actor *actor)
+{
+	struct storm *storm = actor->storm;
+
+	region_set(storm, SLOT_SWAP, GPA_SWAP, 0, storm->area[AREA_SWAP + storm->backing], 0);
+	backing_fill(storm, storm->backing, POISON);
+	gone_for_a_while(actor);
+	backing_check(storm, storm->backing);
+	storm->backing ^= 1;
+	backing_fill(storm, storm->backing, VALID);
+	region_set(storm, SLOT_SWAP, GPA_SWAP, AREA_PAGES, storm->area[AREA_SWAP + storm->backing], 0);
+}
+
+static void move_away_and_back(struct actor *actor)
+{
+	struct storm *storm = actor->storm;
+	char *memory = storm->area[AREA_SWAP + storm->backing];
+
+	region_set(storm, SLOT_SWAP, GPA_MOVED, AREA_PAGES, memory, 0);
+	gone_for_a_while(actor);
+	region_set(storm, SLOT_SWAP, GPA_SWAP, AREA_PAGES, memory, 0);
+}
+
+void actor_swap(struct actor *actor)
+{
+	struct storm *storm = actor->storm;
+
+	atomic_set(&storm->up, 0);
+	if (rng_one_in(&actor->rng, 3))
+		move_away_and_back(actor);
+	else
+		swap_backing(actor);
+	atomic_set(&storm->up, ++storm->changes);
+	atomic_count(&storm->swaps);
+	usleep(rng_below(&actor->rng, 500));
+}
+
+void actor_zap(struct actor *actor)
+{
+	struct storm *storm = actor->storm;
+
+	region_set(storm, SLOT_DUMMY, GPA_DUMMY, 16, storm->area[AREA_SWAP], 0);
+	region_set(storm, SLOT_DUMMY, GPA_DUMMY, 0, storm->area[AREA_SWAP], 0);
+	usleep(rng_below(&actor->rng, 500));
+}
+
+/* --- others --- */
+
+void actor_age(struct actor *actor)
+{
+	struct storm *storm = actor->storm;
+	unsigned first = rng_below(&actor->rng, AREA_PAGES), pages = 1 + rng_below(&actor->rng, AREA_PAGES - first);
+	uintptr_t start = (uintptr_t)storm->area[rng_below(&actor->rng, AREAS)] + ((uintptr_t)first << 12);
+	struct vmmu_stats stats;
+
+	vmmu_age(storm->vm, (struct vmmu_hva){ start }, (struct vmmu_hva){ start + ((uintptr_t)pages << 12) }, rng_one_in(&actor->rng, 2));
+	if (rng_one_in(&actor->rng, 8))
+		vmmu_stats_get(storm->vm, &stats);
+	sched_yield();
+}
+
+void actor_kick(struct actor *actor)
+{
+	vmmu_vcpu_kick(actor->storm->cpu[rng_below(&actor->rng, VCPUS)]->vcpu);
+	usleep(rng_below(&actor->rng, 100));
+}
+
+void actor_churn(struct actor *actor)
+{
+	struct storm *storm = actor->storm;
+	struct mcpu *cpu = calloc(1, sizeof(*cpu));
+	struct vmmu_dirty_gfn *ring = storm->plan->ring ? calloc(RING, sizeof(*ring)) : NULL;
+	struct vmmu_vcpu *vcpu;
+	uint64_t value;
+
+	if (vmmu_vcpu_create(storm->vm, VCPUS + actor->index, NULL, &vcpu) != VMMU_OK)
+		storm_fail(storm, "no vCPU");
+	if (ring)
+		vmmu_vcpu_dirty_ring_set(vcpu, ring);
+	mcpu_init(cpu, vcpu);
+	for (unsigned i = 0; i < 20; i++) {
+		unsigned page = rng_below(&actor->rng, AREA_PAGES);
+		enum mcpu_result result = mcpu_read(cpu, GPA_INV + ((uint64_t)page << 12), &value);
+
+		if (result == MCPU_OK)
+			value_check(actor, value, "INV", page);
+	}
+	mcpu_leave(cpu);
+	vmmu_vcpu_destroy(vcpu);
+	free(ring);
+	free(cpu);
+}

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT */
+#include "test/race/storm.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/audit/audit.h"
+#include "core/sync/vm.h"
+
+#define QUIET_MS      250
+#define WATCHDOG_SECS 60 /* without a step of some thread: a deadlock, or a lost wake-up */
+#define BLOCK         (UINT64_C(2) << 20)
+
+static void line_out(void *arg, const char *text)
+{
+	unsigned *left = arg;
+
+	if (*left && (*left)--)
+		fprintf(stderr, "    %s\n", text);
+}
+
+_Noreturn void storm_fail(struct storm *storm, const char *format, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "FAILED %s: ", storm->plan->name);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, "\n");
+	_exit(1); /* other threads run on: no destructors */
+}
+
+/* --- threads --- */
+
+void storm_point(struct actor *actor)
+{
+	struct storm *storm = actor->storm;
+
+	__atomic_store_n(&actor->steps, actor->steps + 1, __ATOMIC_RELAXED);
+	if (!__atomic_load_n(&storm->pause, __ATOMIC_RELAXED))
+		return;
+	if (actor->index < VCPUS)
+		mcpu_leave(storm->cpu[actor->index]);
+	pthread_mutex_lock(&storm->lock);
+	storm->parked++;
+	pthread_cond_signal(&storm->parked_one);
+	while (atomic_get(&storm->pause))
+		pthread_cond_wait(&storm->go, &storm->lock);
+	storm->parked--;
+	pthread_mutex_unlock(&storm->lock);
+}
+
+static void *thread_main(void *arg)
+{
+	struct actor *actor = arg;
+
+	while (!atomic_get(&actor->storm->stop)) {
+		storm_point(actor);
+		actor->step(actor);
+	}
+	if (actor->index < VCPUS)
+		mcpu_leave(actor->storm->cpu[actor->index]);
+	return NULL;
+}
+
+static void all_stop(struct storm *storm)
+{
+	struct timespec until;
+
+	pthread_mutex_lock(&storm->lock);
+	atomic_set(&storm->pause, 1);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += WATCHDOG_SECS;
+	while (storm->parked < storm->actors)
+		if (pthread_cond_timedwait(&storm->parked_one, &storm->lock, &until) == ETIMEDOUT) {
+			for (unsigned i = 0; i < storm->actors; i++)
+				fprintf(stderr, "    %s %u: %llu steps\n", storm->actor[i].name, i,
+				        (unsigned long long)__atomic_load_n(&storm->actor[i].steps, __ATOMIC_RELAXED));
+			storm_fail(storm, "%u of %u threads do not stop: a deadlock or a lost wake-up", storm->actors - storm->parked, storm->actors);
+		}
+	pthread_mutex_unlock(&storm->lock);
+}
+
+static void all_go(struct storm *storm)
+{
+	pthread_mutex_lock(&storm->lock);
+	atomic_set(&storm->pause, 0);
+	pthread_cond_broadcast(&storm->go);
+	while (storm->parked)
+		pthread_mutex_unlock(&storm->lock), sched_yield(), pthread_mutex_lock(&storm->lock);
+	pthread_mutex_unlock(&storm->lock);
+}
+
+/* --- quiet points --- */
+
+/* Whoever changes INV leaves it valid at the end of each step. */
+static void areas_check(struct storm *storm)
+{
+	for (unsigned page = 0; page < AREA_PAGES; page++)
+		for (unsigned word = 0; word < VCPUS; word++)
+			if (*page_word(storm->area[AREA_INV], page, word) == POISON)
+				storm_fail(storm, "poison is left in page %u", page);
+}
+
+static void quiet_point(struct storm *storm)
+{
+	unsigned left = 30;
+	struct audit_report report = { .out = { line_out, &left } };
+
+	areas_check(storm);
+	log_compare(storm);
+	if (!audit_vm(&storm->vm->vm, &report)) {
+		unsigned dump = 120;
+		struct audit_out out = { line_out, &dump };
+
+		audit_dump(&storm->vm->vm, &out);
+		storm_fail(storm, "the audit found %llu violations", (unsigned long long)report.violations);
+	}
+}
+
+/* --- a VM --- */
+
+void region_set(struct storm *storm, unsigned slot, uint64_t gpa, uint64_t pages, const void *memory, unsigned flags)
+{
+	struct vmmu_region region = { .slot = slot, .flags = flags, .gpa = { gpa }, .bytes = pages << 12, .hva = { (uintptr_t)memory } };
+	enum vmmu_status status = vmmu_region_set(storm->vm, &region);
+
+	if (status != VMMU_OK)
+		storm_fail(storm, "slot %u: %s", slot, vmmu_status_name(status));
+}
+
+/* Aligned as the guest's addresses are, so that there are huge leaves. */
+static char *area_make(void)
+{
+	char *raw = mmap(NULL, AREA_PAGES * 4096 + BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *area = (char *)(((uintptr_t)raw + BLOCK - 1) & ~(BLOCK - 1));
+
+	if (raw == MAP_FAILED)
+		abort();
+	munmap(raw, area - raw);
+	munmap(area + AREA_PAGES * 4096, raw + BLOCK - area);
+	madvise(area, AREA_PAGES * 4096, MADV_NOHUGEPAGE);
+	return area;
+}
+
+static void vm_make(struct storm *storm, unsigned variant)
+{
+	static const enum vmmu_format formats[] = { VMMU_FORMAT_NPT4, VMMU_FORMAT_EPT4, VMMU_FORMAT_NPT5 };
+	struct vmmu_config config = {
+		.host = &thost_ops,
+		.host_state = &storm->host,
+		.format = formats[variant % 3],
+		.max_vcpus = 64,
+		.slot_delete_zaps_slot = variant & 1,
+	};
+
+	storm->host.page_delay_us = variant & 2 ? storm->plan->page_delay_us : 0;
+	storm->manual = variant & 4;
+	if (vmmu_vm_create(&config, &storm->vm) != VMMU_OK || (storm->plan->ring && vmmu_dirty_ring_enable(storm->vm, RING) != VMMU_OK) ||
+	    vmmu_dirty_mode_set(storm->vm, storm->manual ? VMMU_DIRTY_MANUAL_PROTECT | (variant & 8 ? VMMU_DIRTY_INITIALLY_SET : 0) : 0) != VMMU_OK)
+		storm_fail(storm, "no VM");
+	for (unsigned i = 0; i < AREAS; i++)
+		memset(storm->area[i], 0, AREA_PAGES * 4096);
+	region_set(storm, SLOT_LOG, GPA_LOG, AREA_PAGES, storm->area[AREA_LOG], storm->plan->log_from_start ? VMMU_SLOT_LOG_DIRTY : 0);
+	region_set(storm, SLOT_INV, GPA_INV, AREA_PAGES, storm->area[AREA_INV], 0);
+	region_set(storm, SLOT_SWAP, GPA_SWAP, AREA_PAGES, storm->area[AREA_SWAP], 0);
+	storm->backing = 0;
+	storm->up = storm->changes = 1;
+	storm->down = 0;
+	storm->mirror_valid = storm->plan->log_from_start;
+	memset(storm->mirror, 0, AREA_PAGES * sizeof(*storm->mirror));
+}
+
+static void vcpus_make(struct storm *storm)
+{
+	for (unsigned n = 0; n < VCPUS; n++) {
+		struct vmmu_vcpu *vcpu;
+
+		if (vmmu_vcpu_create(storm->vm, n, NULL, &vcpu) != VMMU_OK)
+			storm_fail(storm, "no vCPU");
+		mcpu_init(storm->cpu[n], vcpu);
+		memset(storm->ring[n], 0, RING * sizeof(*storm->ring[n]));
+		storm->fetch[n] = 0;
+		if (storm->plan->ring)
+			vmmu_vcpu_dirty_ring_set(vcpu, storm->ring[n]);
+	}
+}
+
+static void actors_start(struct storm *storm, uint64_t seed)
+{
+	storm->actors = 0;
+	storm->stop = storm->pause = 0;
+	for (unsigned i = 0; i < MAX_ACTORS; i++) {
+		struct actor *actor = &storm->actor[i];
+
+		*actor = (struct actor){ .storm = storm, .index = i, .name = "vcpu", .step = actor_vcpu };
+		if (i >= VCPUS) {
+			actor->name = storm->plan->actors[i - VCPUS].name;
+			actor->step = storm->plan->actors[i - VCPUS].step;
+		}
+		if (!actor->step)
+			break;
+		rng_seed(&actor->rng, seed * MAX_ACTORS + i);
+		storm->actors++;
+	}
+	for (unsigned i = 0; i < storm->actors; i++)
+		if (pthread_create(&storm->actor[i].thread, NULL, thread_main, &storm->actor[i]))
+			abort();
+}
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+/* One VM from its creation to its end. */
+static void round_run(struct storm *storm, unsigned variant, uint64_t seed, double seconds)
+{
+	double end = now() + seconds;
+
+	memset(&storm->host, 0, sizeof(storm->host));
+	vm_make(storm, variant);
+	vcpus_make(storm);
+	actors_start(storm, seed);
+	do {
+		usleep(QUIET_MS * 1000);
+		all_stop(storm);
+		quiet_point(storm);
+		if (now() >= end)
+			atomic_set(&storm->stop, 1);
+		all_go(storm);
+	} while (!storm->stop);
+	for (unsigned i = 0; i < storm->actors; i++)
+		pthread_join(storm->actor[i].thread, NULL);
+	for (unsigned n = 0; n < VCPUS; n++)
+		vmmu_vcpu_destroy(storm->cpu[n]->vcpu);
+	if (vmmu_vm_is_dead(storm->vm))
+		storm_fail(storm, "the VM is dead");
+	vmmu_vm_destroy(storm->vm);
+	if (!thost_is_empty(&storm->host))
+		storm_fail(storm, "leaks");
+}
+
+static void counters_print(const struct storm *storm, double seconds)
+{
+	printf("%5.0f s  accesses %llu  MMIO %llu  invalidations %llu  slot swaps %llu  harvests %llu  dirty pages %llu  pages compared %llu\n", seconds,
+	       (unsigned long long)storm->accesses, (unsigned long long)storm->mmio, (unsigned long long)storm->invalidations,
+	       (unsigned long long)storm->swaps, (unsigned long long)storm->harvests, (unsigned long long)storm->dirty_pages,
+	       (unsigned long long)storm->compared);
+	fflush(stdout);
+}
+
+int storm_main(const struct storm_plan *plans, unsigned count, int argc, char **argv)
+{
+	static struct storm storm;
+	const char *variable = getenv("VMMU_STORM_SECONDS"), *seed_variable = getenv("VMMU_TEST_SEED");
+	double seconds = argc > 1 ? atof(argv[1]) : variable ? atof(variable) : 3, start = now(), reported = start;
+	uint64_t seed = seed_variable ? strtoull(seed_variable, NULL, 0) : (uint64_t)time(NULL);
+	double share = seconds / (8 * count) < 0.3 ? 0.3 : seconds / (8 * count) > 5 ? 5 : seconds / (8 * count);
+
+	pthread_mutex_init(&storm.lock, NULL);
+	pthread_cond_init(&storm.parked_one, NULL);
+	pthread_cond_init(&storm.go, NULL);
+	for (unsigned i = 0; i < AREAS; i++)
+		storm.area[i] = area_make();
+	for (unsigned n = 0; n < VCPUS; n++) {
+		storm.cpu[n] = calloc(1, sizeof(struct mcpu));
+		storm.ring[n] = calloc(RING, sizeof(struct vmmu_dirty_gfn));
+	}
+	storm.mirror = calloc(AREA_PAGES, sizeof(*storm.mirror));
+	printf("seed %llu, %.0f s\n", (unsigned long long)seed, seconds);
+	for (unsigned i = 0; now() - start < seconds; i++) {
+		storm.plan = &plans[i % count];
+		round_run(&storm, i / count + seed, seed + i, share);
+		if (now() - reported >= 10) {
+			reported = now();
+			counters_print(&storm, reported - start);
+		}
+	}
+	counters_print(&storm, now() - start);
+	printf("nothing lost\n");
+	return 0;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* P11, P6: writes against get and clear, with the fast path giving rights back all the time; zaps and invalidations on top. */
+#include "test/race/storm.h"
+
+int main(int argc, char **argv)
+{
+	static const struct storm_plan plans[] = {
+		{
+			.name = "write_vs_dirty_log",
+			.vcpu_work = DO_LOG | DO_COPY,
+			.actors = { { "log", actor_log } },
+			.log_from_start = true,
+		},
+		{
+			.name = "write_vs_dirty_log, zaps",
+			.vcpu_work = DO_LOG | DO_COPY | DO_PREFAULT,
+			.actors = { { "log", actor_log }, { "zap", actor_zap }, { "other", actor_invalidate_other }, { "age", actor_age } },
+			.log_from_start = true,
+			.page_delay_us = 50,
+		},
+	};
+
+	return storm_main(plans, 2, argc, argv);
+}
