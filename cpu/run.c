@@ -64,11 +64,15 @@ _Noreturn void cpu_unimplemented(struct cpu *cpu)
 	cpu_leave_exit(cpu, CPU_EXIT_INTERNAL_ERROR, COMPLETE_NONE);
 }
 
+/* Must the next instruction be run alone? */
+static bool must_step(const struct cpu *cpu)
+{
+	return cpu->p->single_next || (cpu->s.rflags & RFLAGS_TF) || cpu->s.events.shadow || debug_slow(cpu);
+}
+
 bool cpu_needs_look(const struct cpu *cpu)
 {
-	const struct cpu_private *p = cpu->p;
-
-	return cpu->single || p->attention || (cpu->s.rflags & RFLAGS_TF) || cpu->s.events.shadow || debug_slow(cpu);
+	return cpu->single || cpu->p->attention || must_step(cpu);
 }
 
 bool rep_must_stop(struct cpu *cpu)
@@ -173,7 +177,7 @@ static enum leave guest_step(struct cpu *cpu)
 		event_deliver_pending(cpu);
 		return LEAVE_NONE;
 	}
-	if (p->single_next || cpu_needs_look(cpu)) {
+	if (must_step(cpu)) {
 		cpu->single = true;
 		p->single_next = false;
 		p->step_trap = cpu->s.rflags & RFLAGS_TF;
