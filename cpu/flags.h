@@ -137,11 +137,11 @@ static inline bool flags_cond(const struct cpu *cpu, unsigned cc)
 	case 0: r = flag_of(cpu); break;
 	case 1: r = flag_cf(cpu); break;
 	case 2: r = flag_zf(cpu); break;
-	case 3: r = flag_cf(cpu) | flag_zf(cpu); break;
+	case 3: r = (int)flag_cf(cpu) | (int)flag_zf(cpu); break;
 	case 4: r = flag_sf(cpu); break;
 	case 5: r = flag_pf(cpu); break;
 	case 6: r = flag_sf(cpu) ^ flag_of(cpu); break;
-	default: r = flag_zf(cpu) | (flag_sf(cpu) ^ flag_of(cpu)); break;
+	default: r = (int)flag_zf(cpu) | (flag_sf(cpu) ^ flag_of(cpu)); break;
 	}
 	return r ^ (cc & 1);
 }
