@@ -15,6 +15,7 @@ struct surface_ioctl {
 	const char *name;
 	enum surface_status status;
 	const char *note; /* what is partial; may be NULL */
+	const char *test; /* which tests show it: of kvm/test/, or KVM selftests; NULL: none yet */
 };
 
 struct surface_cap {
@@ -23,6 +24,7 @@ struct surface_cap {
 	enum surface_status status;
 	int32_t value; /* the answer to KVM_CHECK_EXTENSION; 0 when refused */
 	const char *note;
+	const char *test;
 };
 #define SURFACE_COMPUTED (-1) /* depends on the machine: see cap.c */
 

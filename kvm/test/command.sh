@@ -1,0 +1,84 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# The vmmu command: exit codes, messages, obstacles.  Usage: command.sh VMMU
+vmmu=$1
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+failed=0
+count=0
+
+# expect CODE TEXT COMMAND...: the exit status, and a text in the output
+expect() {
+	code=$1 text=$2
+	shift 2
+	out=$("$@" 2>&1)
+	got=$?
+	count=$((count + 1))
+	if [ "$got" != "$code" ]; then
+		failed=$((failed + 1))
+		echo "$*: exit $got, not $code"
+		echo "$out" | head -5
+	fi
+	case $out in
+	*"$text"*) ;;
+	*)
+		failed=$((failed + 1))
+		echo "$*: no '$text' in:"
+		echo "$out" | head -5
+		;;
+	esac
+}
+
+expect 0 "Usage: vmmu" "$vmmu" --help
+expect 0 "Usage: vmmu run" "$vmmu" run --help
+expect 0 "Usage: vmmu doctor" "$vmmu" doctor --help
+expect 0 "vmmu " "$vmmu" --version
+expect 2 "Usage" "$vmmu"
+expect 2 "unknown command" "$vmmu" frobnicate
+expect 2 "which program" "$vmmu" run
+expect 2 "unknown" "$vmmu" run --frobnicate -- true
+expect 2 "not there yet" "$vmmu" run --mmu shadow -- true
+expect 2 "tdp or shadow" "$vmmu" run --mmu other -- true
+expect 0 "" "$vmmu" run --mmu tdp -- true
+expect 1 "" "$vmmu" run -- false
+expect 77 "" "$vmmu" run -- sh -c 'exit 77'
+expect 0 "hello world" "$vmmu" run echo hello world
+expect 0 "libvmmu-kvm.so" "$vmmu" run -- sh -c 'echo $LD_PRELOAD'
+expect 127 "No such file" "$vmmu" run -- /nonexistent/program
+expect 127 "No such file" "$vmmu" run -- nonexistent-program
+expect 126 "" "$vmmu" run -- /etc
+echo data >"$dir/data"
+expect 126 "Permission denied" "$vmmu" run -- "$dir/data"
+expect 2 "which program" "$vmmu" doctor
+expect 127 "No such file" "$vmmu" doctor nonexistent-program
+expect 0 "Neither" "$vmmu" doctor sh
+
+if printf 'int main(void){return 3;}' >"$dir/s.c" && ${CC:-cc} -static -o "$dir/static" "$dir/s.c" 2>/dev/null; then
+	expect 126 "statically linked" "$vmmu" run -- "$dir/static"
+	expect 126 "statically linked" "$vmmu" doctor "$dir/static"
+fi
+cat >"$dir/k.c" <<'C'
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
+int main(void)
+{
+	int k = open("/dev/kvm", O_RDWR);
+	int v = ioctl(k, KVM_CREATE_VM, 0);
+	struct kvm_pit_config pit = { 0 };
+
+	ioctl(k, KVM_CHECK_EXTENSION, KVM_CAP_NESTED_STATE);
+	return k < 0 || v < 0 || ioctl(v, KVM_CREATE_PIT2, &pit) == 0;
+}
+C
+if ${CC:-cc} -O1 -o "$dir/client" "$dir/k.c" 2>/dev/null; then
+	expect 0 "" "$vmmu" run -- "$dir/client"
+	expect 0 "KVM_CREATE_PIT2" "$vmmu" run --stats -- "$dir/client"
+	expect 1 "KVM_CREATE_PIT2" "$vmmu" doctor "$dir/client"
+	expect 1 "KVM_CAP_NESTED_STATE" "$vmmu" doctor "$dir/client"
+	expect 1 "KVM_CREATE_VM" "$vmmu" doctor --all "$dir/client"
+	expect 0 "KVM_CREATE_PIT2" "$vmmu" doctor --trace -- "$dir/client"
+	expect 0 "KVM_CAP_NESTED_STATE" "$vmmu" doctor --trace "$dir/client"
+fi
+echo "$count checks, $failed failed"
+[ "$failed" = 0 ]
