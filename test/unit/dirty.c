@@ -85,7 +85,7 @@ struct migration {
 static void *migration_writer(void *arg)
 {
 	struct migration *m = arg;
-	struct rng rng = { add_relaxed(&m->seed, 1) };
+	struct rng rng = rng_make(add_relaxed(&m->seed, 1));
 
 	while (!load_relaxed(&m->done)) {
 		uint64_t page = rng_below(&rng, 8) ? rng_below(&rng, 3) : rng_below(&rng, PAGES);

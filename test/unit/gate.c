@@ -100,7 +100,7 @@ static void test_force_open_lets_the_waiter_through(void **state)
 static void *invalidator(void *arg)
 {
 	struct fixture *f = arg;
-	struct rng rng = { (uintptr_t)&rng };
+	struct rng rng = rng_make((uintptr_t)&rng);
 
 	while (!load_relaxed(&f->done)) {
 		uint32_t version;

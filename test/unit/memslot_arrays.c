@@ -195,7 +195,7 @@ static void test_change_without_memory_for_arrays_changes_nothing(void **state)
 static void *changer(void *arg)
 {
 	struct fixture *f = arg;
-	struct rng rng = { (uintptr_t)&rng };
+	struct rng rng = rng_make((uintptr_t)&rng);
 
 	while (!load_relaxed(&f->done)) {
 		unsigned id = rng_below(&rng, IDS);
@@ -219,7 +219,7 @@ static void *walker(void *arg)
 
 static void test_storm_first_root_among_changes_and_walkers(void **state)
 {
-	struct rng rng = { 4 };
+	struct rng rng = rng_make(4);
 
 	(void)state;
 	for (int round = 0; round < 120; round++) {

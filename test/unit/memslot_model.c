@@ -185,7 +185,7 @@ static void random_requests_equal_model(uint64_t seed, unsigned steps)
 	struct test_vm *test = test_vm_make(2);
 	struct memslot_cache cache[2] = { { 0 } };
 	struct model model = { .region[0][0].slot = 0 };
-	struct rng rng = { seed };
+	struct rng rng = rng_make(seed);
 
 	for (unsigned step = 0; step < steps; step++) {
 		struct vmmu_region region = random_request(&rng, &model);
@@ -244,7 +244,7 @@ static void test_all_slots_in_both_address_spaces(void **state)
 {
 	struct test_vm *test = test_vm_make(2);
 	struct vmmu_region region;
-	struct rng rng = { 3 };
+	struct rng rng = rng_make(3);
 
 	(void)state;
 	/* Numbers and places in an order that has nothing to do with each other. */
@@ -310,7 +310,7 @@ static void test_max_level_needs_block_in_slot_and_equal_alignment(void **state)
 {
 	static const uint64_t starts[] = { 0, 1, 511, 512, 513, 1024, 262143, 262144, 262145, 524288, 524800 };
 	static const uint64_t sizes[] = { 1, 511, 512, 513, 1023, 1024, 1536, 262144, 262656, 524288, 786432, 1048576 };
-	struct rng rng = { 5 };
+	struct rng rng = rng_make(5);
 	unsigned seen[4] = { 0 };
 
 	(void)state;

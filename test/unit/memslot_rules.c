@@ -212,7 +212,7 @@ static void test_generations_of_two_address_spaces_never_meet(void **state)
 {
 	struct test_vm *test = test_vm_make(2);
 	uint64_t last[2] = { memslots_current(&test->vm, 0)->generation, memslots_current(&test->vm, 1)->generation };
-	struct rng rng = { 11 };
+	struct rng rng = rng_make(11);
 
 	(void)state;
 	assert_int_not_equal(last[0], last[1]);

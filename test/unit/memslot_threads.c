@@ -108,7 +108,7 @@ static void *reader(void *arg)
 	struct storm *s = arg;
 	unsigned number = add_relaxed(&s->next_reader, 1);
 	struct memslot_cache caches[2] = { { 0 } };
-	struct rng rng = { number };
+	struct rng rng = rng_make(number);
 
 	while (!load_relaxed(&s->done)) {
 		struct srcu_read token = srcu_read_lock(&s->vm->srcu, number);
@@ -127,7 +127,7 @@ static void *reader(void *arg)
 static void *invalidator(void *arg)
 {
 	struct storm *s = arg;
-	struct rng rng = { 99 };
+	struct rng rng = rng_make(99);
 
 	while (!load_relaxed(&s->done)) {
 		const struct memslots *begin[2];
@@ -162,7 +162,7 @@ static void change_something(struct storm *s, struct rng *rng)
 static void *changer(void *arg)
 {
 	struct storm *s = arg;
-	struct rng rng = { 7 + (uintptr_t)&rng };
+	struct rng rng = rng_make(7 + (uintptr_t)&rng);
 
 	while (!load_relaxed(&s->done))
 		change_something(s, &rng);
@@ -227,7 +227,7 @@ static void test_change_does_not_hold_arch_lock_across_grace_period(void **state
 {
 	struct storm s = { .test = test_vm_make(2) };
 	pthread_t threads[2];
-	struct rng rng = { 21 };
+	struct rng rng = rng_make(21);
 
 	(void)state;
 	s.vm = &s.test->vm;

@@ -53,7 +53,7 @@ static void *reader(void *arg)
 {
 	struct fixture *f = arg;
 	unsigned hint = add_relaxed(&next_hint, 1);
-	struct rng rng = { hint };
+	struct rng rng = rng_make(hint);
 
 	while (!load_relaxed(&f->done)) {
 		struct mmu_read token = mmu_read_lock(f->vm, hint);
@@ -78,7 +78,7 @@ static void *reader(void *arg)
 static void *writer(void *arg)
 {
 	struct fixture *f = arg;
-	struct rng rng = { (uintptr_t)&rng };
+	struct rng rng = rng_make((uintptr_t)&rng);
 
 	while (!load_relaxed(&f->done)) {
 		struct mmu_write token = mmu_write_lock(f->vm);

@@ -71,7 +71,7 @@ static void *vcpu_thread(void *arg)
 {
 	struct vcpu *vcpu = arg;
 	struct fixture *f = vcpu->cookie;
-	struct rng rng = { vcpu->id };
+	struct rng rng = rng_make(vcpu->id);
 	const uint64_t *cached = NULL;
 
 	while (!load_acquire(&f->done)) {

@@ -132,7 +132,7 @@ static void *object_reader(void *arg)
 {
 	struct fixture *f = arg;
 	unsigned hint = add_relaxed(&next_hint, 1);
-	struct rng rng = { hint };
+	struct rng rng = rng_make(hint);
 
 	while (!load_relaxed(&f->done)) {
 		struct srcu_read token = srcu_read_lock(&f->srcu, hint);

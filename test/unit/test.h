@@ -14,24 +14,14 @@
 
 #include <cmocka.h>
 
-/* A small deterministic generator: the same run everywhere. */
-struct rng {
-	uint64_t state;
-};
+#include "test/common/rng.h"
 
-static inline uint64_t rng_next(struct rng *rng)
+static inline struct rng rng_make(uint64_t seed)
 {
-	uint64_t z = rng->state += 0x9e3779b97f4a7c15u;
+	struct rng rng;
 
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return z ^ z >> 31;
-}
-
-/* A number below `limit`. */
-static inline uint64_t rng_below(struct rng *rng, uint64_t limit)
-{
-	return rng_next(rng) % limit;
+	rng_seed(&rng, seed);
+	return rng;
 }
 
 /* For threads, where cmocka's assertions must not be used: says where, and aborts. */

@@ -100,7 +100,7 @@ static void tree_check(const struct tree *tree, const struct model *model)
 
 static void tree_of_random_changes_equals_model(const struct tree_type *type, uint64_t seed, uint32_t keys)
 {
-	struct rng rng = { seed };
+	struct rng rng = rng_make(seed);
 	struct item *items = calloc(MOST, sizeof(*items));
 	struct model model = { .count = 0 };
 	struct tree tree;
