@@ -54,9 +54,9 @@ static enum vmmu_fault map_under_lock(struct vm *vm, struct table *root, const s
 		result = tdp_map(&token, root, map, tables);
 	mmu_read_unlock(&token);
 	if (vcpu && result == TDP_FIXED)
-		vcpu->vcpu.stats.fixed++;
+		vcpu_count(&vcpu->vcpu.stats.fixed, 1);
 	if (vcpu && result == TDP_SPURIOUS)
-		vcpu->vcpu.stats.spurious++;
+		vcpu_count(&vcpu->vcpu.stats.spurious, 1);
 	return answer[result];
 }
 
@@ -142,11 +142,11 @@ static enum vmmu_fault fault_in_slot(struct vmmu_vcpu *vcpu, const struct memslo
 	if ((error & (VMMU_PF_PRESENT | VMMU_PF_RSVD)) == VMMU_PF_PRESENT) {
 		switch (tdp_fast_fault(vm, vcpu->root, gfn, slot, access)) {
 		case TDP_FAST_FIXED:
-			vcpu->vcpu.stats.fast++;
+			vcpu_count(&vcpu->vcpu.stats.fast, 1);
 			written(vm, slot, gfn, vcpu);
 			return VMMU_FAULT_FIXED;
 		case TDP_FAST_SPURIOUS:
-			vcpu->vcpu.stats.spurious++;
+			vcpu_count(&vcpu->vcpu.stats.spurious, 1);
 			return VMMU_FAULT_FIXED;
 		case TDP_FAST_NO:
 			break;
@@ -191,11 +191,11 @@ enum vmmu_fault vmmu_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t
 		return VMMU_FAULT_DEAD;
 	answer = fault(vcpu, gpa, error);
 	if (answer == VMMU_FAULT_MMIO)
-		vcpu->vcpu.stats.mmio++;
+		vcpu_count(&vcpu->vcpu.stats.mmio, 1);
 	else if (answer == VMMU_FAULT_RETRY)
-		vcpu->vcpu.stats.retried++;
+		vcpu_count(&vcpu->vcpu.stats.retried, 1);
 	else if (answer == VMMU_FAULT_HOST)
-		vcpu->vcpu.stats.host++;
+		vcpu_count(&vcpu->vcpu.stats.host, 1);
 	return answer;
 }
 

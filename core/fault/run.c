@@ -41,7 +41,7 @@ static bool requests_handle(struct vmmu_vcpu *vcpu)
 	if (likely(!requests))
 		return false;
 	for (uint32_t rest = requests; rest; rest &= rest - 1) /* no popcount: gcc's is a libgcc call */
-		vcpu->vcpu.stats.requests++;
+		vcpu_count(&vcpu->vcpu.stats.requests, 1);
 	if (requests & REQ_TLB_FLUSH)
 		vcpu->flush = true;
 	/* Exactly the roots that are obsolete (P3). */

@@ -59,8 +59,8 @@ static enum vmmu_page_fault map_under_lock(struct vmmu_vcpu *vcpu, const struct 
 		result = shadow_map(&token, vcpu->shadow, reader, fault, &vcpu->tables);
 	mmu_flush(&token.token);
 	mmu_write_unlock(&token);
-	vcpu->vcpu.stats.fixed += result == SHADOW_FIXED;
-	vcpu->vcpu.stats.spurious += result == SHADOW_SPURIOUS;
+	vcpu_count(&vcpu->vcpu.stats.fixed, result == SHADOW_FIXED);
+	vcpu_count(&vcpu->vcpu.stats.spurious, result == SHADOW_SPURIOUS);
 	return answer[result];
 }
 
@@ -131,7 +131,7 @@ static enum vmmu_page_fault page_fault(struct vmmu_vcpu *vcpu, const struct mems
 enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva, uint64_t error, uint32_t pkru, struct vmmu_page_info *info)
 {
 	struct vm *vm = vcpu->vcpu.vm;
-	struct shadow_fault fault = { .gva = gva, .error = error };
+	struct shadow_fault fault = { .gva = gva, .error = error, .pkru = pkru };
 	struct srcu_read token;
 	enum vmmu_page_fault answer;
 
@@ -142,8 +142,8 @@ enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva
 	token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id);
 	answer = page_fault(vcpu, memslots_active(vm, vcpu->as_id, token), &fault, pkru, info);
 	srcu_read_unlock(&vm->srcu, token);
-	vcpu->vcpu.stats.mmio += answer == VMMU_PAGE_MMIO;
-	vcpu->vcpu.stats.retried += answer == VMMU_PAGE_RETRY;
-	vcpu->vcpu.stats.host += answer == VMMU_PAGE_HOST;
+	vcpu_count(&vcpu->vcpu.stats.mmio, answer == VMMU_PAGE_MMIO);
+	vcpu_count(&vcpu->vcpu.stats.retried, answer == VMMU_PAGE_RETRY);
+	vcpu_count(&vcpu->vcpu.stats.host, answer == VMMU_PAGE_HOST);
 	return answer;
 }

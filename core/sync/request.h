@@ -60,6 +60,12 @@ struct vcpu_set {
 	unsigned limit;        /* a: every id in use is below it */
 };
 
+/** Add to a counter of vcpu.stats. One writer, the vCPU's thread; read at any time by vmmu_stats_get. */
+static inline void vcpu_count(uint64_t *counter, uint64_t n)
+{
+	store_relaxed(counter, load_relaxed(counter) + n);
+}
+
 /** Raise `request` on one vCPU and kick it out of the guest. Does not wait. */
 void vcpu_request(struct vcpu *vcpu, uint32_t request);
 

@@ -234,7 +234,11 @@ enum vmmu_status vmmu_dirty_ring_enable(struct vmmu_vm *vmmu, uint32_t entries)
 
 void vmmu_vcpu_dirty_ring_set(struct vmmu_vcpu *vcpu, struct vmmu_dirty_gfn *ring)
 {
-	dirty_ring_init(&vcpu->ring, ring, vcpu->vcpu.vm->slots->ring_entries);
+	struct vm *vm = vcpu->vcpu.vm;
+
+	mutex_lock(&vm->vcpus.lock); /* the vCPU is known already, and rings may be under way to be reset */
+	dirty_ring_init(&vcpu->ring, ring, vm->slots->ring_entries);
+	mutex_unlock(&vm->vcpus.lock);
 }
 
 /* The slot that a claim names, as far as there is one; the pages beyond its end are taken out of the mask. */

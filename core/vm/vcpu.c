@@ -69,14 +69,14 @@ enum vmmu_status vmmu_vcpu_create(struct vmmu_vm *vmmu, unsigned id, void *cooki
 
 static void stats_keep(struct vcpu_stats *sum, const struct vcpu_stats *stats)
 {
-	sum->fixed += stats->fixed;
-	sum->fast += stats->fast;
-	sum->spurious += stats->spurious;
-	sum->retried += stats->retried;
-	sum->mmio += stats->mmio;
-	sum->host += stats->host;
-	sum->requests += stats->requests;
-	sum->dirty += stats->dirty;
+	sum->fixed += load_relaxed(&stats->fixed);
+	sum->fast += load_relaxed(&stats->fast);
+	sum->spurious += load_relaxed(&stats->spurious);
+	sum->retried += load_relaxed(&stats->retried);
+	sum->mmio += load_relaxed(&stats->mmio);
+	sum->host += load_relaxed(&stats->host);
+	sum->requests += load_relaxed(&stats->requests);
+	sum->dirty += load_relaxed(&stats->dirty);
 }
 
 static void vcpu_remove(struct vm *vm, struct vcpu *vcpu)

@@ -125,7 +125,7 @@ void actor_vcpu(struct actor *actor)
 {
 	unsigned work = actor->storm->plan->vcpu_work, choice = rng_below(&actor->rng, 64);
 
-	__atomic_store_n(&actor->storm->accesses, actor->storm->accesses + 1, __ATOMIC_RELAXED); /* about */
+	atomic_count(&actor->storm->accesses);
 	if (choice < 20 && (work & DO_LOG))
 		vcpu_log(actor);
 	else if (choice < 40 && (work & DO_INV))
