@@ -93,15 +93,31 @@ static int leaf_level(const struct shadow_fault *fault, const struct shadow *roo
 }
 
 /*
- * CR0.WP = 0: the supervisor writes a read-only page. Our CPU runs with WP = 1, so for a while the page is the supervisor's alone, and writable; a user's
- * access faults and turns it back. It must not be executable under SMEP, which would have forbidden it as a user's page.
+ * CR0.WP = 0: the supervisor writes a page that is read-only, by its W bits or its protection key. Our CPU runs with WP = 1, so for a while the page is the
+ * supervisor's alone, and writable; a user's access faults and turns it back. It must not be executable under SMEP, which would have
+ * forbidden it as a user's page.
  */
+static bool write_against_rights(const struct shadow_vcpu *sv, const struct shadow_fault *fault)
+{
+	const struct guest_walk *walk = &fault->walk;
+	bool key_denies = sv->mode.pke && (walk->rights[walk->level - 1] & ACC_USER) && (fault->pkru >> (2 * walk->key) & 2);
+
+	return (fault->error & VMMU_PF_WRITE) && !(fault->error & VMMU_PF_USER) && !sv->mode.wp && sv->mode.levels &&
+	       (!(walk->rights[walk->level - 1] & ACC_WRITE) || key_denies);
+}
+
+/* As a supervisor's page it would be out of reach of SMAP and of protection keys, which the guest relies on: such a write is emulated. */
+static bool must_emulate(const struct shadow_vcpu *sv, const struct shadow_fault *fault)
+{
+	return fault->slot && write_against_rights(sv, fault) && (sv->mode.smap || sv->mode.pke);
+}
+
 static unsigned rights_for(const struct shadow_vcpu *sv, const struct shadow_fault *fault)
 {
 	const struct guest_walk *walk = &fault->walk;
 	unsigned rights = walk->rights[walk->level - 1];
 
-	if ((fault->error & VMMU_PF_WRITE) && !(rights & ACC_WRITE) && !(fault->error & VMMU_PF_USER) && !sv->mode.wp) {
+	if (write_against_rights(sv, fault)) {
 		rights = (rights | ACC_WRITE) & ~ACC_USER;
 		if (sv->mode.smep)
 			rights &= ~ACC_EXEC;
@@ -160,6 +176,8 @@ enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, c
 
 	if (!page)
 		return SHADOW_RETRY;
+	if (must_emulate(sv, fault))
+		return SHADOW_EMULATE;
 	target = leaf_level(fault, page);
 	fault->walk.gva = fault->gva.v;
 	if (!entry_is_unchanged(reader, &fault->walk, role_level(page->role)))

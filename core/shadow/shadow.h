@@ -90,6 +90,7 @@ void shadow_invlpg(struct vm *vm, struct shadow_vcpu *sv, gva_t gva);
 struct shadow_fault {
 	gva_t gva;
 	uint64_t error;
+	uint32_t pkru;
 	const struct memslot *slot; /* NULL: MMIO */
 	struct vmmu_host_page page;
 	uint64_t mmio_generation;

@@ -4,7 +4,8 @@
  * builds, from guest virtual to host physical; the guest's tables are read by the library. The CPU hands it what decides how they are read (control
  * registers), what invalidates translations (INVLPG, INVPCID), and every #PF.
  *
- * The CPU runs with CR0.WP = 1 and EFER.NX = 1 whatever the guest set, and with the guest's SMEP, SMAP, PKE. The tables are in the long-mode
+ * The CPU runs with CR0.WP = 1 and EFER.NX = 1 whatever the guest set, and with the guest's SMEP, SMAP, PKE,
+ * which like in hardware mean nothing while the guest has paging off. The tables are in the long-mode
  * format with entry.levels levels (3 for a guest outside long mode: linear addresses have 32 bits).
  */
 #ifndef VMMU_MMU_H

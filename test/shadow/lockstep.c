@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The shadow MMU against the reference, in lock step: random guest tables, accesses, edits, flushes, slot changes, invalidations. After every access the
+ * outcome, the data, the error code, and all of guest memory (A and D bits included) must agree. P4 and P8: every edit is a store by the
+ * guest through its own mappings, followed by the flush that the architecture asks for.
+ *
+ *     lockstep [EPOCHS [SEED]]
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "test/common/rng.h"
+#include "test/shadow/scpu.h"
+
+#define RAM_FRAMES  512u
+#define RAM_BYTES   (RAM_FRAMES * 4096ull)
+#define POOL_FIRST  16u /* frames that serve as tables, mixed with data */
+#define POOL_FRAMES 24u
+#define VCPUS       2
+
+enum mode { M_NONE, M_32, M_PAE, M_4, M_5, MODES };
+static const char *const mode_name[] = { "no paging", "32-bit", "PAE", "4-level", "5-level" };
+
+static struct test {
+	struct rng rng;
+	enum mode mode;
+	uint8_t *ram, *want; /* guest memory, and what it should be */
+	struct vmmu_vm *vm;
+	struct scpu cpu[VCPUS];
+	bool stale[VCPUS];   /* somebody edited a table: this vCPU must flush before it uses one */
+	bool logging;
+	uint64_t written[RAM_FRAMES / 64]; /* since the log was last fetched */
+	uint64_t accesses, faults, edits;
+	uint64_t seed;
+} t;
+
+static void __attribute__((format(printf, 1, 2))) fail(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fprintf(stderr, "lockstep: seed %" PRIu64 ", %s, access %" PRIu64 ": ", t.seed, mode_name[t.mode], t.accesses);
+	vfprintf(stderr, format, args);
+	fprintf(stderr, "\n");
+	va_end(args);
+	exit(1);
+}
+
+static uint32_t pick(uint32_t below)
+{
+	return rng_below(&t.rng, below);
+}
+
+static bool chance(unsigned percent)
+{
+	return pick(100) < percent;
+}
+
+static bool wide(void)
+{
+	return t.mode >= M_PAE;
+}
+
+/* Indices that addresses and edits use: few, so that tables are shared; the ends of each table among them. */
+static unsigned index_pick(int level)
+{
+	static const unsigned indices[] = { 0, 1, 2, 511, 256 };
+
+	if (t.mode == M_PAE && level == 3)
+		return pick(4);
+	if (t.mode == M_32)
+		return (unsigned[]){ 0, 1, 2, 511, 512, 1023 }[pick(6)];
+	return indices[pick(5)];
+}
+
+static uint64_t gva_pick(void)
+{
+	uint64_t gva = pick(512) * 8;
+
+	switch (t.mode) {
+	case M_NONE:
+		return chance(95) ? pick(RAM_FRAMES) * 4096ull + gva : 0xfee00000 + gva;
+	case M_32:
+		return (uint64_t)index_pick(2) << 22 | (uint64_t)index_pick(1) << 12 | gva;
+	case M_PAE:
+		return (uint64_t)index_pick(3) << 30 | (uint64_t)index_pick(2) << 21 | (uint64_t)index_pick(1) << 12 | gva;
+	default:
+		for (int level = 1; level <= (t.mode == M_5 ? 5 : 4); level++)
+			gva |= (uint64_t)index_pick(level) << (12 + 9 * (level - 1));
+		return (uint64_t)((int64_t)(gva << (t.mode == M_5 ? 7 : 16)) >> (t.mode == M_5 ? 7 : 16));
+	}
+}
+
+/* A random entry: mostly useful. Tables are any frame of the pool at any level, so that trees overlap and tables map themselves. */
+static uint64_t entry_pick(void)
+{
+	uint64_t entry = chance(96) ? 1 : 0;
+	uint64_t frame = chance(70) ? POOL_FIRST + pick(POOL_FRAMES) : pick(RAM_FRAMES);
+
+	entry |= chance(90) ? 2 : 0;
+	entry |= chance(90) ? 4 : 0;
+	entry |= chance(30) ? 0x20 : 0;
+	entry |= chance(30) ? 0x40 : 0;
+	if (chance(3)) {
+		entry |= 0x80;
+		frame = chance(50) ? 0 : frame & ~511ull;
+	}
+	if (chance(3))
+		frame = 0xfee00 + pick(2); /* a device */
+	entry |= frame << 12;
+	if (!wide())
+		return entry & 0xffffffff;
+	if (chance(2))
+		entry |= 1ull << 63;
+	if (chance(20) && chance(2))
+		entry |= 1ull << 50; /* reserved */
+	if (t.mode >= M_4 && chance(20))
+		entry |= (uint64_t)pick(4) << 59;
+	return entry;
+}
+
+static void ram_random(void)
+{
+	for (unsigned frame = 0; frame < RAM_FRAMES; frame++)
+		for (unsigned i = 0; i < 512; i++)
+			((uint64_t *)t.ram)[frame * 512 + i] = frame * 0x1000ull + i;
+	for (unsigned frame = POOL_FIRST; frame < POOL_FIRST + POOL_FRAMES; frame++)
+		for (unsigned i = 0; i < 4096u / (wide() ? 8 : 4); i++) {
+			uint64_t entry = entry_pick();
+
+			memcpy(t.ram + frame * 4096ull + i * (wide() ? 8 : 4), &entry, wide() ? 8 : 4);
+		}
+	memcpy(t.want, t.ram, RAM_BYTES);
+}
+
+/* --- the vCPUs --- */
+
+static void cr3_load(unsigned id)
+{
+	struct ref_cpu *regs = &t.cpu[id].regs;
+
+	regs->cr3 = (POOL_FIRST + pick(4)) * 4096ull;
+	if (t.mode == M_PAE) {
+		regs->cr3 += pick(4) * 32;
+		ref_load_pdptes(t.ram, RAM_BYTES, regs);
+		for (int i = 0; i < 4; i++) /* what the CPU would refuse to load */
+			regs->pdpte[i] &= ~(0xfff00000000001e6ull | 0xf000000000000ull);
+	}
+	scpu_regs(&t.cpu[id]);
+	t.stale[id] = false;
+}
+
+static void controls_random(unsigned id)
+{
+	struct ref_cpu *regs = &t.cpu[id].regs;
+
+	regs->cr0 = 1 | (t.mode != M_NONE ? 1ull << 31 : 0) | (chance(60) ? 1 << 16 : 0);
+	regs->cr4 = (t.mode >= M_PAE ? 1 << 5 : 0) | (t.mode == M_5 ? 1 << 12 : 0) | (chance(70) ? 1 << 4 : 0);
+	regs->cr4 |= (chance(30) ? 1 << 20 : 0) | (chance(30) ? 1 << 21 : 0) | (t.mode >= M_4 && chance(30) ? 1 << 22 : 0);
+	regs->efer = (t.mode >= M_4 ? 1 << 8 | 1 << 10 : 0) | (chance(80) ? 1 << 11 : 0);
+	regs->pkru = t.mode >= M_4 ? pick(256) : 0;
+	cr3_load(id);
+}
+
+static void ram_compare(void)
+{
+	for (uint64_t i = 0; i < RAM_BYTES / 8; i++)
+		if (((uint64_t *)t.ram)[i] != ((uint64_t *)t.want)[i])
+			fail("memory at %#" PRIx64 " is %#" PRIx64 ", should be %#" PRIx64, i * 8, ((uint64_t *)t.ram)[i], ((uint64_t *)t.want)[i]);
+}
+
+static void written_mark(uint64_t frame)
+{
+	t.written[frame / 64] |= 1ull << (frame % 64);
+}
+
+/* A store into a frame that serves as a table changes translations: every vCPU flushes before it goes on. */
+static void stale_mark(uint64_t gpa)
+{
+	if (gpa >> 12 >= POOL_FIRST && gpa >> 12 < POOL_FIRST + POOL_FRAMES)
+		for (unsigned i = 0; i < VCPUS; i++)
+			t.stale[i] = true;
+}
+
+static void access_compare(unsigned id, uint64_t gva, enum ref_access access, uint64_t value)
+{
+	struct scpu *cpu = &t.cpu[id];
+	unsigned bytes = t.mode == M_32 ? 4 : 8;
+	uint64_t error = 0, got = value, wanted = 0;
+	struct ref_result want = ref_translate(t.want, RAM_BYTES, &cpu->regs, gva, access);
+	enum scpu_outcome outcome = scpu_access(cpu, gva, access, bytes, &got, &error);
+
+	t.accesses++;
+	for (unsigned i = 0; i < want.marked_count; i++)
+		written_mark(want.marked_frame[i]);
+	if (outcome == SCPU_STUCK)
+		fail("vCPU %u is stuck at %#" PRIx64, id, gva);
+	if (want.fault) {
+		t.faults++;
+		if (outcome != SCPU_FAULT || error != want.error)
+			fail("vCPU %u, gva %#" PRIx64 ", access %d: outcome %d, error %#" PRIx64 ", should be a fault, %#x", id, gva, access, outcome, error, want.error);
+		return;
+	}
+	if (want.gpa >= RAM_BYTES) {
+		if (outcome != SCPU_MMIO || error != want.gpa)
+			fail("vCPU %u, gva %#" PRIx64 ", access %d: outcome %d, %#" PRIx64 ", should be a device at %#" PRIx64, id, gva, access, outcome, error, want.gpa);
+		return;
+	}
+	if (outcome != SCPU_DONE)
+		fail("vCPU %u, gva %#" PRIx64 ", access %d: outcome %d, error %#" PRIx64 ", should reach %#" PRIx64, id, gva, access, outcome, error, want.gpa);
+	if (access == REF_WRITE) {
+		memcpy(t.want + want.gpa, &value, bytes);
+		written_mark(want.gpa >> 12);
+		stale_mark(want.gpa);
+		return;
+	}
+	memcpy(&wanted, t.want + want.gpa, bytes);
+	if (got != wanted)
+		fail("vCPU %u, gva %#" PRIx64 ": read %#" PRIx64 ", should be %#" PRIx64 " of %#" PRIx64, id, gva, got, wanted, want.gpa);
+}
+
+/* --- operations --- */
+
+static void op_access(unsigned id)
+{
+	enum ref_access access = (enum ref_access)pick(3);
+	uint64_t value = rng_next(&t.rng);
+
+	if (t.stale[id])
+		cr3_load(id);
+	t.cpu[id].regs.user = chance(50);
+	t.cpu[id].regs.ac = chance(50);
+	/* A random store into a table would soon make rubbish of all of them: often what is stored is an entry. */
+	if (access == REF_WRITE && chance(80))
+		value = entry_pick();
+	access_compare(id, gva_pick(), access, value);
+}
+
+/* Two accesses to nearby pages in a row, without and with rights: TLB hits, and upgrades of the entry that is there. */
+static void op_again(unsigned id)
+{
+	uint64_t gva = gva_pick();
+
+	for (int i = 0; i < 4; i++) {
+		if (t.stale[id])
+			cr3_load(id);
+		t.cpu[id].regs.user = chance(50);
+		t.cpu[id].regs.ac = true;
+		access_compare(id, gva, i == 3 ? REF_READ : (enum ref_access)pick(2), chance(50) ? entry_pick() : gva);
+	}
+}
+
+static void op_invalidate(void)
+{
+	uint64_t frame = pick(RAM_FRAMES), frames = 1 + pick(4);
+	struct vmmu_hva start = { (uintptr_t)t.ram + frame * 4096 }, end;
+
+	if (frame + frames > RAM_FRAMES)
+		frames = RAM_FRAMES - frame;
+	end.v = start.v + frames * 4096;
+	vmmu_invalidate_begin(t.vm, start, end);
+	/* The page behind moves: whoever kept its address reads what is no more. */
+	if (mmap((void *)(uintptr_t)start.v, end.v - start.v, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+		abort();
+	memcpy((void *)(uintptr_t)start.v, t.want + frame * 4096, frames * 4096);
+	vmmu_invalidate_end(t.vm, start, end);
+}
+
+static void slot_set(uint64_t bytes, uint32_t flags)
+{
+	struct vmmu_region region = { .slot = 1, .bytes = bytes, .flags = flags, .hva = { (uintptr_t)t.ram } };
+
+	if (vmmu_region_set(t.vm, &region) != VMMU_OK)
+		fail("a slot change was refused");
+}
+
+static void op_slot(void)
+{
+	if (chance(30)) {
+		slot_set(0, 0);
+		t.logging = false;
+		memset(t.written, 0, sizeof(t.written));
+	} else {
+		t.logging = !t.logging;
+		memset(t.written, 0, sizeof(t.written));
+	}
+	slot_set(RAM_BYTES, t.logging ? VMMU_SLOT_LOG_DIRTY : 0);
+}
+
+static void op_log(void)
+{
+	uint64_t bitmap[RAM_FRAMES / 64];
+
+	if (!t.logging)
+		return;
+	if (vmmu_dirty_get(t.vm, 0, 1, bitmap, RAM_FRAMES / 64) != VMMU_OK)
+		fail("the dirty log was refused");
+	for (unsigned frame = 0; frame < RAM_FRAMES; frame++)
+		if ((t.written[frame / 64] & ~bitmap[frame / 64]) >> (frame % 64) & 1)
+			fail("frame %#x was written and is not in the log", frame);
+	memset(t.written, 0, sizeof(t.written));
+}
+
+static void op_age(void)
+{
+	struct vmmu_hva start = { (uintptr_t)t.ram + pick(RAM_FRAMES) * 4096ull };
+
+	vmmu_age(t.vm, start, (struct vmmu_hva){ start.v + 4096 }, true);
+}
+
+static void op(void)
+{
+	unsigned id = pick(VCPUS), what = pick(1000);
+
+	if (what < 800)
+		op_access(id);
+	else if (what < 900)
+		op_again(id);
+	else if (what < 940)
+		cr3_load(id);
+	else if (what < 955)
+		controls_random(id);
+	else if (what < 970)
+		op_invalidate();
+	else if (what < 980)
+		op_age();
+	else if (what < 990)
+		op_log();
+	else if (what < 995)
+		vmmu_shadow_limit_set(t.vm, chance(50) ? 0 : 12 + pick(40));
+	else
+		op_slot();
+}
+
+static void epoch(uint64_t seed, unsigned ops)
+{
+	struct vmmu_config config = { .host = &vmmu_host_posix, .mmu = VMMU_MMU_SHADOW };
+	struct vmmu_stats stats;
+
+	t.seed = seed;
+	rng_seed(&t.rng, seed);
+	t.mode = (enum mode)pick(MODES);
+	t.logging = false;
+	ram_random();
+	if (vmmu_vm_create(&config, &t.vm) != VMMU_OK)
+		fail("no VM");
+	slot_set(RAM_BYTES, 0);
+	for (unsigned id = 0; id < VCPUS; id++) {
+		memset(&t.cpu[id], 0, sizeof(t.cpu[id]));
+		if (vmmu_vcpu_create(t.vm, id, NULL, &t.cpu[id].vcpu) != VMMU_OK)
+			fail("no vCPU");
+		controls_random(id);
+	}
+	for (unsigned i = 0; i < ops; i++) {
+		op();
+		if (i % 64 == 0)
+			ram_compare();
+		if (vmmu_vm_is_dead(t.vm))
+			fail("the VM is dead");
+	}
+	ram_compare();
+	vmmu_stats_get(t.vm, &stats);
+	for (unsigned id = 0; id < VCPUS; id++)
+		vmmu_vcpu_destroy(t.cpu[id].vcpu);
+	slot_set(0, 0);
+	vmmu_stats_get(t.vm, &stats);
+	if (stats.pages_4k || stats.pages_2m || stats.pages_1g)
+		fail("%" PRIu64 " leaves are left of a slot that is gone", stats.pages_4k);
+	vmmu_vm_destroy(t.vm);
+}
+
+int main(int argc, char **argv)
+{
+	unsigned epochs = argc > 1 ? atoi(argv[1]) : 60;
+	uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 0) : (uint64_t)time(NULL) * 1000;
+
+	t.ram = mmap(NULL, RAM_BYTES + (2u << 20), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	t.want = malloc(RAM_BYTES);
+	/* Congruent with gpa 0 modulo 2 MiB, so that huge leaves are possible. */
+	t.ram = (uint8_t *)(((uintptr_t)t.ram + (2u << 20) - 1) & ~(uintptr_t)((2u << 20) - 1));
+	for (unsigned i = 0; i < epochs; i++)
+		epoch(seed + i, 4000);
+	printf("%u epochs from seed %" PRIu64 ": %" PRIu64 " accesses, %" PRIu64 " of them guest faults: shadow and reference agree\n", epochs, seed, t.accesses,
+	       t.faults);
+	return 0;
+}
