@@ -66,6 +66,30 @@ struct place {
 	bool slow;     /* write: the page holds decoded code */
 };
 
+/* The guest's half of the last walk: tag as in struct tlb_entry. */
+struct guest_walk {
+	uint64_t tag, page;
+	enum access access;
+	bool large;
+};
+
+/*
+ * Tables of 4 KiB entries that were walked to, so that the next walk into one begins there. What hardware calls paging-structure caches:
+ * a guest's go with its TLB (by generation) and with every INVLPG, the second stage's with the nested TLB.
+ */
+#define WALK_TABLES 16u
+struct guest_table {
+	uint64_t region;     /* (linear >> 21) + 1; 0: empty */
+	uint64_t generation; /* valid when it is cpu_private.tables_gen */
+	uint64_t table;      /* gpa */
+	uint64_t rights;     /* combined, of the entries above */
+	bool nx;
+};
+struct nested_table {
+	uint64_t region; /* (gpa >> 21) + 1; 0: empty */
+	uint64_t *table; /* reached with all rights */
+};
+
 /* ---- the rest of a CPU ---------------------------------------------------------------------------------------- */
 
 #define IO_NONE 0u
@@ -144,6 +168,10 @@ struct cpu_private {
 	ZydisDecoder decoder[3];
 
 	struct ntlb_entry ntlb[NTLB_ENTRIES];
+	struct nested_table nested_tables[WALK_TABLES];
+	struct guest_table guest_tables[WALK_TABLES];
+	uint64_t tables_gen;
+	struct guest_walk last_walk;
 
 	/* what CPUID says, as far as the CPU needs it */
 	uint64_t phys_mask;  /* guest physical address bits */
@@ -298,6 +326,8 @@ void debug_after(struct cpu *cpu);
 /** Before one: instruction breakpoints. */
 void debug_before(struct cpu *cpu);
 bool debug_slow(const struct cpu *cpu);
+/** The guest is about to access a debug register: exits when the host's DR7 says so (GD). */
+void debug_register_access(struct cpu *cpu);
 void debug_data(struct cpu *cpu, uint64_t linear, unsigned size, bool write);
 
 #endif

@@ -33,17 +33,20 @@ void tlb_flush(struct cpu *cpu)
 	/* Generation 0 is a fresh, zeroed CPU: it matches nothing. */
 	if (++generation >= TLB_GENERATIONS) {
 		tlb_wipe(cpu, TLB_READ, TLB_EXEC);
+		cpu->p->last_walk.tag = ~UINT64_C(0);
 		generation = 1;
 	}
 	cpu->tlb_tag = generation << TLB_GENERATION_SHIFT;
 	tlb_tag_update(cpu);
 	cpu->code_gen++;
+	cpu->p->tables_gen++;
 	cpu->p->large_pages = false;
 }
 
 void tlb_flush_nested(struct cpu *cpu)
 {
 	memset(cpu->p->ntlb, 0, sizeof(cpu->p->ntlb));
+	memset(cpu->p->nested_tables, 0, sizeof(cpu->p->nested_tables));
 	tlb_flush(cpu);
 }
 
@@ -62,5 +65,7 @@ void tlb_flush_page(struct cpu *cpu, uint64_t linear)
 	}
 	for (unsigned kind = 0; kind < TLB_KINDS; kind++)
 		cpu->tlb[kind][slot].tag = ~UINT64_C(0);
+	cpu->p->last_walk.tag = ~UINT64_C(0);
+	cpu->p->tables_gen++;
 	cpu->code_gen++;
 }

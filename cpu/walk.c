@@ -50,14 +50,19 @@ enum step { STEP_OK, STEP_FAULT, STEP_AGAIN };
 
 /* One walk from the root. On STEP_FAULT *error has PRESENT and RSVD added as they apply. */
 INLINE enum step nested_tables(const struct vmmu_entry *entry, const struct nested_format f, uint64_t gpa,
-                               uint64_t *error, struct ntlb_entry *out)
+                               uint64_t *error, struct nested_table *known, struct ntlb_entry *out)
 {
 	uint64_t *table = (uint64_t *)(uintptr_t)entry->root;
 	uint64_t read = ~UINT64_C(0), no_exec = 0;
+	unsigned level = entry->levels;
 
 	if (gpa >> (12 + 9 * entry->levels))
 		return STEP_FAULT;
-	for (unsigned level = entry->levels;; level--) {
+	if (likely(known->region == (gpa >> 21) + 1)) {
+		table = known->table;
+		level = 1;
+	}
+	for (;; level--) {
 		unsigned shift = 12 + 9 * (level - 1);
 		uint64_t *at = &table[(gpa >> shift) & 511];
 		uint64_t e = entry_load(at), want;
@@ -91,19 +96,22 @@ INLINE enum step nested_tables(const struct vmmu_entry *entry, const struct nest
 			return STEP_OK;
 		}
 		table = (uint64_t *)(uintptr_t)(e & VMMU_ENTRY_ADDR);
+		if (level == 2 && (read & (f.read | f.write)) == (f.read | f.write) && !no_exec)
+			*known = (struct nested_table){ (gpa >> 21) + 1, table };
 	}
 }
 
 static bool nested_walk_slow(struct cpu *cpu, uint64_t gpa, uint64_t access, struct ntlb_entry *slot)
 {
 	bool is_ept = cpu->entry.format == VMMU_FORMAT_EPT4 || cpu->entry.format == VMMU_FORMAT_EPT5;
+	struct nested_table *known = &cpu->p->nested_tables[(gpa >> 21) % WALK_TABLES];
 	enum step step;
 	uint64_t error;
 
 	do {
 		error = access | VMMU_PF_USER;
-		step = is_ept ? nested_tables(&cpu->entry, ept, gpa, &error, slot)
-		              : nested_tables(&cpu->entry, npt, gpa, &error, slot);
+		step = is_ept ? nested_tables(&cpu->entry, ept, gpa, &error, known, slot)
+		              : nested_tables(&cpu->entry, npt, gpa, &error, known, slot);
 	} while (step == STEP_AGAIN);
 	if (step == STEP_OK)
 		return true;
@@ -248,11 +256,18 @@ INLINE bool walk_long(struct cpu *cpu, uint64_t linear, enum access access, unsi
                       struct guest_page *out)
 {
 	uint64_t table = pae ? cpu->s.cr3 & UINT64_C(0xffffffe0) : cpu->s.cr3 & UINT64_C(0x000ffffffffff000);
-	uint64_t gpas[6], entries[6], rights = PTE_U | PTE_W, e;
+	struct guest_table *known = &cpu->p->guest_tables[(linear >> 21) % WALK_TABLES];
+	uint64_t gpas[6], entries[6], rights = PTE_U | PTE_W, upper, e;
 	unsigned level = levels;
+	bool nx = false, upper_nx;
 	uint32_t denied;
-	bool nx = false;
 
+	if (known->region == (linear >> 21) + 1 && known->generation == cpu->p->tables_gen) {
+		table = known->table;
+		rights = known->rights;
+		nx = known->nx;
+		level = levels = 1;
+	}
 	for (;; level--) {
 		unsigned shift = 12 + 9 * (level - 1);
 
@@ -263,6 +278,8 @@ INLINE bool walk_long(struct cpu *cpu, uint64_t linear, enum access access, unsi
 			raise_page_fault(cpu, linear, fault_code(cpu, access));
 		if (unlikely(e & reserved_bits(cpu, level, e, pae)))
 			raise_page_fault(cpu, linear, fault_code(cpu, access) | PF_P | PF_RSVD);
+		upper = rights;
+		upper_nx = nx;
 		if (!(pae && level == 3)) {
 			rights &= e;
 			nx |= e >> 63;
@@ -282,6 +299,8 @@ INLINE bool walk_long(struct cpu *cpu, uint64_t linear, enum access access, unsi
 		if ((entries[l] & bits) != bits && !table_entry_set(cpu, gpas[l], entries[l], bits, 8))
 			return false;
 	}
+	if (level == 1 && levels > 1)
+		*known = (struct guest_table){ (linear >> 21) + 1, cpu->p->tables_gen, gpas[1] & ~UINT64_C(0xfff), upper, upper_nx };
 	uint64_t inside = (UINT64_C(1) << (12 + 9 * (level - 1))) - 1;
 	out->gpa = (table & ~inside) | (linear & inside);
 	out->large = level > 1;
@@ -365,6 +384,28 @@ static void tlb_fill(struct cpu *cpu, enum tlb_kind kind, uint64_t linear, uint6
 	e->addend = (host & ~UINT64_C(0xfff)) - (linear & ~UINT64_C(0xfff));
 }
 
+/*
+ * After a second-stage fault the same access comes again: the guest's half of its walk is kept. It is as good as an entry of the TLB and goes
+ * when one would: its tag has the generation and the rights, and tlb_flush_page clears it.
+ */
+static bool guest_walk_known(struct cpu *cpu, uint64_t linear, enum access access, struct guest_page *out)
+{
+	const struct guest_walk *known = &cpu->p->last_walk;
+
+	if (known->tag != ((linear & ~UINT64_C(0xfff)) | cpu->tlb_tag) || known->access != access)
+		return false;
+	out->gpa = known->page | (linear & 0xfff);
+	out->large = known->large;
+	return true;
+}
+
+static void guest_walk_keep(struct cpu *cpu, uint64_t linear, enum access access, const struct guest_page *page)
+{
+	cpu->p->last_walk = (struct guest_walk){
+		(linear & ~UINT64_C(0xfff)) | cpu->tlb_tag, page->gpa & ~UINT64_C(0xfff), access, page->large
+	};
+}
+
 struct place walk(struct cpu *cpu, uint64_t linear, enum access access)
 {
 	static const uint64_t errors[] = {
@@ -378,8 +419,11 @@ struct place walk(struct cpu *cpu, uint64_t linear, enum access access)
 
 	if (cpu->lin_mask == ~UINT64_C(0))
 		check_canonical(cpu, linear, access);
-	while (!walk_guest(cpu, linear, access, &page))
-		continue;
+	if (!guest_walk_known(cpu, linear, access, &page)) {
+		while (!walk_guest(cpu, linear, access, &page))
+			continue;
+		guest_walk_keep(cpu, linear, access, &page);
+	}
 	place.gpa = page.gpa;
 	if (!nested_walk(cpu, page.gpa, errors[access], &host)) {
 		if (access != ACCESS_EXEC && mmio_is_armed(cpu, page.gpa, access == ACCESS_WRITE))
