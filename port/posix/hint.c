@@ -2,6 +2,7 @@
 /*
  * The ranges with a hint, in an immutable sorted array behind an RCU pointer: page faults read it, hints replace it.
  */
+#define _LGPL_SOURCE /* the read side inline */
 #include "port/posix/hint.h"
 
 #include <pthread.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* RCU by liburcu's "bulletproof" flavour: threads need no registration, as calls come from threads that the client made. */
+#define _LGPL_SOURCE /* the read side inline: two sections a page fault */
 #include <pthread.h>
 #include <urcu/urcu-bp.h>
 
