@@ -14,6 +14,7 @@
 #define LEAF1_ECX_OSXSAVE    (1u << 27)
 #define LEAF1_ECX_HYPERVISOR (1u << 31)
 #define LEAF1_EDX_APIC       (1u << 9)
+#define LEAF7_EBX_TSC_ADJUST (1u << 1)
 #define LEAF7_ECX_OSPKE      (1u << 4)
 #define CR4_OSXSAVE          (1u << 18)
 #define CR4_PKE              (1u << 22)
@@ -35,8 +36,10 @@ static void host_leaf(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 		out[2] |= LEAF1_ECX_HYPERVISOR | LEAF1_ECX_X2APIC | LEAF1_ECX_DEADLINE;
 		out[3] |= LEAF1_EDX_APIC;
 	}
-	if (leaf == 7 && subleaf == 0)
+	if (leaf == 7 && subleaf == 0) {
+		out[1] |= LEAF7_EBX_TSC_ADJUST;
 		out[2] &= ~LEAF7_ECX_OSPKE;
+	}
 }
 
 static void add(struct list *list, uint32_t leaf, uint32_t subleaf, bool indexed, const uint32_t r[4])
@@ -294,7 +297,7 @@ static const struct kvm_cpuid_entry2 *out_of_range(struct vcpu *vcpu, uint32_t l
 
 void cpuid_answer(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
-	const struct cpu_state *s = cpu_state(vcpu->cpu);
+	const struct cpu_state *s;
 	const struct kvm_cpuid_entry2 *e;
 
 	if (!vcpu->cpuid && vcpu->cpuid_unset_means_all) {
@@ -320,7 +323,8 @@ void cpuid_answer(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf, uint32_t o
 	out[1] = e->ebx;
 	out[2] = e->ecx;
 	out[3] = e->edx;
-	/* Bits that mirror the state of the moment. */
+	/* Bits that mirror the state of the moment. (While cpu_create asks there is no state yet, and no entry either.) */
+	s = cpu_state(vcpu->cpu);
 	if (leaf == 1) {
 		if (out[2] & LEAF1_ECX_XSAVE)
 			out[2] = (out[2] & ~LEAF1_ECX_OSXSAVE) | (s->cr4 & CR4_OSXSAVE ? LEAF1_ECX_OSXSAVE : 0);
