@@ -46,9 +46,7 @@ long vcpu_set_guest_debug(struct vcpu *vcpu, unsigned long argument)
 
 	if (user_read(&in, argument, sizeof(in)) != 0)
 		return -EFAULT;
-	/* Bits that KVM does not know it does not look at; this one it honours and we do not. */
-	if (in.control & KVM_GUESTDBG_BLOCKIRQ)
-		return -EINVAL;
+	/* Like KVM, bits that are not known are not looked at. */
 	if (in.control & (KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP)) {
 		if (e->exception.pending)
 			return -EBUSY;
@@ -63,6 +61,8 @@ long vcpu_set_guest_debug(struct vcpu *vcpu, unsigned long argument)
 		flags |= CPU_DEBUG_STEP;
 	if (vcpu->debug_control & KVM_GUESTDBG_USE_SW_BP)
 		flags |= CPU_DEBUG_SW_BP;
+	if (vcpu->debug_control & KVM_GUESTDBG_BLOCKIRQ)
+		flags |= CPU_DEBUG_BLOCK_IRQ;
 	if (vcpu->debug_control & KVM_GUESTDBG_USE_HW_BP) {
 		flags |= CPU_DEBUG_HW_BP;
 		for (unsigned i = 0; i < 4; i++)
@@ -71,5 +71,6 @@ long vcpu_set_guest_debug(struct vcpu *vcpu, unsigned long argument)
 		dr[7] = in.arch.debugreg[7] | DR7_FIXED;
 	}
 	cpu_debug_set(vcpu->cpu, flags, dr);
+	cpu_interrupt_raise(vcpu->cpu); /* KVM_GUESTDBG_BLOCKIRQ may have held one back */
 	return 0;
 }

@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MSR_TSC           0x10u
 #define MSR_APIC_BASE     0x1bu
+#define MSR_TSC_ADJUST    0x3bu
 #define MSR_FEATURE_CTL   0x3au
 #define MSR_BIOS_SIGN     0x8bu
 #define MSR_PLATFORM_INFO 0xceu
@@ -21,6 +23,7 @@
 #define MSR_MCG_STATUS    0x17au
 #define MSR_MCG_CTL       0x17bu
 #define MSR_DEBUGCTL      0x1d9u
+#define MSR_POWER_CTL     0x1fcu
 #define MSR_MTRR_VAR      0x200u
 #define MSR_MTRR_DEFTYPE  0x2ffu
 #define MSR_MCE_BANK      0x400u
@@ -31,8 +34,8 @@
 
 /* Saved and restored by clients, beside the CPU's. */
 static const uint32_t own_list[] = {
-	MSR_APIC_BASE, MSR_BIOS_SIGN, MSR_PLATFORM_INFO, MSR_MISC_FEATURES, MSR_MCG_STATUS, MSR_MCG_CTL,
-	MSR_TSC_DEADLINE, MSR_MTRR_DEFTYPE, MSR_ARCH_CAP,
+	MSR_APIC_BASE, MSR_TSC_ADJUST, MSR_BIOS_SIGN, MSR_PLATFORM_INFO, MSR_MISC_FEATURES, MSR_MCG_STATUS, MSR_MCG_CTL,
+	MSR_TSC_DEADLINE, MSR_MTRR_DEFTYPE, MSR_ARCH_CAP, MSR_POWER_CTL,
 };
 
 /* The same on every vCPU, before there is one. */
@@ -104,6 +107,8 @@ static uint64_t *own_variable(struct vcpu *vcpu, uint32_t index)
 	case MSR_MCG_STATUS: return &vcpu->mcg_status;
 	case MSR_MCG_CTL: return &vcpu->mcg_ctl;
 	case MSR_MTRR_DEFTYPE: return &vcpu->mtrr_def_type;
+	case MSR_POWER_CTL: return &vcpu->power_ctl;
+	case MSR_TSC_ADJUST: return &vcpu->tsc_adjust;
 	default: break;
 	}
 	if (fixed >= 0)
@@ -181,7 +186,17 @@ static bool msr_write(struct vcpu *vcpu, uint32_t index, uint64_t value, bool ho
 			return false;
 		if (index == MSR_BIOS_SIGN && !host)
 			return true; /* the guest asks for a signature to be loaded */
+		if (index == MSR_TSC_ADJUST && !host)
+			cpu_state(vcpu->cpu)->tsc_offset += value - *variable;
 		*variable = value;
+		return true;
+	}
+	if (index == MSR_TSC && !host) {
+		/* Written by the guest it moves the adjustment along; by the client, the offset alone. */
+		uint64_t moved = value - cpu_tsc(vcpu->cpu);
+
+		cpu_state(vcpu->cpu)->tsc_offset += moved;
+		vcpu->tsc_adjust += moved;
 		return true;
 	}
 	if (index == MSR_APIC_BASE) {

@@ -336,6 +336,9 @@ static int ask_interrupt(void *state)
 {
 	struct vcpu *vcpu = state;
 
+	/* The debugger that steps may want no interrupt in between; it raises them again when it is done. */
+	if (vcpu->debug_control & KVM_GUESTDBG_BLOCKIRQ)
+		return -1;
 	return vcpu->lapic ? lapic_acknowledge(vcpu->lapic) : -1;
 }
 

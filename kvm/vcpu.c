@@ -90,6 +90,7 @@ static long fill(struct vcpu *vcpu, int fd)
 	}
 	vcpu->tsc_khz = vm->default_tsc_khz ? vm->default_tsc_khz : config_tsc_khz();
 	msr_reset(vcpu);
+	cpu_state(vcpu->cpu)->tsc_offset = -vm->tsc_base;
 	/* With an irqchip every vCPU but the boot one waits for INIT and SIPI. */
 	cpu_state(vcpu->cpu)->apic_base = 0xfee00000u | 1u << 11 | (vcpu->id == vm->boot_cpu_id ? 1u << 8 : 0);
 	cpu_state(vcpu->cpu)->mp_state =

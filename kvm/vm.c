@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <x86intrin.h>
 
 long status_errno(enum vmmu_status status)
 {
@@ -83,6 +84,7 @@ static struct vm *vm_make(long *error)
 	vm->code = cpu_vm_create();
 	atomic_init(&vm->refs, 1);
 	vm->number = atomic_fetch_add(&numbers, 1);
+	vm->tsc_base = __rdtsc();
 	pthread_mutex_init(&vm->lock, NULL);
 	if (!vm->code || machines_add(vm) != 0) {
 		if (vm->code)

@@ -54,6 +54,7 @@ struct vm {
 	uint64_t identity_map;         /* [l] */
 	uint64_t quirks_off;           /* [a] KVM_X86_QUIRK_* that are disabled */
 	uint32_t default_tsc_khz;      /* [l] */
+	uint64_t tsc_base;             /* [c] the host's TSC when the VM was made: the guests' clocks begin there, together */
 	atomic_bool exit_on_emulation_failure, exception_payload, triple_fault_event, hide_platform_info; /* [a] */
 	atomic_uint user_msr_mask;     /* [a] KVM_CAP_X86_USER_SPACE_MSR */
 	struct msr_filter *_Atomic msr_filter; /* [a] replaced under the lock, old ones kept until the end */
@@ -88,8 +89,7 @@ struct vcpu {
 	uint32_t tsc_khz;          /* [v] */
 	uint64_t mcg_cap, mcg_status, mcg_ctl; /* [v] */
 	uint64_t mce[MCE_BANKS * 4]; /* [v] */
-	uint64_t platform_info, misc_features, arch_capabilities, bios_sign, feature_control, debugctl; /* [v] */
-	uint64_t wall_clock, system_time, async_pf_en, async_pf_int, async_pf_ack, steal_time, pv_eoi, poll_control; /* [v] */
+	uint64_t platform_info, misc_features, arch_capabilities, bios_sign, power_ctl, tsc_adjust; /* [v] MSRs */
 	uint64_t mtrr_fixed[11], mtrr_var[16], mtrr_def_type; /* [v] */
 	struct lapic *lapic;       /* [c] NULL without an irqchip */
 	atomic_uint wake;          /* [a] futex: changes when a halted vCPU must look again */
