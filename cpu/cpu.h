@@ -270,6 +270,7 @@ bool cpu_interrupt_ready(struct cpu *cpu);
 #define CPU_DEBUG_HW_BP (1u << 2) /* dr[] replaces the guest's DR0-3, DR7; hits exit */
 #define CPU_DEBUG_INJECT_DB (1u << 3)
 #define CPU_DEBUG_INJECT_BP (1u << 4)
+#define CPU_DEBUG_BLOCK_IRQ (1u << 5) /* no interrupts meanwhile (KVM_GUESTDBG_BLOCKIRQ) */
 /** `dr`: 8 values, used with CPU_DEBUG_HW_BP. flags 0 turns it off. */
 void cpu_debug_set(struct cpu *cpu, unsigned flags, const uint64_t dr[8]);
 

@@ -159,6 +159,7 @@ _Static_assert(sizeof(struct op) == 64, "one cache line");
 #define OPF_REPNE 0x08u /* F2 */
 #define OPF_END   0x10u /* ends its block: sets RIP itself, or changes what decoding depends on */
 #define OPF_LONG  0x20u /* decoded in 64-bit mode */
+#define OPF_X87   0x40u /* KVM's emulator does not know it: on an address that only it could serve, an emulation error */
 
 /* What a selector sees. Operand i of op->reg is o[i]; hidden operands follow the explicit ones. */
 struct insn {

@@ -8,6 +8,8 @@
 #include "cpu/run_int.h"
 
 #define DR6_BS   UINT64_C(0x4000)
+#define DR6_BD   UINT64_C(0x2000)
+#define DR7_GD   UINT64_C(0x2000)
 #define DR6_INIT UINT64_C(0xffff0ff0)
 
 static const uint64_t *debug_registers(const struct cpu *cpu)
@@ -17,7 +19,7 @@ static const uint64_t *debug_registers(const struct cpu *cpu)
 
 bool debug_slow(const struct cpu *cpu)
 {
-	return (cpu->p->debug & CPU_DEBUG_STEP) || (debug_registers(cpu)[7] & 0xff);
+	return (cpu->p->debug & CPU_DEBUG_STEP) || (debug_registers(cpu)[7] & 0xff); /* which breakpoints are on */
 }
 
 static bool enabled(uint64_t dr7, unsigned n)
@@ -89,6 +91,15 @@ void debug_data(struct cpu *cpu, uint64_t linear, unsigned size, bool write)
 			continue;
 		if (linear < at + bytes && at < linear + size)
 			cpu->p->dr6_hits |= UINT64_C(1) << n;
+	}
+}
+
+void debug_register_access(struct cpu *cpu)
+{
+	if ((cpu->p->debug & CPU_DEBUG_HW_BP) && (cpu->p->debug_dr[7] & DR7_GD)) {
+		cpu->s.rip = cpu->op->rip;
+		exit_debug(cpu, cpu->seg_base[CPU_CS] + cpu->op->rip, DR6_BD);
+		cpu_leave(cpu, LEAVE_EXCEPTION);
 	}
 }
 

@@ -224,6 +224,7 @@ static op_fn *select_x87(const struct insn *insn, struct op *op)
 		       (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? 2 : 0);
 	}
 	op->sub = (uint8_t)sub;
+	op->flags |= OPF_X87;
 	op->imm = z->opcode << 8 | z->raw.modrm.mod << 6 | z->raw.modrm.reg << 3 | z->raw.modrm.rm;
 	return op_x87;
 }

@@ -114,6 +114,8 @@ bool interrupt_possible(const struct cpu *cpu)
 {
 	const struct cpu_events *e = &cpu->s.events;
 
+	if (unlikely(cpu->p->debug & CPU_DEBUG_BLOCK_IRQ))
+		return false;
 	return (cpu->s.rflags & RFLAGS_IF) && e->shadow == 0 && !event_is_pending(cpu);
 }
 

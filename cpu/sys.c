@@ -128,6 +128,7 @@ static unsigned dr_number(struct cpu *cpu, unsigned n)
 	if (n > 7 || ((n == 4 || n == 5) && (cpu->s.cr4 & CR4_DE)))
 		cpu_ud(cpu);
 	need_supervisor(cpu);
+	debug_register_access(cpu);
 	if (cpu->s.dr[7] & 0x2000) {
 		cpu->s.events.exception.has_payload = true;
 		cpu->s.events.exception.payload = 0x2000; /* BD */

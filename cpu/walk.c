@@ -251,6 +251,17 @@ static uint64_t reserved_bits(struct cpu *cpu, unsigned level, uint64_t e, bool 
 	return bits;
 }
 
+/*
+ * An address that only the guest's CPUID makes too wide (KVM's smaller MAXPHYADDR): the hardware below KVM does not fault, KVM does, by emulating
+ * the instruction, and stops at one that its emulator does not know.
+ */
+static _Noreturn void raise_reserved(struct cpu *cpu, uint64_t linear, enum access access, uint64_t e)
+{
+	if ((cpu->op->flags & OPF_X87) && (e & ~cpu->p->phys_mask & VMMU_ENTRY_ADDR))
+		cpu_unimplemented(cpu);
+	raise_page_fault(cpu, linear, fault_code(cpu, access) | PF_P | PF_RSVD);
+}
+
 /* PAE, 4-level and 5-level tables. */
 INLINE bool walk_long(struct cpu *cpu, uint64_t linear, enum access access, unsigned levels, bool pae,
                       struct guest_page *out)
@@ -277,7 +288,7 @@ INLINE bool walk_long(struct cpu *cpu, uint64_t linear, enum access access, unsi
 		if (!(e & PTE_P))
 			raise_page_fault(cpu, linear, fault_code(cpu, access));
 		if (unlikely(e & reserved_bits(cpu, level, e, pae)))
-			raise_page_fault(cpu, linear, fault_code(cpu, access) | PF_P | PF_RSVD);
+			raise_reserved(cpu, linear, access, e);
 		upper = rights;
 		upper_nx = nx;
 		if (!(pae && level == 3)) {
