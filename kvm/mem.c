@@ -40,6 +40,18 @@ static long call_invalidating(const struct host_range *ranges, size_t count, lon
 	return result;
 }
 
+/*
+ * What is mapped there next is other memory, for which nothing was said about huge pages. Before the call, so that what the next owner says
+ * is not forgotten with it.
+ */
+static void hints_forget(const void *address, size_t length)
+{
+	struct host_range range = range_of(address, length);
+
+	if (range.start == (uintptr_t)address && range.start < range.end)
+		posix_hint_set(range.start, range.end, VMMU_LEVEL_1G);
+}
+
 /* KVM refuses to map a vCPU's dirty ring where writes would not be shared, or executable. */
 static bool ring_map_refused(const struct vcpu *vcpu, size_t length, int protection, int flags, off_t offset)
 {
@@ -80,7 +92,10 @@ long mem_mmap(void *address, size_t length, int protection, int flags, int fd, o
 		if (refused)
 			return refused;
 	}
-	if (!(flags & MAP_FIXED) || !machines_any())
+	if (!(flags & MAP_FIXED))
+		return sys_call(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
+	hints_forget(address, length);
+	if (!machines_any())
 		return sys_call(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
 	range = range_of(address, length);
 	return call_invalidating(&range, 1, SYS_mmap, a);
@@ -91,6 +106,7 @@ long mem_munmap(void *address, size_t length)
 	const long a[6] = { (long)address, (long)length };
 	struct host_range range;
 
+	hints_forget(address, length);
 	if (!machines_any())
 		return SYS2(SYS_munmap, address, length);
 	range = range_of(address, length);
