@@ -6,7 +6,9 @@
 #include "port/posix/hint.h"
 
 #include <pthread.h>
-#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <urcu/urcu-bp.h>
 
 struct range {
@@ -16,6 +18,7 @@ struct range {
 
 struct hints {
 	struct rcu_head rcu;
+	size_t bytes;
 	size_t count;
 	struct range range[];
 };
@@ -23,9 +26,36 @@ struct hints {
 static struct hints *current;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+/* Mapped, not allocated: the caller may be the program's own allocator, giving memory back. */
+static struct hints *hints_alloc(size_t ranges)
+{
+	size_t bytes = sizeof(struct hints) + ranges * sizeof(struct range);
+	long at = syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+	struct hints *hints = at == -1 ? NULL : (struct hints *)at;
+
+	if (hints)
+		hints->bytes = bytes;
+	return hints;
+}
+
 static void hints_free(struct rcu_head *head)
 {
-	free(caa_container_of(head, struct hints, rcu));
+	struct hints *hints = caa_container_of(head, struct hints, rcu);
+
+	syscall(SYS_munmap, hints, hints->bytes);
+}
+
+static bool hints_overlap(uint64_t start, uint64_t end)
+{
+	const struct hints *hints;
+	bool overlap = false;
+
+	urcu_bp_read_lock();
+	hints = rcu_dereference(current);
+	for (size_t i = 0; hints && i < hints->count; i++)
+		overlap |= hints->range[i].start < end && start < hints->range[i].end;
+	urcu_bp_read_unlock();
+	return overlap;
 }
 
 static void range_append(struct hints *hints, uint64_t start, uint64_t end, enum vmmu_level level)
@@ -46,14 +76,13 @@ bool posix_hint_set(uint64_t start, uint64_t end, enum vmmu_level max_level)
 	size_t count;
 	bool placed = false;
 
+	/* The usual case, for every munmap: nothing was said of it. */
+	if (max_level >= VMMU_LEVEL_1G && !hints_overlap(start, end))
+		return true;
 	pthread_mutex_lock(&lock);
 	old = current;
 	count = old ? old->count : 0;
-	if (!count && max_level >= VMMU_LEVEL_1G) {
-		pthread_mutex_unlock(&lock);
-		return true;
-	}
-	new = malloc(sizeof(*new) + (count + 2) * sizeof(struct range)); /* one may split in two around the new one */
+	new = hints_alloc(count + 2); /* one may split in two around the new one */
 	if (!new) {
 		pthread_mutex_unlock(&lock);
 		return false;

@@ -48,8 +48,8 @@ static void chunk_free(void *state, void *chunk)
 	raw_munmap(chunk, VMMU_CHUNK_BYTES);
 }
 
-/* From here on memory is mapped on its own: dirty bitmaps of big guests are touched sparsely, and go back to the kernel at once. */
-#define LARGE (256u << 10)
+/* From here on memory is mapped on its own: tables by number and dirty bitmaps are touched sparsely, and go back to the kernel at once. */
+#define LARGE (16u << 10)
 
 static void *host_alloc(void *state, size_t bytes)
 {
