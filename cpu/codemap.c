@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #define BUCKETS 4096u
 
@@ -32,9 +33,10 @@ struct cpu_vm {
 
 struct cpu_vm *cpu_vm_create(void)
 {
-	struct cpu_vm *vm = calloc(1, sizeof(*vm));
+	/* Mapped: most buckets are never touched. */
+	struct cpu_vm *vm = mmap(NULL, sizeof(*vm), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (vm == NULL)
+	if (vm == MAP_FAILED)
 		return NULL;
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->atomic_lock, NULL);
@@ -55,7 +57,7 @@ void cpu_vm_destroy(struct cpu_vm *vm)
 	}
 	pthread_mutex_destroy(&vm->lock);
 	pthread_mutex_destroy(&vm->atomic_lock);
-	free(vm);
+	munmap(vm, sizeof(*vm));
 }
 
 void codemap_cpu_add(struct cpu_vm *vm, struct cpu *cpu)

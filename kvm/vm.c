@@ -11,7 +11,6 @@
 #include "kvm/sys.h"
 #include "kvm/user.h"
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <x86intrin.h>
@@ -38,6 +37,19 @@ static void vm_release(struct file *file)
 	vm_put(file->object);
 }
 
+/* Mapped: most of the table of vCPUs is never touched. */
+static struct vm *vm_map(void)
+{
+	long at = SYS6(SYS_mmap, 0, sizeof(struct vm), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return at < 0 ? NULL : (struct vm *)at; // NOLINT: the kernel's answer is an address
+}
+
+static void vm_unmap(struct vm *vm)
+{
+	SYS2(SYS_munmap, vm, sizeof(*vm));
+}
+
 static void vm_destroy(struct vm *vm)
 {
 	machines_remove(vm);
@@ -50,7 +62,7 @@ static void vm_destroy(struct vm *vm)
 	msr_filter_free(vm);
 	irq_routes_free(vm);
 	pthread_mutex_destroy(&vm->lock);
-	free(vm);
+	vm_unmap(vm);
 }
 
 void vm_put(struct vm *vm)
@@ -69,7 +81,7 @@ static struct vm *vm_make(long *error)
 		.address_spaces = 1,
 		.max_vcpus = MAX_VCPU_ID,
 	};
-	struct vm *vm = calloc(1, sizeof(*vm));
+	struct vm *vm = vm_map();
 	enum vmmu_status status;
 
 	*error = -ENOMEM;
@@ -78,7 +90,7 @@ static struct vm *vm_make(long *error)
 	status = vmmu_vm_create(&config, &vm->mmu);
 	if (status != VMMU_OK) {
 		*error = status_errno(status);
-		free(vm);
+		vm_unmap(vm);
 		return NULL;
 	}
 	vm->code = cpu_vm_create();
@@ -90,7 +102,7 @@ static struct vm *vm_make(long *error)
 		if (vm->code)
 			cpu_vm_destroy(vm->code);
 		vmmu_vm_destroy(vm->mmu);
-		free(vm);
+		vm_unmap(vm);
 		return NULL;
 	}
 	return vm;
