@@ -98,10 +98,10 @@ void bench_memory(void)
 	/* The large VMs last: the kernel gives back late what they had. */
 	machine_init(&m, 1, MIB, DATA_PRESENT | DATA_SMALL);
 	machine_call(&m, 0, &one);
-	vms(m.kvm);
 	before = vm_bytes();
 	fill_slots(&m, SLOTS, page);
 	line("a slot of one page", (vm_bytes() - before) / SLOTS, "bytes");
+	vms(m.kvm);
 	machine_fini(&m);
 	line("tables per 4K page, 4K mappings", tables_per_page(256 * MIB, DATA_PRESENT | DATA_SMALL), "bytes");
 	line("tables per 4K page, huge pages", tables_per_page(256 * MIB, DATA_PRESENT), "bytes");
