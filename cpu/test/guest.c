@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT */
+/* The machine of guest.h. */
+#include "guest.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <cmocka.h>
+
+#include <vmmu/format.h>
+
+#define PTE_P  UINT64_C(1)
+#define PTE_W  UINT64_C(2)
+#define PTE_U  UINT64_C(4)
+#define PTE_PS UINT64_C(0x80)
+
+/* ---- the library's part ------------------------------------------------------------------------------------------ */
+
+enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry)
+{
+	vcpu->poll = VMMU_POLL_RUN;
+	*entry = (struct vmmu_entry){
+		.root = vcpu->guest->root, .format = VMMU_FORMAT_NPT4, .levels = 4, .flush = vcpu->flush,
+		.poll = (const uint32_t *)&vcpu->poll,
+	};
+	vcpu->flush = false;
+	return VMMU_ENTER_RUN;
+}
+
+void vmmu_vcpu_leave(struct vmmu_vcpu *vcpu)
+{
+	vcpu->poll = 0;
+}
+
+void vmmu_vcpu_kick(struct vmmu_vcpu *vcpu)
+{
+	vcpu->poll = 0;
+}
+
+static uint64_t *new_table(struct guest *g)
+{
+	assert_true(g->tables_used < 512);
+	memset(g->tables[g->tables_used], 0, 4096);
+	return g->tables[g->tables_used++];
+}
+
+/* The slot that every level of the second stage gives for gpa; makes tables when `make`. */
+static uint64_t *npt_slot(struct guest *g, uint64_t gpa, bool make)
+{
+	uint64_t *table = g->root;
+
+	for (unsigned level = 4; level > 1; level--) {
+		uint64_t *at = &table[gpa >> (12 + 9 * (level - 1)) & 511];
+
+		if (!(*at & PTE_P)) {
+			if (!make)
+				return NULL;
+			*at = (uint64_t)(uintptr_t)new_table(g) | PTE_P | PTE_W | PTE_U;
+		}
+		table = (uint64_t *)(uintptr_t)(*at & VMMU_ENTRY_ADDR);
+	}
+	return &table[gpa >> 12 & 511];
+}
+
+enum vmmu_fault vmmu_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t error)
+{
+	struct guest *g = vcpu->guest;
+	uint64_t page = gpa.v & ~UINT64_C(0xfff);
+
+	g->faults++;
+	g->last_error = error;
+	g->last_gpa = gpa.v;
+	if (page < GUEST_RAM) {
+		*npt_slot(g, page, true) = (uint64_t)(uintptr_t)(g->ram + page) | PTE_P | PTE_W | PTE_U;
+		return VMMU_FAULT_FIXED;
+	}
+	if (page == GUEST_ROM) {
+		*npt_slot(g, page, true) = (uint64_t)(uintptr_t)g->rom | PTE_P | PTE_U;
+		return error & VMMU_PF_WRITE ? VMMU_FAULT_MMIO : VMMU_FAULT_FIXED;
+	}
+	return VMMU_FAULT_MMIO;
+}
+
+enum vmmu_status vmmu_guest_read(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, void *to, size_t bytes)
+{
+	if (gpa.v + bytes > GUEST_RAM)
+		return VMMU_ENOENT;
+	memcpy(to, vcpu->guest->ram + gpa.v, bytes);
+	return VMMU_OK;
+}
+
+/* ---- the machine --------------------------------------------------------------------------------------------------- */
+
+static void *zeroed(size_t bytes)
+{
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_true(at != MAP_FAILED);
+	return at;
+}
+
+struct guest *guest_make(void)
+{
+	struct guest *g = zeroed(sizeof(*g));
+
+	g->ram = zeroed(GUEST_RAM);
+	g->rom = zeroed(4096);
+	g->root = new_table(g);
+	g->vm = cpu_vm_create();
+	for (unsigned i = 0; i < 2; i++) {
+		g->vcpu[i].guest = g;
+		g->vcpu[i].flush = true;
+	}
+	g->cpu = cpu_create(&g->vcpu[0], &g->ops, g, g->vm);
+	return g;
+}
+
+void guest_free(struct guest *g)
+{
+	cpu_destroy(g->cpu);
+	cpu_vm_destroy(g->vm);
+	munmap(g->ram, GUEST_RAM);
+	munmap(g->rom, 4096);
+	munmap(g, sizeof(*g));
+}
+
+struct cpu *guest_second(struct guest *g)
+{
+	struct cpu *second = cpu_create(&g->vcpu[1], &g->ops, g, g->vm);
+
+	*cpu_state(second) = *cpu_state(g->cpu);
+	cpu_state(second)->gpr[CPU_RSP] = GUEST_STACK - 0x4000;
+	cpu_state_changed(second, CPU_CHANGED_ALL);
+	return second;
+}
+
+void guest_code(struct guest *g, uint64_t at, const void *bytes, unsigned size)
+{
+	memcpy(g->ram + at, bytes, size);
+}
+
+uint64_t guest_read(struct guest *g, uint64_t gpa, unsigned size)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, g->ram + gpa, size);
+	return value;
+}
+
+void guest_write(struct guest *g, uint64_t gpa, unsigned size, uint64_t value)
+{
+	memcpy(g->ram + gpa, &value, size);
+}
+
+void guest_unmap_all(struct guest *g)
+{
+	memset(g->tables, 0, sizeof(g->tables));
+	g->tables_used = 1;
+	g->vcpu[0].flush = g->vcpu[1].flush = true;
+}
+
+uint64_t guest_npte(struct guest *g, uint64_t gpa)
+{
+	uint64_t *slot = npt_slot(g, gpa, false);
+
+	return slot != NULL ? *slot : 0;
+}
+
+/* ---- segments -------------------------------------------------------------------------------------------------------- */
+
+/* A descriptor; `flags`: G D/B L AVL. */
+static uint64_t descriptor(uint64_t base, uint32_t limit, unsigned access, unsigned flags)
+{
+	return (limit & 0xffff) | (base & 0xffffff) << 16 | (uint64_t)access << 40 | (uint64_t)(limit >> 16 & 15) << 48 |
+	       (uint64_t)flags << 52 | (base >> 24 & 0xff) << 56;
+}
+
+static void make_gdt(struct guest *g)
+{
+	const uint64_t gdt[] = {
+		[0] = 0,
+		[SEL_CODE64 / 8] = descriptor(0, 0xfffff, 0x9a, 0xa),
+		[SEL_DATA / 8] = descriptor(0, 0xfffff, 0x92, 0xc),
+		[SEL_CODE32 / 8] = descriptor(0, 0xfffff, 0x9a, 0xc),
+		[SEL_CODE16 / 8] = descriptor(0, 0xffff, 0x9a, 0x0),
+		[SEL_DATA16 / 8] = descriptor(0, 0xffff, 0x92, 0x0),
+		[SEL_UCODE32 / 8] = descriptor(0, 0xfffff, 0xfa, 0xc),
+		[SEL_UDATA / 8] = descriptor(0, 0xfffff, 0xf2, 0xc),
+		[SEL_UCODE64 / 8] = descriptor(0, 0xfffff, 0xfa, 0xa),
+		[SEL_TSS / 8] = descriptor(GUEST_TSS, 0x20ff, 0x89, 0x0),
+		[SEL_TSS / 8 + 1] = 0,
+		[SEL_DOWN / 8] = descriptor(0, 0xfff, 0x96, 0x4),
+		[SEL_ABSENT / 8] = descriptor(0, 0xfffff, 0x12, 0xc),
+		[SEL_SMALL / 8] = descriptor(GUEST_DATA, 0xff, 0x92, 0x4),
+	};
+
+	memcpy(g->ram + GUEST_GDT, gdt, sizeof(gdt));
+	cpu_state(g->cpu)->gdt = (struct cpu_table){ GUEST_GDT, sizeof(gdt) - 1 };
+}
+
+static struct cpu_segment flat(uint16_t selector, bool code, bool is_64)
+{
+	return (struct cpu_segment){
+		.limit = 0xffffffff, .selector = selector, .type = code ? 11 : 3, .present = 1, .db = !is_64 || !code,
+		.s = 1, .l = is_64 && code, .g = 1, .dpl = selector & 3,
+	};
+}
+
+static void flat_segments(struct guest *g, bool is_64)
+{
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	for (unsigned i = CPU_ES; i <= CPU_GS; i++)
+		s->seg[i] = flat(SEL_DATA, false, is_64);
+	s->seg[CPU_CS] = flat(is_64 ? SEL_CODE64 : SEL_CODE32, true, is_64);
+	s->seg[CPU_TR] = (struct cpu_segment){ .base = GUEST_TSS, .limit = 0x20ff, .selector = SEL_TSS, .type = 11, .present = 1 };
+	s->seg[CPU_LDTR] = (struct cpu_segment){ .unusable = 1 };
+}
+
+/* Every vector: out %al, $vector; hlt. */
+static void make_idt(struct guest *g, bool is_64)
+{
+	unsigned size = is_64 ? 16 : 8;
+
+	for (unsigned v = 0; v < 256; v++) {
+		uint64_t stub = GUEST_STUBS + 16 * v;
+		uint64_t selector = is_64 ? SEL_CODE64 : SEL_CODE32;
+		/* INT 0x80 and #BP from level 3 too. */
+		uint64_t dpl = v == 0x80 || v == 3 ? 3 : 0;
+
+		GUEST_CODE_BYTES(g, stub, 0xe6, (uint8_t)v, 0xf4);
+		guest_write(g, GUEST_IDT + size * v, 8,
+		            (stub & 0xffff) | selector << 16 | (0x8e00 | dpl << 13) << 32 | (stub >> 16 & 0xffff) << 48);
+		if (is_64)
+			guest_write(g, GUEST_IDT + size * v + 8, 8, 0);
+	}
+	cpu_state(g->cpu)->idt = (struct cpu_table){ GUEST_IDT, (uint16_t)(256 * size - 1) };
+}
+
+/* ---- modes ---------------------------------------------------------------------------------------------------------------- */
+
+static void make_tables(struct guest *g)
+{
+	uint64_t pdpt = GUEST_PML4 + 0x1000, pd = pdpt + 0x1000, pts = 0x40000;
+
+	guest_write(g, GUEST_PML4, 8, pdpt | 7);
+	for (unsigned i = 0; i < 4; i++) {
+		guest_write(g, pdpt + 8 * i, 8, (pd + 0x1000 * i) | 7);
+		for (uint64_t j = 0; j < 512; j++)
+			guest_write(g, pd + 0x1000 * i + 8 * j, 8, (i * 512 + j) << 21 | PTE_PS | PTE_W | PTE_P);
+	}
+	for (uint64_t j = 0; j < 16; j++) {
+		guest_write(g, pd + 8 * j, 8, (pts + 0x1000 * j) | 7);
+		for (uint64_t k = 0; k < 512; k++) {
+			uint64_t page = (j * 512 + k) << 12;
+			bool user = page >= GUEST_USER_CODE && page < GUEST_USER_CODE + 0x200000;
+
+			guest_write(g, pts + 0x1000 * j + 8 * k, 8, page | PTE_P | PTE_W | (user ? PTE_U : 0));
+		}
+	}
+}
+
+uint64_t *guest_pte(struct guest *g, uint64_t linear)
+{
+	return (uint64_t *)(g->ram + 0x40000 + (linear >> 12) * 8);
+}
+
+void guest_long(struct guest *g)
+{
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	make_tables(g);
+	make_gdt(g);
+	make_idt(g, true);
+	flat_segments(g, true);
+	guest_write(g, GUEST_TSS + 4, 8, GUEST_RSP0);
+	guest_write(g, GUEST_TSS + 36, 8, GUEST_IST1);
+	guest_write(g, GUEST_TSS + 102, 2, 104);
+	s->cr0 = 0x80010033;
+	s->cr3 = GUEST_PML4;
+	s->cr4 = 0x620;
+	s->efer = 0xd01;
+	s->rflags = 2;
+	s->rip = GUEST_CODE;
+	s->gpr[CPU_RSP] = GUEST_STACK;
+	cpu_state_changed(g->cpu, CPU_CHANGED_ALL);
+}
+
+void guest_protected(struct guest *g)
+{
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	make_gdt(g);
+	make_idt(g, false);
+	flat_segments(g, false);
+	guest_write(g, GUEST_TSS + 4, 4, GUEST_RSP0);
+	guest_write(g, GUEST_TSS + 8, 2, SEL_DATA);
+	s->cr0 = 0x31;
+	s->rflags = 2;
+	s->rip = GUEST_CODE;
+	s->gpr[CPU_RSP] = GUEST_STACK;
+	cpu_state_changed(g->cpu, CPU_CHANGED_ALL);
+}
+
+void guest_real(struct guest *g)
+{
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	/* The interrupt vectors lead to 16-bit stubs. */
+	for (unsigned v = 0; v < 256; v++) {
+		GUEST_CODE_BYTES(g, GUEST_STUBS + 16 * v, 0xe6, (uint8_t)v, 0xf4);
+		guest_write(g, 4 * v, 4, GUEST_STUBS + 16 * v);
+	}
+	s->idt = (struct cpu_table){ 0, 0x3ff };
+	s->seg[CPU_CS].base = GUEST_CODE;
+	s->seg[CPU_CS].selector = GUEST_CODE >> 4;
+	s->rip = 0;
+	s->gpr[CPU_RSP] = 0xf000;
+	cpu_state_changed(g->cpu, CPU_CHANGED_ALL);
+}
+
+int guest_run_to_hlt(struct guest *g)
+{
+	int vector = -1;
+
+	for (;;) {
+		enum cpu_exit exit = cpu_run(g->cpu);
+
+		if (exit == CPU_EXIT_IO && !cpu_exit_info(g->cpu)->io.in) {
+			vector = cpu_exit_info(g->cpu)->io.port;
+			continue;
+		}
+		if (exit != CPU_EXIT_HLT)
+			print_error("exit %d at rip %#llx\n", exit, (unsigned long long)cpu_state(g->cpu)->rip);
+		assert_int_equal(exit, CPU_EXIT_HLT);
+		return vector;
+	}
+}
