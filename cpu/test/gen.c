@@ -70,7 +70,8 @@ static uint64_t pick_target(struct build *b, unsigned int size)
 
 static void choose_memory(struct build *b, ZydisEncoderOperand *op, unsigned int size)
 {
-	unsigned int how = (unsigned int)gen_below(&b->rand, 100), scale = 1u << gen_below(&b->rand, 4);
+	unsigned int how = (unsigned int)gen_below(&b->rand, b->in_sequence ? 17 : 100);
+	unsigned int scale = 1u << gen_below(&b->rand, 4);
 	int64_t disp = 0;
 
 	b->address_bytes = b->mode32 ? 4 : gen_percent(&b->rand, 8) ? 4 : 8;
@@ -82,14 +83,16 @@ static void choose_memory(struct build *b, ZydisEncoderOperand *op, unsigned int
 	else if (gen_percent(&b->rand, 60))
 		disp = (int32_t)gen_next(&b->rand);
 
+	if (b->in_sequence && b->mode32)
+		how = 16;
 	if (how < 12 && !b->mode32) {
 		b->base = RIP_REG;
 		b->index = NO_REG;
 		disp = 0x1000;
-		b->target = GEN_DATA + gen_below(&b->rand, GEN_DATA_SIZE);
+		b->target = GEN_DATA + gen_below(&b->rand, b->in_sequence ? GEN_DATA_RW - 16 : GEN_DATA_SIZE);
 	} else if (how < 17) {
 		b->base = b->index = NO_REG;
-		b->target = GEN_DATA + gen_below(&b->rand, GEN_DATA_SIZE);
+		b->target = GEN_DATA + gen_below(&b->rand, b->in_sequence ? GEN_DATA_RW - 16 : GEN_DATA_SIZE);
 		disp = (int64_t)b->target - (b->gs ? GEN_GS_BASE : 0);
 	} else if (how < 55) {
 		b->index = NO_REG;
@@ -227,7 +230,7 @@ static bool choose_operand(struct build *b, int n, char kind, char size_letter)
 
 static bool encode(struct build *b)
 {
-	ZyanUSize length = sizeof(b->c->bytes);
+	ZyanUSize length = ZYDIS_MAX_INSTRUCTION_LENGTH;
 
 	if (!ZYAN_SUCCESS(ZydisEncoderEncodeInstruction(&b->req, b->c->bytes, &length)))
 		return false;
@@ -258,7 +261,7 @@ static bool encode_relative(struct build *b)
 	return true;
 }
 
-static bool choose_instruction(struct build *b)
+bool gen_choose_instruction(struct build *b)
 {
 	const char *f = b->row->form;
 	int n = 0;
@@ -322,7 +325,7 @@ bool gen_case(uint64_t seed, const struct gen_row *row, unsigned int size, bool 
 			out->in.rip += GEN_SLOT - 8;
 		else if (slot % 32 == 0)
 			out->in.rip += 48;
-		if (choose_instruction(&b) && gen_fill_state(&b))
+		if (gen_choose_instruction(&b) && gen_fill_state(&b))
 			return true;
 	}
 	return false;

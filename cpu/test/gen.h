@@ -59,8 +59,10 @@ struct gen_poke {
 	uint8_t bytes[64];
 };
 
+#define GEN_BYTES 80u
+
 struct gen_case {
-	uint8_t bytes[ZYDIS_MAX_INSTRUCTION_LENGTH];
+	uint8_t bytes[GEN_BYTES];	/* one instruction, or a sequence */
 	unsigned int length;
 	bool mode32;			/* compatibility mode */
 	struct gen_state in;		/* in.rip is where the bytes go */
@@ -134,5 +136,11 @@ void gen_pattern(uint64_t seed, uint8_t pattern[GEN_DATA_SIZE]);
  */
 bool gen_case(uint64_t seed, const struct gen_row *row, unsigned int size, bool mode32, unsigned int number,
 	      unsigned int slot, struct gen_case *out);
+
+/*
+ * Make sequence @number: instructions on registers and on fixed places in memory that do not fault or branch, each
+ * of which meets the flags in whatever state the ones before left them.
+ */
+bool gen_sequence(uint64_t seed, bool mode32, unsigned int number, unsigned int slot, struct gen_case *out);
 
 #endif

@@ -16,6 +16,7 @@ struct build {
 	ZydisEncoderRequest req;
 	unsigned int size;		/* of v */
 	bool mode32;
+	bool in_sequence;		/* memory operands by fixed address only, none of which faults */
 	int branch;			/* index of the operand that is a branch target, or -1 */
 	unsigned int reg[4];		/* general register of each operand, 20-23 for ah-bh, or NO_REG */
 	int memory;			/* index of the memory operand, or -1 */
@@ -26,6 +27,15 @@ struct build {
 	uint64_t target;		/* linear address of the memory operand */
 	uint64_t immediate;
 };
+
+/* The first half: operands and bytes. c->in.rip is where they go. */
+bool gen_choose_instruction(struct build *b);
+
+/* Random registers and flags; the undefined flags of the row. */
+void gen_fill_registers(struct build *b);
+
+/* The flags that a shift or rotate by @count (already masked) leaves undefined. */
+uint64_t gen_shift_undefined(const struct build *b, unsigned int count);
 
 /* The second half: registers and memory for the chosen instruction.  False if this one is of no use. */
 bool gen_fill_state(struct build *b);

@@ -110,23 +110,28 @@ static unsigned int count_operand(struct build *b)
 	return count & (b->size == 8 ? 63 : 31);
 }
 
+uint64_t gen_shift_undefined(const struct build *b, unsigned int count)
+{
+	bool rotate = b->row->kind == GEN_ROTATE;
+	uint64_t undefined = 0;
+
+	if (count == 0)
+		return 0;
+	if (!rotate)
+		undefined |= GEN_AF;
+	if (count != 1)
+		undefined |= GEN_OF;
+	if (!rotate && count >= b->size * 8 && b->row->mnemonic != ZYDIS_MNEMONIC_SAR)
+		undefined |= GEN_CF;
+	return undefined;
+}
+
 static bool fill_shift(struct build *b)
 {
 	unsigned int count = count_operand(b);
-	unsigned int kind = b->row->kind;
-	uint64_t undefined = 0;
 
-	if (count != 0) {
-		undefined = kind == GEN_ROTATE ? 0 : GEN_AF;
-		if (count != 1)
-			undefined |= GEN_OF;
-		if (kind != GEN_ROTATE && count >= b->size * 8 && b->row->mnemonic != ZYDIS_MNEMONIC_SAR)
-			undefined |= GEN_CF;
-		if (kind == GEN_SHIFT2 && count > b->size * 8)
-			return false;
-	}
-	b->c->flags_undefined = undefined;
-	return true;
+	b->c->flags_undefined = gen_shift_undefined(b, count);
+	return b->row->kind != GEN_SHIFT2 || count <= b->size * 8;
 }
 
 static void fill_divide(struct build *b)
@@ -372,10 +377,9 @@ static uint64_t lane(struct build *b)
 								       : gen_lane(&b->rand);
 }
 
-bool gen_fill_state(struct build *b)
+void gen_fill_registers(struct build *b)
 {
 	struct gen_state *s = &b->c->in;
-	uint64_t bytes[4];
 
 	for (int i = 0; i < 16; i++)
 		s->gpr[i] = gen_integer(&b->rand) & gen_mask(b->mode32 ? 4 : 8);
@@ -388,7 +392,13 @@ bool gen_fill_state(struct build *b)
 		s->rflags |= GEN_DF;
 	fill_mxcsr(b);
 	b->c->flags_undefined = b->row->undefined;
+}
 
+bool gen_fill_state(struct build *b)
+{
+	uint64_t bytes[4];
+
+	gen_fill_registers(b);
 	solve_address(b);
 	for (int i = 0; i < 4; i++)
 		bytes[i] = b->row->kind >= GEN_FLOAT ? lane(b) : gen_integer(&b->rand);

@@ -10,7 +10,6 @@
 #include "native.h"
 
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -127,11 +126,11 @@ static void probe_32bit(void)
 bool native_init(const uint8_t pattern[GEN_DATA_SIZE])
 {
 	static const int signals[] = { SIGTRAP, SIGSEGV, SIGFPE, SIGILL, SIGBUS };
-	const size_t stack_size = 256 << 10;
+	static uint8_t alternate[256 << 10];
 	struct sigaction sa = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
-	stack_t stack = { .ss_sp = malloc(stack_size), .ss_size = stack_size };
+	stack_t stack = { .ss_sp = alternate, .ss_size = sizeof(alternate) };
 
-	if (!stack.ss_sp || sigaltstack(&stack, NULL) != 0)
+	if (sigaltstack(&stack, NULL) != 0)
 		return false;
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		if (sigaction(signals[i], &sa, NULL) != 0)

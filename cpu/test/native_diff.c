@@ -15,6 +15,7 @@
 #include "native_soft.h"
 
 #define SHOWN 10
+#define SEQUENCES 300	/* times count */
 
 static struct {
 	uint64_t seed;
@@ -39,16 +40,23 @@ struct result {
 static const char *const gpr_name[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
 					  "r8",	 "r9",	"r10", "r11", "r12", "r13", "r14", "r15" };
 
-static void print_instruction(const struct gen_case *c)
+static void print_instructions(const struct gen_case *c)
 {
 	ZydisDisassembledInstruction d;
 	ZydisMachineMode mode = c->mode32 ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32 : ZYDIS_MACHINE_MODE_LONG_64;
+	unsigned int at = 0, length;
 
-	for (unsigned int i = 0; i < c->length; i++)
-		printf("%02x ", c->bytes[i]);
-	if (ZYAN_SUCCESS(ZydisDisassembleIntel(mode, c->in.rip, c->bytes, c->length, &d)))
-		printf(" %s", d.text);
-	printf("  (%s-bit, at %#llx)\n", c->mode32 ? "32" : "64", (unsigned long long)c->in.rip);
+	printf("%s-bit, at %#llx\n", c->mode32 ? "32" : "64", (unsigned long long)c->in.rip);
+	for (; at < c->length; at += length) {
+		bool known = ZYAN_SUCCESS(
+			ZydisDisassembleIntel(mode, c->in.rip + at, c->bytes + at, c->length - at, &d));
+
+		length = known ? d.info.length : c->length - at;
+		printf("   ");
+		for (unsigned int i = 0; i < length; i++)
+			printf(" %02x", c->bytes[at + i]);
+		printf("  %s\n", known ? d.text : "?");
+	}
 }
 
 static void print_difference(const char *name, uint64_t in, uint64_t native, uint64_t soft)
@@ -73,7 +81,7 @@ static void print_failure(const struct gen_case *c, const struct result *n, cons
 	char name[16];
 
 	printf("  DIFFERENT (%s): ", how);
-	print_instruction(c);
+	print_instructions(c);
 	print_difference("vector", 0, n->end.vector, s->end.vector);
 	if (n->end.vector == 14) {
 		print_difference("error", 0, n->end.error, s->end.error);
@@ -146,6 +154,14 @@ static void compare(const struct gen_case *c, const struct result *n, enum soft_
 		print_failure(c, n, &s, data, how == SOFT_STRANGE ? "no answer" : mode == SOFT_STEP ? "stepped" : "run");
 }
 
+static void next_slot(void)
+{
+	if (++total.slot == GEN_SLOT_MAX) {
+		printf("FAIL: no room for more code\n");
+		exit(1);
+	}
+}
+
 static void run_row(const struct gen_row *row, unsigned int size, bool mode32)
 {
 	unsigned long made = 0, unimplemented = 0, failed = total.failed;
@@ -158,10 +174,7 @@ static void run_row(const struct gen_row *row, unsigned int size, bool mode32)
 		if (!gen_case(options.seed, row, size, mode32, i, total.slot, &c))
 			continue;
 		made++;
-		if (++total.slot == GEN_SLOT_MAX) {
-			printf("FAIL: no room for more code\n");
-			exit(1);
-		}
+		next_slot();
 		native_run(&c, &n.after, &n.end);
 		if (n.end.vector == 6 && row->mnemonic != ZYDIS_MNEMONIC_UD2)
 			continue; /* newer than the CPU we are on */
@@ -205,6 +218,25 @@ static void run_table(const char *name, const struct gen_table *table)
 	fflush(stdout);
 }
 
+static void run_sequences(void)
+{
+	unsigned long before = total.compared, failed = total.failed;
+
+	for (unsigned int i = 0; i < options.count * SEQUENCES; i++) {
+		bool mode32 = i % 2 && native_has_32bit(), none = false;
+		struct gen_case c;
+		struct result n;
+
+		if (!gen_sequence(options.seed, mode32, i, total.slot, &c))
+			continue;
+		next_slot();
+		native_run(&c, &n.after, &n.end);
+		compare(&c, &n, SOFT_BLOCK, &none);
+		total.unimplemented += none;
+	}
+	printf("sequences: %lu compared, %lu different\n", total.compared - before, total.failed - failed);
+}
+
 static void parse(int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++) {
@@ -238,6 +270,9 @@ int main(int argc, char **argv)
 	       native_has_32bit() ? "too" : "not possible here");
 	run_table("integer", &gen_table_int);
 	run_table("sse", &gen_table_sse);
+	if (!options.only)
+		run_sequences();
+	soft_fini();
 	printf("native-diff: %lu cases compared, %lu different, %lu not there yet\n", total.compared, total.failed,
 	       total.unimplemented);
 	return total.failed || total.unimplemented ? 1 : 0;

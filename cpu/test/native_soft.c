@@ -15,6 +15,7 @@
 
 /* Guest physical memory. The data pages are out of order and apart, so that crossing one is really crossing. */
 #define RAM_SIZE   (32u << 20)
+#define LARGE_PAGE (2u << 20)
 #define PML4       0x1000u
 #define PDPT_LOW   0x2000u
 #define PD_LOW     0x3000u
@@ -47,8 +48,9 @@ static const uint32_t data_gpa[GEN_DATA_SIZE / GEN_PAGE] = { 0x23000, 0x20000, 0
 #define EFER_VALUE UINT64_C(0xd00)	/* NX LMA LME */
 
 static struct {
-	uint8_t *ram;
+	uint8_t *area, *ram; /* as mapped; from a large page's boundary on */
 	uint64_t *npt;
+	struct cpu_vm *vm;
 	struct cpu *cpu;
 	uint8_t pattern[GEN_DATA_SIZE];
 	uint32_t always_run;
@@ -194,25 +196,33 @@ static void set_system_state(struct cpu_state *s, bool mode32)
 bool soft_init(const uint8_t pattern[GEN_DATA_SIZE])
 {
 	static const struct cpu_ops ops;
-	uint8_t *area = mmap(NULL, RAM_SIZE + (2u << 20), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct cpu_vm *vm = cpu_vm_create();
 
-	if (area == MAP_FAILED || !vm)
+	soft.area = mmap(NULL, RAM_SIZE + LARGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	soft.vm = cpu_vm_create();
+	if (soft.area == MAP_FAILED || !soft.vm)
 		return false;
 	soft.always_run = VMMU_POLL_RUN;
-	soft.ram = (uint8_t *)(((uintptr_t)area + (2u << 20) - 1) & ~(uintptr_t)((2u << 20) - 1));
+	soft.ram = (uint8_t *)(((uintptr_t)soft.area + LARGE_PAGE - 1) & ~(uintptr_t)(LARGE_PAGE - 1));
 	memcpy(soft.pattern, pattern, GEN_DATA_SIZE);
 	memset(soft.ram + CODE, 0xcc, GEN_CODE_SIZE);
 	if (!make_nested_tables())
 		return false;
 	make_page_tables();
 	make_descriptor_tables();
-	soft.cpu = cpu_create(&vcpu, &ops, NULL, vm);
+	soft.cpu = cpu_create(&vcpu, &ops, NULL, soft.vm);
 	if (!soft.cpu)
 		return false;
 	set_system_state(cpu_state(soft.cpu), false);
 	cpu_state_changed(soft.cpu, CPU_CHANGED_ALL);
 	return true;
+}
+
+void soft_fini(void)
+{
+	cpu_destroy(soft.cpu);
+	cpu_vm_destroy(soft.vm);
+	free(soft.npt);
+	munmap(soft.area, RAM_SIZE + LARGE_PAGE);
 }
 
 /* ---- one case ------------------------------------------------------------------------------------------------------ */

@@ -21,6 +21,7 @@ enum soft_mode {
 };
 
 bool soft_init(const uint8_t pattern[GEN_DATA_SIZE]);
+void soft_fini(void);
 enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct gen_state *after, struct gen_end *end);
 
 /* Copy out the data area as the run left it. */

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sequences: what single instructions cannot show is how one takes over the flags of another, which the software CPU
+ * keeps in a form of its own.
+ *
+ * A flag that an instruction leaves undefined must not be read before it is defined again: that is tracked here, with
+ * Zydis's word for what an instruction reads and writes.
+ */
+#include "gen_build.h"
+
+#include <string.h>
+
+#define STEPS 10
+
+static bool is_usable(const struct gen_row *row, bool mode32)
+{
+	if (!(row->modes & (mode32 ? GEN_32 : GEN_64)))
+		return false;
+	switch (row->mnemonic) {
+	case ZYDIS_MNEMONIC_UD2:
+	case ZYDIS_MNEMONIC_AAM: /* may divide by zero */
+	case ZYDIS_MNEMONIC_TZCNT:
+	case ZYDIS_MNEMONIC_LZCNT:
+	case ZYDIS_MNEMONIC_POPCNT:
+	case ZYDIS_MNEMONIC_MOVBE:
+	case ZYDIS_MNEMONIC_CRC32:
+		return false;
+	default:
+		break;
+	}
+	return row->kind == GEN_PLAIN || row->kind == GEN_SHIFT || row->kind == GEN_ROTATE;
+}
+
+static const struct gen_row *pick_row(struct build *b)
+{
+	const struct gen_row *row;
+
+	do {
+		row = &gen_table_int.row[gen_below(&b->rand, gen_table_int.count)];
+	} while (!is_usable(row, b->mode32));
+	return row;
+}
+
+static unsigned int pick_size(struct build *b)
+{
+	unsigned int size;
+
+	if (b->row->sizes == 0)
+		return 0;
+	do {
+		size = 1u << gen_below(&b->rand, b->mode32 ? 3 : 4);
+	} while (!(b->row->sizes & size));
+	return size;
+}
+
+/* What instruction @one does to the set of undefined flags. False: it reads one of them. */
+static bool undefined_after(const struct build *b, uint64_t *undefined)
+{
+	ZydisDecoder decoder;
+	ZydisDecodedInstruction z;
+	uint64_t written;
+
+	ZydisDecoderInit(&decoder, b->req.machine_mode, b->mode32 ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_64);
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, NULL, b->c->bytes, b->c->length, &z)))
+		return false;
+	if (z.cpu_flags->tested & *undefined)
+		return false;
+	written = z.cpu_flags->modified | z.cpu_flags->set_0 | z.cpu_flags->set_1;
+	if (b->row->kind == GEN_PLAIN) {
+		*undefined = (*undefined & ~written) | b->row->undefined;
+	} else if (b->req.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER) {
+		/* By CL: any count, perhaps zero, which writes none. */
+		*undefined |= gen_shift_undefined(b, b->size * 8);
+	} else {
+		unsigned int count = b->immediate & (b->size == 8 ? 63 : 31);
+
+		if (b->row->kind == GEN_SHIFT && count != 0)
+			*undefined &= ~written;
+		*undefined |= gen_shift_undefined(b, count);
+	}
+	return true;
+}
+
+bool gen_sequence(uint64_t seed, bool mode32, unsigned int number, unsigned int slot, struct gen_case *out)
+{
+	struct gen_case one;
+	struct build b = { .c = out, .mode32 = mode32, .in_sequence = true };
+	uint64_t undefined = 0;
+
+	b.rand.state = seed;
+	b.rand.state = gen_next(&b.rand) ^ number;
+	b.rand.state = gen_next(&b.rand) ^ mode32;
+	memset(out, 0, sizeof(*out));
+	b.row = pick_row(&b);
+	gen_fill_registers(&b);
+	out->mode32 = mode32;
+	out->in.rip = GEN_CODE + GEN_LANDING_SIZE + (uint64_t)slot * GEN_SLOT + gen_below(&b.rand, 16);
+	b.c = &one;
+	for (int attempt = 0, steps = 0; steps < STEPS && attempt < 200; attempt++) {
+		memset(&one, 0, sizeof(one));
+		one.in.rip = out->in.rip + out->length;
+		b.row = pick_row(&b);
+		b.size = pick_size(&b);
+		if (!gen_choose_instruction(&b) || out->length + one.length > GEN_BYTES || !undefined_after(&b, &undefined))
+			continue;
+		memcpy(out->bytes + out->length, one.bytes, one.length);
+		out->length += one.length;
+		steps++;
+	}
+	out->flags_undefined = undefined;
+	return out->length > 0;
+}
