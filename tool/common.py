@@ -33,7 +33,9 @@ def sanitizer_options(client):
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
         "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1:suppressions=" +
                         os.path.join(ROOT, "test", "tsan.supp") +
-                        (":ignore_noninstrumented_modules=1" if client else ""),
+                        (":ignore_noninstrumented_modules=1" if client else "") +
+                        # Its runtime, setting up, would call our sigaction before it can run our code.
+                        "".join(f":handle_{s}=0" for s in ("segv", "sigbus", "abort", "sigill", "sigfpe")),
     }
 
 
