@@ -127,6 +127,68 @@ static void test_storm_copy_by_bitmap_ends_equal(void **state)
 	}
 }
 
+/*
+ * Why dirty_mark does not look before it sets a bit: two CPUs, a page that is marked already, a write of it and a take at the same moment. Afterwards
+ * the copy is new, or the page is marked. The loss needs a store buffer: it shows on real CPUs, not every time.
+ */
+struct litmus {
+	struct test_vm *test;
+	struct memslot *slot;
+	cacheline uint64_t memory;
+	cacheline uint32_t started, finished;
+};
+
+static void wait_for(const uint32_t *word, uint32_t round)
+{
+	for (unsigned spins = 1; load_acquire(word) != round; spins++)
+		if (spins % 4096 == 0)
+			port_yield();
+}
+
+static void *litmus_writer(void *arg)
+{
+	struct litmus *l = arg;
+
+	for (uint32_t round = 1; round; round++) {
+		wait_for(&l->started, round);
+		if (load_relaxed(&l->memory) == UINT64_MAX)
+			return NULL;
+		store_relaxed(&l->memory, round);
+		dirty_mark(&l->test->vm, l->slot, l->slot->base, NULL);
+		store_release(&l->finished, round);
+	}
+	return NULL;
+}
+
+static void test_litmus_write_of_a_marked_page_against_its_take(void **state)
+{
+	struct litmus l = { .test = test_vm_make(1) };
+	uint64_t copy = 0;
+	uint32_t round = 0;
+	pthread_t thread;
+
+	(void)state;
+	l.slot = logged_slot(l.test, PAGES);
+	thread = thread_start(litmus_writer, &l);
+	for (long end = now_ms() + 250; now_ms() < end;) {
+		for (int i = 0; i < 1000; i++) {
+			dirty_mark(&l.test->vm, l.slot, l.slot->base, NULL);
+			store_release(&l.started, ++round);
+			for (unsigned pause = round % 61; pause; pause--)
+				fence_acquire();
+			if (dirty_take(l.slot, 0, 1))
+				copy = load_relaxed(&l.memory);
+			wait_for(&l.finished, round);
+			if (!(l.slot->dirty[0] & 1))
+				CHECK(copy == round);
+		}
+	}
+	l.memory = UINT64_MAX;
+	store_release(&l.started, round + 1);
+	thread_join(thread);
+	test_vm_free(l.test);
+}
+
 /* --- ring --- */
 
 #define SIZE 128u
@@ -271,7 +333,7 @@ static void test_ring_never_set_counts_as_full(void **state)
 	test_vm_free(f.test);
 }
 
-/* --- a vCPU that writes, a program that harvests, a reset that takes back: each its own thread --- */
+/* --- a vCPU that writes, and a program that harvests and takes back --- */
 
 struct ring_storm {
 	struct ring_fixture f;
@@ -305,26 +367,21 @@ static bool harvest_one(struct ring_storm *s)
 	return true;
 }
 
+/* Close behind the writer, so that an entry is looked at while it is written. */
 static void *storm_program(void *arg)
 {
 	struct ring_storm *s = arg;
 
-	while (!load_relaxed(&s->done))
-		if (!harvest_one(s))
-			port_yield();
-	return NULL;
-}
-
-static void *storm_reset(void *arg)
-{
-	struct ring_storm *s = arg;
-
-	while (!load_relaxed(&s->done)) {
+	for (unsigned misses = 0; !load_relaxed(&s->done);) {
 		struct dirty_claim claim;
 
+		misses = harvest_one(s) ? 0 : misses + 1;
+		if (misses % 2048 == 2047)
+			port_yield();
+		if (s->harvested % 16 || misses)
+			continue;
 		while (dirty_ring_take_back(&s->f.ring, &claim))
 			CHECK(claim.slot == 2 && claim.offset == s->taken++ % (1u << 20));
-		port_yield();
 	}
 	return NULL;
 }
@@ -332,16 +389,15 @@ static void *storm_reset(void *arg)
 static void test_storm_ring_delivers_every_page_once_and_in_order(void **state)
 {
 	static struct ring_storm s;
-	pthread_t threads[3];
+	pthread_t threads[2];
 
 	(void)state;
 	ring_make(&s.f, 0u - SIZE * 4);
 	threads[0] = thread_start(storm_vcpu, &s);
 	threads[1] = thread_start(storm_program, &s);
-	threads[2] = thread_start(storm_reset, &s);
 	sleep_us(400000);
 	store_relaxed(&s.done, 1);
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < 2; i++)
 		thread_join(threads[i]);
 	while (harvest_one(&s))
 		;
@@ -358,6 +414,7 @@ int main(void)
 		cmocka_unit_test(test_bitmap_take_clears_only_what_was_asked_for),
 		cmocka_unit_test(test_mark_of_a_slot_without_log_has_no_effect),
 		cmocka_unit_test(test_storm_copy_by_bitmap_ends_equal),
+		cmocka_unit_test(test_litmus_write_of_a_marked_page_against_its_take),
 		cmocka_unit_test(test_ring_asks_for_an_exit_before_it_is_full),
 		cmocka_unit_test(test_ring_takes_back_in_order_and_stops_at_the_first_gap),
 		cmocka_unit_test(test_ring_forged_reset_never_runs_past_the_writer),

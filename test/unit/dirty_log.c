@@ -413,6 +413,32 @@ static void test_ring_with_forged_contents_is_harmless(void **state)
 	fixture_free(f);
 }
 
+/* An offset beyond the slot does not reach what lies behind it: another slot's pages stay writable. */
+static void test_ring_with_forged_offset_does_not_touch_the_next_slot(void **state)
+{
+	struct fixture *f = fixture_make(0, true, VMMU_FORMAT_NPT4);
+	struct vmmu_region next = { .slot = 4, .gpa = { (BASE + PAGES) * 4096 }, .bytes = 256 * 4096, .hva = { (uintptr_t)f->memory } };
+	uint64_t faults;
+
+	(void)state;
+	assert_int_equal(vmmu_region_set(f->vm, &next), VMMU_OK);
+	region_set(f, LOG, PAGES);
+	for (uint64_t page = 0; page < 128; page++)
+		guest_write(f, 1, PAGES + page); /* not logged */
+	faults = f->cpu[1].faults;
+	for (unsigned i = 0; i < 128; i++)
+		guest_write(f, 0, i);
+	for (unsigned i = 0; i < 128; i++)
+		f->ring[0][i] = (struct vmmu_dirty_gfn){ VMMU_DIRTY_GFN_RESET, SLOT, PAGES + i };
+	assert_int_equal(reset(f), 128);
+	mcpu_forget(&f->cpu[1]);
+	for (uint64_t page = 0; page < 128; page++)
+		guest_write(f, 1, PAGES + page);
+	assert_int_equal(f->cpu[1].faults, faults);
+	region_set(f, 0, PAGES);
+	fixture_free(f);
+}
+
 /* --- migrations --- */
 
 struct writer {
@@ -556,6 +582,7 @@ int main(void)
 		cmocka_unit_test(test_ring_reports_a_page_again_only_after_its_reset),
 		cmocka_unit_test(test_ring_nearly_full_stops_the_vcpu_until_reset),
 		cmocka_unit_test(test_ring_with_forged_contents_is_harmless),
+		cmocka_unit_test(test_ring_with_forged_offset_does_not_touch_the_next_slot),
 		cmocka_unit_test(test_migration_by_bitmap),
 		cmocka_unit_test(test_migration_by_manual_clear),
 		cmocka_unit_test(test_migration_by_manual_clear_initially_set),

@@ -208,39 +208,53 @@ static void test_storm_readers_and_invalidations_against_changers(void **state)
 
 /* --- P1's locks: a reader inside SRCU may take slots_arch_lock without stopping a change for good (I1.4) --- */
 
+struct arch_test {
+	struct test_vm *test;
+	uint32_t entered, got;
+};
+
+/* As a vCPU that makes the first shadow root just then: inside SRCU, after the publication, before the grace period is over. */
 static void *arch_locker(void *arg)
 {
-	struct storm *s = arg;
+	struct arch_test *t = arg;
+	struct vm *vm = &t->test->vm;
+	struct srcu_read token = srcu_read_lock(&vm->srcu, 5);
 
-	while (!load_relaxed(&s->done)) {
-		struct srcu_read token = srcu_read_lock(&s->vm->srcu, 5);
-
-		mutex_lock(&s->vm->slots_arch_lock);
+	store_release(&t->entered, 1);
+	while (!(memslots_generation(memslots_active(vm, 0, token)) & GENERATION_IN_PROGRESS))
 		port_yield();
-		mutex_unlock(&s->vm->slots_arch_lock);
-		srcu_read_unlock(&s->vm->srcu, token);
-	}
+	mutex_lock(&vm->slots_arch_lock);
+	mutex_unlock(&vm->slots_arch_lock);
+	store_release(&t->got, 1);
+	srcu_read_unlock(&vm->srcu, token);
 	return NULL;
 }
 
 static void test_change_does_not_hold_arch_lock_across_grace_period(void **state)
 {
-	struct storm s = { .test = test_vm_make(2) };
-	pthread_t threads[2];
-	struct rng rng = rng_make(21);
+	const struct vmmu_region changes[] = {
+		test_region(0, 0, 0, 10, 0, 0),                   /* create */
+		test_region(0, 0, 0, 10, 0, VMMU_SLOT_LOG_DIRTY), /* flags */
+		test_region(0, 0, 5, 10, 0, VMMU_SLOT_LOG_DIRTY), /* move */
+		test_region(0, 0, 0, 0, 0, 0),                    /* delete */
+	};
+	struct arch_test t = { .test = test_vm_make(1) };
 
 	(void)state;
-	s.vm = &s.test->vm;
-	s.test->arch_lock_is_busy = true;
-	for (unsigned i = 0; i < 2; i++)
-		threads[i] = thread_start(arch_locker, &s);
-	for (unsigned i = 0; i < 200; i++)
-		change_something(&s, &rng);
-	store_relaxed(&s.done, 1);
-	for (unsigned i = 0; i < 2; i++)
-		thread_join(threads[i]);
-	test_vm_audit(s.test);
-	test_vm_free(s.test);
+	t.test->arch_lock_is_busy = true;
+	for (unsigned i = 0; i < array_size(changes); i++) {
+		pthread_t thread;
+
+		t.entered = t.got = 0;
+		thread = thread_start(arch_locker, &t);
+		assert_true(word_becomes(&t.entered, 1));
+		assert_int_equal(test_vm_set(t.test, &changes[i]), VMMU_OK);
+		/* The change waited for the reader, and the reader was not waiting for the change. */
+		assert_int_equal(load_acquire(&t.got), 1);
+		thread_join(thread);
+	}
+	test_vm_audit(t.test);
+	test_vm_free(t.test);
 }
 
 int main(void)

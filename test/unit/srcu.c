@@ -93,6 +93,29 @@ static void test_nested_section_keeps_the_outer_one_open(void **state)
 	thread_join(writer);
 }
 
+/*
+ * A reader that was delayed between reading the bank and counting itself in, while a grace period flipped the bank: done here by hand. The next grace
+ * period must find it in the bank that is not current.
+ */
+static void test_synchronize_waits_for_reader_that_was_overtaken_by_a_flip(void **state)
+{
+	struct fixture f = { .done = 0 };
+	struct srcu_read token = { .stripe = &f.srcu.stripe[1] };
+	pthread_t writer;
+
+	(void)state;
+	srcu_init(&f.srcu);
+	token.bank = f.srcu.bank & 1;
+	srcu_synchronize(&f.srcu);
+	assert_int_not_equal(f.srcu.bank & 1, token.bank);
+	add_seqcst(&token.stripe->entered[token.bank], 1);
+	writer = thread_start(synchronizer, &f);
+	sleep_us(4000);
+	assert_int_equal(load_acquire(&f.over), 0);
+	srcu_read_unlock(&f.srcu, token);
+	thread_join(writer);
+}
+
 /* Two readers that relieve each other, so that at every moment somebody is in a section. */
 static void *relay(void *arg)
 {
@@ -199,6 +222,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_synchronize_with_no_reader_returns),
 		cmocka_unit_test(test_synchronize_waits_for_open_section_in_either_bank),
+		cmocka_unit_test(test_synchronize_waits_for_reader_that_was_overtaken_by_a_flip),
 		cmocka_unit_test(test_nested_section_keeps_the_outer_one_open),
 		cmocka_unit_test(test_synchronize_does_not_wait_for_later_sections),
 		cmocka_unit_test(test_storm_objects_outlive_their_readers),
