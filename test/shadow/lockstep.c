@@ -19,8 +19,9 @@
 
 #define RAM_FRAMES  512u
 #define RAM_BYTES   (RAM_FRAMES * 4096ull)
-#define POOL_FIRST  16u /* frames that serve as tables, mixed with data */
-#define POOL_FRAMES 24u
+#define POOL_FIRST  16u /* frames that serve as tables: POOL_LEVEL of them for each level, from the lowest up */
+#define POOL_LEVEL  5u
+#define POOL_FRAMES (5 * POOL_LEVEL)
 #define VCPUS       2
 
 enum mode { M_NONE, M_32, M_PAE, M_4, M_5, MODES };
@@ -35,6 +36,7 @@ static struct test {
 	bool stale[VCPUS];   /* somebody edited a table: this vCPU must flush before it uses one */
 	bool logging;
 	uint64_t written[RAM_FRAMES / 64]; /* since the log was last fetched */
+	bool is_table[RAM_FRAMES];         /* a walk has read it */
 	uint64_t accesses, faults, edits;
 	uint64_t seed;
 } t;
@@ -48,6 +50,10 @@ static void __attribute__((format(printf, 1, 2))) fail(const char *format, ...)
 	vfprintf(stderr, format, args);
 	fprintf(stderr, "\n");
 	va_end(args);
+	for (uint64_t i = 0; i < RAM_BYTES / 8; i++)
+		if (((uint64_t *)t.ram)[i] != ((uint64_t *)t.want)[i])
+			fprintf(stderr, "  memory at %#" PRIx64 " is %#" PRIx64 ", should be %#" PRIx64 "\n", i * 8, ((uint64_t *)t.ram)[i],
+			        ((uint64_t *)t.want)[i]);
 	exit(1);
 }
 
@@ -80,7 +86,8 @@ static unsigned index_pick(int level)
 
 static uint64_t gva_pick(void)
 {
-	uint64_t gva = pick(512) * 8;
+	/* Within the page: where the entries are that addresses use, should the page be a table. */
+	uint64_t gva = index_pick(1) * (wide() ? 8 : 4);
 
 	switch (t.mode) {
 	case M_NONE:
@@ -96,22 +103,33 @@ static uint64_t gva_pick(void)
 	}
 }
 
-/* A random entry: mostly useful. Tables are any frame of the pool at any level, so that trees overlap and tables map themselves. */
-static uint64_t entry_pick(void)
+static int top_level(void)
 {
-	uint64_t entry = chance(96) ? 1 : 0;
-	uint64_t frame = chance(70) ? POOL_FIRST + pick(POOL_FRAMES) : pick(RAM_FRAMES);
+	return t.mode == M_32 ? 2 : t.mode == M_PAE ? 3 : t.mode == M_4 ? 4 : 5;
+}
 
-	entry |= chance(90) ? 2 : 0;
-	entry |= chance(90) ? 4 : 0;
+/* What an entry of a table at `level` leads to: mostly what it should; now and then any frame, so that a table serves at two levels, or maps itself. */
+static uint64_t frame_pick(int level)
+{
+	if (chance(level == 1 ? 12 : 4))
+		return POOL_FIRST + pick(POOL_FRAMES);
+	if (level == 1)
+		return chance(97) ? POOL_FIRST + POOL_FRAMES + pick(16) : chance(60) ? pick(RAM_FRAMES) : 0xfee00 + pick(2);
+	return POOL_FIRST + (level - 2) * POOL_LEVEL + pick(POOL_LEVEL);
+}
+
+static uint64_t entry_pick(int level)
+{
+	uint64_t entry = chance(97) ? 1 : 0, frame = frame_pick(level);
+
+	entry |= chance(92) ? 2 : 0;
+	entry |= chance(92) ? 4 : 0;
 	entry |= chance(30) ? 0x20 : 0;
 	entry |= chance(30) ? 0x40 : 0;
-	if (chance(3)) {
+	if (level > 1 && chance(6)) {
 		entry |= 0x80;
-		frame = chance(50) ? 0 : frame & ~511ull;
+		frame = chance(70) ? 0 : frame & ~511ull;
 	}
-	if (chance(3))
-		frame = 0xfee00 + pick(2); /* a device */
 	entry |= frame << 12;
 	if (!wide())
 		return entry & 0xffffffff;
@@ -124,6 +142,12 @@ static uint64_t entry_pick(void)
 	return entry;
 }
 
+/* What a random store puts down: often an entry, so that tables stay tables. */
+static uint64_t value_pick(void)
+{
+	return chance(90) && t.mode != M_NONE ? entry_pick(1 + pick(top_level())) : rng_next(&t.rng);
+}
+
 static void ram_random(void)
 {
 	for (unsigned frame = 0; frame < RAM_FRAMES; frame++)
@@ -131,8 +155,11 @@ static void ram_random(void)
 			((uint64_t *)t.ram)[frame * 512 + i] = frame * 0x1000ull + i;
 	for (unsigned frame = POOL_FIRST; frame < POOL_FIRST + POOL_FRAMES; frame++)
 		for (unsigned i = 0; i < 4096u / (wide() ? 8 : 4); i++) {
-			uint64_t entry = entry_pick();
+			int level = 1 + (frame - POOL_FIRST) / POOL_LEVEL;
+			uint64_t entry = entry_pick(level < top_level() ? level : top_level());
 
+			if (t.mode == M_PAE && level == 3)
+				entry &= ~0x1e6ull;
 			memcpy(t.ram + frame * 4096ull + i * (wide() ? 8 : 4), &entry, wide() ? 8 : 4);
 		}
 	memcpy(t.want, t.ram, RAM_BYTES);
@@ -144,9 +171,10 @@ static void cr3_load(unsigned id)
 {
 	struct ref_cpu *regs = &t.cpu[id].regs;
 
-	regs->cr3 = (POOL_FIRST + pick(4)) * 4096ull;
+	/* Mostly the same again: a flush, no more. */
+	if (chance(20) || !regs->cr3)
+		regs->cr3 = (POOL_FIRST + (top_level() - 1) * POOL_LEVEL + pick(POOL_LEVEL)) * 4096ull + (t.mode == M_PAE ? pick(4) * 32 : 0);
 	if (t.mode == M_PAE) {
-		regs->cr3 += pick(4) * 32;
 		ref_load_pdptes(t.ram, RAM_BYTES, regs);
 		for (int i = 0; i < 4; i++) /* what the CPU would refuse to load */
 			regs->pdpte[i] &= ~(0xfff00000000001e6ull | 0xf000000000000ull);
@@ -182,7 +210,7 @@ static void written_mark(uint64_t frame)
 /* A store into a frame that serves as a table changes translations: every vCPU flushes before it goes on. */
 static void stale_mark(uint64_t gpa)
 {
-	if (gpa >> 12 >= POOL_FIRST && gpa >> 12 < POOL_FIRST + POOL_FRAMES)
+	if (t.is_table[gpa >> 12])
 		for (unsigned i = 0; i < VCPUS; i++)
 			t.stale[i] = true;
 }
@@ -196,6 +224,8 @@ static void access_compare(unsigned id, uint64_t gva, enum ref_access access, ui
 	enum scpu_outcome outcome = scpu_access(cpu, gva, access, bytes, &got, &error);
 
 	t.accesses++;
+	for (unsigned i = 0; i < want.tables; i++)
+		t.is_table[want.table[i]] = true;
 	for (unsigned i = 0; i < want.marked_count; i++)
 		written_mark(want.marked_frame[i]);
 	if (outcome == SCPU_STUCK)
@@ -229,15 +259,12 @@ static void access_compare(unsigned id, uint64_t gva, enum ref_access access, ui
 static void op_access(unsigned id)
 {
 	enum ref_access access = (enum ref_access)pick(3);
-	uint64_t value = rng_next(&t.rng);
+	uint64_t value = value_pick();
 
 	if (t.stale[id])
 		cr3_load(id);
 	t.cpu[id].regs.user = chance(50);
 	t.cpu[id].regs.ac = chance(50);
-	/* A random store into a table would soon make rubbish of all of them: often what is stored is an entry. */
-	if (access == REF_WRITE && chance(80))
-		value = entry_pick();
 	access_compare(id, gva_pick(), access, value);
 }
 
@@ -251,7 +278,7 @@ static void op_again(unsigned id)
 			cr3_load(id);
 		t.cpu[id].regs.user = chance(50);
 		t.cpu[id].regs.ac = true;
-		access_compare(id, gva, i == 3 ? REF_READ : (enum ref_access)pick(2), chance(50) ? entry_pick() : gva);
+		access_compare(id, gva, i == 3 ? REF_READ : (enum ref_access)pick(2), value_pick());
 	}
 }
 
@@ -346,6 +373,7 @@ static void epoch(uint64_t seed, unsigned ops)
 	rng_seed(&t.rng, seed);
 	t.mode = (enum mode)pick(MODES);
 	t.logging = false;
+	memset(t.is_table, 0, sizeof(t.is_table));
 	ram_random();
 	if (vmmu_vm_create(&config, &t.vm) != VMMU_OK)
 		fail("no VM");

@@ -180,6 +180,8 @@ struct ref_result ref_translate(uint8_t *ram, uint64_t bytes, const struct ref_c
 		found = walk_pae(ram, bytes, cpu, gva, &walk, &result.gpa);
 	else
 		found = walk_32(ram, bytes, cpu, gva, &walk, &result.gpa);
+	for (unsigned i = 0; i < walk.steps; i++)
+		result.table[result.tables++] = walk.step[i].at >> 12;
 	if (!found)
 		found = rights_check(cpu, &walk, access);
 	if (found) {

@@ -21,8 +21,9 @@ struct ref_result {
 	bool fault;
 	uint32_t error;
 	uint64_t gpa;
-	bool marked;   /* A or D was set in a table: which frames, as a set of at most five */
-	uint64_t marked_frame[8];
+	uint64_t table[5];     /* frames of the tables that the walk read */
+	unsigned tables;
+	uint64_t marked_frame[5]; /* those in which A or D was set */
 	unsigned marked_count;
 };
 
