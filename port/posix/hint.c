@@ -6,10 +6,9 @@
 #include "port/posix/hint.h"
 
 #include <pthread.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #include <urcu/urcu-bp.h>
+
+#include "port/posix/raw.h"
 
 struct range {
 	uint64_t start, end;
@@ -30,8 +29,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct hints *hints_alloc(size_t ranges)
 {
 	size_t bytes = sizeof(struct hints) + ranges * sizeof(struct range);
-	long at = syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
-	struct hints *hints = at == -1 ? NULL : (struct hints *)at;
+	struct hints *hints = raw_mmap(bytes);
 
 	if (hints)
 		hints->bytes = bytes;
@@ -42,7 +40,7 @@ static void hints_free(struct rcu_head *head)
 {
 	struct hints *hints = caa_container_of(head, struct hints, rcu);
 
-	syscall(SYS_munmap, hints, hints->bytes);
+	raw_munmap(hints, hints->bytes);
 }
 
 static bool hints_overlap(uint64_t start, uint64_t end)
@@ -51,7 +49,7 @@ static bool hints_overlap(uint64_t start, uint64_t end)
 	bool overlap = false;
 
 	urcu_bp_read_lock();
-	hints = rcu_dereference(current);
+	hints = __atomic_load_n(&current, __ATOMIC_ACQUIRE);
 	for (size_t i = 0; hints && i < hints->count; i++)
 		overlap |= hints->range[i].start < end && start < hints->range[i].end;
 	urcu_bp_read_unlock();
@@ -100,7 +98,7 @@ bool posix_hint_set(uint64_t start, uint64_t end, enum vmmu_level max_level)
 	}
 	if (!placed)
 		range_append(new, start, end, max_level);
-	rcu_assign_pointer(current, new);
+	__atomic_store_n(&current, new, __ATOMIC_RELEASE); /* pairs with the acquires of readers */
 	pthread_mutex_unlock(&lock);
 	if (old)
 		urcu_bp_call_rcu(&old->rcu, hints_free);
@@ -138,7 +136,7 @@ enum vmmu_level posix_hint_get(uint64_t hva)
 	const struct hints *hints;
 
 	urcu_bp_read_lock();
-	hints = rcu_dereference(current);
+	hints = __atomic_load_n(&current, __ATOMIC_ACQUIRE);
 	if (hints && hints->count)
 		level = hints_level(hints, hva);
 	urcu_bp_read_unlock();

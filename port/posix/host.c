@@ -2,31 +2,13 @@
 /* vmmu_host for a POSIX process: memory from mmap and malloc, pages by touching them. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <vmmu/host.h>
 
 #include "port/contract/port.h"
 #include "port/posix/hint.h"
 #include "port/posix/probe.h"
-
-/*
- * Direct system calls: in a program under the preload library, mmap and munmap are watched for changes of guest memory, and these are none.
- */
-static void *raw_mmap(size_t bytes)
-{
-	long address = syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0L);
-
-	return address == -1 ? NULL : (void *)address;
-}
-
-static void raw_munmap(void *address, size_t bytes)
-{
-	if (bytes)
-		syscall(SYS_munmap, address, bytes);
-}
+#include "port/posix/raw.h"
 
 static void *chunk_alloc(void *state)
 {

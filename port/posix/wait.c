@@ -5,29 +5,18 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#include <errno.h>
 
 #include "port/contract/port.h"
+#include "port/posix/raw.h"
 
-/*
- * errno is the interrupted program's: core runs inside its calls and its signal handlers.
- */
 void port_wait(const uint32_t *word, uint32_t expected)
 {
-	int saved = errno;
-
-	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);
-	errno = saved;
+	raw_syscall(SYS_futex, (long)(uintptr_t)word, FUTEX_WAIT_PRIVATE, expected, 0, 0, 0);
 }
 
 void port_wake(const uint32_t *word)
 {
-	int saved = errno;
-
-	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-	errno = saved;
+	raw_syscall(SYS_futex, (long)(uintptr_t)word, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0, 0);
 }
 
 void port_yield(void)

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * System calls past libc. In a program under the preload library the names mmap, munmap and syscall are that library's own: it takes them for
+ * changes of guest memory, and ours are none. Also, errno is left alone: it is the interrupted program's.
+ */
+#ifndef PORT_POSIX_RAW_H
+#define PORT_POSIX_RAW_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+/** Returns: what the kernel returned, a value or -errno. */
+static inline long raw_syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+	long result;
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+
+	__asm__ volatile("syscall"
+	                 : "=a"(result)
+	                 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+	                 : "rcx", "r11", "memory");
+	return result;
+}
+
+/** Private zeroed memory, not reserved. Returns: NULL when there is none. */
+static inline void *raw_mmap(size_t bytes)
+{
+	long at = raw_syscall(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return at < 0 && at > -4096 ? NULL : (void *)at;
+}
+
+static inline void raw_munmap(void *at, size_t bytes)
+{
+	if (bytes)
+		raw_syscall(SYS_munmap, (long)(uintptr_t)at, (long)bytes, 0, 0, 0, 0);
+}
+
+#endif
