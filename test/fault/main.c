@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fail call N to the host, for every N: allocations (one, or all from there on) and page look-ups (each kind of failure). A script of steps is run from
+ * beginning to end for each N. A step that fails must say so cleanly, leave a VM that the audit finds whole, and succeed when it is
+ * tried again; at the end nothing is left allocated.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "test/fault/script.h"
+
+static const char *const kinds[] = { "allocation", "allocations from", "page (no page)", "page (again)", "page (no memory)" };
+
+static void arm(struct script *s, unsigned kind, int64_t n)
+{
+	s->host.sticky = kind == 1;
+	if (kind < 2)
+		s->host.alloc_fail = n;
+	else
+		s->host.page_fail = n;
+	s->host.page_fail_with = kind == 2 ? VMMU_EFAULT : kind == 3 ? VMMU_EAGAIN : VMMU_ENOMEM;
+}
+
+static void disarm(struct script *s)
+{
+	s->host.alloc_fail = s->host.page_fail = 0;
+}
+
+/* Returns: whether call n was reached. */
+static bool run(struct script *s, unsigned kind, int64_t n)
+{
+	bool reached, audit_next = false;
+
+	arm(s, kind, n);
+	for (const struct step *step = steps; step->fn; step++) {
+		enum vmmu_status status = step->fn(s);
+
+		if (status != VMMU_OK) {
+			s->failed_steps++;
+			if (s->host.alloc_fail > 0 || s->host.page_fail > 0)
+				script_fail(s, "step %s: %s before anything failed", step->name, vmmu_status_name(status));
+			if (status != VMMU_ENOMEM && status != VMMU_EFAULT && status != VMMU_EAGAIN)
+				script_fail(s, "step %s: %s", step->name, vmmu_status_name(status));
+			disarm(s);
+			script_audit(s, step->name);
+			status = step->fn(s);
+			if (status != VMMU_OK)
+				script_fail(s, "step %s again: %s", step->name, vmmu_status_name(status));
+			audit_next = true;
+		}
+		/* Of a run in which nothing fails, every step; of others, around the failure: an audit waits for a grace period. */
+		if (audit_next || n == INT64_MAX)
+			script_audit(s, step->name);
+		audit_next = false;
+	}
+	reached = s->host.alloc_fail <= 0 && s->host.page_fail <= 0;
+	disarm(s);
+	if (!thost_is_empty(&s->host))
+		script_fail(s, "leaks");
+	return reached;
+}
+
+static int variant_run(struct script *s)
+{
+	unsigned long runs = 0;
+
+	s->kind_name = "nothing fails";
+	script_memory_reset(s);
+	run(s, 0, INT64_MAX);
+	for (s->kind = 0; s->kind < sizeof(kinds) / sizeof(kinds[0]); s->kind++) {
+		s->kind_name = kinds[s->kind];
+		for (s->n = 1;; s->n++) {
+			memset(&s->host, 0, sizeof(s->host));
+			script_memory_reset(s);
+			runs++;
+			if (!run(s, s->kind, s->n))
+				break;
+		}
+	}
+	printf("variant %u: %lu runs, in which %lu steps failed and were tried again\n", s->variant, runs, s->failed_steps);
+	return s->failed_steps ? 0 : 1;
+}
+
+/* A run is mostly waiting for grace periods: so the variants run side by side. */
+int main(void)
+{
+	static const unsigned variants[] = { 0, 3, 5, 6 };
+	static struct script s;
+	int bad = 0;
+
+	script_memory_make(&s);
+	for (unsigned i = 0; i < sizeof(variants) / sizeof(variants[0]); i++) {
+		s.variant = variants[i];
+		if (fork() == 0)
+			exit(variant_run(&s));
+	}
+	for (int status; wait(&status) > 0;)
+		bad |= !WIFEXITED(status) || WEXITSTATUS(status);
+	return bad;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* The script of the fault tests: the life of a VM in steps, each of which can be tried again after it failed. */
+#ifndef TEST_FAULT_SCRIPT_H
+#define TEST_FAULT_SCRIPT_H
+
+#include <vmmu/vmmu.h>
+
+#include "test/common/mcpu.h"
+#include "test/common/thost.h"
+
+#define AREA_PAGES 1536u /* three blocks of 2M */
+#define CPUS       2
+#define RING       256u
+
+struct script {
+	unsigned variant; /* bit 0: format, 1: slot delete zaps the slot, 2: rings */
+	unsigned kind;
+	const char *kind_name;
+	int64_t n;
+	unsigned long failed_steps;
+
+	struct thost host;
+	struct vmmu_vm *vm;
+	struct mcpu cpu[CPUS];
+	struct vmmu_dirty_gfn ring[CPUS][RING];
+	uint32_t fetch[CPUS];
+	char *area;
+	uint64_t next_value;
+	uint8_t dirty[AREA_PAGES]; /* of slot 0, while it is logged */
+	bool logged;
+};
+
+struct step {
+	const char *name;
+	enum vmmu_status (*fn)(struct script *s);
+};
+
+extern const struct step steps[]; /* ends with fn == NULL */
+
+void script_memory_make(struct script *s);
+void script_memory_reset(struct script *s);
+void script_audit(struct script *s, const char *step);
+_Noreturn void script_fail(struct script *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif
