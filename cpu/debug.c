@@ -17,7 +17,7 @@ static const uint64_t *debug_registers(const struct cpu *cpu)
 	return cpu->p->debug & CPU_DEBUG_HW_BP ? cpu->p->debug_dr : cpu->s.dr;
 }
 
-bool debug_slow(const struct cpu *cpu)
+bool debug_is_on(const struct cpu *cpu)
 {
 	return (cpu->p->debug & CPU_DEBUG_STEP) || (debug_registers(cpu)[7] & 0xff); /* which breakpoints are on */
 }

@@ -497,7 +497,8 @@ static enum cpu_exit enter(struct cpu *cpu)
 		p->env_valid = false;
 		cpu_running = NULL;
 	}
-	atomic_store(&p->in_guest, 0);
+	/* release: who waits for it (codemap_shoot) sees every write made with what is being taken away */
+	atomic_store_explicit(&p->in_guest, 0, memory_order_release);
 	vmmu_vcpu_leave(p->vcpu);
 	switch (why) {
 	case LEAVE_FAULT:

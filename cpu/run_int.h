@@ -325,7 +325,12 @@ op_fn *jump_select(const struct insn *insn, struct op *op);
 void debug_after(struct cpu *cpu);
 /** Before one: instruction breakpoints. */
 void debug_before(struct cpu *cpu);
-bool debug_slow(const struct cpu *cpu);
+bool debug_is_on(const struct cpu *cpu);
+/* Stepping, or a breakpoint: of the guest's or the host's. */
+INLINE bool debug_slow(const struct cpu *cpu)
+{
+	return unlikely(cpu->p->debug || (cpu->s.dr[7] & 0xff)) && debug_is_on(cpu);
+}
 /** The guest is about to access a debug register: exits when the host's DR7 says so (GD). */
 void debug_register_access(struct cpu *cpu);
 void debug_data(struct cpu *cpu, uint64_t linear, unsigned size, bool write);
