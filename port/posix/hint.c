@@ -2,12 +2,11 @@
 /*
  * The ranges with a hint, in an immutable sorted array behind an RCU pointer: page faults read it, hints replace it.
  */
-#define _LGPL_SOURCE /* the read side inline */
 #include "port/posix/hint.h"
 
 #include <pthread.h>
-#include <urcu/urcu-bp.h>
 
+#include "port/contract/port.h"
 #include "port/posix/raw.h"
 
 struct range {
@@ -16,7 +15,7 @@ struct range {
 };
 
 struct hints {
-	struct rcu_head rcu;
+	struct port_rcu_head rcu; /* first */
 	size_t bytes;
 	size_t count;
 	struct range range[];
@@ -36,9 +35,9 @@ static struct hints *hints_alloc(size_t ranges)
 	return hints;
 }
 
-static void hints_free(struct rcu_head *head)
+static void hints_free(struct port_rcu_head *head)
 {
-	struct hints *hints = caa_container_of(head, struct hints, rcu);
+	struct hints *hints = (struct hints *)head;
 
 	raw_munmap(hints, hints->bytes);
 }
@@ -48,11 +47,11 @@ static bool hints_overlap(uint64_t start, uint64_t end)
 	const struct hints *hints;
 	bool overlap = false;
 
-	urcu_bp_read_lock();
+	port_rcu_read_lock();
 	hints = __atomic_load_n(&current, __ATOMIC_ACQUIRE);
 	for (size_t i = 0; hints && i < hints->count; i++)
 		overlap |= hints->range[i].start < end && start < hints->range[i].end;
-	urcu_bp_read_unlock();
+	port_rcu_read_unlock();
 	return overlap;
 }
 
@@ -101,7 +100,7 @@ bool posix_hint_set(uint64_t start, uint64_t end, enum vmmu_level max_level)
 	__atomic_store_n(&current, new, __ATOMIC_RELEASE); /* pairs with the acquires of readers */
 	pthread_mutex_unlock(&lock);
 	if (old)
-		urcu_bp_call_rcu(&old->rcu, hints_free);
+		port_rcu_call(&old->rcu, hints_free);
 	return true;
 }
 
@@ -135,10 +134,10 @@ enum vmmu_level posix_hint_get(uint64_t hva)
 	enum vmmu_level level = VMMU_LEVEL_1G;
 	const struct hints *hints;
 
-	urcu_bp_read_lock();
+	port_rcu_read_lock();
 	hints = __atomic_load_n(&current, __ATOMIC_ACQUIRE);
 	if (hints && hints->count)
 		level = hints_level(hints, hva);
-	urcu_bp_read_unlock();
+	port_rcu_read_unlock();
 	return level;
 }
