@@ -47,7 +47,7 @@ static void *host_alloc(void *state, size_t bytes)
 	void *memory;
 
 	count(&host->alloc_calls, 1);
-	if (must_fail(&host->alloc_fail, read_relaxed(&host->sticky)))
+	if (must_fail(&host->alloc_fail, read_relaxed(&host->sticky)) || (host->alloc_max && bytes > host->alloc_max))
 		return NULL;
 	memory = vmmu_host_posix.alloc(NULL, bytes);
 	if (memory) {

@@ -16,6 +16,7 @@ struct thost {
 	/* the n-th call from now fails (1: the next); 0: none. `sticky`: and every one after it */
 	int64_t alloc_fail, page_fail;
 	bool sticky;
+	size_t alloc_max; /* allocations of more bytes fail; 0: no limit */
 	enum vmmu_status page_fail_with; /* default VMMU_EFAULT */
 	/* page_get */
 	unsigned page_delay_us;  /* sleep up to so long */

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The public API under hostile numbers: the input is a program for it. Contracts of threads and pairs are kept (each begin has its end, a vCPU in the guest
+ * is not destroyed); every number, size, address, flag and order that a caller can get wrong is got wrong. Whatever comes: no
+ * sanitizer report, no dead VM, an audit without findings, nothing leaked.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/audit/audit.h"
+#include "core/sync/vm.h"
+#include "test/common/mcpu.h"
+#include "test/common/thost.h"
+
+#define CPUS   3
+#define RANGES 3
+#define PAGES  2048u
+#define RING   128u
+#define BUFFER (64u << 10)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct fuzz {
+	const uint8_t *data, *end;
+	struct thost host;
+	struct vmmu_vm *vm;
+	bool ring;
+	struct mcpu *cpu[CPUS];
+	struct vmmu_dirty_gfn *rings[CPUS];
+	struct {
+		struct vmmu_hva start, end;
+		bool active;
+	} range[RANGES];
+	unsigned outstanding;
+};
+
+/*
+ * The guest's memory, PAGES of it, has an empty part of the address space to itself: slots may be as large as they like, and begin anywhere, and never
+ * reach the memory of this program.
+ */
+#define WINDOW UINT64_C(0x200000000000)
+static char *memory;
+static char buffer[BUFFER];
+static uint64_t bitmap[1 << 12];
+
+static uint8_t byte(struct fuzz *f)
+{
+	return f->data < f->end ? *f->data++ : 0;
+}
+
+static uint64_t raw(struct fuzz *f, unsigned bytes)
+{
+	uint64_t value = 0;
+
+	while (bytes--)
+		value = value << 8 | byte(f);
+	return value;
+}
+
+/* A number: small, around a power of two, a multiple of the page size, or anything. */
+static uint64_t number(struct fuzz *f)
+{
+	uint8_t kind = byte(f);
+
+	switch (kind & 7) {
+	case 0:
+		return kind >> 3;
+	case 1:
+		return (UINT64_C(1) << (byte(f) & 63)) + (kind >> 3) - 16;
+	case 2:
+	case 3:
+		return raw(f, 2) << 12;
+	case 4:
+		return (uint64_t)byte(f) << 21;
+	case 5:
+		return raw(f, 8);
+	case 6:
+		return (raw(f, 5) << 12) & ((UINT64_C(1) << 48) - 1);
+	default:
+		return UINT64_MAX - raw(f, 2);
+	}
+}
+
+/* Mostly a place where the VM has, or may have, memory. */
+static uint64_t address(struct fuzz *f)
+{
+	uint8_t kind = byte(f);
+
+	return kind < 200 ? ((uint64_t)(kind & 3) << 21) + (raw(f, 2) % PAGES << 12) + (kind & 8) : number(f);
+}
+
+static uint64_t host_address(struct fuzz *f)
+{
+	uint64_t any;
+
+	if (byte(f) < 220)
+		return (uintptr_t)memory + (raw(f, 2) % PAGES << 12);
+	any = number(f);
+	return any >> 47 ? any : WINDOW + (any & ((UINT64_C(1) << 42) - 1));
+}
+
+/* --- operations --- */
+
+static void kicked(void *cookie)
+{
+	mcpu_leave(cookie);
+}
+
+static bool vm_make(struct fuzz *f)
+{
+	struct vmmu_config config = {
+		.host = &thost_ops,
+		.host_state = &f->host,
+		.mmu = byte(f) < 250 ? VMMU_MMU_TDP : byte(f),
+		.format = byte(f) < 250 ? byte(f) % 4 : byte(f),
+		.address_spaces = byte(f) < 250 ? byte(f) % 3 : byte(f),
+		.guest_phys_bits = byte(f) < 200 ? 0 : byte(f),
+		.max_vcpus = byte(f) < 200 ? 8 : raw(f, 2),
+		.slot_delete_zaps_slot = byte(f) & 1,
+	};
+
+	f->host.kick = kicked;
+	f->host.alloc_max = 1 << 20;
+	if (vmmu_vm_create(&config, &f->vm) != VMMU_OK)
+		return false;
+	if (config.mmu != VMMU_MMU_TDP) { /* created, and that is all that this target does with it */
+		vmmu_vm_destroy(f->vm);
+		return false;
+	}
+	if (byte(f) & 1)
+		f->ring = vmmu_dirty_ring_enable(f->vm, byte(f) < 200 ? RING : number(f)) == VMMU_OK;
+	return true;
+}
+
+static void op_region(struct fuzz *f)
+{
+	struct vmmu_region region = {
+		.slot = byte(f) < 230 ? byte(f) % 6 : (uint32_t)number(f),
+		.address_space = byte(f) < 230 ? byte(f) & 1 : (uint32_t)number(f),
+		.flags = byte(f) < 230 ? byte(f) & 3 : (uint32_t)number(f),
+		.gpa = { byte(f) < 200 ? (uint64_t)(byte(f) % 4) << 21 : number(f) },
+		.bytes = byte(f) < 200 ? raw(f, 2) % (PAGES + 1) << 12 : number(f),
+		.hva = { byte(f) < 200 ? (uintptr_t)memory : host_address(f) },
+	};
+
+	if (!f->outstanding)
+		vmmu_region_set(f->vm, &region);
+	vmmu_region_get(f->vm, region.address_space, region.slot, &region);
+}
+
+static struct mcpu *pick_cpu(struct fuzz *f)
+{
+	return f->cpu[byte(f) % CPUS];
+}
+
+static void op_vcpu(struct fuzz *f)
+{
+	unsigned n = byte(f) % CPUS, id = byte(f) < 230 ? n : (unsigned)number(f);
+	struct vmmu_vcpu *vcpu;
+
+	if (f->cpu[n]) {
+		mcpu_leave(f->cpu[n]);
+		vmmu_vcpu_destroy(f->cpu[n]->vcpu);
+		free(f->cpu[n]);
+		free(f->rings[n]);
+		f->cpu[n] = NULL;
+		f->rings[n] = NULL;
+		return;
+	}
+	f->cpu[n] = malloc(sizeof(*f->cpu[n]));
+	if (vmmu_vcpu_create(f->vm, id, f->cpu[n], &vcpu) != VMMU_OK) {
+		free(f->cpu[n]);
+		f->cpu[n] = NULL;
+		return;
+	}
+	mcpu_init(f->cpu[n], vcpu);
+	f->cpu[n]->max_retries = 2;
+	/* As many entries as the VM may have: what it was enabled with is not remembered here. */
+	if (f->ring && byte(f) < 240) {
+		f->rings[n] = calloc(VMMU_DIRTY_RING_MAX, sizeof(*f->rings[n]));
+		vmmu_vcpu_dirty_ring_set(vcpu, f->rings[n]);
+	}
+}
+
+static void op_access(struct fuzz *f)
+{
+	struct mcpu *cpu = pick_cpu(f);
+	uint64_t gpa = address(f) & ~UINT64_C(7), value = 1;
+
+	if (!cpu)
+		return;
+	if (gpa >> 48) /* no CPU has more address bits: the walk of 4 levels would wrap round */
+		gpa &= (UINT64_C(1) << 48) - 1;
+	if ((byte(f) & 1 ? mcpu_write(cpu, gpa, value) : mcpu_read(cpu, gpa, &value)) >= MCPU_STUCK)
+		abort();
+}
+
+static void op_fault(struct fuzz *f)
+{
+	struct mcpu *cpu = pick_cpu(f);
+	struct vmmu_gpa gpa = { address(f) };
+	uint64_t value, error = byte(f) < 128 ? byte(f) & 31 : number(f);
+
+	if (!cpu || mcpu_read(cpu, 0, &value) == MCPU_RING_FULL) /* by way of the guest, where a full ring is noticed */
+		return;
+	mcpu_leave(cpu);
+	vmmu_fault(cpu->vcpu, gpa, error);
+}
+
+static void op_copy(struct fuzz *f)
+{
+	struct mcpu *cpu = pick_cpu(f);
+	struct vmmu_gpa gpa = { address(f) };
+	size_t bytes = byte(f) < 200 ? raw(f, 2) : number(f) % BUFFER;
+	uint64_t value;
+
+	if (!cpu || mcpu_read(cpu, 0, &value) == MCPU_RING_FULL)
+		return;
+	mcpu_leave(cpu);
+	if (byte(f) & 1)
+		vmmu_guest_write(cpu->vcpu, gpa, buffer, bytes);
+	else
+		vmmu_guest_read(cpu->vcpu, gpa, buffer, bytes);
+}
+
+static void op_prefault(struct fuzz *f)
+{
+	struct mcpu *cpu = pick_cpu(f);
+	struct vmmu_gpa gpa = { address(f) };
+	uint64_t bytes = number(f), done;
+
+	if (!cpu)
+		return;
+	mcpu_leave(cpu);
+	vmmu_prefault(cpu->vcpu, gpa, bytes, &done);
+	if (done > bytes)
+		abort();
+}
+
+static void op_misc(struct fuzz *f)
+{
+	struct mcpu *cpu = pick_cpu(f);
+	struct vmmu_stats stats;
+
+	vmmu_stats_get(f->vm, &stats);
+	if (!cpu)
+		return;
+	vmmu_vcpu_kick(cpu->vcpu);
+	mcpu_leave(cpu);
+	vmmu_vcpu_address_space_set(cpu->vcpu, byte(f) < 200 ? byte(f) & 1 : (unsigned)number(f));
+}
+
+static void op_invalidate(struct fuzz *f)
+{
+	unsigned n = byte(f) % RANGES;
+
+	if (f->range[n].active) {
+		vmmu_invalidate_end(f->vm, f->range[n].start, f->range[n].end);
+		f->range[n].active = false;
+		f->outstanding--;
+		return;
+	}
+	f->range[n].start.v = host_address(f);
+	f->range[n].end.v = byte(f) < 200 ? f->range[n].start.v + raw(f, 2) * 512 : host_address(f);
+	f->range[n].active = true;
+	f->outstanding++;
+	vmmu_invalidate_begin(f->vm, f->range[n].start, f->range[n].end);
+	if (byte(f) & 1)
+		madvise(memory + (raw(f, 2) % PAGES << 12), 4096, MADV_DONTNEED);
+}
+
+static void op_age(struct fuzz *f)
+{
+	struct vmmu_hva start = { host_address(f) }, end = { byte(f) < 200 ? start.v + raw(f, 3) : host_address(f) };
+
+	vmmu_age(f->vm, start, end, byte(f) & 1);
+}
+
+static void op_dirty(struct fuzz *f)
+{
+	uint32_t as = byte(f) < 230 ? byte(f) & 1 : (uint32_t)number(f), slot = byte(f) < 230 ? byte(f) % 6 : (uint32_t)number(f);
+	const uint64_t room = sizeof(bitmap) * 8;
+	uint64_t first = number(f), pages = number(f), taken;
+
+	switch (byte(f) & 3) {
+	case 0:
+		vmmu_dirty_get(f->vm, as, slot, bitmap, raw(f, 2) % (sizeof(bitmap) / 8 + 1));
+		break;
+	case 1:
+		if (pages > room && pages <= VMMU_MAX_SLOT_PAGES)
+			pages %= room; /* a caller that says so has so many bits */
+		vmmu_dirty_clear(f->vm, as, slot, byte(f) < 128 ? first & ~UINT64_C(63) : first, byte(f) < 128 ? pages & ~UINT64_C(63) : pages, bitmap);
+		break;
+	case 2:
+		vmmu_dirty_mode_set(f->vm, byte(f) < 200 ? byte(f) & 3 : (unsigned)number(f));
+		break;
+	default:
+		vmmu_dirty_ring_reset(f->vm, &taken);
+		break;
+	}
+}
+
+/* The program that shares the rings writes what it likes (zoo 20). */
+static void op_scribble(struct fuzz *f)
+{
+	struct vmmu_dirty_gfn *ring = f->rings[byte(f) % CPUS];
+	unsigned count = byte(f), at = raw(f, 2);
+
+	for (unsigned i = 0; ring && i < count; i++) {
+		struct vmmu_dirty_gfn *entry = &ring[(at + i) % VMMU_DIRTY_RING_MAX];
+
+		entry->flags = byte(f) < 200 ? VMMU_DIRTY_GFN_RESET : (uint32_t)number(f);
+		if (byte(f) < 40) {
+			entry->slot = (uint32_t)number(f);
+			entry->offset = number(f);
+		}
+	}
+}
+
+static void op_host(struct fuzz *f)
+{
+	f->host.alloc_fail = byte(f) % 32;
+	f->host.page_fail = byte(f) % 32;
+	f->host.page_fail_with = byte(f) < 200 ? VMMU_EFAULT + (byte(f) & 1) * 2 : byte(f) % VMMU_EDEAD;
+	f->host.max_level = byte(f) % 4;
+	f->host.read_only_reads = byte(f) & 1;
+}
+
+static void (*const ops[])(struct fuzz *f) = {
+	op_region, op_vcpu, op_access, op_access, op_access, op_access, op_fault, op_copy,
+	op_prefault, op_misc, op_invalidate, op_age, op_dirty, op_dirty, op_scribble, op_host,
+};
+
+static void line_out(void *arg, const char *text)
+{
+	(void)arg;
+	fprintf(stderr, "    %s\n", text);
+}
+
+static void finish(struct fuzz *f)
+{
+	struct audit_report report = { .out = { line_out, NULL } };
+
+	for (unsigned n = 0; n < RANGES; n++)
+		if (f->range[n].active)
+			vmmu_invalidate_end(f->vm, f->range[n].start, f->range[n].end);
+	for (unsigned n = 0; n < CPUS; n++)
+		if (f->cpu[n])
+			mcpu_leave(f->cpu[n]);
+	/* A scribbled ring proves nothing about what is in it: then only the rest counts. */
+	if (!f->ring && !audit_vm(&f->vm->vm, &report))
+		abort();
+	for (unsigned n = 0; n < CPUS; n++) {
+		if (!f->cpu[n])
+			continue;
+		vmmu_vcpu_destroy(f->cpu[n]->vcpu);
+		free(f->cpu[n]);
+		free(f->rings[n]);
+	}
+	if (vmmu_vm_is_dead(f->vm))
+		abort();
+	vmmu_vm_destroy(f->vm);
+	if (!thost_is_empty(&f->host))
+		abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct fuzz f = { .data = data, .end = data + size };
+
+	if (!memory) {
+		memory = mmap((void *)WINDOW, PAGES << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+		if (memory != (char *)WINDOW)
+			abort();
+		memset(bitmap, 0xa5, sizeof(bitmap));
+	}
+	if (!vm_make(&f)) {
+		if (!thost_is_empty(&f.host))
+			abort();
+		return 0;
+	}
+	while (f.data < f.end)
+		ops[byte(&f) % (sizeof(ops) / sizeof(ops[0]))](&f);
+	finish(&f);
+	return 0;
+}
