@@ -369,13 +369,11 @@ static enum cpu_exit do_mmio_read(struct cpu *cpu)
 	return GO_ON;
 }
 
-/* The HLT is behind. An interrupt that waits for IF ends it at once. */
+/* The HLT is behind. Whether something ends it at once is the owner's to find out: that one was raised only says that there may be. */
 static enum cpu_exit do_hlt(struct cpu *cpu)
 {
 	step_over(cpu);
 	cpu->p->completion = COMPLETE_NONE;
-	if (interrupt_possible(cpu) && (atomic_load(&cpu->p->requests) & REQUEST_INTERRUPT))
-		return GO_ON;
 	cpu->p->debug_exit = false; /* a stepped HLT is this exit, and not another at the next cpu_run */
 	return CPU_EXIT_HLT;
 }
