@@ -50,6 +50,7 @@ static bool is_generic(unsigned int request)
 long fds_ioctl(int fd, unsigned long request, unsigned long argument)
 {
 	struct file *file = file_get(fd);
+	struct cancel_state cancel;
 	long result;
 
 	if (!file) {
@@ -57,11 +58,13 @@ long fds_ioctl(int fd, unsigned long request, unsigned long argument)
 			return mem_userfaultfd_ioctl(fd, request, argument);
 		return SYS3(SYS_ioctl, fd, request, argument);
 	}
+	signals_cancel_hold(&cancel, file->kind == FILE_VCPU && request == KVM_RUN ? file->object : NULL);
 	if (is_generic((unsigned int)request))
 		result = SYS3(SYS_ioctl, fd, request, argument);
 	else
 		result = dispatch(file, (unsigned int)request, argument);
 	file_put(file);
+	signals_cancel_release(&cancel);
 	return result;
 }
 

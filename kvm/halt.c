@@ -64,7 +64,7 @@ long halt_accept(struct vcpu *vcpu)
 		}
 		if (state->mp_state == CPU_MP_RUNNABLE)
 			return 1;
-		if (signals_pending())
+		if (signals_must_end(vcpu))
 			return -EINTR;
 		sleep_once(vcpu, seen);
 	}
@@ -75,7 +75,7 @@ long halt_uninitialized(struct vcpu *vcpu)
 	for (;;) {
 		unsigned seen = atomic_load(&vcpu->wake);
 
-		if (signals_pending())
+		if (signals_must_end(vcpu))
 			return -EINTR;
 		if (lapic_start_pending(vcpu->lapic)) {
 			accept_start(vcpu);

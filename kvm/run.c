@@ -182,7 +182,7 @@ static long handle(struct vcpu *vcpu, enum cpu_exit reason)
 	switch (reason) {
 	case CPU_EXIT_IO: return exit_io(vcpu, info);
 	case CPU_EXIT_MMIO: return exit_mmio(vcpu, info);
-	case CPU_EXIT_KICKED: return signals_pending() ? exit_signal(vcpu) : RUN_ON;
+	case CPU_EXIT_KICKED: return signals_must_end(vcpu) ? exit_signal(vcpu) : RUN_ON;
 	case CPU_EXIT_HLT: return exit_hlt(vcpu);
 	case CPU_EXIT_SHUTDOWN: return leave(vcpu, KVM_EXIT_SHUTDOWN, EXITS_SHUTDOWN);
 	case CPU_EXIT_INTERNAL_ERROR: return exit_error(vcpu, info);
@@ -296,7 +296,7 @@ long vcpu_run(struct vcpu *vcpu, unsigned long argument)
 	vcpu->run->flags = 0;
 	if (vcpu->lapic && cpu_state(vcpu->cpu)->mp_state == CPU_MP_UNINITIALIZED) {
 		result = vcpu->run->immediate_exit ? -EINTR : halt_uninitialized(vcpu);
-		if (result == -EINTR && signals_pending())
+		if (result == -EINTR && signals_must_end(vcpu))
 			exit_signal(vcpu);
 	} else {
 		result = run_with_state(vcpu);

@@ -25,6 +25,19 @@ void signals_run_restore(void);
 /** True when a signal was put off since signals_run_begin. */
 bool signals_pending(void);
 
+/** Must KVM_RUN return EINTR: a signal was put off, or the thread was cancelled? On the vCPU's thread. */
+bool signals_must_end(struct vcpu *vcpu);
+
+/**
+ * Around an ioctl of ours: a thread that may be cancelled at any instruction must not be while it holds our locks. After the last, a
+ * cancellation that came meanwhile is acted upon.
+ */
+struct cancel_state {
+	int type;
+};
+void signals_cancel_hold(struct cancel_state *state, struct vcpu *vcpu);
+void signals_cancel_release(const struct cancel_state *state);
+
 /** KVM_SET_SIGNAL_MASK with this mask is coming: signals that it lets through must be seen though the client has no handler. */
 void signals_prepare(uint64_t mask);
 

@@ -94,6 +94,8 @@ struct vcpu {
 	struct lapic *lapic;       /* [c] NULL without an irqchip */
 	atomic_uint wake;          /* [a] futex: changes when a halted vCPU must look again */
 	atomic_bool nmi_queued;    /* [a] */
+	_Atomic pthread_t runner;  /* [a] the thread that called KVM_RUN last */
+	atomic_bool cancelled;     /* [a] that thread was cancelled: leave the guest */
 	uint64_t exits[EXITS_COUNT]; /* [v] read by anyone */
 	uint64_t halt_wakeups;     /* [v] read by anyone */
 	uint64_t runs;             /* [v] read by anyone */

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: MIT */
+/* What goes into a vCPU comes out again; interrupts, NMIs, HLT, windows, I/O and MMIO as a small device model sees them. */
+#include "check.h"
+#include <pthread.h>
+#include <stddef.h>
+
+static void code(struct machine *m, const void *bytes, size_t size)
+{
+	memcpy(m->memory + 0x1000, bytes, size);
+}
+#define CODE(m, ...)                                                                                               \
+	do {                                                                                                       \
+		static const uint8_t bytes_[] = { __VA_ARGS__ };                                                   \
+		code(m, bytes_, sizeof(bytes_));                                                                   \
+	} while (0)
+
+/* Real-mode interrupt vector: handler at 0:address. */
+static void vector(struct machine *m, unsigned number, uint16_t address)
+{
+	const uint16_t entry[2] = { address, 0 };
+
+	memcpy(m->memory + number * 4, entry, 4);
+}
+
+static int run(struct machine *m)
+{
+	return ioctl(m->vcpu[0], KVM_RUN, 0) == 0 ? (int)m->run[0]->exit_reason : -errno;
+}
+
+static bool out_to(struct machine *m, unsigned port)
+{
+	return m->run[0]->exit_reason == KVM_EXIT_IO && m->run[0]->io.direction == KVM_EXIT_IO_OUT &&
+	       m->run[0]->io.port == port;
+}
+
+static void test_registers(void)
+{
+	struct machine m;
+	struct kvm_regs regs, back;
+	struct kvm_fpu fpu, fpu_back;
+	struct kvm_xsave xsave, xsave_back;
+	struct kvm_debugregs debug, debug_back;
+	struct kvm_sregs sregs;
+	struct kvm_sregs2 sregs2;
+	struct kvm_mp_state mp;
+	struct kvm_translation translation = { .linear_address = 0x1234 };
+
+	machine_make(&m, 1, 16 * PAGE);
+	for (unsigned i = 0; i < sizeof(regs) / 8; i++)
+		((uint64_t *)&regs)[i] = 0x0111111111111111 * (i + 1);
+	regs.rflags = 0x246;
+	CHECK(ioctl(m.vcpu[0], KVM_SET_REGS, &regs) == 0 && ioctl(m.vcpu[0], KVM_GET_REGS, &back) == 0);
+	CHECK(memcmp(&regs, &back, sizeof(regs)) == 0);
+
+	NEED(ioctl(m.vcpu[0], KVM_GET_FPU, &fpu) == 0);
+	for (unsigned i = 0; i < 16; i++)
+		memset(fpu.xmm[i], (int)i + 1, 16);
+	for (unsigned i = 0; i < 8; i++)
+		memset(fpu.fpr[i], (int)i + 1, 10);
+	fpu.fcw = 0x27f;
+	fpu.fsw = 0x1000;
+	fpu.ftwx = 0xff;
+	CHECK(ioctl(m.vcpu[0], KVM_SET_FPU, &fpu) == 0 && ioctl(m.vcpu[0], KVM_GET_FPU, &fpu_back) == 0);
+	CHECK(memcmp(fpu.xmm, fpu_back.xmm, sizeof(fpu.xmm)) == 0 && memcmp(fpu.fpr[3], fpu_back.fpr[3], 10) == 0);
+	CHECK(fpu_back.fcw == 0x27f && fpu_back.fsw == 0x1000 && fpu_back.ftwx == 0xff);
+
+	NEED(ioctl(m.vcpu[0], KVM_GET_XSAVE, &xsave) == 0);
+	memset((char *)xsave.region + 160, 0x77, 256);
+	xsave.region[512 / 4] |= 3; /* x87 and SSE are in the image */
+	CHECK(ioctl(m.vcpu[0], KVM_SET_XSAVE, &xsave) == 0 && ioctl(m.vcpu[0], KVM_GET_XSAVE, &xsave_back) == 0);
+	CHECK(memcmp((char *)xsave_back.region + 160, (char *)xsave.region + 160, 256) == 0);
+
+	NEED(ioctl(m.vcpu[0], KVM_GET_DEBUGREGS, &debug) == 0);
+	debug.db[0] = 0x1000;
+	debug.db[3] = 0x4000;
+	debug.dr7 = 0x402;
+	CHECK(ioctl(m.vcpu[0], KVM_SET_DEBUGREGS, &debug) == 0 && ioctl(m.vcpu[0], KVM_GET_DEBUGREGS, &debug_back) == 0);
+	CHECK(memcmp(debug.db, debug_back.db, sizeof(debug.db)) == 0 && debug_back.dr7 == 0x402);
+
+	NEED(ioctl(m.vcpu[0], KVM_GET_SREGS, &sregs) == 0 && ioctl(m.vcpu[0], KVM_GET_SREGS2, &sregs2) == 0);
+	CHECK(memcmp(&sregs, &sregs2, offsetof(struct kvm_sregs2, flags)) == 0);
+	sregs2.gdt.base = 0x5000;
+	sregs2.gdt.limit = 0x37;
+	CHECK(ioctl(m.vcpu[0], KVM_SET_SREGS2, &sregs2) == 0 && ioctl(m.vcpu[0], KVM_GET_SREGS, &sregs) == 0);
+	CHECK(sregs.gdt.base == 0x5000 && sregs.gdt.limit == 0x37);
+
+	CHECK(ioctl(m.vcpu[0], KVM_GET_MP_STATE, &mp) == 0 && mp.mp_state == KVM_MP_STATE_RUNNABLE);
+	CHECK(ioctl(m.vcpu[0], KVM_TRANSLATE, &translation) == 0);
+	CHECK(translation.valid && translation.physical_address == 0x1234);
+	CHECK(ioctl(m.vcpu[0], KVM_GET_TSC_KHZ, 0) > 100000);
+	machine_free(&m, 1);
+}
+
+static void test_clock(void)
+{
+	struct machine m;
+	struct kvm_clock_data clock = { .clock = 1000000000000ull }, back;
+
+	machine_make(&m, 1, 16 * PAGE);
+	CHECK(ioctl(m.vm, KVM_SET_CLOCK, &clock) == 0);
+	CHECK(ioctl(m.vm, KVM_GET_CLOCK, &back) == 0);
+	CHECK(back.clock >= clock.clock && back.clock < clock.clock + 5000000000ull);
+	clock.flags = 0x80000000;
+	errno = 0;
+	CHECK(ioctl(m.vm, KVM_SET_CLOCK, &clock) == -1 && errno == EINVAL);
+	machine_free(&m, 1);
+}
+
+static void test_io(void)
+{
+	struct machine m;
+	struct kvm_regs regs;
+	uint8_t *data;
+
+	machine_make(&m, 1, 16 * PAGE);
+	/* mov dx, 0x55; in eax, dx (66); out dx, ax; hlt */
+	CODE(&m, 0xba, 0x55, 0x00, 0x66, 0xed, 0xef, 0xf4);
+	CHECK(run(&m) == KVM_EXIT_IO && m.run[0]->io.direction == KVM_EXIT_IO_IN && m.run[0]->io.size == 4);
+	CHECK(m.run[0]->io.port == 0x55 && m.run[0]->io.count == 1);
+	data = (uint8_t *)m.run[0] + m.run[0]->io.data_offset;
+	memcpy(data, "\x11\x22\x33\x44", 4);
+	CHECK(run(&m) == KVM_EXIT_IO && out_to(&m, 0x55) && m.run[0]->io.size == 2);
+	CHECK(data[0] == 0x11 && data[1] == 0x22);
+	CHECK(run(&m) == KVM_EXIT_HLT);
+	NEED(ioctl(m.vcpu[0], KVM_GET_REGS, &regs) == 0);
+	CHECK(regs.rax == 0x44332211 && regs.rip == 0x1007);
+
+	/* mov si, 0x2000; mov cx, 5; mov dx, 0x66; cld; rep outsb; hlt */
+	CODE(&m, 0xbe, 0x00, 0x20, 0xb9, 0x05, 0x00, 0xba, 0x66, 0x00, 0xfc, 0xf3, 0x6e, 0xf4);
+	memcpy(m.memory + 0x2000, "hello", 5);
+	machine_start(&m, 0, 0x1000);
+	{
+		char got[16] = "";
+		unsigned n = 0;
+
+		while (run(&m) == KVM_EXIT_IO && out_to(&m, 0x66) && n < 5) {
+			memcpy(got + n, data, m.run[0]->io.count);
+			n += m.run[0]->io.count;
+		}
+		CHECK(n == 5 && strcmp(got, "hello") == 0 && m.run[0]->exit_reason == KVM_EXIT_HLT);
+	}
+	machine_free(&m, 1);
+}
+
+static void test_mmio(void)
+{
+	struct machine m;
+	struct kvm_regs regs;
+	uint8_t *rom = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	machine_make(&m, 1, 16 * PAGE);
+	/* mov ax, 0x9000; mov ds, ax; mov eax, [0x10] (66); mov [0x20], al; hlt : nothing is at 0x90000 */
+	CODE(&m, 0xb8, 0x00, 0x90, 0x8e, 0xd8, 0x66, 0xa1, 0x10, 0x00, 0xa2, 0x20, 0x00, 0xf4);
+	CHECK(run(&m) == KVM_EXIT_MMIO && m.run[0]->mmio.phys_addr == 0x90010 && m.run[0]->mmio.len == 4);
+	CHECK(!m.run[0]->mmio.is_write);
+	memcpy(m.run[0]->mmio.data, "\x78\x56\x34\x12", 4);
+	CHECK(run(&m) == KVM_EXIT_MMIO && m.run[0]->mmio.phys_addr == 0x90020 && m.run[0]->mmio.len == 1);
+	CHECK(m.run[0]->mmio.is_write && m.run[0]->mmio.data[0] == 0x78);
+	CHECK(run(&m) == KVM_EXIT_HLT);
+	NEED(ioctl(m.vcpu[0], KVM_GET_REGS, &regs) == 0);
+	CHECK(regs.rax == 0x12345678);
+
+	/* The same where there is read-only memory: reads do not exit, writes do and change nothing. */
+	NEED(machine_slot(m.vm, 1, KVM_MEM_READONLY, 0x90000, PAGE, rom) == 0);
+	memcpy(rom + 0x10, "\x21\x43\x65\x87", 4);
+	machine_start(&m, 0, 0x1000);
+	CHECK(run(&m) == KVM_EXIT_MMIO && m.run[0]->mmio.phys_addr == 0x90020 && m.run[0]->mmio.is_write);
+	CHECK(m.run[0]->mmio.data[0] == 0x21);
+	CHECK(run(&m) == KVM_EXIT_HLT && rom[0x20] == 0);
+	machine_free(&m, 1);
+	munmap(rom, PAGE);
+}
+
+static void test_interrupts(void)
+{
+	struct machine m;
+	struct kvm_interrupt interrupt = { .irq = 0x40 };
+
+	machine_make(&m, 1, 16 * PAGE);
+	/* sti; nop; jmp -3 */
+	CODE(&m, 0xfb, 0x90, 0xeb, 0xfd);
+	/* The handlers: out 0x40, al; iret -- out 2, al; iret */
+	memcpy(m.memory + 0x1100, "\xe6\x40\xcf", 3);
+	memcpy(m.memory + 0x1200, "\xe6\x02\xcf", 3);
+	vector(&m, 0x40, 0x1100);
+	vector(&m, 2, 0x1200);
+	m.run[0]->request_interrupt_window = 1;
+	CHECK(run(&m) == KVM_EXIT_IRQ_WINDOW_OPEN);
+	CHECK(m.run[0]->if_flag && m.run[0]->ready_for_interrupt_injection);
+	m.run[0]->request_interrupt_window = 0;
+	CHECK(ioctl(m.vcpu[0], KVM_INTERRUPT, &interrupt) == 0);
+	CHECK(run(&m) == KVM_EXIT_IO && out_to(&m, 0x40));
+	CHECK(!m.run[0]->if_flag && !m.run[0]->ready_for_interrupt_injection);
+	m.run[0]->request_interrupt_window = 1;
+	CHECK(run(&m) == KVM_EXIT_IRQ_WINDOW_OPEN);
+	m.run[0]->request_interrupt_window = 0;
+	CHECK(ioctl(m.vcpu[0], KVM_NMI, 0) == 0);
+	CHECK(run(&m) == KVM_EXIT_IO && out_to(&m, 2));
+	machine_free(&m, 1);
+}
+
+/* ---- with local APICs ----------------------------------------------------------------------------- */
+
+static int apic_vm, apic_result;
+static struct machine apic;
+
+static void apic_make(unsigned vcpus)
+{
+	struct machine *m = &apic;
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entry[100];
+	} cpuid = { .head.nent = 100 };
+
+	memset(m, 0, sizeof(*m));
+	m->kvm = open("/dev/kvm", O_RDWR);
+	m->vm = apic_vm = ioctl(m->kvm, KVM_CREATE_VM, 0);
+	NEED(ioctl(m->vm, KVM_CREATE_IRQCHIP, 0) == 0);
+	NEED(ioctl(m->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) == 0);
+	m->bytes = 16 * PAGE;
+	m->memory = mmap(NULL, m->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	NEED(machine_slot(m->vm, 0, 0, 0, m->bytes, m->memory) == 0);
+	for (unsigned i = 0; i < vcpus; i++) {
+		m->vcpu[i] = ioctl(m->vm, KVM_CREATE_VCPU, (unsigned long)i);
+		NEED(m->vcpu[i] >= 0 && ioctl(m->vcpu[i], KVM_SET_CPUID2, &cpuid) == 0);
+		m->run[i] = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu[i], 0);
+		NEED(m->run[i] != MAP_FAILED);
+	}
+	machine_start(m, 0, 0x1000);
+}
+
+/* Switch the APIC on, as software does: the spurious-interrupt register. */
+static void apic_enable(int vcpu)
+{
+	struct kvm_lapic_state lapic;
+	uint32_t svr = 0x1ff;
+
+	NEED(ioctl(vcpu, KVM_GET_LAPIC, &lapic) == 0);
+	memcpy(lapic.regs + 0xf0, &svr, 4);
+	NEED(ioctl(vcpu, KVM_SET_LAPIC, &lapic) == 0);
+}
+
+static void *apic_run(void *argument)
+{
+	(void)argument;
+	apic_result = run(&apic);
+	return NULL;
+}
+
+static void test_halt(void)
+{
+	struct kvm_msi msi = { .address_lo = 0xfee00000, .data = 0x41 };
+	struct kvm_mp_state mp;
+	pthread_t thread;
+
+	apic_make(2);
+	CHECK(ioctl(apic.vcpu[1], KVM_GET_MP_STATE, &mp) == 0 && mp.mp_state == KVM_MP_STATE_UNINITIALIZED);
+	/* sti; hlt; out 0x10, al; and in the handler out 0x41, al; iret */
+	CODE(&apic, 0xfb, 0xf4, 0xe6, 0x10, 0xeb, 0xfb);
+	memcpy(apic.memory + 0x1100, "\xe6\x41\xcf", 3);
+	vector(&apic, 0x41, 0x1100);
+	apic_enable(apic.vcpu[0]);
+	NEED(pthread_create(&thread, NULL, apic_run, NULL) == 0);
+	usleep(30000);
+	CHECK(ioctl(apic.vm, KVM_SIGNAL_MSI, &msi) == 1);
+	pthread_join(thread, NULL);
+	CHECK(apic_result == KVM_EXIT_IO && out_to(&apic, 0x41));
+	CHECK(run(&apic) == KVM_EXIT_IO && out_to(&apic, 0x10));
+	machine_free(&apic, 2);
+}
+
+/* The APIC's timer ends HLT, and interrupts a guest that spins. */
+static void test_timer(void)
+{
+	static const uint8_t programs[2][6] = {
+		{ 0xfb, 0xf4, 0xe6, 0x10, 0xeb, 0xfb }, /* sti; hlt; out; jmp */
+		{ 0xfb, 0xeb, 0xfe },                   /* sti; jmp . */
+	};
+
+	for (int i = 0; i < 2; i++) {
+		struct kvm_lapic_state lapic;
+		const uint32_t svr = 0x1ff, lvt = 0x42, initial = 20000000, divide = 0xb;
+
+		apic_make(1);
+		code(&apic, programs[i], sizeof(programs[i]));
+		memcpy(apic.memory + 0x1100, "\xe6\x42\xcf", 3);
+		vector(&apic, 0x42, 0x1100);
+		NEED(ioctl(apic.vcpu[0], KVM_GET_LAPIC, &lapic) == 0);
+		memcpy(lapic.regs + 0xf0, &svr, 4);
+		memcpy(lapic.regs + 0x320, &lvt, 4);
+		memcpy(lapic.regs + 0x3e0, &divide, 4);
+		memcpy(lapic.regs + 0x380, &initial, 4);
+		NEED(ioctl(apic.vcpu[0], KVM_SET_LAPIC, &lapic) == 0);
+		CHECK(run(&apic) == KVM_EXIT_IO && out_to(&apic, 0x42));
+		machine_free(&apic, 1);
+	}
+}
+
+/* ---- the rest ------------------------------------------------------------------------------------- */
+
+static void test_step(void)
+{
+	struct machine m;
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP };
+
+	machine_make(&m, 1, 16 * PAGE);
+	CODE(&m, 0x90, 0x40, 0x90, 0xf4); /* nop; inc ax; nop; hlt */
+	CHECK(ioctl(m.vcpu[0], KVM_SET_GUEST_DEBUG, &debug) == 0);
+	CHECK(run(&m) == KVM_EXIT_DEBUG && m.run[0]->debug.arch.pc == 0x1001 && m.run[0]->debug.arch.exception == 1);
+	CHECK(run(&m) == KVM_EXIT_DEBUG && m.run[0]->debug.arch.pc == 0x1002);
+	debug.control = 0;
+	CHECK(ioctl(m.vcpu[0], KVM_SET_GUEST_DEBUG, &debug) == 0);
+	CHECK(run(&m) == KVM_EXIT_HLT);
+	machine_free(&m, 1);
+}
+
+static void test_dirty_log(void)
+{
+	struct machine m;
+	uint64_t bitmap[1] = { 0 };
+	struct kvm_dirty_log log = { .slot = 0, .dirty_bitmap = bitmap };
+
+	machine_make(&m, 1, 16 * PAGE);
+	NEED(machine_slot(m.vm, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, 16 * PAGE, m.memory) == 0);
+	/* mov [0x3000], ax; hlt; mov [0x5000], ax; hlt */
+	CODE(&m, 0xa3, 0x00, 0x30, 0xf4, 0xa3, 0x00, 0x50, 0xf4);
+	CHECK(run(&m) == KVM_EXIT_HLT);
+	CHECK(ioctl(m.vm, KVM_GET_DIRTY_LOG, &log) == 0 && bitmap[0] & 1 << 3 && !(bitmap[0] & 1 << 5));
+	CHECK(run(&m) == KVM_EXIT_HLT);
+	CHECK(ioctl(m.vm, KVM_GET_DIRTY_LOG, &log) == 0 && bitmap[0] & 1 << 5 && !(bitmap[0] & 1 << 3));
+	CHECK(ioctl(m.vm, KVM_GET_DIRTY_LOG, &log) == 0 && bitmap[0] == 0);
+	machine_free(&m, 1);
+}
+
+static void test_stats(void)
+{
+	struct machine m;
+	struct kvm_stats_header header;
+	uint64_t before[512], after[512];
+	ssize_t bytes;
+	int fd;
+
+	machine_make(&m, 1, 16 * PAGE);
+	CODE(&m, 0xe6, 0x10, 0xeb, 0xfc);
+	fd = ioctl(m.vcpu[0], KVM_GET_STATS_FD, 0);
+	NEED(fd >= 0 && read(fd, &header, sizeof(header)) == sizeof(header));
+	bytes = pread(fd, before, sizeof(before), header.data_offset);
+	for (int i = 0; i < 100; i++)
+		CHECK(run(&m) == KVM_EXIT_IO);
+	CHECK(bytes > 0 && pread(fd, after, sizeof(after), header.data_offset) == bytes);
+	CHECK(memcmp(before, after, (size_t)bytes) != 0);
+	close(m.vcpu[0]);
+	close(m.vm);
+	CHECK(pread(fd, after, sizeof(after), header.data_offset) == bytes); /* it keeps the VM */
+	close(fd);
+	munmap(m.run[0], 3 * PAGE);
+	munmap(m.memory, m.bytes);
+	close(m.kvm);
+}
+
+int main(void)
+{
+	test_registers();
+	test_clock();
+	test_io();
+	test_mmio();
+	test_interrupts();
+	test_halt();
+	test_timer();
+	test_step();
+	test_dirty_log();
+	test_stats();
+	return check_end();
+}
