@@ -49,7 +49,7 @@ static void hints_forget(const void *address, size_t length)
 	struct host_range range = range_of(address, length);
 
 	if (range.start == (uintptr_t)address && range.start < range.end)
-		posix_hint_set(range.start, range.end, VMMU_LEVEL_1G);
+		posix_hint_set(range.start, range.end, POSIX_HINT_NONE);
 }
 
 /* KVM refuses to map a vCPU's dirty ring where writes would not be shared, or executable. */
@@ -155,7 +155,7 @@ long mem_madvise(void *address, size_t length, int advice)
 		range = range_of(address, length);
 		if (range.start < range.end)
 			posix_hint_set(range.start, range.end,
-			               advice == MADV_NOHUGEPAGE ? VMMU_LEVEL_4K : VMMU_LEVEL_1G);
+			               advice == MADV_NOHUGEPAGE ? POSIX_HINT_SMALL : POSIX_HINT_NONE);
 	}
 	if (!advice_takes_away(advice) || !machines_any())
 		return SYS3(SYS_madvise, address, length, advice);
@@ -232,7 +232,7 @@ long mem_userfaultfd_ioctl(int fd, unsigned long request, unsigned long argument
 
 	range = range_of((void *)(uintptr_t)uffd_range.start, uffd_range.len); // NOLINT: an address
 	if (request == UFFDIO_REGISTER && range.start < range.end &&
-	    !posix_hint_set(range.start, range.end, VMMU_LEVEL_4K))
+	    !posix_hint_set(range.start, range.end, POSIX_HINT_ALONE))
 		return -ENOMEM;
 	if (!machines_any()) {
 		result = SYS3(SYS_ioctl, fd, request, argument);
@@ -242,6 +242,6 @@ long mem_userfaultfd_ioctl(int fd, unsigned long request, unsigned long argument
 		result = call_invalidating(&range, 1, SYS_ioctl, a);
 	}
 	if (request == UFFDIO_UNREGISTER && result == 0)
-		posix_hint_set(range.start, range.end, VMMU_LEVEL_1G);
+		posix_hint_set(range.start, range.end, POSIX_HINT_NONE);
 	return result;
 }

@@ -153,7 +153,34 @@ static void test_slots(void)
 	close(kvm);
 }
 
-static void test_vcpu(void)
+static void test_vcpu_pointers(void)
+{
+	struct machine m;
+	int v, there;
+
+	machine_make(&m, 1, 16 * PAGE);
+	v = m.vcpu[0];
+	FAILS(EINVAL, v, _IO(KVMIO, 0xfe), 0);
+	FAILS(EINVAL, v, FIONREAD, &there);
+	FAILS(EINVAL, v, KVM_CREATE_VM, 0);
+	FAILS(EINVAL, v, KVM_RUN, 1ul);
+	FAILS(EFAULT, v, KVM_GET_REGS, BAD);
+	FAILS(EFAULT, v, KVM_SET_REGS, BAD);
+	FAILS(EFAULT, v, KVM_GET_SREGS, BAD);
+	FAILS(EFAULT, v, KVM_SET_SREGS, BAD);
+	FAILS(EFAULT, v, KVM_GET_FPU, BAD);
+	FAILS(EFAULT, v, KVM_SET_FPU, BAD);
+	FAILS(EFAULT, v, KVM_GET_MSRS, BAD);
+	FAILS(EFAULT, v, KVM_SET_CPUID2, BAD);
+	FAILS(EFAULT, v, KVM_SET_SIGNAL_MASK, BAD);
+	FAILS(EFAULT, v, KVM_SET_MP_STATE, BAD);
+	FAILS(EFAULT, v, KVM_SET_VCPU_EVENTS, BAD);
+	FAILS(EFAULT, v, KVM_GET_XSAVE, BAD);
+	FAILS(EFAULT, v, KVM_SET_GUEST_DEBUG, BAD);
+	machine_free(&m, 1);
+}
+
+static void test_vcpu_values(void)
 {
 	struct machine m;
 	struct kvm_sregs sregs, same;
@@ -171,23 +198,6 @@ static void test_vcpu(void)
 
 	machine_make(&m, 1, 16 * PAGE);
 	v = m.vcpu[0];
-	FAILS(EINVAL, v, _IO(KVMIO, 0xfe), 0);
-	FAILS(EINVAL, v, FIONREAD, &mp);
-	FAILS(EINVAL, v, KVM_CREATE_VM, 0);
-	FAILS(EINVAL, v, KVM_RUN, 1ul);
-	FAILS(EFAULT, v, KVM_GET_REGS, BAD);
-	FAILS(EFAULT, v, KVM_SET_REGS, BAD);
-	FAILS(EFAULT, v, KVM_GET_SREGS, BAD);
-	FAILS(EFAULT, v, KVM_SET_SREGS, BAD);
-	FAILS(EFAULT, v, KVM_GET_FPU, BAD);
-	FAILS(EFAULT, v, KVM_SET_FPU, BAD);
-	FAILS(EFAULT, v, KVM_GET_MSRS, BAD);
-	FAILS(EFAULT, v, KVM_SET_CPUID2, BAD);
-	FAILS(EFAULT, v, KVM_SET_SIGNAL_MASK, BAD);
-	FAILS(EFAULT, v, KVM_SET_MP_STATE, BAD);
-	FAILS(EFAULT, v, KVM_SET_VCPU_EVENTS, BAD);
-	FAILS(EFAULT, v, KVM_GET_XSAVE, BAD);
-	FAILS(EFAULT, v, KVM_SET_GUEST_DEBUG, BAD);
 	FAILS(EINVAL, v, KVM_SET_MP_STATE, &mp);
 	FAILS(EINVAL, v, KVM_SET_SIGNAL_MASK, &mask);
 	FAILS(EINVAL, v, KVM_INTERRUPT, &interrupt);
@@ -262,7 +272,8 @@ int main(void)
 	test_system();
 	test_vm();
 	test_slots();
-	test_vcpu();
+	test_vcpu_pointers();
+	test_vcpu_values();
 	test_descriptors();
 	return check_end();
 }

@@ -147,6 +147,38 @@ static void test_fork(void)
 	machine_free(&m, 1);
 }
 
+static void *run_cancellable(void *argument)
+{
+	int old;
+
+	/* As KVM's own selftests do: a kernel leaves KVM_RUN for it. */
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &old);
+	for (;;)
+		ioctl(((struct machine *)argument)->vcpu[0], KVM_RUN, 0);
+	return NULL;
+}
+
+static void test_cancel(void)
+{
+	for (int i = 0; i < 20; i++) {
+		struct machine m;
+		struct kvm_regs regs;
+		pthread_t thread;
+		void *result;
+
+		machine_make(&m, 1, 16 * PAGE);
+		memcpy(m.memory + 0x1000, i % 2 ? spin : port, i % 2 ? sizeof(spin) : sizeof(port));
+		NEED(pthread_create(&thread, NULL, run_cancellable, &m) == 0);
+		if (i % 4 == 1)
+			CHECK(counts(m.memory));
+		CHECK(pthread_cancel(thread) == 0);
+		CHECK(pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
+		/* It held no lock. */
+		CHECK(ioctl(m.vcpu[0], KVM_GET_REGS, &regs) == 0);
+		machine_free(&m, 1);
+	}
+}
+
 int main(void)
 {
 	struct sigaction action = { .sa_handler = on_signal };
@@ -156,5 +188,6 @@ int main(void)
 	test_map_after_close();
 	test_two_vms();
 	test_fork();
+	test_cancel();
 	return check_end();
 }
