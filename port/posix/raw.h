@@ -8,7 +8,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 
 /** Returns: what the kernel returned, a value or -errno. */
@@ -27,17 +26,7 @@ static inline long raw_syscall(long number, long a, long b, long c, long d, long
 }
 
 /** Private zeroed memory, not reserved. Returns: NULL when there is none. */
-static inline void *raw_mmap(size_t bytes)
-{
-	long at = raw_syscall(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return at < 0 && at > -4096 ? NULL : (void *)at;
-}
-
-static inline void raw_munmap(void *at, size_t bytes)
-{
-	if (bytes)
-		raw_syscall(SYS_munmap, (long)(uintptr_t)at, (long)bytes, 0, 0, 0, 0);
-}
+void *raw_mmap(size_t bytes);
+void raw_munmap(void *at, size_t bytes);
 
 #endif
