@@ -15,8 +15,6 @@ static bool page_aligned(uint64_t x)
 /* What can be said without knowing the other slots. */
 static bool request_is_well_formed(const struct vm *vm, const struct vmmu_region *region)
 {
-	uint64_t gpa_limit = BIT(vm->guest_phys_bits);
-
 	if (region->address_space >= vm->address_spaces || region->slot >= VMMU_MAX_SLOTS)
 		return false;
 	if (region->flags & ~USER_FLAGS)
@@ -25,7 +23,7 @@ static bool request_is_well_formed(const struct vm *vm, const struct vmmu_region
 		return false;
 	if (region->bytes >> PAGE_SHIFT > VMMU_MAX_SLOT_PAGES)
 		return false;
-	if (region->gpa.v > gpa_limit || region->bytes > gpa_limit - region->gpa.v)
+	if (region->gpa.v + region->bytes < region->gpa.v)
 		return false;
 	return region->hva.v <= HVA_LIMIT && region->bytes <= HVA_LIMIT - region->hva.v;
 }
@@ -79,5 +77,6 @@ enum vmmu_status rules_check(struct vm *vm, const struct vmmu_region *region, st
 		return VMMU_OK;
 	if (memslots_overlap(set, gpa_to_gfn(region->gpa), region->bytes >> PAGE_SHIFT, region->slot))
 		return VMMU_EEXIST;
-	return VMMU_OK;
+	/* In KVM the width of a guest physical address is the architecture's rule, and comes last. A delete does not ask. */
+	return region->gpa.v + region->bytes <= BIT(vm->guest_phys_bits) ? VMMU_OK : VMMU_EINVAL;
 }
