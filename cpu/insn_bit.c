@@ -151,6 +151,23 @@ SCAN_ALL(tzcnt, SCAN_TZCNT)
 SCAN_ALL(lzcnt, SCAN_LZCNT)
 SCAN_ALL(popcnt, SCAN_POPCNT)
 
+/* A CPU without BMI1 (TZCNT) or ABM (LZCNT) runs their bytes as BSF and BSR. */
+static bool counts_trailing(void)
+{
+	uint32_t out[4];
+
+	cpu_cpuid_max(7, 0, out);
+	return out[1] >> 3 & 1;
+}
+
+static bool counts_leading(void)
+{
+	uint32_t out[4];
+
+	cpu_cpuid_max(0x80000001, 0, out);
+	return out[2] >> 5 & 1;
+}
+
 op_fn *bit_select(const struct insn *insn, struct op *op)
 {
 	unsigned n = size_index(op->size), memory = op->mem == 1;
@@ -162,9 +179,8 @@ op_fn *bit_select(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_BTC: return btc_forms[form_of(insn, op)][n];
 	case ZYDIS_MNEMONIC_BSF: return bsf_forms[memory][n];
 	case ZYDIS_MNEMONIC_BSR: return bsr_forms[memory][n];
-	/* A CPU without them runs these bytes as BSF and BSR; this one has them. */
-	case ZYDIS_MNEMONIC_TZCNT: return tzcnt_forms[memory][n];
-	case ZYDIS_MNEMONIC_LZCNT: return lzcnt_forms[memory][n];
+	case ZYDIS_MNEMONIC_TZCNT: return (counts_trailing() ? tzcnt_forms : bsf_forms)[memory][n];
+	case ZYDIS_MNEMONIC_LZCNT: return (counts_leading() ? lzcnt_forms : bsr_forms)[memory][n];
 	case ZYDIS_MNEMONIC_POPCNT: return popcnt_forms[memory][n];
 	default: return NULL;
 	}

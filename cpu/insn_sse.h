@@ -149,6 +149,7 @@ struct sse_range sse_range_check(struct cpu *cpu, const union xmm *result, bool 
 enum sse_scale {
 	SCALE_NONE,	/* never out of range */
 	SCALE_SUM,	/* both operands together */
+	SCALE_ACROSS,	/* so, and a lane of the result comes from other lanes of the operands */
 	SCALE_PRODUCT,	/* each operand alone */
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* SSE and SSE2 arithmetic and comparisons, run by the host's SSE unit. */
+/* SSE, SSE2 and SSE3 arithmetic and comparisons, run by the host's SSE unit. */
 #include "cpu/insn_sse.h"
 
 /* mnemonic, instruction, bytes of a memory source, lanes: doubles or not, how many, how they leave the range */
@@ -12,6 +12,9 @@
 	ALL_FOUR(X, MUL, mul, SCALE_PRODUCT) ALL_FOUR(X, DIV, div, SCALE_PRODUCT)                             \
 	ALL_FOUR(X, MIN, min, SCALE_NONE) ALL_FOUR(X, MAX, max, SCALE_NONE)                                   \
 	ALL_FOUR(X, SQRT, sqrt, SCALE_NONE)                                                                   \
+	X(ADDSUBPS, "addsubps", 16, false, 4, SCALE_SUM) X(ADDSUBPD, "addsubpd", 16, true, 2, SCALE_SUM)      \
+	X(HADDPS, "haddps", 16, false, 4, SCALE_ACROSS) X(HADDPD, "haddpd", 16, true, 2, SCALE_ACROSS)        \
+	X(HSUBPS, "hsubps", 16, false, 4, SCALE_ACROSS) X(HSUBPD, "hsubpd", 16, true, 2, SCALE_ACROSS)        \
 	X(RCPPS, "rcpps", 16, false, 4, SCALE_NONE) X(RCPSS, "rcpss", 4, false, 1, SCALE_NONE)                \
 	X(RSQRTPS, "rsqrtps", 16, false, 4, SCALE_NONE) X(RSQRTSS, "rsqrtss", 4, false, 1, SCALE_NONE)
 

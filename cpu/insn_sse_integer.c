@@ -150,6 +150,39 @@ static void shufpd(struct cpu *cpu, const struct op *op)
 	xmm_write(cpu, op->reg[0], &v);
 }
 
+/* ---- SSE3: lanes doubled --------------------------------------------------------------------------------------------- */
+
+static void movddup(struct cpu *cpu, const struct op *op)
+{
+	union xmm v;
+
+	cpu_sse_check(cpu);
+	v = xmm_source(cpu, op, 8);
+	v.q[1] = v.q[0];
+	xmm_write(cpu, op->reg[0], &v);
+}
+
+INLINE void double_lanes(struct cpu *cpu, const struct op *op, unsigned odd)
+{
+	union xmm a, b;
+
+	cpu_sse_check(cpu);
+	b = xmm_source(cpu, op, 16);
+	a.l[0] = a.l[1] = b.l[odd];
+	a.l[2] = a.l[3] = b.l[2 + odd];
+	xmm_write(cpu, op->reg[0], &a);
+}
+
+static void movsldup(struct cpu *cpu, const struct op *op)
+{
+	double_lanes(cpu, op, 0);
+}
+
+static void movshdup(struct cpu *cpu, const struct op *op)
+{
+	double_lanes(cpu, op, 1);
+}
+
 op_fn *sse_integer_select(const struct insn *insn, struct op *op)
 {
 	bool imm = insn->o[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
@@ -167,6 +200,9 @@ op_fn *sse_integer_select(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_PSHUFHW: return pshufhw;
 	case ZYDIS_MNEMONIC_SHUFPS: return shufps;
 	case ZYDIS_MNEMONIC_SHUFPD: return shufpd;
+	case ZYDIS_MNEMONIC_MOVDDUP: return movddup;
+	case ZYDIS_MNEMONIC_MOVSLDUP: return movsldup;
+	case ZYDIS_MNEMONIC_MOVSHDUP: return movshdup;
 	default: return NULL;
 	}
 }

@@ -75,28 +75,56 @@ struct sse_range sse_range_check(struct cpu *cpu, const union xmm *result, bool 
 	return r;
 }
 
+static bool is_too_great(const struct cpu *cpu, const union xmm *v, bool wide, unsigned lane)
+{
+	struct number n = number_get(v, wide, lane);
+
+	return n.exponent != 0 && is_extreme(cpu, &n) && n.exponent >= n.exponent_max - 1;
+}
+
+/* Half of it. Nothing is lost of what could show in a sum that is too great. */
+static void halve(union xmm *operand, bool wide, unsigned lane)
+{
+	struct number n = number_get(operand, wide, lane);
+
+	if (n.exponent == n.exponent_max || (n.exponent == 0 && n.fraction == 0))
+		return;
+	n.exponent = n.exponent > 1 ? n.exponent - 1 : 1;
+	number_put(operand, wide, lane, &n);
+}
+
+/* Between 1 and 2. */
+static void center(union xmm *operand, bool wide, unsigned lane)
+{
+	struct number n = number_get(operand, wide, lane);
+
+	if (n.exponent == n.exponent_max || (n.exponent == 0 && n.fraction == 0))
+		return;
+	while (n.exponent == 0) {
+		n.fraction <<= 1;
+		if (n.fraction >> n.fraction_bits)
+			n.exponent = 1;
+	}
+	n.fraction &= (UINT64_C(1) << n.fraction_bits) - 1;
+	n.exponent = n.exponent_max / 2;
+	number_put(operand, wide, lane, &n);
+}
+
 void sse_rescale(const struct cpu *cpu, union xmm *operand, bool operand_wide, const union xmm *result, bool wide,
 		 unsigned lanes, enum sse_scale scale)
 {
-	for (unsigned i = 0; i < lanes; i++) {
-		struct number r = number_get(result, wide, i), n = number_get(operand, operand_wide, i);
+	bool any = false;
 
-		if (!is_extreme(cpu, &r) || n.exponent == n.exponent_max || (n.exponent == 0 && n.fraction == 0))
-			continue;
-		if (scale == SCALE_SUM) {
-			/* Tiny sums are exact. Of one too great take half: nothing is lost of what could show. */
-			if (r.exponent < r.exponent_max - 1)
-				continue;
-			n.exponent = n.exponent > 1 ? n.exponent - 1 : 1;
-		} else {
-			while (n.exponent == 0) {
-				n.fraction <<= 1;
-				if (n.fraction >> n.fraction_bits)
-					n.exponent = 1;
-			}
-			n.fraction &= (UINT64_C(1) << n.fraction_bits) - 1;
-			n.exponent = n.exponent_max / 2;
-		}
-		number_put(operand, operand_wide, i, &n);
+	for (unsigned i = 0; i < lanes; i++) {
+		struct number r = number_get(result, wide, i);
+		bool great = is_too_great(cpu, result, wide, i);
+
+		any |= great;
+		if (scale == SCALE_PRODUCT && is_extreme(cpu, &r))
+			center(operand, operand_wide, i);
+		if (scale == SCALE_SUM && great) /* tiny sums are exact */
+			halve(operand, operand_wide, i);
 	}
+	for (unsigned i = 0; any && scale == SCALE_ACROSS && i < lanes; i++)
+		halve(operand, operand_wide, i);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is tested: SSE and SSE2. */
+/* What is tested: SSE, SSE2 and SSE3. */
 #include "gen.h"
 
 #define M(name) ZYDIS_MNEMONIC_##name
@@ -58,6 +58,9 @@ static const struct gen_row rows[] = {
 	FP(CVTSI2SS, "Xo,Ed", 0), FP(CVTSI2SD, "Xo,Ed", 0), FP64(CVTSI2SS, "Xo,Eq", 0), FP64(CVTSI2SD, "Xo,Eq", 0),
 	FP(CVTSS2SI, "Rv,Wd", GEN_DQ), FP(CVTTSS2SI, "Rv,Wd", GEN_DQ),
 	FP(CVTSD2SI, "Rv,Wq", GEN_DQ), FP(CVTTSD2SI, "Rv,Wq", GEN_DQ),
+	FP(ADDSUBPS, "Xo,Wo", 0), FP(ADDSUBPD, "Xo,Wo", 0), FP(HADDPS, "Xo,Wo", 0), FP(HADDPD, "Xo,Wo", 0),
+	FP(HSUBPS, "Xo,Wo", 0), FP(HSUBPD, "Xo,Wo", 0),
+	ROW(MOVDDUP, "Xo,Wq", 0), ROW(MOVSLDUP, "Xo,Wo", 0), ROW(MOVSHDUP, "Xo,Wo", 0), ROW(LDDQU, "Xo,Mo", 0),
 	FP(LDMXCSR, "Md", 0), FP(STMXCSR, "Md", 0),
 };
 

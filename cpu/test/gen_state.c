@@ -134,6 +134,25 @@ static bool fill_shift(struct build *b)
 	return b->row->kind != GEN_SHIFT2 || count <= b->size * 8;
 }
 
+/* A dividend whose quotient is the last that fits, or the first that does not. */
+static void fill_quotient_edge(struct build *b, bool is_signed, uint64_t divisor)
+{
+	unsigned int size = b->size;
+	uint64_t edge = is_signed ? UINT64_C(1) << (8 * size - 1) : gen_mask(size);
+	__int128 d = is_signed ? (__int128)(int64_t)gen_sign_extend(divisor, size) : (__int128)divisor, q, n;
+
+	q = (__int128)edge + (int64_t)gen_below(&b->rand, 3) - 1;
+	if (is_signed && gen_percent(&b->rand, 50))
+		q = -q;
+	n = q * d;
+	if (gen_percent(&b->rand, 50)) /* a remainder of the dividend's sign */
+		n += n < 0 ? -(__int128)gen_below(&b->rand, divisor) : (__int128)gen_below(&b->rand, divisor);
+	if (addresses_with(b, RAX) || b->reg[0] == RAX)
+		return;
+	set_low(b, RAX, size, (uint64_t)n);
+	set_low(b, RDX, size, (uint64_t)(n >> (8 * size)));
+}
+
 static void fill_divide(struct build *b)
 {
 	bool is_signed = b->row->mnemonic == ZYDIS_MNEMONIC_IDIV;
@@ -157,8 +176,12 @@ static void fill_divide(struct build *b)
 	if (addresses_with(b, RDX) || b->reg[0] == RDX)
 		return;
 	sign = gen_sign_extend(*gpr(b, RAX), size) >> 63 ? ~UINT64_C(0) : 0;
-	switch (gen_below(&b->rand, 10)) {
+	switch (gen_below(&b->rand, 12)) {
 	case 0:
+		return;
+	case 10:
+	case 11:
+		fill_quotient_edge(b, is_signed, divisor);
 		return;
 	case 1:
 	case 2:

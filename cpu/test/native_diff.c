@@ -202,6 +202,8 @@ static void run_table(const char *name, const struct gen_table *table)
 	for (size_t i = 0; i < table->count; i++) {
 		const struct gen_row *row = &table->row[i];
 
+		if (!soft_has(row->mnemonic))
+			continue;
 		if (options.only && strcmp(options.only, ZydisMnemonicGetString(row->mnemonic)) != 0)
 			continue;
 		for (unsigned int mode32 = 0; mode32 < 2; mode32++) {

@@ -225,6 +225,21 @@ void soft_fini(void)
 	munmap(soft.area, RAM_SIZE + LARGE_PAGE);
 }
 
+bool soft_has(ZydisMnemonic mnemonic)
+{
+	uint32_t out[4];
+
+	if (mnemonic == ZYDIS_MNEMONIC_TZCNT) {
+		cpu_cpuid_max(7, 0, out);
+		return out[1] >> 3 & 1;
+	}
+	if (mnemonic == ZYDIS_MNEMONIC_LZCNT) {
+		cpu_cpuid_max(0x80000001, 0, out);
+		return out[2] >> 5 & 1;
+	}
+	return true;
+}
+
 /* ---- one case ------------------------------------------------------------------------------------------------------ */
 
 static void write_data(const struct gen_case *c)
