@@ -4,6 +4,7 @@
  * there before. With no VM in the process each costs one load.
  */
 #include "kvm/file.h"
+#include "kvm/host_memory.h"
 #include "kvm/hostmap.h"
 #include "kvm/interpose.h"
 #include "kvm/machines.h"
@@ -20,6 +21,12 @@
 #include <sys/stat.h>
 
 #define FILE_RANGES 32 /* mappings of one file that are told apart; with more, everything is invalidated */
+
+/* Is there a VM, or memory under a budget (which may outlive its VM)? */
+static bool anybody_cares(void)
+{
+	return machines_any() || host_memory_any();
+}
 
 /* [address, address + length) in whole pages; empty when the kernel will refuse it. */
 static struct host_range range_of(const void *address, size_t length)
@@ -95,9 +102,10 @@ long mem_mmap(void *address, size_t length, int protection, int flags, int fd, o
 	if (!(flags & MAP_FIXED))
 		return sys_call(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
 	hints_forget(address, length);
-	if (!machines_any())
+	if (!anybody_cares())
 		return sys_call(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
 	range = range_of(address, length);
+	host_memory_give_up(range.start, range.end);
 	return call_invalidating(&range, 1, SYS_mmap, a);
 }
 
@@ -107,9 +115,10 @@ long mem_munmap(void *address, size_t length)
 	struct host_range range;
 
 	hints_forget(address, length);
-	if (!machines_any())
+	if (!anybody_cares())
 		return SYS2(SYS_munmap, address, length);
 	range = range_of(address, length);
+	host_memory_give_up(range.start, range.end);
 	return call_invalidating(&range, 1, SYS_munmap, a);
 }
 
@@ -118,11 +127,13 @@ long mem_mremap(void *address, size_t old_length, size_t length, int flags, void
 	const long a[6] = { (long)address, (long)old_length, (long)length, flags, (long)wanted };
 	struct host_range ranges[2];
 
-	if (!machines_any())
+	if (!anybody_cares())
 		return SYS5(SYS_mremap, address, old_length, length, flags, wanted);
 	/* An old length of 0 copies a shared mapping and takes nothing away. */
 	ranges[0] = range_of(address, old_length);
 	ranges[1] = flags & MREMAP_FIXED ? range_of(wanted, length) : range_of(NULL, 0);
+	host_memory_give_up(ranges[0].start, ranges[0].end);
+	host_memory_give_up(ranges[1].start, ranges[1].end);
 	return call_invalidating(ranges, 2, SYS_mremap, a);
 }
 
@@ -157,9 +168,10 @@ long mem_madvise(void *address, size_t length, int advice)
 			posix_hint_set(range.start, range.end,
 			               advice == MADV_NOHUGEPAGE ? POSIX_HINT_SMALL : POSIX_HINT_NONE);
 	}
-	if (!advice_takes_away(advice) || !machines_any())
+	if (!advice_takes_away(advice) || !anybody_cares())
 		return SYS3(SYS_madvise, address, length, advice);
 	range = range_of(address, length);
+	host_memory_discard(range.start, range.end);
 	result = call_invalidating(&range, 1, SYS_madvise, a);
 	return result;
 }
@@ -170,9 +182,10 @@ long mem_mprotect(void *address, size_t length, int protection, int key)
 	long number = key == -1 ? SYS_mprotect : SYS_pkey_mprotect;
 	struct host_range range;
 
-	if (!machines_any())
+	if (!anybody_cares())
 		return sys_call(number, a[0], a[1], a[2], a[3], 0, 0);
 	range = range_of(address, length);
+	host_memory_give_up(range.start, range.end);
 	return call_invalidating(&range, 1, number, a);
 }
 
@@ -192,7 +205,7 @@ long mem_fallocate(int fd, int mode, off_t offset, off_t length)
 	const long a[6] = { fd, mode, offset, length };
 	const int moves = FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE;
 
-	if (!(mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE | moves)) || !machines_any() || offset < 0 ||
+	if (!(mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE | moves)) || !anybody_cares() || offset < 0 ||
 	    length <= 0)
 		return SYS4(SYS_fallocate, fd, mode, offset, length);
 	return call_on_file(fd, offset, mode & moves ? INT64_MAX : length, SYS_fallocate, a);
@@ -208,7 +221,7 @@ long mem_ftruncate(int fd, off_t length)
 		file_put(file);
 		return -EINVAL;
 	}
-	if (!machines_any() || length < 0)
+	if (!anybody_cares() || length < 0)
 		return SYS2(SYS_ftruncate, fd, length);
 	return call_on_file(fd, length, INT64_MAX, SYS_ftruncate, a);
 }
@@ -231,10 +244,12 @@ long mem_userfaultfd_ioctl(int fd, unsigned long request, unsigned long argument
 		return SYS3(SYS_ioctl, fd, request, argument);
 
 	range = range_of((void *)(uintptr_t)uffd_range.start, uffd_range.len); // NOLINT: an address
+	if (request == UFFDIO_REGISTER)
+		host_memory_give_up(range.start, range.end); /* its own from here on */
 	if (request == UFFDIO_REGISTER && range.start < range.end &&
 	    !posix_hint_set(range.start, range.end, POSIX_HINT_ALONE))
 		return -ENOMEM;
-	if (!machines_any()) {
+	if (!anybody_cares()) {
 		result = SYS3(SYS_ioctl, fd, request, argument);
 	} else {
 		const long a[6] = { fd, (long)request, (long)argument };

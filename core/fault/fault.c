@@ -31,11 +31,24 @@ static int map_level(const struct memslot *slot, gfn_t gfn, const struct vmmu_ho
  */
 static bool fault_is_stale(const struct mmu_read *token, const struct table *root, const struct tdp_map *map, uint64_t snapshot)
 {
-	gfn_t block = gfn_round(map->gfn, map->level);
-	hva_t start = memslot_hva(map->slot, block);
+	hva_t start = memslot_hva(map->slot, map->first);
+	uint64_t pages = map->end.v - map->first.v;
 
 	return !tdp_root_is_valid(root) ||
-	       notifier_must_retry(&token->token, snapshot, start, HVA(start.v + (level_pages(map->level) << PAGE_SHIFT)));
+	       notifier_must_retry(&token->token, snapshot, start, HVA(start.v + (pages << PAGE_SHIFT)));
+}
+
+/* What will be mapped: the block; or the page, with those around it that nobody needs to be asked about and no log has to see. */
+static void map_span(struct tdp_map *map)
+{
+	const struct memslot *slot = map->slot;
+
+	map->first = gfn_round(map->gfn, map->level);
+	map->end = GFN(map->first.v + level_pages(map->level));
+	if (map->level > 1 || !map->page.neighbours || memslot_logs(slot))
+		return;
+	map->first = GFN(max_u64(map->gfn.v & ~UINT64_C(7), slot->base.v));
+	map->end = GFN(min_u64((map->gfn.v | 7) + 1, slot->base.v + slot->npages));
 }
 
 static enum vmmu_fault map_under_lock(struct vm *vm, struct table *root, const struct tdp_map *map, uint64_t snapshot,
@@ -89,6 +102,7 @@ enum vmmu_fault fault_map(struct vm *vm, struct table *root, const struct memslo
 	if ((access & VMMU_WRITE) && !map.page.writable)
 		return VMMU_FAULT_HOST;
 	map.level = map_level(slot, gfn, &map.page);
+	map_span(&map);
 	answer = map_under_lock(vm, root, &map, snapshot, tables, vcpu);
 	if (answer == VMMU_FAULT_FIXED && (access & VMMU_WRITE))
 		written(vm, slot, gfn, vcpu);

@@ -58,6 +58,25 @@ static enum tdp_result leaf_install(struct mmu_token *token, struct tdp_iter *it
 	return tdp_set(token, iter, spte) ? TDP_FIXED : TDP_RETRY;
 }
 
+/*
+ * The pages around it, whose entries share its cache line (44). They are not young and not dirty: the CPU says so when it comes to them. Only where
+ * nothing is: an entry that somebody put there, or froze, is his.
+ */
+static void neighbours_install(struct mmu_token *token, const struct tdp_iter *leaf, const struct tdp_map *map)
+{
+	bool writable = map->page.writable && !(map->slot->flags & VMMU_SLOT_READONLY);
+	struct tdp_iter iter = *leaf;
+
+	for (iter.gfn = map->first; iter.gfn.v < map->end.v; iter.gfn.v++) {
+		pfn_t pfn = PFN(map->page.pfn.v + (iter.gfn.v - map->gfn.v));
+
+		iter.entry = leaf->entry + (iter.gfn.v - map->gfn.v);
+		iter.old = load_relaxed(iter.entry); /* it leads nowhere that is read */
+		if (!iter.old)
+			tdp_set(token, &iter, spte_make_leaf(token->vm->fmt, pfn, 1, writable, writable, false, false));
+	}
+}
+
 static enum tdp_result map_walk(struct mmu_token *token, struct table *root, const struct tdp_map *map, struct table_cache *cache)
 {
 	int target = map->slot ? map->level : 1;
@@ -69,8 +88,12 @@ static enum tdp_result map_walk(struct mmu_token *token, struct table *root, con
 			return TDP_RETRY;
 		if (spte_is_leaf(iter.old, iter.level) && leaf_suffices(token->vm->fmt, &iter, map))
 			return TDP_SPURIOUS;
-		if (iter.level == target)
-			return leaf_install(token, &iter, map);
+		if (iter.level == target) {
+			result = leaf_install(token, &iter, map);
+			if (result == TDP_FIXED && target == 1 && map->slot)
+				neighbours_install(token, &iter, map);
+			return result;
+		}
 		if (spte_is_table(iter.old, iter.level))
 			continue;
 		result = table_install(token, &iter, cache);

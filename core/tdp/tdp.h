@@ -22,6 +22,7 @@ struct tdp_map {
 	const struct memslot *slot; /* NULL: an MMIO entry */
 	struct vmmu_host_page page;
 	int level;                  /* the largest to use */
+	gfn_t first, end;           /* a 4 KiB leaf: gfns that are mapped with it where nothing is yet: in one aligned block of 8 */
 	unsigned access;            /* what the guest did: VMMU_* */
 	bool write_protect;         /* the slot is logged: install writable only for a write */
 	uint64_t mmio_generation;   /* for an MMIO entry */

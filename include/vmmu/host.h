@@ -17,6 +17,8 @@ struct vmmu_host_page {
 	bool writable;             /* the guest may be given write access */
 	enum vmmu_level max_level; /* the largest naturally aligned block around it that is
 	                              contiguous in host memory and may be mapped as one */
+	bool neighbours;           /* the 7 pages on either side are the 7 frames on either side, with the same
+	                              rights, and may be mapped without being asked for. May be left false */
 };
 
 /* Table pages are asked for in chunks of this size and alignment: 63 tables and a page of headers. */
