@@ -19,6 +19,7 @@ static const struct op {
 } ops[] = {
 	{ op_access, 60 }, { op_slot, 12 },       { op_invalidate_begin, 8 }, { op_invalidate_end, 8 }, { op_dirty, 12 },
 	{ op_age, 4 },     { op_guest_copy, 6 },  { op_prefault, 5 },         { op_vcpu, 1 },           { op_dirty_mode, 1 },
+	{ op_generations, 1 },
 };
 
 static void op_random(struct model *m)

@@ -82,6 +82,7 @@ void model_start(struct model *m, uint64_t seed)
 	memset(&m->host, 0, sizeof(m->host));
 	m->dirty_mode = 0;
 	m->next_value = 1;
+	m->jumped = false;
 	vm_make(m);
 	arenas_reset(m);
 	for (unsigned n = 0; n < 1 + rng_below(&m->rng, CPUS); n++)

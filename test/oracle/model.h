@@ -61,7 +61,7 @@ struct model {
 	struct vmmu_vm *vm;
 	struct vmmu_config config;
 	unsigned dirty_mode;
-	bool ring;
+	bool ring, jumped;
 	struct arena arena[ARENAS];
 	struct mslot slot[SLOTS];
 	struct range range[RANGES]; /* invalidations begun and not ended */
@@ -119,6 +119,7 @@ void op_age(struct model *m);
 void op_dirty(struct model *m);
 void op_dirty_mode(struct model *m);
 void op_vcpu(struct model *m);
+void op_generations(struct model *m);
 /** Everything at once: the quiet point. */
 void op_compare_all(struct model *m);
 

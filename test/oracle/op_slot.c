@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/format/spte.h"
+#include "core/memslot/slots.h"
 #include "test/oracle/model.h"
 
 #define BLOCK_2M UINT64_C(512)
@@ -35,8 +37,7 @@ static enum vmmu_status expected_status(struct model *m, const struct vmmu_regio
 	const struct mslot *old = slot_by_id(m, region->address_space, region->slot);
 
 	if (region->address_space >= m->config.address_spaces || region->slot >= VMMU_MAX_SLOTS || (region->flags & ~3u) ||
-	    ((region->gpa.v | region->bytes | region->hva.v) & 4095) || region->bytes >> 12 > VMMU_MAX_SLOT_PAGES ||
-	    region->gpa.v + region->bytes > UINT64_C(1) << 48 || region->gpa.v + region->bytes < region->gpa.v)
+	    ((region->gpa.v | region->bytes | region->hva.v) & 4095) || region->bytes >> 12 > VMMU_MAX_SLOT_PAGES || region->gpa.v + region->bytes < region->gpa.v)
 		return VMMU_EINVAL;
 	if (!region->bytes)
 		return old ? VMMU_OK : VMMU_EINVAL;
@@ -45,7 +46,9 @@ static enum vmmu_status expected_status(struct model *m, const struct vmmu_regio
 		return VMMU_EINVAL;
 	if (old && old->base == region->gpa.v >> 12)
 		return VMMU_OK;
-	return overlaps(m, region) ? VMMU_EEXIST : VMMU_OK;
+	if (overlaps(m, region))
+		return VMMU_EEXIST;
+	return region->gpa.v + region->bytes > GUEST_PAGES << 12 ? VMMU_EINVAL : VMMU_OK;
 }
 
 static void log_start(struct model *m, struct mslot *slot)
@@ -250,4 +253,21 @@ void op_slot(struct model *m)
 		apply(m, &region, arena);
 	if (region.address_space < m->config.address_spaces)
 		slots_compare(m, region.address_space, region.slot);
+}
+
+/*
+ * As if very many slot changes had been made: the generations are about to come round in the 18 bits that an MMIO entry has for them, and entries
+ * of the first generations are still there (P10). The one operation that reaches into the library.
+ */
+void op_generations(struct model *m)
+{
+	struct slots *slots = m->vm->vm.slots;
+
+	if (m->outstanding || m->jumped)
+		return;
+	trace("generations jump");
+	m->jumped = true;
+	for (unsigned as = 0; as < m->config.address_spaces; as++)
+		for (unsigned index = 0; index < 2; index++)
+			slots->set[as][index].generation = MMIO_GENERATION_MASK + 1 - 3 * m->config.address_spaces + as;
 }

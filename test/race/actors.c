@@ -123,21 +123,25 @@ static void vcpu_mmio(struct actor *actor)
 
 void actor_vcpu(struct actor *actor)
 {
-	unsigned work = actor->storm->plan->vcpu_work, choice = rng_below(&actor->rng, 64);
+	static const struct {
+		unsigned work, weight;
+		void (*fn)(struct actor *actor);
+	} kinds[] = {
+		{ DO_LOG, 20, vcpu_log },          { DO_INV, 20, vcpu_inv },  { DO_SWAP, 18, vcpu_swap },
+		{ DO_PREFAULT, 1, vcpu_prefault }, { DO_COPY, 2, vcpu_copy }, { DO_MMIO, 2, vcpu_mmio },
+	};
+	unsigned choice = rng_below(&actor->rng, 64);
 
+	for (unsigned i = 0;; i = (i + 1) % (sizeof(kinds) / sizeof(kinds[0]))) {
+		if (!(kinds[i].work & actor->storm->plan->vcpu_work))
+			continue;
+		if (choice < kinds[i].weight) {
+			kinds[i].fn(actor);
+			break;
+		}
+		choice -= kinds[i].weight;
+	}
 	atomic_count(&actor->storm->accesses);
-	if (choice < 20 && (work & DO_LOG))
-		vcpu_log(actor);
-	else if (choice < 40 && (work & DO_INV))
-		vcpu_inv(actor);
-	else if (choice < 58 && (work & DO_SWAP))
-		vcpu_swap(actor);
-	else if (choice < 60 && (work & DO_PREFAULT))
-		vcpu_prefault(actor);
-	else if (choice < 62 && (work & DO_COPY))
-		vcpu_copy(actor);
-	else if (choice < 64 && (work & DO_MMIO))
-		vcpu_mmio(actor);
 }
 
 /* --- invalidations --- */
@@ -205,8 +209,8 @@ void actor_invalidate(struct actor *actor)
 	refresh(storm, actor, first, pages);
 	vmmu_invalidate_end(storm->vm, start, end);
 	atomic_count(&storm->invalidations);
-	if (rng_one_in(&actor->rng, 2))
-		usleep(rng_below(&actor->rng, 100));
+	if (!rng_one_in(&actor->rng, 4))
+		usleep(rng_below(&actor->rng, 400));
 }
 
 void actor_invalidate_other(struct actor *actor)
@@ -225,7 +229,7 @@ void actor_invalidate_other(struct actor *actor)
 		usleep(rng_below(&actor->rng, 50));
 	vmmu_invalidate_end(storm->vm, start, end);
 	atomic_count(&storm->invalidations);
-	usleep(rng_below(&actor->rng, 30));
+	usleep(rng_below(&actor->rng, 200));
 }
 
 /* --- slots --- */
