@@ -135,6 +135,8 @@ static enum walk walk(struct mcpu *cpu, uint64_t gfn, bool write, struct leaf *l
 		level = cpu->entry.levels;
 		table = (uint64_t *)(uintptr_t)cpu->entry.root;
 	}
+	if (gfn >> 9 * cpu->entry.levels)
+		return WALK_FAULT; /* beyond what tables of so many levels reach */
 	leaf->write = true;
 	for (;; level--) {
 		uint64_t *entry = table + (gfn >> 9 * (level - 1) & 511);
