@@ -29,12 +29,22 @@ extern const uint8_t guest_text[], guest_text_end[];
 #define ENTRY (UINT64_C(1) | 2 | 4 | 0x20 | 0x40) /* P W U A D */
 #define ENTRY_PS UINT64_C(0x80)
 
-uint64_t now(void)
+static uint64_t read_clock(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t now(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t now_cpu(void)
+{
+	return read_clock(CLOCK_THREAD_CPUTIME_ID);
 }
 
 _Noreturn void die(const char *what)
@@ -229,7 +239,7 @@ struct worker {
 	int vcpu;
 	const struct call *call;
 	pthread_barrier_t *start;
-	uint64_t begin, end;
+	uint64_t begin, end, cpu;
 };
 
 static void *work(void *argument)
@@ -238,19 +248,22 @@ static void *work(void *argument)
 
 	set_registers(w->m, w->vcpu, w->call);
 	pthread_barrier_wait(w->start);
+	w->cpu = now_cpu();
 	w->begin = now();
 	run(w->m, w->vcpu);
 	w->end = now();
+	w->cpu = now_cpu() - w->cpu;
 	return NULL;
 }
 
-uint64_t machine_call_all(struct machine *m, const struct call *calls)
+uint64_t machine_call_all(struct machine *m, const struct call *calls, uint64_t *cpu)
 {
 	struct worker w[MAX_VCPU];
 	pthread_t thread[MAX_VCPU];
 	pthread_barrier_t start;
 	uint64_t begin = UINT64_MAX, end = 0;
 
+	*cpu = 0;
 	pthread_barrier_init(&start, NULL, (unsigned)m->vcpus);
 	for (int i = 0; i < m->vcpus; i++) {
 		w[i] = (struct worker){ .m = m, .vcpu = i, .call = &calls[i], .start = &start };
@@ -261,6 +274,7 @@ uint64_t machine_call_all(struct machine *m, const struct call *calls)
 		pthread_join(thread[i], NULL);
 		begin = w[i].begin < begin ? w[i].begin : begin;
 		end = w[i].end > end ? w[i].end : end;
+		*cpu += w[i].cpu;
 	}
 	pthread_barrier_destroy(&start);
 	return end - begin;

@@ -38,8 +38,9 @@ struct call {
 	int cpl; /* 0 or 3 */
 };
 
-/** Monotonic time in ns. */
+/** Monotonic time, and CPU time of this thread, in ns. */
 uint64_t now(void);
+uint64_t now_cpu(void);
 
 /** Print and exit. */
 _Noreturn void die(const char *what);
@@ -64,8 +65,8 @@ int machine_slot(struct machine *m, uint32_t slot, uint32_t flags, uint64_t gpa,
 /** Run a routine until its final OUT; OUTs to port 0x11 are resumed. Returns: ns spent in it. */
 uint64_t machine_call(struct machine *m, int vcpu, const struct call *call);
 
-/** The same on every vCPU at once, each with its own call. Returns: ns from the first start to the last end. */
-uint64_t machine_call_all(struct machine *m, const struct call *calls);
+/** The same on every vCPU at once, each with its own call. `cpu`: ns of CPU time of all. Returns: ns from the first start to the last end. */
+uint64_t machine_call_all(struct machine *m, const struct call *calls, uint64_t *cpu);
 
 /**
  * Guest physical, and virtual, address of the page-table entry that maps the data page `index`; and of one of two roots
