@@ -68,12 +68,43 @@ static uint64_t pick_target(struct build *b, unsigned int size)
 	}
 }
 
+/* BX or BP and SI or DI, or one of them, or none. */
+static void choose_memory16(struct build *b, ZydisEncoderOperand *op, unsigned int size)
+{
+	static const unsigned int bases[] = { NO_REG, RBX, RBP, RBX }, indices[] = { NO_REG, RSI, RDI, NO_REG };
+	int64_t disp = gen_percent(&b->rand, 40) ? (int64_t)gen_below(&b->rand, 256) - 128
+		       : gen_percent(&b->rand, 50) ? (int16_t)gen_next(&b->rand) : 0;
+
+	b->target = pick_target(b, size);
+	b->base = bases[gen_below(&b->rand, b->in_sequence ? 1 : 4)];
+	b->index = indices[gen_below(&b->rand, b->in_sequence ? 1 : 4)];
+	if (b->index < 16 && (fixed_regs(b) >> b->index & 1))
+		b->index = NO_REG;
+	if (b->base < 16 && (fixed_regs(b) >> b->base & 1))
+		b->base = NO_REG;
+	if (b->base == NO_REG && b->index == NO_REG) {
+		b->target = GEN_DATA + gen_below(&b->rand, b->in_sequence ? GEN_DATA_RW - 16 : GEN_DATA_SIZE);
+		disp = (int64_t)(b->target - b->data_base);
+	}
+	op->type = ZYDIS_OPERAND_TYPE_MEMORY;
+	op->mem.base = b->base == NO_REG ? ZYDIS_REGISTER_NONE : zydis_gpr(b->base, 2);
+	op->mem.index = b->index == NO_REG ? ZYDIS_REGISTER_NONE : zydis_gpr(b->index, 2);
+	op->mem.scale = b->index == NO_REG ? 0 : 1;
+	op->mem.displacement = disp;
+	op->mem.size = (ZyanU16)(b->row->mnemonic == ZYDIS_MNEMONIC_LEA ? 2 : size);
+	b->memory_size = size;
+}
+
 static void choose_memory(struct build *b, ZydisEncoderOperand *op, unsigned int size)
 {
 	unsigned int how = (unsigned int)gen_below(&b->rand, b->in_sequence ? 17 : 100);
 	unsigned int scale = 1u << gen_below(&b->rand, 4);
 	int64_t disp = 0;
 
+	if (b->mode16 && (b->in_sequence || !gen_percent(&b->rand, 25))) {
+		choose_memory16(b, op, size);
+		return;
+	}
 	b->address_bytes = b->mode32 ? 4 : gen_percent(&b->rand, 8) ? 4 : 8;
 	b->target = pick_target(b, size);
 	b->base = any_reg(b);
@@ -93,7 +124,7 @@ static void choose_memory(struct build *b, ZydisEncoderOperand *op, unsigned int
 	} else if (how < 17) {
 		b->base = b->index = NO_REG;
 		b->target = GEN_DATA + gen_below(&b->rand, b->in_sequence ? GEN_DATA_RW - 16 : GEN_DATA_SIZE);
-		disp = (int64_t)b->target - (b->gs ? GEN_GS_BASE : 0);
+		disp = (int64_t)b->target - gen_segment_base(b);
 	} else if (how < 55) {
 		b->index = NO_REG;
 	} else if (how < 63) {
@@ -119,7 +150,7 @@ static void choose_memory(struct build *b, ZydisEncoderOperand *op, unsigned int
 	/* Without a free base the rest must divide by the scale. */
 	if (b->index < 16 && (b->base == NO_REG || b->base == b->index)) {
 		uint64_t by = b->base == NO_REG ? scale : scale + 1;
-		uint64_t linear = b->target - (b->gs ? GEN_GS_BASE : 0);
+		uint64_t linear = b->target - gen_segment_base(b);
 
 		disp = (int64_t)gen_below(&b->rand, 0x1000);
 		disp += (int64_t)((linear - (uint64_t)disp) % by);
@@ -246,8 +277,9 @@ static bool encode_relative(struct build *b)
 	if (b->branch >= 0) {
 		uint64_t end = b->c->in.rip + b->c->length, to = end + 1 + gen_below(&b->rand, 20);
 
-		if (b->req.branch_width == ZYDIS_BRANCH_WIDTH_32 && gen_percent(&b->rand, 50))
-			to = GEN_LANDING + gen_below(&b->rand, GEN_LANDING_SIZE);
+		if (b->req.branch_width != ZYDIS_BRANCH_WIDTH_8 && gen_percent(&b->rand, 50))
+			to = b->mode16 ? GEN_LANDING16 + gen_below(&b->rand, 0xff0)
+				       : GEN_LANDING + gen_below(&b->rand, GEN_LANDING_SIZE);
 		b->req.operands[b->branch].imm.u = to - end;
 		return encode(b);
 	}
@@ -255,7 +287,7 @@ static bool encode_relative(struct build *b)
 		uint64_t end = b->c->in.rip + b->c->length;
 
 		b->req.operands[b->memory].mem.displacement =
-			(int64_t)(b->target - (b->gs ? GEN_GS_BASE : 0) - end);
+			(int64_t)(b->target - gen_segment_base(b) - end);
 		return encode(b);
 	}
 	return true;
@@ -270,9 +302,11 @@ bool gen_choose_instruction(struct build *b)
 	b->memory = b->branch = -1;
 	b->base = b->index = NO_REG;
 	b->reg[0] = b->reg[1] = b->reg[2] = b->reg[3] = NO_REG;
-	b->address_bytes = b->mode32 ? 4 : 8;
+	b->address_bytes = b->mode16 ? 2 : b->mode32 ? 4 : 8;
 	b->gs = !b->mode32 && gen_percent(&b->rand, 5);
-	b->req.machine_mode = b->mode32 ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32 : ZYDIS_MACHINE_MODE_LONG_64;
+	b->req.machine_mode = b->mode16	  ? ZYDIS_MACHINE_MODE_LONG_COMPAT_16
+			      : b->mode32 ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32
+					  : ZYDIS_MACHINE_MODE_LONG_64;
 	b->req.allowed_encodings = ZYDIS_ENCODABLE_ENCODING_LEGACY;
 	b->req.mnemonic = b->row->mnemonic;
 	b->req.prefixes = b->row->prefixes;
@@ -286,14 +320,14 @@ bool gen_choose_instruction(struct build *b)
 		b->req.prefixes |= ZYDIS_ATTRIB_HAS_SEGMENT_GS;
 	if (b->row->kind == GEN_STRING || b->row->kind == GEN_XLAT || b->row->kind == GEN_MASKMOV ||
 	    b->row->kind == GEN_BRANCH) {
-		if (gen_percent(&b->rand, 15) && !b->mode32) {
+		if (gen_percent(&b->rand, 15) && (b->mode16 || !b->mode32)) {
 			b->req.address_size_hint = ZYDIS_ADDRESS_SIZE_HINT_32;
 			b->address_bytes = 4;
 		}
 	}
 	if (b->branch >= 0 && gen_percent(&b->rand, 50)) {
 		b->req.branch_type = ZYDIS_BRANCH_TYPE_NEAR;
-		b->req.branch_width = ZYDIS_BRANCH_WIDTH_32;
+		b->req.branch_width = b->mode16 ? ZYDIS_BRANCH_WIDTH_16 : ZYDIS_BRANCH_WIDTH_32;
 		if (encode_relative(b))
 			return true;
 	}
@@ -306,22 +340,40 @@ bool gen_choose_instruction(struct build *b)
 	return encode_relative(b);
 }
 
-bool gen_case(uint64_t seed, const struct gen_row *row, unsigned int size, bool mode32, unsigned int number,
+void gen_build_init(struct build *b, struct gen_case *c, unsigned int bits)
+{
+	memset(c, 0, sizeof(*c));
+	c->bits = bits;
+	c->code_base = bits == 16 ? GEN_CODE16 : 0;
+	b->c = c;
+	b->mode32 = bits != 64;
+	b->mode16 = bits == 16;
+	b->data_base = bits == 16 ? GEN_DATA16 : 0;
+}
+
+void gen_place(struct build *b, struct gen_case *c, unsigned int slot)
+{
+	if (b->mode16)
+		c->in.rip = (uint64_t)(slot % GEN_SLOTS16) * GEN_SLOT;
+	else
+		c->in.rip = GEN_CODE + GEN_LANDING_SIZE + (uint64_t)slot * GEN_SLOT;
+	c->in.rip += gen_below(&b->rand, 16);
+}
+
+bool gen_case(uint64_t seed, const struct gen_row *row, unsigned int size, unsigned int bits, unsigned int number,
 	      unsigned int slot, struct gen_case *out)
 {
-	struct build b = { .row = row, .c = out, .size = size, .mode32 = mode32 };
-
-	const uint64_t key[] = { seed, row->mnemonic, size + 16 * mode32, number, row->prefixes };
+	const uint64_t key[] = { seed, row->mnemonic, size, bits, number, row->prefixes };
+	struct build b = { .row = row, .size = size };
 
 	for (size_t i = 0; i < sizeof(key) / sizeof(key[0]); i++)
 		b.rand.state = gen_next(&b.rand) ^ key[i];
 	for (const char *f = row->form; *f; f++)
 		b.rand.state = gen_next(&b.rand) ^ (unsigned char)*f;
 	for (int attempt = 0; attempt < 60; attempt++) {
-		memset(out, 0, sizeof(*out));
-		out->mode32 = mode32;
-		out->in.rip = GEN_CODE + GEN_LANDING_SIZE + (uint64_t)slot * GEN_SLOT + gen_below(&b.rand, 16);
-		if (slot % 32 == 31) /* this one may cross a page, and the next keeps clear of it */
+		gen_build_init(&b, out, bits);
+		gen_place(&b, out, slot);
+		if (bits != 16 && slot % 32 == 31) /* this one may cross a page, and the next keeps clear of it */
 			out->in.rip += GEN_SLOT - 8;
 		else if (slot % 32 == 0)
 			out->in.rip += 48;

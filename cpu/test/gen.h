@@ -22,11 +22,16 @@
 #define GEN_DATA_RW    (2 * GEN_PAGE)
 #define GEN_DATA_SIZE  (3 * GEN_PAGE)
 #define GEN_CODE       0x20000000u		  /* one slot per case, everything else is int3 */
-#define GEN_CODE_SIZE  (16u << 20)
+#define GEN_CODE_SIZE  (8u << 20)
 #define GEN_SLOT       128u
 #define GEN_LANDING    GEN_CODE			  /* targets of far-away jumps: int3 only */
 #define GEN_LANDING_SIZE 0x10000u
-#define GEN_SLOT_MAX   ((GEN_CODE_SIZE - GEN_LANDING_SIZE) / GEN_SLOT)
+#define GEN_SLOT_MAX   ((GEN_CODE_SIZE - GEN_LANDING_SIZE - 0x10000u) / GEN_SLOT)
+/* 16-bit code: segments of 64 KiB, of which the data area is a part. */
+#define GEN_CODE16     (GEN_CODE + GEN_CODE_SIZE - 0x10000u)
+#define GEN_DATA16     (GEN_DATA - 0x4000u)
+#define GEN_LANDING16  0xf000u			  /* offset of int3s */
+#define GEN_SLOTS16    (GEN_LANDING16 / GEN_SLOT - 1)	  /* used again and again */
 #define GEN_GS_BASE    0x4000u			  /* the base of GS, for the tests of segment overrides */
 
 enum { GEN_CF = 1, GEN_PF = 4, GEN_AF = 0x10, GEN_ZF = 0x40, GEN_SF = 0x80, GEN_DF = 0x400, GEN_OF = 0x800 };
@@ -64,11 +69,12 @@ struct gen_poke {
 struct gen_case {
 	uint8_t bytes[GEN_BYTES];	/* one instruction, or a sequence */
 	unsigned int length;
-	bool mode32;			/* compatibility mode */
-	struct gen_state in;		/* in.rip is where the bytes go */
+	unsigned int bits;		/* of the code: 16 and 32 are compatibility mode */
+	struct gen_state in;		/* in.rip is where the bytes go, as an offset in CS */
 	struct gen_poke poke[2];
 	uint64_t flags_undefined;	/* flags not to compare */
 	uint32_t gpr_undefined;		/* registers not to compare */
+	uint64_t code_base;		/* of CS */
 	bool partial;			/* a fault leaves some of many accesses done; all are done again */
 };
 
@@ -101,7 +107,7 @@ enum {
 	GEN_BWDQ = 15, GEN_WDQ = 14, GEN_DQ = 12, GEN_WQ = 10, GEN_WD = 6, GEN_BWD = 7,
 };
 
-enum { GEN_64 = 1, GEN_32 = 2, GEN_BOTH = 3 };
+enum { GEN_64 = 1, GEN_32 = 2 /* and 16 */, GEN_BOTH = 3, GEN_16 = 4 };
 
 /*
  * One row.  @form lists the operands, separated by commas, each a kind and a size:
@@ -127,20 +133,26 @@ struct gen_table {
 extern const struct gen_table gen_table_int;
 extern const struct gen_table gen_table_sse;
 
+/* True if the row is for code of this kind. */
+static inline bool gen_row_has(const struct gen_row *row, unsigned int bits)
+{
+	return row->modes & (bits == 64 ? GEN_64 : bits == 32 ? GEN_32 : GEN_32 | GEN_16);
+}
+
 /* Bytes of the two read-write and the read-only page before any poke. */
 void gen_pattern(uint64_t seed, uint8_t pattern[GEN_DATA_SIZE]);
 
 /*
- * Make case @number of @row with operand size @size in mode @mode32, to be placed in code slot @slot.
+ * Make case @number of @row with operand size @size for code of @bits, to be placed in code slot @slot.
  * Returns false if Zydis knows no such encoding.
  */
-bool gen_case(uint64_t seed, const struct gen_row *row, unsigned int size, bool mode32, unsigned int number,
+bool gen_case(uint64_t seed, const struct gen_row *row, unsigned int size, unsigned int bits, unsigned int number,
 	      unsigned int slot, struct gen_case *out);
 
 /*
  * Make sequence @number: instructions on registers and on fixed places in memory that do not fault or branch, each
  * of which meets the flags in whatever state the ones before left them.
  */
-bool gen_sequence(uint64_t seed, bool mode32, unsigned int number, unsigned int slot, struct gen_case *out);
+bool gen_sequence(uint64_t seed, unsigned int bits, unsigned int number, unsigned int slot, struct gen_case *out);
 
 #endif

@@ -15,7 +15,8 @@ struct build {
 	struct gen_case *c;
 	ZydisEncoderRequest req;
 	unsigned int size;		/* of v */
-	bool mode32;
+	bool mode32;			/* not 64-bit code: eight registers of 32 bits */
+	bool mode16;			/* moreover, 16-bit code */
 	bool in_sequence;		/* memory operands by fixed address only, none of which faults */
 	int branch;			/* index of the operand that is a branch target, or -1 */
 	unsigned int reg[4];		/* general register of each operand, 20-23 for ah-bh, or NO_REG */
@@ -24,9 +25,20 @@ struct build {
 	unsigned int base, index;	/* general registers, NO_REG or RIP_REG */
 	unsigned int address_bytes;
 	bool gs;
+	uint64_t data_base;		/* of DS, ES and SS */
 	uint64_t target;		/* linear address of the memory operand */
 	uint64_t immediate;
 };
+
+void gen_build_init(struct build *b, struct gen_case *c, unsigned int bits);
+
+/* Where slot @slot is, and what CS must be for it. */
+void gen_place(struct build *b, struct gen_case *c, unsigned int slot);
+
+static inline uint64_t gen_segment_base(const struct build *b)
+{
+	return b->gs ? GEN_GS_BASE : b->data_base;
+}
 
 /* The first half: operands and bytes. c->in.rip is where they go. */
 bool gen_choose_instruction(struct build *b);

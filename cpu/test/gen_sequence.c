@@ -12,9 +12,9 @@
 
 #define STEPS 10
 
-static bool is_usable(const struct gen_row *row, bool mode32)
+static bool is_usable(const struct gen_row *row, unsigned int bits)
 {
-	if (!(row->modes & (mode32 ? GEN_32 : GEN_64)))
+	if (!gen_row_has(row, bits))
 		return false;
 	switch (row->mnemonic) {
 	case ZYDIS_MNEMONIC_UD2:
@@ -37,7 +37,7 @@ static const struct gen_row *pick_row(struct build *b)
 
 	do {
 		row = &gen_table_int.row[gen_below(&b->rand, gen_table_int.count)];
-	} while (!is_usable(row, b->mode32));
+	} while (!is_usable(row, b->c->bits));
 	return row;
 }
 
@@ -81,23 +81,21 @@ static bool undefined_after(const struct build *b, uint64_t *undefined)
 	return true;
 }
 
-bool gen_sequence(uint64_t seed, bool mode32, unsigned int number, unsigned int slot, struct gen_case *out)
+bool gen_sequence(uint64_t seed, unsigned int bits, unsigned int number, unsigned int slot, struct gen_case *out)
 {
-	struct gen_case one;
-	struct build b = { .c = out, .mode32 = mode32, .in_sequence = true };
+	struct build b = { .in_sequence = true };
+	struct gen_case one = { .bits = bits };
 	uint64_t undefined = 0;
 
 	b.rand.state = seed;
 	b.rand.state = gen_next(&b.rand) ^ number;
-	b.rand.state = gen_next(&b.rand) ^ mode32;
-	memset(out, 0, sizeof(*out));
+	b.rand.state = gen_next(&b.rand) ^ bits;
+	gen_build_init(&b, out, bits);
+	gen_place(&b, out, slot);
 	b.row = pick_row(&b);
 	gen_fill_registers(&b);
-	out->mode32 = mode32;
-	out->in.rip = GEN_CODE + GEN_LANDING_SIZE + (uint64_t)slot * GEN_SLOT + gen_below(&b.rand, 16);
 	b.c = &one;
 	for (int attempt = 0, steps = 0; steps < STEPS && attempt < 200; attempt++) {
-		memset(&one, 0, sizeof(one));
 		one.in.rip = out->in.rip + out->length;
 		b.row = pick_row(&b);
 		b.size = pick_size(&b);

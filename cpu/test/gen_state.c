@@ -58,7 +58,7 @@ static uint64_t operand_value(struct build *b, int n)
 
 static void solve_address(struct build *b)
 {
-	uint64_t offset = b->target - (b->gs ? GEN_GS_BASE : 0), disp, scale;
+	uint64_t offset = b->target - gen_segment_base(b), disp, scale;
 
 	if (b->memory < 0 || b->base == RIP_REG || (b->base == NO_REG && b->index == NO_REG))
 		return;
@@ -74,7 +74,7 @@ static void solve_address(struct build *b)
 		set_low(b, b->base, b->address_bytes, offset - disp - *gpr(b, b->index) * scale);
 }
 
-static uint64_t stack_address(struct build *b)
+static uint64_t stack_linear(struct build *b)
 {
 	uint64_t sp = GEN_DATA + 0x600 + gen_below(&b->rand, 0x1400);
 
@@ -87,17 +87,25 @@ static uint64_t stack_address(struct build *b)
 	return gen_percent(&b->rand, 70) ? sp & ~UINT64_C(7) : sp;
 }
 
+/* As an offset in SS. */
+static uint64_t stack_address(struct build *b)
+{
+	return stack_linear(b) - b->data_base;
+}
+
 /* Sets the stack pointer (or rbp); a memory operand based on it goes where it goes. */
 static void set_stack(struct build *b, unsigned int reg)
 {
 	*gpr(b, reg) = stack_address(b);
 	if (b->base == reg)
 		b->target = *gpr(b, reg) + (uint64_t)b->req.operands[b->memory].mem.displacement +
-			    (b->gs ? GEN_GS_BASE : 0);
+			    gen_segment_base(b);
 }
 
 static uint64_t landing(struct build *b)
 {
+	if (b->mode16)
+		return GEN_LANDING16 + gen_below(&b->rand, 0xff0);
 	return GEN_LANDING + gen_below(&b->rand, GEN_LANDING_SIZE - 16);
 }
 
@@ -272,8 +280,8 @@ static void fill_string(struct build *b)
 	if (gen_percent(&b->rand, 60))
 		set_low(b, RAX, 8, 0);
 	set_low(b, RCX, a, count);
-	set_low(b, RSI, a, si);
-	set_low(b, RDI, a, di);
+	set_low(b, RSI, a, si - b->data_base);
+	set_low(b, RDI, a, di - b->data_base);
 }
 
 static void fill_branch(struct build *b)
@@ -295,7 +303,7 @@ static bool fill_indirect(struct build *b)
 	} else if (b->reg[0] == RSP)
 		return false;
 	else
-		*gpr(b, b->reg[0]) = b->size == 2 ? *gpr(b, b->reg[0]) : to;
+		*gpr(b, b->reg[0]) = b->size == 2 && !b->mode16 ? *gpr(b, b->reg[0]) : to;
 	if (b->base == RSP)
 		return false;
 	return true;
@@ -338,12 +346,12 @@ static bool fill_kind(struct build *b)
 	case GEN_RETURN:
 		set_stack(b, RSP);
 		v = landing(b);
-		poke(b, 1, *gpr(b, RSP), &v, 8);
+		poke(b, 1, *gpr(b, RSP) + b->data_base, &v, 8);
 		return b->c->poke[1].size != 0;
 	case GEN_POPF:
 		set_stack(b, RSP);
 		v = gen_next(&b->rand) & 0xbeff; /* no TF, NT, AC, ID: they outlive the case */
-		poke(b, 1, *gpr(b, RSP), &v, 8);
+		poke(b, 1, *gpr(b, RSP) + b->data_base, &v, 8);
 		return b->c->poke[1].size != 0;
 	case GEN_LEAVE:
 		*gpr(b, RBP) = stack_address(b);
@@ -360,10 +368,11 @@ static bool fill_kind(struct build *b)
 		return true;
 	case GEN_XLAT:
 		set_low(b, RBX, b->address_bytes,
-			GEN_DATA + gen_below(&b->rand, GEN_DATA_SIZE) - (*gpr(b, RAX) & 0xff));
+			GEN_DATA + gen_below(&b->rand, GEN_DATA_SIZE) - (*gpr(b, RAX) & 0xff) - b->data_base);
 		return true;
 	case GEN_MASKMOV:
-		set_low(b, RDI, b->address_bytes, GEN_DATA + gen_below(&b->rand, GEN_DATA_RW - 16));
+		set_low(b, RDI, b->address_bytes,
+			GEN_DATA + gen_below(&b->rand, GEN_DATA_RW - 16) - b->data_base);
 		return true;
 	case GEN_FLOAT:
 		if (b->row->mnemonic == ZYDIS_MNEMONIC_LDMXCSR && !gen_percent(&b->rand, 20)) {
@@ -406,6 +415,8 @@ void gen_fill_registers(struct build *b)
 
 	for (int i = 0; i < 16; i++)
 		s->gpr[i] = gen_integer(&b->rand) & gen_mask(b->mode32 ? 4 : 8);
+	if (b->mode16) /* the kernel does not keep more of a 16-bit stack pointer */
+		s->gpr[RSP] &= 0xffff;
 	for (int i = 0; i < 16; i++)
 		s->xmm[i] = (struct gen_xmm){ { lane(b), lane(b) } };
 	for (int i = 0; i < 8; i++)

@@ -13,12 +13,15 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <asm/ldt.h>
 #include <asm/prctl.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 #define CS_32   0x23u
 #define DATA_32 0x2bu
+#define CS_16   0x07u /* of the local descriptor table, as make_segments16 fills it */
+#define DATA_16 0x0fu
 
 enum phase { IDLE, ENTERING, INSIDE };
 
@@ -28,7 +31,7 @@ static struct {
 	struct gen_state after;
 	struct gen_end end;
 	gregset_t host;
-	bool has_32bit;
+	bool has_32bit, has_16bit;
 	uint8_t pattern[GEN_DATA_SIZE];
 } native;
 
@@ -60,8 +63,10 @@ static void enter(ucontext_t *uc)
 		g[greg_of_gpr[i]] = (greg_t)in->gpr[i];
 	g[REG_RIP] = (greg_t)in->rip;
 	g[REG_EFL] = (greg_t)in->rflags;
-	if (native.c->mode32)
+	if (native.c->bits == 32)
 		g[REG_CSGSFS] = (g[REG_CSGSFS] & ~(greg_t)0xffff) | CS_32;
+	if (native.c->bits == 16)
+		g[REG_CSGSFS] = (g[REG_CSGSFS] & 0xffffffff0000) | CS_16 | (greg_t)DATA_16 << 48;
 	memcpy(fp->_xmm, in->xmm, sizeof(in->xmm));
 	fp->mxcsr = in->mxcsr;
 	frame_has_sse(fp);
@@ -108,19 +113,32 @@ static bool map_at(uintptr_t address, size_t size, int protection)
 		    0) == (void *)address;
 }
 
-static void probe_32bit(void)
+/* Can this kind of code be run? */
+static bool probe(unsigned int bits)
 {
-	struct gen_case c = { .bytes = { 0x40 }, .length = 1, .mode32 = true }; /* inc eax */
+	struct gen_case c = { .bytes = { 0x40 }, .length = 1, .bits = bits }; /* inc eax or ax */
 	struct gen_state after;
 	struct gen_end end;
 
-	c.in.rip = GEN_CODE;
+	c.code_base = bits == 16 ? GEN_CODE16 : GEN_CODE;
+	c.in.rip = bits == 16 ? 0 : GEN_CODE;
+	c.code_base = bits == 16 ? GEN_CODE16 : 0;
 	c.in.rflags = 0x202;
 	c.in.mxcsr = 0x1f80;
 	c.in.gpr[0] = 1;
 	native_run(&c, &after, &end);
-	native.has_32bit = end.vector == 3 && after.gpr[0] == 2;
-	memset((void *)(uintptr_t)GEN_CODE, 0xcc, 16);
+	memset((void *)(uintptr_t)(c.code_base + c.in.rip), 0xcc, 1);
+	return end.vector == 3 && after.gpr[0] == 2;
+}
+
+static bool make_segments16(void)
+{
+	struct user_desc code = { .entry_number = 0, .base_addr = GEN_CODE16, .limit = 0xffff, .contents = 2,
+				  .useable = 1 };
+	struct user_desc data = { .entry_number = 1, .base_addr = GEN_DATA16, .limit = 0xffff, .useable = 1 };
+
+	return syscall(SYS_modify_ldt, 0x11, &code, sizeof(code)) == 0 &&
+	       syscall(SYS_modify_ldt, 0x11, &data, sizeof(data)) == 0;
 }
 
 bool native_init(const uint8_t pattern[GEN_DATA_SIZE])
@@ -145,14 +163,14 @@ bool native_init(const uint8_t pattern[GEN_DATA_SIZE])
 		return false;
 	if (syscall(SYS_arch_prctl, ARCH_SET_GS, (unsigned long)GEN_GS_BASE) != 0)
 		return false;
-	__asm__ volatile("mov %0, %%ds\n\tmov %0, %%es" ::"r"(DATA_32)); /* 64-bit code does not care */
-	probe_32bit();
+	native.has_32bit = probe(32);
+	native.has_16bit = make_segments16() && probe(16);
 	return true;
 }
 
-bool native_has_32bit(void)
+bool native_has(unsigned int bits)
 {
-	return native.has_32bit;
+	return bits == 64 || (bits == 32 ? native.has_32bit : native.has_16bit);
 }
 
 const uint8_t *native_data(void)
@@ -167,7 +185,10 @@ void native_run(const struct gen_case *c, struct gen_state *after, struct gen_en
 	memcpy(data, native.pattern, GEN_DATA_RW);
 	for (int i = 0; i < 2; i++)
 		memcpy(data + c->poke[i].offset, c->poke[i].bytes, c->poke[i].size);
-	memcpy((void *)(uintptr_t)c->in.rip, c->bytes, c->length);
+	memset((void *)(uintptr_t)(c->code_base + c->in.rip), 0xcc, GEN_BYTES);
+	memcpy((void *)(uintptr_t)(c->code_base + c->in.rip), c->bytes, c->length);
+	/* Not in a signal frame. 64-bit code does not care. */
+	__asm__ volatile("mov %0, %%ds\n\tmov %0, %%es" ::"r"(c->bits == 16 ? DATA_16 : DATA_32));
 	native.c = c;
 	native.phase = ENTERING;
 	__asm__ volatile("int3" ::: "memory", "cc");

@@ -8,8 +8,8 @@
 /* Map the data and code areas at their addresses and take over the fault signals.  False: not possible here. */
 bool native_init(const uint8_t pattern[GEN_DATA_SIZE]);
 
-/* True if 32-bit code can be run (the kernel has compatibility mode). */
-bool native_has_32bit(void);
+/* True if code of this kind (16, 32, 64) can be run: the kernel may lack compatibility mode or modify_ldt. */
+bool native_has(unsigned int bits);
 
 /* Run one case.  Afterwards the data area holds what it left in memory. */
 void native_run(const struct gen_case *c, struct gen_state *after, struct gen_end *end);

@@ -42,6 +42,8 @@ static const uint32_t data_gpa[GEN_DATA_SIZE / GEN_PAGE] = { 0x23000, 0x20000, 0
 #define SEL_USER_DS   0x2bu
 #define SEL_USER_CS64 0x33u
 #define SEL_TSS       0x40u
+#define SEL_USER_CS16 0x07u /* nobody looks them up */
+#define SEL_USER_DS16 0x0fu
 
 #define CR0_VALUE  UINT64_C(0x80010033) /* PG WP NE ET MP PE */
 #define CR4_VALUE  UINT64_C(0x620)	/* OSXMMEXCPT OSFXSR PAE */
@@ -170,16 +172,32 @@ static void make_descriptor_tables(void)
 	}
 }
 
-static struct cpu_segment segment(uint16_t selector, bool code, bool is64)
+/* 64, 32 or 16 bits. */
+static struct cpu_segment segment(uint16_t selector, bool code, unsigned int bits)
 {
 	return (struct cpu_segment){ .limit = 0xffffffff, .selector = selector, .type = code ? 11 : 3, .present = 1,
-				     .dpl = selector & 3, .db = !is64, .s = 1, .l = is64, .g = 1 };
+				     .dpl = selector & 3, .db = bits == 32, .s = 1, .l = bits == 64, .g = 1 };
 }
 
-static void set_system_state(struct cpu_state *s, bool mode32)
+static struct cpu_segment segment16(uint16_t selector, bool code, uint64_t base)
 {
-	s->seg[CPU_CS] = segment(mode32 ? SEL_USER_CS32 : SEL_USER_CS64, true, !mode32);
-	s->seg[CPU_SS] = s->seg[CPU_DS] = s->seg[CPU_ES] = segment(SEL_USER_DS, false, false);
+	struct cpu_segment s = segment(selector, code, 16);
+
+	s.base = base;
+	s.limit = 0xffff;
+	s.g = 0;
+	return s;
+}
+
+static void set_system_state(struct cpu_state *s, unsigned int bits)
+{
+	if (bits == 16) {
+		s->seg[CPU_CS] = segment16(SEL_USER_CS16, true, GEN_CODE16);
+		s->seg[CPU_SS] = s->seg[CPU_DS] = s->seg[CPU_ES] = segment16(SEL_USER_DS16, false, GEN_DATA16);
+	} else {
+		s->seg[CPU_CS] = segment(bits == 32 ? SEL_USER_CS32 : SEL_USER_CS64, true, bits);
+		s->seg[CPU_SS] = s->seg[CPU_DS] = s->seg[CPU_ES] = segment(SEL_USER_DS, false, 32);
+	}
 	s->seg[CPU_FS] = s->seg[CPU_GS] = (struct cpu_segment){ .unusable = 1 };
 	s->seg[CPU_GS].base = GEN_GS_BASE;
 	s->seg[CPU_LDTR] = (struct cpu_segment){ .unusable = 1, .type = 2 };
@@ -212,7 +230,7 @@ bool soft_init(const uint8_t pattern[GEN_DATA_SIZE])
 	soft.cpu = cpu_create(&vcpu, &ops, NULL, soft.vm);
 	if (!soft.cpu)
 		return false;
-	set_system_state(cpu_state(soft.cpu), false);
+	set_system_state(cpu_state(soft.cpu), 64);
 	cpu_state_changed(soft.cpu, CPU_CHANGED_ALL);
 	return true;
 }
@@ -291,8 +309,9 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	enum cpu_exit exit = CPU_EXIT_DEAD;
 
 	write_data(c);
-	memcpy(soft.ram + CODE + (c->in.rip - GEN_CODE), c->bytes, c->length);
-	set_system_state(s, c->mode32);
+	memset(soft.ram + CODE + (c->code_base + c->in.rip - GEN_CODE), 0xcc, GEN_BYTES);
+	memcpy(soft.ram + CODE + (c->code_base + c->in.rip - GEN_CODE), c->bytes, c->length);
+	set_system_state(s, c->bits);
 	memcpy(s->gpr, c->in.gpr, sizeof(s->gpr));
 	s->rip = c->in.rip;
 	s->rflags = c->in.rflags;
@@ -304,11 +323,13 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	cpu_debug_set(soft.cpu, mode == SOFT_STEP ? CPU_DEBUG_STEP : 0, NULL);
 	cpu_state_changed(soft.cpu, CPU_CHANGED_RFLAGS | CPU_CHANGED_MODE);
 
-	/* A repeated string instruction is stepped element by element. */
+	/* A repeated string instruction is stepped element by element; what follows the instruction is run. */
 	for (unsigned int i = 0; i < 2 * GEN_PAGE; i++) {
 		exit = cpu_run(soft.cpu);
-		if (exit != CPU_EXIT_DEBUG || s->rip != c->in.rip)
+		if (exit != CPU_EXIT_DEBUG || mode != SOFT_STEP)
 			break;
+		if (s->rip != c->in.rip)
+			cpu_debug_set(soft.cpu, 0, NULL);
 	}
 	memcpy(after->gpr, s->gpr, sizeof(after->gpr));
 	after->rip = s->rip;
@@ -316,16 +337,6 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	after->mxcsr = s->fx.mxcsr;
 	memcpy(after->xmm, s->fx.xmm, sizeof(after->xmm));
 	*end = (struct gen_end){ 0 };
-	if (exit == CPU_EXIT_DEBUG && mode == SOFT_STEP) {
-		if (s->rip >= KERNEL) { /* stepped into the exception's handler */
-			s->rip++;
-			return read_frame(s, after, end) ? SOFT_OK : SOFT_STRANGE;
-		}
-		/* Natively the int3 behind it was run too. */
-		end->vector = 3;
-		after->rip++;
-		return SOFT_OK;
-	}
 	if (exit == CPU_EXIT_INTERNAL_ERROR)
 		return SOFT_UNIMPLEMENTED;
 	if (exit != CPU_EXIT_HLT || !read_frame(s, after, end))
