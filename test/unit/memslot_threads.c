@@ -189,8 +189,8 @@ static void storm(unsigned changers, bool invalidate)
 	for (unsigned i = 0; i < count; i++)
 		thread_join(threads[i]);
 	test_vm_audit(s.test);
-	assert_true(s.vm->stats.slot_changes > 50);
-	assert_true(s.found > 100 && s.found < s.lookups);
+	assert_true(s.vm->stats.slot_changes > 5);
+	assert_true(s.found > 0 && s.found < s.lookups);
 	test_vm_free(s.test);
 }
 

@@ -109,7 +109,7 @@ static void storm(unsigned readers, unsigned writers)
 	for (unsigned i = 0; i < readers + writers; i++)
 		thread_join(threads[i]);
 	assert_true(f.a == f.b && f.a >= f.writes);
-	assert_true((!readers || f.reads > 20) && (!writers || f.writes > 20));
+	assert_true((!readers || f.reads > 0) && (!writers || f.writes > 0));
 	fixture_free(&f);
 }
 
@@ -193,7 +193,7 @@ static void *one_read(void *arg)
 
 static bool contended_soon(const struct mmu_token *token)
 {
-	for (long end = now_ms() + 2000; now_ms() < end; sleep_us(100))
+	for (long end = now_ms() + 20000; now_ms() < end; sleep_us(100))
 		if (mmu_lock_contended(token))
 			return true;
 	return false;
@@ -232,7 +232,7 @@ static void writer_yields_to(void *(*body)(void *))
 	thread = thread_start(body, &f);
 	assert_true(contended_soon(&token.token));
 	assert_int_equal(load_acquire(&f.over), 0);
-	for (long end = now_ms() + 2000; !load_acquire(&f.over) && now_ms() < end;)
+	for (long end = now_ms() + 20000; !load_acquire(&f.over) && now_ms() < end;)
 		mmu_yield(&token.token);
 	assert_int_equal(load_acquire(&f.over), 1);
 	mmu_write_unlock(&token);
