@@ -6,6 +6,7 @@
 #ifndef VMMU_KVM_TEST_CHECK_H
 #define VMMU_KVM_TEST_CHECK_H
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -19,6 +20,12 @@
 #include <unistd.h>
 
 #define PAGE 4096ul
+
+/* Does a sanitizer's runtime ("__asan_init", "__tsan_init") sit under this program? It cannot do all that a kernel and libc can. */
+__attribute__((unused)) static bool under_runtime(const char *symbol)
+{
+	return dlsym(RTLD_DEFAULT, symbol) != NULL;
+}
 
 static unsigned check_failures, check_count;
 

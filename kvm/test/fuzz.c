@@ -17,7 +17,7 @@
 
 static int fds[FDS];      /* shared on purpose: closed and replaced under the others */
 static uint8_t *arena;
-static volatile bool stop;
+static _Atomic bool stop;
 static unsigned long seed;
 
 static const unsigned long requests[] = {

@@ -154,7 +154,7 @@ static void test_file(void)
 
 /* ---- with the vCPU in the guest ------------------------------------------------------------------ */
 
-static volatile bool running, ended;
+static _Atomic bool running, ended;
 static int last_error;
 
 static void on_signal(int number)
