@@ -34,9 +34,16 @@ def sanitizer_options(client):
         "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1:suppressions=" +
                         os.path.join(ROOT, "test", "tsan.supp") +
                         (":ignore_noninstrumented_modules=1" if client else "") +
-                        # Its runtime, setting up, would call our sigaction before it can run our code.
+                        # Its runtime, setting up, would call the front end's sigaction before it can run our code.
                         "".join(f":handle_{s}=0" for s in ("segv", "sigbus", "abort", "sigill", "sigfpe")),
     }
+
+
+def sanitizer_runtime(name):
+    """gcc's runtime of a sanitizer, which a process with an instrumented preload library loads before that."""
+    library = {"address": "libasan.so", "thread": "libtsan.so"}[name]
+    out = subprocess.run(["gcc", "-print-file-name=" + library], capture_output=True, text=True, check=True)
+    return out.stdout.strip()
 
 
 class Report:
