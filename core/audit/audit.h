@@ -33,6 +33,8 @@ struct audit_report {
 	struct audit_out out;     /* one line per violation; out.line may be NULL */
 	unsigned max_lines;       /* after so many, violations are only counted. 0: 20 */
 	uint64_t invalidations;   /* begun by the caller and not ended */
+	pfn_t (*frame)(void *arg, hva_t hva); /* where the host keeps a page; NULL: in a process, at its own address */
+	void *frame_arg;
 	/* out */
 	uint64_t violations;
 	uint64_t roots, tables;   /* reachable; tables includes roots */

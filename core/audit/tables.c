@@ -33,6 +33,11 @@ static void leaf_check_rights(struct place *place, const struct memslot *slot, g
 		audit_fail(audit, "a page can be written unlogged (P11)", "gfn ", gfn.v, "spte ", spte);
 }
 
+static pfn_t frame_of(const struct audit_report *report, hva_t hva)
+{
+	return report->frame ? report->frame(report->frame_arg, hva) : PFN(hva.v >> PAGE_SHIFT);
+}
+
 static void leaf_check(struct place *place, gfn_t gfn, spte_t spte, int level)
 {
 	struct audit *audit = place->audit;
@@ -53,8 +58,7 @@ static void leaf_check(struct place *place, gfn_t gfn, spte_t spte, int level)
 		audit_fail(audit, "a huge leaf that its slot does not allow", "gfn ", gfn.v, "level ", level);
 		return;
 	}
-	/* A process: a frame is a page of its address space. */
-	if (spte_pfn(spte).v != memslot_hva(slot, gfn).v >> PAGE_SHIFT)
+	if (spte_pfn(spte).v != frame_of(audit->report, memslot_hva(slot, gfn)).v)
 		audit_fail(audit, "a leaf maps another page than its slot says", "gfn ", gfn.v, "spte ", spte);
 	leaf_check_rights(place, slot, gfn, spte, level);
 }

@@ -76,6 +76,24 @@ static void delay(struct thost *host, uint64_t salt)
 		usleep((salt >> 32) % us);
 }
 
+static bool moves(const struct thost *host, uint64_t hva)
+{
+	return hva - host->frames_at < host->frames_count << 12;
+}
+
+uint64_t thost_frame(const struct thost *host, uint64_t hva)
+{
+	return moves(host, hva) ? __atomic_load_n(&host->frames[(hva - host->frames_at) >> 12], __ATOMIC_ACQUIRE) >> 12 : hva >> 12;
+}
+
+static enum vmmu_status look_up(struct thost *host, struct vmmu_hva hva, unsigned access, struct vmmu_host_page *out)
+{
+	if (!moves(host, hva.v))
+		return vmmu_host_posix.page_get(NULL, hva, access, out);
+	*out = (struct vmmu_host_page){ .pfn = { thost_frame(host, hva.v) }, .writable = true, .max_level = VMMU_LEVEL_4K };
+	return VMMU_OK;
+}
+
 static enum vmmu_status page_get(void *state, struct vmmu_hva hva, unsigned access, struct vmmu_host_page *out)
 {
 	struct thost *host = state;
@@ -86,7 +104,7 @@ static enum vmmu_status page_get(void *state, struct vmmu_hva hva, unsigned acce
 	if (must_fail(&host->page_fail, read_relaxed(&host->sticky)))
 		return host->page_fail_with ? host->page_fail_with : VMMU_EFAULT;
 	delay(host, call * 2);
-	status = vmmu_host_posix.page_get(NULL, hva, access, out);
+	status = look_up(host, hva, access, out);
 	if (status == VMMU_OK && max_level && out->max_level > max_level)
 		out->max_level = max_level;
 	if (status == VMMU_OK && !(access & VMMU_WRITE) && read_relaxed(&host->read_only_reads) && (hva.v >> 12) * 0x9e3779b97f4a7c15 >> 62 == 0)

@@ -22,11 +22,20 @@ struct thost {
 	unsigned page_delay_us;  /* sleep up to so long */
 	bool read_only_reads;    /* a read of some pages finds them not writable (copy-on-write) */
 	enum vmmu_level max_level; /* 0: no limit */
+	/*
+	 * Host memory whose frames move: of the page at frames_at + n * 4096, frames[n] is the host address of its frame now. It may change only within an
+	 * invalidation. (A process's own memory stays where it is, and a frame looked up too early would never be seen.)
+	 */
+	uint64_t frames_at, frames_count;
+	uint64_t *frames; /* atomic */
 	/* called by kick, with the vCPU's cookie */
 	void (*kick)(void *cookie);
 };
 
 extern const struct vmmu_host thost_ops;
+
+/** The frame behind a host address. */
+uint64_t thost_frame(const struct thost *host, uint64_t hva);
 
 /** Nothing is held any more? Prints what is. */
 bool thost_is_empty(const struct thost *host);

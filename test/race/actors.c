@@ -121,6 +121,15 @@ static void vcpu_mmio(struct actor *actor)
 		storm_fail(actor->storm, "no slot, and not MMIO: %s", mcpu_result_name(result));
 }
 
+static void vcpu_frame(struct actor *actor)
+{
+	unsigned page = rng_below(&actor->rng, FRAME_PAGES);
+	enum mcpu_result result = access_any(actor, GPA_FRAME, page, "FRAME");
+
+	if (result != MCPU_OK && result != MCPU_RING_FULL)
+		storm_fail(actor->storm, "vcpu %u, FRAME page %u: %s", actor->index, page, mcpu_result_name(result));
+}
+
 void actor_vcpu(struct actor *actor)
 {
 	static const struct {
@@ -128,6 +137,7 @@ void actor_vcpu(struct actor *actor)
 		void (*fn)(struct actor *actor);
 	} kinds[] = {
 		{ DO_LOG, 20, vcpu_log },          { DO_INV, 20, vcpu_inv },  { DO_SWAP, 18, vcpu_swap },
+		{ DO_FRAME, 12, vcpu_frame },
 		{ DO_PREFAULT, 1, vcpu_prefault }, { DO_COPY, 2, vcpu_copy }, { DO_MMIO, 2, vcpu_mmio },
 	};
 	unsigned choice = rng_below(&actor->rng, 64);

@@ -4,12 +4,20 @@
 
 int main(int argc, char **argv)
 {
-	static const struct storm_plan plan = {
-		.name = "fault_vs_invalidate",
-		.vcpu_work = DO_INV | DO_PREFAULT,
-		.actors = { { "invalidate", actor_invalidate }, { "invalidate", actor_invalidate }, { "other", actor_invalidate_other } },
-		.page_delay_us = 100,
+	static const struct storm_plan plans[] = {
+		{
+			.name = "fault_vs_invalidate",
+			.vcpu_work = DO_INV | DO_PREFAULT,
+			.actors = { { "invalidate", actor_invalidate }, { "invalidate", actor_invalidate }, { "other", actor_invalidate_other } },
+			.page_delay_us = 100,
+		},
+		{
+			.name = "fault_vs_invalidate, frames",
+			.vcpu_work = DO_FRAME,
+			.actors = { { "frames", actor_frames } },
+			.page_delay_us = 200,
+		},
 	};
 
-	return storm_main(&plan, 1, argc, argv);
+	return storm_main(plans, 2, argc, argv);
 }

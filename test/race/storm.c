@@ -109,10 +109,15 @@ static void areas_check(struct storm *storm)
 				storm_fail(storm, "poison is left in page %u", page);
 }
 
+static struct vmmu_pfn frame_of(void *arg, struct vmmu_hva hva)
+{
+	return (struct vmmu_pfn){ thost_frame(arg, hva.v) };
+}
+
 static void quiet_point(struct storm *storm)
 {
 	unsigned left = 30;
-	struct audit_report report = { .out = { line_out, &left } };
+	struct audit_report report = { .out = { line_out, &left }, .frame = frame_of, .frame_arg = &storm->host };
 
 	areas_check(storm);
 	log_compare(storm);
@@ -171,6 +176,8 @@ static void vm_make(struct storm *storm, unsigned variant)
 	region_set(storm, SLOT_LOG, GPA_LOG, AREA_PAGES, storm->area[AREA_LOG], storm->plan->log_from_start ? VMMU_SLOT_LOG_DIRTY : 0);
 	region_set(storm, SLOT_INV, GPA_INV, AREA_PAGES, storm->area[AREA_INV], 0);
 	region_set(storm, SLOT_SWAP, GPA_SWAP, AREA_PAGES, storm->area[AREA_SWAP], 0);
+	frames_make(storm);
+	region_set(storm, SLOT_FRAME, GPA_FRAME, FRAME_PAGES, storm->frame_hva, 0);
 	storm->backing = 0;
 	storm->up = storm->changes = 1;
 	storm->down = 0;

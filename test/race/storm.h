@@ -12,6 +12,9 @@
  *     SWAP     a slot that is deleted, created elsewhere, moved. What it mapped before is poisoned (P3). While it is known to be there a vCPU must
  *              not be told that it is MMIO, and while it is known to be gone an access must not succeed (P10)
  *
+ *     FRAME    memory whose frames move, as a host's do. A frame that was given up is poisoned: a vCPU that reads poison, or writes over it, got a frame
+ *              that was looked up before the invalidation and installed after (P5)
+ *
  * No memory of a guest is accessed by plain loads and stores of two threads unless the library orders them: ThreadSanitizer checks that for us.
  */
 #ifndef TEST_RACE_STORM_H
@@ -32,11 +35,13 @@
 #define VALID      (UINT64_C(0x5a5a) << 48)
 
 enum area { AREA_LOG, AREA_INV, AREA_SWAP, AREA_SWAP2, AREAS }; /* SWAP2: the other backing of SWAP */
-enum { SLOT_LOG = 0, SLOT_INV = 1, SLOT_SWAP = 2, SLOT_DUMMY = 3 };
+enum { SLOT_LOG = 0, SLOT_INV = 1, SLOT_SWAP = 2, SLOT_DUMMY = 3, SLOT_FRAME = 4 };
 #define GPA_LOG   UINT64_C(0x10000000)
 #define GPA_INV   UINT64_C(0x20000000)
 #define GPA_SWAP  UINT64_C(0x30000000)
 #define GPA_MOVED UINT64_C(0x40000000)
+#define GPA_FRAME  UINT64_C(0x60000000)
+#define FRAME_PAGES 64u /* and as many frames more */
 #define GPA_DUMMY UINT64_C(0x50000000)
 
 /* What vCPUs do. */
@@ -46,6 +51,7 @@ enum { SLOT_LOG = 0, SLOT_INV = 1, SLOT_SWAP = 2, SLOT_DUMMY = 3 };
 #define DO_PREFAULT (1u << 3)
 #define DO_COPY     (1u << 4) /* vmmu_guest_read and write */
 #define DO_MMIO     (1u << 5)
+#define DO_FRAME    (1u << 6)
 
 struct storm;
 struct actor {
@@ -94,6 +100,12 @@ struct storm {
 	uint64_t up, down, changes;
 	unsigned backing;      /* changer only: 0: AREA_SWAP, 1: AREA_SWAP2 */
 
+	/* FRAME */
+	char *frame_hva;          /* reserved, and never touched: only page_get knows what is behind it */
+	char *frame_pool;         /* 2 * FRAME_PAGES frames */
+	uint64_t frame[FRAME_PAGES];
+	unsigned spare[FRAME_PAGES], spares_at; /* frames given up, oldest first: indices into the pool */
+
 	/* LOG: the log's actor, and main at quiet points */
 	uint64_t (*mirror)[VCPUS];
 	bool mirror_valid, manual;
@@ -125,6 +137,8 @@ static inline uint64_t *page_word(char *area, unsigned page, unsigned word)
 void actor_vcpu(struct actor *actor);
 void actor_invalidate(struct actor *actor);       /* of INV: one half each, by index */
 void actor_invalidate_other(struct actor *actor); /* of memory in no slot, and of LOG with no change */
+void actor_frames(struct actor *actor);           /* moves pages of FRAME */
+void frames_make(struct storm *storm);
 void actor_swap(struct actor *actor);
 void actor_zap(struct actor *actor);              /* deletes a slot, and so zaps everything */
 void actor_age(struct actor *actor);

@@ -2,7 +2,7 @@
 /* Everything at once, for minutes: VMMU_STORM_SECONDS=1800 or an argument. A line each 10 seconds. */
 #include "test/race/storm.h"
 
-#define WORK (DO_LOG | DO_INV | DO_SWAP | DO_PREFAULT | DO_COPY | DO_MMIO)
+#define WORK (DO_LOG | DO_INV | DO_SWAP | DO_PREFAULT | DO_COPY | DO_MMIO | DO_FRAME)
 
 int main(int argc, char **argv)
 {
@@ -10,7 +10,7 @@ int main(int argc, char **argv)
 		{
 			.name = "storm, bitmaps",
 			.vcpu_work = WORK,
-			.actors = { { "invalidate", actor_invalidate }, { "invalidate", actor_invalidate }, { "other", actor_invalidate_other },
+			.actors = { { "invalidate", actor_invalidate }, { "frames", actor_frames }, { "other", actor_invalidate_other },
 			            { "swap", actor_swap }, { "log", actor_log }, { "age", actor_age }, { "kick", actor_kick }, { "churn", actor_churn },
 			            { "zap", actor_zap } },
 			.log_from_start = true,
@@ -19,7 +19,7 @@ int main(int argc, char **argv)
 		{
 			.name = "storm, rings",
 			.vcpu_work = WORK,
-			.actors = { { "invalidate", actor_invalidate }, { "other", actor_invalidate_other }, { "swap", actor_swap }, { "ring", actor_ring },
+			.actors = { { "invalidate", actor_invalidate }, { "frames", actor_frames }, { "other", actor_invalidate_other }, { "swap", actor_swap }, { "ring", actor_ring },
 			            { "age", actor_age }, { "kick", actor_kick }, { "churn", actor_churn } },
 			.ring = true,
 			.log_from_start = true,
