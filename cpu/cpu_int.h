@@ -45,6 +45,12 @@
 #define INLINE      static inline __attribute__((always_inline))
 /* Guest memory is raced on by design: by other vCPUs and by the program that owns it. */
 #define GUEST_RACY  __attribute__((no_sanitize("thread")))
+/* The same for what is inline: inlined code is checked as its caller is, so under ThreadSanitizer it is not inlined. */
+#ifdef __SANITIZE_THREAD__
+#define GUEST_RACY_INLINE static __attribute__((noinline, unused, no_sanitize("thread")))
+#else
+#define GUEST_RACY_INLINE INLINE
+#endif
 
 /* ---- architectural constants ------------------------------------------------------------------------ */
 

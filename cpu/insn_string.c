@@ -65,7 +65,7 @@ INLINE void element(struct cpu *cpu, const struct op *op, enum string k, unsigne
 }
 
 /* Guest memory may change while it is copied, and the source may run into the target: elements in their order. */
-GUEST_RACY INLINE void copy_elements(uint8_t *to, const uint8_t *from, uint64_t count, unsigned size)
+GUEST_RACY_INLINE void copy_elements(uint8_t *to, const uint8_t *from, uint64_t count, unsigned size)
 {
 	if (to + count * size <= from || from + count * size <= to) {
 		memcpy(to, from, count * size);
@@ -75,7 +75,7 @@ GUEST_RACY INLINE void copy_elements(uint8_t *to, const uint8_t *from, uint64_t 
 		host_store(to, size, host_load(from, size));
 }
 
-GUEST_RACY INLINE void fill_elements(uint8_t *to, uint64_t value, uint64_t count, unsigned size)
+GUEST_RACY_INLINE void fill_elements(uint8_t *to, uint64_t value, uint64_t count, unsigned size)
 {
 	if (size == 1 || value == 0) {
 		memset(to, (int)(value & 0xff), count * size);

@@ -51,7 +51,7 @@ typedef uint32_t __attribute__((may_alias, aligned(1))) guest32;
 typedef uint64_t __attribute__((may_alias, aligned(1))) guest64;
 
 /* One load or store each, never split or repeated by the compiler: other vCPUs look. */
-GUEST_RACY INLINE uint64_t host_load(const void *at, unsigned size)
+GUEST_RACY_INLINE uint64_t host_load(const void *at, unsigned size)
 {
 	switch (size) {
 	case 1: return *(const volatile uint8_t *)at;
@@ -61,7 +61,7 @@ GUEST_RACY INLINE uint64_t host_load(const void *at, unsigned size)
 	}
 }
 
-GUEST_RACY INLINE void host_store(void *at, unsigned size, uint64_t value)
+GUEST_RACY_INLINE void host_store(void *at, unsigned size, uint64_t value)
 {
 	switch (size) {
 	case 1: *(volatile uint8_t *)at = (uint8_t)value; break;

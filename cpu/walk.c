@@ -8,12 +8,13 @@
  * Accessed and Dirty are set by compare-and-swap on the entry that was used; when it changed meanwhile the walk begins again, so an
  * entry that somebody removed is never brought back.
  *
- * Shadow paging will enter here: walk() would walk entry.root with the linear address, and page faults would go to core.
+ * With shadow paging all this is the library's: shadow.c.
  */
 #include <vmmu/format.h>
 
 #include "cpu/mem.h"
 #include "cpu/run_int.h"
+#include "cpu/shadow.h"
 
 /* ---- the second stage ---------------------------------------------------------------------------------- */
 
@@ -36,12 +37,12 @@ static const struct nested_format ept = {
 #define NTLB_WRITE 2u /* writable, and Dirty is set */
 #define NTLB_EXEC  4u
 
-GUEST_RACY INLINE uint64_t entry_load(const uint64_t *at)
+GUEST_RACY_INLINE uint64_t entry_load(const uint64_t *at)
 {
 	return __atomic_load_n(at, __ATOMIC_RELAXED);
 }
 
-GUEST_RACY INLINE bool entry_cas(uint64_t *at, uint64_t old, uint64_t new)
+GUEST_RACY_INLINE bool entry_cas(uint64_t *at, uint64_t old, uint64_t new)
 {
 	return __atomic_compare_exchange_n(at, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
@@ -424,12 +425,14 @@ struct place walk(struct cpu *cpu, uint64_t linear, enum access access)
 		[ACCESS_WRITE] = VMMU_PF_GUEST_FINAL | VMMU_PF_WRITE,
 		[ACCESS_EXEC] = VMMU_PF_GUEST_FINAL | VMMU_PF_FETCH,
 	};
-	struct place place = { NULL, 0, false };
+	struct place place = { .host = NULL };
 	struct guest_page page;
 	uint64_t host;
 
 	if (cpu->lin_mask == ~UINT64_C(0))
 		check_canonical(cpu, linear, access);
+	if (unlikely(cpu->entry.shadow))
+		return shadow_walk(cpu, linear, access);
 	if (!guest_walk_known(cpu, linear, access, &page)) {
 		while (!walk_guest(cpu, linear, access, &page))
 			continue;
@@ -449,7 +452,7 @@ struct place walk(struct cpu *cpu, uint64_t linear, enum access access)
 		return place;
 	}
 	if (access == ACCESS_WRITE) {
-		place.slow = codemap_find(cpu->p->vm, place.host) != NULL;
+		place.slow = codemap_for_write(cpu, place.host) != NULL;
 		tlb_fill(cpu, TLB_WRITE, linear, host, place.slow);
 	}
 	tlb_fill(cpu, TLB_READ, linear, host, false);
