@@ -52,7 +52,8 @@ bool preload_find(char *path, size_t size);
 struct run_options {
 	bool stats;
 	const char *trace; /* a file for what was refused, or NULL */
-	const char *format;
+	const char *mmu, *format;
+	const char *host_memory, *host_swap, *host_swap_size; /* bytes as decimal digits; a path; or NULL */
 };
 
 /** Set the environment and become the program. Returns only on failure: an exit code. */

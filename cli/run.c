@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,13 +17,51 @@ static const char help[] =
 	"Run PROGRAM with /dev/kvm answered inside its own process.\n"
 	"\n"
 	"Options:\n"
-	"  --mmu tdp|shadow   how guest memory is translated (default: tdp; shadow is not there yet)\n"
+	"  --mmu tdp|shadow   how guest memory is translated (default: tdp)\n"
 	"  --format FORMAT    the second-stage tables: npt4 (default), npt5, ept4, ept5\n"
+	"  --host-memory SIZE keep guest memory within SIZE (K, M or G): what is cold is compressed, and brought\n"
+	"                     back when it is used\n"
+	"  --host-swap FILE[:SIZE]\n"
+	"                     a swap file behind the compressed pages (default SIZE: four times --host-memory)\n"
 	"  --stats            print counters to stderr when the program ends\n"
 	"  --help, -h         this text\n"
 	"\n"
 	"Exit status: the program's own; 2 for a wrong command line; 125 when vmmu fails;\n"
 	"126 when PROGRAM cannot be run (static, setuid, not executable); 127 when it is not found.\n";
+
+static bool set_or_clear(const char *name, const char *value)
+{
+	return (value ? setenv(name, value, 1) : unsetenv(name)) == 0;
+}
+
+/* "256M" in bytes, as decimal digits in `text`. Returns: false when it is no size, or less than a mebibyte. */
+static bool size_parse(const char *word, char text[24])
+{
+	static const char units[] = "KMG";
+	char *end;
+	unsigned long long bytes = strtoull(word, &end, 10);
+	const char *unit = *end ? strchr(units, *end) : NULL;
+	unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+
+	if (end == word || *word == '-' || (*end && (!unit || end[1])) || bytes > UINT64_MAX >> 20 >> shift)
+		return false;
+	snprintf(text, 24, "%llu", bytes << shift);
+	return bytes << shift >= 1 << 20;
+}
+
+static bool swap_parse(char *word, struct run_options *run, char size[24])
+{
+	char *colon = strrchr(word, ':');
+
+	if (colon) {
+		*colon = 0;
+		if (!size_parse(colon + 1, size))
+			return false;
+		run->host_swap_size = size;
+	}
+	run->host_swap = word;
+	return *word;
+}
 
 int run_exec(const struct run_options *options, char **argv)
 {
@@ -50,6 +90,9 @@ int run_exec(const struct run_options *options, char **argv)
 	if (setenv("LD_PRELOAD", preload, 1) != 0 ||
 	    (options->stats ? setenv(CONFIG_ENV_STATS, "1", 1) : unsetenv(CONFIG_ENV_STATS)) != 0 ||
 	    (options->trace ? setenv(CONFIG_ENV_TRACE, options->trace, 1) : unsetenv(CONFIG_ENV_TRACE)) != 0 ||
+	    !set_or_clear(CONFIG_ENV_HOST_MEMORY, options->host_memory) || !set_or_clear(CONFIG_ENV_HOST_SWAP, options->host_swap) ||
+	    !set_or_clear(CONFIG_ENV_HOST_SWAP_SIZE, options->host_swap_size) ||
+	    (options->mmu && setenv(CONFIG_ENV_MMU, options->mmu, 1) != 0) ||
 	    (options->format && setenv(CONFIG_ENV_FORMAT, options->format, 1) != 0)) {
 		complain("cannot set the environment: %s", strerror(errno));
 		return EXIT_FAILED;
@@ -70,11 +113,14 @@ int command_run(int argc, char **argv)
 	static const struct option options[] = {
 		{ "mmu", required_argument, NULL, 'm' },
 		{ "format", required_argument, NULL, 'f' },
+		{ "host-memory", required_argument, NULL, 'b' },
+		{ "host-swap", required_argument, NULL, 'w' },
 		{ "stats", no_argument, NULL, 's' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct run_options run = { 0 };
+	char memory[24], swap[24];
 	int option;
 
 	/* "+": options after the program are the program's. */
@@ -82,14 +128,11 @@ int command_run(int argc, char **argv)
 	while ((option = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
 		switch (option) {
 		case 'm':
-			if (strcmp(optarg, "shadow") == 0) {
-				complain("--mmu shadow is not there yet; --mmu tdp is");
-				return EXIT_USAGE;
-			}
-			if (strcmp(optarg, "tdp") != 0) {
+			if (strcmp(optarg, "tdp") != 0 && strcmp(optarg, "shadow") != 0) {
 				complain("--mmu takes tdp or shadow, not '%s'", optarg);
 				return EXIT_USAGE;
 			}
+			run.mmu = optarg;
 			break;
 		case 'f':
 			if (!is_format(optarg)) {
@@ -97,6 +140,19 @@ int command_run(int argc, char **argv)
 				return EXIT_USAGE;
 			}
 			run.format = optarg;
+			break;
+		case 'b':
+			if (!size_parse(optarg, memory)) {
+				complain("--host-memory takes a size of 1M or more, such as 256M, not '%s'", optarg);
+				return EXIT_USAGE;
+			}
+			run.host_memory = memory;
+			break;
+		case 'w':
+			if (!swap_parse(optarg, &run, swap)) {
+				complain("--host-swap takes FILE or FILE:SIZE, not '%s'", optarg);
+				return EXIT_USAGE;
+			}
 			break;
 		case 's':
 			run.stats = true;
@@ -108,6 +164,14 @@ int command_run(int argc, char **argv)
 			complain("run: unknown or incomplete option '%s'; try 'vmmu run --help'", argv[optind - 1]);
 			return EXIT_USAGE;
 		}
+	}
+	if (run.format && run.mmu && strcmp(run.mmu, "shadow") == 0) {
+		complain("--format is the second stage's; --mmu shadow has none");
+		return EXIT_USAGE;
+	}
+	if (run.host_swap && !run.host_memory) {
+		complain("--host-swap is for use with --host-memory");
+		return EXIT_USAGE;
 	}
 	if (optind == argc) {
 		complain("run: which program? Try 'vmmu run --help'");

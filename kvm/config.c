@@ -19,6 +19,32 @@ const char *config_trace(void)
 	return value && *value ? value : NULL;
 }
 
+static uint64_t bytes_of(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value ? strtoull(value, NULL, 10) : 0;
+}
+
+bool config_host_memory(uint64_t *budget, const char **swap_path, uint64_t *swap_bytes)
+{
+	const char *path = getenv(CONFIG_ENV_HOST_SWAP);
+
+	*budget = bytes_of(CONFIG_ENV_HOST_MEMORY);
+	*swap_path = path && *path ? path : NULL;
+	*swap_bytes = bytes_of(CONFIG_ENV_HOST_SWAP_SIZE);
+	if (!*swap_bytes)
+		*swap_bytes = *budget * 4;
+	return *budget != 0;
+}
+
+enum vmmu_mmu config_mmu(void)
+{
+	const char *value = getenv(CONFIG_ENV_MMU);
+
+	return value && strcmp(value, "shadow") == 0 ? VMMU_MMU_SHADOW : VMMU_MMU_TDP;
+}
+
 enum vmmu_format config_format(void)
 {
 	static const struct {
@@ -32,7 +58,7 @@ enum vmmu_format config_format(void)
 	};
 	const char *value = getenv(CONFIG_ENV_FORMAT);
 
-	for (unsigned i = 0; value && i < sizeof(formats) / sizeof(*formats); i++)
+	for (unsigned i = 0; value && config_mmu() == VMMU_MMU_TDP && i < sizeof(formats) / sizeof(*formats); i++)
 		if (strcmp(value, formats[i].name) == 0)
 			return formats[i].format;
 	return VMMU_FORMAT_NPT4;

@@ -9,11 +9,20 @@
 
 #define CONFIG_ENV_STATS "VMMU_STATS"   /* "1": print statistics at exit */
 #define CONFIG_ENV_TRACE "VMMU_TRACE"   /* a file descriptor or path: names of ioctls and capabilities asked for */
+#define CONFIG_ENV_MMU "VMMU_MMU"       /* tdp (default), shadow */
 #define CONFIG_ENV_FORMAT "VMMU_FORMAT" /* npt4 (default), npt5, ept4, ept5 */
 
+#define CONFIG_ENV_HOST_MEMORY "VMMU_HOST_MEMORY" /* bytes: a budget for guest memory */
+#define CONFIG_ENV_HOST_SWAP "VMMU_HOST_SWAP"     /* a path: a swap file behind it */
+#define CONFIG_ENV_HOST_SWAP_SIZE "VMMU_HOST_SWAP_SIZE" /* bytes; default: four times the budget */
+
 bool config_stats(void);
+/** Is there a budget for guest memory? `swap_path`: NULL without a swap file. */
+bool config_host_memory(uint64_t *budget, const char **swap_path, uint64_t *swap_bytes);
 /** Where to append the trace at exit, or NULL. */
 const char *config_trace(void);
+enum vmmu_mmu config_mmu(void);
+/** The second stage's; shadow tables have one format only. */
 enum vmmu_format config_format(void);
 
 /** The host's TSC rate in kHz, measured once. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Memory slots and dirty logs: the ioctls over vmmu/memslot.h and vmmu/dirty.h. */
 #include "kvm/dispatch.h"
+#include "kvm/host_memory.h"
 #include "kvm/user.h"
 #include "kvm/vm.h"
 #include <errno.h>
@@ -12,6 +13,7 @@ long vm_set_region(struct vm *vm, unsigned long argument)
 {
 	struct kvm_userspace_memory_region in;
 	struct vmmu_region region;
+	enum vmmu_status status;
 
 	if (user_read(&in, argument, sizeof(in)) != 0)
 		return -EFAULT;
@@ -26,7 +28,10 @@ long vm_set_region(struct vm *vm, unsigned long argument)
 		.bytes = in.memory_size,
 		.hva = { in.userspace_addr },
 	};
-	return status_errno(vmmu_region_set(vm->mmu, &region));
+	status = vmmu_region_set(vm->mmu, &region);
+	if (status == VMMU_OK && region.bytes)
+		host_memory_slot(region.hva.v, region.hva.v + region.bytes);
+	return status_errno(status);
 }
 
 /* Pages of a slot that has a log. Returns: 0 or KVM's errno. */

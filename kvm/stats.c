@@ -2,6 +2,7 @@
 /* The table of --stats: totals of all VMs of the process, those alive and those gone. */
 #include "kvm/stats.h"
 #include "kvm/config.h"
+#include "kvm/host_memory.h"
 #include "kvm/machines.h"
 #include "kvm/unknown.h"
 #include "kvm/vm.h"
@@ -86,6 +87,7 @@ static void print(const struct totals *t)
 	line("pages dirtied", m->dirty_pages);
 	line("pages aged", m->ages);
 	line("found young", m->ages_young);
+	host_memory_print(stderr, line);
 	fprintf(stderr, " exits by reason (%llu KVM_RUN)\n", (unsigned long long)t->runs);
 	for (unsigned e = 0; e < EXITS_COUNT; e++)
 		if (t->exits[e])

@@ -2,6 +2,7 @@
 /* Creation and destruction of VMs, and their small settings. */
 #include "kvm/vm.h"
 #include "kvm/config.h"
+#include "kvm/host_memory.h"
 #include "kvm/dispatch.h"
 #include "kvm/file.h"
 #include "kvm/irq.h"
@@ -76,7 +77,7 @@ static struct vm *vm_make(long *error)
 	static atomic_uint numbers;
 	struct vmmu_config config = {
 		.host = &vmmu_host_posix,
-		.mmu = VMMU_MMU_TDP,
+		.mmu = config_mmu(),
 		.format = config_format(),
 		.address_spaces = 1,
 		.max_vcpus = MAX_VCPU_ID,
@@ -87,6 +88,7 @@ static struct vm *vm_make(long *error)
 	*error = -ENOMEM;
 	if (!vm)
 		return NULL;
+	host_memory_start();
 	status = vmmu_vm_create(&config, &vm->mmu);
 	if (status != VMMU_OK) {
 		*error = status_errno(status);
@@ -172,6 +174,8 @@ long vm_set_nr_mmu_pages(struct vm *vm, unsigned long argument)
 		return -EINVAL;
 	pthread_mutex_lock(&vm->lock);
 	vm->mmu_pages = argument;
+	if (config_mmu() == VMMU_MMU_SHADOW)
+		vmmu_shadow_limit_set(vm->mmu, argument);
 	pthread_mutex_unlock(&vm->lock);
 	return 0;
 }

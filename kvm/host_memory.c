@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+#include "kvm/host_memory.h"
+
+#include "kvm/config.h"
+#include "kvm/machines.h"
+#include "kvm/vm.h"
+#include "port/posix/hostmem.h"
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+atomic_bool host_memory_on;
+static struct hostmem *hostmem;
+
+static void begin(void *arg, uint64_t start, uint64_t end)
+{
+	(void)arg;
+	invalidate_begin(&(struct host_range){ start, end }, 1);
+}
+
+static void end_(void *arg, uint64_t start, uint64_t end)
+{
+	(void)arg;
+	invalidate_end(&(struct host_range){ start, end }, 1);
+}
+
+struct age {
+	struct vmmu_hva start, end;
+	bool young;
+};
+
+static void vm_age(struct vm *vm, void *context)
+{
+	struct age *age = context;
+
+	age->young |= vmmu_age(vm->mmu, age->start, age->end, true);
+}
+
+static bool age(void *arg, uint64_t start, uint64_t end)
+{
+	struct age age = { { start }, { end }, false };
+
+	(void)arg;
+	machines_each(vm_age, &age);
+	return age.young;
+}
+
+static void say(void *arg, const char *message)
+{
+	(void)arg;
+	fprintf(stderr, "vmmu: %s\n", message);
+}
+
+/* A child has the memory of its parent but none of the threads that would bring it back: all of it is there when it begins. */
+static void fork_prepare(void)
+{
+	if (hostmem)
+		hostmem_hold(hostmem);
+}
+
+static void fork_parent(void)
+{
+	if (hostmem)
+		hostmem_release(hostmem);
+}
+
+static void fork_child(void)
+{
+	atomic_store(&host_memory_on, false);
+	hostmem = NULL;
+}
+
+static void start(void)
+{
+	struct hostmem_config config = { .users = { begin, end_, age, say, NULL } };
+
+	if (!config_host_memory(&config.budget, &config.swap_path, &config.swap_bytes))
+		return;
+	hostmem = hostmem_create(&config);
+	if (!hostmem) {
+		fprintf(stderr,
+		        "vmmu: --host-memory cannot be had: %s. It needs userfaultfd (as root, or with sysctl vm.unprivileged_userfaultfd=1) and, for "
+		        "--host-swap, a place to make the file.\n",
+		        strerror(errno));
+		_exit(125);
+	}
+	pthread_atfork(fork_prepare, fork_parent, fork_child);
+	atomic_store_explicit(&host_memory_on, true, memory_order_release);
+}
+
+void host_memory_start(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, start);
+}
+
+void host_memory_slot(uint64_t start, uint64_t end)
+{
+	if (host_memory_any() && start < end)
+		hostmem_add(hostmem, start, end);
+}
+
+void host_memory_give_up(uint64_t start, uint64_t end)
+{
+	if (host_memory_any() && start < end)
+		hostmem_remove(hostmem, start, end);
+}
+
+void host_memory_discard(uint64_t start, uint64_t end)
+{
+	if (host_memory_any() && start < end)
+		hostmem_discard(hostmem, start, end);
+}
+
+void host_memory_print(FILE *out, void (*line)(const char *name, uint64_t value))
+{
+	struct hostmem_stats stats;
+
+	if (!host_memory_any())
+		return;
+	hostmem_stats_get(hostmem, &stats);
+	fprintf(out, " host memory\n");
+	line("budget, KiB", stats.budget >> 10);
+	line("resident now, KiB", stats.resident >> 10);
+	line("resident at most, KiB", stats.peak >> 10);
+	line("pages taken away", stats.evicted);
+	line("pages brought back", stats.returned);
+	line("pages spared: in use", stats.young);
+	line("pages in the pool", stats.pool_pages);
+	line("pages of one byte", stats.same_pages);
+	line("memory of the pool, KiB", stats.pool_bytes >> 10);
+	line("pages in the swap file", stats.swap_pages);
+	line("failures", stats.failed);
+	line("under pressure, ms", stats.pressure_us / 1000);
+}

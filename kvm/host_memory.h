@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* `vmmu run --host-memory`: guest memory of all VMs of the process kept within a budget. Each call costs one load when there is no budget. */
+#ifndef VMMU_KVM_HOST_MEMORY_H
+#define VMMU_KVM_HOST_MEMORY_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/** Read the configuration and start, if it asks for a budget. A budget that cannot be had ends the program with the reason: it was asked for. Once. */
+void host_memory_start(void);
+
+extern atomic_bool host_memory_on;
+
+static inline bool host_memory_any(void)
+{
+	return atomic_load_explicit(&host_memory_on, memory_order_acquire);
+}
+
+/** A slot is backed by [start, end) from now on. */
+void host_memory_slot(uint64_t start, uint64_t end);
+
+/** The program is about to unmap, remap, protect or register [start, end): it gets it back whole, and it is its own again. */
+void host_memory_give_up(uint64_t start, uint64_t end);
+
+/** The program is about to discard what is in [start, end). */
+void host_memory_discard(uint64_t start, uint64_t end);
+
+/** Lines of --stats. */
+void host_memory_print(FILE *out, void (*line)(const char *name, uint64_t value));
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A host memory manager: keeps the memory of guests within a budget, as a host kernel under pressure does.
+ *
+ *     cold pages are found by lockless aging -> an invalidation takes them from the guest -> they move to a compressed pool, then a swap file
+ *     -> whoever touches them next (a guest's fault, the program itself, a system call) waits on a userfaultfd until they are back
+ *
+ * It manages private anonymous memory that it was given; everything else it leaves alone. One thread answers faults, one makes room.
+ */
+#ifndef PORT_POSIX_HOSTMEM_H
+#define PORT_POSIX_HOSTMEM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct hostmem;
+
+/* How it reaches the VMs whose memory it manages. Called on its own thread, without its locks. */
+struct hostmem_users {
+	void (*invalidate_begin)(void *arg, uint64_t start, uint64_t end);
+	void (*invalidate_end)(void *arg, uint64_t start, uint64_t end);
+	bool (*age)(void *arg, uint64_t start, uint64_t end); /* used since last asked; makes it old */
+	void (*log)(void *arg, const char *message);          /* one line, no newline */
+	void *arg;
+};
+
+struct hostmem_config {
+	uint64_t budget;       /* bytes resident that it aims at; at least 1 MiB */
+	uint64_t pool_limit;   /* bytes for compressed pages; 0: a quarter of the budget */
+	const char *swap_path; /* NULL: no swap file */
+	uint64_t swap_bytes;
+	struct hostmem_users users;
+};
+
+struct hostmem_stats {
+	uint64_t budget, resident, peak;       /* bytes */
+	uint64_t managed;                      /* bytes of ranges given */
+	uint64_t evicted, returned, young;     /* pages taken away, brought back, and spared because they were in use */
+	uint64_t failed;                       /* evictions that found no place, and pages that were lost */
+	uint64_t pool_pages, pool_bytes, same_pages, swap_pages;
+	uint64_t pressure_us;                  /* time that room was being made */
+};
+
+/** Returns: NULL with errno set (no userfaultfd, no memory, the swap file). */
+struct hostmem *hostmem_create(const struct hostmem_config *config);
+/** Brings back what was taken and gives up all ranges. */
+void hostmem_destroy(struct hostmem *hostmem);
+
+/**
+ * Manage [start, end), page-aligned. Returns: false when the memory is of another kind or has a userfaultfd of the program's own: it is left alone.
+ */
+bool hostmem_add(struct hostmem *hostmem, uint64_t start, uint64_t end);
+
+/** Give up [start, end): what was taken comes back first. Before the program unmaps it, or registers its own userfaultfd. */
+void hostmem_remove(struct hostmem *hostmem, uint64_t start, uint64_t end);
+
+/** The program discards the contents of [start, end) (MADV_DONTNEED): copies kept are dropped. Before the call is made. */
+void hostmem_discard(struct hostmem *hostmem, uint64_t start, uint64_t end);
+
+/**
+ * Before fork: everything is brought back and nothing happens until hostmem_release, in the parent. The child has its memory and no manager.
+ */
+void hostmem_hold(struct hostmem *hostmem);
+void hostmem_release(struct hostmem *hostmem);
+
+void hostmem_stats_get(struct hostmem *hostmem, struct hostmem_stats *stats);
+
+#endif

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/* The host memory manager on real memory: nothing is lost under a budget, and what is lost is lost alone. Skipped where there is no userfaultfd. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "port/posix/hostmem.h"
+#include "port/posix/probe.h"
+#include "test/common/rng.h"
+
+#define PAGE  4096u
+#define PAGES 4096u /* of the managed range: 16 MiB */
+
+static char last_log[256];
+
+static void log_keep(void *arg, const char *message)
+{
+	(void)arg;
+	snprintf(last_log, sizeof(last_log), "%s", message);
+}
+
+static char *memory_make(void)
+{
+	char *memory = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_true(memory != MAP_FAILED);
+	return memory;
+}
+
+static struct hostmem *manager_make(uint64_t budget, uint64_t pool, uint64_t swap)
+{
+	char path[64];
+	struct hostmem_config config = { .budget = budget, .pool_limit = pool, .users.log = log_keep };
+	struct hostmem *hostmem;
+
+	snprintf(path, sizeof(path), "hostmem-swap-%d", getpid());
+	if (swap) {
+		config.swap_path = path;
+		config.swap_bytes = swap;
+	}
+	hostmem = hostmem_create(&config);
+	if (!hostmem && (errno == EPERM || errno == ENOSYS))
+		skip();
+	assert_non_null(hostmem);
+	return hostmem;
+}
+
+/* What page i holds: compressible, alike in all bytes, or noise, in turn. */
+static uint64_t word_of(uint64_t page, uint64_t word, uint64_t version)
+{
+	if (page % 3 == 0)
+		return page * 0x01010101 + version;
+	if (page % 3 == 1)
+		return word < 16 ? page + word + version : 0;
+	return (page * 512 + word + version * 77777) * 0x9e3779b97f4a7c15;
+}
+
+static void page_write(char *memory, uint64_t page, uint64_t version)
+{
+	for (uint64_t word = 0; word < 512; word++)
+		((volatile uint64_t *)(memory + page * PAGE))[word] = word_of(page, word, version);
+}
+
+static void page_check(const char *memory, uint64_t page, uint64_t version)
+{
+	for (uint64_t word = 0; word < 512; word++)
+		assert_int_equal(((const volatile uint64_t *)(memory + page * PAGE))[word], word_of(page, word, version));
+}
+
+static void test_hostmem_over_budget_keeps_every_page(void **state)
+{
+	struct hostmem *hostmem = manager_make(4 << 20, 1 << 20, 32 << 20);
+	char *memory = memory_make();
+	struct hostmem_stats stats;
+
+	(void)state;
+	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
+	for (uint64_t page = 0; page < PAGES; page++)
+		page_write(memory, page, 1);
+	for (uint64_t page = 0; page < PAGES; page++)
+		page_check(memory, page, 1);
+	hostmem_stats_get(hostmem, &stats);
+	assert_true(stats.evicted > PAGES / 2); /* four times the budget was touched, twice */
+	assert_true(stats.returned > PAGES / 2);
+	assert_true(stats.swap_pages > 0); /* a third of it is noise, more than the pool holds */
+	assert_int_equal(stats.failed, 0);
+	/* The budget is an aim, not a wall: the writer may be ahead for a moment, not for long. */
+	for (int i = 0; i < 200 && stats.resident > stats.budget; i++, hostmem_stats_get(hostmem, &stats))
+		usleep(10000);
+	assert_true(stats.resident <= stats.budget);
+	hostmem_remove(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE);
+	hostmem_stats_get(hostmem, &stats);
+	assert_int_equal(stats.pool_pages + stats.same_pages + stats.swap_pages, 0);
+	for (uint64_t page = 0; page < PAGES; page++)
+		page_check(memory, page, 1);
+	hostmem_destroy(hostmem);
+	munmap(memory, PAGES * PAGE);
+}
+
+static void test_hostmem_discarded_page_reads_zero(void **state)
+{
+	struct hostmem *hostmem = manager_make(1 << 20, 1 << 20, 32 << 20);
+	char *memory = memory_make();
+
+	(void)state;
+	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
+	for (uint64_t page = 0; page < PAGES; page++)
+		page_write(memory, page, 1);
+	hostmem_discard(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES / 2 * PAGE);
+	assert_int_equal(madvise(memory, PAGES / 2 * PAGE, MADV_DONTNEED), 0);
+	for (uint64_t page = 0; page < PAGES / 2; page++)
+		assert_int_equal(*(volatile uint64_t *)(memory + page * PAGE), 0);
+	for (uint64_t page = PAGES / 2; page < PAGES; page++)
+		page_check(memory, page, 1);
+	hostmem_destroy(hostmem);
+	munmap(memory, PAGES * PAGE);
+}
+
+struct writer {
+	char *memory;
+	unsigned id;
+};
+
+/* Each thread owns every fourth page and rewrites its pages at random, checking what it finds. */
+static void *writer_main(void *arg)
+{
+	struct writer *writer = arg;
+	static _Thread_local uint64_t version[PAGES];
+	struct rng rng;
+
+	rng_seed(&rng, writer->id);
+	for (unsigned i = 0; i < 6000; i++) {
+		uint64_t page = rng_below(&rng, PAGES / 4) * 4 + writer->id;
+
+		if (version[page])
+			page_check(writer->memory, page, version[page]);
+		page_write(writer->memory, page, ++version[page]);
+	}
+	return NULL;
+}
+
+static void test_hostmem_threads_lose_no_write(void **state)
+{
+	struct hostmem *hostmem = manager_make(2 << 20, 1 << 20, 64 << 20);
+	char *memory = memory_make();
+	pthread_t thread[4];
+	struct writer writer[4];
+
+	(void)state;
+	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
+	for (unsigned i = 0; i < 4; i++) {
+		writer[i] = (struct writer){ memory, i };
+		assert_int_equal(pthread_create(&thread[i], NULL, writer_main, &writer[i]), 0);
+	}
+	for (unsigned i = 0; i < 4; i++)
+		pthread_join(thread[i], NULL);
+	hostmem_destroy(hostmem);
+	munmap(memory, PAGES * PAGE);
+}
+
+static void test_hostmem_no_place_left_keeps_pages_in_memory(void **state)
+{
+	struct hostmem *hostmem = manager_make(1 << 20, 64 << 10, 64 << 10);
+	char *memory = memory_make();
+	struct hostmem_stats stats;
+
+	(void)state;
+	last_log[0] = 0;
+	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
+	for (uint64_t page = 0; page < PAGES; page++)
+		page_write(memory, page, 1);
+	for (uint64_t page = 0; page < PAGES; page++)
+		page_check(memory, page, 1);
+	hostmem_stats_get(hostmem, &stats);
+	assert_true(stats.failed > 0);
+	assert_non_null(strstr(last_log, "the swap file is full"));
+	hostmem_destroy(hostmem);
+	munmap(memory, PAGES * PAGE);
+}
+
+/* Find the unlinked swap file among our descriptors, and spoil all of it. */
+static void swap_spoil(void)
+{
+	char link[64], target[256], noise[PAGE];
+	ssize_t bytes;
+
+	memset(noise, 0x5a, sizeof(noise));
+	for (int fd = 0; fd < 256; fd++) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		bytes = readlink(link, target, sizeof(target) - 1);
+		if (bytes <= 0)
+			continue;
+		target[bytes] = 0;
+		if (!strstr(target, "hostmem-swap"))
+			continue;
+		for (off_t at = 0, end = lseek(fd, 0, SEEK_END); at < end; at += PAGE)
+			assert_int_equal(pwrite(fd, noise, PAGE, at), PAGE);
+	}
+}
+
+static void test_hostmem_corrupt_page_is_a_fault_and_the_rest_lives(void **state)
+{
+	struct hostmem *hostmem = manager_make(1 << 20, 4096, 64 << 20);
+	char *memory = memory_make();
+	struct hostmem_stats stats;
+	unsigned gone = 0;
+
+	(void)state;
+	posix_probe_install();
+	last_log[0] = 0;
+	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
+	for (uint64_t page = 0; page < PAGES; page++)
+		page_write(memory, page, 1);
+	hostmem_stats_get(hostmem, &stats);
+	assert_true(stats.swap_pages > 0);
+	swap_spoil();
+	/* Through a probe, as page_get does for a guest: it fails, and nobody dies. */
+	for (uint64_t page = 0; page < PAGES; page++) {
+		if (posix_probe_read(memory + page * PAGE))
+			page_check(memory, page, 1);
+		else
+			gone++;
+	}
+	assert_true(gone > 0 && gone < PAGES);
+	assert_non_null(strstr(last_log, "corrupt"));
+	hostmem_destroy(hostmem);
+	munmap(memory, PAGES * PAGE);
+}
+
+static void test_hostmem_foreign_memory_is_refused(void **state)
+{
+	struct hostmem *hostmem = manager_make(1 << 20, 0, 0);
+	char *shared = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	assert_false(hostmem_add(hostmem, (uintptr_t)shared, (uintptr_t)shared + (1 << 20)));
+	assert_false(hostmem_add(hostmem, 4096, 8192)); /* nothing is there */
+	hostmem_destroy(hostmem);
+	munmap(shared, 1 << 20);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_hostmem_over_budget_keeps_every_page),
+		cmocka_unit_test(test_hostmem_discarded_page_reads_zero),
+		cmocka_unit_test(test_hostmem_threads_lose_no_write),
+		cmocka_unit_test(test_hostmem_no_place_left_keeps_pages_in_memory),
+		cmocka_unit_test(test_hostmem_corrupt_page_is_a_fault_and_the_rest_lives),
+		cmocka_unit_test(test_hostmem_foreign_memory_is_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
