@@ -4,7 +4,7 @@
 /*
  * The invariants, for every node: the heights of its two subtrees differ by at most one; `height` is one more than the
  * larger; what augment keeps is that of the subtree. A change breaks them only on the path from the place of the change to
- * the root, so one walk up that path, repairing each node, restores them.
+ * the root, so one walk up that path, repairing each node, restores them. It ends early at a node that comes out as it was.
  */
 
 static uint32_t height_of(const struct tree_node *node)
@@ -12,14 +12,18 @@ static uint32_t height_of(const struct tree_node *node)
 	return node ? node->height : 0;
 }
 
-static void node_update(const struct tree *tree, struct tree_node *node)
+/* Returns: whether what the node above sees of this one has changed. */
+static bool node_update(const struct tree *tree, struct tree_node *node)
 {
 	uint32_t left = height_of(node->child[TREE_LEFT]);
 	uint32_t right = height_of(node->child[TREE_RIGHT]);
+	uint32_t height = 1 + (left > right ? left : right);
+	bool changed = node->height != height;
 
-	node->height = 1 + (left > right ? left : right);
+	node->height = height;
 	if (tree->type->augment)
-		tree->type->augment(tree, node);
+		changed |= tree->type->augment(tree, node);
+	return changed;
 }
 
 /* Put `new` (which may be NULL) where `old` hangs. */
@@ -61,7 +65,7 @@ static struct tree_node *node_rotate(struct tree *tree, struct tree_node *node, 
 	return up;
 }
 
-/* Repair one node whose subtrees are right. Returns: the node that now stands in its place. */
+/* Repair one node whose subtrees are right. Returns: the node above, if that is to be repaired, too; NULL when nothing changed for it. */
 static struct tree_node *node_balance(struct tree *tree, struct tree_node *node)
 {
 	uint32_t left = height_of(node->child[TREE_LEFT]);
@@ -70,19 +74,18 @@ static struct tree_node *node_balance(struct tree *tree, struct tree_node *node)
 	struct tree_node *child = node->child[high];
 
 	if ((high ? right - left : left - right) < 2) {
-		node_update(tree, node);
-		return node;
+		return node_update(tree, node) ? node->parent : NULL;
 	}
 	/* A child that is higher on its inner side would only hand its height over: turn it outwards first. */
 	if (height_of(child->child[!high]) > height_of(child->child[high]))
 		node_rotate(tree, child, high);
-	return node_rotate(tree, node, !high);
+	return node_rotate(tree, node, !high)->parent;
 }
 
 static void path_repair(struct tree *tree, struct tree_node *node)
 {
 	while (node)
-		node = node_balance(tree, node)->parent;
+		node = node_balance(tree, node);
 }
 
 void tree_add(struct tree *tree, struct tree_node *node)
@@ -125,7 +128,10 @@ void tree_remove(struct tree *tree, struct tree_node *node)
 	}
 	node_set_child(heir, TREE_LEFT, left);
 	node_replace(tree, node, heir);
+	heir->height = 0; /* what it knew of its old place must not pass for unchanged in its new one */
 	path_repair(tree, changed);
+	if (!heir->height)
+		path_repair(tree, heir); /* the repair ended below it */
 }
 
 struct tree_node *tree_first(const struct tree *tree)

@@ -26,8 +26,8 @@ struct tree;
 struct tree_type {
 	/** Does `a` come before `b`? A strict weak order. */
 	bool (*before)(const struct tree *tree, const struct tree_node *a, const struct tree_node *b);
-	/** Recompute what `node` keeps about its subtree from itself and its children. NULL: nothing is kept. */
-	void (*augment)(const struct tree *tree, struct tree_node *node);
+	/** Recompute what `node` keeps about its subtree from itself and its children. Returns: whether it changed. NULL: nothing is kept. */
+	bool (*augment)(const struct tree *tree, struct tree_node *node);
 };
 
 struct tree {

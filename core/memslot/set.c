@@ -29,7 +29,7 @@ static bool hva_before(const struct tree *tree, const struct tree_node *a, const
 	return slot_of_hva_node(a, index)->hva.v < slot_of_hva_node(b, index)->hva.v;
 }
 
-static void hva_augment(const struct tree *tree, struct tree_node *node)
+static bool hva_augment(const struct tree *tree, struct tree_node *node)
 {
 	unsigned index = hva_tree_index(tree);
 	struct memslot *slot = slot_of_hva_node(node, index);
@@ -41,7 +41,10 @@ static void hva_augment(const struct tree *tree, struct tree_node *node)
 		if (child)
 			last = max_u64(last, slot_of_hva_node(child, index)->node[index].last_hva);
 	}
+	if (slot->node[index].last_hva == last)
+		return false;
 	slot->node[index].last_hva = last;
+	return true;
 }
 
 static const struct tree_type gfn_tree = { .before = gfn_before };

@@ -22,15 +22,17 @@ static bool item_before(const struct tree *tree, const struct tree_node *a, cons
 	return item_of(a)->key < item_of(b)->key;
 }
 
-static void item_augment(const struct tree *tree, struct tree_node *node)
+static bool item_augment(const struct tree *tree, struct tree_node *node)
 {
 	struct item *item = item_of(node);
+	uint64_t before = item->sum;
 
 	(void)tree;
 	item->sum = item->key;
 	for (int side = 0; side < 2; side++)
 		if (node->child[side])
 			item->sum += item_of(node->child[side])->sum;
+	return item->sum != before;
 }
 
 static const struct tree_type item_tree = { .before = item_before, .augment = item_augment };
