@@ -204,7 +204,7 @@ void codemap_written(struct cpu *cpu, struct code_page *page)
 	pthread_mutex_unlock(&vm->lock);
 }
 
-void codemap_atomic_lock(struct cpu_vm *vm)
+bool codemap_atomic_trylock(struct cpu_vm *vm)
 {
 	pthread_mutex_lock(&vm->atomic_lock);
 }

@@ -70,8 +70,10 @@ bool cr0_write(struct cpu *cpu, uint64_t value)
 	value |= CR0_ET;
 	if (!cr0_valid(value) || !long_mode_switch(cpu, value))
 		return false;
-	if ((value ^ cpu->s.cr0) & (CR0_PG | CR0_WP | CR0_PE))
+	if ((value ^ cpu->s.cr0) & (CR0_PG | CR0_WP | CR0_PE)) {
 		tlb_flush(cpu);
+		cpu->p->shadow.regs_written = true;
+	}
 	cpu->s.cr0 = value & (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG);
 	mode_update(cpu);
 	return true;
@@ -86,6 +88,7 @@ bool cr3_write(struct cpu *cpu, uint64_t value)
 	if (!cr3_valid(cpu, value, is_long))
 		return false;
 	cpu->s.cr3 = is_long ? value : (uint32_t)value;
+	cpu->p->shadow.regs_written = true;
 	tlb_flush(cpu);
 	return true;
 }
@@ -102,8 +105,10 @@ bool cr4_write(struct cpu *cpu, uint64_t value)
 	}
 	if ((changed & value & CR4_PCIDE) && (!(cpu->s.efer & EFER_LMA) || (cpu->s.cr3 & 0xfff)))
 		return false;
-	if (changed & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PCIDE | CR4_LA57))
+	if (changed & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PCIDE | CR4_LA57)) {
 		tlb_flush(cpu);
+		cpu->p->shadow.regs_written = true;
+	}
 	cpu->s.cr4 = value;
 	mode_update(cpu);
 	return true;
@@ -118,6 +123,7 @@ bool efer_write(struct cpu *cpu, uint64_t value, bool host)
 	if (!host && (cpu->s.cr0 & CR0_PG) && ((value ^ cpu->s.efer) & EFER_LME))
 		return false;
 	cpu->s.efer = (value & ~EFER_LMA) | (host ? value & EFER_LMA : lma);
+	cpu->p->shadow.regs_written = true;
 	tlb_flush(cpu);
 	mode_update(cpu);
 	return true;

@@ -5,6 +5,7 @@
 #include "cpu/mem.h"
 
 #include "cpu/run_int.h"
+#include "cpu/shadow.h"
 
 /* ---- where a byte is --------------------------------------------------------------------------------------- */
 
@@ -14,7 +15,7 @@ static struct place locate(struct cpu *cpu, uint64_t linear, enum access access)
 	uint64_t tag = (linear & ~UINT64_C(0xfff)) | cpu->tlb_tag;
 
 	if ((e->tag & ~TLB_SLOW) == tag) {
-		struct place place = { (uint8_t *)(uintptr_t)(linear + e->addend), 0, e->tag & TLB_SLOW };
+		struct place place = { .host = (uint8_t *)(uintptr_t)(linear + e->addend), .slow = e->tag & TLB_SLOW };
 
 		if (place.slow && codemap_find(cpu->p->vm, place.host) == NULL) {
 			/* The page is data again. */
@@ -137,7 +138,10 @@ static void place_write(struct cpu *cpu, const struct place *place, unsigned siz
 	struct code_page *page;
 
 	if (unlikely(place->host == NULL)) {
-		mmio_write(cpu, place->gpa, size, value);
+		if (place->behind != NULL)
+			cpu_shadow_write(cpu, place, size, value);
+		else
+			mmio_write(cpu, place->gpa, size, value);
 		return;
 	}
 	place_check_code(cpu, place, size);
@@ -274,8 +278,10 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 
 	if (unlikely(debug_slow(cpu)))
 		debug_data(cpu, linear, size, true);
+	cpu->p->shadow.locked_access = lock;
 	mem_check_write(cpu, linear, size);
 	first = locate(cpu, linear, ACCESS_WRITE);
+	cpu->p->shadow.locked_access = false;
 	m->linear = linear;
 	m->size = size;
 	m->locked = false;
@@ -289,8 +295,9 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 	}
 	/* Read first: a device's answer may still be missing. */
 	mem_read_bytes(cpu, linear, m->bounce, size);
-	if (lock && first.host != NULL) {
-		codemap_atomic_lock(cpu->p->vm);
+	if (lock && (first.host != NULL || first.behind != NULL)) {
+		while (!codemap_atomic_trylock(cpu->p->vm))
+			cpu_shadow_lock_wait(cpu);
 		cpu->p->atomic_locked = true;
 		m->locked = true;
 		mem_read_bytes(cpu, linear, m->bounce, size);
@@ -302,7 +309,8 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 void mem_rmw_finish(struct cpu *cpu, struct mem_rmw *m)
 {
 	mem_write_bytes(cpu, m->linear, m->bounce, m->size);
-	if (m->locked) {
+	/* What the library writes is written later, under the same lock. */
+	if (m->locked && cpu->p->shadow.writes_count == 0) {
 		cpu->p->atomic_locked = false;
 		codemap_atomic_unlock(cpu->p->vm);
 	}

@@ -12,6 +12,7 @@
 #include "cpu/flags.h"
 #include "cpu/mem.h"
 #include "cpu/run_int.h"
+#include "cpu/shadow.h"
 
 _Thread_local struct cpu *cpu_running __attribute__((tls_model("initial-exec")));
 
@@ -94,6 +95,8 @@ static void devices_forget(struct cpu *cpu)
 	p->armed_count = 0;
 	p->reads_count = p->reads_used = 0;
 	p->io_have = p->io_used = 0;
+	p->shadow.guest_fault = p->shadow.locked_access = false;
+	p->shadow.emulations = 0;
 }
 
 /* The instruction before s.rip is complete, seen from the outside of it. */
@@ -126,7 +129,9 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 {
 	struct cpu_private *p = cpu->p;
 
-	if (unlikely(p->atomic_locked)) {
+	if (why != LEAVE_NONE && why != LEAVE_DONE)
+		p->shadow.writes_count = 0;
+	if (unlikely(p->atomic_locked) && p->shadow.writes_count == 0) {
 		p->atomic_locked = false;
 		codemap_atomic_unlock(p->vm);
 	}
@@ -139,10 +144,12 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 	p->written_count = 0;
 	switch (why) {
 	case LEAVE_NONE:
+		if (unlikely(p->shadow.writes_count != 0))
+			return false;
 		break;
 	case LEAVE_DONE:
 		instruction_done(cpu);
-		if (p->writes_count != 0 || p->cr8_written || p->debug_exit)
+		if (p->writes_count != 0 || p->shadow.writes_count != 0 || p->cr8_written || p->debug_exit)
 			return false;
 		break;
 	case LEAVE_EXCEPTION:
@@ -177,6 +184,9 @@ static enum leave guest_step(struct cpu *cpu)
 	p->completing = false;
 	if (event_is_pending(cpu)) {
 		event_deliver_pending(cpu);
+		/* What was found out about an instruction is found out again after the handler. */
+		p->shadow.guest_fault = false;
+		p->armed_count = 0;
 		return LEAVE_NONE;
 	}
 	if (must_step(cpu)) {
@@ -235,27 +245,53 @@ static enum cpu_exit fault_is_mmio(struct cpu *cpu)
 		return internal_error(cpu, CPU_ERROR_DELIVERY_EV);
 	if ((p->fault_error & VMMU_PF_FETCH) || p->armed_count == sizeof(p->armed) / sizeof(p->armed[0]))
 		return internal_error(cpu, CPU_ERROR_EMULATION);
-	p->armed[p->armed_count].page = p->fault_gpa.v >> 12;
-	p->armed[p->armed_count].write = p->fault_error & VMMU_PF_WRITE;
-	p->armed_count++;
+	p->armed[p->armed_count++] = (struct mmio_armed){
+		.page = p->fault_gpa.v >> 12, .write = p->fault_error & VMMU_PF_WRITE, .tag = p->shadow.tag,
+	};
 	p->single_next = true;
 	return GO_ON;
+}
+
+/* The instruction at cpu->op runs again. */
+static enum cpu_exit fault_is_fixed(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	if (cpu->single) {
+		p->single_next = true;
+	} else if (cpu->op != &p->fetch_op && cpu->op != &p->event_op) {
+		p->resume = cpu->op;
+		p->resume_gen = cpu->code_gen;
+	}
+	return GO_ON;
+}
+
+static enum cpu_exit page_fault(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	switch (cpu_shadow_fault(cpu)) {
+	case SHADOW_RUN: return fault_is_fixed(cpu);
+	case SHADOW_MMIO: return fault_is_mmio(cpu);
+	case SHADOW_HOST:
+		p->exit.host_fault.gpa = p->fault_gpa.v;
+		return CPU_EXIT_HOST_FAULT;
+	case SHADOW_NOMEM: return CPU_EXIT_NOMEM;
+	case SHADOW_STUCK: return internal_error(cpu, cpu->op == &p->event_op ? CPU_ERROR_DELIVERY_EV : CPU_ERROR_EMULATION);
+	default: return CPU_EXIT_DEAD;
+	}
 }
 
 static enum cpu_exit nested_fault(struct cpu *cpu)
 {
 	struct cpu_private *p = cpu->p;
 
+	if (cpu->entry.shadow)
+		return page_fault(cpu);
 	switch (vmmu_fault(p->vcpu, p->fault_gpa, p->fault_error)) {
 	case VMMU_FAULT_FIXED:
 	case VMMU_FAULT_RETRY:
-		if (cpu->single) {
-			p->single_next = true;
-		} else if (cpu->op != &p->fetch_op && cpu->op != &p->event_op) {
-			p->resume = cpu->op;
-			p->resume_gen = cpu->code_gen;
-		}
-		return GO_ON;
+		return fault_is_fixed(cpu);
 	case VMMU_FAULT_MMIO:
 		return fault_is_mmio(cpu);
 	case VMMU_FAULT_HOST:
@@ -378,8 +414,20 @@ static enum cpu_exit do_hlt(struct cpu *cpu)
 	return CPU_EXIT_HLT;
 }
 
+static enum cpu_exit do_system(struct cpu *cpu)
+{
+	cpu->p->completion = COMPLETE_NONE;
+	if (cpu_shadow_system(cpu))
+		step_over(cpu);
+	else
+		raise_gp_outside(cpu);
+	return GO_ON;
+}
+
 static enum cpu_exit do_exit(struct cpu *cpu)
 {
+	if (cpu->p->exit.reason == EXIT_SYSTEM)
+		return do_system(cpu);
 	switch (cpu->p->exit.reason) {
 	case CPU_EXIT_RDMSR: return do_msr(cpu, false);
 	case CPU_EXIT_WRMSR: return do_msr(cpu, true);
@@ -478,6 +526,8 @@ static enum cpu_exit enter(struct cpu *cpu)
 	struct cpu_private *p = cpu->p;
 	enum leave why = LEAVE_NONE;
 
+	if (unlikely(p->shadow.regs_written))
+		cpu_shadow_regs(cpu);
 	switch (vmmu_vcpu_enter(p->vcpu, &cpu->entry)) {
 	case VMMU_ENTER_RUN: break;
 	case VMMU_ENTER_RING_FULL: return CPU_EXIT_RING_FULL;
@@ -498,6 +548,11 @@ static enum cpu_exit enter(struct cpu *cpu)
 	/* release: who waits for it (codemap_shoot) sees every write made with what is being taken away */
 	atomic_store_explicit(&p->in_guest, 0, memory_order_release);
 	vmmu_vcpu_leave(p->vcpu);
+	p->shadow.guest_fault = false;
+	if (unlikely(p->shadow.writes_count != 0) && !cpu_shadow_writes(cpu)) {
+		p->exit.host_fault.gpa = p->fault_gpa.v;
+		return CPU_EXIT_HOST_FAULT;
+	}
 	switch (why) {
 	case LEAVE_FAULT:
 		return nested_fault(cpu);

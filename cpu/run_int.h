@@ -64,6 +64,7 @@ struct place {
 	uint8_t *host; /* NULL: a device, or memory that must be treated like one */
 	uint64_t gpa;
 	bool slow;     /* write: the page holds decoded code */
+	const uint8_t *behind; /* not NULL: memory of which the library makes the write (shadow.h) */
 };
 
 /* The guest's half of the last walk: tag as in struct tlb_entry. */
@@ -107,7 +108,34 @@ enum completion {
 struct mmio_armed {
 	uint64_t page; /* gpa >> 12 */
 	bool write;
+	bool emulate;  /* shadow paging: memory, to be written by the library */
+	uint64_t tag;  /* shadow paging: the access, as in struct tlb_entry */
 };
+
+/* Shadow paging; shadow.c's. */
+#define SHADOW_WRITES 80u /* of one instruction: an XSAVE area in pieces of 8 */
+struct shadow_store {
+	uint64_t gpa;
+	const uint8_t *host;
+	unsigned size;
+	uint8_t data[8];
+};
+struct shadow_state {
+	bool regs_written;  /* CR0, CR3, CR4 or EFER: to be told to the library before the next entry */
+	bool locked_access; /* the walk is for a locked instruction */
+	bool guest_fault;   /* the library's answer to this fault: raise #PF when it comes again */
+	bool guest_emulates; /* no, stop: KVM would emulate the instruction, and could not */
+	uint32_t guest_error;
+	uint64_t gva, error, tag; /* the last fault of a walk */
+	unsigned emulations; /* faults on guest tables since an instruction was complete */
+	unsigned writes_count;
+	struct shadow_store writes[SHADOW_WRITES];
+	uint64_t pdpte[4];  /* of PAE paging, as loaded with CR3 */
+	unsigned system, system_n; /* what EXIT_SYSTEM is for */
+	uint64_t system_value, system_linear;
+};
+/* An exit that never leaves cpu_run: a system instruction that is done outside the guest. */
+#define EXIT_SYSTEM ((enum cpu_exit)-2)
 
 struct cpu_private {
 	struct vmmu_vcpu *vcpu;
@@ -144,6 +172,7 @@ struct cpu_private {
 	uint64_t resume_gen;
 
 	/* devices */
+	struct shadow_state shadow;
 	struct mmio_armed armed[4];
 	unsigned armed_count;
 	struct mmio_fragment reads[MMIO_FRAGMENTS], writes[MMIO_FRAGMENTS];
@@ -246,8 +275,8 @@ struct code_page *codemap_mark(struct cpu *cpu, const uint8_t *host, unsigned by
 void codemap_written(struct cpu *cpu, struct code_page *page);
 /** Answer REQUEST_SHOOT and REQUEST_CODE. At a block boundary or outside the guest. */
 void codemap_serve(struct cpu *cpu);
-/** One lock for accesses that no atomic instruction can do. */
-void codemap_atomic_lock(struct cpu_vm *vm);
+/** One lock for accesses that no atomic instruction can do. Held outside the guest, too, so nobody sleeps for it inside. */
+bool codemap_atomic_trylock(struct cpu_vm *vm);
 void codemap_atomic_unlock(struct cpu_vm *vm);
 
 /* ---- tlb.c, walk.c, mem.c ----------------------------------------------------------------------------------------- */

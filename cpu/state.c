@@ -110,8 +110,10 @@ void cpu_state_changed(struct cpu *cpu, unsigned what)
 {
 	if (what & CPU_CHANGED_CPUID)
 		features_update(cpu);
-	if (what & (CPU_CHANGED_PAGING | CPU_CHANGED_CPUID))
+	if (what & (CPU_CHANGED_PAGING | CPU_CHANGED_CPUID)) {
 		tlb_flush(cpu);
+		cpu->p->shadow.regs_written = true;
+	}
 	if (what & (CPU_CHANGED_MODE | CPU_CHANGED_RFLAGS | CPU_CHANGED_PAGING))
 		mode_update(cpu);
 	if (what & CPU_CHANGED_DEBUG)

@@ -7,6 +7,7 @@
 #include "cpu/flags.h"
 #include "cpu/mem.h"
 #include "cpu/run_int.h"
+#include "cpu/shadow.h"
 
 static uint64_t next_rip(const struct cpu *cpu, const struct op *op)
 {
@@ -96,10 +97,11 @@ static bool cr_write(struct cpu *cpu, unsigned n, uint64_t value)
 
 static void op_mov_to_cr(struct cpu *cpu, const struct op *op)
 {
-	unsigned size = cpu_is_64(cpu) ? 8 : 4;
+	uint64_t value = cpu_is_64(cpu) ? reg_read(cpu, op->reg[1], 8) : reg_read(cpu, op->reg[1], 4);
 
 	need_supervisor(cpu);
-	if (!cr_write(cpu, op->reg[0], reg_read(cpu, op->reg[1], size == 8 ? 8 : 4)))
+	cpu_shadow_cr(cpu, op->reg[0], value);
+	if (!cr_write(cpu, op->reg[0], value))
 		cpu_gp(cpu);
 	done(cpu, op);
 	if (cpu->p->cr8_written)
@@ -536,22 +538,28 @@ static void op_stac(struct cpu *cpu, const struct op *op)
 
 static void op_invlpg(struct cpu *cpu, const struct op *op)
 {
+	uint64_t linear = (cpu->seg_base[op->seg] + op_ea(cpu, op)) & cpu->lin_mask;
+
 	need_supervisor(cpu);
-	tlb_flush_page(cpu, (cpu->seg_base[op->seg] + op_ea(cpu, op)) & cpu->lin_mask);
+	cpu_shadow_invlpg(cpu, linear);
+	tlb_flush_page(cpu, linear);
 	done(cpu, op);
 }
 
 static void op_invpcid(struct cpu *cpu, const struct op *op)
 {
-	uint64_t type, linear;
+	uint64_t type, linear, pcid, address;
+	unsigned shift = cpu->s.cr4 & CR4_LA57 ? 64 - 57 : 64 - 48;
 
 	need_supervisor(cpu);
 	type = reg_read(cpu, op->reg[0], cpu_is_64(cpu) ? 8 : 4);
 	linear = op_linear(cpu, op, 16, false);
-	(void)mem_read(cpu, linear, 8);
-	(void)mem_read(cpu, (linear + 8) & cpu->lin_mask, 8);
-	if (type > 3)
+	pcid = mem_read(cpu, linear, 8);
+	address = mem_read(cpu, (linear + 8) & cpu->lin_mask, 8);
+	if (type > 3 || pcid >> 12 || (type < 2 && pcid != 0 && !(cpu->s.cr4 & CR4_PCIDE)) ||
+	    (type == 0 && (uint64_t)((int64_t)(address << shift) >> shift) != address))
 		cpu_gp(cpu);
+	cpu_shadow_invpcid(cpu, (unsigned)type, pcid, address);
 	tlb_flush(cpu);
 	done(cpu, op);
 }

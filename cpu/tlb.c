@@ -45,8 +45,10 @@ void tlb_flush(struct cpu *cpu)
 
 void tlb_flush_nested(struct cpu *cpu)
 {
-	memset(cpu->p->ntlb, 0, sizeof(cpu->p->ntlb));
-	memset(cpu->p->nested_tables, 0, sizeof(cpu->p->nested_tables));
+	if (!cpu->entry.shadow) {
+		memset(cpu->p->ntlb, 0, sizeof(cpu->p->ntlb));
+		memset(cpu->p->nested_tables, 0, sizeof(cpu->p->nested_tables));
+	}
 	tlb_flush(cpu);
 }
 

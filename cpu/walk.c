@@ -432,7 +432,7 @@ struct place walk(struct cpu *cpu, uint64_t linear, enum access access)
 	if (cpu->lin_mask == ~UINT64_C(0))
 		check_canonical(cpu, linear, access);
 	if (unlikely(cpu->entry.shadow))
-		return shadow_walk(cpu, linear, access);
+		return cpu_shadow_walk(cpu, linear, access);
 	if (!guest_walk_known(cpu, linear, access, &page)) {
 		while (!walk_guest(cpu, linear, access, &page))
 			continue;
@@ -452,7 +452,7 @@ struct place walk(struct cpu *cpu, uint64_t linear, enum access access)
 		return place;
 	}
 	if (access == ACCESS_WRITE) {
-		place.slow = codemap_for_write(cpu, place.host) != NULL;
+		place.slow = codemap_find(cpu->p->vm, place.host) != NULL;
 		tlb_fill(cpu, TLB_WRITE, linear, host, place.slow);
 	}
 	tlb_fill(cpu, TLB_READ, linear, host, false);

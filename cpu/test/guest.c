@@ -92,6 +92,14 @@ enum vmmu_status vmmu_guest_read(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, vo
 	return VMMU_OK;
 }
 
+enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, const void *from, size_t bytes)
+{
+	if (gpa.v + bytes > GUEST_RAM)
+		return VMMU_ENOENT;
+	memcpy(vcpu->guest->ram + gpa.v, from, bytes);
+	return VMMU_OK;
+}
+
 /* ---- the machine --------------------------------------------------------------------------------------------------- */
 
 static void *zeroed(size_t bytes)

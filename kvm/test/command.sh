@@ -37,7 +37,7 @@ expect 2 "Usage" "$vmmu"
 expect 2 "unknown command" "$vmmu" frobnicate
 expect 2 "which program" "$vmmu" run
 expect 2 "unknown" "$vmmu" run --frobnicate -- true
-expect 2 "not there yet" "$vmmu" run --mmu shadow -- true
+expect 0 "" "$vmmu" run --mmu shadow -- true
 expect 2 "tdp or shadow" "$vmmu" run --mmu other -- true
 expect 0 "" "$vmmu" run --mmu tdp -- true
 expect 1 "" "$vmmu" run -- false

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* For machines without the library: they have a second stage, so nothing of vmmu/mmu.h is called with an effect. */
+#include <vmmu/mmu.h>
+
+#include <stdlib.h>
+
+void vmmu_guest_regs_set(struct vmmu_vcpu *vcpu, const struct vmmu_guest_regs *regs, bool keep)
+{
+	(void)vcpu;
+	(void)regs;
+	(void)keep;
+}
+
+void vmmu_invlpg(struct vmmu_vcpu *vcpu, struct vmmu_gva gva)
+{
+	(void)vcpu;
+	(void)gva;
+	abort();
+}
+
+void vmmu_invpcid(struct vmmu_vcpu *vcpu, unsigned type, uint64_t pcid, struct vmmu_gva gva)
+{
+	(void)vcpu;
+	(void)type;
+	(void)pcid;
+	(void)gva;
+	abort();
+}
+
+bool vmmu_unprotect(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa)
+{
+	(void)vcpu;
+	(void)gpa;
+	abort();
+}
+
+enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva, uint64_t error, uint32_t pkru,
+                                     struct vmmu_page_info *info)
+{
+	(void)vcpu;
+	(void)gva;
+	(void)error;
+	(void)pkru;
+	(void)info;
+	abort();
+}
