@@ -221,10 +221,14 @@ static int64_t monotonic(void)
 
 long vm_get_clock(struct vm *vm, unsigned long argument)
 {
-	struct kvm_clock_data data = { 0 };
+	struct kvm_clock_data data = { .flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC };
+	struct timespec now;
 
+	clock_gettime(CLOCK_REALTIME, &now);
+	data.realtime = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	data.host_tsc = __rdtsc();
 	pthread_mutex_lock(&vm->lock);
-	data.clock = (uint64_t)(monotonic() + vm->clock_offset);
+	data.clock = (uint64_t)monotonic() + vm->clock_offset;
 	pthread_mutex_unlock(&vm->lock);
 	return user_write(argument, &data, sizeof(data));
 }
@@ -238,7 +242,8 @@ long vm_set_clock(struct vm *vm, unsigned long argument)
 	if (data.flags & ~(uint32_t)KVM_CLOCK_REALTIME)
 		return -EINVAL;
 	pthread_mutex_lock(&vm->lock);
-	vm->clock_offset = (int64_t)data.clock - monotonic();
+	/* Unsigned: the client's numbers may be anything, and wrap. */
+	vm->clock_offset = data.clock - (uint64_t)monotonic();
 	if (data.flags & KVM_CLOCK_REALTIME) {
 		struct timespec now;
 		int64_t real;
@@ -246,8 +251,8 @@ long vm_set_clock(struct vm *vm, unsigned long argument)
 		clock_gettime(CLOCK_REALTIME, &now);
 		real = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 		/* The guest's clock went on while it was away, but never backwards. */
-		if (real > (int64_t)data.realtime)
-			vm->clock_offset += real - (int64_t)data.realtime;
+		if ((uint64_t)real > data.realtime)
+			vm->clock_offset += (uint64_t)real - data.realtime;
 	}
 	pthread_mutex_unlock(&vm->lock);
 	return 0;

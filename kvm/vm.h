@@ -59,7 +59,7 @@ struct vm {
 	atomic_uint user_msr_mask;     /* [a] KVM_CAP_X86_USER_SPACE_MSR */
 	struct msr_filter *_Atomic msr_filter; /* [a] replaced under the lock, old ones kept until the end */
 	struct irq_routes *routes;     /* [l] */
-	int64_t clock_offset;          /* [l] KVM_SET_CLOCK: guest clock = monotonic + this, ns */
+	uint64_t clock_offset;         /* [l] KVM_SET_CLOCK: guest clock = monotonic + this, ns */
 };
 
 /* What the last exit left to be done by the next KVM_RUN. */
