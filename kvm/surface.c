@@ -15,7 +15,7 @@ const struct surface_ioctl surface_ioctls[] = {
 	{ KVM_GET_MSR_FEATURE_INDEX_LIST, "KVM_GET_MSR_FEATURE_INDEX_LIST", SURFACE_DONE, NULL, "fuzz" },
 	{ KVM_CREATE_VCPU, "KVM_CREATE_VCPU", SURFACE_DONE, NULL, "errors, lifecycle" },
 	{ KVM_GET_DIRTY_LOG, "KVM_GET_DIRTY_LOG", SURFACE_DONE, NULL, "errors, dirty_log_test" },
-	{ KVM_SET_NR_MMU_PAGES, "KVM_SET_NR_MMU_PAGES", SURFACE_PARTIAL, "kept; bounds nothing while two-dimensional tables are used", "errors, set_memory_region_test" },
+	{ KVM_SET_NR_MMU_PAGES, "KVM_SET_NR_MMU_PAGES", SURFACE_DONE, "bounds shadow tables; two-dimensional ones are not counted", "errors, set_memory_region_test" },
 	{ KVM_GET_NR_MMU_PAGES, "KVM_GET_NR_MMU_PAGES", SURFACE_DONE, NULL, "fuzz" },
 	{ KVM_SET_USER_MEMORY_REGION, "KVM_SET_USER_MEMORY_REGION", SURFACE_DONE, NULL, "errors, lifecycle" },
 	{ KVM_SET_TSS_ADDR, "KVM_SET_TSS_ADDR", SURFACE_PARTIAL, "checked; real mode needs no TSS here", "errors" },
