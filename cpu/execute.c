@@ -2,8 +2,8 @@
 /*
  * The loop: computed goto over the ops of a block, from block to block while nobody asks for attention.
  *
- * Longer than most files and one function of it very long, because the labels of a computed goto must share a function. Each
- * label is one instruction form of hot.h, in a line or two.
+ * Long because: the labels of a computed goto must share a function. Each label is one instruction form of hot.h, in a line
+ * or two.
  *
  * A form that can fault records itself in cpu->op first and changes registers and flags only after its last access.
  */

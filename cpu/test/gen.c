@@ -2,6 +2,8 @@
 /*
  * From a row to a case: choose the operands, encode, then choose a state in which the memory operand
  * points where it should and the implicit operands do something interesting.
+ *
+ * Long because: a choice among the kinds of operand is one switch, each kind a few lines.
  */
 #include "gen_build.h"
 
