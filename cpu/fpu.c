@@ -114,13 +114,6 @@ static void op_fwait(struct cpu *cpu, const struct op *op)
 		cpu_raise(cpu, VECTOR_MF);
 }
 
-static void op_emms(struct cpu *cpu, const struct op *op)
-{
-	(void)op;
-	sse_state_check(cpu);
-	cpu->s.fx.ftw = 0;
-}
-
 /* ---- arithmetic on the host ------------------------------------------------------------------------------------------ */
 
 #if defined(__x86_64__)
@@ -371,7 +364,6 @@ op_fn *fpu_select(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_FNSTCW: return op_fnstcw;
 	case ZYDIS_MNEMONIC_FNSTSW: return op_fnstsw;
 	case ZYDIS_MNEMONIC_FWAIT: return op_fwait;
-	case ZYDIS_MNEMONIC_EMMS: return op_emms;
 	case ZYDIS_MNEMONIC_FXSAVE: case ZYDIS_MNEMONIC_FXSAVE64: return op_fxsave;
 	case ZYDIS_MNEMONIC_FXRSTOR: case ZYDIS_MNEMONIC_FXRSTOR64: return op_fxrstor;
 	case ZYDIS_MNEMONIC_XSAVE: case ZYDIS_MNEMONIC_XSAVE64: return op_xsave;

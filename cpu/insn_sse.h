@@ -100,7 +100,6 @@ INLINE union xmm xmm_source(struct cpu *cpu, const struct op *op, unsigned size)
 #define MXCSR_OM      0x0400u
 #define MXCSR_UM      0x0800u
 #define MXCSR_FTZ     0x8000u
-#define MXCSR_LEGAL   0xffffu
 
 /* What the host runs an instruction with: the guest's rounding, everything masked, no flag set. */
 INLINE uint32_t mxcsr_for_host(const struct cpu *cpu)

@@ -209,7 +209,7 @@ HANDLER(pextrw)
 	reg_write(cpu, op->reg[0], 4, xmm_read(cpu, op->reg[1]).w[op->imm & 7]);
 }
 
-/* ---- general registers and MXCSR -------------------------------------------------------------------------------------------- */
+/* ---- general registers -------------------------------------------------------------------------------------------- */
 
 HANDLER(movnti4)
 {
@@ -219,23 +219,6 @@ HANDLER(movnti4)
 HANDLER(movnti8)
 {
 	operand_store(cpu, op, 8, operand_read(cpu, op, 1, 8));
-}
-
-HANDLER(ldmxcsr)
-{
-	uint32_t v;
-
-	cpu_sse_check(cpu);
-	v = (uint32_t)operand_load(cpu, op, 4);
-	if (v & ~MXCSR_LEGAL)
-		cpu_gp(cpu);
-	cpu->s.fx.mxcsr = v;
-}
-
-HANDLER(stmxcsr)
-{
-	cpu_sse_check(cpu);
-	operand_store(cpu, op, 4, cpu->s.fx.mxcsr);
 }
 
 static op_fn *half(const struct op *op, bool high)
@@ -289,15 +272,15 @@ op_fn *sse_move_select(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_PMOVMSKB: return pmovmskb;
 	case ZYDIS_MNEMONIC_PINSRW: return pinsrw;
 	case ZYDIS_MNEMONIC_PEXTRW: return op->mem == 0 ? NULL : pextrw;
-	case ZYDIS_MNEMONIC_LDMXCSR: return ldmxcsr;
-	case ZYDIS_MNEMONIC_STMXCSR: return stmxcsr;
 	default: return NULL;
 	}
 }
 
-/* The same mnemonics name MMX instructions; those are not here. */
+/* The same mnemonics name MMX instructions. */
 static bool names_mmx(const struct insn *insn)
 {
+	if (insn->z->mnemonic == ZYDIS_MNEMONIC_EMMS)
+		return true;
 	for (unsigned i = 0; i < insn->z->operand_count_visible; i++)
 		if (insn->o[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 		    ZydisRegisterGetClass(insn->o[i].reg.value) == ZYDIS_REGCLASS_MMX)
@@ -313,7 +296,7 @@ op_fn *insn_sse_select(const struct insn *insn, struct op *op)
 	op_fn *fn = NULL;
 
 	if (names_mmx(insn))
-		return NULL;
+		return mmx_select(insn, op);
 	for (unsigned i = 0; fn == NULL && i < sizeof(select) / sizeof(select[0]); i++)
 		fn = select[i](insn, op);
 	return fn;

@@ -47,7 +47,9 @@ struct gen_state {
 	uint64_t rip;
 	uint64_t rflags;
 	struct gen_xmm xmm[16];
-	uint64_t mmx[8];
+	struct gen_xmm st[8];		/* x87 registers in stack order, 10 bytes each */
+	uint16_t fsw;
+	uint8_t ftw;			/* as FXSAVE has it */
 	uint32_t mxcsr;
 };
 
@@ -132,6 +134,7 @@ struct gen_table {
 
 extern const struct gen_table gen_table_int;
 extern const struct gen_table gen_table_sse;
+extern const struct gen_table gen_table_mmx;
 
 /* True if the row is for code of this kind. */
 static inline bool gen_row_has(const struct gen_row *row, unsigned int bits)

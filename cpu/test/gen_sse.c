@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is tested: SSE, SSE2 and SSE3. */
+/* What is tested: SSE, SSE2 and SSE3; MMX. */
 #include "gen.h"
 
 #define M(name) ZYDIS_MNEMONIC_##name
@@ -65,3 +65,26 @@ static const struct gen_row rows[] = {
 };
 
 const struct gen_table gen_table_sse = { rows, sizeof(rows) / sizeof(rows[0]) };
+
+#define MMX(name, form) { M(name), form, 0, GEN_MMX, GEN_BOTH, 0, 0 }
+#define MMX64(name, form) { M(name), form, 0, GEN_MMX, GEN_64, 0, 0 }
+#define MMX2(name) MMX(name, "Pq,Qq")
+#define MMXSHIFT(name) MMX(name, "Pq,Qq"), MMX(name, "Pq,Ib")
+
+static const struct gen_row mmx_rows[] = {
+	MMX(MOVD, "Pq,Ed"), MMX(MOVD, "Ed,Pq"), MMX(MOVQ, "Pq,Qq"), MMX(MOVQ, "Mq,Pq"), MMX64(MOVQ, "Pq,Rq"),
+	MMX64(MOVQ, "Rq,Pq"), MMX(MOVNTQ, "Mq,Pq"), MMX(MOVQ2DQ, "Xo,Pq"), MMX(MOVDQ2Q, "Pq,Xo"),
+	MMX(PMOVMSKB, "Rd,Pq"), MMX(PINSRW, "Pq,Rd,Ib"), MMX(PINSRW, "Pq,Mw,Ib"), MMX(PEXTRW, "Rd,Pq,Ib"),
+	MMX(PSHUFW, "Pq,Qq,Ib"), { M(MASKMOVQ), "Pq,Pq", 0, GEN_MASKMOV, GEN_BOTH, 0, 0 },
+	MMX2(PADDB), MMX2(PADDW), MMX2(PADDD), MMX2(PADDQ), MMX2(PADDSB), MMX2(PADDSW), MMX2(PADDUSB), MMX2(PADDUSW),
+	MMX2(PSUBB), MMX2(PSUBW), MMX2(PSUBD), MMX2(PSUBQ), MMX2(PSUBSB), MMX2(PSUBSW), MMX2(PSUBUSB), MMX2(PSUBUSW),
+	MMX2(PMULLW), MMX2(PMULHW), MMX2(PMULHUW), MMX2(PMULUDQ), MMX2(PMADDWD), MMX2(PSADBW), MMX2(PAVGB),
+	MMX2(PAVGW), MMX2(PMINUB), MMX2(PMINSW), MMX2(PMAXUB), MMX2(PMAXSW), MMX2(PCMPEQB), MMX2(PCMPEQW),
+	MMX2(PCMPEQD), MMX2(PCMPGTB), MMX2(PCMPGTW), MMX2(PCMPGTD), MMX2(PAND), MMX2(PANDN), MMX2(POR), MMX2(PXOR),
+	MMX2(PACKSSWB), MMX2(PACKSSDW), MMX2(PACKUSWB), MMX(PUNPCKLBW, "Pq,Qd"), MMX(PUNPCKLWD, "Pq,Qd"),
+	MMX(PUNPCKLDQ, "Pq,Qd"), MMX2(PUNPCKHBW), MMX2(PUNPCKHWD), MMX2(PUNPCKHDQ),
+	MMXSHIFT(PSLLW), MMXSHIFT(PSLLD), MMXSHIFT(PSLLQ), MMXSHIFT(PSRLW), MMXSHIFT(PSRLD), MMXSHIFT(PSRLQ),
+	MMXSHIFT(PSRAW), MMXSHIFT(PSRAD), MMX(EMMS, ""),
+};
+
+const struct gen_table gen_table_mmx = { mmx_rows, sizeof(mmx_rows) / sizeof(mmx_rows[0]) };

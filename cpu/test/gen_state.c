@@ -420,7 +420,9 @@ void gen_fill_registers(struct build *b)
 	for (int i = 0; i < 16; i++)
 		s->xmm[i] = (struct gen_xmm){ { lane(b), lane(b) } };
 	for (int i = 0; i < 8; i++)
-		s->mmx[i] = lane(b);
+		s->st[i] = (struct gen_xmm){ { lane(b), gen_next(&b->rand) & 0xffff } };
+	s->ftw = (uint8_t)gen_next(&b->rand);
+	s->fsw = (uint16_t)(gen_next(&b->rand) & 0x7f00); /* TOP and conditions */
 	s->rflags = 0x202 | (gen_next(&b->rand) & GEN_STATUS);
 	if (gen_percent(&b->rand, 25))
 		s->rflags |= GEN_DF;

@@ -69,6 +69,10 @@ static void enter(ucontext_t *uc)
 		g[REG_CSGSFS] = (g[REG_CSGSFS] & 0xffffffff0000) | CS_16 | (greg_t)DATA_16 << 48;
 	memcpy(fp->_xmm, in->xmm, sizeof(in->xmm));
 	fp->mxcsr = in->mxcsr;
+	memcpy(fp->_st, in->st, sizeof(in->st));
+	fp->cwd = 0x37f;
+	fp->swd = in->fsw;
+	fp->ftw = in->ftw;
 	frame_has_sse(fp);
 }
 
@@ -84,6 +88,9 @@ static void leave(ucontext_t *uc)
 	after->rflags = (uint64_t)g[REG_EFL];
 	memcpy(after->xmm, fp->_xmm, sizeof(after->xmm));
 	after->mxcsr = fp->mxcsr;
+	memcpy(after->st, fp->_st, sizeof(after->st));
+	after->fsw = fp->swd;
+	after->ftw = (uint8_t)fp->ftw;
 	native.end.vector = (unsigned int)g[REG_TRAPNO];
 	native.end.error = (uint32_t)g[REG_ERR];
 	native.end.cr2 = (uint64_t)g[REG_CR2];

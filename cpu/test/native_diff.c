@@ -101,6 +101,14 @@ static void print_failure(const struct gen_case *c, const struct result *n, cons
 		snprintf(name, sizeof(name), "xmm%ul", i);
 		print_difference(name, c->in.xmm[i].q[0], n->after.xmm[i].q[0], s->after.xmm[i].q[0]);
 	}
+	print_difference("fsw", c->in.fsw, n->after.fsw, s->after.fsw);
+	print_difference("ftw", c->in.ftw, n->after.ftw, s->after.ftw);
+	for (unsigned int i = 0; i < 8; i++) {
+		snprintf(name, sizeof(name), "st%uh", i);
+		print_difference(name, c->in.st[i].q[1], n->after.st[i].q[1], s->after.st[i].q[1]);
+		snprintf(name, sizeof(name), "st%ul", i);
+		print_difference(name, c->in.st[i].q[0], n->after.st[i].q[0], s->after.st[i].q[0]);
+	}
 	print_memory(native_data(), soft);
 	printf("    in:");
 	for (unsigned int i = 0; i < 16; i++)
@@ -136,7 +144,8 @@ static bool same_state(const struct gen_case *c, const struct result *n, const s
 		if (!(unknown >> i & 1) && n->after.gpr[i] != s->after.gpr[i])
 			return false;
 	return n->after.rip == s->after.rip && ((n->after.rflags ^ s->after.rflags) & flags) == 0 &&
-	       n->after.mxcsr == s->after.mxcsr && memcmp(n->after.xmm, s->after.xmm, sizeof(n->after.xmm)) == 0;
+	       n->after.mxcsr == s->after.mxcsr && n->after.fsw == s->after.fsw && n->after.ftw == s->after.ftw &&
+	       memcmp(n->after.st, s->after.st, sizeof(n->after.st)) == 0 && memcmp(n->after.xmm, s->after.xmm, sizeof(n->after.xmm)) == 0;
 }
 
 static void compare(const struct gen_case *c, const struct result *n, enum soft_mode mode, bool *unimplemented)
@@ -277,6 +286,7 @@ int main(int argc, char **argv)
 	       native_has(16) ? "too" : "not possible here");
 	run_table("integer", &gen_table_int);
 	run_table("sse", &gen_table_sse);
+	run_table("mmx", &gen_table_mmx);
 	if (!options.only)
 		run_sequences();
 	soft_fini();

@@ -316,6 +316,9 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	s->rip = c->in.rip;
 	s->rflags = c->in.rflags;
 	s->fx.fcw = 0x37f;
+	s->fx.fsw = c->in.fsw;
+	s->fx.ftw = c->in.ftw;
+	memcpy(s->fx.st, c->in.st, sizeof(s->fx.st));
 	s->fx.mxcsr = c->in.mxcsr;
 	memcpy(s->fx.xmm, c->in.xmm, sizeof(s->fx.xmm));
 	s->mp_state = CPU_MP_RUNNABLE;
@@ -335,6 +338,9 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	after->rip = s->rip;
 	after->rflags = s->rflags;
 	after->mxcsr = s->fx.mxcsr;
+	after->fsw = s->fx.fsw;
+	after->ftw = s->fx.ftw;
+	memcpy(after->st, s->fx.st, sizeof(after->st));
 	memcpy(after->xmm, s->fx.xmm, sizeof(after->xmm));
 	*end = (struct gen_end){ 0 };
 	if (exit == CPU_EXIT_INTERNAL_ERROR)
