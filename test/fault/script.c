@@ -45,11 +45,12 @@ void script_audit(struct script *s, const char *step)
 
 void script_memory_make(struct script *s)
 {
-	char *raw = mmap(NULL, AREA_PAGES * 4096 + BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *raw = mmap(NULL, AREA_PAGES * 4096 + BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (raw == MAP_FAILED)
 		abort();
 	s->area = (char *)(((uintptr_t)raw + BLOCK - 1) & ~(BLOCK - 1));
+	madvise(s->area, AREA_PAGES * 4096, MADV_NOHUGEPAGE);
 }
 
 void script_memory_reset(struct script *s)
@@ -182,12 +183,15 @@ static enum vmmu_status result_status(struct script *s, enum mcpu_result result)
 	}
 }
 
-/* A page here and there, so that there are several tables; each value is read back by the other vCPU. */
+/* Several pages in several blocks; each value is read back by the other vCPU. */
 static enum vmmu_status touch_at(struct script *s, uint64_t gpa)
 {
-	for (unsigned page = 0; page < AREA_PAGES; page += 101) {
+	static const unsigned pages[] = { 0, 5, 300, 18 * 512, 18 * 512 + 300, AREA_PAGES - 512, AREA_PAGES - 400, AREA_PAGES - 1 };
+
+	for (unsigned i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
+		unsigned page = pages[i];
 		uint64_t value = s->next_value++, got, at = gpa + ((uint64_t)page << 12);
-		unsigned n = page % CPUS;
+		unsigned n = i % CPUS;
 		enum vmmu_status status = result_status(s, mcpu_write(&s->cpu[n], at, value));
 
 		if (status == VMMU_OK)
@@ -205,6 +209,19 @@ static enum vmmu_status touch_at(struct script *s, uint64_t gpa)
 static enum vmmu_status touch(struct script *s)
 {
 	return touch_at(s, HOME);
+}
+
+/* A huge leaf for every block, so that the log's start has all of them to split. */
+static enum vmmu_status fill(struct script *s)
+{
+	for (unsigned page = 0; page < AREA_PAGES; page += 512) {
+		uint64_t value;
+		enum vmmu_status status = result_status(s, mcpu_read(&s->cpu[0], HOME + ((uint64_t)page << 12), &value));
+
+		if (status != VMMU_OK)
+			return status;
+	}
+	return VMMU_OK;
 }
 
 static enum vmmu_status touch_moved(struct script *s)
@@ -271,7 +288,7 @@ static enum vmmu_status harvest_rings(struct script *s)
 /* Whatever failed on the way, what was written is in the log, and nothing else. */
 static enum vmmu_status harvest(struct script *s)
 {
-	uint64_t bitmap[AREA_PAGES / 64] = { 0 };
+	static uint64_t bitmap[AREA_PAGES / 64];
 	enum vmmu_status status;
 
 	if (s->variant & 4) {
@@ -331,6 +348,7 @@ const struct step steps[] = {
 	{ "touch", touch },
 	{ "far slot", slot_create_far },
 	{ "touch in SMM", touch_smm },
+	{ "fill", fill },
 	{ "log start", log_start },
 	{ "touch logged", touch },
 	{ "copy logged", copy },

@@ -39,7 +39,7 @@ static enum mcpu_result access_any(struct actor *actor, uint64_t gpa, unsigned p
 
 static void vcpu_log(struct actor *actor)
 {
-	unsigned page = rng_below(&actor->rng, rng_one_in(&actor->rng, 2) ? 16 : AREA_PAGES);
+	unsigned page = rng_below(&actor->rng, rng_one_in(&actor->rng, 2) ? HOT_PAGES : AREA_PAGES);
 	enum mcpu_result result = access_any(actor, GPA_LOG, page, "LOG");
 
 	if (result != MCPU_OK && result != MCPU_RING_FULL)
@@ -48,7 +48,7 @@ static void vcpu_log(struct actor *actor)
 
 static void vcpu_inv(struct actor *actor)
 {
-	unsigned page = rng_below(&actor->rng, rng_one_in(&actor->rng, 2) ? 16 : AREA_PAGES);
+	unsigned page = rng_below(&actor->rng, rng_one_in(&actor->rng, 2) ? HOT_PAGES : AREA_PAGES);
 	enum mcpu_result result = access_any(actor, GPA_INV, page, "INV");
 
 	if (result != MCPU_OK && result != MCPU_RING_FULL && !(result == MCPU_HOST && atomic_get(&actor->storm->may_unmap)))
@@ -59,16 +59,21 @@ static void vcpu_swap(struct actor *actor)
 {
 	struct storm *storm = actor->storm;
 	unsigned page = rng_below(&actor->rng, 64);
-	uint64_t up = atomic_get(&storm->up), down = atomic_get(&storm->down);
+	uint64_t up = atomic_get(&storm->up), down = atomic_get(&storm->down), gone_in = atomic_get(&storm->gone_in), phase = atomic_get(&storm->phase);
 	enum mcpu_result result = access_any(actor, GPA_SWAP, page, "SWAP");
 
 	if (result == MCPU_MMIO) {
 		atomic_count(&storm->mmio);
+		if (phase % 2 && atomic_get(&storm->phase) == phase)
+			atomic_set(&storm->gone_in, phase);
 		if (up && atomic_get(&storm->up) == up)
 			storm_fail(storm, "vcpu %u: MMIO where there is a slot (change %llu)", actor->index, (unsigned long long)up);
 	} else if (result == MCPU_OK) {
 		if (down && atomic_get(&storm->down) == down)
 			storm_fail(storm, "vcpu %u: memory where there is no slot (change %llu)", actor->index, (unsigned long long)down);
+		/* A slot that goes is memory until it is gone, and a fault on it waits in between (zoo 10). */
+		if (phase % 2 && gone_in == phase && atomic_get(&storm->phase) == phase)
+			storm_fail(storm, "vcpu %u: memory after it was MMIO, in one deletion (change %llu)", actor->index, (unsigned long long)phase);
 	} else if (result != MCPU_RING_FULL) {
 		storm_fail(storm, "vcpu %u, SWAP: %s", actor->index, mcpu_result_name(result));
 	}
@@ -142,6 +147,8 @@ void actor_vcpu(struct actor *actor)
 	};
 	unsigned choice = rng_below(&actor->rng, 64);
 
+	if (rng_one_in(&actor->rng, 64))
+		mcpu_forget(actor->storm->cpu[actor->index]); /* as a CPU may at any time; then it sets Accessed again */
 	for (unsigned i = 0;; i = (i + 1) % (sizeof(kinds) / sizeof(kinds[0]))) {
 		if (!(kinds[i].work & actor->storm->plan->vcpu_work))
 			continue;
@@ -204,7 +211,7 @@ void actor_invalidate(struct actor *actor)
 	struct vmmu_hva start, end;
 
 	if (!rng_one_in(&actor->rng, 16)) {
-		first = half + rng_below(&actor->rng, rng_one_in(&actor->rng, 2) ? 16 : AREA_PAGES / 2);
+		first = half + rng_below(&actor->rng, rng_one_in(&actor->rng, 2) ? HOT_PAGES : AREA_PAGES / 2);
 		pages = 1 + rng_below(&actor->rng, 8);
 		if (pages > half + AREA_PAGES / 2 - first)
 			pages = half + AREA_PAGES / 2 - first;
@@ -227,11 +234,13 @@ void actor_invalidate_other(struct actor *actor)
 {
 	static char elsewhere[4096];
 	struct storm *storm = actor->storm;
-	bool log = rng_one_in(&actor->rng, 4);
+	bool log = rng_one_in(&actor->rng, 2);
 	struct vmmu_hva start = { (uintptr_t)elsewhere }, end = { (uintptr_t)elsewhere + 4096 };
 
 	if (log) {
-		start.v = (uintptr_t)storm->area[rng_one_in(&actor->rng, 2) ? AREA_LOG : AREA_SWAP] + (rng_below(&actor->rng, AREA_PAGES) << 12);
+		unsigned page = rng_below(&actor->rng, rng_one_in(&actor->rng, 4) ? AREA_PAGES : HOT_PAGES);
+
+		start.v = (uintptr_t)storm->area[rng_one_in(&actor->rng, 4) ? AREA_SWAP : AREA_LOG] + (page << 12);
 		end.v = start.v + 4096;
 	}
 	vmmu_invalidate_begin(storm->vm, start, end);
@@ -273,12 +282,14 @@ static void swap_backing(struct actor *actor)
 {
 	struct storm *storm = actor->storm;
 
+	atomic_count(&storm->phase);
 	region_set(storm, SLOT_SWAP, GPA_SWAP, 0, storm->area[AREA_SWAP + storm->backing], 0);
 	backing_fill(storm, storm->backing, POISON);
 	gone_for_a_while(actor);
 	backing_check(storm, storm->backing);
 	storm->backing ^= 1;
 	backing_fill(storm, storm->backing, VALID);
+	atomic_count(&storm->phase);
 	region_set(storm, SLOT_SWAP, GPA_SWAP, AREA_PAGES, storm->area[AREA_SWAP + storm->backing], 0);
 }
 
@@ -287,8 +298,10 @@ static void move_away_and_back(struct actor *actor)
 	struct storm *storm = actor->storm;
 	char *memory = storm->area[AREA_SWAP + storm->backing];
 
+	atomic_count(&storm->phase);
 	region_set(storm, SLOT_SWAP, GPA_MOVED, AREA_PAGES, memory, 0);
 	gone_for_a_while(actor);
+	atomic_count(&storm->phase);
 	region_set(storm, SLOT_SWAP, GPA_SWAP, AREA_PAGES, memory, 0);
 }
 
@@ -324,6 +337,11 @@ void actor_age(struct actor *actor)
 	uintptr_t start = (uintptr_t)storm->area[rng_below(&actor->rng, AREAS)] + ((uintptr_t)first << 12);
 	struct vmmu_stats stats;
 
+	/* The pages that everybody wants, again and again: an entry is changed between our look and our store, if there were two. */
+	for (unsigned i = 0; i < 200 && actor->steps % 2; i++) {
+		start = (uintptr_t)storm->area[AREA_INV];
+		vmmu_age(storm->vm, (struct vmmu_hva){ start }, (struct vmmu_hva){ start + HOT_PAGES * 4096 }, true);
+	}
 	vmmu_age(storm->vm, (struct vmmu_hva){ start }, (struct vmmu_hva){ start + ((uintptr_t)pages << 12) }, rng_one_in(&actor->rng, 2));
 	if (rng_one_in(&actor->rng, 8))
 		vmmu_stats_get(storm->vm, &stats);

@@ -2,6 +2,7 @@
 #include "test/race/storm.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,14 @@
 #define QUIET_MS      250
 #define WATCHDOG_SECS 60 /* without a step of some thread: a deadlock, or a lost wake-up */
 #define BLOCK         (UINT64_C(2) << 20)
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec + time.tv_nsec / 1e9;
+}
 
 static void line_out(void *arg, const char *text)
 {
@@ -96,6 +105,36 @@ static void all_go(struct storm *storm)
 	while (storm->parked)
 		pthread_mutex_unlock(&storm->lock), sched_yield(), pthread_mutex_lock(&storm->lock);
 	pthread_mutex_unlock(&storm->lock);
+}
+
+/*
+ * A thread may lose its CPU anywhere: here it does, by a signal whose handler sleeps. It widens every window between two instructions, of which there are
+ * some that are never hit otherwise: a read and the write that must not be made any more.
+ */
+static void interrupted(int signal)
+{
+	static uint32_t turn;
+	struct timespec time = { .tv_nsec = (long)(__atomic_add_fetch(&turn, 0x9e3779b9, __ATOMIC_RELAXED) % 300000) };
+	int saved = errno;
+
+	(void)signal;
+	nanosleep(&time, NULL);
+	errno = saved;
+}
+
+static void wait_and_interrupt(struct storm *storm, double seconds, bool interrupt)
+{
+	double end = now() + seconds;
+
+	if (!interrupt) {
+		usleep((useconds_t)(seconds * 1e6));
+		return;
+	}
+	for (unsigned i = 0; now() < end; i++) {
+		pthread_kill(storm->actor[i % storm->actors].thread, SIGUSR1);
+		if (i % 3 == 0)
+			usleep(20);
+	}
 }
 
 /* --- quiet points --- */
@@ -180,7 +219,7 @@ static void vm_make(struct storm *storm, unsigned variant)
 	region_set(storm, SLOT_FRAME, GPA_FRAME, FRAME_PAGES, storm->frame_hva, 0);
 	storm->backing = 0;
 	storm->up = storm->changes = 1;
-	storm->down = 0;
+	storm->down = storm->phase = storm->gone_in = 0;
 	storm->mirror_valid = storm->plan->log_from_start;
 	memset(storm->mirror, 0, AREA_PAGES * sizeof(*storm->mirror));
 }
@@ -222,14 +261,6 @@ static void actors_start(struct storm *storm, uint64_t seed)
 			abort();
 }
 
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec + time.tv_nsec / 1e9;
-}
-
 /* One VM from its creation to its end. */
 static void round_run(struct storm *storm, unsigned variant, uint64_t seed, double seconds)
 {
@@ -240,7 +271,7 @@ static void round_run(struct storm *storm, unsigned variant, uint64_t seed, doub
 	vcpus_make(storm);
 	actors_start(storm, seed);
 	do {
-		usleep(QUIET_MS * 1000);
+		wait_and_interrupt(storm, QUIET_MS / 1000.0, variant / 3 % 2);
 		all_stop(storm);
 		quiet_point(storm);
 		if (now() >= end)
@@ -275,6 +306,7 @@ int storm_main(const struct storm_plan *plans, unsigned count, int argc, char **
 	uint64_t seed = seed_variable ? strtoull(seed_variable, NULL, 0) : (uint64_t)time(NULL);
 	double share = seconds / (8 * count) < 0.3 ? 0.3 : seconds / (8 * count) > 5 ? 5 : seconds / (8 * count);
 
+	sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = interrupted, .sa_flags = SA_RESTART }, NULL);
 	pthread_mutex_init(&storm.lock, NULL);
 	pthread_cond_init(&storm.parked_one, NULL);
 	pthread_cond_init(&storm.go, NULL);

@@ -30,6 +30,7 @@
 #define VCPUS      4
 #define MAX_ACTORS 16
 #define AREA_PAGES 1024u /* 4 MiB: two huge leaves */
+#define HOT_PAGES  16u   /* the first pages of an area get half of all accesses */
 #define RING       512u
 #define POISON     UINT64_C(0xdeaddeaddeaddead)
 #define VALID      (UINT64_C(0x5a5a) << 48)
@@ -98,6 +99,8 @@ struct storm {
 
 	/* SWAP: the number of the change after which it is surely at GPA_SWAP, or surely not; 0: neither. Atomic */
 	uint64_t up, down, changes;
+	uint64_t phase;        /* counts up at the begin of each change: odd, it goes; even, it comes. Atomic */
+	uint64_t gone_in;      /* the phase in which a vCPU was told that it is gone. Atomic */
 	unsigned backing;      /* changer only: 0: AREA_SWAP, 1: AREA_SWAP2 */
 
 	/* FRAME */
