@@ -49,11 +49,14 @@ static bool is_generic(unsigned int request)
 
 long fds_ioctl(int fd, unsigned long request, unsigned long argument)
 {
-	struct file *file = file_get(fd);
 	struct cancel_state cancel;
+	struct file *file;
 	long result;
 
+	signals_hold();
+	file = file_get(fd);
 	if (!file) {
+		signals_release();
 		if (_IOC_TYPE(request) == UFFDIO)
 			return mem_userfaultfd_ioctl(fd, request, argument);
 		return SYS3(SYS_ioctl, fd, request, argument);
@@ -64,6 +67,7 @@ long fds_ioctl(int fd, unsigned long request, unsigned long argument)
 	else
 		result = dispatch(file, (unsigned int)request, argument);
 	file_put(file);
+	signals_release();
 	signals_cancel_release(&cancel);
 	return result;
 }

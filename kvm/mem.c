@@ -8,6 +8,7 @@
 #include "kvm/hostmap.h"
 #include "kvm/interpose.h"
 #include "kvm/machines.h"
+#include "kvm/signals.h"
 #include "kvm/sys.h"
 #include "kvm/user.h"
 #include "kvm/vm.h"
@@ -41,9 +42,12 @@ static long call_invalidating(const struct host_range *ranges, size_t count, lon
 {
 	long result;
 
+	/* A handler of the client that makes such a call itself must not find us between begin and end. */
+	signals_hold();
 	invalidate_begin(ranges, count);
 	result = sys_call(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 	invalidate_end(ranges, count);
+	signals_release();
 	return result;
 }
 

@@ -303,8 +303,7 @@ long vcpu_run(struct vcpu *vcpu, unsigned long argument)
 	}
 	save(vcpu);
 	pthread_mutex_unlock(&vcpu->lock);
-	signals_run_end(vcpu);
-	signals_run_restore();
+	signals_run_end();
 	return result;
 }
 

@@ -16,6 +16,9 @@
 
 #define SIGNALS 65
 
+/* All but SIGSEGV and SIGBUS, by which a missing page shows. */
+#define BLOCK_ALL (~(UINT64_C(1) << (SIGSEGV - 1) | UINT64_C(1) << (SIGBUS - 1)))
+
 /* What the client believes is installed. `lock` orders writers; the wrapper reads without it. */
 static struct sigaction client[SIGNALS];
 static bool wrapped[SIGNALS];  /* our wrapper is what the kernel has */
@@ -24,8 +27,9 @@ static bool initialised;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static __thread struct {
+	int depth;          /* inside our code: handlers of the client wait */
 	struct vcpu *vcpu;  /* in KVM_RUN with this one */
-	bool put_off;       /* at least one signal waits for its end */
+	bool put_off;       /* at least one signal waits for the end of it */
 	bool swapped;       /* KVM_SET_SIGNAL_MASK's mask is in force */
 	uint64_t mask;      /* the thread's own mask, when put_off or swapped */
 } running;
@@ -65,7 +69,7 @@ static bool is_synchronous(int number, const siginfo_t *info)
 	}
 }
 
-/* Keep the signal for after KVM_RUN: blocked in the interrupted context, and pending again. */
+/* Keep the signal for when our code is left: blocked in the interrupted context, and pending again. */
 static void put_off(int number, siginfo_t *info, ucontext_t *context)
 {
 	uint64_t *blocked = (uint64_t *)&context->uc_sigmask;
@@ -75,8 +79,10 @@ static void put_off(int number, siginfo_t *info, ucontext_t *context)
 	running.put_off = true;
 	*blocked |= bit_of(number);
 	SYS4(SYS_rt_tgsigqueueinfo, SYS0(SYS_getpid), SYS0(SYS_gettid), number, info);
-	cpu_request_exit(running.vcpu->cpu);
-	atomic_fetch_add(&running.vcpu->wake, 1);
+	if (running.vcpu) {
+		cpu_request_exit(running.vcpu->cpu);
+		atomic_fetch_add(&running.vcpu->wake, 1);
+	}
 }
 
 static void die_of(int number)
@@ -132,7 +138,7 @@ static void wrapper(int number, siginfo_t *info, void *context)
 		if (info->si_code > 0 && cpu_host_fault_signal(number, info, context))
 			return;
 	}
-	if (running.vcpu && !is_synchronous(number, info)) {
+	if ((running.depth || running.put_off || running.swapped) && !is_synchronous(number, info)) {
 		put_off(number, info, context);
 		errno = saved;
 		return;
@@ -352,43 +358,49 @@ EXPORT int pthread_cancel(pthread_t thread)
 
 void signals_run_begin(struct vcpu *vcpu)
 {
-	running.put_off = false;
-	running.swapped = false;
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	running.vcpu = vcpu;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (signals_pending())
+		cpu_request_exit(vcpu->cpu); /* it came on the way here */
 	if (vcpu->mask_set) {
-		/* Nothing that this lets through is lost: from here on it is put off. `swapped` first: a signal that strikes
-		 * inside the system call must not take the new mask for the thread's own. */
+		/* Nothing that this lets through is lost: it is put off. `swapped` before the mask changes: a signal that
+		 * strikes must not take the new mask for the thread's own. */
 		uint64_t own = 0;
 
-		running.swapped = true;
 		SYS4(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &own, sizeof(own));
-		running.mask = own;
+		if (!signals_pending())
+			running.mask = own; /* else it is known, and `own` has the signal that was put off */
+		running.swapped = true;
 		set_mask(vcpu->mask);
 	}
 }
 
-bool signals_run_end(struct vcpu *vcpu)
+void signals_run_end(void)
 {
-	bool pending;
-
-	(void)vcpu;
-	if (running.swapped) {
-		/* Everything blocked while KVM_RUN is left, so that nothing runs under the wrong mask. */
-		set_mask(~UINT64_C(0));
-	}
+	/* Everything is blocked until our code is left, so that nothing runs under KVM_RUN's mask. */
+	if (running.swapped)
+		set_mask(BLOCK_ALL);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	running.vcpu = NULL;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	pending = running.put_off;
-	return pending;
 }
 
-void signals_run_restore(void)
+void signals_hold(void)
 {
-	if (!running.swapped && !running.put_off)
+	running.depth++;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+void signals_release(void)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (--running.depth > 0)
 		return;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (!*(volatile bool *)&running.swapped && !signals_pending())
+		return; /* from here on handlers run at once */
+	/* The flags still hold handlers back, until all signals are blocked; then the mask delivers what was put off. */
+	set_mask(BLOCK_ALL);
 	running.swapped = false;
 	running.put_off = false;
 	set_mask(running.mask);

@@ -2,7 +2,8 @@
 /*
  * Signals and KVM_RUN, as a kernel does it: a signal that arrives during KVM_RUN ends it with EINTR, and the client's
  * handler runs when KVM_RUN has returned. Here KVM_RUN is a function in the client's thread, so each handler of the client is wrapped:
- * during KVM_RUN the wrapper asks the CPU to stop, blocks the signal and sends it to the thread again; when KVM_RUN unblocks it, the handler runs.
+ * inside our code the wrapper asks the CPU to stop, blocks the signal and sends it to the thread again; when our code is left the signal is unblocked,
+ * and the handler runs.
  */
 #ifndef VMMU_KVM_SIGNALS_H
 #define VMMU_KVM_SIGNALS_H
@@ -15,14 +16,18 @@ struct vcpu;
 /** Take SIGSEGV and SIGBUS, for guest memory that is gone. Idempotent; called when /dev/kvm is first opened. */
 void signals_init(void);
 
-/** This thread begins and ends KVM_RUN. Between them signals are put off. */
-void signals_run_begin(struct vcpu *vcpu);
-/** Returns: true when a signal was put off. The vCPU may be unlocked now. */
-bool signals_run_end(struct vcpu *vcpu);
-/** Restore the thread's mask: signals that were put off are delivered now. The last thing that KVM_RUN does. */
-void signals_run_restore(void);
+/**
+ * This thread enters and leaves our code, which has locks that a kernel's has not: the client's handlers wait. May nest. After the last
+ * release, what was put off has been delivered.
+ */
+void signals_hold(void);
+void signals_release(void);
 
-/** True when a signal was put off since signals_run_begin. */
+/** Between hold and release: KVM_RUN begins and ends. From the beginning on, a signal stops the CPU. */
+void signals_run_begin(struct vcpu *vcpu);
+void signals_run_end(void);
+
+/** True when a signal was put off since signals_hold. */
 bool signals_pending(void);
 
 /** Must KVM_RUN return EINTR: a signal was put off, or the thread was cancelled? On the vCPU's thread. */

@@ -3,7 +3,7 @@
 #include "check.h"
 #include <pthread.h>
 #include <signal.h>
-#include <sys/syscall.h>
+#include <sys/time.h>
 #include <time.h>
 
 /* jmp . */
@@ -207,6 +207,45 @@ static void test_client_segv(void)
 	signal(SIGSEGV, SIG_DFL);
 }
 
+static struct machine storm;
+static volatile unsigned storms;
+
+static void on_alarm(int number)
+{
+	struct kvm_regs regs;
+	int saved = errno;
+
+	(void)number;
+	storms++;
+	CHECK(ioctl(storm.vcpu[0], KVM_GET_REGS, &regs) == 0);
+	CHECK(madvise(storm.memory + 8 * PAGE, PAGE, MADV_DONTNEED) == 0);
+	errno = saved;
+}
+
+/* Handlers that use KVM and memory calls themselves, at any moment: nothing is locked under them. */
+static void test_storm(void)
+{
+	struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { 0 };
+	struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+	struct kvm_regs regs;
+	double begin = seconds();
+
+	machine_make(&storm, 1, 16 * PAGE);
+	memcpy(storm.memory + 0x1000, port, sizeof(port));
+	NEED(sigaction(SIGALRM, &action, NULL) == 0);
+	setitimer(ITIMER_REAL, &often, NULL);
+	while (seconds() - begin < 1) {
+		int result = ioctl(storm.vcpu[0], KVM_RUN, 0);
+
+		CHECK(result == 0 || errno == EINTR);
+		CHECK(ioctl(storm.vcpu[0], KVM_GET_REGS, &regs) == 0);
+		CHECK(madvise(storm.memory + 8 * PAGE, PAGE, MADV_DONTNEED) == 0);
+	}
+	setitimer(ITIMER_REAL, &never, NULL);
+	CHECK(storms > 10);
+	machine_free(&storm, 1);
+}
+
 int main(void)
 {
 	test_handler();
@@ -215,5 +254,6 @@ int main(void)
 	test_immediate();
 	test_sigaction();
 	test_client_segv();
+	test_storm();
 	return check_end();
 }
