@@ -261,6 +261,19 @@ static bool choose_operand(struct build *b, int n, char kind, char size_letter)
 	}
 }
 
+/* Zydis 4.0 cuts some displacements short in 16-bit code. */
+static bool encoded_displacement(const struct build *b)
+{
+	ZydisDecodedInstruction z;
+	ZydisDecodedOperand o[ZYDIS_MAX_OPERAND_COUNT];
+	ZydisDecoder decoder;
+
+	ZydisDecoderInit(&decoder, b->req.machine_mode, ZYDIS_STACK_WIDTH_16);
+	return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, b->c->bytes, b->c->length, &z, o)) &&
+	       ((o[b->memory].mem.disp.value ^ b->req.operands[b->memory].mem.displacement) & 0xffff) == 0 &&
+	       (b->address_bytes == 2 || o[b->memory].mem.disp.value == b->req.operands[b->memory].mem.displacement);
+}
+
 static bool encode(struct build *b)
 {
 	ZyanUSize length = ZYDIS_MAX_INSTRUCTION_LENGTH;
@@ -268,7 +281,7 @@ static bool encode(struct build *b)
 	if (!ZYAN_SUCCESS(ZydisEncoderEncodeInstruction(&b->req, b->c->bytes, &length)))
 		return false;
 	b->c->length = (unsigned int)length;
-	return true;
+	return !b->mode16 || b->memory < 0 || encoded_displacement(b);
 }
 
 /* Operands that are relative to the end of the instruction: encode, measure, encode again. */
