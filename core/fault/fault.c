@@ -153,6 +153,11 @@ static enum vmmu_fault fault_in_slot(struct vmmu_vcpu *vcpu, const struct memslo
 	}
 	if ((access & VMMU_WRITE) && (slot->flags & VMMU_SLOT_READONLY))
 		return VMMU_FAULT_MMIO;
+	/* Also of who does not enter the guest between faults, where the reserve is looked at: what does not fit in the ring would be lost. */
+	if ((access & VMMU_WRITE) && memslot_logs(slot) && dirty_ring_nearly_full(&vcpu->ring)) {
+		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
+		return VMMU_FAULT_RETRY;
+	}
 	if ((error & (VMMU_PF_PRESENT | VMMU_PF_RSVD)) == VMMU_PF_PRESENT) {
 		switch (tdp_fast_fault(vm, vcpu->root, gfn, slot, access)) {
 		case TDP_FAST_FIXED:

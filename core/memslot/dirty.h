@@ -43,6 +43,9 @@ bool dirty_mark(struct vm *vm, const struct memslot *slot, gfn_t gfn, struct dir
 /** No more than VMMU_DIRTY_RING_RESERVED entries are left (or the ring was never set): the vCPU must not enter the guest. On its thread. */
 bool dirty_ring_nearly_full(const struct dirty_ring *ring);
 
+/** Is there room for so many entries, or no ring that could overflow? On the vCPU's thread. */
+bool dirty_ring_has_room(const struct dirty_ring *ring, uint64_t entries);
+
 /** Give the ring its memory, and start it empty. Before the vCPU first enters. */
 void dirty_ring_init(struct dirty_ring *ring, struct vmmu_dirty_gfn *entries, uint32_t size);
 

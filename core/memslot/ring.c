@@ -29,6 +29,11 @@ bool dirty_ring_nearly_full(const struct dirty_ring *ring)
 	return !ring->entries || ring_left(ring) <= VMMU_DIRTY_RING_RESERVED;
 }
 
+bool dirty_ring_has_room(const struct dirty_ring *ring, uint64_t entries)
+{
+	return !ring->entries || entries <= ring_left(ring);
+}
+
 /* Returns: false when there is no room. */
 static bool ring_push(struct dirty_ring *ring, uint32_t slot, uint64_t offset)
 {
@@ -77,7 +82,7 @@ static bool mark_in_ring(struct vm *vm, const struct memslot *slot, gfn_t gfn, s
 	if (!ring)
 		return false;
 	pushed = ring_push(ring, (uint32_t)slot->as_id << 16 | slot->id, gfn.v - slot->base.v);
-	/* A vCPU does not enter the guest with less than the reserve, so a ring that overflows was never looked at. A page would be lost. */
+	/* Who may write has looked for room first: a fault at the reserve, a copy at dirty_ring_has_room. A page would be lost. */
 	VM_BUG(vm, !pushed && ring->entries);
 	if (pushed)
 		add_relaxed(&vm->stats.dirty, 1);

@@ -29,19 +29,25 @@ static enum vmmu_status page_copy(struct vmmu_vcpu *vcpu, const struct memslot *
 	return VMMU_OK;
 }
 
-/* Two rounds: the first only looks, so that nothing is copied if a part has no slot. */
+/* Two rounds: the first only looks, so that nothing is copied if a part has no slot, or the ring no room. */
 static enum vmmu_status copy(struct vmmu_vcpu *vcpu, gpa_t gpa, char *buffer, size_t bytes, bool write)
 {
 	struct vm *vm = vcpu->vcpu.vm;
 	struct srcu_read token;
 	const struct memslots *slots;
 	enum vmmu_status status = VMMU_OK;
+	uint64_t logged = 0; /* pages that need an entry in the ring */
 
 	if (gpa.v + bytes < gpa.v)
 		return VMMU_ENOENT;
 	token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id);
 	slots = memslots_active(vm, vcpu->as_id, token);
 	for (int round = 0; round < 2 && status == VMMU_OK; round++) {
+		/* A page that does not fit in the ring would be written and not logged. */
+		if (write && logged && !dirty_ring_has_room(&vcpu->ring, logged)) {
+			vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
+			status = VMMU_EBUSY;
+		}
 		for (size_t done = 0, part; done < bytes && status == VMMU_OK; done += part) {
 			gpa_t at = GPA(gpa.v + done);
 			const struct memslot *slot = slot_for(vcpu, slots, gpa_to_gfn(at), write);
@@ -51,6 +57,8 @@ static enum vmmu_status copy(struct vmmu_vcpu *vcpu, gpa_t gpa, char *buffer, si
 				status = VMMU_ENOENT;
 			else if (round == 1)
 				status = page_copy(vcpu, slot, at, buffer + done, part, write);
+			else
+				logged += memslot_logs(slot);
 		}
 	}
 	srcu_read_unlock(&vm->srcu, token);

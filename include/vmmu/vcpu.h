@@ -110,7 +110,8 @@ enum vmmu_status vmmu_prefault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint
  * Copy from or to guest memory through the slots, as the hypervisor itself. A write marks pages dirty.
  * On the vCPU's thread, outside the guest. Nothing is copied unless every byte lies in a (writable) slot.
  * Host memory that is gone is reported, not crashed on (the port's copy is fault-safe).
- * Returns: VMMU_OK, VMMU_ENOENT (no slot, or a read-only one for a write), VMMU_EFAULT.
+ * Returns: VMMU_OK, VMMU_ENOENT (no slot, or a read-only one for a write), VMMU_EFAULT, VMMU_EBUSY (a write of more pages than
+ * the vCPU's dirty ring has room for: nothing was copied; the next vmmu_vcpu_enter says VMMU_ENTER_RING_FULL, or the write is too large).
  */
 enum vmmu_status vmmu_guest_read(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, void *to, size_t bytes);
 enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, const void *from,
