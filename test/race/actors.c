@@ -251,6 +251,18 @@ void actor_invalidate_other(struct actor *actor)
 	usleep(rng_below(&actor->rng, 200));
 }
 
+/* The pages that are being written most, zapped all the time. */
+void actor_hammer(struct actor *actor)
+{
+	struct storm *storm = actor->storm;
+	struct vmmu_hva start = { (uintptr_t)storm->area[AREA_LOG] }, end = { start.v + HOT_PAGES * 4096 };
+
+	vmmu_invalidate_begin(storm->vm, start, end);
+	vmmu_invalidate_end(storm->vm, start, end);
+	atomic_count(&storm->invalidations);
+	usleep(rng_below(&actor->rng, 60));
+}
+
 /* --- slots --- */
 
 static void backing_fill(struct storm *storm, unsigned backing, uint64_t value)

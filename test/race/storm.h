@@ -140,6 +140,7 @@ static inline uint64_t *page_word(char *area, unsigned page, unsigned word)
 void actor_vcpu(struct actor *actor);
 void actor_invalidate(struct actor *actor);       /* of INV: one half each, by index */
 void actor_invalidate_other(struct actor *actor); /* of memory in no slot, and of LOG with no change */
+void actor_hammer(struct actor *actor);           /* zaps the hot pages of LOG */
 void actor_frames(struct actor *actor);           /* moves pages of FRAME */
 void frames_make(struct storm *storm);
 void actor_swap(struct actor *actor);

@@ -18,7 +18,13 @@ int main(int argc, char **argv)
 			.log_from_start = true,
 			.page_delay_us = 50,
 		},
+		{
+			.name = "write_vs_dirty_log, hammer",
+			.vcpu_work = DO_LOG,
+			.actors = { { "log", actor_log }, { "hammer", actor_hammer } },
+			.log_from_start = true,
+		},
 	};
 
-	return storm_main(plans, 2, argc, argv);
+	return storm_main(plans, 3, argc, argv);
 }
