@@ -43,7 +43,7 @@ static void child_identity(const struct shadow_vcpu *sv, const struct shadow_fau
 			*role |= ROLE_QUADRANT(shadow_index(fault->gva, level) & 1);
 	} else {
 		*gfn = gfn_round(walk->gfn, level);
-		*role |= ROLE_DIRECT | ROLE_RIGHTS(rights);
+		*role |= ROLE_DIRECT | ROLE_RIGHTS(rights) | ROLE_KEY(walk->key);
 	}
 	(void)page;
 }
