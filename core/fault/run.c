@@ -129,13 +129,22 @@ void vmmu_vcpu_address_space_set(struct vmmu_vcpu *vcpu, unsigned address_space)
 		shadow_mode_set(vcpu->shadow, address_space);
 }
 
+/* Everything that the mode is derived from; most writes are of CR3. */
+static bool same_mode(const struct vmmu_guest_regs *a, const struct vmmu_guest_regs *b)
+{
+	return a->cr0 == b->cr0 && a->cr4 == b->cr4 && a->efer == b->efer && a->phys_bits == b->phys_bits && a->gbpages == b->gbpages;
+}
+
 void vmmu_guest_regs_set(struct vmmu_vcpu *vcpu, const struct vmmu_guest_regs *regs, bool keep)
 {
+	bool same;
+
 	if (!vcpu->shadow)
 		return;
+	same = same_mode(&vcpu->shadow->regs, regs);
 	vcpu->shadow->regs = *regs;
 	/* In another mode the cached roots mean something else; pages stay in the hash, and are found again under their role. */
-	if (shadow_mode_set(vcpu->shadow, vcpu->as_id))
+	if (!same && shadow_mode_set(vcpu->shadow, vcpu->as_id))
 		shadow_roots_drop(vcpu->vcpu.vm, vcpu->shadow, false);
 	else if (vcpu->shadow->mode.levels && vcpu->shadow->mode.levels < 4)
 		shadow_root_forget(vcpu->vcpu.vm, vcpu->shadow); /* PDPTEs are loaded with CR3 */

@@ -255,8 +255,14 @@ static void root_invlpg(struct mmu_token *token, const struct shadow_root *root,
 
 void shadow_invlpg(struct vm *vm, struct shadow_vcpu *sv, gva_t gva)
 {
-	struct mmu_write token = mmu_write_lock(vm);
+	struct mmu_write token;
+	bool unsync = root_is_unsync(&sv->root);
 
+	for (unsigned i = 0; i < SHADOW_PREVIOUS; i++)
+		unsync |= root_is_unsync(&sv->previous[i]);
+	if (!unsync)
+		return;
+	token = mmu_write_lock(vm);
 	root_invlpg(&token.token, &sv->root, &sv->mode, gva);
 	for (unsigned i = 0; i < SHADOW_PREVIOUS; i++)
 		if (sv->previous[i].role == sv->role)
