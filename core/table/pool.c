@@ -93,6 +93,7 @@ static bool pool_grow(struct vm *vm)
 bool table_cache_fill(struct vm *vm, struct table_cache *cache, unsigned want)
 {
 	struct pool *pool = vm->pool;
+	unsigned had = cache->count;
 
 	ASSERT(want <= TABLE_CACHE_MAX);
 	if (likely(cache->count >= want))
@@ -112,6 +113,12 @@ bool table_cache_fill(struct vm *vm, struct table_cache *cache, unsigned want)
 		cache->tables[cache->count++] = container_of(link, struct table, link);
 	}
 	mutex_unlock(&pool->lock);
+	/*
+	 * The host finds the pages now, by a write, and not under mmu_lock by a walk that first reads: a page that was read is shared until it is
+	 * written, and then every CPU is told.
+	 */
+	for (; had < want; had++)
+		store_relaxed(table_entries(cache->tables[had]), 0);
 	return true;
 }
 
