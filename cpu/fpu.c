@@ -6,7 +6,7 @@
  * operand in a buffer, and the state comes back by FXSAVE. All exceptions are masked meanwhile; those that the guest has unmasked
  * become pending afterwards, as #MF at the next waiting instruction. Other hosts: CPU_ERROR_EMULATION.
  */
-#include "cpu/mem.h"
+#include "cpu/insn.h"
 #include "cpu/run_int.h"
 
 #define FSW_ES     0x0080u
@@ -57,6 +57,7 @@ static void op_fninit(struct cpu *cpu, const struct op *op)
 
 	(void)op;
 	x87_check(cpu);
+	x87_top_clear(cpu);
 	fx->fcw = 0x37f;
 	fx->fsw = 0;
 	fx->ftw = 0;
@@ -135,18 +136,23 @@ __asm__(".pushsection .text.cpu_x87_stubs, \"ax\", @progbits\n"
         ".endr\n"
         ".popsection\n");
 
-static void host_x87(struct cpu_fxsave *guest, const uint8_t *stub, void *memory)
+/* `flags`: RFLAGS before (FCMOVcc) and after (FCOMI), arithmetic bits only. */
+static void host_x87(struct cpu_fxsave *guest, const uint8_t *stub, void *memory, uint64_t *flags)
 {
 	struct cpu_fxsave host;
 
 	__asm__ volatile("fxsave64 (%[host])\n\t"
 	                 "fxrstor64 (%[guest])\n\t"
 	                 "lea -128(%%rsp), %%rsp\n\t" /* the red zone */
+	                 "push %[flags]\n\t"
+	                 "popfq\n\t"
 	                 "call *%[stub]\n\t"
+	                 "pushfq\n\t"
+	                 "pop %[flags]\n\t"
 	                 "lea 128(%%rsp), %%rsp\n\t"
 	                 "fxsave64 (%[guest])\n\t"
 	                 "fxrstor64 (%[host])\n\t"
-	                 :
+	                 : [flags] "+&r"(*flags)
 	                 : [host] "r"(&host), [guest] "r"(guest), [stub] "r"(stub), "D"(memory)
 	                 : "memory", "cc", "rax");
 }
@@ -159,6 +165,7 @@ static void op_x87(struct cpu *cpu, const struct op *op)
 	uint64_t linear = 0;
 	unsigned opcode = (unsigned)op->imm >> 8 & 7, modrm = (unsigned)op->imm & 0xff;
 	uint16_t fcw = cpu->s.fx.fcw;
+	uint64_t flags = flags_get(cpu) | RFLAGS_FIXED1;
 
 	x87_wait(cpu);
 	no_device(cpu);
@@ -174,7 +181,9 @@ static void op_x87(struct cpu *cpu, const struct op *op)
 	memcpy(image.st, cpu->s.fx.st, sizeof(image.st));
 	if (!(op->sub & 4))
 		image.fcw |= 0x3f;
-	host_x87(&image, &cpu_x87_stubs[(opcode * 256 + modrm) * 4], memory);
+	host_x87(&image, &cpu_x87_stubs[(opcode * 256 + modrm) * 4], memory, &flags);
+	if (op->sub & 8)
+		flags_set(cpu, flags);
 	if (op->sub & 2)
 		mem_write_bytes(cpu, linear, memory, op->imm2);
 	if (!(op->sub & 4)) {
@@ -196,9 +205,8 @@ static op_fn *select_x87(const struct insn *insn, struct op *op)
 		return NULL;
 	switch (z->mnemonic) {
 	case ZYDIS_MNEMONIC_FCOMI: case ZYDIS_MNEMONIC_FCOMIP: case ZYDIS_MNEMONIC_FUCOMI: case ZYDIS_MNEMONIC_FUCOMIP:
-	case ZYDIS_MNEMONIC_FCMOVB: case ZYDIS_MNEMONIC_FCMOVBE: case ZYDIS_MNEMONIC_FCMOVE: case ZYDIS_MNEMONIC_FCMOVNB:
-	case ZYDIS_MNEMONIC_FCMOVNBE: case ZYDIS_MNEMONIC_FCMOVNE: case ZYDIS_MNEMONIC_FCMOVNU: case ZYDIS_MNEMONIC_FCMOVU:
-		return NULL; /* they use RFLAGS */
+		sub = 8;
+		break;
 	case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FNSTENV: case ZYDIS_MNEMONIC_FRSTOR: case ZYDIS_MNEMONIC_FNSAVE:
 		if (op->osize == 2)
 			return NULL;

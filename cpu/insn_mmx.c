@@ -8,7 +8,6 @@
  */
 #include "cpu/insn_sse.h"
 
-#define FSW_TOP    0x3800u
 #define FSW_EVENTS 0x3fu
 
 /* ---- the register file ---------------------------------------------------------------------------------------- */
@@ -42,15 +41,7 @@ static uint64_t mmx_read(struct cpu *cpu, unsigned n)
 /* After everything that can fault. */
 static void mmx_begin_write(struct cpu *cpu)
 {
-	unsigned top = cpu->s.fx.fsw >> 11 & 7;
-	uint8_t st[8][16];
-
-	if (top != 0) {
-		memcpy(st, cpu->s.fx.st, sizeof(st));
-		for (unsigned i = 0; i < 8; i++)
-			memcpy(cpu->s.fx.st[(i + top) & 7], st[i], sizeof(st[i]));
-		cpu->s.fx.fsw &= (uint16_t)~FSW_TOP;
-	}
+	x87_top_clear(cpu);
 	cpu->s.fx.ftw = 0xff;
 }
 

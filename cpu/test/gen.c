@@ -206,6 +206,9 @@ static bool choose_operand(struct build *b, int n, char kind, char size_letter)
 	case 'o':
 		size = 16;
 		break;
+	case 't':
+		size = 10;
+		break;
 	default:
 		break;
 	}
@@ -244,6 +247,12 @@ static bool choose_operand(struct build *b, int n, char kind, char size_letter)
 		return true;
 	case 'P':
 		op->reg.value = (ZydisRegister)(ZYDIS_REGISTER_MM0 + gen_below(&b->rand, 8));
+		return true;
+	case 'T':
+		op->reg.value = ZYDIS_REGISTER_ST0;
+		return true;
+	case 'S':
+		op->reg.value = (ZydisRegister)(ZYDIS_REGISTER_ST0 + gen_below(&b->rand, 8));
 		return true;
 	case '1':
 		op->type = ZYDIS_OPERAND_TYPE_IMMEDIATE;

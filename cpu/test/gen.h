@@ -48,7 +48,7 @@ struct gen_state {
 	uint64_t rflags;
 	struct gen_xmm xmm[16];
 	struct gen_xmm st[8];		/* x87 registers in stack order, 10 bytes each */
-	uint16_t fsw;
+	uint16_t fcw, fsw;
 	uint8_t ftw;			/* as FXSAVE has it */
 	uint32_t mxcsr;
 };
@@ -102,6 +102,7 @@ enum gen_kind {
 	GEN_MASKMOV,
 	GEN_BOUND,
 	GEN_MMX,
+	GEN_X87,	/* the control word varies */
 };
 
 enum {
@@ -114,7 +115,8 @@ enum { GEN_64 = 1, GEN_32 = 2 /* and 16 */, GEN_BOTH = 3, GEN_16 = 4 };
 /*
  * One row.  @form lists the operands, separated by commas, each a kind and a size:
  *   R register, E register or memory, M memory, A accumulator, C cl, I immediate, 1 the constant one,
- *   X xmm register, W xmm register or memory, P mmx register, Q mmx register or memory, J branch target;
+ *   X xmm register, W xmm register or memory, P mmx register, Q mmx register or memory, T st(0), S any st,
+ *   J branch target;
  *   b w d q o for 1 2 4 8 16 bytes, v for the size of the row, t for 10 bytes.
  */
 struct gen_row {
@@ -135,6 +137,7 @@ struct gen_table {
 extern const struct gen_table gen_table_int;
 extern const struct gen_table gen_table_sse;
 extern const struct gen_table gen_table_mmx;
+extern const struct gen_table gen_table_x87;
 
 /* True if the row is for code of this kind. */
 static inline bool gen_row_has(const struct gen_row *row, unsigned int bits)

@@ -409,6 +409,40 @@ static uint64_t lane(struct build *b)
 								       : gen_lane(&b->rand);
 }
 
+/* An 80-bit number: as the bits come, or near one, or from an integer, or of the special exponents. */
+static struct gen_xmm extended(struct build *b)
+{
+	uint64_t fraction = gen_lane(&b->rand), sign = gen_next(&b->rand) & 0x8000;
+
+	switch (gen_below(&b->rand, 8)) {
+	case 0:
+		return (struct gen_xmm){ { fraction, gen_next(&b->rand) & 0xffff } };
+	case 1:
+		return (struct gen_xmm){ { fraction | UINT64_C(1) << 63, sign | 0x7fff } };
+	case 2:
+		return (struct gen_xmm){ { gen_percent(&b->rand, 50) ? 0 : fraction >> 1, sign } };
+	default:
+		return (struct gen_xmm){ { fraction | UINT64_C(1) << 63,
+					   sign | (0x3fff - 40 + gen_below(&b->rand, 110)) } };
+	}
+}
+
+static void fill_x87(struct build *b)
+{
+	struct gen_state *s = &b->c->in;
+
+	for (int i = 0; i < 8; i++)
+		s->st[i] = extended(b);
+	s->ftw = gen_percent(&b->rand, 70) ? 0xff : (uint8_t)gen_next(&b->rand);
+	s->fsw = (uint16_t)(gen_next(&b->rand) & 0x7f00); /* TOP and conditions */
+	s->fcw = 0x37f;
+	if (b->row->kind == GEN_X87) { /* rounding, and every legal precision */
+		s->fcw = (uint16_t)(0x7f | gen_below(&b->rand, 4) << 10 | (gen_below(&b->rand, 3) * 5 + 2) / 4 << 8);
+		if (gen_percent(&b->rand, 30))
+			s->fsw |= gen_next(&b->rand) & 0x3f;
+	}
+}
+
 void gen_fill_registers(struct build *b)
 {
 	struct gen_state *s = &b->c->in;
@@ -419,10 +453,7 @@ void gen_fill_registers(struct build *b)
 		s->gpr[RSP] &= 0xffff;
 	for (int i = 0; i < 16; i++)
 		s->xmm[i] = (struct gen_xmm){ { lane(b), lane(b) } };
-	for (int i = 0; i < 8; i++)
-		s->st[i] = (struct gen_xmm){ { lane(b), gen_next(&b->rand) & 0xffff } };
-	s->ftw = (uint8_t)gen_next(&b->rand);
-	s->fsw = (uint16_t)(gen_next(&b->rand) & 0x7f00); /* TOP and conditions */
+	fill_x87(b);
 	s->rflags = 0x202 | (gen_next(&b->rand) & GEN_STATUS);
 	if (gen_percent(&b->rand, 25))
 		s->rflags |= GEN_DF;

@@ -70,7 +70,7 @@ static void enter(ucontext_t *uc)
 	memcpy(fp->_xmm, in->xmm, sizeof(in->xmm));
 	fp->mxcsr = in->mxcsr;
 	memcpy(fp->_st, in->st, sizeof(in->st));
-	fp->cwd = 0x37f;
+	fp->cwd = in->fcw;
 	fp->swd = in->fsw;
 	fp->ftw = in->ftw;
 	frame_has_sse(fp);
@@ -89,6 +89,7 @@ static void leave(ucontext_t *uc)
 	memcpy(after->xmm, fp->_xmm, sizeof(after->xmm));
 	after->mxcsr = fp->mxcsr;
 	memcpy(after->st, fp->_st, sizeof(after->st));
+	after->fcw = fp->cwd;
 	after->fsw = fp->swd;
 	after->ftw = (uint8_t)fp->ftw;
 	native.end.vector = (unsigned int)g[REG_TRAPNO];

@@ -101,6 +101,7 @@ static void print_failure(const struct gen_case *c, const struct result *n, cons
 		snprintf(name, sizeof(name), "xmm%ul", i);
 		print_difference(name, c->in.xmm[i].q[0], n->after.xmm[i].q[0], s->after.xmm[i].q[0]);
 	}
+	print_difference("fcw", c->in.fcw, n->after.fcw, s->after.fcw);
 	print_difference("fsw", c->in.fsw, n->after.fsw, s->after.fsw);
 	print_difference("ftw", c->in.ftw, n->after.ftw, s->after.ftw);
 	for (unsigned int i = 0; i < 8; i++) {
@@ -144,7 +145,7 @@ static bool same_state(const struct gen_case *c, const struct result *n, const s
 		if (!(unknown >> i & 1) && n->after.gpr[i] != s->after.gpr[i])
 			return false;
 	return n->after.rip == s->after.rip && ((n->after.rflags ^ s->after.rflags) & flags) == 0 &&
-	       n->after.mxcsr == s->after.mxcsr && n->after.fsw == s->after.fsw && n->after.ftw == s->after.ftw &&
+	       n->after.mxcsr == s->after.mxcsr && n->after.fcw == s->after.fcw && n->after.fsw == s->after.fsw && n->after.ftw == s->after.ftw &&
 	       memcmp(n->after.st, s->after.st, sizeof(n->after.st)) == 0 && memcmp(n->after.xmm, s->after.xmm, sizeof(n->after.xmm)) == 0;
 }
 
@@ -287,6 +288,7 @@ int main(int argc, char **argv)
 	run_table("integer", &gen_table_int);
 	run_table("sse", &gen_table_sse);
 	run_table("mmx", &gen_table_mmx);
+	run_table("x87", &gen_table_x87);
 	if (!options.only)
 		run_sequences();
 	soft_fini();

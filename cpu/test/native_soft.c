@@ -315,7 +315,7 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	memcpy(s->gpr, c->in.gpr, sizeof(s->gpr));
 	s->rip = c->in.rip;
 	s->rflags = c->in.rflags;
-	s->fx.fcw = 0x37f;
+	s->fx.fcw = c->in.fcw;
 	s->fx.fsw = c->in.fsw;
 	s->fx.ftw = c->in.ftw;
 	memcpy(s->fx.st, c->in.st, sizeof(s->fx.st));
@@ -338,6 +338,7 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	after->rip = s->rip;
 	after->rflags = s->rflags;
 	after->mxcsr = s->fx.mxcsr;
+	after->fcw = s->fx.fcw;
 	after->fsw = s->fx.fsw;
 	after->ftw = s->fx.ftw;
 	memcpy(after->st, s->fx.st, sizeof(after->st));
