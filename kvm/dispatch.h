@@ -56,7 +56,7 @@ DECLARE_SYSTEM(system_msr_list);
 DECLARE_SYSTEM(system_msr_feature_list);
 DECLARE_SYSTEM(system_get_msrs);
 
-/* vm.c, cap.c, slots.c, irq.c, stats_fd.c */
+/* vm.c, cap.c, slots.c, irq.c, ioeventfd.c, stats_fd.c */
 DECLARE_VM(vm_check_extension);
 DECLARE_VM(vm_enable_cap);
 DECLARE_VM(vm_create_vcpu);
@@ -72,6 +72,7 @@ DECLARE_VM(vm_set_boot_cpu);
 DECLARE_VM(vm_create_irqchip);
 DECLARE_VM(vm_set_gsi_routing);
 DECLARE_VM(vm_signal_msi);
+DECLARE_VM(vm_ioeventfd);
 DECLARE_VM(vm_irq_line);
 DECLARE_VM(vm_irq_line_status);
 DECLARE_VM(vm_set_tsc_khz);

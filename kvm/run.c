@@ -7,6 +7,7 @@
 #include "kvm/run.h"
 #include "kvm/cpuid.h"
 #include "kvm/halt.h"
+#include "kvm/ioeventfd.h"
 #include "kvm/irq.h"
 #include "kvm/msr.h"
 #include "kvm/regs.h"
@@ -328,7 +329,14 @@ static bool ask_mmio(void *state, bool write, uint64_t gpa, unsigned len, void *
 {
 	struct vcpu *vcpu = state;
 
-	return vcpu->lapic && lapic_mmio(vcpu->lapic, write, gpa, len, data);
+	if (vcpu->lapic && lapic_mmio(vcpu->lapic, write, gpa, len, data))
+		return true;
+	return write && ioeventfd_write(vcpu->vm, false, gpa, len, data);
+}
+
+static bool ask_io(void *state, bool in, uint16_t port, unsigned size, void *data)
+{
+	return !in && ioeventfd_write(((struct vcpu *)state)->vm, true, port, size, data);
 }
 
 static int ask_interrupt(void *state)
@@ -372,6 +380,7 @@ const struct cpu_ops run_cpu_ops = {
 	.cpuid = ask_cpuid,
 	.rdmsr = ask_rdmsr,
 	.wrmsr = ask_wrmsr,
+	.io = ask_io,
 	.mmio = ask_mmio,
 	.hypercall = ask_hypercall,
 	.interrupt = ask_interrupt,

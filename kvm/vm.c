@@ -5,6 +5,7 @@
 #include "kvm/host_memory.h"
 #include "kvm/dispatch.h"
 #include "kvm/file.h"
+#include "kvm/ioeventfd.h"
 #include "kvm/irq.h"
 #include "kvm/machines.h"
 #include "kvm/msr.h"
@@ -62,6 +63,8 @@ static void vm_destroy(struct vm *vm)
 	vmmu_vm_destroy(vm->mmu);
 	msr_filter_free(vm);
 	irq_routes_free(vm);
+	ioeventfd_free(vm);
+	pthread_mutex_destroy(&vm->ioeventfd_lock);
 	pthread_mutex_destroy(&vm->lock);
 	vm_unmap(vm);
 }
@@ -100,6 +103,7 @@ static struct vm *vm_make(long *error)
 	vm->number = atomic_fetch_add(&numbers, 1);
 	vm->tsc_base = __rdtsc();
 	pthread_mutex_init(&vm->lock, NULL);
+	pthread_mutex_init(&vm->ioeventfd_lock, NULL);
 	if (!vm->code || machines_add(vm) != 0) {
 		if (vm->code)
 			cpu_vm_destroy(vm->code);

@@ -35,6 +35,7 @@ extern const char *const exit_counter_names[EXITS_COUNT];
 
 struct msr_filter;
 struct irq_routes;
+struct ioeventfd;
 
 struct vm {
 	atomic_uint refs;              /* [a] the VM's file, each vCPU's file, each statistics file */
@@ -59,6 +60,8 @@ struct vm {
 	atomic_uint user_msr_mask;     /* [a] KVM_CAP_X86_USER_SPACE_MSR */
 	struct msr_filter *_Atomic msr_filter; /* [a] replaced under the lock, old ones kept until the end */
 	struct irq_routes *routes;     /* [l] */
+	pthread_mutex_t ioeventfd_lock;
+	struct ioeventfd *ioeventfds;  /* [a] written under ioeventfd_lock */
 	uint64_t clock_offset;         /* [l] KVM_SET_CLOCK: guest clock = monotonic + this, ns */
 };
 

@@ -3,6 +3,7 @@
 #include "check.h"
 #include <pthread.h>
 #include <stddef.h>
+#include <sys/eventfd.h>
 
 static void code(struct machine *m, const void *bytes, size_t size)
 {
@@ -199,6 +200,46 @@ static void test_interrupts(void)
 	machine_free(&m, 1);
 }
 
+static void test_ioeventfd(void)
+{
+	struct machine m;
+	int port_fd = eventfd(0, EFD_NONBLOCK), address_fd = eventfd(0, EFD_NONBLOCK);
+	struct kvm_ioeventfd port = { .addr = 0x77, .len = 1, .datamatch = 5, .fd = port_fd,
+		.flags = KVM_IOEVENTFD_FLAG_PIO | KVM_IOEVENTFD_FLAG_DATAMATCH };
+	struct kvm_ioeventfd address = { .addr = 0x90000, .fd = address_fd };
+	uint64_t count = 0;
+
+	machine_make(&m, 1, 16 * PAGE);
+	/* mov al, 5; out 0x77, al; mov al, 6; out 0x77, al; mov ax, 0x9000; mov ds, ax; mov [0], ax; mov [2], ax; hlt */
+	CODE(&m, 0xb0, 0x05, 0xe6, 0x77, 0xb0, 0x06, 0xe6, 0x77, 0xb8, 0x00, 0x90, 0x8e, 0xd8, 0xa3, 0x00, 0x00, 0xa3, 0x02,
+	     0x00, 0xf4);
+	CHECK(ioctl(m.vm, KVM_IOEVENTFD, &port) == 0);
+	CHECK(ioctl(m.vm, KVM_IOEVENTFD, &address) == 0);
+	errno = 0;
+	CHECK(ioctl(m.vm, KVM_IOEVENTFD, &port) == -1 && errno == EEXIST);
+	CHECK(run(&m) == KVM_EXIT_IO && out_to(&m, 0x77)); /* the 6 */
+	CHECK(read(port_fd, &count, 8) == 8 && count == 1);
+	CHECK(run(&m) == KVM_EXIT_MMIO && m.run[0]->mmio.phys_addr == 0x90002);
+	CHECK(read(address_fd, &count, 8) == 8 && count == 1);
+	CHECK(run(&m) == KVM_EXIT_HLT);
+	port.flags |= KVM_IOEVENTFD_FLAG_DEASSIGN;
+	CHECK(ioctl(m.vm, KVM_IOEVENTFD, &port) == 0);
+	errno = 0;
+	CHECK(ioctl(m.vm, KVM_IOEVENTFD, &port) == -1 && errno == ENOENT);
+	machine_start(&m, 0, 0x1000);
+	CHECK(run(&m) == KVM_EXIT_IO && out_to(&m, 0x77)); /* the 5, now */
+	port.flags = 0x8000;
+	errno = 0;
+	CHECK(ioctl(m.vm, KVM_IOEVENTFD, &port) == -1 && errno == EINVAL);
+	port.flags = 0;
+	port.fd = m.kvm;
+	errno = 0;
+	CHECK(ioctl(m.vm, KVM_IOEVENTFD, &port) == -1 && errno == EINVAL);
+	machine_free(&m, 1);
+	close(port_fd);
+	close(address_fd);
+}
+
 /* ---- with local APICs ----------------------------------------------------------------------------- */
 
 static int apic_vm, apic_result;
@@ -365,6 +406,7 @@ int main(void)
 	test_io();
 	test_mmio();
 	test_interrupts();
+	test_ioeventfd();
 	test_halt();
 	test_timer();
 	test_step();

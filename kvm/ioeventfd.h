@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* KVM_IOEVENTFD: a guest's write to a port or an address becomes an eventfd's signal, and no exit. */
+#ifndef VMMU_KVM_IOEVENTFD_H
+#define VMMU_KVM_IOEVENTFD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vm;
+
+/** The guest wrote `len` bytes. Any thread, lockless when there is no ioeventfd. Returns: true when one was signalled. */
+bool ioeventfd_write(struct vm *vm, bool port, uint64_t address, unsigned len, const void *data);
+
+/** Free a VM's. */
+void ioeventfd_free(struct vm *vm);
+
+#endif
