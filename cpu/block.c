@@ -191,6 +191,8 @@ static struct block *block_make(struct cpu *cpu, const uint8_t *host)
 	b->page = codemap_mark(cpu, host, f.available, &b->version);
 	copy_code(f.bytes, host, f.available);
 	block_decode(cpu, b, &f);
+	b->lines = codemap_lines(host, b->length);
+	b->lines2 = b->length2 != 0 ? codemap_lines(b->host2, b->length2) : 0;
 	b->bytes = (uint8_t *)&b->ops[b->ops_count + 1];
 	memcpy(b->bytes, f.bytes, b->length + b->length2);
 	p->arena_used += (size_t)(b->bytes + b->length + b->length2 - (uint8_t *)b + 63) & ~(size_t)63;
@@ -203,14 +205,14 @@ static bool block_valid(struct cpu *cpu, struct block *b)
 {
 	struct cpu_private *p = cpu->p;
 
-	if (b->page == NULL || atomic_load(&b->page->version) != b->version)
+	if (!codemap_alive(b->page, b->version, b->lines))
 		return false;
 	if (!inside_cs(cpu, b->rip, b->length + b->length2))
 		return false;
 	if (b->length2 != 0) {
 		if (fetch_host(cpu, code_linear(cpu, b->rip + b->length)) != b->host2)
 			return false;
-		if (b->page2 == NULL || atomic_load(&b->page2->version) != b->version2)
+		if (!codemap_alive(b->page2, b->version2, b->lines2))
 			return false;
 	}
 	if (b->run_serial == p->run_serial)

@@ -5,13 +5,15 @@
  * A page that holds code is never written through a fast TLB entry: such writes come to mem.c, which calls codemap_written when
  * they touch a line with code. The protocol, for a decoder D and a writer W:
  *
- *   D: v = version; lines |= mine; if nobody shot for v: shoot and wait; decode; the block remembers v.
+ *   D: v = version; if lines has mine and write TLBs were shot for v: go on, else with the lock: v = version, lines |= mine, shoot and
+ *      wait. Decode; the block remembers v and its lines.
  *   W: (fast entry)  the shoot removes it, and its stores before that are visible to D.
- *   W: (slow entry)  store; fence; if lines has the line: lines = 0; version++; tell all CPUs.
+ *   W: (slow entry)  store; fence; if lines has the line, with the lock: REQUEST_CODE to all; lines = 0; version++.
  *
- * D before W's version++: the block is dead when W's increment is seen, at the latest at the next block boundary after REQUEST_CODE.
- * D after it: sees the store. lines is cleared before version rises and D reads version before it sets lines, so no block is
- * alive whose line is not set.
+ * A block is alive while version is what it remembers and its lines are set. A CPU runs dead blocks at most until it takes note of
+ * REQUEST_CODE: at the next block boundary after the kick, or when it writes to a page that it finds without code (codemap_heed),
+ * so that a CPU that changes code itself never runs what was there. REQUEST_CODE is set before lines are cleared: who sees no line
+ * sees the request. version rises last: who reads the new one sees no line of before, and takes the lock.
  *
  * Records are never freed before the VM: a few dozen bytes for each page that ever held code.
  */
@@ -125,28 +127,44 @@ static struct code_page *codemap_make(struct cpu_vm *vm, uint64_t page)
 	return made;
 }
 
-void codemap_serve(struct cpu *cpu)
+static void serve_shoot(struct cpu *cpu)
 {
-	unsigned requests = atomic_load(&cpu->p->requests);
-
-	if (requests & REQUEST_SHOOT) {
+	if (atomic_load(&cpu->p->requests) & REQUEST_SHOOT) {
 		tlb_flush_writes(cpu);
 		atomic_fetch_and(&cpu->p->requests, ~REQUEST_SHOOT);
 	}
-	if (requests & REQUEST_CODE) {
-		atomic_fetch_and(&cpu->p->requests, ~REQUEST_CODE);
-		cpu->code_gen++;
+}
+
+static void codemap_lock(struct cpu *cpu)
+{
+	while (pthread_mutex_trylock(&cpu->p->vm->lock) != 0) {
+		serve_shoot(cpu); /* whoever has it may be waiting for this CPU */
+		sched_yield();
 	}
 }
 
-/* Take fast write entries away from every CPU of the VM, and wait until none can be using one. */
+/* With the lock, so that a writer who has set the request is through: blocks that are looked at from now on are seen to be dead. */
+static void serve_code(struct cpu *cpu)
+{
+	codemap_lock(cpu);
+	atomic_fetch_and(&cpu->p->requests, ~REQUEST_CODE);
+	pthread_mutex_unlock(&cpu->p->vm->lock);
+	cpu->code_gen++;
+}
+
+void codemap_serve(struct cpu *cpu)
+{
+	serve_shoot(cpu);
+	if (unlikely(atomic_load(&cpu->p->requests) & REQUEST_CODE))
+		serve_code(cpu);
+}
+
+/* Take fast write entries away from every CPU of the VM, and wait until none can be using one. With the lock. */
 static void codemap_shoot(struct cpu *cpu)
 {
 	struct cpu_vm *vm = cpu->p->vm;
 
 	tlb_flush_writes(cpu);
-	while (pthread_mutex_trylock(&vm->lock) != 0)
-		codemap_serve(cpu); /* whoever has it may be waiting for this CPU */
 	for (struct cpu *other = vm->cpus; other != NULL; other = other->p->next) {
 		if (other == cpu)
 			continue;
@@ -159,54 +177,93 @@ static void codemap_shoot(struct cpu *cpu)
 		if (other == cpu)
 			continue;
 		while (atomic_load(&other->p->in_guest) && (atomic_load(&other->p->requests) & REQUEST_SHOOT)) {
-			codemap_serve(cpu);
+			serve_shoot(cpu);
 			sched_yield();
 		}
 	}
-	pthread_mutex_unlock(&vm->lock);
+}
+
+uint64_t codemap_lines(const uint8_t *host, unsigned bytes)
+{
+	unsigned at = (unsigned)(uintptr_t)host & 0xfff, first = at / 64, last = (at + bytes - 1) / 64;
+
+	return (~UINT64_C(0) >> (63 - (last - first))) << first;
 }
 
 struct code_page *codemap_mark(struct cpu *cpu, const uint8_t *host, unsigned bytes, uint64_t *version)
 {
-	uint64_t at = (uint64_t)(uintptr_t)host;
-	unsigned first = (at & 0xfff) / 64, last = ((at & 0xfff) + bytes - 1) / 64;
-	uint64_t mask = (~UINT64_C(0) >> (63 - (last - first))) << first;
-	struct code_page *page = codemap_make(cpu->p->vm, at & ~UINT64_C(0xfff));
+	uint64_t mask = codemap_lines(host, bytes);
+	struct code_page *page = codemap_make(cpu->p->vm, (uint64_t)(uintptr_t)host & ~UINT64_C(0xfff));
 
 	if (page == NULL)
 		return NULL;
 	*version = atomic_load(&page->version);
-	if ((atomic_load(&page->lines) & mask) != mask)
-		atomic_fetch_or(&page->lines, mask);
+	if ((atomic_load(&page->lines) & mask) == mask && atomic_load(&page->shot) == *version + 1)
+		return page;
+	codemap_lock(cpu);
+	*version = atomic_load(&page->version);
+	atomic_fetch_or(&page->lines, mask);
 	if (atomic_load(&page->shot) != *version + 1) {
 		codemap_shoot(cpu);
 		atomic_store(&page->shot, *version + 1);
 	}
+	pthread_mutex_unlock(&cpu->p->vm->lock);
 	return page;
+}
+
+bool codemap_alive(const struct code_page *page, uint64_t version, uint64_t lines)
+{
+	return page != NULL && atomic_load(&page->version) == version && (atomic_load(&page->lines) & lines) == lines;
 }
 
 void codemap_written(struct cpu *cpu, struct code_page *page)
 {
 	struct cpu_vm *vm = cpu->p->vm;
 
+	codemap_lock(cpu);
+	for (struct cpu *other = vm->cpus; other != NULL; other = other->p->next) {
+		if (other != cpu)
+			atomic_fetch_or(&other->p->requests, REQUEST_CODE);
+	}
 	atomic_store(&page->lines, 0);
 	atomic_fetch_add(&page->version, 1);
-	cpu->code_gen++;
-	while (pthread_mutex_trylock(&vm->lock) != 0)
-		codemap_serve(cpu);
 	for (struct cpu *other = vm->cpus; other != NULL; other = other->p->next) {
-		if (other == cpu)
-			continue;
-		atomic_fetch_or(&other->p->requests, REQUEST_CODE);
-		if (atomic_load(&other->p->in_guest))
+		if (other != cpu && atomic_load(&other->p->in_guest))
 			vmmu_vcpu_kick(other->p->vcpu);
 	}
 	pthread_mutex_unlock(&vm->lock);
+	cpu->code_gen++;
+}
+
+void codemap_heed(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	if (likely(!(atomic_load(&p->requests) & REQUEST_CODE)))
+		return;
+	/*
+	 * It may have been code that this CPU still believes in, perhaps the block that is being run. Not here, where the instruction
+	 * may hold an address that answering REQUEST_SHOOT takes away: run.c serves when it lands, and the instruction begins again.
+	 */
+	p->single_next = true;
+	cpu_leave(cpu, LEAVE_RESTART);
+}
+
+struct code_page *codemap_for_write(struct cpu *cpu, const void *host)
+{
+	struct code_page *page = codemap_find(cpu->p->vm, host);
+
+	if (page == NULL)
+		codemap_heed(cpu);
+	return page;
 }
 
 bool codemap_atomic_trylock(struct cpu_vm *vm)
 {
-	pthread_mutex_lock(&vm->atomic_lock);
+	if (pthread_mutex_trylock(&vm->atomic_lock) == 0)
+		return true;
+	sched_yield();
+	return false;
 }
 
 void codemap_atomic_unlock(struct cpu_vm *vm)

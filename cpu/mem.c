@@ -17,7 +17,7 @@ static struct place locate(struct cpu *cpu, uint64_t linear, enum access access)
 	if ((e->tag & ~TLB_SLOW) == tag) {
 		struct place place = { .host = (uint8_t *)(uintptr_t)(linear + e->addend), .slow = e->tag & TLB_SLOW };
 
-		if (place.slow && codemap_find(cpu->p->vm, place.host) == NULL) {
+		if (place.slow && codemap_for_write(cpu, place.host) == NULL) {
 			/* The page is data again. */
 			e->tag = tag;
 			place.slow = false;
@@ -81,13 +81,6 @@ static void mmio_write(struct cpu *cpu, uint64_t gpa, unsigned size, uint64_t va
 
 /* ---- writes to pages with code ---------------------------------------------------------------------------------- */
 
-static uint64_t line_mask(const uint8_t *host, unsigned size)
-{
-	unsigned first = ((uintptr_t)host & 0xfff) / 64, last = (((uintptr_t)host & 0xfff) + size - 1) / 64;
-
-	return (~UINT64_C(0) >> (63 - (last - first))) << first;
-}
-
 /* The instruction writes over code, perhaps of its own block: run it alone, and let no old block live after it. */
 static void code_write_note(struct cpu *cpu, struct code_page *page)
 {
@@ -114,8 +107,10 @@ static void place_check_code(struct cpu *cpu, const struct place *place, unsigne
 	if (likely(!place->slow))
 		return;
 	page = codemap_find(cpu->p->vm, place->host);
-	if (page != NULL && (atomic_load(&page->lines) & line_mask(place->host, size)))
+	if (page != NULL && (atomic_load(&page->lines) & codemap_lines(place->host, size)))
 		code_write_note(cpu, page);
+	else
+		codemap_heed(cpu);
 }
 
 /* ---- one page ------------------------------------------------------------------------------------------------------ */
@@ -155,7 +150,7 @@ static void place_write(struct cpu *cpu, const struct place *place, unsigned siz
 		/* Pairs with codemap_mark: either it sees the store or this sees its line. */
 		atomic_thread_fence(memory_order_seq_cst);
 		page = codemap_find(cpu->p->vm, place->host);
-		if (page == NULL || !(atomic_load(&page->lines) & line_mask(place->host, size)))
+		if (page == NULL || !(atomic_load(&page->lines) & codemap_lines(place->host, size)))
 			return;
 		if (cpu->single)
 			code_write_note(cpu, page);

@@ -163,6 +163,7 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 	case LEAVE_RESTART:
 		cpu->s.rip = cpu->op->rip;
 		p->writes_count = 0;
+		codemap_serve(cpu); /* see codemap_heed */
 		break;
 	default: /* out, and perhaps back to the same instruction */
 		if (why != LEAVE_EXIT)

@@ -41,6 +41,7 @@ struct block {
 	const uint8_t *host, *host2;
 	struct code_page *page, *page2;
 	uint64_t version, version2;
+	uint64_t lines, lines2; /* those of the code */
 	struct block *next; /* hash chain */
 	uint8_t *bytes;     /* length + length2 of them, as decoded */
 	struct op ops[];
@@ -269,6 +270,14 @@ void codemap_cpu_add(struct cpu_vm *vm, struct cpu *cpu);
 void codemap_cpu_remove(struct cpu_vm *vm, struct cpu *cpu);
 /** The page's record when it holds decoded code now, else NULL. Any time. */
 struct code_page *codemap_find(struct cpu_vm *vm, const void *host);
+/** An instruction is about to write where no code was found: take note if there was some. May leave. */
+void codemap_heed(struct cpu *cpu);
+/** codemap_find for a page that an instruction is about to write, with codemap_heed. */
+struct code_page *codemap_for_write(struct cpu *cpu, const void *host);
+/** The lines of a page that some bytes in it touch, a bit each. */
+uint64_t codemap_lines(const uint8_t *host, unsigned bytes);
+/** Is what was decoded at that version, from those lines, still good? */
+bool codemap_alive(const struct code_page *page, uint64_t version, uint64_t lines);
 /** Before decoding `bytes` at `host` (one page): after it, no vCPU writes there unnoticed. Returns: NULL without memory. */
 struct code_page *codemap_mark(struct cpu *cpu, const uint8_t *host, unsigned bytes, uint64_t *version);
 /** The page was (or is about to have been) written: all its blocks die, in every CPU. */

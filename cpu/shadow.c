@@ -184,7 +184,7 @@ struct place cpu_shadow_walk(struct cpu *cpu, uint64_t linear, enum access acces
 		return place;
 	}
 	if (access == ACCESS_WRITE) {
-		place.slow = codemap_find(cpu->p->vm, place.host) != NULL;
+		place.slow = codemap_for_write(cpu, place.host) != NULL;
 		fill(cpu, TLB_WRITE, linear, host, place.slow);
 	}
 	fill(cpu, TLB_READ, linear, host, false);

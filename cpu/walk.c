@@ -452,7 +452,7 @@ struct place walk(struct cpu *cpu, uint64_t linear, enum access access)
 		return place;
 	}
 	if (access == ACCESS_WRITE) {
-		place.slow = codemap_find(cpu->p->vm, place.host) != NULL;
+		place.slow = codemap_for_write(cpu, place.host) != NULL;
 		tlb_fill(cpu, TLB_WRITE, linear, host, place.slow);
 	}
 	tlb_fill(cpu, TLB_READ, linear, host, false);

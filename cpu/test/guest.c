@@ -65,16 +65,19 @@ static uint64_t *npt_slot(struct guest *g, uint64_t gpa, bool make)
 	return &table[gpa >> 12 & 511];
 }
 
-enum vmmu_fault vmmu_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t error)
+static enum vmmu_fault answer_fault(struct guest *g, struct vmmu_gpa gpa, uint64_t error)
 {
-	struct guest *g = vcpu->guest;
 	uint64_t page = gpa.v & ~UINT64_C(0xfff);
 
 	g->faults++;
 	g->last_error = error;
 	g->last_gpa = gpa.v;
 	if (page < GUEST_RAM) {
-		*npt_slot(g, page, true) = (uint64_t)(uintptr_t)(g->ram + page) | PTE_P | PTE_W | PTE_U;
+		uint64_t *slot = npt_slot(g, page, true);
+
+		/* The other CPU may have set Dirty already. */
+		if (!(*slot & PTE_P))
+			__atomic_store_n(slot, (uint64_t)(uintptr_t)(g->ram + page) | PTE_P | PTE_W | PTE_U, __ATOMIC_RELEASE);
 		return VMMU_FAULT_FIXED;
 	}
 	if (page == GUEST_ROM) {
@@ -82,6 +85,16 @@ enum vmmu_fault vmmu_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t
 		return error & VMMU_PF_WRITE ? VMMU_FAULT_MMIO : VMMU_FAULT_FIXED;
 	}
 	return VMMU_FAULT_MMIO;
+}
+
+enum vmmu_fault vmmu_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t error)
+{
+	enum vmmu_fault result;
+
+	pthread_mutex_lock(&vcpu->guest->lock);
+	result = answer_fault(vcpu->guest, gpa, error);
+	pthread_mutex_unlock(&vcpu->guest->lock);
+	return result;
 }
 
 enum vmmu_status vmmu_guest_read(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, void *to, size_t bytes)
@@ -117,6 +130,7 @@ struct guest *guest_make(void)
 	g->ram = zeroed(GUEST_RAM);
 	g->rom = zeroed(4096);
 	g->root = new_table(g);
+	pthread_mutex_init(&g->lock, NULL);
 	g->vm = cpu_vm_create();
 	for (unsigned i = 0; i < 2; i++) {
 		g->vcpu[i].guest = g;

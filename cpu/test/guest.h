@@ -8,6 +8,7 @@
 #ifndef VMMU_CPU_TEST_GUEST_H
 #define VMMU_CPU_TEST_GUEST_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -55,6 +56,7 @@ struct guest {
 	uint64_t *root;     /* the second stage, NPT */
 	uint64_t tables[512][512] __attribute__((aligned(4096)));
 	unsigned tables_used;
+	pthread_mutex_t lock; /* of vmmu_fault */
 	unsigned faults;    /* calls of vmmu_fault */
 	uint64_t last_error; /* of the last one */
 	uint64_t last_gpa;

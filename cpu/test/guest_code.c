@@ -164,7 +164,7 @@ static void test_code_patched_by_another_vcpu_is_seen(void **state)
 	GUEST_CODE_BYTES(g, 0x50000, 0xb8, 1, 0, 0, 0, 0xc3);
 	GUEST_LOAD(g, GUEST_CODE, code_patcher);
 	GUEST_LOAD(g, GUEST_CODE + 0x1000, code_caller);
-	cpu_state(g->cpu)->gpr[CPU_RCX] = 2000;
+	cpu_state(g->cpu)->gpr[CPU_RCX] = 200;
 	cpu_state(second)->rip = GUEST_CODE + 0x1000;
 	pthread_create(&thread, NULL, run_second, second);
 	assert_int_equal(guest_run_to_hlt(g), -1);
@@ -187,7 +187,7 @@ static void test_code_pages_shared_by_two_writers(void **state)
 	GUEST_LOAD(g, GUEST_CODE, code_both);
 	cpu_state(g->cpu)->gpr[CPU_RBX] = 0x50000;
 	cpu_state(second)->gpr[CPU_RBX] = 0x50800;
-	cpu_state(g->cpu)->gpr[CPU_RCX] = cpu_state(second)->gpr[CPU_RCX] = 2000;
+	cpu_state(g->cpu)->gpr[CPU_RCX] = cpu_state(second)->gpr[CPU_RCX] = 200;
 	pthread_create(&thread, NULL, run_second, second);
 	assert_int_equal(guest_run_to_hlt(g), -1);
 	pthread_join(thread, NULL);
