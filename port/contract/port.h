@@ -38,7 +38,10 @@ void port_rcu_call(struct port_rcu_head *head, void (*fn)(struct port_rcu_head *
 /** Wait until every fn passed to port_rcu_call before has run. Not in a read section. */
 void port_rcu_barrier(void);
 
-/** Copy between host memory that may be gone and safe memory. Returns: false if part of it could not be reached. */
+/**
+ * Copy between host memory that may be gone and safe memory; 4 or 8 bytes, naturally aligned, in one access: a guest's table entry must not be seen half
+ * written. Returns: false if part of it could not be reached.
+ */
 bool port_copy_from_host(void *to, uint64_t hva, size_t bytes);
 bool port_copy_to_host(uint64_t hva, const void *from, size_t bytes);
 
