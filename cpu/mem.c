@@ -273,10 +273,8 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 
 	if (unlikely(debug_slow(cpu)))
 		debug_data(cpu, linear, size, true);
-	cpu->p->shadow.locked_access = lock;
 	mem_check_write(cpu, linear, size);
 	first = locate(cpu, linear, ACCESS_WRITE);
-	cpu->p->shadow.locked_access = false;
 	m->linear = linear;
 	m->size = size;
 	m->locked = false;
@@ -286,6 +284,10 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 		if (page != NULL)
 			code_write_note(cpu, page);
 		m->host = first.host;
+		return;
+	}
+	if (!crosses && lock && first.behind != NULL) {
+		m->host = cpu_shadow_in_place(cpu, &first, size);
 		return;
 	}
 	/* Read first: a device's answer may still be missing. */

@@ -95,7 +95,7 @@ static void devices_forget(struct cpu *cpu)
 	p->armed_count = 0;
 	p->reads_count = p->reads_used = 0;
 	p->io_have = p->io_used = 0;
-	p->shadow.guest_fault = p->shadow.locked_access = false;
+	p->shadow.guest_fault = false;
 	p->shadow.emulations = 0;
 }
 

@@ -110,7 +110,7 @@ struct mmio_armed {
 	uint64_t page; /* gpa >> 12 */
 	bool write;
 	bool emulate;  /* shadow paging: memory, to be written by the library */
-	uint64_t tag;  /* shadow paging: the access, as in struct tlb_entry */
+	uint64_t tag;  /* shadow paging: the access; linear page | TLB_USER | TLB_SMAP */
 };
 
 /* Shadow paging; shadow.c's. */
@@ -119,11 +119,11 @@ struct shadow_store {
 	uint64_t gpa;
 	const uint8_t *host;
 	unsigned size;
+	bool made; /* a locked instruction's, in place: the library is only told */
 	uint8_t data[8];
 };
 struct shadow_state {
 	bool regs_written;  /* CR0, CR3, CR4 or EFER: to be told to the library before the next entry */
-	bool locked_access; /* the walk is for a locked instruction */
 	bool guest_fault;   /* the library's answer to this fault: raise #PF when it comes again */
 	bool guest_emulates; /* no, stop: KVM would emulate the instruction, and could not */
 	uint32_t guest_error;

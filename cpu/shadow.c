@@ -8,8 +8,8 @@
  * walk fails again: so what was under way (an event's delivery, say) is as it was.
  *
  * Writes that hit a mirrored table are collected like writes to a device and made by the library when the instruction is complete. A locked
- * instruction first has the table given up; if it is needed for the very access (a table that maps itself), the VM's atomic lock is
- * kept until the library has written.
+ * instruction works on the page itself, which reads lead to, and the library is told; one that crosses pages keeps the VM's
+ * atomic lock until the library has written.
  */
 #include <vmmu/format.h>
 #include <vmmu/mmu.h>
@@ -117,6 +117,12 @@ static uint64_t error_code(const struct cpu *cpu, uint32_t found, enum access ac
 	return error;
 }
 
+/* The access as far as a flush of the TLB leaves it what it is. */
+static uint64_t access_tag(const struct cpu *cpu, uint64_t linear)
+{
+	return (linear & ~UINT64_C(0xfff)) | (cpu->tlb_tag & (TLB_USER | TLB_SMAP));
+}
+
 static const struct mmio_armed *armed_find(const struct cpu *cpu, uint64_t linear, enum access access)
 {
 	const struct cpu_private *p = cpu->p;
@@ -124,7 +130,7 @@ static const struct mmio_armed *armed_find(const struct cpu *cpu, uint64_t linea
 	for (unsigned i = 0; i < p->armed_count; i++) {
 		const struct mmio_armed *a = &p->armed[i];
 
-		if (a->write == (access == ACCESS_WRITE) && a->tag == ((linear & ~UINT64_C(0xfff)) | cpu->tlb_tag))
+		if (a->write == (access == ACCESS_WRITE) && a->tag == access_tag(cpu, linear))
 			return a;
 	}
 	return NULL;
@@ -165,7 +171,7 @@ static struct place shadow_denied(struct cpu *cpu, uint64_t linear, enum access 
 	}
 	s->gva = linear;
 	s->error = error;
-	s->tag = (linear & ~UINT64_C(0xfff)) | cpu->tlb_tag;
+	s->tag = access_tag(cpu, linear);
 	cpu_leave(cpu, LEAVE_FAULT);
 }
 
@@ -191,24 +197,19 @@ struct place cpu_shadow_walk(struct cpu *cpu, uint64_t linear, enum access acces
 	return place;
 }
 
-/* How often one instruction may be sent back to a table before something else is tried. */
-#define UNPROTECT_LOCKED 3u
-#define UNPROTECT_PLAIN  8u
-#define EMULATE_MOST     32u
+/* How often one instruction may be sent back to guest tables before they are given up, and before it is stopped. */
+#define UNPROTECT_AFTER 8u
+#define EMULATE_MOST    32u
 
 static enum shadow_answer shadow_emulate(struct cpu *cpu, struct vmmu_gpa gpa)
 {
 	struct cpu_private *p = cpu->p;
 	struct shadow_state *s = &p->shadow;
-	bool locked = s->locked_access;
 
-	s->locked_access = false;
 	if (++s->emulations > EMULATE_MOST)
 		return SHADOW_STUCK;
-	if ((locked && s->emulations <= UNPROTECT_LOCKED) || (!locked && s->emulations > UNPROTECT_PLAIN)) {
-		if (vmmu_unprotect(p->vcpu, gpa))
-			return SHADOW_RUN;
-	}
+	if (s->emulations > UNPROTECT_AFTER && vmmu_unprotect(p->vcpu, gpa))
+		return SHADOW_RUN;
 	if (p->armed_count == sizeof(p->armed) / sizeof(p->armed[0]))
 		return SHADOW_RUN; /* the next round gives it up */
 	p->armed[p->armed_count++] = (struct mmio_armed){ .page = gpa.v >> 12, .write = true, .emulate = true, .tag = s->tag };
@@ -264,9 +265,19 @@ void cpu_shadow_write(struct cpu *cpu, const struct place *place, unsigned size,
 
 	if (s->writes_count >= SHADOW_WRITES)
 		cpu_unimplemented(cpu);
-	s->writes[s->writes_count] = (struct shadow_store){ place->gpa, place->behind, size, { 0 } };
+	s->writes[s->writes_count] = (struct shadow_store){ .gpa = place->gpa, .host = place->behind, .size = size };
 	memcpy(s->writes[s->writes_count].data, &value, size);
 	s->writes_count++;
+}
+
+void *cpu_shadow_in_place(struct cpu *cpu, const struct place *place, unsigned size)
+{
+	struct shadow_state *s = &cpu->p->shadow;
+
+	if (s->writes_count >= SHADOW_WRITES)
+		cpu_unimplemented(cpu);
+	s->writes[s->writes_count++] = (struct shadow_store){ .gpa = place->gpa, .host = place->behind, .size = size, .made = true };
+	return (void *)(uintptr_t)place->behind;
 }
 
 void cpu_shadow_lock_wait(struct cpu *cpu)
@@ -288,7 +299,10 @@ bool cpu_shadow_writes(struct cpu *cpu)
 		const struct shadow_store *w = &s->writes[i];
 		struct code_page *page;
 
-		ok = vmmu_guest_write(p->vcpu, (struct vmmu_gpa){ w->gpa }, w->data, w->size) == VMMU_OK;
+		if (w->made)
+			vmmu_guest_written(p->vcpu, (struct vmmu_gpa){ w->gpa }, w->size);
+		else
+			ok = vmmu_guest_write(p->vcpu, (struct vmmu_gpa){ w->gpa }, w->data, w->size) == VMMU_OK;
 		p->fault_gpa.v = w->gpa;
 		/* Pairs with codemap_mark: either it sees the store or this sees its line. */
 		atomic_thread_fence(memory_order_seq_cst);

@@ -14,6 +14,9 @@ struct place cpu_shadow_walk(struct cpu *cpu, uint64_t linear, enum access acces
 /** A write of the instruction to `place` (place->behind is set), for the library to make. */
 void cpu_shadow_write(struct cpu *cpu, const struct place *place, unsigned size, uint64_t value);
 
+/** A locked access to such a page, all in it: where to make it. The library is told when the instruction is complete. */
+void *cpu_shadow_in_place(struct cpu *cpu, const struct place *place, unsigned size);
+
 /** Give up waiting for a lock that is held outside the guest when this vCPU is wanted there: the instruction runs again. */
 void cpu_shadow_lock_wait(struct cpu *cpu);
 

@@ -14,6 +14,15 @@ static const struct memslot *slot_for(struct vmmu_vcpu *vcpu, const struct memsl
 	return slot;
 }
 
+/* P4: the store may have hit a table. P11: and it is logged. */
+static void page_written(struct vmmu_vcpu *vcpu, const struct memslot *slot, gpa_t gpa, size_t bytes)
+{
+	if (vcpu->vcpu.vm->shadow)
+		shadow_track_write(vcpu->vcpu.vm, gpa, bytes);
+	if (dirty_mark(vcpu->vcpu.vm, slot, gpa_to_gfn(gpa), &vcpu->ring))
+		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
+}
+
 static enum vmmu_status page_copy(struct vmmu_vcpu *vcpu, const struct memslot *slot, gpa_t gpa, void *buffer, size_t bytes, bool write)
 {
 	uint64_t hva = memslot_hva(slot, gpa_to_gfn(gpa)).v + (gpa.v & (PAGE_SIZE - 1));
@@ -22,10 +31,7 @@ static enum vmmu_status page_copy(struct vmmu_vcpu *vcpu, const struct memslot *
 		return port_copy_from_host(buffer, hva, bytes) ? VMMU_OK : VMMU_EFAULT;
 	if (!port_copy_to_host(hva, buffer, bytes))
 		return VMMU_EFAULT;
-	if (vcpu->vcpu.vm->shadow)
-		shadow_track_write(vcpu->vcpu.vm, gpa, bytes); /* P4: the store may have hit a table */
-	if (dirty_mark(vcpu->vcpu.vm, slot, gpa_to_gfn(gpa), &vcpu->ring))
-		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
+	page_written(vcpu, slot, gpa, bytes);
 	return VMMU_OK;
 }
 
@@ -73,4 +79,16 @@ enum vmmu_status vmmu_guest_read(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, vo
 enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, const void *from, size_t bytes)
 {
 	return copy(vcpu, gpa, (char *)from, bytes, true);
+}
+
+void vmmu_guest_written(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, size_t bytes)
+{
+	struct vm *vm = vcpu->vcpu.vm;
+	struct srcu_read token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id);
+	const struct memslot *slot = slot_for(vcpu, memslots_active(vm, vcpu->as_id, token), gpa_to_gfn(gpa), true);
+
+	/* Without a slot any more the store went to memory that is on its way out, and its mirrors with it. */
+	if (slot)
+		page_written(vcpu, slot, gpa, bytes);
+	srcu_read_unlock(&vm->srcu, token);
 }

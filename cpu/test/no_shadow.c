@@ -27,6 +27,14 @@ void vmmu_invpcid(struct vmmu_vcpu *vcpu, unsigned type, uint64_t pcid, struct v
 	abort();
 }
 
+void vmmu_guest_written(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, size_t bytes)
+{
+	(void)vcpu;
+	(void)gpa;
+	(void)bytes;
+	abort();
+}
+
 bool vmmu_unprotect(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa)
 {
 	(void)vcpu;

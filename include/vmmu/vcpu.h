@@ -117,4 +117,10 @@ enum vmmu_status vmmu_guest_read(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, vo
 enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, const void *from,
                                   size_t bytes);
 
+/**
+ * What vmmu_guest_write does beside the store, for one that was made already: by a locked instruction, on the page itself, that
+ * VMMU_PAGE_EMULATE was the answer to. [gpa, gpa + bytes) lies in a page.
+ */
+void vmmu_guest_written(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, size_t bytes);
+
 #endif
