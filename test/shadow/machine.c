@@ -434,6 +434,83 @@ static void test_pae_pdptes_reserved_gp(void **state)
 	machine_free(m);
 }
 
+/* No paging; long mode by CR4, EFER and CR0; back; 32-bit paging with 4 MiB pages; back. Each reads what it maps at 3 or 4 MiB. */
+GUEST_ASM(modes, ".code32 \n mov 0x300000, %ebx \n mov $0x1000, %eax \n mov %eax, %cr3 \n mov $0x620, %eax \n mov %eax, %cr4 \n"
+                 "mov $0xc0000080, %ecx \n mov $0x100, %eax \n xor %edx, %edx \n wrmsr \n mov $0x80010033, %eax \n mov %eax, %cr0 \n jmp 1f \n"
+                 "1: mov 0x300000, %esi \n mov $0x10033, %eax \n mov %eax, %cr0 \n add 0x300000, %ebx \n"
+                 "xor %eax, %eax \n wrmsr \n mov $0x610, %eax \n mov %eax, %cr4 \n mov $0x7000, %eax \n mov %eax, %cr3 \n"
+                 "mov $0x80010033, %eax \n mov %eax, %cr0 \n jmp 1f \n 1: mov 0x400000, %edi \n mov $0x10033, %eax \n mov %eax, %cr0 \n"
+                 "mov 0x400000, %ebp \n hlt \n .code64")
+
+static void mode_switches(struct machine *m, bool shadow)
+{
+	struct cpu_state *s = cpu_state(m->cpu[0]);
+
+	(void)shadow;
+	store(m, PT + 0x1000 + 8 * 256, 0x301003); /* linear 0x300000 */
+	store(m, 0x7000, 0x83 | 0x83ull << 32);    /* 0 and 4 MiB are both physical 0 */
+	store(m, 0, 3);
+	store(m, 0x300000, 10);
+	store(m, 0x301000, 200);
+	store(m, 0x400000, 4000);
+	LOAD(m, CODE, modes);
+	s->seg[CPU_CS].l = 0;
+	s->seg[CPU_CS].db = 1;
+	s->efer = 0;
+	s->cr0 = 0x10033;
+	s->cr4 = 0x600;
+	for (int i = 0; i < 3; i++) {
+		cpu_state_changed(m->cpu[0], CPU_CHANGED_ALL);
+		assert_int_equal(run(m, 0, CODE), -1);
+		assert_int_equal(s->gpr[CPU_RBX], 20);
+		assert_int_equal(s->gpr[CPU_RSI], 200);
+		assert_int_equal(s->gpr[CPU_RDI], 3);
+		assert_int_equal(s->gpr[CPU_RBP], 4000);
+	}
+}
+
+static void test_mode_switches(void **state)
+{
+	(void)state;
+	each(mode_switches);
+}
+
+/* Four kinds of INVPCID, and two CR3 loads, with and without "keep" (after which only an INVLPG makes an edit seen for certain). */
+GUEST_ASM(pcids, "xor %r10, %r10 \n xor %esi, %esi \n"
+                 "1: mov %r8, (%rbx) \n invpcid (%rdi), %rsi \n add (%rax), %r10 \n mov %r9, (%rbx) \n invpcid (%rdi), %rsi \n add (%rax), %r10 \n"
+                 "inc %esi \n cmp $4, %esi \n jne 1b \n mov %r8, (%rbx) \n mov %cr3, %rdx \n mov %rdx, %cr3 \n add (%rax), %r10 \n"
+                 "mov %r9, (%rbx) \n bts $63, %rdx \n mov %rdx, %cr3 \n invlpg (%rax) \n add (%rax), %r10 \n hlt")
+
+static void address_space_numbers(struct machine *m, bool shadow)
+{
+	struct cpu_state *s = cpu_state(m->cpu[0]);
+
+	(void)shadow;
+	LOAD(m, CODE, pcids);
+	store(m, 0x200000, 1);
+	store(m, 0x201000, 100);
+	store(m, DATA, 5); /* INVPCID's PCID, and the address */
+	store(m, DATA + 8, 0x200000);
+	s->cr3 = PML4 | 5;
+	s->cr4 |= 1u << 17;
+	s->gpr[CPU_RAX] = 0x200000;
+	s->gpr[CPU_RBX] = PT + 0x1000;
+	s->gpr[CPU_RDI] = DATA;
+	s->gpr[CPU_R8] = 0x201003;
+	s->gpr[CPU_R9] = 0x200003;
+	cpu_state_changed(m->cpu[0], CPU_CHANGED_ALL);
+	assert_int_equal(run(m, 0, CODE), -1);
+	assert_int_equal(s->gpr[CPU_R10], 505);
+	store(m, DATA, 5 | 1u << 12); /* reserved */
+	assert_int_equal(run(m, 0, CODE), 13);
+}
+
+static void test_address_space_numbers(void **state)
+{
+	(void)state;
+	each(address_space_numbers);
+}
+
 /* --- two vCPUs --- */
 
 #define TURNS 3000
@@ -490,7 +567,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_writers_of_tables_in_use), cmocka_unit_test(test_remapping), cmocka_unit_test(test_code_in_a_table),
 		cmocka_unit_test(test_stack_in_a_table), cmocka_unit_test(test_devices), cmocka_unit_test(test_guest_faults),
-		cmocka_unit_test(test_pae_pdptes_reserved_gp), cmocka_unit_test(test_two_count),
+		cmocka_unit_test(test_pae_pdptes_reserved_gp), cmocka_unit_test(test_mode_switches),
+		cmocka_unit_test(test_address_space_numbers), cmocka_unit_test(test_two_count),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
