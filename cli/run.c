@@ -108,6 +108,17 @@ static bool is_format(const char *name)
 	       strcmp(name, "ept5") == 0;
 }
 
+static bool options_agree(const struct run_options *run)
+{
+	if (run->format && run->mmu && strcmp(run->mmu, "shadow") == 0)
+		complain("--format is the second stage's; --mmu shadow has none");
+	else if (run->host_swap && !run->host_memory)
+		complain("--host-swap is for use with --host-memory");
+	else
+		return true;
+	return false;
+}
+
 int command_run(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -165,14 +176,8 @@ int command_run(int argc, char **argv)
 			return EXIT_USAGE;
 		}
 	}
-	if (run.format && run.mmu && strcmp(run.mmu, "shadow") == 0) {
-		complain("--format is the second stage's; --mmu shadow has none");
+	if (!options_agree(&run))
 		return EXIT_USAGE;
-	}
-	if (run.host_swap && !run.host_memory) {
-		complain("--host-swap is for use with --host-memory");
-		return EXIT_USAGE;
-	}
 	if (optind == argc) {
 		complain("run: which program? Try 'vmmu run --help'");
 		return EXIT_USAGE;

@@ -2,7 +2,7 @@
 /*
  * System instructions: control and debug registers, descriptor tables, segment registers, flags, MSRs, hints.
  *
- * Longer than 300 lines because it is a list: one short handler per instruction.
+ * Long because: it is a list, one short handler per instruction; what they share is in run_int.h.
  */
 #include "cpu/flags.h"
 #include "cpu/mem.h"

@@ -2,6 +2,8 @@
 /*
  * The state a case starts from: random, except that the memory operand points at its target and
  * implicit operands have values on which the instruction does something.
+ *
+ * Long because: a choice among the kinds of instruction is one switch, each kind a few lines.
  */
 #include "gen_build.h"
 
