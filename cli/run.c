@@ -119,24 +119,25 @@ static bool options_agree(const struct run_options *run)
 	return false;
 }
 
+static const struct option known[] = {
+	{ "mmu", required_argument, NULL, 'm' },
+	{ "format", required_argument, NULL, 'f' },
+	{ "host-memory", required_argument, NULL, 'b' },
+	{ "host-swap", required_argument, NULL, 'w' },
+	{ "stats", no_argument, NULL, 's' },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
+};
+
 int command_run(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "mmu", required_argument, NULL, 'm' },
-		{ "format", required_argument, NULL, 'f' },
-		{ "host-memory", required_argument, NULL, 'b' },
-		{ "host-swap", required_argument, NULL, 'w' },
-		{ "stats", no_argument, NULL, 's' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
 	struct run_options run = { 0 };
 	char memory[24], swap[24];
 	int option;
 
 	/* "+": options after the program are the program's. */
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "+h", known, NULL)) != -1) {
 		switch (option) {
 		case 'm':
 			if (strcmp(optarg, "tdp") != 0 && strcmp(optarg, "shadow") != 0) {
