@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Guests on the software CPU and the library, in a VM with a second stage and in one that shadows: instructions of every kind that write to page tables in
- * use, tables that map themselves, code and stacks in tables, two vCPUs. What is expected is what a processor does, so it is the same for both.
- */
-#include <pthread.h>
+#include "test/shadow/machine.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -13,54 +10,10 @@
 
 #include <cmocka.h>
 
-#include <vmmu/vmmu.h>
-
-#include "cpu/cpu.h"
-#include "cpu/test/guest_asm.h"
-
-#define RAM   (16u << 20)
-#define PML4  0x1000u
-#define PDPT  0x2000u
-#define PD    0x3000u
-#define PD2   0x4000u     /* of the second GiB */
-#define FREE  0x800u      /* offset of entries of a table that no access uses */
-#define GDT   0x8000u
-#define TSS   0x9000u
-#define IDT   0xa000u
-#define STUBS 0xb000u     /* 16 bytes for each vector: hlt */
-#define CODE  0x10000u
-#define STACK 0x20000u
-#define PT    0x40000u    /* eight of them */
-#define DATA  0x100000u
-#define SELF  510u        /* PML4 entry that maps the tables */
-
-struct machine {
-	uint8_t *ram;
-	struct vmmu_vm *mmu;
-	struct vmmu_vcpu *vcpu[2];
-	struct cpu_vm *vm;
-	struct cpu *cpu[2];
-	uint64_t device; /* last value written to the device */
-	unsigned device_writes;
-};
-
 static void kick(void *state, void *cookie)
 {
 	(void)state;
 	(void)cookie;
-}
-
-static uint64_t load(const struct machine *m, uint64_t at)
-{
-	uint64_t value;
-
-	memcpy(&value, m->ram + at, 8);
-	return value;
-}
-
-static void store(struct machine *m, uint64_t at, uint64_t value)
-{
-	memcpy(m->ram + at, &value, 8);
 }
 
 static bool device(void *state, bool write, uint64_t gpa, unsigned len, void *data)
@@ -101,7 +54,7 @@ static struct cpu_segment segment(bool code)
 	return (struct cpu_segment){ .limit = 0xffffffff, .selector = code ? 8 : 16, .type = code ? 11 : 3, .present = 1, .s = 1, .g = 1, .l = code, .db = !code };
 }
 
-static void cpu_make(struct machine *m, unsigned id)
+void machine_cpu_make(struct machine *m, unsigned id)
 {
 	struct cpu_state *s;
 
@@ -122,7 +75,7 @@ static void cpu_make(struct machine *m, unsigned id)
 	cpu_state_changed(m->cpu[id], CPU_CHANGED_ALL);
 }
 
-static struct machine *machine_make(enum vmmu_mmu mmu)
+struct machine *machine_make(enum vmmu_mmu mmu)
 {
 	struct machine *m = calloc(1, sizeof(*m));
 	static struct vmmu_host host;
@@ -142,11 +95,11 @@ static struct machine *machine_make(enum vmmu_mmu mmu)
 	store(m, GDT + 16, 0x00cf93000000ffff);
 	for (unsigned v = 0; v < 32; v++)
 		store(m, IDT + 16 * v, (STUBS + 16 * v) | 8u << 16 | 0x8e00ull << 32);
-	cpu_make(m, 0);
+	machine_cpu_make(m, 0);
 	return m;
 }
 
-static void machine_free(struct machine *m)
+void machine_free(struct machine *m)
 {
 	assert_false(vmmu_vm_is_dead(m->mmu));
 	for (unsigned id = 0; id < 2; id++) {
@@ -161,8 +114,7 @@ static void machine_free(struct machine *m)
 	free(m);
 }
 
-/* Run to a HLT. Returns: the vector whose stub it was in, or -1. */
-static int run(struct machine *m, unsigned id, uint64_t rip)
+int machine_run(struct machine *m, unsigned id, uint64_t rip)
 {
 	struct cpu_state *s = cpu_state(m->cpu[id]);
 	enum cpu_exit exit;
@@ -177,94 +129,7 @@ static int run(struct machine *m, unsigned id, uint64_t rip)
 	return s->rip > STUBS && s->rip <= STUBS + 0x1000 ? (int)(s->rip - 1 - STUBS) / 16 : -1;
 }
 
-#define LOAD(m, at, name) memcpy((m)->ram + (at), name, (size_t)((name##_end) - (name)))
-
-/* --- instructions that write to tables in use --- */
-
-/* So that the second directory is in use. */
-GUEST_ASM(look, "mov (%rbx), %rdx \n hlt")
-GUEST_ASM(do_mov8, "mov %rcx, (%rax) \n hlt")
-GUEST_ASM(do_mov4, "mov %ecx, (%rax) \n hlt")
-GUEST_ASM(do_mov2, "mov %cx, (%rax) \n hlt")
-GUEST_ASM(do_mov1, "mov %cl, (%rax) \n hlt")
-GUEST_ASM(do_add, "add %rcx, (%rax) \n hlt")
-GUEST_ASM(do_lock_add, "lock add %rcx, (%rax) \n hlt")
-GUEST_ASM(do_xchg, "xchg %rcx, (%rax) \n hlt")
-GUEST_ASM(do_xadd, "lock xadd %rcx, (%rax) \n hlt")
-GUEST_ASM(do_bts, "lock btsq $4, (%rax) \n hlt")
-GUEST_ASM(do_cx16, "mov %rax, %rsi \n mov (%rsi), %rax \n mov 8(%rsi), %rdx \n mov %rcx, %rbx \n lock cmpxchg16b (%rsi) \n hlt")
-GUEST_ASM(do_push, "lea 8(%rax), %rsp \n push %rcx \n hlt")
-GUEST_ASM(do_call, "lea 8(%rax), %rsp \n call 1f \n 1: hlt")
-GUEST_ASM(do_stos, "mov %rax, %rdi \n mov %rcx, %rax \n mov $24, %ecx \n rep stosq \n hlt")
-GUEST_ASM(do_movs, "mov %rax, %rdi \n mov $0x100000, %esi \n mov $100, %ecx \n rep movsb \n hlt")
-GUEST_ASM(do_fxsave, "fxsave (%rax) \n hlt")
-GUEST_ASM(do_movups, "movups %xmm1, (%rax) \n hlt")
-
-static const struct {
-	const char *name;
-	const uint8_t *code, *end;
-	bool aligned;
-} writers[] = {
-#define WRITER(name, aligned) { #name, name, name##_end, aligned }
-	WRITER(do_mov8, false), WRITER(do_mov4, false), WRITER(do_mov2, false), WRITER(do_mov1, false), WRITER(do_add, false),
-	WRITER(do_lock_add, false), WRITER(do_xchg, false), WRITER(do_xadd, false), WRITER(do_bts, false), WRITER(do_cx16, true),
-	WRITER(do_push, false), WRITER(do_call, false), WRITER(do_stos, false), WRITER(do_movs, false), WRITER(do_fxsave, true),
-	WRITER(do_movups, false),
-};
-
-/* Memory after an instruction must be what the second stage's VM has, too. */
-static void write_at(struct machine *m[2], unsigned writer, uint64_t linear, unsigned times)
-{
-	for (int i = 0; i < 2; i++) {
-		struct cpu_state *s = cpu_state(m[i]->cpu[0]);
-
-		s->gpr[CPU_RBX] = 0x40000000 + (300u << 21) + DATA;
-		LOAD(m[i], CODE, look);
-		assert_int_equal(run(m[i], 0, CODE), -1);
-		memcpy(m[i]->ram + CODE, writers[writer].code, (size_t)(writers[writer].end - writers[writer].code));
-		for (unsigned n = 0; n < times; n++) {
-			s->gpr[CPU_RAX] = linear;
-			s->gpr[CPU_RCX] = 0x5a5a0f0ef0e0 + 0x10000 * n;
-			s->gpr[CPU_RSP] = STACK;
-			assert_int_equal(run(m[i], 0, CODE), -1);
-		}
-	}
-	for (unsigned r = 0; r < CPU_GPR_COUNT; r++) {
-		if (cpu_state(m[0]->cpu[0])->gpr[r] != cpu_state(m[1]->cpu[0])->gpr[r])
-			print_error("%s at %#llx: register %u\n", writers[writer].name, (unsigned long long)linear, r);
-		assert_int_equal(cpu_state(m[0]->cpu[0])->gpr[r], cpu_state(m[1]->cpu[0])->gpr[r]);
-	}
-	assert_memory_equal(m[0]->ram + PML4, m[1]->ram + PML4, 0x5000);
-}
-
-static void test_writers_of_tables_in_use(void **state)
-{
-	/* In a directory; over its end into another; through the tables' map of themselves: the directory, the root. */
-	static const uint64_t places[] = { PD + FREE, PD + 0xffd, 0xffffff0000000000 | (uint64_t)SELF << 39 | (uint64_t)SELF << 30 | FREE,
-		                           0xffff000000000000 | (uint64_t)SELF << 39 | (uint64_t)SELF << 30 | (uint64_t)SELF << 21 | (uint64_t)SELF << 12 | FREE };
-	struct machine *m[2];
-
-	(void)state;
-	for (unsigned w = 0; w < sizeof(writers) / sizeof(*writers); w++) {
-		for (unsigned p = 0; p < sizeof(places) / sizeof(*places); p++) {
-			if (writers[w].aligned && (places[p] & 15))
-				continue;
-			m[0] = machine_make(VMMU_MMU_TDP);
-			m[1] = machine_make(VMMU_MMU_SHADOW);
-			for (int i = 0; i < 2; i++)
-				for (unsigned at = 0; at < 200; at++)
-					m[i]->ram[DATA + at] = (uint8_t)(2 * at);
-			write_at(m, w, places[p], 1);
-			write_at(m, w, places[p], 7);
-			machine_free(m[0]);
-			machine_free(m[1]);
-		}
-	}
-}
-
-/* --- the rest, on each --- */
-
-static void each(void (*test)(struct machine *m, bool shadow))
+void machine_each(void (*test)(struct machine *m, bool shadow))
 {
 	for (int shadow = 0; shadow < 2; shadow++) {
 		struct machine *m = machine_make(shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP);
@@ -272,304 +137,4 @@ static void each(void (*test)(struct machine *m, bool shadow))
 		test(m, shadow);
 		machine_free(m);
 	}
-}
-
-/* Map DATA's page to what r8 says, INVLPG, read, a thousand times; then the whole directory entry. */
-GUEST_ASM(remap, "mov $1000, %ecx \n 1: mov %r8, (%rbx) \n invlpg (%rax) \n add (%rax), %r10 \n mov %r9, (%rbx) \n invlpg (%rax) \n add (%rax), %r10 \n"
-                 "dec %ecx \n jnz 1b \n hlt")
-
-static void remapping(struct machine *m, bool shadow)
-{
-	struct cpu_state *s = cpu_state(m->cpu[0]);
-
-	(void)shadow;
-	LOAD(m, CODE, remap);
-	store(m, 0x200000, 1);
-	store(m, 0x201000, 1000000);
-	s->gpr[CPU_RAX] = 0x200000;
-	s->gpr[CPU_RBX] = PT + 0x1000;
-	s->gpr[CPU_R8] = 0x201003;
-	s->gpr[CPU_R9] = 0x200003;
-	s->gpr[CPU_R10] = 0;
-	assert_int_equal(run(m, 0, CODE), -1);
-	assert_int_equal(s->gpr[CPU_R10], 1000001000);
-	/* The second and the third 2 MiB change places. */
-	store(m, 0x400000, 7);
-	s->gpr[CPU_RBX] = PD + 8;
-	s->gpr[CPU_R8] = (PT + 0x2000) | 3;
-	s->gpr[CPU_R9] = (PT + 0x1000) | 3;
-	s->gpr[CPU_R10] = 0;
-	assert_int_equal(run(m, 0, CODE), -1);
-	assert_int_equal(s->gpr[CPU_R10], 8000);
-}
-
-static void test_remapping(void **state)
-{
-	(void)state;
-	each(remapping);
-}
-
-/* Code in a directory, which changes itself: the store is made by the library. */
-GUEST_ASM(self_change, "movb $42, 1f+1(%rip) \n jmp 1f \n 1: mov $7, %al \n hlt")
-
-static void code_in_a_table(struct machine *m, bool shadow)
-{
-	struct cpu_state *s = cpu_state(m->cpu[0]);
-
-	(void)shadow;
-	for (int i = 0; i < 5; i++) {
-		LOAD(m, PD + FREE, self_change);
-		s->gpr[CPU_RAX] = 0;
-		assert_int_equal(run(m, 0, PD + FREE), -1);
-		assert_int_equal(s->gpr[CPU_RAX], 42);
-	}
-}
-
-static void test_code_in_a_table(void **state)
-{
-	(void)state;
-	each(code_in_a_table);
-}
-
-GUEST_ASM(undefined, "ud2")
-
-static void stack_in_a_table(struct machine *m, bool shadow)
-{
-	struct cpu_state *s = cpu_state(m->cpu[0]);
-
-	(void)shadow;
-	LOAD(m, CODE, undefined);
-	for (int i = 0; i < 5; i++) {
-		s->gpr[CPU_RSP] = PD + FREE + 0x100;
-		assert_int_equal(run(m, 0, CODE), 6);
-		assert_int_equal(s->gpr[CPU_RSP], PD + FREE + 0x100 - 40);
-		assert_int_equal(load(m, PD + FREE + 0x100 - 40), CODE);
-		assert_int_equal(load(m, PD + FREE + 0x100 - 16), PD + FREE + 0x100);
-		memset(m->ram + PD + FREE, 0, 0x100);
-	}
-}
-
-static void test_stack_in_a_table(void **state)
-{
-	(void)state;
-	each(stack_in_a_table);
-}
-
-/* From a device to a directory and back: one instruction, two kinds of help. */
-GUEST_ASM(device_moves, "mov $0xc0000100, %esi \n mov $0x3800, %edi \n movsq \n mov $0x3800, %esi \n mov $0xc0000200, %edi \n movsq \n hlt")
-
-static void devices(struct machine *m, bool shadow)
-{
-	(void)shadow;
-	LOAD(m, CODE, device_moves);
-	for (unsigned i = 1; i <= 3; i++) {
-		assert_int_equal(run(m, 0, CODE), -1);
-		assert_int_equal(load(m, PD + FREE), 0x5a5a5a5a5a5a5a5a);
-		assert_int_equal(m->device, 0x5a5a5a5a5a5a5a5a);
-		assert_int_equal(m->device_writes, i);
-	}
-}
-
-static void test_devices(void **state)
-{
-	(void)state;
-	each(devices);
-}
-
-/* Page faults of the guest: not present, then write protected; the handler stops. */
-GUEST_ASM(touch, "mov %rcx, (%rax) \n hlt")
-
-static void guest_faults(struct machine *m, bool shadow)
-{
-	struct cpu_state *s = cpu_state(m->cpu[0]);
-
-	(void)shadow;
-	LOAD(m, CODE, touch);
-	for (unsigned i = 0; i < 20; i++) {
-		uint64_t page = DATA + 0x1000 * i;
-
-		store(m, PT + page / 4096 * 8, i & 1 ? page | 1 : 0);
-		s->gpr[CPU_RAX] = page + 8;
-		s->gpr[CPU_RSP] = STACK;
-		s->cr2 = 0;
-		cpu_state_changed(m->cpu[0], CPU_CHANGED_PAGING);
-		assert_int_equal(run(m, 0, CODE), 14);
-		assert_int_equal(s->cr2, page + 8);
-		assert_int_equal(load(m, s->gpr[CPU_RSP]), i & 1 ? 3 : 2);
-	}
-}
-
-static void test_guest_faults(void **state)
-{
-	(void)state;
-	each(guest_faults);
-}
-
-/* PAE: what MOV to CR3 would load has reserved bits. A second stage in AMD's manner reads PDPTEs when they are used. */
-GUEST_ASM(pae_load, ".code32 \n mov %eax, %cr3 \n hlt \n .code64")
-
-static void test_pae_pdptes_reserved_gp(void **state)
-{
-	struct machine *m = machine_make(VMMU_MMU_SHADOW);
-	struct cpu_state *s = cpu_state(m->cpu[0]);
-
-	(void)state;
-	store(m, 0x5000, 0x6000 | 1);
-	store(m, 0x6000, PT | 7);
-	store(m, 0x5020, 0x6000 | 3);
-	for (unsigned v = 0; v < 32; v++)
-		store(m, IDT + 8 * v, (STUBS + 16 * v) | 8u << 16 | 0x8e00ull << 32);
-	store(m, GDT + 8, 0x00cf9b000000ffff);
-	LOAD(m, CODE, pae_load);
-	s->seg[CPU_CS].l = 0;
-	s->seg[CPU_CS].db = 1;
-	s->efer = 0;
-	s->cr3 = 0x5000;
-	s->gpr[CPU_RAX] = 0x5020;
-	cpu_state_changed(m->cpu[0], CPU_CHANGED_ALL);
-	assert_int_equal(run(m, 0, CODE), 13);
-	assert_int_equal(s->cr3, 0x5000);
-	s->gpr[CPU_RAX] = 0x5000;
-	assert_int_equal(run(m, 0, CODE), -1);
-	machine_free(m);
-}
-
-/* No paging; long mode by CR4, EFER and CR0; back; 32-bit paging with 4 MiB pages; back. Each reads what it maps at 3 or 4 MiB. */
-GUEST_ASM(modes, ".code32 \n mov 0x300000, %ebx \n mov $0x1000, %eax \n mov %eax, %cr3 \n mov $0x620, %eax \n mov %eax, %cr4 \n"
-                 "mov $0xc0000080, %ecx \n mov $0x100, %eax \n xor %edx, %edx \n wrmsr \n mov $0x80010033, %eax \n mov %eax, %cr0 \n jmp 1f \n"
-                 "1: mov 0x300000, %esi \n mov $0x10033, %eax \n mov %eax, %cr0 \n add 0x300000, %ebx \n"
-                 "xor %eax, %eax \n wrmsr \n mov $0x610, %eax \n mov %eax, %cr4 \n mov $0x7000, %eax \n mov %eax, %cr3 \n"
-                 "mov $0x80010033, %eax \n mov %eax, %cr0 \n jmp 1f \n 1: mov 0x400000, %edi \n mov $0x10033, %eax \n mov %eax, %cr0 \n"
-                 "mov 0x400000, %ebp \n hlt \n .code64")
-
-static void mode_switches(struct machine *m, bool shadow)
-{
-	struct cpu_state *s = cpu_state(m->cpu[0]);
-
-	(void)shadow;
-	store(m, PT + 0x1000 + 8 * 256, 0x301003); /* linear 0x300000 */
-	store(m, 0x7000, 0x83 | 0x83ull << 32);    /* 0 and 4 MiB are both physical 0 */
-	store(m, 0, 3);
-	store(m, 0x300000, 10);
-	store(m, 0x301000, 200);
-	store(m, 0x400000, 4000);
-	LOAD(m, CODE, modes);
-	s->seg[CPU_CS].l = 0;
-	s->seg[CPU_CS].db = 1;
-	s->efer = 0;
-	s->cr0 = 0x10033;
-	s->cr4 = 0x600;
-	for (int i = 0; i < 3; i++) {
-		cpu_state_changed(m->cpu[0], CPU_CHANGED_ALL);
-		assert_int_equal(run(m, 0, CODE), -1);
-		assert_int_equal(s->gpr[CPU_RBX], 20);
-		assert_int_equal(s->gpr[CPU_RSI], 200);
-		assert_int_equal(s->gpr[CPU_RDI], 3);
-		assert_int_equal(s->gpr[CPU_RBP], 4000);
-	}
-}
-
-static void test_mode_switches(void **state)
-{
-	(void)state;
-	each(mode_switches);
-}
-
-/* Four kinds of INVPCID, and two CR3 loads, with and without "keep" (after which only an INVLPG makes an edit seen for certain). */
-GUEST_ASM(pcids, "xor %r10, %r10 \n xor %esi, %esi \n"
-                 "1: mov %r8, (%rbx) \n invpcid (%rdi), %rsi \n add (%rax), %r10 \n mov %r9, (%rbx) \n invpcid (%rdi), %rsi \n add (%rax), %r10 \n"
-                 "inc %esi \n cmp $4, %esi \n jne 1b \n mov %r8, (%rbx) \n mov %cr3, %rdx \n mov %rdx, %cr3 \n add (%rax), %r10 \n"
-                 "mov %r9, (%rbx) \n bts $63, %rdx \n mov %rdx, %cr3 \n invlpg (%rax) \n add (%rax), %r10 \n hlt")
-
-static void address_space_numbers(struct machine *m, bool shadow)
-{
-	struct cpu_state *s = cpu_state(m->cpu[0]);
-
-	(void)shadow;
-	LOAD(m, CODE, pcids);
-	store(m, 0x200000, 1);
-	store(m, 0x201000, 100);
-	store(m, DATA, 5); /* INVPCID's PCID, and the address */
-	store(m, DATA + 8, 0x200000);
-	s->cr3 = PML4 | 5;
-	s->cr4 |= 1u << 17;
-	s->gpr[CPU_RAX] = 0x200000;
-	s->gpr[CPU_RBX] = PT + 0x1000;
-	s->gpr[CPU_RDI] = DATA;
-	s->gpr[CPU_R8] = 0x201003;
-	s->gpr[CPU_R9] = 0x200003;
-	cpu_state_changed(m->cpu[0], CPU_CHANGED_ALL);
-	assert_int_equal(run(m, 0, CODE), -1);
-	assert_int_equal(s->gpr[CPU_R10], 505);
-	store(m, DATA, 5 | 1u << 12); /* reserved */
-	assert_int_equal(run(m, 0, CODE), 13);
-}
-
-static void test_address_space_numbers(void **state)
-{
-	(void)state;
-	each(address_space_numbers);
-}
-
-/* --- two vCPUs --- */
-
-#define TURNS 3000
-
-/* Locked additions to a directory in use, through two addresses, with a flush now and then so that tables are walked. */
-GUEST_ASM(count, "1: lock incq (%rax) \n test $31, %ecx \n jnz 2f \n mov %cr3, %rdx \n mov %rdx, %cr3 \n 2: mov (%rbx), %rdx \n dec %ecx \n jnz 1b \n hlt")
-
-struct half {
-	struct machine *m;
-	unsigned id;
-	int vector;
-};
-
-static void *half_run(void *state)
-{
-	struct half *half = state;
-
-	half->vector = run(half->m, half->id, CODE);
-	return NULL;
-}
-
-static void two_count(struct machine *m, bool shadow)
-{
-	struct half half[2] = { { m, 0, 0 }, { m, 1, 0 } };
-	pthread_t thread[2];
-
-	(void)shadow;
-	LOAD(m, CODE, count);
-	cpu_make(m, 1);
-	for (unsigned id = 0; id < 2; id++) {
-		struct cpu_state *s = cpu_state(m->cpu[id]);
-
-		s->gpr[CPU_RAX] = id ? 0xffffff0000000000 | (uint64_t)SELF << 39 | (uint64_t)SELF << 30 | FREE : PD + FREE;
-		s->gpr[CPU_RBX] = 0x600000;
-		s->gpr[CPU_RCX] = TURNS;
-	}
-	for (unsigned id = 0; id < 2; id++)
-		pthread_create(&thread[id], NULL, half_run, &half[id]);
-	for (unsigned id = 0; id < 2; id++) {
-		pthread_join(thread[id], NULL);
-		assert_int_equal(half[id].vector, -1);
-	}
-	assert_int_equal(load(m, PD + FREE), 2 * TURNS);
-}
-
-static void test_two_count(void **state)
-{
-	(void)state;
-	each(two_count);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_writers_of_tables_in_use), cmocka_unit_test(test_remapping), cmocka_unit_test(test_code_in_a_table),
-		cmocka_unit_test(test_stack_in_a_table), cmocka_unit_test(test_devices), cmocka_unit_test(test_guest_faults),
-		cmocka_unit_test(test_pae_pdptes_reserved_gp), cmocka_unit_test(test_mode_switches),
-		cmocka_unit_test(test_address_space_numbers), cmocka_unit_test(test_two_count),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

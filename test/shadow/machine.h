@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A small machine on the software CPU and the library: RAM, a device in the fourth GiB, one or two vCPUs in 64-bit mode on 4 KiB pages
+ * that map the RAM as it is, and its page tables once more through the root's own entry SELF.
+ */
+#ifndef TEST_SHADOW_MACHINE_H
+#define TEST_SHADOW_MACHINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <vmmu/vmmu.h>
+
+#include "cpu/cpu.h"
+#include "cpu/test/guest_asm.h"
+
+#define RAM   (16u << 20)
+#define PML4  0x1000u
+#define PDPT  0x2000u
+#define PD    0x3000u
+#define PD2   0x4000u     /* of the second GiB */
+#define FREE  0x800u      /* offset of entries of a table that no access uses */
+#define GDT   0x8000u
+#define TSS   0x9000u
+#define IDT   0xa000u
+#define STUBS 0xb000u     /* 16 bytes for each vector: hlt */
+#define CODE  0x10000u
+#define STACK 0x20000u
+#define PT    0x40000u    /* eight of them */
+#define DATA  0x100000u
+#define SELF  510u        /* PML4 entry that maps the tables */
+
+struct machine {
+	uint8_t *ram;
+	struct vmmu_vm *mmu;
+	struct vmmu_vcpu *vcpu[2];
+	struct cpu_vm *vm;
+	struct cpu *cpu[2];
+	uint64_t device; /* last value written to the device */
+	unsigned device_writes;
+};
+
+static inline uint64_t load(const struct machine *m, uint64_t at)
+{
+	uint64_t value;
+
+	memcpy(&value, m->ram + at, 8);
+	return value;
+}
+
+static inline void store(struct machine *m, uint64_t at, uint64_t value)
+{
+	memcpy(m->ram + at, &value, 8);
+}
+
+struct machine *machine_make(enum vmmu_mmu mmu);
+void machine_free(struct machine *m);
+
+/** Another vCPU, as the first was. */
+void machine_cpu_make(struct machine *m, unsigned id);
+
+/** Run to a HLT. Returns: the vector whose stub it was in, or -1. Fails the test otherwise. */
+int machine_run(struct machine *m, unsigned id, uint64_t rip);
+
+/** The test in a VM with a second stage, and in one that shadows. */
+void machine_each(void (*test)(struct machine *m, bool shadow));
+
+#define LOAD(m, at, name) memcpy((m)->ram + (at), name, (size_t)((name##_end) - (name)))
+
+#endif
