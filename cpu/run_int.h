@@ -124,6 +124,7 @@ struct shadow_store {
 };
 struct shadow_state {
 	bool regs_written;  /* CR0, CR3, CR4 or EFER: to be told to the library before the next entry */
+	bool owner_wrote;   /* by the owner: PDPTEs are loaded again */
 	bool guest_fault;   /* the library's answer to this fault: raise #PF when it comes again */
 	bool guest_emulates; /* no, stop: KVM would emulate the instruction, and could not */
 	uint32_t guest_error;

@@ -359,9 +359,10 @@ void cpu_shadow_regs(struct cpu *cpu)
 	s->regs_written = false;
 	if (cpu->entry.root != NULL && !cpu->entry.shadow)
 		return; /* the VM has a second stage */
-	/* The owner has set them: what cannot be loaded is not there. */
-	if (is_pae(cpu) && !pdptes_read(cpu, s->pdpte))
+	/* What the owner has set and cannot be loaded is not there. */
+	if (s->owner_wrote && is_pae(cpu) && !pdptes_read(cpu, s->pdpte))
 		memset(s->pdpte, 0, sizeof(s->pdpte));
+	s->owner_wrote = false;
 	regs_give(cpu, false);
 }
 

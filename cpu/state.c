@@ -112,7 +112,7 @@ void cpu_state_changed(struct cpu *cpu, unsigned what)
 		features_update(cpu);
 	if (what & (CPU_CHANGED_PAGING | CPU_CHANGED_CPUID)) {
 		tlb_flush(cpu);
-		cpu->p->shadow.regs_written = true;
+		cpu->p->shadow.regs_written = cpu->p->shadow.owner_wrote = true;
 	}
 	if (what & (CPU_CHANGED_MODE | CPU_CHANGED_RFLAGS | CPU_CHANGED_PAGING))
 		mode_update(cpu);
