@@ -154,9 +154,9 @@ static void fill_quotient_edge(struct build *b, bool is_signed, uint64_t divisor
 	q = (__int128)edge + (int64_t)gen_below(&b->rand, 3) - 1;
 	if (is_signed && gen_percent(&b->rand, 50))
 		q = -q;
-	n = q * d;
+	n = (__int128)((unsigned __int128)q * (unsigned __int128)d); /* wraps, as the bits are what is wanted */
 	if (gen_percent(&b->rand, 50)) /* a remainder of the dividend's sign */
-		n += n < 0 ? -(__int128)gen_below(&b->rand, divisor) : (__int128)gen_below(&b->rand, divisor);
+		n = (__int128)((unsigned __int128)n + (n < 0 ? -(unsigned __int128)gen_below(&b->rand, divisor) : gen_below(&b->rand, divisor)));
 	if (addresses_with(b, RAX) || b->reg[0] == RAX)
 		return;
 	set_low(b, RAX, size, (uint64_t)n);
