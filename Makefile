@@ -22,7 +22,7 @@ SETUP ?=
 prefix ?=
 setup_prefix := $(if $(prefix),--prefix=$(prefix))
 
-.PHONY: all build deps run test bench install selftests check clean distclean help
+.PHONY: all build deps run test bench install selftests lint clean distclean help
 
 all: build
 
@@ -54,7 +54,7 @@ test: deps
 	@$(MAKE) --no-print-directory build
 	@tool/run-tests --build $(BUILD) $(TEST)
 
-check:
+lint:
 	@tool/run-tests --hygiene
 
 # Not a gate: its findings want judgement.  Needs the packages clang-tidy and clang-tools.
@@ -80,7 +80,7 @@ help:
 	@echo 'make deps       install the packages of tool/packages.txt (root or sudo)'
 	@echo 'make run        everything from nothing: packages, build, the KVM selftests under vmmu'
 	@echo 'make test       packages, build, every test; ends with "N passed, N failed"'
-	@echo 'make check      only the checks of the source itself (includes, style, freestanding)'
+	@echo 'make lint       only the checks of the source itself (includes, style, freestanding)'
 	@echo 'make bench      vmmu beside the real /dev/kvm'
 	@echo 'make install    prefix=/usr/local (at the first build) DESTDIR='
 	@echo 'make clean      remove what was built; make distclean removes every build directory'
