@@ -9,6 +9,8 @@
 
 #include <vmmu/types.h>
 
+#include "core/base/size.h"
+
 typedef struct vmmu_gva gva_t;
 typedef struct vmmu_gpa gpa_t;
 typedef struct vmmu_gfn gfn_t;
@@ -24,7 +26,6 @@ typedef uint64_t spte_t; /* a table entry, in hardware's format */
 
 #define PAGE_SHIFT VMMU_PAGE_SHIFT
 #define PAGE_SIZE  VMMU_PAGE_SIZE
-#define LEVEL_BITS 9
 #define ENTRIES    (1u << LEVEL_BITS)
 
 /* Pages that one entry at `level` covers: 1, 512, 262144, ... */

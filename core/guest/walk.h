@@ -81,13 +81,13 @@ static inline gfn_t guest_leaf_gfn(const struct guest_mode *mode, uint64_t entry
 /* Bits of a virtual address that one level translates: 9, or 10 in 4-byte tables. */
 static inline unsigned guest_index(const struct guest_mode *mode, gva_t gva, int level)
 {
-	return mode->wide ? gva.v >> (12 + 9 * (level - 1)) & 511 : gva.v >> (12 + 10 * (level - 1)) & 1023;
+	return mode->wide ? gva.v >> (PAGE_SHIFT + LEVEL_BITS * (level - 1)) & (ENTRIES - 1) : gva.v >> (12 + 10 * (level - 1)) & 1023;
 }
 
 /* 4K pages that a leaf at this level maps. */
 static inline uint64_t guest_level_pages(const struct guest_mode *mode, int level)
 {
-	return UINT64_C(1) << ((mode->wide ? 9 : 10) * (level - 1));
+	return UINT64_C(1) << ((mode->wide ? LEVEL_BITS : 10) * (level - 1));
 }
 
 #endif

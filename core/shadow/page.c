@@ -30,10 +30,8 @@ unsigned shadow_entry_rights(const struct shadow *page, unsigned index)
 
 static struct shadow **hash_bucket(struct vm *vm, gfn_t gfn)
 {
-	return &vm->shadow->hash[(gfn.v * UINT64_C(0x9e3779b97f4a7c15)) >> 52];
+	return &vm->shadow->hash[(gfn.v * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - SHADOW_HASH_BITS)];
 }
-
-_Static_assert(HASH_SIZE == 1u << (64 - 52), "the hash uses the top bits");
 
 struct shadow *shadow_find(struct vm *vm, gfn_t gfn, uint32_t role)
 {

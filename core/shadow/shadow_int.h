@@ -71,7 +71,7 @@ struct shadow {
 	bool unsync;                /* a, written under W: the guest may write its table unseen until a flush (29) */
 	uint32_t unsync_children;   /* a, written under W: bits set in unsync_map */
 	uint32_t writes;            /* W: writes to the guest table since it was last used (42) */
-	uint64_t unsync_map[ENTRIES / 64]; /* W: entries with something unsync below */
+	uint64_t unsync_map[(ENTRIES + 63) / 64]; /* W: entries with something unsync below */
 	struct port_rcu_head rcu;
 	struct vm *vm;              /* c */
 };
@@ -86,7 +86,7 @@ struct shadow_mmu {
 	uint64_t indirect;          /* a: P4: live pages that mirror guest tables (I4.3) */
 };
 
-#define HASH_SIZE 4096u
+#define HASH_SIZE (1u << SHADOW_HASH_BITS)
 
 static inline struct shadow *shadow_of(const spte_t *entry)
 {

@@ -4,7 +4,7 @@
 #include "core/sync/request.h"
 #include "core/sync/vm.h"
 
-#define SPINS 200
+#define SPINS SPIN_LIMIT(200)
 
 void mmu_lock_init(struct mmu_lock *lock)
 {

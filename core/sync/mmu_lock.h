@@ -18,7 +18,7 @@
 
 struct vm;
 
-#define MMU_LOCK_STRIPES 16
+#define MMU_LOCK_STRIPES READER_STRIPES
 
 struct mmu_lock_stripe {
 	uint32_t readers;

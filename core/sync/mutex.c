@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/sync/mutex.h"
 
-#define SPINS 100
+#define SPINS SPIN_LIMIT(100)
 
 void mutex_lock(struct mutex *mutex)
 {

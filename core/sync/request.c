@@ -40,7 +40,7 @@ void vcpu_request(struct vcpu *vcpu, uint32_t request)
  * its way in. `exits` is read before the kick, so the visit that is waited for is one that was told to end. A vCPU that the kick found outside is
  * not waited for at all: it may enter right after, request seen and answered, and then nobody tells it to leave.
  */
-#define SPINS 500
+#define SPINS SPIN_LIMIT(500)
 
 static bool vcpu_was_outside(const struct vcpu *vcpu, uint32_t exits)
 {

@@ -12,7 +12,7 @@
 #include "core/base/types.h"
 #include "core/sync/mutex.h"
 
-#define SRCU_STRIPES 16
+#define SRCU_STRIPES READER_STRIPES
 
 struct srcu_stripe {
 	uint64_t entered[2]; /* readers that came into each bank, ever */

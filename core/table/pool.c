@@ -150,7 +150,7 @@ void table_free(struct table *table)
 {
 	struct vm *vm = table->vm;
 
-	memset(table_entries(table), 0, PAGE_SIZE);
+	memset(table_entries(table), 0, ENTRIES * sizeof(spte_t));
 	*table = (struct table){ .vm = vm };
 	add_relaxed(&vm->stats.tables, -UINT64_C(1));
 	mutex_lock(&vm->pool->lock);

@@ -30,7 +30,7 @@ struct table {
 	};
 };
 
-#define TABLES_PER_CHUNK 64
+_Static_assert(TABLES_PER_CHUNK <= VMMU_CHUNK_BYTES / PAGE_SIZE, "a chunk has room for its tables");
 _Static_assert(sizeof(struct table) <= 64, "the headers of a chunk fill exactly one page");
 
 /** The entries of a table: 512, 4096-aligned. */

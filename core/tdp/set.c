@@ -95,6 +95,6 @@ bool tdp_split_leaf(struct mmu_token *token, struct tdp_iter *iter, struct table
 		return true;
 	}
 	tdp_count(token, level, -(int64_t)ENTRIES);
-	memset(entries, 0, PAGE_SIZE); /* unused tables are zeroed */
+	memset(entries, 0, ENTRIES * sizeof(*entries)); /* unused tables are zeroed */
 	return false;
 }
