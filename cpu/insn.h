@@ -41,10 +41,10 @@ static inline enum form form_of(const struct insn *insn, const struct op *op)
 	return op->mem == 1 ? FORM_RM : imm ? FORM_RI : FORM_RR;
 }
 
-/* 0..3 for 1, 2, 4, 8 bytes: the second index of every table of handlers. */
+/* 0..3 for 1, 2, 4, 8 bytes: the second index of every table of handlers. 0 for an instruction that has no such operand. */
 static inline unsigned size_index(unsigned size)
 {
-	return (unsigned)__builtin_ctz(size) & 3;
+	return size ? (unsigned)__builtin_ctz(size) & 3 : 0;
 }
 
 /* One row for each size. */
