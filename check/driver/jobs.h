@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Work in child processes, as many at a time as there are cores. A search belongs in a process of its own: the code under test may crash it, and its memory
+ * is what the search restores. What a child finds goes into a slot of shared memory, which survives it; files that it writes are its own.
+ */
+#ifndef CHECK_DRIVER_JOBS_H
+#define CHECK_DRIVER_JOBS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct job {
+	/* set by the caller */
+	void (*run)(struct job *job);
+	void *arg;
+	void *shared;    /* memory of jobs_shared, or NULL */
+	double limit;    /* seconds of real time until it is killed; 0: none. May be set by `begin` */
+	/* set here */
+	pid_t pid;
+	double began, took;
+	bool done;
+	int status;      /* as of waitpid */
+	bool timed_out;
+};
+
+struct jobs {
+	struct job *job;
+	unsigned count;
+	unsigned at_once;                 /* 0: one for each core */
+	void (*begin)(struct jobs *jobs, struct job *job); /* before it is started, in the parent; or NULL */
+	void (*end)(struct jobs *jobs, struct job *job);   /* after it has ended; or NULL */
+	void (*tick)(struct jobs *jobs);  /* about four times a second; or NULL */
+	double every;                     /* seconds between two ticks */
+	void *arg;
+};
+
+/** Memory that the parent and its children share, zeroed. */
+void *jobs_shared(size_t bytes);
+
+/** Run all jobs; returns when all have ended. Children that outlive their limit are killed, and all of them when the parent is interrupted. */
+void jobs_run(struct jobs *jobs);
+
+/** Seconds of a clock that only moves forward. */
+double jobs_clock(void);
+
+unsigned jobs_cores(void);
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One failing execution, ready to be drawn: a column per thread, a row per event. Made from a trace (trace.c), drawn as text (text.c) and as a
+ * page (html.c). All strings live as long as the program.
+ */
+#ifndef CHECK_REPORT_PICTURE_H
+#define CHECK_REPORT_PICTURE_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "check/report/source.h"
+
+#define PICTURE_THREADS 8
+
+enum row_kind {
+	ROW_READ,   /* of memory */
+	ROW_WRITE,
+	ROW_UPDATE, /* both in one */
+	ROW_FENCE,
+	ROW_LOCK,   /* and what else threads wait for */
+	ROW_MEMORY, /* allocation and its end */
+	ROW_NOTE,   /* said by the scenario */
+	ROW_FAIL,
+};
+
+enum row_mark {
+	MARK_NONE,
+	MARK_RACE,  /* one of the two accesses of a data race, or of a use after free */
+	MARK_BLOCK, /* the thread can not go on */
+	MARK_FAIL,
+};
+
+struct row {
+	unsigned step;
+	int thread; /* column; -1: all */
+	enum row_kind kind;
+	enum row_mark mark;
+	const char *verb;     /* "load acquire", "lock" */
+	const char *object;   /* name of the location */
+	const char *value;    /* "1", "0 -> 1"; "" when there is none */
+	const char *note;     /* what is remarkable, or NULL */
+	const struct source *source;
+	unsigned place;       /* which frame of `source` is shown: the first that is no wrapper */
+	int from;             /* index of the row whose store was read; -1: initial value, or none */
+	bool stale;           /* a newer store was there */
+	bool shared;          /* of interest to more than one thread */
+};
+
+struct picture {
+	const char *scenario, *claim, *protocol;
+	const char *kind;     /* "data race", "assertion", ... */
+	const char *message;
+	const char *seed;
+	const char *search;   /* "C11, depth first, 2 preemptions" */
+	const char *tso;      /* whether it fails under TSO, in words; NULL: not asked */
+	const char *weakened; /* the site that was made weaker for this, or NULL */
+	const char *replay;   /* the command that shows it again */
+	unsigned threads, switches, preemptions, stale_reads;
+	const char *thread_name[PICTURE_THREADS];
+	unsigned count;
+	struct row *row;
+};
+
+/** Draw for a terminal `width` wide. `all`: rows of one thread's own business, too. `colour`: with escapes. */
+void picture_text(const struct picture *picture, FILE *out, unsigned width, bool colour, bool all);
+
+/** Draw as one self-contained page. */
+void picture_html(const struct picture *picture, FILE *out);
+
+/** The frame of a row that is shown; never NULL. */
+const struct source_place *row_place(const struct row *row);
+
+#endif
