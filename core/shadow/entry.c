@@ -52,6 +52,19 @@ static void unsync_bit_clear(struct shadow *page, unsigned index)
 	store_relaxed(&page->unsync_children, page->unsync_children - 1);
 }
 
+/* Nothing at or below the page is unsync any more: forget the way to it, or every flush of the guest would go and look. */
+static void path_clear(struct shadow *page)
+{
+	spte_t *parent;
+
+	if (page->unsync || page->unsync_children)
+		return;
+	for (uint64_t i = 0; (parent = rmap_entry(&page->parents, i)); i++) {
+		unsync_bit_clear(shadow_of(parent), entry_index_of(shadow_of(parent), parent));
+		path_clear(shadow_of(parent));
+	}
+}
+
 void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry)
 {
 	int level = role_level(page->role);
@@ -64,6 +77,7 @@ void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry)
 
 		rmap_drop(token->vm, &child->parents, entry);
 		unsync_bit_clear(page, entry_index_of(page, entry));
+		path_clear(page);
 		token->flush = true;
 	}
 }
@@ -101,18 +115,6 @@ void shadow_unsync_mark(struct shadow *page)
 	store_release(&page->unsync, true);
 	for (uint64_t i = 0; (parent = rmap_entry(&page->parents, i)); i++)
 		unsync_mark_path(shadow_of(parent), entry_index_of(shadow_of(parent), parent));
-}
-
-static void path_clear(struct shadow *page)
-{
-	spte_t *parent;
-
-	if (page->unsync || page->unsync_children)
-		return;
-	for (uint64_t i = 0; (parent = rmap_entry(&page->parents, i)); i++) {
-		unsync_bit_clear(shadow_of(parent), entry_index_of(shadow_of(parent), parent));
-		path_clear(shadow_of(parent));
-	}
 }
 
 void shadow_unsync_clear(struct shadow *page)
