@@ -102,14 +102,15 @@ static bool write_against_rights(const struct shadow_vcpu *sv, const struct shad
 	const struct guest_walk *walk = &fault->walk;
 	bool key_denies = sv->mode.pke && (walk->rights[walk->level - 1] & ACC_USER) && (fault->pkru >> (2 * walk->key) & 2);
 
-	return (fault->error & VMMU_PF_WRITE) && !(fault->error & VMMU_PF_USER) && !sv->mode.wp && sv->mode.levels &&
+	/* A device's page is never mapped: nothing to be gained there, and what hangs beside it may be memory. */
+	return fault->slot && (fault->error & VMMU_PF_WRITE) && !(fault->error & VMMU_PF_USER) && !sv->mode.wp && sv->mode.levels &&
 	       (!(walk->rights[walk->level - 1] & ACC_WRITE) || key_denies);
 }
 
 /* As a supervisor's page it would be out of reach of SMAP and of protection keys, which the guest relies on: such a write is emulated. */
 static bool must_emulate(const struct shadow_vcpu *sv, const struct shadow_fault *fault)
 {
-	return fault->slot && write_against_rights(sv, fault) && (sv->mode.smap || sv->mode.pke);
+	return write_against_rights(sv, fault) && (sv->mode.smap || sv->mode.pke);
 }
 
 static unsigned rights_for(const struct shadow_vcpu *sv, const struct shadow_fault *fault)
