@@ -12,6 +12,8 @@ static uint32_t mode_role(const struct guest_mode *mode, unsigned as_id)
 		return role | ROLE_NO_PAGING;
 	if (!mode->wide)
 		role |= ROLE_FOUR_BYTE | (mode->pse ? ROLE_PSE : 0);
+	if (mode->levels == 3)
+		role |= ROLE_PAE;
 	if (mode->nx)
 		role |= ROLE_NX;
 	if (mode->wp)
