@@ -75,7 +75,7 @@ bool audit_vm(struct vm *vm, struct audit_report *report)
 {
 	struct audit audit = { .vm = vm, .report = report };
 
-	report->violations = report->roots = report->tables = report->mmio = report->writable_logged = 0;
+	report->violations = report->roots = report->tables = report->mmio = report->writable_logged = report->shadow_pages = 0;
 	for (unsigned level = 0; level < 3; level++)
 		report->leaves[level] = 0;
 	port_rcu_barrier(); /* tables that were unlinked are in the pool after this */
@@ -85,6 +85,7 @@ bool audit_vm(struct vm *vm, struct audit_report *report)
 		audit_fail(&audit, "the VM is dead", NULL, 0, NULL, 0);
 	audit_slots(&audit);
 	audit_tables(&audit);
+	audit_shadow(&audit);
 	audit_counters(&audit);
 	audit_p5(&audit);
 	mutex_unlock(&vm->slots_lock);

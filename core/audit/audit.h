@@ -9,8 +9,14 @@
  *               is writable only where HOST_W, MMU_W, the slot and the dirty log allow (P6, P11)
  *     MMIO      an entry whose generation is current lies in no slot and names its own gfn (P10)
  *     tables    each is reachable once, from the place that its header says; nothing frozen is reachable (P7)
+ *     shadow    an entry of a page that is not unsync is what the guest's current entry says, or stricter (I4.2), as a walker of the audit's own reads it; a
+ *               child has the gfn and the role that its place asks for (25); a table that is mirrored is writable nowhere (I4.4); nothing obsolete is left (P3)
+ *     chains    the rmap of a (gfn, level) holds exactly the present leaves (I2.5); a page knows exactly the entries that point to it (26)
+ *     arrays    slots have them from the first shadow root on, and not before (P1)
+ *     unsync    4K-level tables only; every way to one is marked, and no other (P8)
  *     roots     at most one valid root per address space; its references are the MMU's and the vCPUs'; an invalid one is empty (P3)
- *     counters  pages per level, tables, chunks: what is counted is what is there
+ *     counters  pages per level, tables, chunks, shadow pages, mirrored tables (I4.3), write tracking, huge leaves forbidden, references of roots: what is
+ *               counted is what is there
  *     P5        no invalidation is outstanding, or as many as the caller says
  */
 #ifndef CORE_AUDIT_AUDIT_H
@@ -35,11 +41,13 @@ struct audit_report {
 	uint64_t invalidations;   /* begun by the caller and not ended */
 	pfn_t (*frame)(void *arg, hva_t hva); /* where the host keeps a page; NULL: in a process, at its own address */
 	void *frame_arg;
+	bool ran_out_of_memory;   /* in the first shadow root: arrays may be there before the flag (P1) */
 	/* out */
 	uint64_t violations;
 	uint64_t roots, tables;   /* reachable; tables includes roots */
 	uint64_t leaves[3];       /* by level - 1 */
 	uint64_t mmio;            /* MMIO entries, stale ones included */
+	uint64_t shadow_pages;
 	uint64_t writable_logged; /* writable leaves in logged slots */
 };
 

@@ -11,6 +11,9 @@ struct audit {
 	struct vm *vm;
 	struct audit_report *report;
 	struct text text;
+	uint64_t mapped;      /* leaves of shadow pages */
+	unsigned phys_bits;   /* of the guest's tables */
+	bool gbpages;
 };
 
 /** A violation: what, and where (names of the numbers may be NULL). */
@@ -21,6 +24,16 @@ void audit_slots(struct audit *audit);
 
 /** Roots, tables, entries (tables.c). Adds to the report what it found. */
 void audit_tables(struct audit *audit);
+
+/** A leaf for gfn; an MMIO entry. Of any table (tables.c). */
+void audit_leaf(struct audit *audit, const struct memslots *slots, gfn_t gfn, spte_t spte, int level);
+void audit_mmio(struct audit *audit, const struct memslots *slots, gfn_t gfn, spte_t spte);
+
+/** The frame behind a host address. */
+pfn_t audit_frame(const struct audit *audit, hva_t hva);
+
+/** Shadow pages, and the arrays of slots (shadow.c, arrays.c). Adds to the report what it found. */
+void audit_shadow(struct audit *audit);
 
 /** May the pages [offset, offset + pages) of a logged slot be written with no fault: are they recorded as dirty? (dirty.c) */
 bool audit_pages_dirty(struct vm *vm, const struct memslot *slot, uint64_t offset, uint64_t pages);

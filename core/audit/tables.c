@@ -13,17 +13,17 @@ struct place {
 	const struct memslots *slots;
 };
 
-static void leaf_check_rights(struct place *place, const struct memslot *slot, gfn_t gfn, spte_t spte, int level)
+static void leaf_check_rights(struct audit *audit, const struct memslot *slot, gfn_t gfn, spte_t spte, int level)
 {
-	struct audit *audit = place->audit;
 	struct vm *vm = audit->vm;
 	bool writable = spte & vm->fmt->write, logged = slot->flags & VMMU_SLOT_LOG_DIRTY;
+	spte_t every = vm->shadow ? VMMU_NPT_P : vm->fmt->leaf; /* where guests are shadowed they decide about U */
 
 	if (writable && (spte & (SPTE_HOST_W | SPTE_MMU_W)) != (SPTE_HOST_W | SPTE_MMU_W))
 		audit_fail(audit, "a leaf is writable and its software bits say no (P6)", "gfn ", gfn.v, "spte ", spte);
 	if ((slot->flags & VMMU_SLOT_READONLY) && (writable || (spte & SPTE_HOST_W)))
 		audit_fail(audit, "a leaf of a read-only slot may be written", "gfn ", gfn.v, "spte ", spte);
-	if ((spte & vm->fmt->leaf) != vm->fmt->leaf || (spte & vm->fmt->exec) != vm->fmt->exec)
+	if ((spte & every) != every || (spte & vm->fmt->exec) != vm->fmt->exec)
 		audit_fail(audit, "a leaf without the bits of every leaf", "gfn ", gfn.v, "spte ", spte);
 	if (!writable || !logged)
 		return;
@@ -33,15 +33,14 @@ static void leaf_check_rights(struct place *place, const struct memslot *slot, g
 		audit_fail(audit, "a page can be written unlogged (P11)", "gfn ", gfn.v, "spte ", spte);
 }
 
-static pfn_t frame_of(const struct audit_report *report, hva_t hva)
+pfn_t audit_frame(const struct audit *audit, hva_t hva)
 {
-	return report->frame ? report->frame(report->frame_arg, hva) : PFN(hva.v >> PAGE_SHIFT);
+	return audit->report->frame ? audit->report->frame(audit->report->frame_arg, hva) : PFN(hva.v >> PAGE_SHIFT);
 }
 
-static void leaf_check(struct place *place, gfn_t gfn, spte_t spte, int level)
+void audit_leaf(struct audit *audit, const struct memslots *slots, gfn_t gfn, spte_t spte, int level)
 {
-	struct audit *audit = place->audit;
-	const struct memslot *slot = memslot_find(place->slots, gfn);
+	const struct memslot *slot = memslot_find(slots, gfn);
 
 	if (level > 3 || (level == 1 ? 0 : !(spte & SPTE_HUGE))) {
 		audit_fail(audit, "a leaf at a level that has none", "gfn ", gfn.v, "level ", level);
@@ -58,19 +57,17 @@ static void leaf_check(struct place *place, gfn_t gfn, spte_t spte, int level)
 		audit_fail(audit, "a huge leaf that its slot does not allow", "gfn ", gfn.v, "level ", level);
 		return;
 	}
-	if (spte_pfn(spte).v != frame_of(audit->report, memslot_hva(slot, gfn)).v)
+	if (spte_pfn(spte).v != audit_frame(audit, memslot_hva(slot, gfn)).v)
 		audit_fail(audit, "a leaf maps another page than its slot says", "gfn ", gfn.v, "spte ", spte);
-	leaf_check_rights(place, slot, gfn, spte, level);
+	leaf_check_rights(audit, slot, gfn, spte, level);
 }
 
-static void mmio_check(struct place *place, gfn_t gfn, spte_t spte)
+void audit_mmio(struct audit *audit, const struct memslots *slots, gfn_t gfn, spte_t spte)
 {
-	struct audit *audit = place->audit;
-
 	audit->report->mmio++;
 	if (spte_mmio_gfn(spte).v != gfn.v)
 		audit_fail(audit, "an MMIO entry of another gfn", "gfn ", gfn.v, "spte ", spte);
-	if (spte_mmio_generation(spte) == (place->slots->generation & MMIO_GENERATION_MASK) && memslot_find(place->slots, gfn))
+	if (spte_mmio_generation(spte) == (slots->generation & MMIO_GENERATION_MASK) && memslot_find(slots, gfn))
 		audit_fail(audit, "a page of a slot passes for MMIO (P10)", "gfn ", gfn.v, "spte ", spte);
 }
 
@@ -86,11 +83,11 @@ static void entry_check(struct place *place, struct table *table, gfn_t gfn, spt
 			audit_fail(place->audit, "an entry to a table with too few rights", "gfn ", gfn.v, "spte ", spte);
 		table_check(place, table_of(port_pfn_to_ptr(spte_pfn(spte).v)), table, gfn);
 	} else if (spte_is_leaf(spte, level)) {
-		leaf_check(place, gfn, spte, level);
+		audit_leaf(place->audit, place->slots, gfn, spte, level);
 	} else if (spte_is_frozen(spte)) {
 		audit_fail(place->audit, "a frozen entry is reachable (P7)", "gfn ", gfn.v, "level ", level);
 	} else if (spte_is_mmio(format, spte)) {
-		mmio_check(place, gfn, spte);
+		audit_mmio(place->audit, place->slots, gfn, spte);
 	} else if (spte) {
 		audit_fail(place->audit, "an entry that means nothing", "gfn ", gfn.v, "spte ", spte);
 	}

@@ -28,14 +28,14 @@ unsigned shadow_entry_rights(const struct shadow *page, unsigned index)
 	return page->shadowed ? table_entries(page->shadowed)[index] & ACC_ALL : role_rights(page->role);
 }
 
-static struct shadow **hash_bucket(struct vm *vm, gfn_t gfn)
+struct shadow **shadow_bucket(struct vm *vm, gfn_t gfn)
 {
 	return &vm->shadow->hash[(gfn.v * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - SHADOW_HASH_BITS)];
 }
 
 struct shadow *shadow_find(struct vm *vm, gfn_t gfn, uint32_t role)
 {
-	for (struct shadow *page = *hash_bucket(vm, gfn); page; page = page->hash_next)
+	for (struct shadow *page = *shadow_bucket(vm, gfn); page; page = page->hash_next)
 		if (page->gfn.v == gfn.v && page->role == role && !shadow_is_obsolete(vm, page))
 			return page;
 	return NULL;
@@ -43,7 +43,7 @@ struct shadow *shadow_find(struct vm *vm, gfn_t gfn, uint32_t role)
 
 struct shadow *shadow_next_of(struct vm *vm, gfn_t gfn, struct shadow *page)
 {
-	for (page = page ? page->hash_next : *hash_bucket(vm, gfn); page; page = page->hash_next)
+	for (page = page ? page->hash_next : *shadow_bucket(vm, gfn); page; page = page->hash_next)
 		if (page->gfn.v == gfn.v && !(page->role & ROLE_DIRECT))
 			return page;
 	return NULL;
@@ -103,7 +103,7 @@ static void shadow_retire(struct table *table);
 static struct shadow *shadow_make(struct mmu_token *token, struct shadow_vcpu *sv, struct table_cache *tables, gfn_t gfn, uint32_t role)
 {
 	struct vm *vm = token->vm;
-	struct shadow *page = sv->pages.object[--sv->pages.count], **bucket = hash_bucket(vm, gfn);
+	struct shadow *page = sv->pages.object[--sv->pages.count], **bucket = shadow_bucket(vm, gfn);
 
 	page->vm = vm;
 	page->gfn = gfn;
@@ -162,7 +162,7 @@ static void shadow_bury(struct mmu_token *token, struct shadow *page)
 
 static void shadow_unhash(struct vm *vm, struct shadow *page)
 {
-	struct shadow **at = hash_bucket(vm, page->gfn);
+	struct shadow **at = shadow_bucket(vm, page->gfn);
 
 	while (*at != page)
 		at = &(*at)->hash_next;

@@ -114,6 +114,7 @@ unsigned shadow_entry_rights(const struct shadow *page, unsigned index);
 /** The page for (gfn, role), found or made. Caches must hold one page and two tables. After making one for a guest table: P4's shadow side was run. */
 struct shadow *shadow_get(struct mmu_token *token, struct shadow_vcpu *sv, struct table_cache *tables, gfn_t gfn, uint32_t role);
 struct shadow *shadow_find(struct vm *vm, gfn_t gfn, uint32_t role);
+struct shadow **shadow_bucket(struct vm *vm, gfn_t gfn);
 
 /** Next valid page that mirrors the guest table `gfn`, after `page` (NULL to begin), in any address space (zoo 5). */
 struct shadow *shadow_next_of(struct vm *vm, gfn_t gfn, struct shadow *page);

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/* Arrays of slots: rmap heads, write tracking, where huge leaves are forbidden. What is said there is counted again from the shadow pages. */
+#include "core/audit/shadow_int.h"
+
+struct arrays_walk {
+	struct audit *audit;
+	bool exist;             /* the flag of P1 */
+	uint64_t bytes, slots;
+	uint64_t chained;       /* entries on all chains */
+};
+
+unsigned audit_rmap_has(const struct rmap *rmap, const spte_t *entry)
+{
+	unsigned found = 0;
+	spte_t *other;
+
+	for (uint64_t i = 0; (other = rmap_entry(rmap, i)); i++)
+		found += other == entry;
+	return found;
+}
+
+static bool in_slot(const struct memslot *slot, gfn_t gfn)
+{
+	return gfn.v >= slot->base.v && gfn.v - slot->base.v < slot->npages;
+}
+
+/* Shadow pages of guest tables above 4K level in a frame (level 1), or of any in a block. */
+static uint64_t shadowed_in(struct vm *vm, gfn_t gfn, int level)
+{
+	uint64_t count = 0;
+
+	list_for_each(link, &vm->shadow->pages) {
+		const struct shadow *page = container_of(link, struct shadow, link);
+
+		if (!(page->role & ROLE_DIRECT) && gfn_round(page->gfn, level).v == gfn.v && (level > 1 || role_level(page->role) > 1))
+			count++;
+	}
+	return count;
+}
+
+static uint64_t shadowed_in_slot(struct vm *vm, const struct memslot *slot, bool directories)
+{
+	uint64_t count = 0;
+
+	list_for_each(link, &vm->shadow->pages) {
+		const struct shadow *page = container_of(link, struct shadow, link);
+
+		if (!(page->role & ROLE_DIRECT) && in_slot(slot, page->gfn) && (!directories || role_level(page->role) > 1))
+			count++;
+	}
+	return count;
+}
+
+static void tracked_check(struct audit *audit, const struct memslot *slot)
+{
+	uint64_t all = 0;
+
+	for (uint64_t i = 0; i < slot->npages; i++) {
+		uint64_t count = slot->arrays->tracked[i];
+
+		all += count;
+		if (count && count != shadowed_in(audit->vm, GFN(slot->base.v + i), 1))
+			audit_fail(audit, "write tracking of a frame (39)", "gfn ", slot->base.v + i, "counted ", count);
+	}
+	if (all != shadowed_in_slot(audit->vm, slot, true))
+		audit_fail(audit, "write tracking of a slot (39)", "slot ", slot->id, "counted ", all);
+}
+
+static void no_huge_check(struct audit *audit, const struct memslot *slot, int level)
+{
+	uint64_t all = 0;
+
+	for (uint64_t i = 0; i < slot->arrays->blocks[level - 1]; i++) {
+		uint64_t count = slot->arrays->no_huge[level - 2][i], block = (gfn_round(slot->base, level).v / level_pages(level) + i) * level_pages(level);
+		uint64_t there = 0;
+
+		all += count;
+		if (!count)
+			continue;
+		list_for_each(link, &audit->vm->shadow->pages) {
+			const struct shadow *page = container_of(link, struct shadow, link);
+
+			if (!(page->role & ROLE_DIRECT) && in_slot(slot, page->gfn) && gfn_round(page->gfn, level).v == block)
+				there++;
+		}
+		if (count != there)
+			audit_fail(audit, "shadowed tables in a block (20)", "gfn ", block, "counted ", count);
+	}
+	if (all != shadowed_in_slot(audit->vm, slot, false))
+		audit_fail(audit, "shadowed tables in the blocks of a slot (20)", "slot ", slot->id, "counted ", all);
+}
+
+static void chains_check(struct arrays_walk *walk, const struct memslot *slot)
+{
+	for (int level = 1; level <= ARRAY_LEVELS; level++)
+		for (uint64_t i = 0; i < slot->arrays->blocks[level - 1]; i++) {
+			const struct rmap *rmap = &slot->arrays->rmap[level - 1][i];
+
+			if (rmap_is_empty(rmap))
+				continue;
+			if (load_relaxed(&rmap->head) & 2)
+				audit_fail(walk->audit, "a chain is locked and nobody walks it (I2.1)", "slot ", slot->id, "block ", i);
+			walk->chained += rmap_count(rmap);
+		}
+}
+
+static bool slot_arrays_check(void *arg, struct memslot *slot)
+{
+	struct arrays_walk *walk = arg;
+	struct audit *audit = walk->audit;
+	const struct slot_arrays *arrays = slot->arrays;
+
+	walk->slots++;
+	if (!arrays) {
+		if (walk->exist)
+			audit_fail(audit, "a slot has no arrays although something was shadowed (I1.1, I1.3)", "slot ", slot->id, NULL, 0);
+		return false;
+	}
+	if (!walk->exist && !audit->report->ran_out_of_memory)
+		audit_fail(audit, "a slot has arrays and nothing was ever shadowed (P1)", "slot ", slot->id, NULL, 0);
+	walk->bytes += sizeof(*arrays) + slot->npages * sizeof(uint16_t);
+	for (int level = 1; level <= ARRAY_LEVELS; level++) {
+		uint64_t blocks = (slot->base.v + slot->npages - 1) / level_pages(level) - slot->base.v / level_pages(level) + 1;
+
+		if (arrays->blocks[level - 1] != blocks)
+			audit_fail(audit, "arrays of another slot", "slot ", slot->id, "blocks ", arrays->blocks[level - 1]);
+		walk->bytes += blocks * (sizeof(struct rmap) + (level > 1 ? sizeof(uint32_t) : 0));
+	}
+	if (!walk->exist)
+		return false;
+	chains_check(walk, slot);
+	tracked_check(audit, slot);
+	for (int level = 2; level <= ARRAY_LEVELS; level++)
+		no_huge_check(audit, slot, level);
+	return false;
+}
+
+void audit_arrays(struct audit *audit)
+{
+	struct arrays_walk walk = { .audit = audit, .exist = arrays_exist(audit->vm) };
+	struct vm *vm = audit->vm;
+
+	if (walk.exist && (!vm->shadow || !vm->shadow->hash))
+		audit_fail(audit, "the flag is up without a shadow MMU (I1.5)", NULL, 0, NULL, 0);
+	if (walk.exist && !vm->shadow)
+		return;
+	if (!walk.exist && vm->shadow && vm->shadow->used)
+		audit_fail(audit, "shadow pages before the first shadow root (I1.5)", "there are ", vm->shadow->used, NULL, 0);
+	for (unsigned as_id = 0; as_id < vm->address_spaces; as_id++)
+		memslots_for_each(memslots_current(vm, as_id), slot_arrays_check, &walk);
+	if (walk.bytes != load_relaxed(&vm->stats.rmap_bytes))
+		audit_fail(audit, "bytes of arrays (I1.2)", "counted ", load_relaxed(&vm->stats.rmap_bytes), "there are ", walk.bytes);
+	if (walk.chained != audit->mapped)
+		audit_fail(audit, "chains hold more than the present leaves (I2.5)", "on chains ", walk.chained, "leaves ", audit->mapped);
+}
