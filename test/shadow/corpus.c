@@ -15,6 +15,7 @@
 #include <vmmu/vmmu.h>
 
 #include "cpu/cpu.h"
+#include "test/common/quiet.h"
 #include "test/common/rng.h"
 #include "test/shadow/ref.h"
 
@@ -364,6 +365,15 @@ static void entries_do(struct one *c, unsigned *skip, unsigned stride)
 	}
 }
 
+static void machines_audit(void)
+{
+	for (int i = 0; i < 2; i++)
+		if (!quiet_audit(machines[i].vm, NULL)) {
+			printf("%s\n", machines[i].name);
+			exit(1);
+		}
+}
+
 static bool controls_exist(enum mode mode, unsigned controls)
 {
 	if (mode == M_32 && (controls & 8))
@@ -418,6 +428,7 @@ int main(int argc, char **argv)
 					if (controls_exist(mode, controls))
 						entries_do(&c, &skip, stride);
 				}
+				machines_audit();
 			}
 		}
 	}

@@ -2,7 +2,8 @@
 /*
  * The shadow MMU against the reference, in lock step: random guest tables, accesses, edits, flushes, slot changes, invalidations. After every access the
  * outcome, the data, the error code, and all of guest memory (A and D bits included) must agree. P4 and P8: every edit is a store by the
- * guest through its own mappings, followed by the flush that the architecture asks for.
+ * guest through its own mappings, or one of the hypervisor's, and a vCPU flushes as late as the architecture allows: when it is about to use a table that was edited since
+ * it last flushed, by a load of CR3 or by INVLPG of that address alone. Until then its TLB, which drops nothing by itself, holds on to what it has.
  *
  *     lockstep [EPOCHS [SEED]]
  */
@@ -14,6 +15,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "test/common/quiet.h"
 #include "test/common/rng.h"
 #include "test/shadow/scpu.h"
 
@@ -22,7 +24,8 @@
 #define POOL_FIRST  16u /* frames that serve as tables: POOL_LEVEL of them for each level, from the lowest up */
 #define POOL_LEVEL  5u
 #define POOL_FRAMES (5 * POOL_LEVEL)
-#define VCPUS       2
+#define VCPUS       4 /* at most: 1, 2 or 4 */
+#define HOT         24u
 
 enum mode { M_NONE, M_32, M_PAE, M_4, M_5, MODES };
 static const char *const mode_name[] = { "no paging", "32-bit", "PAE", "4-level", "5-level" };
@@ -33,11 +36,12 @@ static struct test {
 	uint8_t *ram, *want; /* guest memory, and what it should be */
 	struct vmmu_vm *vm;
 	struct scpu cpu[VCPUS];
-	bool stale[VCPUS];   /* somebody edited a table: this vCPU must flush before it uses one */
+	unsigned vcpus;
+	uint64_t edited[VCPUS][RAM_FRAMES / 64]; /* frames stored to since the vCPU last flushed: if one is a table on its way, it must flush first */
+	uint64_t hot[HOT];   /* addresses used again and again, so that TLBs hold them */
 	bool logging;
 	uint64_t written[RAM_FRAMES / 64]; /* since the log was last fetched */
-	bool is_table[RAM_FRAMES];         /* a walk has read it */
-	uint64_t accesses, faults, edits;
+	uint64_t accesses, faults, flushes, invlpgs;
 	uint64_t seed;
 } t;
 
@@ -84,7 +88,7 @@ static unsigned index_pick(int level)
 	return indices[pick(5)];
 }
 
-static uint64_t gva_pick(void)
+static uint64_t gva_any(void)
 {
 	/* Within the page: where the entries are that addresses use, should the page be a table. */
 	uint64_t gva = index_pick(1) * (wide() ? 8 : 4);
@@ -101,6 +105,11 @@ static uint64_t gva_pick(void)
 			gva |= (uint64_t)index_pick(level) << (12 + 9 * (level - 1));
 		return (uint64_t)((int64_t)(gva << (t.mode == M_5 ? 7 : 16)) >> (t.mode == M_5 ? 7 : 16));
 	}
+}
+
+static uint64_t gva_pick(void)
+{
+	return chance(60) ? t.hot[pick(HOT)] : gva_any();
 }
 
 static int top_level(void)
@@ -180,7 +189,27 @@ static void cr3_load(unsigned id)
 			regs->pdpte[i] &= ~(0xfff00000000001e6ull | 0xf000000000000ull);
 	}
 	scpu_regs(&t.cpu[id]);
-	t.stale[id] = false;
+	memset(t.edited[id], 0, sizeof(t.edited[id]));
+	t.flushes++;
+}
+
+/* What the architecture asks for before an address is used. */
+static void flush_if_needed(unsigned id, uint64_t gva)
+{
+	uint64_t table[5];
+	unsigned tables = ref_tables(t.want, RAM_BYTES, &t.cpu[id].regs, gva, table);
+	bool needed = false;
+
+	for (unsigned i = 0; i < tables; i++)
+		needed |= t.edited[id][table[i] / 64] >> (table[i] % 64) & 1;
+	if (!needed)
+		return;
+	if (chance(50)) {
+		cr3_load(id);
+	} else {
+		scpu_invlpg(&t.cpu[id], gva);
+		t.invlpgs++;
+	}
 }
 
 static void controls_random(unsigned id)
@@ -207,12 +236,11 @@ static void written_mark(uint64_t frame)
 	t.written[frame / 64] |= 1ull << (frame % 64);
 }
 
-/* A store into a frame that serves as a table changes translations: every vCPU flushes before it goes on. */
-static void stale_mark(uint64_t gpa)
+/* Any frame may be, or become, a table. */
+static void edited_mark(uint64_t frame)
 {
-	if (t.is_table[gpa >> 12])
-		for (unsigned i = 0; i < VCPUS; i++)
-			t.stale[i] = true;
+	for (unsigned i = 0; i < t.vcpus; i++)
+		t.edited[i][frame / 64] |= 1ull << (frame % 64);
 }
 
 static void access_compare(unsigned id, uint64_t gva, enum ref_access access, uint64_t value)
@@ -224,8 +252,6 @@ static void access_compare(unsigned id, uint64_t gva, enum ref_access access, ui
 	enum scpu_outcome outcome = scpu_access(cpu, gva, access, bytes, &got, &error);
 
 	t.accesses++;
-	for (unsigned i = 0; i < want.tables; i++)
-		t.is_table[want.table[i]] = true;
 	for (unsigned i = 0; i < want.marked_count; i++)
 		written_mark(want.marked_frame[i]);
 	if (outcome == SCPU_STUCK)
@@ -246,7 +272,7 @@ static void access_compare(unsigned id, uint64_t gva, enum ref_access access, ui
 	if (access == REF_WRITE) {
 		memcpy(t.want + want.gpa, &value, bytes);
 		written_mark(want.gpa >> 12);
-		stale_mark(want.gpa);
+		edited_mark(want.gpa >> 12);
 		return;
 	}
 	memcpy(&wanted, t.want + want.gpa, bytes);
@@ -259,13 +285,12 @@ static void access_compare(unsigned id, uint64_t gva, enum ref_access access, ui
 static void op_access(unsigned id)
 {
 	enum ref_access access = (enum ref_access)pick(3);
-	uint64_t value = value_pick();
+	uint64_t value = value_pick(), gva = gva_pick();
 
-	if (t.stale[id])
-		cr3_load(id);
+	flush_if_needed(id, gva);
 	t.cpu[id].regs.user = chance(50);
 	t.cpu[id].regs.ac = chance(50);
-	access_compare(id, gva_pick(), access, value);
+	access_compare(id, gva, access, value);
 }
 
 /* Two accesses to nearby pages in a row, without and with rights: TLB hits, and upgrades of the entry that is there. */
@@ -274,12 +299,23 @@ static void op_again(unsigned id)
 	uint64_t gva = gva_pick();
 
 	for (int i = 0; i < 4; i++) {
-		if (t.stale[id])
-			cr3_load(id);
+		flush_if_needed(id, gva);
 		t.cpu[id].regs.user = chance(50);
 		t.cpu[id].regs.ac = true;
 		access_compare(id, gva, i == 3 ? REF_READ : (enum ref_access)pick(2), value_pick());
 	}
+}
+
+/* The hypervisor stores into a table, or next to one. */
+static void op_host_write(unsigned id)
+{
+	uint64_t frame = POOL_FIRST + pick(POOL_FRAMES), size = wide() ? 8 : 4, at = frame * 4096 + index_pick(1) * size, value = value_pick();
+
+	if (vmmu_guest_write(t.cpu[id].vcpu, (struct vmmu_gpa){ at }, &value, size) != VMMU_OK)
+		fail("the hypervisor's write was refused");
+	memcpy(t.want + at, &value, size);
+	written_mark(frame);
+	edited_mark(frame);
 }
 
 static void op_invalidate(void)
@@ -342,14 +378,16 @@ static void op_age(void)
 
 static void op(void)
 {
-	unsigned id = pick(VCPUS), what = pick(1000);
+	unsigned id = pick(t.vcpus), what = pick(1000);
 
 	if (what < 800)
 		op_access(id);
 	else if (what < 900)
 		op_again(id);
-	else if (what < 940)
+	else if (what < 930)
 		cr3_load(id);
+	else if (what < 940)
+		op_host_write(id);
 	else if (what < 955)
 		controls_random(id);
 	else if (what < 970)
@@ -373,12 +411,14 @@ static void epoch(uint64_t seed, unsigned ops)
 	rng_seed(&t.rng, seed);
 	t.mode = (enum mode)pick(MODES);
 	t.logging = false;
-	memset(t.is_table, 0, sizeof(t.is_table));
+	t.vcpus = 1u << pick(3);
+	for (unsigned i = 0; i < HOT; i++)
+		t.hot[i] = gva_any();
 	ram_random();
 	if (vmmu_vm_create(&config, &t.vm) != VMMU_OK)
 		fail("no VM");
 	slot_set(RAM_BYTES, 0);
-	for (unsigned id = 0; id < VCPUS; id++) {
+	for (unsigned id = 0; id < t.vcpus; id++) {
 		memset(&t.cpu[id], 0, sizeof(t.cpu[id]));
 		if (vmmu_vcpu_create(t.vm, id, NULL, &t.cpu[id].vcpu) != VMMU_OK)
 			fail("no vCPU");
@@ -386,14 +426,17 @@ static void epoch(uint64_t seed, unsigned ops)
 	}
 	for (unsigned i = 0; i < ops; i++) {
 		op();
-		if (i % 64 == 0)
+		if (i % 256 == 0 || getenv("ALL")) {
 			ram_compare();
+			if (!quiet_audit(t.vm, NULL))
+				fail("the audit");
+		}
 		if (vmmu_vm_is_dead(t.vm))
 			fail("the VM is dead");
 	}
 	ram_compare();
 	vmmu_stats_get(t.vm, &stats);
-	for (unsigned id = 0; id < VCPUS; id++)
+	for (unsigned id = 0; id < t.vcpus; id++)
 		vmmu_vcpu_destroy(t.cpu[id].vcpu);
 	slot_set(0, 0);
 	vmmu_stats_get(t.vm, &stats);
@@ -413,7 +456,7 @@ int main(int argc, char **argv)
 	t.ram = (uint8_t *)(((uintptr_t)t.ram + (2u << 20) - 1) & ~(uintptr_t)((2u << 20) - 1));
 	for (unsigned i = 0; i < epochs; i++)
 		epoch(seed + i, 4000);
-	printf("%u epochs from seed %" PRIu64 ": %" PRIu64 " accesses, %" PRIu64 " of them guest faults: shadow and reference agree\n", epochs, seed, t.accesses,
-	       t.faults);
+	printf("%u epochs from seed %" PRIu64 ": %" PRIu64 " accesses, %" PRIu64 " of them guest faults, %" PRIu64 " loads of CR3, %" PRIu64
+	       " INVLPGs: shadow and reference agree\n", epochs, seed, t.accesses, t.faults, t.flushes, t.invlpgs);
 	return 0;
 }

@@ -166,6 +166,28 @@ static void mark(uint8_t *ram, const struct step *step, uint64_t bits, struct re
 	result->marked_frame[result->marked_count++] = step->at >> 12;
 }
 
+static uint32_t walk_any(const uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, struct walk *walk, uint64_t *gpa)
+{
+	if (cpu->efer & 1 << 10)
+		return walk_64(ram, bytes, cpu, gva, walk, gpa);
+	if (cpu->cr4 & 1 << 5)
+		return walk_pae(ram, bytes, cpu, gva, walk, gpa);
+	return walk_32(ram, bytes, cpu, gva, walk, gpa);
+}
+
+unsigned ref_tables(const uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, uint64_t table[5])
+{
+	struct walk walk = { .steps = 0 };
+	uint64_t gpa;
+
+	if (!(cpu->cr0 >> 31))
+		return 0;
+	walk_any(ram, bytes, cpu, gva, &walk, &gpa);
+	for (unsigned i = 0; i < walk.steps; i++)
+		table[i] = walk.step[i].at >> 12;
+	return walk.steps;
+}
+
 struct ref_result ref_translate(uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, enum ref_access access)
 {
 	struct walk walk = { .writable = true, .user = true };
@@ -174,12 +196,7 @@ struct ref_result ref_translate(uint8_t *ram, uint64_t bytes, const struct ref_c
 
 	if (!(cpu->cr0 >> 31))
 		return result;
-	if (cpu->efer & 1 << 10)
-		found = walk_64(ram, bytes, cpu, gva, &walk, &result.gpa);
-	else if (cpu->cr4 & 1 << 5)
-		found = walk_pae(ram, bytes, cpu, gva, &walk, &result.gpa);
-	else
-		found = walk_32(ram, bytes, cpu, gva, &walk, &result.gpa);
+	found = walk_any(ram, bytes, cpu, gva, &walk, &result.gpa);
 	for (unsigned i = 0; i < walk.steps; i++)
 		result.table[result.tables++] = walk.step[i].at >> 12;
 	if (!found)

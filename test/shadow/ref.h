@@ -30,6 +30,9 @@ struct ref_result {
 /** Translate, setting A and D in `ram`. Tables outside of [0, bytes) are not present. */
 struct ref_result ref_translate(uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, enum ref_access access);
 
+/** The frames of the tables that a translation reads; nothing is changed. Returns: how many. */
+unsigned ref_tables(const uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, uint64_t table[5]);
+
 /** Load the PDPTEs as MOV to CR3 does in PAE mode. */
 void ref_load_pdptes(const uint8_t *ram, uint64_t bytes, struct ref_cpu *cpu);
 
