@@ -4,20 +4,8 @@
 #define BENCH_BENCH_H
 
 #include "bench/machine.h"
+#include "bench/report.h"
 #include "bench/routines.h"
-
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-
-/* Times are the best of this many: the machine is shared, and what disturbs only adds. */
-#define RUNS 3
-
-/** One result. `name` is what bench/run knows it by. */
-void line(const char *name, double value, const char *unit);
-
-static inline double least(double a, double b)
-{
-	return a < b ? a : b;
-}
 
 /* Write one word to each of `pages` data pages, at CPL 3. */
 static inline struct call touch(uint64_t first_page, uint64_t pages)

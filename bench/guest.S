@@ -92,16 +92,120 @@ guest_invlpg:
 	outb	%al, $0x10
 	jmp	guest_invlpg
 
-/* rdi: an address, r8 and r9: two roots, rsi: turns. CPL 0. */
+/* rdi: an address, r8: the first root, r9: the end of the roots, rdx: from one to the next, rsi: turns. CPL 0. */
 	.globl guest_cr3
 guest_cr3:
-1:	movq	%r8, %cr3
-	movl	(%rdi), %eax
-	xchgq	%r8, %r9
-	subq	$1, %rsi
+	movq	%r8, %rax
+1:	movq	%rax, %cr3
+	movl	(%rdi), %ecx
+	addq	%rdx, %rax
+	cmpq	%r9, %rax
+	jb	2f
+	movq	%r8, %rax
+2:	subq	$1, %rsi
 	jnz	1b
 	outb	%al, $0x10
 	jmp	guest_cr3
+
+/*
+ * An address space of 64 pages. rdi: four frames for its tables, in memory that is mapped as it is; rdx: the entry of its first
+ * page; r8: entry 0 of the root, which maps this code; r9: the root to come back to; rsi: turns. CPL 0.
+ */
+	.globl guest_space
+guest_space:
+1:	movq	%rdi, %rbx		/* fresh tables are zeroed */
+	xorl	%eax, %eax
+	movl	$2048, %ecx
+	cld
+	rep stosq
+	movq	%rbx, %rdi
+	movq	%r8, (%rdi)		/* build */
+	leaq	0x1007(%rdi), %rax
+	movq	%rax, 8(%rdi)
+	leaq	0x2007(%rdi), %rax
+	movq	%rax, 0x1000(%rdi)
+	leaq	0x3007(%rdi), %rax
+	movq	%rax, 0x2000(%rdi)
+	movq	%rdx, %rax
+	xorl	%ecx, %ecx
+2:	movq	%rax, 0x3000(%rdi,%rcx,8)
+	addq	$4096, %rax
+	incl	%ecx
+	cmpl	$64, %ecx
+	jb	2b
+	movq	%rdi, %cr3		/* use */
+	movabsq	$0x8000000000, %rbx
+	movl	$64, %ecx
+3:	movl	$1, (%rbx)
+	addq	$4096, %rbx
+	decl	%ecx
+	jnz	3b
+	movq	%r9, %cr3		/* destroy */
+	xorl	%eax, %eax
+	xorl	%ecx, %ecx
+4:	movq	%rax, 0x3000(%rdi,%rcx,8)
+	incl	%ecx
+	cmpl	$64, %ecx
+	jb	4b
+	movq	%rax, 0x2000(%rdi)
+	movq	%rax, 0x1000(%rdi)
+	movq	%rax, 8(%rdi)
+	subq	$1, %rsi
+	jnz	1b
+	outb	%al, $0x10
+	jmp	guest_space
+
+/* Read one word in each 2 MiB from 512 GiB on, 1000 times: a page of each table. */
+	.macro	touch_forked
+	movabsq	$0x8000000000, %rbx
+	movl	$1000, %ecx
+9:	movl	(%rbx), %eax
+	addq	$0x200000, %rbx
+	decl	%ecx
+	jnz	9b
+	.endm
+
+/*
+ * A fork, as far as page tables go: 1000 tables of the parent are copied for the child, and in both every entry loses W; each reads
+ * a page of every table; the child is taken apart. rdi and rdx: the parent's and the child's directories (two pages), the
+ * 1000 tables behind them; r8 and r9: their roots; rsi: turns. CPL 0.
+ */
+	.globl guest_fork
+guest_fork:
+1:	movq	%r8, %cr3
+	touch_forked
+	leaq	0x2000(%rdi), %r10
+	leaq	0x2000(%rdx), %r11
+	movq	%rdx, %r12
+	movl	$1000, %ecx
+2:	movl	$512, %ebx
+3:	movq	(%r10), %rax
+	andq	$~2, %rax
+	movq	%rax, (%r10)
+	movq	%rax, (%r11)
+	addq	$8, %r10
+	addq	$8, %r11
+	decl	%ebx
+	jnz	3b
+	leaq	-0xff9(%r11), %rax	/* the table, P W U */
+	movq	%rax, (%r12)
+	addq	$8, %r12
+	decl	%ecx
+	jnz	2b
+	movq	%r8, %cr3		/* the flush that the parent's lost rights need */
+	movq	%r9, %cr3
+	touch_forked
+	movq	%r8, %cr3
+	touch_forked
+	xorl	%eax, %eax
+	movl	$1000, %ecx
+4:	movq	%rax, -8(%rdx,%rcx,8)
+	decl	%ecx
+	jnz	4b
+	subq	$1, %rsi
+	jnz	1b
+	outb	%al, $0x10
+	jmp	guest_fork
 
 guest_text_end:
 

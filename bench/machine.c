@@ -8,10 +8,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bench/machine.h"
+#include "bench/report.h"
 
 extern const uint8_t guest_text[], guest_text_end[];
 
@@ -20,38 +20,13 @@ extern const uint8_t guest_text[], guest_text_end[];
 #define GDT_GPA   UINT64_C(0x3000)
 #define TSS_GPA   UINT64_C(0x4000)
 #define STACK_GPA UINT64_C(0x8000) /* top of vCPU 0's; 0x4000 each */
-#define ROOT_GPA  UINT64_C(0x20000) /* two roots that map the same */
+#define ROOT_GPA  UINT64_C(0x20000)
 #define PDPT_GPA  UINT64_C(0x22000)
 #define LOW_PD    UINT64_C(0x23000)
 #define DATA_PD   UINT64_C(0x24000) /* 4 of them: up to 4 GiB of data */
 #define PT_GPA    UINT64_C(0x40000)
 
-#define ENTRY (UINT64_C(1) | 2 | 4 | 0x20 | 0x40) /* P W U A D */
 #define ENTRY_PS UINT64_C(0x80)
-
-static uint64_t read_clock(clockid_t clock)
-{
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-uint64_t now(void)
-{
-	return read_clock(CLOCK_MONOTONIC);
-}
-
-uint64_t now_cpu(void)
-{
-	return read_clock(CLOCK_THREAD_CPUTIME_ID);
-}
-
-_Noreturn void die(const char *what)
-{
-	fprintf(stderr, "bench: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 bool machine_possible(void)
 {
@@ -63,7 +38,7 @@ bool machine_possible(void)
 	return good;
 }
 
-static uint64_t *table(struct machine *m, uint64_t gpa)
+uint64_t *machine_table(struct machine *m, uint64_t gpa)
 {
 	return (uint64_t *)(m->system + gpa);
 }
@@ -73,17 +48,16 @@ static void make_tables(struct machine *m)
 {
 	uint64_t pages = m->data_bytes / PAGE;
 
-	for (int root = 0; root < 2; root++)
-		table(m, ROOT_GPA + root * PAGE)[0] = PDPT_GPA | ENTRY;
-	table(m, PDPT_GPA)[0] = LOW_PD | ENTRY;
+	machine_table(m, ROOT_GPA)[0] = PDPT_GPA | PTE_ALL;
+	machine_table(m, PDPT_GPA)[0] = LOW_PD | PTE_ALL;
 	for (uint64_t i = 0; i < 8; i++)
-		table(m, LOW_PD)[i] = (i << 21) | ENTRY | ENTRY_PS;
+		machine_table(m, LOW_PD)[i] = (i << 21) | PTE_ALL | ENTRY_PS;
 	for (uint64_t i = 0; i < 4; i++)
-		table(m, PDPT_GPA)[(DATA_GPA >> 30) + i] = (DATA_PD + i * PAGE) | ENTRY;
+		machine_table(m, PDPT_GPA)[(DATA_GPA >> 30) + i] = (DATA_PD + i * PAGE) | PTE_ALL;
 	for (uint64_t i = 0; i < (pages + 511) / 512; i++)
-		table(m, DATA_PD)[i] = (PT_GPA + i * PAGE) | ENTRY;
+		machine_table(m, DATA_PD)[i] = (PT_GPA + i * PAGE) | PTE_ALL;
 	for (uint64_t i = 0; i < pages; i++)
-		table(m, PT_GPA)[i] = (DATA_GPA + i * PAGE) | ENTRY;
+		machine_table(m, PT_GPA)[i] = (DATA_GPA + i * PAGE) | PTE_ALL;
 }
 
 void *machine_memory(size_t bytes, bool small)
@@ -140,7 +114,7 @@ void machine_init(struct machine *m, int vcpus, size_t data_bytes, unsigned data
 	m->run_bytes = (size_t)ioctl(m->kvm, KVM_GET_VCPU_MMAP_SIZE, 0L);
 	m->data_bytes = data_bytes;
 	m->system_bytes = PT_GPA + data_bytes / 512 + PAGE;
-	m->system_bytes = (m->system_bytes + MIB - 1) & ~(MIB - 1);
+	m->system_bytes = data & DATA_SCRATCH ? 16 * MIB : (m->system_bytes + MIB - 1) & ~(MIB - 1);
 	m->system = machine_memory(m->system_bytes, true);
 	memset(m->system, 0, m->system_bytes);
 	memcpy(m->system + TEXT_GPA, guest_text, (size_t)(guest_text_end - guest_text));
@@ -190,7 +164,7 @@ static void set_registers(struct machine *m, int vcpu, const struct call *call)
 	if (ioctl(m->vcpu[vcpu], KVM_GET_SREGS, &s))
 		die("KVM_GET_SREGS");
 	s.cr0 = 0x80050033; /* PG AM WP NE ET MP PE */
-	s.cr3 = machine_root_gpa(0);
+	s.cr3 = machine_root_gpa();
 	s.cr4 = 0x6a0; /* OSXMMEXCPT OSFXSR PGE PAE */
 	s.efer = 0xd01; /* NX LMA LME SCE */
 	s.cs = segment(call->cpl ? 0x18 : 0x08, 11, call->cpl, true);
@@ -285,7 +259,7 @@ uint64_t machine_pte_gpa(uint64_t index)
 	return PT_GPA + index * 8;
 }
 
-uint64_t machine_root_gpa(int which)
+uint64_t machine_root_gpa(void)
 {
-	return ROOT_GPA + (uint64_t)which * PAGE;
+	return ROOT_GPA;
 }

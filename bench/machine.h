@@ -38,13 +38,6 @@ struct call {
 	int cpl; /* 0 or 3 */
 };
 
-/** Monotonic time, and CPU time of this thread, in ns. */
-uint64_t now(void);
-uint64_t now_cpu(void);
-
-/** Print and exit. */
-_Noreturn void die(const char *what);
-
 /** Is there a /dev/kvm that can be opened? */
 bool machine_possible(void);
 
@@ -54,6 +47,9 @@ void *machine_memory(size_t bytes, bool small);
 /* What the data memory of a machine is. */
 #define DATA_PRESENT 1u /* touched by the host before the guest runs */
 #define DATA_SMALL   2u /* 4 KiB host pages (MADV_NOHUGEPAGE); otherwise whatever the host gives */
+#define DATA_SCRATCH 4u /* slot 0 is 16 MiB instead of as little as is needed: SCRATCH_GPA to its end is for page tables of the test */
+
+#define SCRATCH_GPA (4 * MIB)
 
 /** Make a VM with `data_bytes` of data memory (0: none) of the kind DATA_*. */
 void machine_init(struct machine *m, int vcpus, size_t data_bytes, unsigned data);
@@ -68,11 +64,14 @@ uint64_t machine_call(struct machine *m, int vcpu, const struct call *call);
 /** The same on every vCPU at once, each with its own call. `cpu`: ns of CPU time of all. Returns: ns from the first start to the last end. */
 uint64_t machine_call_all(struct machine *m, const struct call *calls, uint64_t *cpu);
 
-/**
- * Guest physical, and virtual, address of the page-table entry that maps the data page `index`; and of one of two roots
- * that map the same.
- */
+/** Guest physical, and virtual, address of the page-table entry that maps the data page `index`, and of the root. */
 uint64_t machine_pte_gpa(uint64_t index);
-uint64_t machine_root_gpa(int which);
+uint64_t machine_root_gpa(void);
+
+/** A page table at `gpa` in slot 0. */
+uint64_t *machine_table(struct machine *m, uint64_t gpa);
+
+/** What every entry of a present page table has: P W U A D. */
+#define PTE_ALL UINT64_C(0x67)
 
 #endif

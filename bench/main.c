@@ -8,8 +8,6 @@
 
 #include "bench/bench.h"
 
-static bool json, begun;
-
 static const struct group {
 	const char *name;
 	void (*run)(void);
@@ -24,16 +22,6 @@ static const struct group {
 	{ "mips", bench_mips, "plain instructions" },
 	{ "memory", bench_memory, "bytes of tables, of a VM, of a slot" },
 };
-
-void line(const char *name, double value, const char *unit)
-{
-	if (json)
-		printf("%s\n  {\"name\": \"%s\", \"value\": %.6g, \"unit\": \"%s\"}", begun ? "," : "[", name, value, unit);
-	else
-		printf("%-36s %12.4g %s\n", name, value, unit);
-	begun = true;
-	fflush(stdout);
-}
 
 static int help(FILE *to)
 {
@@ -54,7 +42,7 @@ int main(int argc, char **argv)
 		if (!strcmp(argv[i], "--only") && i + 1 < argc)
 			only = argv[++i];
 		else if (!strcmp(argv[i], "--json"))
-			json = true;
+			report_begin(true);
 		else if (!strcmp(argv[i], "--probe"))
 			return machine_possible() ? 0 : 1;
 		else
@@ -66,7 +54,6 @@ int main(int argc, char **argv)
 		found = true;
 		groups[i].run();
 	}
-	if (json)
-		printf("%s\n]\n", begun ? "" : "[");
+	report_end();
 	return found ? 0 : help(stderr);
 }

@@ -70,6 +70,26 @@ static double tables_per_page(uint64_t bytes, unsigned data)
 	return (after - before) / (double)pages;
 }
 
+/* All that a slot costs, from its making on: before the guest touches it, and when all of it is mapped by 4 KiB pages. */
+static void slot_pages(void)
+{
+	const uint64_t bytes = 512 * MIB, pages = bytes / PAGE;
+	struct call all = touch(0, pages);
+	struct machine m;
+	double before;
+
+	machine_init(&m, 1, bytes, DATA_PRESENT | DATA_SMALL);
+	if (machine_slot(&m, 1, 0, DATA_GPA, 0, NULL))
+		die("delete");
+	before = vm_bytes();
+	if (machine_slot(&m, 1, 0, DATA_GPA, bytes, m.data))
+		die("create");
+	line("a slot before it is used, per 4K page", (vm_bytes() - before) / (double)pages, "bytes");
+	machine_call(&m, 0, &all);
+	line("a slot all mapped, per 4K page", (vm_bytes() - before) / (double)pages, "bytes");
+	machine_fini(&m);
+}
+
 static void vms(int kvm)
 {
 	static int fd[VMS], vcpu[VMS];
@@ -105,4 +125,5 @@ void bench_memory(void)
 	machine_fini(&m);
 	line("tables per 4K page, 4K mappings", tables_per_page(256 * MIB, DATA_PRESENT | DATA_SMALL), "bytes");
 	line("tables per 4K page, huge pages", tables_per_page(256 * MIB, DATA_PRESENT), "bytes");
+	slot_pages();
 }
