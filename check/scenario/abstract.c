@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Not instrumented: what happens here is one step of the checker.
+ *
+ * mmu_yield and the like must be wrapped one by one: what mmu_lock.c calls of itself the linker does not see.
+ */
+#include "check/scenario/abstract.h"
+
+#include "check/check.h"
+#include "core/sync/vm.h"
+
+/* What the linker calls __wrap_fn is defined here, and __real_fn is the library's. */
+#define WRAP(result, fn, args)                                 \
+	result real_##fn args __asm__("__real_" #fn);          \
+	result wrap_##fn args __asm__("__wrap_" #fn);          \
+	result wrap_##fn args
+
+static unsigned real;
+
+void abstract_init(unsigned flags)
+{
+	real = flags;
+}
+
+WRAP(void, mutex_lock, (struct mutex *mutex))
+{
+	if (real & REAL_MUTEX)
+		real_mutex_lock(mutex);
+	else
+		check_lock(mutex, true);
+}
+
+WRAP(void, mutex_unlock, (struct mutex *mutex))
+{
+	if (real & REAL_MUTEX)
+		real_mutex_unlock(mutex);
+	else
+		check_unlock(mutex, true);
+}
+
+WRAP(struct mmu_write, mmu_write_lock, (struct vm *vm))
+{
+	if (real & REAL_MMU_LOCK)
+		return real_mmu_write_lock(vm);
+	check_lock(&vm->mmu_lock, true);
+	return (struct mmu_write){ { .vm = vm, .write = true } };
+}
+
+WRAP(struct mmu_read, mmu_read_lock, (struct vm *vm, unsigned hint))
+{
+	if (real & REAL_MMU_LOCK)
+		return real_mmu_read_lock(vm, hint);
+	check_lock(&vm->mmu_lock, false);
+	return (struct mmu_read){ { .vm = vm, .stripe = hint % MMU_LOCK_STRIPES } };
+}
+
+static void settle(struct mmu_token *token)
+{
+	if (token->flush)
+		check_fail("mmu_lock let go with a flush pending");
+	mmu_flush(token);
+}
+
+WRAP(void, mmu_write_unlock, (struct mmu_write *write))
+{
+	struct mmu_token *token = &write->token;
+
+	if (real & REAL_MMU_LOCK) {
+		real_mmu_write_unlock(write);
+		return;
+	}
+	settle(token);
+	check_unlock(&token->vm->mmu_lock, true);
+}
+
+WRAP(void, mmu_read_unlock, (struct mmu_read *read))
+{
+	struct mmu_token *token = &read->token;
+
+	if (real & REAL_MMU_LOCK) {
+		real_mmu_read_unlock(read);
+		return;
+	}
+	settle(token);
+	check_unlock(&token->vm->mmu_lock, false);
+}
+
+WRAP(bool, mmu_lock_contended, (const struct mmu_token *token))
+{
+	if (real & REAL_MMU_LOCK)
+		return real_mmu_lock_contended(token);
+	return (real & MAY_CONTEND) && check_choose(2);
+}
+
+WRAP(void, mmu_drop, (struct mmu_token *token))
+{
+	if (real & REAL_MMU_LOCK) {
+		real_mmu_drop(token);
+		return;
+	}
+	mmu_flush(token);
+	check_unlock(&token->vm->mmu_lock, token->write);
+}
+
+WRAP(void, mmu_retake, (struct mmu_token *token))
+{
+	if (real & REAL_MMU_LOCK)
+		real_mmu_retake(token);
+	else
+		check_lock(&token->vm->mmu_lock, token->write);
+}
+
+WRAP(void, mmu_yield, (struct mmu_token *token))
+{
+	if (real & REAL_MMU_LOCK) {
+		real_mmu_yield(token);
+		return;
+	}
+	wrap_mmu_drop(token);
+	wrap_mmu_retake(token);
+}
+
+WRAP(struct srcu_read, srcu_read_lock, (struct srcu *srcu, unsigned hint))
+{
+	if (real & REAL_SRCU)
+		return real_srcu_read_lock(srcu, hint);
+	check_rcu_read_lock(srcu);
+	return (struct srcu_read){ 0 };
+}
+
+WRAP(void, srcu_read_unlock, (struct srcu *srcu, struct srcu_read token))
+{
+	if (real & REAL_SRCU)
+		real_srcu_read_unlock(srcu, token);
+	else
+		check_rcu_read_unlock(srcu);
+}
+
+WRAP(void, srcu_synchronize, (struct srcu *srcu))
+{
+	if (real & REAL_SRCU)
+		real_srcu_synchronize(srcu);
+	else
+		check_synchronize(srcu);
+}

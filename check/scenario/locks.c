@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/* The mechanisms by themselves, with the library's own code: mutex, mmu_lock, SRCU, and the port's wait and wake under them. */
+#include "check/scenario/world.h"
+
+static uint64_t shared; /* plain: what a lock protects */
+static struct mutex mutex;
+static struct vm vm;
+
+static void setup_mutex(void)
+{
+	abstract_init(REAL_MUTEX);
+}
+
+static void lock_once(void)
+{
+	mutex_lock(&mutex);
+	shared++;
+	mutex_unlock(&mutex);
+}
+
+static void lock_twice(void)
+{
+	lock_once();
+	lock_once();
+}
+
+static void finish_mutex(void)
+{
+	check_assert(shared == 3 && !mutex.word);
+}
+
+SCENARIO(mutex_vs_itself, .protocol = "", .claim = "one holder; what one did the next one sees; who sleeps is woken", .threads = 3, .setup = setup_mutex,
+         .thread = { lock_once, lock_once, lock_once }, .finish = finish_mutex);
+
+SCENARIO(mutex_vs_relock, .protocol = "", .claim = "the same for a holder that comes back at once", .threads = 2, .setup = setup_mutex,
+         .thread = { lock_once, lock_twice }, .finish = finish_mutex);
+
+/* --- mmu_lock --- */
+
+static void setup_mmu_lock(void)
+{
+	abstract_init(REAL_MMU_LOCK);
+	mmu_lock_init(&vm.mmu_lock);
+}
+
+static void setup_mmu_lock_whole(void)
+{
+	abstract_init(REAL_MMU_LOCK | REAL_MUTEX);
+	mmu_lock_init(&vm.mmu_lock);
+}
+
+static void read_on(unsigned hint)
+{
+	struct mmu_read token = mmu_read_lock(&vm, hint);
+
+	check_assert(shared % 2 == 0);
+	mmu_read_unlock(&token);
+}
+
+static void read_0(void)
+{
+	read_on(0);
+}
+
+static void read_0_twice(void)
+{
+	read_on(0);
+	read_on(0);
+}
+
+static void read_1(void)
+{
+	read_on(1);
+}
+
+static void write_once(void)
+{
+	struct mmu_write token = mmu_write_lock(&vm);
+
+	shared++;
+	shared++;
+	mmu_write_unlock(&token);
+}
+
+static void write_twice(void)
+{
+	write_once();
+	write_once();
+}
+
+static void write_and_yield(void)
+{
+	struct mmu_write token = mmu_write_lock(&vm);
+
+	shared++;
+	shared++;
+	mmu_yield(&token.token);
+	shared++;
+	shared++;
+	mmu_write_unlock(&token);
+}
+
+static void finish_mmu_lock(void)
+{
+	check_assert(shared % 2 == 0 && !vm.mmu_lock.writer && !vm.mmu_lock.waiters);
+	for (unsigned i = 0; i < MMU_LOCK_STRIPES; i++)
+		check_assert(!vm.mmu_lock.stripe[i].readers);
+}
+
+SCENARIO(mmu_lock_read_vs_write, .protocol = "", .claim = "no reader beside a writer; each is woken by the other", .threads = 2, .setup = setup_mmu_lock,
+         .thread = { read_0, write_once }, .finish = finish_mmu_lock);
+
+SCENARIO(mmu_lock_reads_vs_writes, .protocol = "", .claim = "the same when both come back", .threads = 2, .setup = setup_mmu_lock,
+         .thread = { read_0_twice, write_twice }, .finish = finish_mmu_lock);
+
+SCENARIO(mmu_lock_two_reads_vs_write, .protocol = "", .claim = "a writer waits for the readers of every stripe", .threads = 3, .setup = setup_mmu_lock,
+         .thread = { read_0, read_1, write_once }, .finish = finish_mmu_lock);
+
+SCENARIO(mmu_lock_write_vs_write, .protocol = "", .claim = "one writer", .threads = 2, .setup = setup_mmu_lock_whole, .thread = { write_once, write_once },
+         .finish = finish_mmu_lock);
+
+SCENARIO(mmu_lock_writes_vs_read, .protocol = "", .claim = "one writer, and a reader gets its turn", .threads = 3, .setup = setup_mmu_lock,
+         .thread = { write_once, write_once, read_0 }, .finish = finish_mmu_lock);
+
+SCENARIO(mmu_lock_yield_vs_read, .protocol = "", .claim = "a holder that yields comes back", .threads = 2, .setup = setup_mmu_lock,
+         .thread = { write_and_yield, read_0 }, .finish = finish_mmu_lock);
+
+/* --- SRCU --- */
+
+static struct srcu srcu;
+static struct thing {
+	uint64_t value;
+} things[3], *current;
+
+static void setup_srcu(void)
+{
+	abstract_init(REAL_SRCU);
+	srcu_init(&srcu);
+	current = &things[0];
+}
+
+static void setup_srcu_whole(void)
+{
+	setup_srcu();
+	abstract_init(REAL_SRCU | REAL_MUTEX);
+}
+
+/* As memslots_active does it: the first load of a section is sequentially consistent. */
+static void reader_on(unsigned hint)
+{
+	struct srcu_read token = srcu_read_lock(&srcu, hint);
+	const struct thing *thing = load_seqcst(&current);
+
+	check_assert(thing->value == 0);
+	srcu_read_unlock(&srcu, token);
+}
+
+static void reader_0(void)
+{
+	reader_on(0);
+}
+
+static void reader_0_twice(void)
+{
+	reader_on(0);
+	reader_on(0);
+}
+
+static void reader_1(void)
+{
+	reader_on(1);
+}
+
+/* Publish another thing; the old one is given away after the grace period: written plainly. */
+static void replace(unsigned from, unsigned to)
+{
+	store_release(&current, &things[to]);
+	srcu_synchronize(&srcu);
+	things[from].value = 1;
+}
+
+static void replace_once(void)
+{
+	replace(0, 1);
+}
+
+static void replace_twice(void)
+{
+	replace(0, 1);
+	replace(1, 2);
+}
+
+static void synchronize(void)
+{
+	srcu_synchronize(&srcu);
+}
+
+static void finish_srcu(void)
+{
+	check_assert(!srcu.waiting);
+	for (unsigned bank = 0; bank < 2; bank++) {
+		uint64_t readers = 0;
+
+		for (unsigned i = 0; i < SRCU_STRIPES; i++)
+			readers += srcu.stripe[i].entered[bank] - srcu.stripe[i].left[bank];
+		check_assert(!readers);
+	}
+}
+
+SCENARIO(srcu_read_vs_synchronize, .protocol = "SRCU", .claim = "a grace period waits for who was in; who comes later sees what was published; it is woken", .threads = 2,
+         .setup = setup_srcu, .thread = { reader_0, replace_once }, .finish = finish_srcu);
+
+SCENARIO(srcu_two_reads_vs_synchronize, .protocol = "SRCU", .claim = "for readers of every stripe", .threads = 3, .setup = setup_srcu,
+         .thread = { reader_0, reader_1, replace_once }, .finish = finish_srcu);
+
+SCENARIO(srcu_read_vs_two_synchronize, .protocol = "SRCU", .claim = "a reader that counts itself late, in the bank of before, is waited for", .threads = 2,
+         .setup = setup_srcu, .thread = { reader_0, replace_twice }, .finish = finish_srcu);
+
+SCENARIO(srcu_reads_vs_two_synchronize, .protocol = "SRCU", .claim = "readers that come and go never make a busy bank look empty", .threads = 2,
+         .setup = setup_srcu, .thread = { reader_0_twice, replace_twice }, .finish = finish_srcu);
+
+SCENARIO(srcu_synchronize_vs_synchronize, .protocol = "SRCU", .claim = "two grace periods beside a reader", .threads = 3, .setup = setup_srcu_whole,
+         .thread = { reader_0, replace_once, synchronize }, .finish = finish_srcu);
+
+/* --- wait and wake --- */
+
+static uint32_t word;
+
+static void setup_wait(void)
+{
+	abstract_init(0);
+}
+
+static void wait_for_word(void)
+{
+	while (!load_acquire(&word))
+		port_wait(&word, 0);
+	check_assert(shared == 1);
+}
+
+static void set_word(void)
+{
+	shared = 1;
+	store_release(&word, 1);
+	port_wake(&word);
+}
+
+static void finish_wait(void)
+{
+	check_assert(word == 1);
+}
+
+SCENARIO(wait_vs_wake, .protocol = "", .claim = "a wake that follows a store is never lost", .threads = 3, .setup = setup_wait,
+         .thread = { wait_for_word, wait_for_word, set_word }, .finish = finish_wait);

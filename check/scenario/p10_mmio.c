@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* P10: what was taken for MMIO, and slots that come and go. */
+#include "check/scenario/world.h"
+#include "core/memslot/memslot.h"
+
+#define PAGE     GUEST_DATA
+#define PAGE_GPA (PAGE * PAGE_SIZE)
+
+static uint32_t created; /* vmmu_region_set has returned */
+
+static void setup(void)
+{
+	world_make(0, VMMU_MMU_TDP, 1);
+	world_slot(0, 0, 4, 0, 0);
+	cpu_enter(&world.cpu[0]);
+	cpu_leave(&world.cpu[0]);
+}
+
+/* The page is known as MMIO: in the vCPU and in the table. */
+static void setup_known(void)
+{
+	struct host_frame *frame;
+
+	setup();
+	check_assert(cpu_touch(&world.cpu[0], PAGE_GPA, false, 1, &frame) == CPU_MMIO);
+}
+
+static void setup_slot(void)
+{
+	struct host_frame *frame;
+
+	setup();
+	world_slot(1, PAGE, 2, PAGE, 0);
+	check_assert(cpu_touch(&world.cpu[0], PAGE_GPA + PAGE_SIZE, false, 2, &frame) == CPU_DONE);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void create(void)
+{
+	world_slot(1, PAGE, 2, PAGE, 0);
+	store_release(&created, 1);
+}
+
+static void delete(void)
+{
+	world_slot_delete(1);
+}
+
+static void access(void)
+{
+	bool must_be_memory = load_acquire(&created);
+	struct host_frame *frame;
+	enum cpu_result result = cpu_touch(&world.cpu[0], PAGE_GPA, false, 1, &frame);
+
+	check_assert(!must_be_memory || result != CPU_MMIO);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void access_twice(void)
+{
+	access();
+	access();
+}
+
+/* Memory until it is MMIO, and never MMIO while the slot is only on its way out (zoo 10). */
+static void access_going(void)
+{
+	struct host_frame *frame;
+
+	if (cpu_touch(&world.cpu[0], PAGE_GPA, false, 1, &frame) == CPU_MMIO)
+		check_assert(!memslot_find(memslots_current(world_vm(), 0), GFN(PAGE)));
+	cpu_leave(&world.cpu[0]);
+}
+
+/* The audit looks for MMIO entries that pass for current ones in a slot. */
+static void finish(void)
+{
+	struct host_frame *frame;
+
+	world_audit(0);
+	check_assert(cpu_touch(&world.cpu[0], PAGE_GPA, false, 3, &frame) == CPU_DONE);
+	world_end();
+}
+
+static void finish_gone(void)
+{
+	struct host_frame *frame;
+
+	world_audit(0);
+	check_assert(cpu_touch(&world.cpu[0], PAGE_GPA, false, 3, &frame) == CPU_MMIO);
+	world_end();
+}
+
+SCENARIO(mmio_vs_slot_create, .protocol = "P10", .claim = "what became memory is not taken for MMIO once vmmu_region_set has returned", .threads = 2,
+         .setup = setup, .thread = { access_twice, create }, .finish = finish);
+
+SCENARIO(known_mmio_vs_slot_create, .protocol = "P10", .claim = "nor by what was remembered of it", .threads = 2, .setup = setup_known,
+         .thread = { access, create }, .finish = finish);
+
+SCENARIO(mmio_vs_slot_delete, .protocol = "P3 P10", .claim = "a fault on a slot that is going is not taken for MMIO", .threads = 2, .setup = setup_slot,
+         .thread = { access_going, delete }, .finish = finish_gone);

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * P1: the arrays of slots that only shadow paging needs, made with the first shadow root. One vCPU enters for the first time; beside it slots change, and others
+ * walk reverse maps.
+ */
+#include "check/scenario/world.h"
+#include "core/memslot/slots.h"
+#include "core/shadow/arrays.h"
+
+/* Slot 0: the guest's tables; slot 1: two pages of data. */
+static void setup(void)
+{
+	world_make(0, VMMU_MMU_SHADOW, 1);
+	world_slot(0, 0, 4, 0, 0);
+	world_slot(1, GUEST_DATA, 2, GUEST_DATA, 0);
+	world_guest_tables();
+}
+
+static void setup_one_slot(void)
+{
+	world_make(0, VMMU_MMU_SHADOW, 1);
+	world_slot(0, 0, 4, 0, 0);
+	world_guest_tables();
+}
+
+static void setup_logged(void)
+{
+	world_make(0, VMMU_MMU_SHADOW, 1);
+	world_slot(0, 0, 4, 0, 0);
+	world_slot(1, GUEST_DATA, 2, GUEST_DATA, VMMU_SLOT_LOG_DIRTY);
+	world_guest_tables();
+	host.frame[0].data = 0;
+	((uint64_t *)memslot_find_id(memslots_current(world_vm(), 0), 1)->dirty)[0] = 1;
+}
+
+static void first_root(void)
+{
+	cpu_enter(&world.cpu[0]);
+	cpu_leave(&world.cpu[0]);
+}
+
+static bool slot_has_arrays(void *arg, struct memslot *slot)
+{
+	(void)arg;
+	check_assert(slot->arrays && slot->arrays->rmap[0] && slot->arrays->tracked);
+	for (uint64_t block = 0; block < slot->arrays->blocks[0]; block++)
+		check_assert(!slot->arrays->rmap[0][block].head);
+	return false;
+}
+
+/* I1.1, I1.3. What was lost on the way shows as a leak. */
+static void finish(void)
+{
+	check_assert(world_vm()->shadow_root_allocated);
+	for (unsigned index = 0; index < 2; index++)
+		memslots_for_each(&world_vm()->slots->set[0][index], slot_has_arrays, NULL);
+	world_end();
+}
+
+static void create(void)
+{
+	world_slot(1, GUEST_DATA, 2, GUEST_DATA, 0);
+}
+
+static void delete(void)
+{
+	world_slot_delete(1);
+}
+
+static void move(void)
+{
+	world_slot(1, GUEST_DATA + 4, 2, GUEST_DATA, 0);
+}
+
+static void reflag(void)
+{
+	world_slot(1, GUEST_DATA, 2, GUEST_DATA, VMMU_SLOT_LOG_DIRTY);
+}
+
+SCENARIO(first_root_vs_slot_create, .protocol = "P1", .claim = "a slot that appears beside the first shadow root has arrays (I1.1, I1.3)", .threads = 2,
+         .setup = setup_one_slot, .thread = { first_root, create }, .finish = finish);
+
+SCENARIO(first_root_vs_slot_delete, .protocol = "P1", .claim = "arrays given to a slot that goes are given back; no deadlock over the grace period (I1.2, I1.4)",
+         .threads = 2, .setup = setup, .thread = { first_root, delete }, .finish = finish);
+
+SCENARIO(first_root_vs_slot_move, .protocol = "P1", .claim = "a slot that moves has arrays, and its old ones are given back (I1.1, I1.2)", .threads = 2,
+         .setup = setup, .thread = { first_root, move }, .finish = finish);
+
+SCENARIO(first_root_vs_slot_flags, .protocol = "P1", .claim = "arrays go over to the slot that takes another's place (I1.2)", .threads = 2, .setup = setup,
+         .thread = { first_root, reflag }, .finish = finish);
+
+/* --- who walks reverse maps while they appear --- */
+
+static void age(void)
+{
+	vmmu_age(world.vm, host_hva(0), host_hva(6), true);
+}
+
+static void invalidate(void)
+{
+	vmmu_invalidate_begin(world.vm, host_hva(5), host_hva(6));
+	vmmu_invalidate_end(world.vm, host_hva(5), host_hva(6));
+}
+
+static void harvest(void)
+{
+	uint64_t bitmap;
+
+	check_assert(vmmu_dirty_get(world.vm, 0, 1, &bitmap, 1) == VMMU_OK);
+}
+
+SCENARIO(first_root_vs_age, .protocol = "P1 P2", .claim = "an aging walk that sees the flag sees all arrays, zeroed (I1.1)", .threads = 2, .setup = setup,
+         .thread = { first_root, age }, .finish = finish);
+
+SCENARIO(first_root_vs_invalidate, .protocol = "P1 P5", .claim = "an invalidation that looks at arrays sees them whole (I1.1)", .threads = 2, .setup = setup,
+         .thread = { first_root, invalidate }, .finish = finish);
+
+SCENARIO(first_root_vs_dirty_get, .protocol = "P1 P11", .claim = "write protection that looks at arrays sees them whole (I1.1)", .threads = 2,
+         .setup = setup_logged, .thread = { first_root, harvest }, .finish = finish);

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * P5: the host takes memory away, while slots change and vCPUs fault. Between begin and end the host moves a page to another frame; then it uses the old one for something
+ * else: it writes it, plainly, and whoever still reads it has a data race.
+ */
+#include "check/scenario/world.h"
+#include "core/memslot/slots.h"
+#include "core/notifier/notifier.h"
+
+#define PAGE     GUEST_DATA
+#define PAGE_GPA (PAGE * PAGE_SIZE)
+#define SPARE    (HOST_PAGES) /* frames that no page is in at first */
+
+static void setup_slots(unsigned flags, unsigned cpus)
+{
+	world_make(flags, VMMU_MMU_TDP, cpus);
+	world_slot(0, 0, 4, 0, 0);
+	world_slot(1, PAGE, 2, PAGE, 0);
+}
+
+/* Another page of the same table is mapped. */
+static void setup(void)
+{
+	struct host_frame *frame;
+
+	setup_slots(0, 1);
+	check_assert(cpu_touch(&world.cpu[0], 0, false, 2, &frame) == CPU_DONE);
+	cpu_leave(&world.cpu[0]);
+}
+
+/* The page is mapped and in the TLB. */
+static void setup_mapped(void)
+{
+	struct host_frame *frame;
+
+	setup_slots(0, 1);
+	check_assert(cpu_touch(&world.cpu[0], PAGE_GPA, false, 2, &frame) == CPU_DONE);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void setup_no_slot(void)
+{
+	world_make(0, VMMU_MMU_TDP, 0);
+	world_slot(0, 0, 4, 0, 0);
+}
+
+static void setup_slot_only(void)
+{
+	setup_slots(0, 0);
+}
+
+/* With the library's own mutex in the gate, and its waiter. */
+static void setup_real_gate(void)
+{
+	setup_slots(REAL_MUTEX, 0);
+}
+
+static void begin(unsigned page)
+{
+	vmmu_invalidate_begin(world.vm, host_hva(page), host_hva(page + 1));
+}
+
+static void end(unsigned page)
+{
+	vmmu_invalidate_end(world.vm, host_hva(page), host_hva(page + 1));
+}
+
+static void migrate(unsigned page, unsigned spare)
+{
+	unsigned old = page;
+
+	begin(page);
+	host_move(page, SPARE + spare);
+	host.frame[old].data = 1; /* somebody else's from here on */
+	end(page);
+}
+
+static void migrate_page(void)
+{
+	migrate(PAGE, 0);
+}
+
+static void migrate_next(void)
+{
+	migrate(PAGE + 1, 1);
+}
+
+static void invalidate(void)
+{
+	begin(PAGE);
+	end(PAGE);
+}
+
+static void invalidate_twice(void)
+{
+	invalidate();
+	invalidate();
+}
+
+static void create(void)
+{
+	world_slot(1, PAGE, 2, PAGE, 0);
+}
+
+static void delete(void)
+{
+	world_slot_delete(1);
+}
+
+static void access_once(unsigned faults)
+{
+	struct host_frame *frame;
+
+	if (cpu_touch(&world.cpu[0], PAGE_GPA, false, faults, &frame) == CPU_DONE)
+		check_assert(frame->data == 0);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void run(void)
+{
+	access_once(0);
+}
+
+static void fault(void)
+{
+	access_once(1);
+}
+
+/* I5.1: nothing is outstanding; what is mapped is what is there (audit: I5.3). */
+static void finish(void)
+{
+	check_assert(world_vm()->notifier->in_progress == 0 && world_vm()->slots->gate.active == 0);
+	world_audit(0);
+	world_end();
+}
+
+SCENARIO(invalidate_vs_slot_create, .protocol = "P5", .claim = "begin and end see the same slots; the count returns to 0 (I5.1, I5.2)", .threads = 2,
+         .setup = setup_no_slot, .thread = { invalidate, create }, .finish = finish);
+
+SCENARIO(invalidate_vs_slot_delete, .protocol = "P5", .claim = "begin and end see the same slots; the count returns to 0 (I5.1, I5.2)", .threads = 2,
+         .setup = setup_slot_only, .thread = { invalidate, delete }, .finish = finish);
+
+SCENARIO(invalidations_vs_slot_delete, .protocol = "P5", .claim = "a slot change that waits for invalidations is woken (I5.2, I5.6)", .threads = 3,
+         .setup = setup_slot_only, .thread = { invalidate, invalidate, delete }, .finish = finish);
+
+SCENARIO(gate_vs_itself, .protocol = "P5", .claim = "a sleeping slot change has a wake-up coming, with the library's own locks (I5.6)", .threads = 2,
+         .setup = setup_real_gate, .thread = { invalidate_twice, delete }, .finish = finish);
+
+SCENARIO(fault_vs_invalidate, .protocol = "P5", .claim = "no page is installed that was looked up before it was taken away (I5.3, I5.4)", .threads = 2,
+         .setup = setup, .thread = { fault, migrate_page }, .finish = finish);
+
+SCENARIO(run_vs_invalidate, .protocol = "P5 P9", .claim = "after begin no CPU uses the page (I5.4)", .threads = 2, .setup = setup_mapped,
+         .thread = { run, migrate_page }, .finish = finish);
+
+SCENARIO(fault_vs_two_invalidations, .protocol = "P5", .claim = "the range in progress covers all that is outstanding (I5.3, I5.5)", .threads = 3,
+         .setup = setup, .thread = { fault, migrate_page, migrate_next }, .finish = finish);
+
+SCENARIO(fault_vs_invalidate_vs_slot_delete, .protocol = "P3 P5", .claim = "all three at once (I3.1, I5.1 to I5.4)", .threads = 3, .setup = setup,
+         .thread = { fault, invalidate, delete }, .finish = finish);
+
+/* --- nested on one thread: between the two begins the first one's range must stay covered --- */
+
+static void nested(void)
+{
+	begin(PAGE);
+	host_move(PAGE, SPARE);
+	host.frame[PAGE].data = 1;
+	begin(0);
+	end(0);
+	end(PAGE);
+}
+
+SCENARIO(fault_vs_nested_invalidations, .protocol = "P5", .claim = "the range in progress covers all that is outstanding (I5.5)", .threads = 2,
+         .setup = setup, .thread = { fault, nested }, .finish = finish);
+
+/* --- shadow paging --- */
+
+static void shadow_setup(void)
+{
+	struct host_frame *frame;
+
+	world_make(0, VMMU_MMU_SHADOW, 1);
+	world_slot(0, 0, 6, 0, 0);
+	world_guest_tables();
+	check_assert(cpu_touch(&world.cpu[0], PAGE_SIZE, false, 2, &frame) == CPU_DONE);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void shadow_fault(void)
+{
+	struct host_frame *frame;
+
+	if (cpu_touch(&world.cpu[0], 0, false, 1, &frame) == CPU_DONE)
+		check_assert(frame->data == 0);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void shadow_finish(void)
+{
+	uint64_t leaf = cpu_peek(&world.cpu[0], 0);
+
+	check_assert(world_vm()->notifier->in_progress == 0);
+	check_assert(!leaf || (leaf & VMMU_ENTRY_ADDR) >> PAGE_SHIFT == HOST_PFN + host_frame_of(host_hva(PAGE).v));
+	world_end();
+}
+
+SCENARIO(shadow_fault_vs_invalidate, .protocol = "P5", .claim = "no page is installed that was looked up before it was taken away (I5.3)", .threads = 2,
+         .setup = shadow_setup, .thread = { shadow_fault, migrate_page }, .finish = shadow_finish);

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * P6 and P11: who writes a page and who harvests the log. The invariant, whatever happens: when all is over, what the harvester last copied is what the page holds, or the
+ * page is marked. It begins with a copy; it copies a page again, after the call that took its mark has returned.
+ */
+#include "check/scenario/world.h"
+#include "core/fault/vcpu.h"
+#include "core/memslot/slots.h"
+
+#define PAGE     GUEST_DATA
+#define PAGE_GPA (PAGE * PAGE_SIZE)
+#define BLOCK    4u /* pages of a huge leaf */
+
+static uint64_t copied; /* the harvester's */
+
+static uint64_t content(void)
+{
+	return load_relaxed(&host.frame[host.frame_of[PAGE]].word[0]);
+}
+
+static uint64_t harvest(void)
+{
+	uint64_t bitmap = 0;
+
+	check_assert(vmmu_dirty_get(world.vm, 0, 1, &bitmap, 1) == VMMU_OK);
+	return bitmap;
+}
+
+static void get(void)
+{
+	if (harvest() & 1)
+		copied = content();
+}
+
+/* --- set up --- */
+
+static void setup_log(enum vmmu_mmu mmu, unsigned cpus, unsigned pages, unsigned flags)
+{
+	world_make(0, mmu, cpus);
+	world_slot(0, 0, 4, 0, 0);
+	world_slot(1, PAGE, pages, PAGE, flags);
+}
+
+static void map(struct cpu *cpu, bool write)
+{
+	struct host_frame *frame;
+
+	check_assert(cpu_touch(cpu, PAGE_GPA, write, 3, &frame) == CPU_DONE);
+	cpu_leave(cpu);
+}
+
+/* The page is logged, mapped, and write-protected by a harvest; the CPU has been told. */
+static void setup_protected(void)
+{
+	setup_log(VMMU_MMU_TDP, 1, 2, VMMU_SLOT_LOG_DIRTY);
+	map(&world.cpu[0], true);
+	check_assert(harvest() == 1);
+}
+
+static void setup_protected_two(void)
+{
+	setup_log(VMMU_MMU_TDP, 2, 2, VMMU_SLOT_LOG_DIRTY);
+	map(&world.cpu[0], true);
+	check_assert(harvest() == 1);
+	map(&world.cpu[1], false);
+}
+
+/* The page is logged and not mapped. */
+static void setup_unmapped(void)
+{
+	setup_log(VMMU_MMU_TDP, 1, 2, VMMU_SLOT_LOG_DIRTY);
+	cpu_enter(&world.cpu[0]);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void setup_manual(void)
+{
+	setup_log(VMMU_MMU_TDP, 1, 2, 0);
+	check_assert(vmmu_dirty_mode_set(world.vm, VMMU_DIRTY_MANUAL_PROTECT) == VMMU_OK);
+	world_slot(1, PAGE, 2, PAGE, VMMU_SLOT_LOG_DIRTY);
+	map(&world.cpu[0], true);
+}
+
+/* Writable, in the TLB, and not logged yet. */
+static void setup_unlogged(void)
+{
+	setup_log(VMMU_MMU_TDP, 1, 2, 0);
+	map(&world.cpu[0], true);
+}
+
+static void setup_huge(void)
+{
+	setup_log(VMMU_MMU_TDP, 1, BLOCK, 0);
+	host.max_level = VMMU_LEVEL_2M;
+	map(&world.cpu[0], true);
+}
+
+/* --- the guest --- */
+
+static void store_on(struct cpu *cpu, unsigned faults)
+{
+	struct host_frame *frame;
+
+	if (cpu_touch(cpu, PAGE_GPA, true, faults, &frame) == CPU_DONE)
+		store_relaxed(&frame->word[0], 1);
+	cpu_leave(cpu);
+}
+
+static void store(void)
+{
+	store_on(&world.cpu[0], 1);
+}
+
+static void store_other(void)
+{
+	store_on(&world.cpu[1], 1);
+}
+
+/* The hypervisor's own write. */
+static void write_for_guest(void)
+{
+	uint64_t value = 1;
+
+	check_assert(vmmu_guest_write(world.cpu[0].vcpu, GPA(PAGE_GPA), &value, sizeof(value)) == VMMU_OK);
+}
+
+/* --- the harvester --- */
+
+static void clear(void)
+{
+	uint64_t bitmap = harvest(); /* does not clear: VMMU_DIRTY_MANUAL_PROTECT */
+
+	check_assert(vmmu_dirty_clear(world.vm, 0, 1, 0, 2, &bitmap) == VMMU_OK);
+	if (bitmap & 1)
+		copied = content();
+}
+
+/* Logging begins; then everything is copied once. */
+static void log_start(void)
+{
+	world_slot(1, PAGE, 2, PAGE, VMMU_SLOT_LOG_DIRTY);
+	copied = content();
+}
+
+static void log_start_block(void)
+{
+	world_slot(1, PAGE, BLOCK, PAGE, VMMU_SLOT_LOG_DIRTY);
+	copied = content();
+}
+
+static void finish(void)
+{
+	world_audit(0);
+	check_assert((harvest() & 1) || copied == content());
+	world_end();
+}
+
+SCENARIO(fast_fault_vs_dirty_get, .protocol = "P6 P11", .claim = "a page whose write right came back without a lock is marked, or its contents were seen", .threads = 2,
+         .setup = setup_protected, .thread = { store, get }, .finish = finish);
+
+SCENARIO(fast_faults_vs_dirty_get, .protocol = "P6 P11", .claim = "the same with two vCPUs", .threads = 3,
+         .setup = setup_protected_two, .thread = { store, store_other, get }, .finish = finish);
+
+SCENARIO(fault_vs_dirty_get, .protocol = "P11", .claim = "a page that is mapped for a write is marked, or its contents were seen", .threads = 2,
+         .setup = setup_unmapped, .thread = { store, get }, .finish = finish);
+
+SCENARIO(store_vs_dirty_clear, .protocol = "P11", .claim = "a page that is cleared by hand is marked again, or its contents were seen", .threads = 2,
+         .setup = setup_manual, .thread = { store, clear }, .finish = finish);
+
+SCENARIO(store_vs_log_start, .protocol = "P11", .claim = "no write goes past a log that has begun", .threads = 2, .setup = setup_unlogged,
+         .thread = { store, log_start }, .finish = finish);
+
+SCENARIO(store_vs_log_start_huge, .protocol = "P7 P11", .claim = "no write goes past a log that has begun, through a huge leaf that is being split", .threads = 2,
+         .setup = setup_huge, .thread = { store, log_start_block }, .finish = finish);
+
+SCENARIO(guest_write_vs_dirty_get, .protocol = "P11", .claim = "a write by the hypervisor is marked, or was seen", .threads = 2, .setup = setup_protected,
+         .thread = { write_for_guest, get }, .finish = finish);
+
+/* --- P6 against an invalidation: the frame goes --- */
+
+static void migrate(void)
+{
+	vmmu_invalidate_begin(world.vm, host_hva(PAGE), host_hva(PAGE + 1));
+	host_move(PAGE, HOST_PAGES);
+	host.frame[PAGE].data = 1;
+	vmmu_invalidate_end(world.vm, host_hva(PAGE), host_hva(PAGE + 1));
+}
+
+static void store_data(void)
+{
+	struct host_frame *frame;
+
+	if (cpu_touch(&world.cpu[0], PAGE_GPA, true, 1, &frame) == CPU_DONE)
+		check_assert(frame->data == 0);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void finish_moved(void)
+{
+	world_audit(0);
+	world_end();
+}
+
+SCENARIO(fast_fault_vs_invalidate, .protocol = "P5 P6", .claim = "a zapped entry gets no write right back", .threads = 2, .setup = setup_protected,
+         .thread = { store_data, migrate }, .finish = finish_moved);
+
+/* --- shadow paging --- */
+
+static void shadow_setup(void)
+{
+	struct host_frame *frame;
+
+	setup_log(VMMU_MMU_SHADOW, 1, 2, VMMU_SLOT_LOG_DIRTY);
+	world_guest_tables();
+	check_assert(cpu_touch(&world.cpu[0], 0, true, 3, &frame) == CPU_DONE);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void shadow_store(void)
+{
+	struct host_frame *frame;
+
+	if (cpu_touch(&world.cpu[0], 0, true, 1, &frame) == CPU_DONE)
+		store_relaxed(&frame->word[0], 1);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void shadow_finish(void)
+{
+	check_assert((harvest() & 1) || copied == content());
+	world_end();
+}
+
+SCENARIO(shadow_store_vs_dirty_get, .protocol = "P11", .claim = "a page written through shadow tables is marked, or its contents were seen", .threads = 2,
+         .setup = shadow_setup, .thread = { shadow_store, get }, .finish = shadow_finish);

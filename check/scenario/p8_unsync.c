@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * P8: a guest's 4K-level table that may be written unseen until a flush. Linear page 3 leads to the table itself; through it the guest changes what linear
+ * page 0 leads to, flushes, and from then on must see the new page.
+ */
+#include "check/scenario/world.h"
+#include "core/shadow/shadow_int.h"
+
+#define AFTER   (GUEST_DATA + 1)
+#define TO_TABLE (3 * PAGE_SIZE)
+
+static struct shadow *table_page(void)
+{
+	return shadow_next_of(world_vm(), GFN(GUEST_PT), NULL);
+}
+
+static void map(struct cpu *cpu, uint64_t address, bool write)
+{
+	struct host_frame *frame;
+
+	check_assert(cpu_touch(cpu, address, write, 3, &frame) == CPU_DONE);
+	cpu_leave(cpu);
+}
+
+/* The table is shadowed and in sync: linear page 0 is mapped on both vCPUs. */
+static void setup(void)
+{
+	world_make(0, VMMU_MMU_SHADOW, 2);
+	world_slot(0, 0, 6, 0, 0);
+	world_guest_tables();
+	host.frame[GUEST_PT].word[3] = world_guest_entry(GUEST_PT);
+	map(&world.cpu[0], 0, false);
+	map(&world.cpu[1], 0, false);
+}
+
+/* It is unsync, and vCPU 0 has it in its TLB to write. */
+static void setup_unsync(void)
+{
+	setup();
+	map(&world.cpu[0], TO_TABLE, true);
+}
+
+/* The fault that lets the table be written. */
+static void unsync(void)
+{
+	struct host_frame *frame;
+
+	cpu_touch(&world.cpu[0], TO_TABLE, true, 1, &frame);
+	cpu_leave(&world.cpu[0]);
+}
+
+static bool store_entry(struct cpu *cpu)
+{
+	struct host_frame *frame;
+	bool stored = false;
+
+	cpu_enter(cpu);
+	frame = cpu_access(cpu, TO_TABLE, true);
+	if (frame) {
+		store_relaxed(&frame->word[0], world_guest_entry(AFTER));
+		stored = true;
+	}
+	cpu_leave(cpu);
+	return stored;
+}
+
+/* vCPU 1 writes through an entry that vCPU 0 made writable, without having faulted itself; flushes; uses what it wrote. */
+static void store_flush_use(void)
+{
+	struct cpu *cpu = &world.cpu[1];
+	struct host_frame *frame;
+
+	if (!store_entry(cpu))
+		return;
+	world_cr3(cpu, 0, false);
+	if (cpu_touch(cpu, 0, false, 2, &frame) == CPU_DONE)
+		check_assert(frame == &host.frame[AFTER]);
+	cpu_leave(cpu);
+}
+
+static void store(void)
+{
+	store_entry(&world.cpu[0]);
+}
+
+/* Another vCPU flushes: the table is read again while it may be written. */
+static void flush(void)
+{
+	struct cpu *cpu = &world.cpu[1];
+
+	world_cr3(cpu, 0, false);
+	cpu_enter(cpu);
+	cpu_leave(cpu);
+}
+
+/* I4.2: what is in sync is what the guest's table says. */
+static void finish(void)
+{
+	uint64_t leaf = cpu_peek(&world.cpu[1], 0);
+	struct shadow *page = table_page();
+
+	if (page && !page->unsync && leaf)
+		check_assert(spte_pfn(leaf).v == HOST_PFN + (host.frame[GUEST_PT].word[0] >> PAGE_SHIFT));
+	world_end();
+}
+
+SCENARIO(unsync_vs_store, .protocol = "P8", .claim = "who can write a table unseen finds it marked when he flushes", .threads = 2, .setup = setup,
+         .thread = { unsync, store_flush_use }, .finish = finish);
+
+SCENARIO(sync_vs_store, .protocol = "P8 P4", .claim = "a table is read again only when nobody writes it through a TLB (I4.2)", .threads = 2,
+         .setup = setup_unsync, .thread = { store, flush }, .finish = finish);

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * P9: requests, modes and kicks. What a request is about is a plain variable that a CPU reads in the guest and the requester writes when it has been answered: a CPU that runs
+ * past a request has a data race.
+ */
+#include "check/scenario/world.h"
+#include "core/fault/vcpu.h"
+
+static uint64_t thing;
+static uint32_t done; /* requesters that are through */
+
+static void setup(void)
+{
+	struct cpu *cpu = &world.cpu[0];
+
+	world_make(0, VMMU_MMU_TDP, 1);
+	/* A root, so that an entry is what is looked at and not much else. */
+	cpu_enter(cpu);
+	cpu_leave(cpu);
+}
+
+static void setup_two(void)
+{
+	setup();
+	check_assert(vmmu_vcpu_create(world.vm, 1, NULL, &world.cpu[1].vcpu) == VMMU_OK);
+	cpu_enter(&world.cpu[1]);
+	cpu_leave(&world.cpu[1]);
+}
+
+/* In the guest until told to leave, or until there is nobody left to tell. A guest that was told to flush no longer uses the thing. */
+static void run_for(struct cpu *cpu, unsigned requesters)
+{
+	cpu_enter(cpu);
+	if (!cpu->entry.flush)
+		check_assert(thing == 0);
+	while (!vmmu_entry_must_leave(&cpu->entry) && load_relaxed(&done) < requesters)
+		check_pause();
+	cpu_leave(cpu);
+}
+
+static void run(void)
+{
+	run_for(&world.cpu[0], 1);
+}
+
+static void run_other(void)
+{
+	run_for(&world.cpu[1], 1);
+}
+
+static void run_twice(void)
+{
+	run();
+	if (!world.cpu[0].entry.flush)
+		run();
+}
+
+static void run_two_requesters(void)
+{
+	run_for(&world.cpu[0], 2);
+}
+
+static void flush(void)
+{
+	struct mmu_write token = mmu_write_lock(world_vm());
+
+	vcpus_flush(world_vm());
+	mmu_write_unlock(&token);
+	thing = 1;
+	add_relaxed(&done, 1);
+}
+
+/* Two that hold mmu_lock for read may wait for one vCPU at the same time. */
+static void flush_only(void)
+{
+	struct mmu_read token = mmu_read_lock(world_vm(), 0);
+
+	vcpus_flush(world_vm());
+	mmu_read_unlock(&token);
+	add_relaxed(&done, 1);
+}
+
+static void kick(void)
+{
+	vmmu_vcpu_kick(world.cpu[0].vcpu);
+	add_relaxed(&done, 1);
+}
+
+static void create(void)
+{
+	check_assert(vmmu_vcpu_create(world.vm, 1, NULL, &world.cpu[1].vcpu) == VMMU_OK);
+}
+
+static void finish(void)
+{
+	world_end();
+}
+
+SCENARIO(flush_vs_run, .protocol = "P9", .claim = "no vCPU runs the guest past a request; who waits for it is woken (I3.2)", .threads = 2, .setup = setup,
+         .thread = { run, flush }, .finish = finish);
+
+SCENARIO(flush_vs_two_runs, .protocol = "P9", .claim = "nor when it comes back", .threads = 2, .setup = setup, .thread = { run_twice, flush }, .finish = finish);
+
+SCENARIO(flush_vs_two_vcpus, .protocol = "P9", .claim = "every vCPU is waited for", .threads = 3, .setup = setup_two,
+         .thread = { run, run_other, flush }, .finish = finish);
+
+SCENARIO(flush_vs_flush_vs_run, .protocol = "P9", .claim = "two that wait for one vCPU are both woken", .threads = 3, .setup = setup,
+         .thread = { run_two_requesters, flush_only, flush_only }, .finish = finish);
+
+SCENARIO(kick_vs_run, .protocol = "P9", .claim = "a kick ends a visit to the guest, or comes before it", .threads = 2, .setup = setup,
+         .thread = { run, kick }, .finish = finish);
+
+SCENARIO(flush_vs_vcpu_create, .protocol = "P9", .claim = "a vCPU is seen whole or not at all", .threads = 2, .setup = setup,
+         .thread = { flush, create }, .finish = finish);
