@@ -27,15 +27,14 @@ static enum guest_walk_result translate(const struct shadow_vcpu *sv, const stru
 
 static bool fault_is_stale(const struct mmu_token *token, const struct vmmu_vcpu *vcpu, const struct shadow_fault *fault, uint64_t snapshot)
 {
-	hva_t start;
+	hva_t start, end;
 
 	if (!vcpu->shadow->root.valid || shadow_root_is_obsolete(token->vm, &vcpu->shadow->root))
 		return true;
 	if (!fault->slot)
 		return false;
-	/* The largest block that could be installed. */
-	start = HVA(memslot_hva(fault->slot, fault->walk.gfn).v & ~((level_pages(fault->page.max_level) << PAGE_SHIFT) - 1));
-	return notifier_must_retry(token, snapshot, start, HVA(start.v + (level_pages(fault->page.max_level) << PAGE_SHIFT)));
+	shadow_fault_host_range(fault, &start, &end);
+	return notifier_must_retry(token, snapshot, start, end);
 }
 
 static enum vmmu_page_fault map_under_lock(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault, uint64_t snapshot)

@@ -173,6 +173,7 @@ enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, c
 	struct mmu_token *token = &write->token;
 	struct shadow *page = root_page(sv, fault->gva);
 	unsigned rights = rights_for(sv, fault);
+	enum shadow_result result;
 	int target;
 
 	if (!page)
@@ -188,8 +189,12 @@ enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, c
 		uint32_t role;
 		gfn_t gfn;
 
-		if (level == target)
-			return leaf_put(token, sv, page, entry, fault, rights);
+		if (level == target) {
+			result = leaf_put(token, sv, page, entry, fault, rights);
+			if (result == SHADOW_FIXED && level == 1 && fault->slot)
+				shadow_prefetch(token, sv, reader, page, entry_index_of(page, entry), fault);
+			return result;
+		}
 		child_identity(sv, fault, page, level, rights, &gfn, &role);
 		page = child_get(token, sv, reader, page, entry, tables, gfn, role);
 		if (!entry_is_unchanged(reader, &fault->walk, level - 1))

@@ -214,7 +214,8 @@ void shadow_root_put(struct mmu_token *token, struct shadow *page)
 
 /* --- the limit (62) --- */
 
-#define FAULT_PAGES 6 /* most that one fault makes */
+#define FAULT_PAGES 6  /* most that one fault makes */
+#define FAULT_RMAPS 16 /* descriptors: for a parent of each page, the leaf, and what is prefetched */
 
 static uint64_t limit_default(struct vm *vm)
 {
@@ -269,7 +270,7 @@ static void cache_drain(struct vm *vm, struct shadow_cache *cache, size_t bytes)
 bool shadow_caches_fill(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables)
 {
 	return cache_fill(vm, &sv->pages, FAULT_PAGES, sizeof(struct shadow)) &&
-	       cache_fill(vm, &sv->rmaps, 2 * FAULT_PAGES, sizeof(struct rmap_desc)) && table_cache_fill(vm, tables, 2 * FAULT_PAGES);
+	       cache_fill(vm, &sv->rmaps, FAULT_RMAPS, sizeof(struct rmap_desc)) && table_cache_fill(vm, tables, 2 * FAULT_PAGES);
 }
 
 enum vmmu_status shadow_vcpu_init(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables)

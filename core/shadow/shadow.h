@@ -103,6 +103,9 @@ enum shadow_result { SHADOW_FIXED, SHADOW_SPURIOUS, SHADOW_RETRY, SHADOW_EMULATE
 enum shadow_result shadow_map(struct mmu_write *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow_fault *fault,
                               struct table_cache *tables);
 
+/** The host addresses that shadow_map may install something of: those for which fault->page speaks. */
+void shadow_fault_host_range(const struct shadow_fault *fault, hva_t *start, hva_t *end);
+
 /** Fill the caches for one shadow_map. Returns: false when the host has no memory. */
 bool shadow_caches_fill(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables);
 

@@ -51,6 +51,11 @@ static inline unsigned role_quadrant(uint32_t role)
 	return role >> 8 & 3;
 }
 
+static inline unsigned role_key(uint32_t role)
+{
+	return role >> 19 & 15;
+}
+
 static inline unsigned role_as_id(uint32_t role)
 {
 	return role & ROLE_SMM ? 1 : 0;
@@ -146,6 +151,17 @@ void shadow_sync_below(struct mmu_token *token, const struct guest_reader *reade
 /** The page is unsync from here on; its ancestors know the way to it. */
 void shadow_unsync_mark(struct shadow *page);
 void shadow_unsync_clear(struct shadow *page);
+
+/** Which entry of the guest's table an entry of a 4K-level page mirrors. */
+unsigned guest_entry_index(const struct shadow *page, unsigned index);
+/** The rights that a guest's 4K entry gives, within those of the path to it. A clean page is not written before its D bit is set. */
+unsigned guest_entry_leaf_rights(const struct guest_mode *mode, const struct shadow *page, uint64_t value);
+
+/* --- prefetch (prefetch.c, 44) --- */
+
+/** After the leaf of `fault` was put at page->spt[index], of a 4K-level page: its neighbours, up to seven. */
+void shadow_prefetch(struct mmu_token *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow *page, unsigned index,
+                     const struct shadow_fault *fault);
 
 /** The SPTE for a leaf: guest rights, host rights, logging. */
 spte_t shadow_make_leaf(struct vm *vm, pfn_t pfn, int level, unsigned rights, unsigned key, bool host_writable, bool young);

@@ -23,14 +23,12 @@ bool gfn_try_unsync(struct mmu_token *token, const struct memslot *slot, gfn_t g
 	return true;
 }
 
-/* Which entry of the guest's table an entry of a 4K-level page mirrors. */
-static unsigned guest_entry_index(const struct shadow *page, unsigned index)
+unsigned guest_entry_index(const struct shadow *page, unsigned index)
 {
 	return page->role & ROLE_FOUR_BYTE ? role_quadrant(page->role) * ENTRIES + index : index;
 }
 
-/* The rights that the guest's entry gives now, within those of the path to it. A clean page is not written before its D bit is set. */
-static unsigned entry_rights(const struct guest_mode *mode, const struct shadow *page, uint64_t value)
+unsigned guest_entry_leaf_rights(const struct guest_mode *mode, const struct shadow *page, uint64_t value)
 {
 	unsigned rights = role_rights(page->role) & guest_entry_rights(mode, value);
 
@@ -52,7 +50,7 @@ static void entry_sync(struct mmu_token *token, const struct guest_reader *reade
 	}
 	if (!spte_is_present(old))
 		return; /* MMIO, and still the same frame */
-	rights = entry_rights(mode, page, value);
+	rights = guest_entry_leaf_rights(mode, page, value);
 	/* Never more writable than it was: a write that is allowed now faults once, and the fault knows about logging and shadowed frames. */
 	spte = shadow_make_leaf(token->vm, spte_pfn(old), 1, old & VMMU_NPT_W ? rights : rights & ~ACC_WRITE,
 	                        mode->pke ? value >> 59 & 15 : 0, old & SPTE_HOST_W, old & VMMU_NPT_A);

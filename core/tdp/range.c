@@ -115,15 +115,39 @@ void tdp_split(struct mmu_token *token, const struct memslot *slot, gfn_t first,
  * P2, without mmu_lock: one compare-and-swap, no retry. A lost race means that somebody changed the entry just now: young enough, and nothing
  * that was cleared comes back.
  */
-static bool leaf_age(const struct format *format, const struct tdp_iter *iter, bool clear)
+static always_inline bool leaf_age(spte_t accessed, spte_t *entry, int level, bool clear)
 {
-	spte_t old = iter->old;
+	spte_t old = load_relaxed(entry);
 
-	if (!spte_is_leaf(old, iter->level) || !(old & format->accessed))
+	if (!spte_is_leaf(old, level) || !(old & accessed))
 		return false;
 	if (clear)
-		cas_relaxed(iter->entry, &old, old & ~format->accessed);
+		cas_relaxed(entry, &old, old & ~accessed);
 	return true;
+}
+
+/* The 4K leaves of [first, end) in one table, without the iterator: this is where the time goes. */
+static bool table_age(spte_t accessed, spte_t *entries, uint64_t first, uint64_t end, bool clear)
+{
+	bool young = false;
+
+	for (uint64_t i = first; i < end; i++)
+		young |= leaf_age(accessed, &entries[i], 1, clear);
+	return young;
+}
+
+/* What the iterator has come to at level 2 or above. */
+static bool entry_age(const struct format *format, const struct tdp_iter *iter, gfn_t first, gfn_t end, bool clear)
+{
+	uint64_t from, to;
+
+	if (!spte_is_table(iter->old, iter->level))
+		return leaf_age(format->accessed, iter->entry, iter->level, clear);
+	if (iter->level > 2)
+		return false;
+	from = max_u64(first.v, iter->gfn.v) - iter->gfn.v;
+	to = min_u64(end.v - iter->gfn.v, ENTRIES);
+	return table_age(format->accessed, port_pfn_to_ptr(spte_pfn(iter->old).v), from, to, clear);
 }
 
 bool tdp_age(struct vm *vm, unsigned as_id, gfn_t first, gfn_t end, bool clear)
@@ -133,8 +157,8 @@ bool tdp_age(struct vm *vm, unsigned as_id, gfn_t first, gfn_t end, bool clear)
 
 	for (struct table *root = tdp_next_root(vm, NULL, as_id, true); root; root = tdp_next_root(vm, root, as_id, true)) {
 		port_rcu_read_lock();
-		tdp_for_each(&iter, root, first, end, 1)
-			young |= leaf_age(vm->fmt, &iter, clear);
+		tdp_for_each(&iter, root, first, end, 2)
+			young |= entry_age(vm->fmt, &iter, first, end, clear);
 		port_rcu_read_unlock();
 	}
 	return young;

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Prefetch (44): a fault installs the entries that share its entry's cache line, too, where the guest's table has something for them and the host need
+ * not be asked. Like KVM's FNAME(pte_prefetch).
+ *
+ * Nothing is done for a neighbour that a CPU would see: A and D are set in no guest entry, so only those are taken that have A, and
+ * they become writable only with D; in a logged slot never, since the write must be marked; and no table goes unsync for it.
+ */
+#include "core/shadow/shadow_int.h"
+
+#define PREFETCH 8 /* entries, aligned: one cache line */
+
+_Static_assert(SHADOW_CACHE_MAX >= 2 * PREFETCH, "each may need an rmap descriptor");
+
+/* What the host said of the fault's page holds for all of this, and the retry check was made for all of it (P5). */
+void shadow_fault_host_range(const struct shadow_fault *fault, hva_t *start, hva_t *end)
+{
+	uint64_t bytes = level_pages(fault->page.max_level) << PAGE_SHIFT, hva = memslot_hva(fault->slot, fault->walk.gfn).v;
+
+	*start = HVA(hva & ~(bytes - 1));
+	*end = HVA(start->v + bytes);
+	if (bytes == PAGE_SIZE && fault->page.neighbours) {
+		*start = HVA(hva - (PREFETCH - 1) * PAGE_SIZE);
+		*end = HVA(hva + PREFETCH * PAGE_SIZE);
+	}
+}
+
+struct neighbour {
+	gfn_t gfn;
+	unsigned rights, key;
+};
+
+static bool guest_says(const struct guest_reader *reader, const struct shadow *page, unsigned index, struct neighbour *n)
+{
+	const struct guest_mode *mode = reader->mode;
+	uint64_t value;
+
+	if (page->role & ROLE_DIRECT) {
+		*n = (struct neighbour){ GFN(page->gfn.v + index), role_rights(page->role), role_key(page->role) };
+		return true;
+	}
+	if (!guest_entry_read(reader, page->gfn, guest_entry_index(page, index), &value) || !(value & GPTE_P) || !(value & GPTE_A) ||
+	    guest_entry_is_reserved(mode, value, 1))
+		return false;
+	*n = (struct neighbour){ guest_leaf_gfn(mode, value, 1), guest_entry_leaf_rights(mode, page, value), mode->pke ? value >> 59 & 15 : 0 };
+	return true;
+}
+
+static bool host_answered_for(const struct shadow_fault *fault, gfn_t gfn)
+{
+	hva_t start, end, hva;
+
+	if (!memslot_contains(fault->slot, gfn))
+		return false;
+	shadow_fault_host_range(fault, &start, &end);
+	hva = memslot_hva(fault->slot, gfn);
+	return hva.v >= start.v && hva.v < end.v;
+}
+
+void shadow_prefetch(struct mmu_token *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow *page, unsigned index,
+                     const struct shadow_fault *fault)
+{
+	const struct memslot *slot = fault->slot;
+	unsigned first = index & ~(PREFETCH - 1u);
+	bool writable = fault->page.writable && !(slot->flags & VMMU_SLOT_READONLY);
+	struct neighbour n;
+
+	if (fault->page.max_level == VMMU_LEVEL_4K && !fault->page.neighbours)
+		return;
+	for (unsigned i = first; i < first + PREFETCH; i++) {
+		spte_t *entry = &page->spt[i], spte;
+
+		if (load_relaxed(entry) || !guest_says(reader, page, i, &n) || !host_answered_for(fault, n.gfn))
+			continue;
+		if ((slot->flags & VMMU_SLOT_LOG_DIRTY) || ((n.rights & ACC_WRITE) && !gfn_try_unsync(token, slot, n.gfn, false)))
+			n.rights &= ~ACC_WRITE;
+		spte = shadow_make_leaf(token->vm, PFN(fault->page.pfn.v + (n.gfn.v - fault->walk.gfn.v)), 1, n.rights, n.key, writable, false);
+		entry_set_leaf(token, sv, page, entry, spte, n.gfn, n.rights);
+	}
+}
