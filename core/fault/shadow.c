@@ -8,7 +8,7 @@
 
 static void reader_init(struct vmmu_vcpu *vcpu, const struct memslots *slots, struct guest_reader *reader)
 {
-	*reader = (struct guest_reader){ &vcpu->shadow->mode, slots, &vcpu->slot_cache, vcpu->vcpu.vm, &vcpu->ring };
+	*reader = (struct guest_reader){ &vcpu->shadow->mode, slots, &vcpu->table_cache, vcpu->vcpu.vm, &vcpu->ring };
 }
 
 /* Translate as the guest would. Without paging a virtual address is a physical one, with every right. */

@@ -20,6 +20,7 @@ struct vmmu_vcpu {
 	bool sync;                  /* the guest flushed: unsync pages are brought up to date at the next entry (P8) */
 	struct table_cache tables;
 	struct memslot_cache slot_cache;
+	struct memslot_cache table_cache; /* the same for the guest's page tables, which need not lie where its data does */
 	struct mmio_cache {         /* the page that last turned out to be MMIO (49) */
 		gfn_t gfn;
 		uint64_t generation; /* of the vCPU's own address space (zoo 6); 0: nothing cached */

@@ -13,6 +13,8 @@ bool gfn_try_unsync(struct mmu_token *token, const struct memslot *slot, gfn_t g
 
 	if (slot->arrays->tracked[gfn.v - slot->base.v])
 		return false; /* I4.4: mirrored above 4K level */
+	if (!slot->arrays->no_huge[0][slot_block(slot, gfn, 2)])
+		return true; /* nothing of these 2 MiB is mirrored: the hash need not be asked */
 	for (struct shadow *page = shadow_next_of(vm, gfn, NULL); page; page = shadow_next_of(vm, gfn, page)) {
 		if (page->unsync)
 			continue;
