@@ -112,6 +112,9 @@ static void harvest(void)
 SCENARIO(first_root_vs_age, .protocol = "P1 P2", .claim = "an aging walk that sees the flag sees all arrays, zeroed (I1.1)", .threads = 2, .setup = setup,
          .thread = { first_root, age }, .finish = finish);
 
+SCENARIO(first_root_vs_age_vs_slot_delete, .protocol = "P1 P2", .claim = "nor does one that walks the slots of before the change, which got none", .threads = 3,
+         .setup = setup, .thread = { first_root, age, delete }, .finish = finish);
+
 SCENARIO(first_root_vs_invalidate, .protocol = "P1 P5", .claim = "an invalidation that looks at arrays sees them whole (I1.1)", .threads = 2, .setup = setup,
          .thread = { first_root, invalidate }, .finish = finish);
 

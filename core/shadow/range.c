@@ -1,6 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* What is done to the leaves of a range of guest frames, found through the rmaps. A slot without arrays has no leaves (P1). */
+/* What is done to the leaves of a range of guest frames, found through the rmaps. */
 #include "core/shadow/shadow_int.h"
+
+/*
+ * P1: each walk looks at the flag (acquire) before it looks at a slot's arrays; no flag, no leaf. Holding mmu_lock for write is not enough: who makes the first
+ * shadow root fills the arrays in under other locks. And a slot of a set that was replaced before that has none.
+ */
+static bool slot_may_have_leaves(const struct vm *vm, const struct memslot *slot)
+{
+	return arrays_exist(vm) && slot->arrays;
+}
 
 /* Call fn for every entry of every block of [first, end) at levels >= min_level, until the block's chain is empty or each was visited once. */
 static void rmap_zap(struct mmu_token *token, struct rmap *rmap)
@@ -19,7 +28,7 @@ static struct rmap *block_rmap(const struct memslot *slot, uint64_t block, int l
 /* gfns [first, end) of a slot as blocks [*from, *to] of a level. Returns: false when there is nothing to do. */
 static bool blocks_of(const struct memslot *slot, gfn_t first, gfn_t end, int level, uint64_t *from, uint64_t *to)
 {
-	if (!slot->arrays || first.v >= end.v)
+	if (first.v >= end.v)
 		return false;
 	*from = slot_block(slot, first, level);
 	*to = slot_block(slot, GFN(end.v - 1), level);
@@ -30,6 +39,8 @@ void shadow_zap_range(struct mmu_write *token, const struct memslot *slot, gfn_t
 {
 	uint64_t from, to;
 
+	if (!slot_may_have_leaves(token->token.vm, slot))
+		return;
 	for (int level = 1; level <= ARRAY_LEVELS; level++)
 		if (blocks_of(slot, first, end, level, &from, &to))
 			for (uint64_t block = from; block <= to; block++)
@@ -59,6 +70,8 @@ void shadow_write_protect(struct mmu_write *token, const struct memslot *slot, g
 {
 	uint64_t from, to;
 
+	if (!slot_may_have_leaves(token->token.vm, slot))
+		return;
 	for (int level = min_level; level <= ARRAY_LEVELS; level++) {
 		if (!blocks_of(slot, first, end, level, &from, &to))
 			return;
@@ -73,7 +86,7 @@ void shadow_write_protect(struct mmu_write *token, const struct memslot *slot, g
 
 void shadow_write_protect_mask(struct mmu_write *token, const struct memslot *slot, gfn_t base, uint64_t mask)
 {
-	if (!slot->arrays)
+	if (!slot_may_have_leaves(token->token.vm, slot))
 		return;
 	for (; mask; mask &= mask - 1) {
 		gfn_t gfn = GFN(base.v + __builtin_ctzll(mask));
@@ -87,6 +100,8 @@ void shadow_zap_huge(struct mmu_write *token, const struct memslot *slot, gfn_t 
 {
 	uint64_t from, to;
 
+	if (!slot_may_have_leaves(token->token.vm, slot))
+		return;
 	for (int level = 2; level <= ARRAY_LEVELS; level++)
 		if (blocks_of(slot, first, end, level, &from, &to))
 			for (uint64_t block = from; block <= to; block++)
@@ -97,7 +112,9 @@ void shadow_zap_collapsible(struct mmu_write *token, const struct memslot *slot)
 {
 	gfn_t end = GFN(slot->base.v + slot->npages);
 
-	for (gfn_t gfn = slot->base; slot->arrays && gfn.v < end.v; gfn.v++) {
+	if (!slot_may_have_leaves(token->token.vm, slot))
+		return;
+	for (gfn_t gfn = slot->base; gfn.v < end.v; gfn.v++) {
 		struct rmap *rmap = gfn_rmap(slot, gfn, 1);
 		spte_t *entry = rmap_entry(rmap, 0);
 
@@ -141,8 +158,8 @@ bool shadow_age(struct vm *vm, const struct memslot *slot, gfn_t first, gfn_t en
 	bool young = false;
 	uint64_t from, to;
 
-	/* acquire (P1): the arrays are looked at only after the flag. Not a counter read relaxed: that would be right only on x86. */
-	if (!arrays_exist(vm))
+	/* Not by a counter read relaxed: that would be right only on x86. */
+	if (!slot_may_have_leaves(vm, slot))
 		return false;
 	for (int level = 1; level <= ARRAY_LEVELS; level++)
 		if (blocks_of(slot, first, end, level, &from, &to))
