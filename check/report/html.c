@@ -133,6 +133,8 @@ static void row_put(FILE *out, const struct picture *picture, unsigned i, bool s
 	        row->thread < 0 ? " wide" : "", i);
 	if (row->from >= 0)
 		fprintf(out, " data-from=\"%d\"", row->from);
+	if (row->address)
+		fprintf(out, " data-at=\"%llx\"", (unsigned long long)row->address);
 	fprintf(out, "><span class=\"step\">%u</span>", row->step);
 	if (row->thread >= 0)
 		fprintf(out, "<div class=\"card\" style=\"grid-column:%d\">", row->thread + 2);

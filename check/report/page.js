@@ -25,7 +25,10 @@ function draw(under) {
   const pair = [...document.querySelectorAll('.row.race')];
   for (let i = 1; i < pair.length; i++) edge(pair[i - 1], pair[i], 'race');
   document.querySelectorAll('.card.lit').forEach(c => c.classList.remove('lit'));
+  document.querySelectorAll('.card.same').forEach(c => c.classList.remove('same'));
   if (!under) return;
+  if (under.dataset.at)
+    document.querySelectorAll(`.row[data-at="${under.dataset.at}"] .card`).forEach(c => c.classList.add('same'));
   const readers = under.dataset.from !== undefined ? [under] : [...document.querySelectorAll(`.row[data-from="${under.dataset.i}"]`)];
   for (const r of readers) {
     if (!r.classList.contains('old')) edge(row(r.dataset.from), r, 'reads');

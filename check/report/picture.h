@@ -45,6 +45,7 @@ struct row {
 	int from;             /* index of the row whose store was read; -1: initial value, or none */
 	bool stale;           /* a newer store was there */
 	bool shared;          /* of interest to more than one thread */
+	uint64_t address;     /* 0: none */
 };
 
 struct picture {
@@ -67,6 +68,17 @@ void picture_text(const struct picture *picture, FILE *out, unsigned width, bool
 
 /** Draw as one self-contained page. */
 void picture_html(const struct picture *picture, FILE *out);
+
+struct check_scenario;
+struct check_weak;
+struct check_result;
+
+/**
+ * Run the execution of a seed again, and fill in what it shows: threads, rows, switches, what went wrong. The rest is the caller's. `result`: of the replay.
+ * The memory is not given back.
+ */
+void picture_take(struct picture *picture, const struct check_scenario *scenario, const char *seed, bool tso, const struct check_weak *weak,
+                  unsigned weak_count, struct check_result *result);
 
 /** The frame of a row that is shown; never NULL. */
 const struct source_place *row_place(const struct row *row);

@@ -43,8 +43,8 @@ static const char *file_name(const char *path)
 		return "?";
 	if (!strncmp(path, root, sizeof(root) - 1))
 		path += sizeof(root) - 1;
-	while (!strncmp(path, "../", 3))
-		path += 3;
+	while (path[0] == '.' && (path[1] == '/' || (path[1] == '.' && path[2] == '/')))
+		path += path[1] == '/' ? 2 : 3;
 	return path;
 }
 
@@ -188,6 +188,19 @@ const struct source *source_of_return(uintptr_t pc)
 		source_look_up(known->source, pc);
 	}
 	return known->source;
+}
+
+const char *source_variable(uintptr_t address, uint64_t *offset)
+{
+	Dwfl_Module *module = own_module();
+	GElf_Sym symbol;
+	GElf_Off from;
+	const char *name = module ? dwfl_module_addrinfo(module, address, &from, &symbol, NULL, NULL, NULL) : NULL;
+
+	if (!name || GELF_ST_TYPE(symbol.st_info) != STT_OBJECT || from >= symbol.st_size)
+		return NULL;
+	*offset = from;
+	return name;
 }
 
 /* --- the text of a line --- */

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+#include "check/driver/show.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "check/report/memory.h"
+#include "check/report/picture.h"
+
+static unsigned terminal_width(FILE *out)
+{
+	const char *columns = getenv("COLUMNS");
+	struct winsize size;
+
+	if (isatty(fileno(out)) && ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col)
+		return size.ws_col;
+	return columns && atoi(columns) > 0 ? (unsigned)atoi(columns) : 150;
+}
+
+const char *show_ask_tso(const struct subject *subject, double seconds, bool *fails)
+{
+	struct subject tso = *subject;
+	struct options options = { .preemptions = -1, .stale = -1 };
+	struct verdict *verdict = memory_get(sizeof(*verdict));
+	char text[160];
+
+	tso.tso = true;
+	plan_run(&tso, &options, seconds, NULL, verdict);
+	*fails = verdict->failed;
+	if (verdict->failed)
+		snprintf(text, sizeof(text), "fails as well (%s): an x86 host shows it", check_verdict_name(verdict->failure.verdict));
+	else if (verdict->extent == EXTENT_EXHAUSTIVE)
+		snprintf(text, sizeof(text), "does not fail (exhaustive): a compiler or an Arm host may show it, x86 does not");
+	else
+		snprintf(text, sizeof(text), "not seen to fail in %llu executions", (unsigned long long)verdict->executions);
+	free(verdict);
+	return memory_text(text);
+}
+
+static const char *search_text(const struct verdict *verdict)
+{
+	char text[160];
+
+	snprintf(text, sizeof(text), "%s, %s%s%s, %llu executions, %.1f s", verdict->found_by.model == CHECK_TSO ? "TSO" : "C11",
+	         check_strategy_name(verdict->found_by.strategy), strcmp(verdict->bound, "none") ? ", " : "",
+	         strcmp(verdict->bound, "none") ? verdict->bound : "", (unsigned long long)verdict->executions, verdict->seconds);
+	return memory_text(text);
+}
+
+static const char *replay_command(const struct show *show, const char *seed)
+{
+	const char *scenario = show->subject->scenario->name;
+	size_t room = strlen(seed) + strlen(scenario) + strlen(show->weaken_options) + 64;
+	char *text = memory_get(room);
+
+	snprintf(text, room, "vmmu-check replay%s%s %s %s", show->subject->tso ? " --tso" : "", show->weaken_options, scenario, seed);
+	return text;
+}
+
+static void draw(const struct show *show, struct picture *picture, FILE *out)
+{
+	picture_text(picture, out, terminal_width(out), isatty(fileno(out)), show->all);
+	if (show->html) {
+		FILE *page = fopen(show->html, "w");
+
+		if (!page) {
+			fprintf(out, "  %s cannot be written: is its folder there?\n", show->html);
+			return;
+		}
+		picture_html(picture, page);
+		fclose(page);
+		fprintf(out, "  as a page: %s\n", show->html);
+	}
+}
+
+static struct picture picture_of(const struct show *show, const char *seed)
+{
+	const struct check_scenario *scenario = show->subject->scenario;
+
+	return (struct picture){
+		.scenario = scenario->name,
+		.claim = scenario->claim ? scenario->claim : "",
+		.protocol = scenario->protocol ? scenario->protocol : "",
+		.weakened = show->weakened,
+		.seed = seed,
+		.replay = replay_command(show, seed),
+	};
+}
+
+void show_failure(const struct show *show, struct verdict *verdict, FILE *out)
+{
+	struct picture picture;
+	struct check_result *again = memory_get(sizeof(*again));
+	bool fails;
+
+	if (show->shrink_seconds > 0)
+		plan_shrink(show->subject, show->shrink_seconds, verdict);
+	picture = picture_of(show, verdict->failure.seed);
+	picture.search = search_text(verdict);
+	picture_take(&picture, show->subject->scenario, verdict->failure.seed, show->subject->tso, show->subject->weak, show->subject->weak_count, again);
+	if (again->verdict == CHECK_PASSED || !picture.count) { /* said rather than hidden: the picture would be of something else */
+		picture.kind = check_verdict_name(verdict->failure.verdict);
+		picture.message = verdict->failure.message;
+		fprintf(out, "\nThe seed of this failure did not fail again when it was replayed (%s).\n", check_verdict_name(again->verdict));
+	}
+	if (!show->subject->tso && show->tso_seconds > 0)
+		picture.tso = show_ask_tso(show->subject, show->tso_seconds, &fails);
+	draw(show, &picture, out);
+	free(again);
+}
+
+bool show_seed(const struct show *show, const char *seed, FILE *out)
+{
+	struct picture picture = picture_of(show, seed);
+	struct check_result *result = memory_get(sizeof(*result));
+	bool failed;
+
+	picture_take(&picture, show->subject->scenario, seed, show->subject->tso, show->subject->weak, show->subject->weak_count, result);
+	picture.search = "a seed";
+	failed = result->verdict != CHECK_PASSED;
+	draw(show, &picture, out);
+	free(result);
+	return failed;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* A failure, made small and drawn. */
+#ifndef CHECK_DRIVER_SHOW_H
+#define CHECK_DRIVER_SHOW_H
+
+#include <stdio.h>
+
+#include "check/driver/plan.h"
+
+struct show {
+	const struct subject *subject;
+	const char *weakened;       /* in words; NULL: nothing */
+	const char *weaken_options; /* as they are given on the command line; "" */
+	double shrink_seconds, tso_seconds; /* 0: not done */
+	bool all;                   /* rows of one thread's own, too */
+	const char *html;           /* path of the page; NULL: none */
+};
+
+/** Shrink the verdict's failure, ask whether TSO has it too, draw it on `out` and as a page. */
+void show_failure(const struct show *show, struct verdict *verdict, FILE *out);
+
+/** Draw the execution of a seed. Returns: whether it fails. */
+bool show_seed(const struct show *show, const char *seed, FILE *out);
+
+/** Does it fail under TSO? In words that live as long as the program; *fails as far as that is known. */
+const char *show_ask_tso(const struct subject *subject, double seconds, bool *fails);
+
+#endif
