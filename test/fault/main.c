@@ -12,7 +12,10 @@
 
 #include "test/fault/script.h"
 
-static const char *const kinds[] = { "allocation", "allocations from", "page (no page)", "page (again)", "page (no memory)" };
+#define KINDS        5
+#define SIDE_BY_SIDE 4
+
+static const char *const kinds[KINDS] = { "allocation", "allocations from", "page (no page)", "page (again)", "page (no memory)" };
 
 static void arm(struct script *s, unsigned kind, int64_t n)
 {
@@ -63,42 +66,70 @@ static bool run(struct script *s, unsigned kind, int64_t n)
 	return reached;
 }
 
-static int variant_run(struct script *s)
+/* One kind of failure in one variant. Returns: the exit status. */
+static int kind_run(struct script *s)
 {
 	unsigned long runs = 0;
 
-	s->kind_name = "nothing fails";
-	script_memory_reset(s);
-	run(s, 0, INT64_MAX);
-	for (s->kind = 0; s->kind < sizeof(kinds) / sizeof(kinds[0]); s->kind++) {
-		s->kind_name = kinds[s->kind];
-		/* Most page look-ups are the same one for another block: of those, every fifth. */
-		for (s->n = 1;; s->n += s->kind >= 2 && s->n > 40 ? 5 : 1) {
-			memset(&s->host, 0, sizeof(s->host));
-			script_memory_reset(s);
-			runs++;
-			if (!run(s, s->kind, s->n))
-				break;
-		}
+	/* Most page look-ups are the same one for another block: of those, every fifth. */
+	for (s->n = 1;; s->n += s->kind >= 2 && s->n > 40 ? 5 : 1) {
+		memset(&s->host, 0, sizeof(s->host));
+		script_memory_reset(s);
+		runs++;
+		if (!run(s, s->kind, s->n))
+			break;
 	}
-	printf("variant %u: %lu runs, in which %lu steps failed and were tried again\n", s->variant, runs, s->failed_steps);
+	printf("variant %u, %s: %lu runs, in which %lu steps failed and were tried again\n", s->variant, s->kind_name, runs,
+	       s->failed_steps);
 	return s->failed_steps ? 0 : 1;
 }
 
-/* A run is mostly waiting for grace periods: so the variants run side by side. */
+static int nothing_fails(struct script *s)
+{
+	script_memory_reset(s);
+	run(s, 0, INT64_MAX);
+	return 0;
+}
+
+/* Returns: whether a child ended, and badly. */
+static bool child_wait(void)
+{
+	int status;
+
+	if (wait(&status) < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
+		return false;
+	fprintf(stderr, "a process ended by %s %d\n", WIFSIGNALED(status) ? "signal" : "exit",
+	        WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	return true;
+}
+
+/*
+ * A run is mostly waiting for grace periods, so some are made side by side. A process of its own for each kind, because ThreadSanitizer keeps what it
+ * knows of memory that is gone.
+ */
 int main(void)
 {
 	static const unsigned variants[] = { 0, 3, 5, 6 };
 	static struct script s;
-	int bad = 0;
+	unsigned running = 0;
+	bool bad = false;
 
 	script_memory_make(&s);
-	for (unsigned i = 0; i < sizeof(variants) / sizeof(variants[0]); i++) {
-		s.variant = variants[i];
-		if (fork() == 0)
-			exit(variant_run(&s));
-	}
-	for (int status; wait(&status) > 0;)
-		bad |= !WIFEXITED(status) || WEXITSTATUS(status);
+	for (unsigned i = 0; i < sizeof(variants) / sizeof(variants[0]); i++)
+		for (unsigned kind = 0; kind <= KINDS; kind++) {
+			if (running == SIDE_BY_SIDE) {
+				bad |= child_wait();
+				running--;
+			}
+			s.variant = variants[i];
+			s.kind = kind;
+			s.kind_name = kind < KINDS ? kinds[kind] : "nothing fails";
+			fflush(NULL);
+			running++;
+			if (fork() == 0)
+				exit(kind < KINDS ? kind_run(&s) : nothing_fails(&s));
+		}
+	for (; running; running--)
+		bad |= child_wait();
 	return bad;
 }
