@@ -65,6 +65,13 @@ static void setup_protected_two(void)
 	map(&world.cpu[1], false);
 }
 
+/* The page is logged, marked, mapped to be written and in the TLB. */
+static void setup_marked(void)
+{
+	setup_log(VMMU_MMU_TDP, 1, 2, VMMU_SLOT_LOG_DIRTY);
+	map(&world.cpu[0], true);
+}
+
 /* The page is logged and not mapped. */
 static void setup_unmapped(void)
 {
@@ -158,6 +165,9 @@ static void finish(void)
 SCENARIO(fast_fault_vs_dirty_get, .protocol = "P6 P11", .claim = "a page whose write right came back without a lock is marked, or its contents were seen", .threads = 2,
          .setup = setup_protected, .thread = { store, get }, .finish = finish);
 
+SCENARIO(store_vs_dirty_get, .protocol = "P11", .claim = "contents are read when no TLB can write any more", .threads = 2,
+         .setup = setup_marked, .thread = { store, get }, .finish = finish);
+
 SCENARIO(fast_faults_vs_dirty_get, .protocol = "P6 P11", .claim = "the same with two vCPUs", .threads = 3,
          .setup = setup_protected_two, .thread = { store, store_other, get }, .finish = finish);
 
@@ -174,6 +184,9 @@ SCENARIO(store_vs_log_start_huge, .protocol = "P7 P11", .claim = "no write goes 
          .setup = setup_huge, .thread = { store, log_start_block }, .finish = finish);
 
 SCENARIO(guest_write_vs_dirty_get, .protocol = "P11", .claim = "a write by the hypervisor is marked, or was seen", .threads = 2, .setup = setup_protected,
+         .thread = { write_for_guest, get }, .finish = finish);
+
+SCENARIO(guest_write_vs_dirty_get_marked, .protocol = "P11", .claim = "and marked again if the mark was about to be taken", .threads = 2, .setup = setup_marked,
          .thread = { write_for_guest, get }, .finish = finish);
 
 /* --- P6 against an invalidation: the frame goes --- */
