@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The port contract for the concurrency checker: each call is one of its runtime's. */
+/* The port contract for the concurrency checker: each call is one of its runtime's. Seen by it, since port_rcu_call writes. */
 #include "port/contract/port.h"
 
 #include "check/check.h"
