@@ -54,6 +54,19 @@ test: deps
 	@$(MAKE) --no-print-directory build
 	@tool/run-tests --build $(BUILD) $(TEST)
 
+# The concurrency checker on the library's code (check/).
+BUDGET ?= 10m
+.PHONY: check zoo ordering
+check: deps
+	@$(MAKE) --no-print-directory build
+	@$(BUILD)/vmmu-check check --budget $(BUDGET)
+
+zoo: build
+	@tool/run-zoo --build $(BUILD) $(ZOO)
+
+ordering: build
+	@tool/make-ordering --build $(BUILD) --check
+
 lint:
 	@tool/run-tests --hygiene
 
@@ -80,6 +93,9 @@ help:
 	@echo 'make deps       install the packages of tool/packages.txt (root or sudo)'
 	@echo 'make run        everything from nothing: packages, build, the KVM selftests under vmmu'
 	@echo 'make test       packages, build, every test; ends with "N passed, N failed"'
+	@echo 'make check      the protocols under every interleaving, within BUDGET=10m; ends with "N passed, N failed"'
+	@echo 'make zoo        historical bugs, put back one at a time: the checker must find each'
+	@echo 'make ordering   is every order, fence and lock of core/ accounted for in doc/ordering.md?'
 	@echo 'make lint       only the checks of the source itself (includes, style, freestanding)'
 	@echo 'make bench      vmmu beside the real /dev/kvm'
 	@echo 'make install    prefix=/usr/local (at the first build) DESTDIR='

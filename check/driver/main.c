@@ -19,6 +19,7 @@ static const char help[] =
 	"  vmmu-check why FILE:LINE         is the barrier, order or lock there needed, and who fails without it?\n"
 	"  vmmu-check sites                 all ordering sites of core/, and what is known of each\n"
 	"  vmmu-check weigh [SITE...]       make each site weaker in turn, search, and print a line of what was found\n"
+	"  vmmu-check confirm [SITE...]     what is recorded as needed: does it still fail without its site?\n"
 	"  vmmu-check zoo [NUMBER...]       historical bugs, put back one at a time: each must be found\n"
 	"\n"
 	"searching:\n"
@@ -55,7 +56,7 @@ int main(int argc, char **argv)
 		int (*run)(const struct options *options);
 	} commands[] = {
 		{ "help", command_help },     { "check", check_all },     { "list", command_list },   { "run", command_run }, { "replay", command_replay },
-		{ "why", command_why },       { "sites", command_sites }, { "weigh", command_weigh }, { "zoo", command_zoo },
+		{ "why", command_why },       { "sites", command_sites }, { "weigh", command_weigh }, { "confirm", command_confirm }, { "zoo", command_zoo },
 	};
 	struct options options;
 

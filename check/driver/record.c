@@ -21,7 +21,7 @@ const struct record *record_find(const char *key)
 {
 	static struct record record;
 	char line[32768];
-	FILE *file = fopen(CHECK_SOURCE_ROOT "/doc/ordering.tsv", "r");
+	FILE *file = fopen(CHECK_SOURCE_ROOT "/check/ordering.tsv", "r");
 	const struct record *found = NULL;
 
 	while (file && !found && line_read(file, line, sizeof(line))) {
@@ -51,7 +51,7 @@ const struct record *record_find(const char *key)
 const char *record_reason(const char *key)
 {
 	static char reason[8192];
-	FILE *file = fopen(CHECK_SOURCE_ROOT "/doc/ordering.reasons", "r");
+	FILE *file = fopen(CHECK_SOURCE_ROOT "/check/ordering.reasons", "r");
 	bool here = false, in_text = false;
 	char line[2048];
 

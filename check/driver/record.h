@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What `weigh` found out of the sites, kept in doc/ordering.tsv: one line each, fields between tabs.
+ * What `weigh` found out of the sites, kept in check/ordering.tsv: one line each, fields between tabs.
  *
  *     key  verdict  way  weakest  scenario  tso  failure  seed  effort
  *
@@ -16,7 +16,7 @@ struct record {
 
 /** The record of a site. Returns: NULL when there is none. */
 const struct record *record_find(const char *key);
-/** The reason, written by hand, why a site stays that nothing shows to be needed (doc/ordering.reasons). NULL: none. */
+/** The reason, written by hand, why a site stays that nothing shows to be needed (check/ordering.reasons). NULL: none. */
 const char *record_reason(const char *key);
 
 #endif

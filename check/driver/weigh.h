@@ -8,5 +8,6 @@
 int command_sites(const struct options *options);
 int command_why(const struct options *options);
 int command_weigh(const struct options *options);
+int command_confirm(const struct options *options);
 
 #endif
