@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* check_alloc: an arena for each thread, at a fixed address; nothing is used twice in an execution. */
+#ifndef CHECK_RUNTIME_HEAP_H
+#define CHECK_RUNTIME_HEAP_H
+
+#include "check/runtime/rt.h"
+
+void heap_reset(void);
+void heap_check_leaks(void);
+bool heap_is_freed(uint64_t address);
+/** The access at `address` is to freed memory. */
+_Noreturn void heap_fail_freed(uint64_t address, uint32_t pc);
+
+#endif

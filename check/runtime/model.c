@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: MIT */
+#include "check/runtime/model.h"
+
+#include "check/runtime/graph.h"
+#include "check/runtime/seed.h"
+#include "check/runtime/shadow.h"
+#include "check/runtime/tell.h"
+
+/* ---- locations ------------------------------------------------------------------------------------ */
+
+static event_id *stores_room(unsigned count)
+{
+	if (rt.store_used + count > STORES)
+		rt_fail(CHECK_LIMIT, "an execution has more than %u atomic stores", STORES);
+	rt.store_used += count;
+	return &rt.stores[rt.store_used - count];
+}
+
+uint32_t location_make(uint64_t key, unsigned size)
+{
+	struct location *l;
+
+	if (rt.location_count + 1 >= LOCATIONS)
+		rt_fail(CHECK_LIMIT, "an execution has more than %u atomic locations", LOCATIONS);
+	l = &rt.location[++rt.location_count];
+	*l = (struct location){ .key = key, .size = (uint8_t)size, .count = 1, .room = 8 };
+	l->store = stores_room(l->room);
+	l->store[0] = 0;
+	return rt.location_count;
+}
+
+static uint32_t abstract_location(uint64_t key)
+{
+	unsigned size = sizeof(rt.abstract) / sizeof(rt.abstract[0]);
+
+	for (unsigned at = (unsigned)((key * 0x9e3779b97f4a7c15ull) >> 40) % size, tries = 0; tries < size; at = (at + 1) % size, tries++) {
+		if (rt.abstract[at].execution != rt.execution) {
+			rt.abstract[at].execution = rt.execution;
+			rt.abstract[at].key = key;
+			rt.abstract[at].location = location_make(key, 8);
+		}
+		if (rt.abstract[at].key == key)
+			return rt.abstract[at].location;
+	}
+	rt_fail(CHECK_LIMIT, "an execution has more than %u abstract locks, waits and domains", size);
+}
+
+static void memory_write(const struct location *l, uint64_t value)
+{
+	switch (l->size) {
+	case 1: *(uint8_t *)l->key = (uint8_t)value; break;
+	case 2: *(uint16_t *)l->key = (uint16_t)value; break;
+	case 4: *(uint32_t *)l->key = (uint32_t)value; break;
+	default: *(uint64_t *)l->key = value; break;
+	}
+}
+
+bool model_is_taken(const struct location *l, unsigned rank)
+{
+	const struct event *next;
+
+	if (rank + 1u >= l->count)
+		return false;
+	next = event_of(l->store[rank + 1]);
+	return (next->flags & EV_READS) && next->from == l->store[rank];
+}
+
+void model_insert(struct location *l, struct event *e, unsigned rank)
+{
+	if (unlikely(l->count == l->room)) {
+		event_id *more = stores_room(2u * l->room);
+
+		for (unsigned i = 0; i < l->count; i++)
+			more[i] = l->store[i];
+		l->store = more;
+		l->room *= 2;
+	}
+	for (unsigned i = l->count; i > rank; i--) {
+		l->store[i] = l->store[i - 1];
+		event_of(l->store[i])->rank = (uint16_t)i;
+	}
+	l->store[rank] = id_of(e);
+	e->rank = (uint16_t)rank;
+	l->count++;
+}
+
+void model_remove(struct location *l, struct event *e)
+{
+	l->count--;
+	for (unsigned i = e->rank; i < l->count; i++) {
+		l->store[i] = l->store[i + 1];
+		event_of(l->store[i])->rank = (uint16_t)i;
+	}
+}
+
+unsigned model_floor(const struct location *l, const struct event *e)
+{
+	unsigned rank = l->count - 1u;
+
+	for (; rank > 0; rank--) {
+		if (before(l->store[rank], e))
+			return rank;
+		for (event_id r = event_of(l->store[rank])->readers; r; r = event_of(r)->next_reader)
+			if (r != id_of(e) && before(r, e))
+				return rank;
+	}
+	return 0;
+}
+
+bool order_allows(struct event *e)
+{
+	return rt.tso ? order_tso_allows(e) : order_sc_allows(e);
+}
+
+/* ---- events --------------------------------------------------------------------------------------- */
+
+static struct event *event_begin(struct op *op, unsigned flags)
+{
+	struct thread *t = self_thread();
+	struct event *e;
+	unsigned index = t->count + 1u;
+
+	if (index >= EVENTS)
+		rt_fail(CHECK_HANG, "thread %d made %u steps in one execution: an endless loop without check_pause?", rt.self, EVENTS);
+	e = &rt.event[rt.self][index];
+	e->clock = t->clock;
+	e->porf = t->porf;
+	e->porf[rt.self] = (uint16_t)index;
+	e->release = (vclock){ 0 };
+	e->from = e->next_reader = e->readers = e->head = 0;
+	e->location = 0;
+	e->stamp = e->write_stamp = ++rt.stamp;
+	e->pc = op->pc;
+	e->caller = op->caller;
+	e->visited = 0;
+	e->index = (uint16_t)index;
+	e->thread = (uint8_t)rt.self;
+	e->flags = (uint8_t)flags;
+	e->order = op->order;
+	op->event = id_of(e);
+	t->count = (uint16_t)index;
+	return e;
+}
+
+/* Lists itself among the sequentially consistent events. Its final flags may still say otherwise: order_sc.c looks at them. */
+static void list_sc(const struct event *e)
+{
+	struct thread *t = self_thread();
+
+	t->sc[t->sc_count++] = e->index;
+	rt.sc_events++;
+}
+
+static void event_end(struct event *e)
+{
+	struct thread *t = self_thread();
+
+	t->clock = e->clock;
+	t->clock[rt.self] = (uint16_t)(e->index + 1);
+	t->porf = e->porf;
+}
+
+static void choice_note(unsigned option)
+{
+	if (rt.choice_count == sizeof(rt.choices) / sizeof(rt.choices[0]))
+		rt_fail(CHECK_LIMIT, "an execution of more than %u steps", rt.choice_count);
+	rt.choices[rt.choice_count++] = (struct choice){ (uint8_t)rt.self, (uint16_t)option };
+}
+
+/* ---- reading -------------------------------------------------------------------------------------- */
+
+static void reader_link(struct location *l, struct event *e, event_id from)
+{
+	event_id *list = readers_of(l, from);
+
+	e->from = from;
+	e->next_reader = *list;
+	*list = id_of(e);
+}
+
+static void reader_unlink(struct location *l, struct event *e)
+{
+	event_id *list = readers_of(l, e->from);
+
+	while (*list != id_of(e))
+		list = &event_of(*list)->next_reader;
+	*list = e->next_reader;
+}
+
+static unsigned read_order(const struct op *op, unsigned flags)
+{
+	if (rt.tso)
+		return __ATOMIC_ACQ_REL;
+	return op->kind == OP_CAS && !(flags & EV_WRITES) ? op->fail_order : op->order;
+}
+
+/* Clocks of an event that reads `from`; `clock` and `porf` of the event are its thread's before. */
+static void read_clocks(struct event *e, const struct thread *t, event_id from, unsigned order)
+{
+	e->clock = t->clock;
+	e->porf = t->porf;
+	e->porf[e->thread] = e->index;
+	if (from) {
+		const struct event *store = event_of(from);
+
+		if (acquires(order))
+			e->clock = vclock_join(e->clock, store->release);
+		e->porf = vclock_join(e->porf, store->porf);
+	}
+}
+
+static void release_clock(struct location *l, struct event *e, const struct thread *t, unsigned order)
+{
+	e->head = releases(order) ? id_of(e) : l->head[e->thread];
+	e->release = t->fence_release;
+	if (e->head)
+		e->release = vclock_join(e->release, event_of(e->head)->clock);
+	if ((e->flags & EV_READS) && e->from)
+		e->release = vclock_join(e->release, event_of(e->from)->release);
+}
+
+/* What the event would be if it read the store at `rank`. */
+static unsigned flags_if_read(const struct op *op, uint64_t value)
+{
+	unsigned flags = EV_READS, order = op->order;
+
+	if (op->kind == OP_RMW || ((op->kind == OP_AWAIT_RMW || op->kind == OP_TRY) && op->ready(value, op->operand)) ||
+	    (op->kind == OP_CAS && value == op->expected))
+		flags |= EV_WRITES | (rt.tso ? EV_DRAINS : 0);
+	else if (op->kind == OP_CAS)
+		order = op->fail_order;
+	if (rt.tso && op->kind == OP_CAS)
+		flags |= EV_DRAINS;
+	if (order == __ATOMIC_SEQ_CST)
+		flags |= EV_SC;
+	return flags;
+}
+
+/* May `e` read the store at `rank` and, if it writes, follow it? Leaves nothing behind. */
+static bool may_read(struct op *op, struct location *l, struct event *e, unsigned rank)
+{
+	const struct thread *t = self_thread();
+	event_id from = l->store[rank];
+	bool allowed;
+
+	if (rank + 1u == l->count)
+		return true;
+	e->flags = (uint8_t)flags_if_read(op, value_of(l, from));
+	read_clocks(e, t, from, read_order(op, e->flags));
+	reader_link(l, e, from);
+	if (e->flags & EV_WRITES)
+		model_insert(l, e, rank + 1);
+	allowed = order_allows(e);
+	if (e->flags & EV_WRITES)
+		model_remove(l, e);
+	reader_unlink(l, e);
+	return allowed;
+}
+
+static bool is_await(const struct op *op)
+{
+	return op->kind == OP_AWAIT || op->kind == OP_AWAIT_RMW;
+}
+
+/* Fills rt.option with the ranks that the event may read, newest first. */
+static void read_options(struct op *op, struct location *l, struct event *e)
+{
+	unsigned floor = model_floor(l, e), newest = l->count - 1u;
+
+	rt.option_count = 0;
+	for (unsigned rank = l->count; rank-- > floor;) {
+		uint64_t value = value_of(l, l->store[rank]);
+		bool ready = !is_await(op) || op->ready(value, op->operand);
+
+		/* An await that reads the newest store in vain stands still there; older ones in vain are of no interest (graph.c). */
+		if (!ready && !(rt.graph && rank == newest))
+			continue;
+		if (rank != newest && !rt.graph && !rt.stale_left && rt.option_count)
+			break;
+		if ((flags_if_read(op, value) & EV_WRITES) && model_is_taken(l, rank)) {
+			if (rt.graph)
+				graph_taken(op, l, e, rank);
+			continue;
+		}
+		if (!may_read(op, l, e, rank))
+			continue;
+		if (rt.option_count == OPTIONS)
+			rt_fail(CHECK_LIMIT, "more than %u stores that a load may read", OPTIONS);
+		rt.option[rt.option_count++] = (uint16_t)rank;
+	}
+}
+
+static unsigned choose_rank(unsigned newest)
+{
+	unsigned rank, option = 0;
+
+	if (rt.option_count > 1)
+		option = rt.strategy->option(rt.option_count, true);
+	rank = rt.option[option];
+	if (rank != newest && rt.stale_left && rt.stale_left != CHECK_NO_BOUND)
+		rt.stale_left--;
+	return rank;
+}
+
+/* For check_pause: what this thread has read since the last one. */
+static void note_spin(uint32_t location, event_id from)
+{
+	struct thread *t = self_thread();
+
+	for (unsigned i = 0; i < t->spin_count; i++)
+		if (t->spin[i].location == location) {
+			t->spin[i].differs |= t->spin[i].from != from;
+			t->spin[i].from = from;
+			return;
+		}
+	if (t->spin_count == SPIN_READS)
+		t->spin_overflow = true;
+	else
+		t->spin[t->spin_count++] = (struct spin_read){ location, from, false };
+}
+
+/* A store that changed something: what was read before it is no part of an idle turn. */
+static void forget_spin(void)
+{
+	self_thread()->spin_count = 0;
+	self_thread()->spin_overflow = false;
+}
+
+static uint32_t op_location(const struct op *op, bool write, const struct event *e)
+{
+	return op->abstract ? abstract_location(op->address) : shadow_atomic(op->address, op->size, write, e);
+}
+
+static void do_write_half(struct op *op, struct location *l, struct event *e, bool fresh)
+{
+	unsigned rank = rank_of(e->from) + 1u;
+	bool newest = rank == l->count;
+	uint64_t operand = op->operand;
+
+	e->value = op->kind == OP_CAS ? operand : op->change(e->read, operand);
+	if (l->size < 8)
+		e->value &= (1ull << 8 * l->size) - 1;
+	release_clock(l, e, self_thread(), rt.tso ? __ATOMIC_ACQ_REL : op->order);
+	model_insert(l, e, rank);
+	if (fresh && !newest && !order_allows(e))
+		rt_give_up(true);
+	l->head[e->thread] = e->head;
+	if (newest && l->memory)
+		memory_write(l, e->value);
+	l->written[e->thread] = e->index;
+}
+
+static uint64_t do_read(struct op *op)
+{
+	bool writes = op->kind != OP_LOAD && op->kind != OP_AWAIT;
+	struct event *e = event_begin(op, EV_READS);
+	struct location *l;
+	unsigned rank, stale;
+	event_id from;
+	bool forced;
+
+	e->location = op_location(op, writes, e);
+	l = &rt.location[e->location];
+	if (op->order == __ATOMIC_SEQ_CST || op->fail_order == __ATOMIC_SEQ_CST)
+		list_sc(e);
+	forced = rt.graph ? graph_forced_read(e, l, &rank) : replay_forced(&rank, l->count - 1u);
+	if (!forced) {
+		read_options(op, l, e);
+		if (!rt.option_count)
+			rt_give_up(true); /* only what another read-modify-write has taken */
+		rank = choose_rank(l->count - 1u);
+	} else if (rank >= l->count) {
+		rt_fail(CHECK_UNSTABLE, "the execution is not what it was: a load of a store that is not there");
+	}
+	from = l->store[rank];
+	stale = l->count - 1u - rank;
+	e->read = value_of(l, from);
+	e->flags = (uint8_t)flags_if_read(op, e->read);
+	e->order = (uint8_t)(e->flags & EV_WRITES || op->kind != OP_CAS ? op->order : op->fail_order);
+	read_clocks(e, self_thread(), from, read_order(op, e->flags));
+	reader_link(l, e, from);
+	l->read[e->thread] = e->index;
+	if (from)
+		self_thread()->fence_acquire = vclock_join(self_thread()->fence_acquire, event_of(from)->release);
+	if (is_await(op) && !op->ready(e->read, op->operand)) {
+		e->flags |= EV_BLOCKED;
+		self_thread()->state = TH_BLOCKED;
+		tell_block(op);
+		if (op->waits_for)
+			graph_stands_still(e);
+		rt_point(); /* never returns: it is in another execution that this thread goes on */
+	}
+	if (e->flags & EV_WRITES) {
+		bool half = rt.graph && graph_is_half(e);
+
+		if (half) {
+			self_thread()->writing = true;
+			rt_point();
+			self_thread()->writing = false;
+			e->write_stamp = ++rt.stamp;
+		}
+		choice_note(l->count - 1u - rank_of(from));
+		do_write_half(op, l, e, half || !forced);
+		op->swapped = true;
+		if (rt.graph && (half || !forced || graph_is_fresh(e)))
+			graph_written(e, l);
+	} else {
+		choice_note(l->count - 1u - rank_of(from));
+		e->write_stamp = e->stamp;
+	}
+	note_spin(e->location, e->flags & EV_WRITES ? id_of(e) : from);
+	if ((e->flags & EV_WRITES) && e->value != e->read)
+		forget_spin();
+	event_end(e);
+	tell_read(op, e, l, stale);
+	return e->read;
+}
+
+/* ---- writing -------------------------------------------------------------------------------------- */
+
+static void write_options(struct location *l, struct event *e)
+{
+	unsigned floor = model_floor(l, e);
+
+	rt.option_count = 0;
+	rt.option[rt.option_count++] = l->count;
+	if (!rt.graph && !rt.stale_left)
+		return;
+	for (unsigned rank = l->count - 1u; rank > floor; rank--) {
+		bool allowed;
+
+		if (model_is_taken(l, rank - 1))
+			continue;
+		model_insert(l, e, rank);
+		allowed = order_allows(e);
+		model_remove(l, e);
+		if (!allowed)
+			continue;
+		if (rt.option_count == OPTIONS)
+			rt_fail(CHECK_LIMIT, "more than %u places for a store", OPTIONS);
+		rt.option[rt.option_count++] = (uint16_t)rank;
+	}
+}
+
+static uint64_t do_store(struct op *op)
+{
+	bool sc = op->order == __ATOMIC_SEQ_CST;
+	struct event *e = event_begin(op, EV_WRITES | (sc ? EV_SC : 0) | (sc && rt.tso ? EV_DRAINS : 0));
+	struct location *l;
+	unsigned rank, newest;
+	bool forced;
+
+	e->location = op_location(op, true, e);
+	l = &rt.location[e->location];
+	if (sc)
+		list_sc(e);
+	e->value = op->operand;
+	newest = l->count;
+	forced = rt.graph ? graph_forced_write(e, l, &rank) : replay_forced(&rank, newest);
+	if (!forced) {
+		write_options(l, e);
+		rank = choose_rank(newest);
+	} else if (rank > newest || rank == 0) {
+		rt_fail(CHECK_UNSTABLE, "the execution is not what it was: a store in a place that is not there");
+	}
+	choice_note(newest - rank);
+	release_clock(l, e, self_thread(), rt.tso ? __ATOMIC_ACQ_REL : op->order);
+	model_insert(l, e, rank);
+	l->head[e->thread] = e->head;
+	if (rank == newest && l->memory)
+		memory_write(l, e->value);
+	l->written[e->thread] = e->index;
+	if (rt.graph && !forced)
+		graph_written(e, l);
+	forget_spin();
+	event_end(e);
+	tell_store(op, e, l, newest - rank);
+	return 0;
+}
+
+/* ---- the rest ------------------------------------------------------------------------------------- */
+
+static uint64_t do_fence(struct op *op)
+{
+	bool sc = op->order == __ATOMIC_SEQ_CST;
+	struct event *e = event_begin(op, EV_FENCE | (sc ? EV_SC : 0) | (sc && rt.tso ? EV_DRAINS : 0));
+	struct thread *t = self_thread();
+
+	if (acquires(op->order))
+		e->clock = vclock_join(e->clock, t->fence_acquire);
+	if (releases(op->order))
+		t->fence_release = e->clock;
+	if (sc)
+		list_sc(e);
+	if (rt.graph)
+		graph_forced_other(e);
+	event_end(e);
+	tell_fence(op, e);
+	return 0;
+}
+
+static uint64_t do_choose(struct op *op)
+{
+	struct event *e = event_begin(op, EV_CHOICE);
+	unsigned value;
+
+	if (!(rt.graph ? graph_forced_choice(e, &value) : replay_forced_choice(&value))) {
+		rt.option_count = (unsigned)op->operand;
+		for (unsigned i = 0; i < op->operand && i < OPTIONS; i++)
+			rt.option[i] = (uint16_t)i;
+		value = op->operand > 1 ? rt.strategy->option((unsigned)op->operand, false) : 0;
+	}
+	if (value >= op->operand)
+		rt_fail(CHECK_UNSTABLE, "the execution is not what it was: choice %u of %u", value, (unsigned)op->operand);
+	choice_note(value);
+	e->value = value;
+	event_end(e);
+	tell_choice(op, e);
+	return value;
+}
+
+static uint64_t do_pause(struct op *op)
+{
+	struct thread *t = self_thread();
+
+	/* In a graph, going round again is another graph: the one in which the loads read what ends the loop. */
+	if (rt.graph && t->spin_count && !t->spin_overflow) {
+		t->state = TH_BLOCKED;
+		tell_block(op);
+		graph_stands_still(&rt.event[rt.self][t->count]);
+		rt_point();
+	}
+	forget_spin();
+	return 0;
+}
+
+bool model_ready(unsigned thread)
+{
+	const struct thread *t = &rt.thread[thread];
+	struct event probe = { .clock = t->clock };
+	const struct op *op = t->op;
+	const struct location *l;
+	unsigned floor;
+
+	l = &rt.location[abstract_location(op->address)];
+	floor = model_floor(l, &probe);
+	for (unsigned rank = l->count; rank-- > floor;)
+		if (op->ready(value_of(l, l->store[rank]), op->operand) && !(op->kind == OP_AWAIT_RMW && model_is_taken(l, rank)))
+			return true;
+	return false;
+}
+
+bool model_spins(unsigned thread)
+{
+	const struct thread *t = &rt.thread[thread];
+
+	if (t->spin_overflow || !t->spin_count)
+		return false;
+	for (unsigned i = 0; i < t->spin_count; i++) {
+		const struct location *l = &rt.location[t->spin[i].location];
+
+		if (t->spin[i].differs || l->store[l->count - 1] != t->spin[i].from)
+			return false;
+	}
+	return true;
+}
+
+uint64_t model_do(struct op *op)
+{
+	struct thread *t = self_thread();
+
+	t->op = op;
+	/* A fence concerns no other thread: it makes no difference when it comes. */
+	if (op->kind != OP_FENCE)
+		rt_point();
+	switch (op->kind) {
+	case OP_STORE: return do_store(op);
+	case OP_FENCE: return do_fence(op);
+	case OP_CHOOSE: return do_choose(op);
+	case OP_PAUSE: return do_pause(op);
+	default: return do_read(op);
+	}
+}

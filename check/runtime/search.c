@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "check/runtime/graph.h"
+#include "check/runtime/seed.h"
+#include "check/runtime/shadow.h"
+#include "check/runtime/tell.h"
+
+#define LOOK_EVERY 20000 /* points between looks at the clock */
+
+/* Made by the linker: where the section with the scenarios begins and ends. */
+extern const struct check_scenario *const scenarios_begin[] __asm__("__start_check_scenarios") __attribute__((weak));
+extern const struct check_scenario *const scenarios_end[] __asm__("__stop_check_scenarios") __attribute__((weak));
+
+const struct check_scenario *check_scenario_at(unsigned index)
+{
+	return scenarios_begin && index < (size_t)(scenarios_end - scenarios_begin) ? scenarios_begin[index] : NULL;
+}
+
+const struct check_scenario *check_scenario_find(const char *name)
+{
+	const struct check_scenario *scenario;
+
+	for (unsigned i = 0; (scenario = check_scenario_at(i)); i++)
+		if (!strcmp(scenario->name, name))
+			return scenario;
+	return NULL;
+}
+
+const char *check_verdict_name(enum check_verdict verdict)
+{
+	static const char *const names[] = { "passed", "assertion", "data race", "deadlock", "use after free", "bad free", "leak",
+		                             "locking", "crash", "hang", "mixed sizes", "unstable", "limit" };
+
+	return names[verdict];
+}
+
+const char *check_strategy_name(enum check_strategy strategy)
+{
+	static const char *const names[] = { "graph", "dfs", "random", "pct", "replay" };
+
+	return names[strategy];
+}
+
+static const struct strategy *strategy_of(enum check_strategy strategy)
+{
+	switch (strategy) {
+	case CHECK_GRAPH: return &graph_strategy;
+	case CHECK_DFS: return &dfs_strategy;
+	case CHECK_RANDOM: return &random_strategy;
+	case CHECK_PCT: return &pct_strategy;
+	default: return &replay_strategy;
+	}
+}
+
+static double cpu_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+void check_fail(const char *format, ...)
+{
+	char text[sizeof(rt.message)];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	rt_fail(CHECK_ASSERTION, "%s", text);
+}
+
+void check_prune(void)
+{
+	if (rt.mode == RT_SETUP)
+		rt_fail(CHECK_LIMIT, "check_prune in setup");
+	rt_give_up(true);
+}
+
+void check_outcome(const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	if (rt.mode != RT_FINISH || !rt.search->outcome)
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	rt.mode = RT_IDLE; /* what the caller does with it is no part of the execution */
+	rt.search->outcome(rt.search->arg, text);
+	rt.mode = RT_FINISH;
+}
+
+static void account(struct check_result *result)
+{
+	result->points += rt.points;
+	if (rt.points > result->most_points)
+		result->most_points = (unsigned)rt.points;
+	if (rt.blocked && !rt.failed) {
+		result->blocked++;
+		return;
+	}
+	result->executions++;
+	if (!rt.failed)
+		return;
+	if (result->failures++)
+		return;
+	result->verdict = rt.verdict;
+	snprintf(result->message, sizeof(result->message), "%s", rt.message);
+	seed_write(result->seed, sizeof(result->seed));
+}
+
+/* Why to stop; NULL: go on. */
+static const char *enough(struct check_result *result, double begin, double *told)
+{
+	const struct check_search *search = rt.search;
+	double now = cpu_seconds() - begin;
+
+	result->seconds = now;
+	if (search->seconds > 0 && now >= search->seconds)
+		return "budget";
+	if (search->progress && now - *told > 0.2) {
+		*told = now;
+		if (!search->progress(search->arg, result))
+			return "stopped";
+	}
+	return NULL;
+}
+
+static void explore(struct check_result *result)
+{
+	const struct check_search *search = rt.search;
+	double begin = cpu_seconds(), told = 0;
+	uint64_t looked = 0;
+
+	for (;;) {
+		if (!rt.strategy->next()) {
+			result->exhausted = search->strategy <= CHECK_DFS && !result->unfinished;
+			break;
+		}
+		rt.stale_left = rt.graph ? CHECK_NO_BOUND : search->stale;
+		tell_start();
+		rt_execute();
+		account(result);
+		if (result->failures && !search->all_failures)
+			result->unfinished = "failure";
+		else if (search->executions && result->executions + result->blocked >= search->executions)
+			result->unfinished = "budget";
+		else if (result->points - looked >= LOOK_EVERY) {
+			looked = result->points;
+			result->unfinished = enough(result, begin, &told);
+		}
+		if (result->unfinished)
+			break;
+	}
+	result->seconds = cpu_seconds() - begin;
+}
+
+/* Marks of earlier executions must not look like marks of later ones. */
+static void before_numbers_wrap(void)
+{
+	if (rt.execution < 1u << 31)
+		return;
+	fprintf(stderr, "vmmu-check: more than 2^31 executions in one process\n");
+	exit(2);
+}
+
+void check_run(const struct check_search *search, struct check_result *result)
+{
+	const char *wrong;
+
+	memset(result, 0, sizeof(*result));
+	before_numbers_wrap();
+	rt.search = search;
+	rt.result = result;
+	rt.thread_count = search->scenario->threads;
+	rt.tso = search->model == CHECK_TSO;
+	rt.graph = search->strategy == CHECK_GRAPH;
+	rt.weak = search->weak;
+	rt.weak_count = search->weak_count;
+	rt.collect = search->collect_sites;
+	rt.strategy = strategy_of(search->strategy);
+	if (rt.thread_count == 0 || rt.thread_count > THREADS) {
+		result->verdict = CHECK_LIMIT;
+		result->failures = 1;
+		snprintf(result->message, sizeof(result->message), "a scenario has 1 to %u threads", THREADS);
+		return;
+	}
+	wrong = search->strategy == CHECK_REPLAY ? seed_read(search->replay) : NULL;
+	if (wrong) {
+		result->verdict = CHECK_UNSTABLE;
+		result->failures = 1;
+		snprintf(result->message, sizeof(result->message), "%s", wrong);
+		return;
+	}
+	rt_setup();
+	rt.strategy->start();
+	explore(result);
+	shadow_undo_setup();
+}
+
+size_t check_share_take(void *to, size_t room)
+{
+	return rt.graph ? graph_take(to, room) : 0;
+}
+
+void check_share_give(const void *from, size_t bytes)
+{
+	graph_give(from, bytes);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* Telling the tracer what happens, when there is one. */
+#ifndef CHECK_RUNTIME_TELL_H
+#define CHECK_RUNTIME_TELL_H
+
+#include "check/runtime/rt.h"
+
+void tell_access(const struct op *op, const struct event *e, const struct location *l, unsigned stale);
+void tell_simple(enum check_event_kind kind, uint64_t address, uint64_t value, uint64_t old, unsigned size, uint32_t pc, const char *text);
+void tell_start(void);
+
+static inline bool telling(void)
+{
+	return unlikely(rt.search->tracer != NULL);
+}
+
+static inline void tell_read(const struct op *op, const struct event *e, const struct location *l, unsigned stale)
+{
+	if (telling())
+		tell_access(op, e, l, stale);
+}
+
+static inline void tell_store(const struct op *op, const struct event *e, const struct location *l, unsigned stale)
+{
+	if (telling())
+		tell_access(op, e, l, stale);
+}
+
+static inline void tell_fence(const struct op *op, const struct event *e)
+{
+	if (telling())
+		tell_access(op, e, NULL, 0);
+}
+
+static inline void tell_choice(const struct op *op, const struct event *e)
+{
+	if (telling())
+		tell_simple(CHECK_EV_CHOOSE, 0, e->value, op->operand, 0, op->pc, NULL);
+}
+
+static inline void tell_block(const struct op *op)
+{
+	if (telling())
+		tell_simple(CHECK_EV_BLOCK, op->address & 0x00ffffffffffffffull, 0, 0, op->size, op->pc, op->waits_for);
+}
+
+static inline void tell_begin(void)
+{
+	if (telling())
+		tell_simple(CHECK_EV_BEGIN, 0, 0, 0, 0, 0, NULL);
+}
+
+static inline void tell_end(void)
+{
+	if (telling())
+		tell_simple(CHECK_EV_END, 0, 0, 0, 0, 0, NULL);
+}
+
+static inline void tell_fail(void)
+{
+	if (rt.search && telling())
+		tell_simple(CHECK_EV_FAIL, 0, 0, 0, 0, 0, rt.message);
+}
+
+static inline void tell_plain(uint64_t address, uint64_t size, bool write, uint32_t pc)
+{
+	if (telling() && rt.search->tracer->plain)
+		tell_simple(write ? CHECK_EV_WRITE : CHECK_EV_READ, address, 0, 0, (unsigned)size, pc, NULL);
+}
+
+#endif
