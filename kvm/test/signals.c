@@ -246,6 +246,28 @@ static void test_storm(void)
 	machine_free(&storm, 1);
 }
 
+/* A signal of the process that all its threads block stays pending: no thread that we made for ourselves takes it. */
+static void test_foreign_threads(void)
+{
+	sigset_t set, pending;
+	siginfo_t info;
+
+	handled = 0;
+	install(SIGUSR2, 0);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	NEED(kill(getpid(), SIGUSR2) == 0);
+	for (int i = 0; i < 20; i++) {
+		usleep(5000);
+		sigpending(&pending);
+		CHECK(sigismember(&pending, SIGUSR2) == 1 && handled == 0);
+	}
+	if (handled == 0)
+		CHECK(sigwaitinfo(&set, &info) == SIGUSR2);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
 int main(void)
 {
 	test_handler();
@@ -255,5 +277,6 @@ int main(void)
 	test_sigaction();
 	test_client_segv();
 	test_storm();
+	test_foreign_threads();
 	return check_end();
 }

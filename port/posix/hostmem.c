@@ -548,6 +548,21 @@ static void resources_free(struct hostmem *hostmem)
 	errno = error;
 }
 
+/* The process's signals are for its own threads. */
+static bool threads_make(struct hostmem *hostmem)
+{
+	uint64_t mask = raw_signals_block();
+	bool made = pthread_create(&hostmem->fault_thread, NULL, fault_main, hostmem) == 0;
+
+	if (made && pthread_create(&hostmem->evict_thread, NULL, evict_main, hostmem)) {
+		eventfd_write(hostmem->wake, 1);
+		pthread_join(hostmem->fault_thread, NULL);
+		made = false;
+	}
+	raw_signals_restore(mask);
+	return made;
+}
+
 struct hostmem *hostmem_create(const struct hostmem_config *config)
 {
 	struct hostmem *hostmem = calloc(1, sizeof(*hostmem));
@@ -564,14 +579,7 @@ struct hostmem *hostmem_create(const struct hostmem_config *config)
 		resources_free(hostmem);
 		return NULL;
 	}
-	if (pthread_create(&hostmem->fault_thread, NULL, fault_main, hostmem)) {
-		resources_free(hostmem);
-		errno = EAGAIN;
-		return NULL;
-	}
-	if (pthread_create(&hostmem->evict_thread, NULL, evict_main, hostmem)) {
-		eventfd_write(hostmem->wake, 1);
-		pthread_join(hostmem->fault_thread, NULL);
+	if (!threads_make(hostmem)) {
 		resources_free(hostmem);
 		errno = EAGAIN;
 		return NULL;

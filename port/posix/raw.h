@@ -6,6 +6,7 @@
 #ifndef PORT_POSIX_RAW_H
 #define PORT_POSIX_RAW_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
@@ -23,6 +24,20 @@ static inline long raw_syscall(long number, long a, long b, long c, long d, long
 	                 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
 	                 : "rcx", "r11", "memory");
 	return result;
+}
+
+/** Block every signal of this thread, for the threads that it makes: they inherit it. Returns: the mask before. */
+static inline uint64_t raw_signals_block(void)
+{
+	uint64_t all = ~UINT64_C(0), old = 0;
+
+	raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)(uintptr_t)&all, (long)(uintptr_t)&old, sizeof(old), 0, 0);
+	return old;
+}
+
+static inline void raw_signals_restore(uint64_t mask)
+{
+	raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)(uintptr_t)&mask, 0, sizeof(mask), 0, 0);
 }
 
 /** Private zeroed memory, not reserved. Returns: NULL when there is none. */

@@ -4,6 +4,7 @@
 #include <urcu/urcu-bp.h>
 
 #include "port/contract/port.h"
+#include "port/posix/worker.h"
 
 _Static_assert(sizeof(struct port_rcu_head) >= sizeof(struct rcu_head), "the head is liburcu's");
 
@@ -19,6 +20,7 @@ void port_rcu_read_unlock(void)
 
 void port_rcu_call(struct port_rcu_head *head, void (*fn)(struct port_rcu_head *head))
 {
+	rcu_worker_start();
 	urcu_bp_call_rcu((struct rcu_head *)head, (void (*)(struct rcu_head *))fn);
 }
 

@@ -9,6 +9,7 @@
 #include <urcu/urcu-bp.h>
 
 #include "port/contract/port.h"
+#include "port/posix/worker.h"
 
 static char grace, done; /* only their addresses are used */
 
@@ -50,6 +51,7 @@ void port_rcu_call(struct port_rcu_head *head, void (*fn)(struct port_rcu_head *
 	d->head = head;
 	d->fn = fn;
 	__tsan_release(d);
+	rcu_worker_start();
 	urcu_bp_call_rcu(&d->rcu, run_deferred);
 }
 
