@@ -152,20 +152,22 @@ int command_run(const struct options *options)
 int command_replay(const struct options *options)
 {
 	struct run run;
-	char page[4400];
+	char page[4400], name[256];
 	struct show show = { .all = options->all, .html = options->html ? page : NULL };
 
-	if (options->words != 2) {
-		fprintf(stderr, "vmmu-check: replay wants a scenario and a seed: vmmu-check replay SCENARIO SEED, as a failure prints it\n");
+	if (options->words != 1 || !strchr(options->word[0], ':')) {
+		fprintf(stderr, "vmmu-check: replay wants a seed, as a failure prints it: vmmu-check replay SCENARIO:MODEL:CHOICES\n");
 		return 2;
 	}
-	if (!run_prepare(&run, options, options->word[0]))
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(options->word[0], ":"), options->word[0]);
+	if (!run_prepare(&run, options, name))
 		return 2;
+	run.subject.tso = !strncmp(strchr(options->word[0], ':'), ":tso:", 5);
 	if (options->html && !files_make(options->html))
 		return 3;
 	files_path(page, sizeof(page), options->html, run.subject.scenario->name, "html");
 	show.subject = &run.subject;
 	show.weakened = run.weakened.words;
 	show.weaken_options = run.weakened.options;
-	return show_seed(&show, options->word[1], stdout);
+	return show_seed(&show, options->word[0], stdout);
 }

@@ -15,7 +15,7 @@ static const char help[] =
 	"  vmmu-check check                 every scenario within a budget (10m), with a table\n"
 	"  vmmu-check list                  the scenarios: name, protocols, threads, what must hold\n"
 	"  vmmu-check run SCENARIO          one of them (60s); a failure is shrunk, drawn, and written as a page\n"
-	"  vmmu-check replay SCENARIO SEED  one execution again, as a failure printed it\n"
+	"  vmmu-check replay SEED           one execution again, as a failure printed it\n"
 	"  vmmu-check why FILE:LINE         is the barrier, order or lock there needed, and who fails without it?\n"
 	"  vmmu-check sites                 all ordering sites of core/, and what is known of each\n"
 	"  vmmu-check weigh [SITE...]       make each site weaker in turn, search, and print a line of what was found\n"

@@ -175,32 +175,6 @@ void plan_run(const struct subject *subject, const struct options *options, doub
 	verdict->seconds = jobs_clock() - begin;
 }
 
-void plan_shrink(const struct subject *subject, double seconds, struct verdict *verdict)
-{
-	double end = jobs_clock() + seconds;
-
-	for (unsigned preemptions = 0; preemptions <= MOST_PREEMPTIONS; preemptions++)
-		for (unsigned stale = 0; stale <= 2; stale++) {
-			struct check_search search = { .scenario = subject->scenario,
-				                       .strategy = CHECK_DFS,
-				                       .model = subject->tso ? CHECK_TSO : CHECK_C11,
-				                       .preemptions = preemptions,
-				                       .stale = stale,
-				                       .seconds = (end - jobs_clock()) / 2,
-				                       .weak = subject->weak,
-				                       .weak_count = subject->weak_count };
-			struct check_result result;
-
-			if (search.seconds < 0.01)
-				return;
-			check_run(&search, &result);
-			if (result.verdict == CHECK_PASSED || result.verdict == CHECK_LIMIT || result.verdict == CHECK_UNSTABLE)
-				continue;
-			verdict->failure = result;
-			return;
-		}
-}
-
 const char *extent_name(enum extent extent)
 {
 	static const char *const name[] = { "exhaustive", "bounded", "sampled" };

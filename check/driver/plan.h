@@ -46,9 +46,6 @@ struct subject {
 /** Search as the options say, for at most `seconds`. `progress` may be NULL. */
 void plan_run(const struct subject *subject, const struct options *options, double seconds, struct progress *progress, struct verdict *verdict);
 
-/** Find a failure with fewer preemptions and stale reads, for at most `seconds`. Changes the verdict's failure if it does. */
-void plan_shrink(const struct subject *subject, double seconds, struct verdict *verdict);
-
 const char *extent_name(enum extent extent);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "check/driver/show.h"
+#include "check/driver/shrink.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,11 +52,10 @@ static const char *search_text(const struct verdict *verdict)
 
 static const char *replay_command(const struct show *show, const char *seed)
 {
-	const char *scenario = show->subject->scenario->name;
-	size_t room = strlen(seed) + strlen(scenario) + strlen(show->weaken_options) + 64;
+	size_t room = strlen(seed) + strlen(show->weaken_options) + 64;
 	char *text = memory_get(room);
 
-	snprintf(text, room, "vmmu-check replay%s%s %s %s", show->subject->tso ? " --tso" : "", show->weaken_options, scenario, seed);
+	snprintf(text, room, "vmmu-check replay%s %s", show->weaken_options, seed);
 	return text;
 }
 
@@ -96,7 +96,7 @@ void show_failure(const struct show *show, struct verdict *verdict, FILE *out)
 	bool fails;
 
 	if (show->shrink_seconds > 0)
-		plan_shrink(show->subject, show->shrink_seconds, verdict);
+		shrink(show->subject, show->shrink_seconds, verdict);
 	picture = picture_of(show, verdict->failure.seed);
 	picture.search = search_text(verdict);
 	picture_take(&picture, show->subject->scenario, verdict->failure.seed, show->subject->tso, show->subject->weak, show->subject->weak_count, again);

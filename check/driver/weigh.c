@@ -10,6 +10,7 @@
 #include "check/driver/jobs.h"
 #include "check/driver/record.h"
 #include "check/driver/show.h"
+#include "check/driver/shrink.h"
 #include "check/driver/weight.h"
 #include "check/report/memory.h"
 
@@ -135,7 +136,7 @@ static void weight_put(const struct weight *weight)
 		       weight->effort.exhausted, (unsigned long long)weight->effort.executions);
 	} else {
 		*verdict = weight->verdict;
-		plan_shrink(&subject, SHRINK_SECONDS, verdict);
+		shrink(&subject, SHRINK_SECONDS, verdict);
 		show_ask_tso(&subject, SHRINK_SECONDS, &tso);
 		printf("%s\tneeded\t%s\t%s\t%s\t%s\t%s\t%s\n", key, weight->fails.name, stays, weight->scenario->name, tso ? "fails" : "passes",
 		       check_verdict_name(verdict->failure.verdict), verdict->failure.seed);
