@@ -54,8 +54,7 @@ static long logged_slot(struct vm *vm, uint32_t number, uint64_t *pages)
 long vm_get_dirty_log(struct vm *vm, unsigned long argument)
 {
 	struct kvm_dirty_log log;
-	uint64_t pages, *bitmap;
-	size_t words;
+	uint64_t pages;
 	long result;
 
 	if (user_read(&log, argument, sizeof(log)) != 0)
@@ -63,15 +62,7 @@ long vm_get_dirty_log(struct vm *vm, unsigned long argument)
 	result = logged_slot(vm, log.slot, &pages);
 	if (result)
 		return result;
-	words = (pages + 63) / 64;
-	bitmap = calloc(words, sizeof(*bitmap));
-	if (!bitmap)
-		return -ENOMEM;
-	result = status_errno(vmmu_dirty_get(vm->mmu, 0, log.slot & 0xffff, bitmap, words));
-	if (!result)
-		result = user_write((unsigned long)log.dirty_bitmap, bitmap, words * sizeof(*bitmap));
-	free(bitmap);
-	return result;
+	return status_errno(vmmu_dirty_get(vm->mmu, 0, log.slot & 0xffff, log.dirty_bitmap, (pages + 63) / 64));
 }
 
 long vm_clear_dirty_log(struct vm *vm, unsigned long argument)

@@ -113,14 +113,17 @@ static enum vmmu_status logged_slot(struct vm *vm, uint32_t as_id, uint32_t id, 
 	return *slot && (*slot)->dirty ? VMMU_OK : VMMU_ENOENT;
 }
 
-static void bitmap_copy(const struct memslot *slot, uint64_t *bitmap)
+/*
+ * The one copy there is, straight to the caller, whose memory may be anything. Marks that are made meanwhile are in it or not: each bit stands for
+ * itself, and what is not in it stays in the bitmap.
+ */
+static enum vmmu_status hand_out(uint64_t *bitmap, const struct memslot *slot, const uint64_t *words)
 {
-	for (uint64_t word = 0; word < dirty_words(slot); word++)
-		bitmap[word] = load_relaxed(&slot->dirty[word]);
+	return port_copy_to_host((uintptr_t)bitmap, words, dirty_words(slot) * sizeof(*words)) ? VMMU_OK : VMMU_EFAULT;
 }
 
 /* Snapshot and clear, then write-protect, then flush, and only then hand out. */
-static void bitmap_take(struct vm *vm, const struct memslot *slot, uint64_t *bitmap)
+static enum vmmu_status bitmap_take(struct vm *vm, const struct memslot *slot, uint64_t *bitmap)
 {
 	struct protect p = { .vm = vm };
 	uint64_t *snapshot = dirty_snapshot(slot);
@@ -131,7 +134,7 @@ static void bitmap_take(struct vm *vm, const struct memslot *slot, uint64_t *bit
 			protect_word(&p, slot, word, snapshot[word]);
 	}
 	protect_end(&p);
-	memcpy(bitmap, snapshot, dirty_words(slot) * sizeof(*bitmap));
+	return hand_out(bitmap, slot, snapshot);
 }
 
 enum vmmu_status vmmu_dirty_get(struct vmmu_vm *vmmu, uint32_t address_space, uint32_t slot_id, uint64_t *bitmap, size_t words)
@@ -145,9 +148,9 @@ enum vmmu_status vmmu_dirty_get(struct vmmu_vm *vmmu, uint32_t address_space, ui
 	if (status == VMMU_OK && words < dirty_words(slot))
 		status = VMMU_EINVAL;
 	if (status == VMMU_OK && vm->slots->dirty_mode & VMMU_DIRTY_MANUAL_PROTECT)
-		bitmap_copy(slot, bitmap);
+		status = hand_out(bitmap, slot, slot->dirty);
 	else if (status == VMMU_OK)
-		bitmap_take(vm, slot, bitmap);
+		status = bitmap_take(vm, slot, bitmap);
 	mutex_unlock(&vm->slots_lock);
 	return status;
 }
