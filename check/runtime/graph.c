@@ -480,8 +480,6 @@ void graph_taken(struct op *op, struct location *l, struct event *e, unsigned ra
 	(void)op;
 	e->from = l->store[rank];
 	e->flags = EV_READS | EV_WRITES;
-	if (e->from)
-		e->porf = vclock_join(e->porf, event_of(e->from)->porf);
 	model_insert(l, e, rank + 1);
 	graph_written(e, l);
 	model_remove(l, e);

@@ -278,8 +278,10 @@ static void read_options(struct op *op, struct location *l, struct event *e)
 		if (rank != newest && !rt.graph && !rt.stale_left && rt.option_count)
 			break;
 		if ((flags_if_read(op, value) & EV_WRITES) && model_is_taken(l, rank)) {
-			if (rt.graph)
+			if (rt.graph) {
+				read_clocks(e, self_thread(), l->store[rank], op->order); /* what may_read left is another store's */
 				graph_taken(op, l, e, rank);
+			}
 			continue;
 		}
 		if (!may_read(op, l, e, rank))
