@@ -232,6 +232,8 @@ long vcpu_prefault(struct vcpu *vcpu, unsigned long argument)
 		return -EFAULT;
 	if (range.flags || (range.gpa | range.size) % VMMU_PAGE_SIZE || range.gpa + range.size <= range.gpa)
 		return -EINVAL;
+	if (config_mmu() == VMMU_MMU_SHADOW)
+		return -EOPNOTSUPP; /* as KVM where guests are shadowed */
 	result = status_errno(vmmu_prefault(vcpu->mmu, (struct vmmu_gpa){ range.gpa }, range.size, &done));
 	range.gpa += done;
 	range.size -= done;

@@ -239,6 +239,9 @@ enum vmmu_status vmmu_prefault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint
 	enum vmmu_status status = VMMU_OK;
 
 	*done = 0;
+	/* What hangs on a guest's own tables is not for the hypervisor to say; KVM refuses it, too. */
+	if (vcpu->shadow)
+		return VMMU_EINVAL;
 	if (!bytes || ((gpa.v | bytes) & (PAGE_SIZE - 1)) || gpa.v + bytes < gpa.v || gpa.v + bytes > BIT(vcpu->vcpu.vm->guest_phys_bits))
 		return VMMU_EINVAL;
 	while (*done < bytes && status == VMMU_OK) {

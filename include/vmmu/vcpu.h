@@ -101,7 +101,7 @@ enum vmmu_fault vmmu_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t
 
 /**
  * Make the pages of [gpa, gpa + bytes) present before the guest touches them (KVM_PRE_FAULT_MEMORY).
- * `done`: bytes that were mapped, also on error. Returns: VMMU_OK, VMMU_ENOENT (no slot), VMMU_EAGAIN (a slot is
+ * `done`: bytes that were mapped, also on error. Returns: VMMU_OK, VMMU_EINVAL (also in a VM that shadows), VMMU_ENOENT (no slot), VMMU_EAGAIN (a slot is
  * being deleted), VMMU_EFAULT, VMMU_ENOMEM.
  */
 enum vmmu_status vmmu_prefault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t bytes, uint64_t *done);
