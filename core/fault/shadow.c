@@ -21,7 +21,7 @@ static enum guest_walk_result translate(const struct shadow_vcpu *sv, const stru
 	fault->walk.rights[GUEST_MAX_LEVELS - 1] = ACC_ALL;
 	fault->walk.key = 0;
 	fault->walk.dirty = true;
-	fault->walk.gfn = GFN(fault->gva.v >> PAGE_SHIFT);
+	fault->walk.gfn = GFN((uint32_t)fault->gva.v >> PAGE_SHIFT); /* 32 bits, whatever the caller says: the tables reach no further */
 	return GUEST_WALK_OK;
 }
 
