@@ -19,33 +19,18 @@ unsigned audit_rmap_has(const struct rmap *rmap, const spte_t *entry)
 	return found;
 }
 
-static bool in_slot(const struct memslot *slot, gfn_t gfn)
-{
-	return gfn.v >= slot->base.v && gfn.v - slot->base.v < slot->npages;
-}
-
-/* Shadow pages of guest tables above 4K level in a frame (level 1), or of any in a block. */
-static uint64_t shadowed_in(struct vm *vm, gfn_t gfn, int level)
+/* Shadow pages of guest tables in [first, end) of a slot: of all tables, or of those above 4K level. */
+static uint64_t shadowed_in(struct vm *vm, const struct memslot *slot, uint64_t first, uint64_t end, bool directories)
 {
 	uint64_t count = 0;
 
+	first = max_u64(first, slot->base.v);
+	end = min_u64(end, slot->base.v + slot->npages);
 	list_for_each(link, &vm->shadow->pages) {
 		const struct shadow *page = container_of(link, struct shadow, link);
 
-		if (!(page->role & ROLE_DIRECT) && gfn_round(page->gfn, level).v == gfn.v && (level > 1 || role_level(page->role) > 1))
-			count++;
-	}
-	return count;
-}
-
-static uint64_t shadowed_in_slot(struct vm *vm, const struct memslot *slot, bool directories)
-{
-	uint64_t count = 0;
-
-	list_for_each(link, &vm->shadow->pages) {
-		const struct shadow *page = container_of(link, struct shadow, link);
-
-		if (!(page->role & ROLE_DIRECT) && in_slot(slot, page->gfn) && (!directories || role_level(page->role) > 1))
+		if (!(page->role & ROLE_DIRECT) && role_as_id(page->role) == slot->as_id && page->gfn.v >= first && page->gfn.v < end &&
+		    (!directories || role_level(page->role) > 1))
 			count++;
 	}
 	return count;
@@ -59,10 +44,10 @@ static void tracked_check(struct audit *audit, const struct memslot *slot)
 		uint64_t count = slot->arrays->tracked[i];
 
 		all += count;
-		if (count && count != shadowed_in(audit->vm, GFN(slot->base.v + i), 1))
+		if (count && count != shadowed_in(audit->vm, slot, slot->base.v + i, slot->base.v + i + 1, true))
 			audit_fail(audit, "write tracking of a frame (39)", "gfn ", slot->base.v + i, "counted ", count);
 	}
-	if (all != shadowed_in_slot(audit->vm, slot, true))
+	if (all != shadowed_in(audit->vm, slot, 0, ~UINT64_C(0), true))
 		audit_fail(audit, "write tracking of a slot (39)", "slot ", slot->id, "counted ", all);
 }
 
@@ -71,22 +56,13 @@ static void no_huge_check(struct audit *audit, const struct memslot *slot, int l
 	uint64_t all = 0;
 
 	for (uint64_t i = 0; i < slot->arrays->blocks[level - 1]; i++) {
-		uint64_t count = slot->arrays->no_huge[level - 2][i], block = (gfn_round(slot->base, level).v / level_pages(level) + i) * level_pages(level);
-		uint64_t there = 0;
+		uint64_t count = slot->arrays->no_huge[level - 2][i], block = gfn_round(slot->base, level).v + i * level_pages(level);
 
 		all += count;
-		if (!count)
-			continue;
-		list_for_each(link, &audit->vm->shadow->pages) {
-			const struct shadow *page = container_of(link, struct shadow, link);
-
-			if (!(page->role & ROLE_DIRECT) && in_slot(slot, page->gfn) && gfn_round(page->gfn, level).v == block)
-				there++;
-		}
-		if (count != there)
+		if (count && count != shadowed_in(audit->vm, slot, block, block + level_pages(level), false))
 			audit_fail(audit, "shadowed tables in a block (20)", "gfn ", block, "counted ", count);
 	}
-	if (all != shadowed_in_slot(audit->vm, slot, false))
+	if (all != shadowed_in(audit->vm, slot, 0, ~UINT64_C(0), false))
 		audit_fail(audit, "shadowed tables in the blocks of a slot (20)", "slot ", slot->id, "counted ", all);
 }
 

@@ -13,8 +13,8 @@
 
 struct slot_arrays {
 	struct rmap *rmap[ARRAY_LEVELS];      /* [level - 1][block] */
-	uint16_t *tracked;                    /* W: per 4K page: shadow pages above 4K level that mirror it */
-	uint32_t *no_huge[ARRAY_LEVELS - 1];  /* W: [level - 2][block]: shadowed tables in the block */
+	uint16_t *tracked;                    /* W: per 4K page: shadow pages above 4K level, of this address space, that mirror it */
+	uint32_t *no_huge[ARRAY_LEVELS - 1];  /* W: [level - 2][block]: shadow pages of this address space that mirror a table in the block */
 	uint64_t blocks[ARRAY_LEVELS];        /* c: length of the arrays */
 };
 

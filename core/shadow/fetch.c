@@ -71,7 +71,7 @@ static struct shadow *child_get(struct mmu_token *token, struct shadow_vcpu *sv,
 	return child;
 }
 
-static int leaf_level(const struct shadow_fault *fault, const struct shadow *root)
+static int leaf_level(struct vm *vm, const struct shadow_fault *fault, const struct shadow *root)
 {
 	const struct guest_walk *walk = &fault->walk;
 	const struct memslot *slot = fault->slot;
@@ -87,7 +87,7 @@ static int leaf_level(const struct shadow_fault *fault, const struct shadow *roo
 	if (level > role_level(root->role))
 		level = role_level(root->role);
 	/* No huge leaf over a frame that is shadowed: it could not be write-protected alone (20). */
-	while (level > 1 && slot->arrays->no_huge[level - 2][slot_block(slot, walk->gfn, level)])
+	while (level > 1 && block_is_shadowed(vm, walk->gfn, level))
 		level--;
 	return level;
 }
@@ -176,11 +176,13 @@ enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, c
 	enum shadow_result result;
 	int target;
 
-	if (!page)
+	if (!page) {
+		shadow_root_lost(token, sv); /* its memory has come since it was loaded (32) */
 		return SHADOW_RETRY;
+	}
 	if (must_emulate(sv, fault))
 		return SHADOW_EMULATE;
-	target = leaf_level(fault, page);
+	target = leaf_level(token->vm, fault, page);
 	fault->walk.gva = fault->gva.v;
 	if (!entry_is_unchanged(reader, &fault->walk, role_level(page->role)))
 		return SHADOW_RETRY;

@@ -51,10 +51,15 @@ struct shadow *shadow_next_of(struct vm *vm, gfn_t gfn, struct shadow *page)
 
 /* --- what a shadowed table means for the mappings of its frame --- */
 
-static void shadowed_count(const struct memslot *slot, const struct shadow *page, int change)
+/* In the address space of the table: who looks asks all of them (zoo 5), since a slot may come in another one while the page is there. */
+static void shadowed_count(const struct shadow *page, int change)
 {
-	struct slot_arrays *arrays = slot->arrays;
+	const struct memslot *slot = slot_of_gfn(page->vm, role_as_id(page->role), page->gfn);
+	struct slot_arrays *arrays;
 
+	if (VM_BUG(page->vm, !slot))
+		return;
+	arrays = slot->arrays;
 	for (int level = 2; level <= ARRAY_LEVELS; level++)
 		arrays->no_huge[level - 2][slot_block(slot, page->gfn, level)] += change;
 	if (role_level(page->role) > 1)
@@ -71,13 +76,11 @@ void account_shadowed(struct mmu_token *token, struct shadow *page)
 
 	add_relaxed(&vm->shadow->indirect, 1);
 	fence_full(); /* pairs with shadow_track_write, P4 */
+	shadowed_count(page, 1);
 	for (unsigned as_id = 0; as_id < vm->address_spaces; as_id++) {
 		const struct memslot *slot = slot_of_gfn(vm, as_id, page->gfn);
 
-		if (!slot)
-			continue;
-		shadowed_count(slot, page, 1);
-		if (gfn_write_protect(token, slot, page->gfn, 1))
+		if (slot && gfn_write_protect(token, slot, page->gfn, 1))
 			token->flush = true;
 	}
 	mmu_flush(token);
@@ -85,15 +88,25 @@ void account_shadowed(struct mmu_token *token, struct shadow *page)
 
 void unaccount_shadowed(struct shadow *page)
 {
-	struct vm *vm = page->vm;
+	shadowed_count(page, -1);
+	add_relaxed(&page->vm->shadow->indirect, -UINT64_C(1)); /* counting down needs no barrier (P4) */
+}
+
+bool block_is_shadowed(struct vm *vm, gfn_t gfn, int level)
+{
+	gfn_t block = gfn_round(gfn, level);
 
 	for (unsigned as_id = 0; as_id < vm->address_spaces; as_id++) {
-		const struct memslot *slot = slot_of_gfn(vm, as_id, page->gfn);
+		const struct memslot *slot = slot_of_gfn(vm, as_id, block);
 
-		if (slot)
-			shadowed_count(slot, page, -1);
+		if (slot && block.v + level_pages(level) <= slot->base.v + slot->npages) {
+			if (slot->arrays->no_huge[level - 2][slot_block(slot, block, level)])
+				return true;
+		} else if (memslots_overlap(memslots_current(vm, as_id), block, level_pages(level), ~0u)) {
+			return true; /* pieces of slots: not worth a search */
+		}
 	}
-	add_relaxed(&vm->shadow->indirect, -UINT64_C(1)); /* counting down needs no barrier (P4) */
+	return false;
 }
 
 /* --- making --- */

@@ -170,6 +170,9 @@ spte_t shadow_make_leaf(struct vm *vm, pfn_t pfn, int level, unsigned rights, un
 void account_shadowed(struct mmu_token *token, struct shadow *page);
 void unaccount_shadowed(struct shadow *page);
 
+/** Does the block of `level` hold a shadowed table, in any address space? */
+bool block_is_shadowed(struct vm *vm, gfn_t gfn, int level);
+
 /** Each address space's slot of a gfn, through the active sets. Holds: mmu_lock write (a change of slots zaps under it before slots go). */
 const struct memslot *slot_of_gfn(struct vm *vm, unsigned as_id, gfn_t gfn);
 

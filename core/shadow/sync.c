@@ -7,15 +7,22 @@
 
 #include "core/base/assert.h"
 
+/* The slots of all address spaces are asked (zoo 5): each counts the tables of its own. */
 bool gfn_try_unsync(struct mmu_token *token, const struct memslot *slot, gfn_t gfn, bool can_unsync)
 {
 	struct vm *vm = token->vm;
+	bool mirrored = false;
 
-	if (slot->arrays->tracked[gfn.v - slot->base.v])
-		return false; /* I4.4: mirrored above 4K level */
-	if (!slot->arrays->no_huge[0][slot_block(slot, gfn, 2)])
-		return true; /* nothing of these 2 MiB is mirrored: the hash need not be asked */
-	for (struct shadow *page = shadow_next_of(vm, gfn, NULL); page; page = shadow_next_of(vm, gfn, page)) {
+	for (unsigned as_id = 0; as_id < vm->address_spaces; as_id++) {
+		const struct memslot *one = as_id == slot->as_id ? slot : slot_of_gfn(vm, as_id, gfn);
+
+		if (!one || !one->arrays->no_huge[0][slot_block(one, gfn, 2)])
+			continue; /* nothing of these 2 MiB is mirrored: the hash need not be asked */
+		if (one->arrays->tracked[gfn.v - one->base.v])
+			return false; /* I4.4: mirrored above 4K level */
+		mirrored = true;
+	}
+	for (struct shadow *page = mirrored ? shadow_next_of(vm, gfn, NULL) : NULL; page; page = shadow_next_of(vm, gfn, page)) {
 		if (page->unsync)
 			continue;
 		if (!can_unsync)
