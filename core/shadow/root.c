@@ -72,11 +72,16 @@ void shadow_roots_drop(struct vm *vm, struct shadow_vcpu *sv, bool only_obsolete
 	mmu_write_unlock(&token);
 }
 
+void shadow_root_lost(struct mmu_token *token, struct shadow_vcpu *sv)
+{
+	root_drop(token, &sv->root);
+}
+
 void shadow_root_forget(struct vm *vm, struct shadow_vcpu *sv)
 {
 	struct mmu_write token = mmu_write_lock(vm);
 
-	root_drop(&token.token, &sv->root);
+	shadow_root_lost(&token.token, sv);
 	mmu_flush(&token.token);
 	mmu_write_unlock(&token);
 }
@@ -113,8 +118,12 @@ static struct shadow *root_page_get(struct mmu_token *token, struct shadow_vcpu 
 {
 	struct shadow *page;
 
-	if (!(role & ROLE_DIRECT) && !memslot_find(memslots_current(token->vm, role_as_id(role)), gfn))
-		return NULL; /* a root outside memory: nothing is mapped (32) */
+	if (!(role & ROLE_DIRECT)) {
+		const struct memslot *slot = memslot_find(memslots_current(token->vm, role_as_id(role)), gfn);
+
+		if (!slot || (slot->flags & SLOT_INVALID))
+			return NULL; /* a root outside memory, or in memory that is going: nothing is mapped (32) */
+	}
 	page = shadow_get(token, sv, tables, gfn, role | ROLE_RIGHTS(ACC_ALL));
 	page->roots++;
 	return page;

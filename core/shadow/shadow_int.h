@@ -128,6 +128,8 @@ struct shadow *shadow_next_of(struct vm *vm, gfn_t gfn, struct shadow *page);
 void shadow_zap(struct mmu_token *token, struct shadow *page);
 /** Drop a root reference. */
 void shadow_root_put(struct mmu_token *token, struct shadow *page);
+/** The vCPU's current root is of no use any more: another is loaded before it enters. */
+void shadow_root_lost(struct mmu_token *token, struct shadow_vcpu *sv);
 
 /* --- entries (entry.c) --- */
 
