@@ -42,6 +42,7 @@ struct audit_report {
 	pfn_t (*frame)(void *arg, hva_t hva); /* where the host keeps a page; NULL: in a process, at its own address */
 	void *frame_arg;
 	bool ran_out_of_memory;   /* in the first shadow root: arrays may be there before the flag (P1) */
+	bool tables_unwatched;    /* guest tables may have been written where nobody was told: in another slot of the same memory, by the client. No I4.2 */
 	/* out */
 	uint64_t violations;
 	uint64_t roots, tables;   /* reachable; tables includes roots */

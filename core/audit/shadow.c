@@ -93,7 +93,7 @@ static void entry_check(struct audit *audit, struct totals *totals, const struct
 		audit_mmio(audit, memslots_current(audit->vm, role_as_id(page->role)), shadow_entry_gfn(page, entry_index_of(page, entry)), spte);
 	else
 		audit_fail(audit, "an entry that means nothing", "table ", page->gfn.v, "spte ", spte);
-	if (!(page->role & ROLE_DIRECT) && !page->unsync)
+	if (!(page->role & ROLE_DIRECT) && !page->unsync && !audit->report->tables_unwatched)
 		audit_mirror(audit, page, entry_index_of(page, entry), spte);
 }
 
@@ -243,11 +243,13 @@ void audit_shadow(struct audit *audit)
 	struct vm *vm = audit->vm;
 	struct totals totals = { 0 };
 
+	/* The last vCPU's CPUID is as good as any. When all are gone: the most that any may have had. */
 	audit->phys_bits = vm->guest_phys_bits;
+	audit->gbpages = true;
 	for (unsigned id = 0; vm->shadow && id < vm->vcpus.limit; id++)
 		if (vcpu_of(vm, id)) {
 			audit->phys_bits = vcpu_of(vm, id)->shadow->regs.phys_bits;
-			audit->gbpages |= vcpu_of(vm, id)->shadow->regs.gbpages;
+			audit->gbpages = vcpu_of(vm, id)->shadow->regs.gbpages;
 			vcpu_check(audit, &totals, id);
 		}
 	if (vm->shadow)
