@@ -34,6 +34,13 @@ void mcpu_forget(struct mcpu *cpu)
 	memset(cpu->psc, 0, sizeof(cpu->psc));
 }
 
+void mcpu_forget_page(struct mcpu *cpu, uint64_t gpa)
+{
+	for (int level = 1; level <= 3; level++)
+		cpu->tlb[level - 1][(gpa >> (3 + 9 * level)) % MCPU_TLB].tag = 0;
+	memset(cpu->psc, 0, sizeof(cpu->psc));
+}
+
 void mcpu_leave(struct mcpu *cpu)
 {
 	if (!cpu->in_guest)
@@ -256,17 +263,63 @@ static enum mcpu_result try(struct mcpu *cpu, uint64_t gpa, bool write, uint64_t
 	return MCPU_OK;
 }
 
+static enum mcpu_result fixed_once(unsigned *fixed)
+{
+	return ++*fixed > FIXED_MAX ? MCPU_STUCK : MCPU_OK;
+}
+
+static enum mcpu_result retry_once(struct mcpu *cpu, unsigned *retried)
+{
+	if (cpu->max_retries && ++*retried > cpu->max_retries)
+		return MCPU_BUSY;
+	sched_yield();
+	return MCPU_OK;
+}
+
+/* Made by the hypervisor, and the instruction is complete. */
+static enum mcpu_result emulate(struct mcpu *cpu, uint64_t gpa, const uint64_t *value, bool *done)
+{
+	enum vmmu_status status = vmmu_guest_write(cpu->vcpu, (struct vmmu_gpa){ gpa }, value, sizeof(*value));
+
+	cpu->emulated++;
+	*done = status == VMMU_OK;
+	return status == VMMU_OK ? MCPU_OK : status == VMMU_ENOENT ? MCPU_MMIO : status == VMMU_EBUSY ? MCPU_RING_FULL : MCPU_HOST;
+}
+
+static enum mcpu_result page_fault(struct mcpu *cpu, uint64_t gva, uint64_t error, const uint64_t *value, bool *done, unsigned *fixed, unsigned *retried)
+{
+	struct vmmu_page_info info;
+
+	switch (vmmu_page_fault(cpu->vcpu, (struct vmmu_gva){ gva }, error & 31, 0, &info)) {
+	case VMMU_PAGE_FIXED:
+		return fixed_once(fixed);
+	case VMMU_PAGE_RETRY:
+		return retry_once(cpu, retried);
+	case VMMU_PAGE_GUEST:
+		cpu->guest_faults++;
+		if (!cpu->guest)
+			return MCPU_GUEST;
+		return ++*fixed > FIXED_MAX ? MCPU_STUCK : mcpu_guest_fault(cpu, gva, info.error);
+	case VMMU_PAGE_MMIO:
+		return cpu->guest && info.gpa.v != gva ? MCPU_STUCK : MCPU_MMIO;
+	case VMMU_PAGE_EMULATE:
+		return emulate(cpu, info.gpa.v, value, done);
+	case VMMU_PAGE_HOST:
+		return MCPU_HOST;
+	case VMMU_PAGE_NOMEM:
+		return MCPU_NOMEM;
+	default:
+		return MCPU_DEAD;
+	}
+}
+
 static enum mcpu_result fault(struct mcpu *cpu, uint64_t gpa, uint64_t error, unsigned *fixed, unsigned *retried)
 {
-	cpu->faults++;
 	switch (vmmu_fault(cpu->vcpu, (struct vmmu_gpa){ gpa }, error)) {
 	case VMMU_FAULT_FIXED:
-		return ++*fixed > FIXED_MAX ? MCPU_STUCK : MCPU_OK;
+		return fixed_once(fixed);
 	case VMMU_FAULT_RETRY:
-		if (cpu->max_retries && ++*retried > cpu->max_retries)
-			return MCPU_BUSY;
-		sched_yield();
-		return MCPU_OK;
+		return retry_once(cpu, retried);
 	case VMMU_FAULT_MMIO:
 		return MCPU_MMIO;
 	case VMMU_FAULT_HOST:
@@ -282,9 +335,16 @@ static enum mcpu_result access_once(struct mcpu *cpu, uint64_t gpa, bool write, 
 {
 	unsigned fixed = 0, retried = 0;
 	enum mcpu_result result;
+	bool done = false;
 	uint64_t error;
 
 	cpu->accesses++;
+	if (cpu->guest && rng_one_in(&cpu->rng, 128)) {
+		mcpu_leave(cpu);
+		result = mcpu_guest_churn(cpu, gpa);
+		if (result != MCPU_OK)
+			return result;
+	}
 	for (;;) {
 		if (cpu->in_guest && vmmu_entry_must_leave(&cpu->entry))
 			mcpu_leave(cpu);
@@ -296,8 +356,12 @@ static enum mcpu_result access_once(struct mcpu *cpu, uint64_t gpa, bool write, 
 		if (result != MCPU_BUSY)
 			return result;
 		mcpu_leave(cpu);
-		result = fault(cpu, gpa, error, &fixed, &retried);
-		if (result != MCPU_OK)
+		cpu->faults++;
+		if (cpu->entry.shadow)
+			result = page_fault(cpu, gpa, error, value, &done, &fixed, &retried);
+		else
+			result = fault(cpu, gpa, error, &fixed, &retried);
+		if (result != MCPU_OK || done)
 			return result;
 	}
 }
@@ -316,6 +380,7 @@ const char *mcpu_result_name(enum mcpu_result result)
 {
 	static const char *const names[] = {
 		[MCPU_OK] = "ok",         [MCPU_MMIO] = "MMIO", [MCPU_HOST] = "no host page", [MCPU_NOMEM] = "no memory", [MCPU_RING_FULL] = "ring full",
+		[MCPU_GUEST] = "guest page fault",
 		[MCPU_DEAD] = "VM dead",  [MCPU_BUSY] = "busy", [MCPU_STUCK] = "stuck",       [MCPU_BAD_ENTRY] = "an entry that no CPU accepts",
 	};
 

@@ -12,6 +12,7 @@
 
 #define HOME  UINT64_C(0x40000000)
 #define MOVED UINT64_C(0x80000000)
+#define PAGING UINT64_C(0xc0000000)
 #define BLOCK (UINT64_C(2) << 20)
 
 _Noreturn void script_fail(struct script *s, const char *format, ...)
@@ -34,7 +35,7 @@ static void line_out(void *arg, const char *text)
 
 void script_audit(struct script *s, const char *step)
 {
-	struct audit_report report = { .out = { line_out, NULL } };
+	struct audit_report report = { .out = { line_out, NULL }, .ran_out_of_memory = s->failed_steps };
 
 	for (unsigned n = 0; n < CPUS; n++)
 		if (s->cpu[n].vcpu)
@@ -49,6 +50,9 @@ void script_memory_make(struct script *s)
 
 	if (raw == MAP_FAILED)
 		abort();
+	s->tables = mmap(NULL, TABLES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (s->tables == MAP_FAILED)
+		abort();
 	s->area = (char *)(((uintptr_t)raw + BLOCK - 1) & ~(BLOCK - 1));
 	madvise(s->area, AREA_PAGES * 4096, MADV_NOHUGEPAGE);
 }
@@ -56,6 +60,8 @@ void script_memory_make(struct script *s)
 void script_memory_reset(struct script *s)
 {
 	madvise(s->area, AREA_PAGES * 4096, MADV_DONTNEED);
+	memset(s->tables, 0, TABLES * 4096);
+	mcpu_guest_init(&s->guest, PAGING, s->tables, TABLES);
 	memset(s->cpu, 0, sizeof(s->cpu));
 	memset(s->ring, 0, sizeof(s->ring));
 	memset(s->fetch, 0, sizeof(s->fetch));
@@ -77,7 +83,8 @@ static enum vmmu_status vm_create(struct script *s)
 	struct vmmu_config config = {
 		.host = &thost_ops,
 		.host_state = &s->host,
-		.format = s->variant & 1 ? VMMU_FORMAT_EPT4 : VMMU_FORMAT_NPT5,
+		.mmu = s->variant & 8 ? VMMU_MMU_SHADOW : VMMU_MMU_TDP,
+		.format = s->variant & 8 ? VMMU_FORMAT_NPT4 : s->variant & 1 ? VMMU_FORMAT_EPT4 : VMMU_FORMAT_NPT5,
 		.address_spaces = 2,
 		.max_vcpus = 4,
 		.slot_delete_zaps_slot = s->variant & 2,
@@ -94,6 +101,18 @@ static enum vmmu_status mode_set(struct script *s)
 	return vmmu_dirty_mode_set(s->vm, VMMU_DIRTY_MANUAL_PROTECT);
 }
 
+static enum vmmu_status tables_create(struct script *s)
+{
+	struct vmmu_region region = { .slot = 7, .gpa = { PAGING }, .bytes = TABLES * 4096, .hva = { (uintptr_t)s->tables } };
+	enum vmmu_status status = VMMU_OK;
+
+	for (unsigned as = 0; as < 2 && status == VMMU_OK && s->variant & 8; as++) {
+		region.address_space = as;
+		status = vmmu_region_set(s->vm, &region);
+	}
+	return status;
+}
+
 static enum vmmu_status vcpu_create(struct script *s, unsigned n)
 {
 	struct vmmu_vcpu *vcpu;
@@ -103,6 +122,8 @@ static enum vmmu_status vcpu_create(struct script *s, unsigned n)
 		return status;
 	mcpu_init(&s->cpu[n], vcpu);
 	s->cpu[n].max_retries = 2;
+	if (s->variant & 8)
+		mcpu_page(&s->cpu[n], &s->guest, n + 1);
 	if (s->variant & 4)
 		vmmu_vcpu_dirty_ring_set(vcpu, s->ring[n]);
 	return VMMU_OK;
@@ -256,6 +277,8 @@ static enum vmmu_status prefault(struct script *s)
 	uint64_t done;
 
 	mcpu_leave(&s->cpu[0]);
+	if (s->variant & 8)
+		return VMMU_OK; /* there is none */
 	return vmmu_prefault(s->cpu[0].vcpu, (struct vmmu_gpa){ HOME + 512 * 4096 }, 64 * 4096, &done);
 }
 
@@ -342,6 +365,7 @@ static enum vmmu_status vm_destroy(struct script *s)
 const struct step steps[] = {
 	{ "create", vm_create },
 	{ "mode", mode_set },
+	{ "tables", tables_create },
 	{ "vCPUs", vcpus_create },
 	{ "MMIO", touch_mmio },
 	{ "slot", slot_create },

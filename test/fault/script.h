@@ -11,9 +11,10 @@
 #define AREA_PAGES (70u * 512) /* blocks of 2M: to split them all takes more tables than a chunk has */
 #define CPUS       2
 #define RING       256u
+#define TABLES     600u
 
 struct script {
-	unsigned variant; /* bit 0: format, 1: slot delete zaps the slot, 2: rings */
+	unsigned variant; /* bit 0: format, 1: slot delete zaps the slot, 2: rings, 3: the VM shadows */
 	unsigned kind;
 	const char *kind_name;
 	int64_t n;
@@ -25,6 +26,8 @@ struct script {
 	struct vmmu_dirty_gfn ring[CPUS][RING];
 	uint32_t fetch[CPUS];
 	char *area;
+	char *tables;            /* of the guest, where the VM shadows */
+	struct mcpu_guest guest;
 	uint64_t next_value;
 	uint8_t dirty[AREA_PAGES]; /* of slot 0, while it is logged */
 	bool logged;

@@ -26,7 +26,7 @@ struct fuzz {
 	const uint8_t *data, *end;
 	struct thost host;
 	struct vmmu_vm *vm;
-	bool ring;
+	bool ring, shadow;
 	struct mcpu *cpu[CPUS];
 	struct vmmu_dirty_gfn *rings[CPUS];
 	struct {
@@ -110,11 +110,13 @@ static void kicked(void *cookie)
 
 static bool vm_make(struct fuzz *f)
 {
+	uint8_t kind = byte(f);
+	enum vmmu_mmu mmu = kind < 130 ? VMMU_MMU_TDP : kind < 250 ? VMMU_MMU_SHADOW : byte(f);
 	struct vmmu_config config = {
 		.host = &thost_ops,
 		.host_state = &f->host,
-		.mmu = byte(f) < 250 ? VMMU_MMU_TDP : byte(f),
-		.format = byte(f) < 250 ? byte(f) % 4 : byte(f),
+		.mmu = mmu,
+		.format = mmu == VMMU_MMU_TDP ? byte(f) % 4 : byte(f) < 250 ? VMMU_FORMAT_NPT4 : byte(f),
 		.address_spaces = byte(f) < 250 ? byte(f) % 3 : byte(f),
 		.guest_phys_bits = byte(f) < 200 ? 0 : byte(f),
 		.max_vcpus = byte(f) < 200 ? 8 : raw(f, 2),
@@ -125,10 +127,7 @@ static bool vm_make(struct fuzz *f)
 	f->host.alloc_max = 1 << 20;
 	if (vmmu_vm_create(&config, &f->vm) != VMMU_OK)
 		return false;
-	if (config.mmu != VMMU_MMU_TDP) { /* created, and that is all that this target does with it */
-		vmmu_vm_destroy(f->vm);
-		return false;
-	}
+	f->shadow = config.mmu == VMMU_MMU_SHADOW;
 	if (byte(f) & 1)
 		f->ring = vmmu_dirty_ring_enable(f->vm, byte(f) < 200 ? RING : number(f)) == VMMU_OK;
 	return true;
@@ -193,6 +192,8 @@ static void op_access(struct fuzz *f)
 		return;
 	if (gpa >> 48) /* no CPU has more address bits: the walk of 4 levels would wrap round */
 		gpa &= (UINT64_C(1) << 48) - 1;
+	if (f->shadow && !(cpu->regs.efer & 1 << 10))
+		gpa &= 0xffffffff; /* nor more than 32 outside long mode */
 	if ((byte(f) & 1 ? mcpu_write(cpu, gpa, value) : mcpu_read(cpu, gpa, &value)) >= MCPU_STUCK)
 		abort();
 }
@@ -207,6 +208,74 @@ static void op_fault(struct fuzz *f)
 		return;
 	mcpu_leave(cpu);
 	vmmu_fault(cpu->vcpu, gpa, error);
+}
+
+/* Control registers in every combination that hardware can be in. */
+static void op_regs(struct fuzz *f)
+{
+	struct mcpu *cpu = pick_cpu(f);
+	uint8_t kind = byte(f), bits = byte(f);
+	bool paging = kind & 7, is_long = paging && kind & 4, pae = is_long || (kind & 2);
+	struct vmmu_guest_regs regs = {
+		.cr0 = 1 | (paging ? 1u << 31 : 0) | (bits & 1 ? 1u << 16 : 0),
+		.cr4 = (pae ? 1u << 5 : 0) | (is_long && kind & 8 ? 1u << 12 : 0) | (bits & 2 ? 1u << 4 : 0) | (uint64_t)(bits >> 2 & 7) << 20,
+		.efer = (is_long ? 0x500 : 0) | (bits & 32 ? 1u << 11 : 0),
+		.cr3 = address(f), .phys_bits = byte(f) < 200 ? 48 : 32 + byte(f) % 17, .gbpages = bits & 64,
+	};
+
+	if (!cpu)
+		return;
+	if (!is_long)
+		regs.cr3 &= 0xffffffe0;
+	for (unsigned i = 0; i < 4; i++)
+		regs.pdpte[i] = (address(f) & 0xfffffffff000) | (byte(f) & 1);
+	mcpu_leave(cpu);
+	cpu->regs = regs;
+	vmmu_guest_regs_set(cpu->vcpu, &regs, byte(f) & 1);
+}
+
+/* Entries of page tables, mostly of some sense. */
+static void op_tables(struct fuzz *f)
+{
+	struct mcpu *cpu = pick_cpu(f);
+	uint64_t gpa = address(f) & ~UINT64_C(4095), entry[16];
+	unsigned count = 1 + byte(f) % 16;
+
+	for (unsigned i = 0; i < count; i++)
+		entry[i] = byte(f) < 220 ? (address(f) & ~UINT64_C(4095)) | byte(f) | (byte(f) < 230 ? 1 : 0) : number(f);
+	if (!cpu)
+		return;
+	mcpu_leave(cpu);
+	vmmu_guest_write(cpu->vcpu, (struct vmmu_gpa){ gpa + byte(f) % 8 * 8 }, entry, count * 8);
+}
+
+static void op_shadow(struct fuzz *f)
+{
+	struct mcpu *cpu = pick_cpu(f);
+	struct vmmu_page_info info;
+
+	if (!cpu)
+		return;
+	mcpu_leave(cpu);
+	switch (byte(f) & 7) {
+	case 0:
+		vmmu_invlpg(cpu->vcpu, (struct vmmu_gva){ address(f) });
+		mcpu_forget(cpu);
+		break;
+	case 1:
+		vmmu_invpcid(cpu->vcpu, byte(f), number(f), (struct vmmu_gva){ address(f) });
+		mcpu_forget(cpu);
+		break;
+	case 2:
+		vmmu_unprotect(cpu->vcpu, (struct vmmu_gpa){ address(f) });
+		break;
+	case 3:
+		vmmu_shadow_limit_set(f->vm, number(f));
+		break;
+	default:
+		vmmu_page_fault(cpu->vcpu, (struct vmmu_gva){ address(f) }, byte(f) < 200 ? byte(f) & 31 : number(f), (uint32_t)number(f), &info);
+		break;
+	}
 }
 
 static void op_copy(struct fuzz *f)
@@ -329,7 +398,7 @@ static void op_host(struct fuzz *f)
 
 static void (*const ops[])(struct fuzz *f) = {
 	op_region, op_vcpu, op_access, op_access, op_access, op_access, op_fault, op_copy,
-	op_prefault, op_misc, op_invalidate, op_age, op_dirty, op_dirty, op_scribble, op_host,
+	op_prefault, op_misc, op_invalidate, op_age, op_dirty, op_dirty, op_scribble, op_host, op_regs, op_tables, op_tables, op_shadow,
 };
 
 static void line_out(void *arg, const char *text)
@@ -340,7 +409,8 @@ static void line_out(void *arg, const char *text)
 
 static void finish(struct fuzz *f)
 {
-	struct audit_report report = { .out = { line_out, NULL } };
+	/* Slots overlap in host memory, which comes and goes, too. */
+	struct audit_report report = { .out = { line_out, NULL }, .ran_out_of_memory = true, .tables_unwatched = true };
 
 	for (unsigned n = 0; n < RANGES; n++)
 		if (f->range[n].active)

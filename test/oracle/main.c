@@ -2,7 +2,7 @@
 /*
  * The library and a slow obvious model in lock step, on random operations.
  *
- *     oracle [--seed N] [--seconds N] [--ops N]     also VMMU_TEST_SEED, VMMU_TEST_SECONDS
+ *     oracle [--shadow] [--seed N] [--seconds N] [--ops N]     also VMMU_TEST_SEED, VMMU_TEST_SECONDS
  *
  * Round i of a run uses seed + i, so a failure is repeated by the seed that it prints.
  */
@@ -19,7 +19,7 @@ static const struct op {
 } ops[] = {
 	{ op_access, 60 }, { op_slot, 12 },       { op_invalidate_begin, 8 }, { op_invalidate_end, 8 }, { op_dirty, 12 },
 	{ op_age, 4 },     { op_guest_copy, 6 },  { op_prefault, 5 },         { op_vcpu, 1 },           { op_dirty_mode, 1 },
-	{ op_generations, 1 },
+	{ op_generations, 1 }, { op_room, 1 },
 };
 
 static void op_random(struct model *m)
@@ -78,6 +78,8 @@ int main(int argc, char **argv)
 	unsigned long count = number(argc, argv, "--ops", "VMMU_TEST_OPS", 1500);
 	time_t end = time(NULL) + seconds;
 
+	for (int i = 1; i < argc; i++)
+		m.shadow |= !strcmp(argv[i], "--shadow");
 	printf("seed %llu\n", (unsigned long long)seed);
 	fflush(stdout);
 	arenas_make(&m);

@@ -24,6 +24,9 @@ static void arena_map(struct arena *arena, int extra)
 /* At 1 GiB boundaries, so that alignment is up to the guest's side alone. */
 void arenas_make(struct model *m)
 {
+	m->tables = mmap(NULL, GUESTS * TABLES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (m->tables == MAP_FAILED)
+		abort();
 	for (int i = 0; i < ARENAS; i++) {
 		struct arena *arena = &m->arena[i];
 		char *raw = mmap(NULL, arena_bytes[i] + GIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -58,7 +61,8 @@ static void vm_make(struct model *m)
 	m->config = (struct vmmu_config){
 		.host = &thost_ops,
 		.host_state = &m->host,
-		.format = formats[rng_below(&m->rng, 4)],
+		.mmu = m->shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP,
+		.format = m->shadow ? VMMU_FORMAT_NPT4 : formats[rng_below(&m->rng, 4)],
 		.address_spaces = 1 + rng_below(&m->rng, 2),
 		.max_vcpus = 16,
 		.slot_delete_zaps_slot = rng_one_in(&m->rng, 2),
@@ -76,6 +80,18 @@ static void vm_make(struct model *m)
 	      m->host.read_only_reads ? ", read-only reads" : "");
 }
 
+static void guests_make(struct model *m)
+{
+	struct vmmu_region region = { .slot = 100, .gpa = { PAGING }, .bytes = GUESTS * TABLES * 4096, .hva = { (uintptr_t)m->tables } };
+
+	memset(m->tables, 0, GUESTS * TABLES * 4096);
+	for (unsigned i = 0; i < GUESTS; i++)
+		mcpu_guest_init(&m->guest[i], PAGING + i * TABLES * 4096, m->tables + i * TABLES * 4096, TABLES);
+	for (; region.address_space < m->config.address_spaces; region.address_space++)
+		if (vmmu_region_set(m->vm, &region) != VMMU_OK)
+			mismatch(m, "no slot for page tables");
+}
+
 void model_start(struct model *m, uint64_t seed)
 {
 	rng_seed(&m->rng, seed);
@@ -84,6 +100,8 @@ void model_start(struct model *m, uint64_t seed)
 	m->next_value = 1;
 	m->jumped = false;
 	vm_make(m);
+	if (m->shadow)
+		guests_make(m);
 	arenas_reset(m);
 	for (unsigned n = 0; n < 1 + rng_below(&m->rng, CPUS); n++)
 		op_vcpu(m);

@@ -19,6 +19,9 @@
 #define CPUS    3
 #define RANGES  3
 #define RING    256
+#define GUESTS  2           /* where VMs shadow: page tables, each on every other vCPU */
+#define TABLES  1024u
+#define PAGING  (UINT64_C(1) << 42) /* and no slot of the model comes near */
 #define GUEST_PAGES (UINT64_C(1) << 36)
 
 enum page_state {
@@ -62,6 +65,9 @@ struct model {
 	struct vmmu_config config;
 	unsigned dirty_mode;
 	bool ring, jumped;
+	bool shadow;          /* VMs shadow */
+	char *tables;
+	struct mcpu_guest guest[GUESTS];
 	struct arena arena[ARENAS];
 	struct mslot slot[SLOTS];
 	struct range range[RANGES]; /* invalidations begun and not ended */
@@ -120,6 +126,7 @@ void op_dirty(struct model *m);
 void op_dirty_mode(struct model *m);
 void op_vcpu(struct model *m);
 void op_generations(struct model *m);
+void op_room(struct model *m);
 /** Everything at once: the quiet point. */
 void op_compare_all(struct model *m);
 

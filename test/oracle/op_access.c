@@ -10,7 +10,7 @@ static bool acceptable(const struct model *m, enum mcpu_result wanted, enum mcpu
 {
 	if (got == wanted)
 		return true;
-	if (wanted == MCPU_OK)
+	if (wanted == MCPU_OK || m->shadow) /* there, the guest's kernel may have had to make an entry first */
 		return got == MCPU_BUSY && m->outstanding;
 	/* Begun and gone: the look-up fails before it is known that an invalidation is under way, or the other way round. */
 	return wanted == MCPU_HOST && got == MCPU_BUSY && m->outstanding;
@@ -23,6 +23,8 @@ void access_check(struct model *m, unsigned n, uint64_t gfn, bool write)
 	enum mcpu_result wanted, got;
 	struct mslot *slot;
 
+	if (m->shadow && gfn >= GUEST_PAGES)
+		return; /* no linear address of four levels leads there */
 	wanted = model_access(m, m->cpu[n].as, gfn, write, &expected, &slot);
 	for (;;) {
 		got = write ? mcpu_write(cpu, gfn << 12, value) : mcpu_read(cpu, gfn << 12, &value);
@@ -172,7 +174,7 @@ void op_prefault(struct model *m)
 	got = vmmu_prefault(m->cpu[n].cpu.vcpu, (struct vmmu_gpa){ gfn << 12 }, pages << 12, &done);
 	trace("vcpu %d prefault gfn %llx, %llu pages: %s after %llu", n, (unsigned long long)gfn, (unsigned long long)pages, vmmu_status_name(got),
 	      (unsigned long long)done >> 12);
-	if (gfn + pages > GUEST_PAGES) {
+	if (m->shadow || gfn + pages > GUEST_PAGES) {
 		if (got != VMMU_EINVAL || done)
 			mismatch(m, "expected %s", vmmu_status_name(VMMU_EINVAL));
 		return;
@@ -200,6 +202,8 @@ static void vcpu_make(struct model *m, unsigned n)
 		mismatch(m, "two vCPUs of one number");
 	mcpu_init(&m->cpu[n].cpu, vcpu);
 	m->cpu[n].cpu.max_retries = 3;
+	if (m->shadow)
+		mcpu_page(&m->cpu[n].cpu, &m->guest[n % GUESTS], rng_next(&m->rng));
 	m->cpu[n].exists = true;
 	m->cpu[n].as = 0;
 	m->cpu[n].fetch = 0;

@@ -146,6 +146,13 @@ void op_age(struct model *m)
 		}
 }
 
+/* The limit of shadow pages. */
+void op_room(struct model *m)
+{
+	if (vmmu_shadow_limit_set(m->vm, rng_one_in(&m->rng, 2) ? 0 : 12 + rng_below(&m->rng, 100)) != (m->shadow ? VMMU_OK : VMMU_EINVAL))
+		mismatch(m, "the limit of shadow pages");
+}
+
 /* Pages of every slot, through every vCPU's own eyes. */
 void op_compare_all(struct model *m)
 {

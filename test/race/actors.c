@@ -88,6 +88,8 @@ static void vcpu_prefault(struct actor *actor)
 
 	mcpu_leave(cpu);
 	status = vmmu_prefault(cpu->vcpu, (struct vmmu_gpa){ gpa }, (1 + rng_below(&actor->rng, 64)) << 12, &done);
+	if (actor->storm->shadow && status == VMMU_EINVAL)
+		return;
 	if (status != VMMU_OK && status != VMMU_EAGAIN && status != VMMU_ENOENT && !(status == VMMU_EFAULT && atomic_get(&actor->storm->may_unmap)))
 		storm_fail(actor->storm, "prefault: %s", vmmu_status_name(status));
 }
@@ -366,6 +368,13 @@ void actor_kick(struct actor *actor)
 	usleep(rng_below(&actor->rng, 100));
 }
 
+void actor_room(struct actor *actor)
+{
+	if (actor->storm->shadow)
+		vmmu_shadow_limit_set(actor->storm->vm, rng_one_in(&actor->rng, 2) ? 0 : 12 + rng_below(&actor->rng, 60));
+	usleep(rng_below(&actor->rng, 2000));
+}
+
 void actor_churn(struct actor *actor)
 {
 	struct storm *storm = actor->storm;
@@ -378,7 +387,7 @@ void actor_churn(struct actor *actor)
 		storm_fail(storm, "no vCPU");
 	if (ring)
 		vmmu_vcpu_dirty_ring_set(vcpu, ring);
-	mcpu_init(cpu, vcpu);
+	vcpu_boot(storm, cpu, vcpu, actor->index);
 	for (unsigned i = 0; i < 20; i++) {
 		unsigned page = rng_below(&actor->rng, AREA_PAGES);
 		enum mcpu_result result = mcpu_read(cpu, GPA_INV + ((uint64_t)page << 12), &value);

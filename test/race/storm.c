@@ -194,13 +194,30 @@ static char *area_make(void)
 	return area;
 }
 
+static void guests_make(struct storm *storm, unsigned variant)
+{
+	storm->paging = variant % 4 != 3;
+	memset(storm->tables, 0, GUESTS * TABLE_PAGES * 4096);
+	for (unsigned i = 0; i < GUESTS; i++)
+		mcpu_guest_init(&storm->guest[i], GPA_TABLES + i * TABLE_PAGES * 4096, storm->tables + i * TABLE_PAGES * 4096, TABLE_PAGES);
+	region_set(storm, SLOT_TABLES, GPA_TABLES, GUESTS * TABLE_PAGES, storm->tables, 0);
+}
+
+void vcpu_boot(struct storm *storm, struct mcpu *cpu, struct vmmu_vcpu *vcpu, unsigned n)
+{
+	mcpu_init(cpu, vcpu);
+	if (storm->shadow && storm->paging)
+		mcpu_page(cpu, &storm->guest[n % GUESTS], n + 1);
+}
+
 static void vm_make(struct storm *storm, unsigned variant)
 {
 	static const enum vmmu_format formats[] = { VMMU_FORMAT_NPT4, VMMU_FORMAT_EPT4, VMMU_FORMAT_NPT5 };
 	struct vmmu_config config = {
 		.host = &thost_ops,
 		.host_state = &storm->host,
-		.format = formats[variant % 3],
+		.mmu = storm->shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP,
+		.format = storm->shadow ? VMMU_FORMAT_NPT4 : formats[variant % 3],
 		.max_vcpus = 64,
 		.slot_delete_zaps_slot = variant & 1,
 	};
@@ -217,6 +234,8 @@ static void vm_make(struct storm *storm, unsigned variant)
 	region_set(storm, SLOT_SWAP, GPA_SWAP, AREA_PAGES, storm->area[AREA_SWAP], 0);
 	frames_make(storm);
 	region_set(storm, SLOT_FRAME, GPA_FRAME, FRAME_PAGES, storm->frame_hva, 0);
+	if (storm->shadow)
+		guests_make(storm, variant);
 	storm->backing = 0;
 	storm->up = storm->changes = 1;
 	storm->down = storm->phase = storm->gone_in = 0;
@@ -231,7 +250,7 @@ static void vcpus_make(struct storm *storm)
 
 		if (vmmu_vcpu_create(storm->vm, n, NULL, &vcpu) != VMMU_OK)
 			storm_fail(storm, "no vCPU");
-		mcpu_init(storm->cpu[n], vcpu);
+		vcpu_boot(storm, storm->cpu[n], vcpu, n);
 		memset(storm->ring[n], 0, RING * sizeof(*storm->ring[n]));
 		storm->fetch[n] = 0;
 		if (storm->plan->ring)
@@ -280,8 +299,12 @@ static void round_run(struct storm *storm, unsigned variant, uint64_t seed, doub
 	} while (!storm->stop);
 	for (unsigned i = 0; i < storm->actors; i++)
 		pthread_join(storm->actor[i].thread, NULL);
-	for (unsigned n = 0; n < VCPUS; n++)
+	for (unsigned n = 0; n < VCPUS; n++) {
+		storm->guest_faults += storm->cpu[n]->guest_faults;
+		storm->edits += storm->cpu[n]->edits;
+		storm->emulated += storm->cpu[n]->emulated;
 		vmmu_vcpu_destroy(storm->cpu[n]->vcpu);
+	}
 	if (vmmu_vm_is_dead(storm->vm))
 		storm_fail(storm, "the VM is dead");
 	vmmu_vm_destroy(storm->vm);
@@ -295,6 +318,9 @@ static void counters_print(const struct storm *storm, double seconds)
 	       (unsigned long long)storm->accesses, (unsigned long long)storm->mmio, (unsigned long long)storm->invalidations,
 	       (unsigned long long)storm->swaps, (unsigned long long)storm->harvests, (unsigned long long)storm->dirty_pages,
 	       (unsigned long long)storm->compared);
+	if (storm->shadow)
+		printf("         guests: %llu of their own faults, %llu edits of tables, %llu stores emulated\n", (unsigned long long)storm->guest_faults,
+		       (unsigned long long)storm->edits, (unsigned long long)storm->emulated);
 	fflush(stdout);
 }
 
@@ -302,16 +328,21 @@ int storm_main(const struct storm_plan *plans, unsigned count, int argc, char **
 {
 	static struct storm storm;
 	const char *variable = getenv("VMMU_STORM_SECONDS"), *seed_variable = getenv("VMMU_TEST_SEED");
-	double seconds = argc > 1 ? atof(argv[1]) : variable ? atof(variable) : 3, start = now(), reported = start;
+	bool shadow = argc > 1 && !strcmp(argv[1], "shadow");
+	double seconds = argc - shadow > 1 ? atof(argv[1 + shadow]) : variable ? atof(variable) : 3, start = now(), reported = start;
 	uint64_t seed = seed_variable ? strtoull(seed_variable, NULL, 0) : (uint64_t)time(NULL);
 	double share = seconds / (8 * count) < 0.3 ? 0.3 : seconds / (8 * count) > 5 ? 5 : seconds / (8 * count);
 
+	storm.shadow = shadow;
 	sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = interrupted, .sa_flags = SA_RESTART }, NULL);
 	pthread_mutex_init(&storm.lock, NULL);
 	pthread_cond_init(&storm.parked_one, NULL);
 	pthread_cond_init(&storm.go, NULL);
 	for (unsigned i = 0; i < AREAS; i++)
 		storm.area[i] = area_make();
+	storm.tables = mmap(NULL, GUESTS * TABLE_PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (storm.tables == MAP_FAILED)
+		abort();
 	for (unsigned n = 0; n < VCPUS; n++) {
 		storm.cpu[n] = calloc(1, sizeof(struct mcpu));
 		storm.ring[n] = calloc(RING, sizeof(struct vmmu_dirty_gfn));

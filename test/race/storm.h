@@ -36,7 +36,7 @@
 #define VALID      (UINT64_C(0x5a5a) << 48)
 
 enum area { AREA_LOG, AREA_INV, AREA_SWAP, AREA_SWAP2, AREAS }; /* SWAP2: the other backing of SWAP */
-enum { SLOT_LOG = 0, SLOT_INV = 1, SLOT_SWAP = 2, SLOT_DUMMY = 3, SLOT_FRAME = 4 };
+enum { SLOT_LOG = 0, SLOT_INV = 1, SLOT_SWAP = 2, SLOT_DUMMY = 3, SLOT_FRAME = 4, SLOT_TABLES = 5 };
 #define GPA_LOG   UINT64_C(0x10000000)
 #define GPA_INV   UINT64_C(0x20000000)
 #define GPA_SWAP  UINT64_C(0x30000000)
@@ -44,6 +44,11 @@ enum { SLOT_LOG = 0, SLOT_INV = 1, SLOT_SWAP = 2, SLOT_DUMMY = 3, SLOT_FRAME = 4
 #define GPA_FRAME  UINT64_C(0x60000000)
 #define FRAME_PAGES 64u /* and as many frames more */
 #define GPA_DUMMY UINT64_C(0x50000000)
+
+/* In a VM that shadows: the page tables of two guests, each on every other vCPU. */
+#define GPA_TABLES  UINT64_C(0x70000000)
+#define TABLE_PAGES 1024u
+#define GUESTS      2
 
 /* What vCPUs do. */
 #define DO_LOG      (1u << 0)
@@ -85,6 +90,10 @@ struct storm {
 	struct thost host;
 	struct vmmu_vm *vm;
 	struct mcpu *cpu[VCPUS];
+	bool shadow;          /* VMs shadow */
+	bool paging;          /* guests use paging */
+	char *tables;         /* of GUESTS guests */
+	struct mcpu_guest guest[GUESTS];
 	struct vmmu_dirty_gfn *ring[VCPUS];
 	uint32_t fetch[VCPUS];
 	char *area[AREAS];
@@ -116,9 +125,13 @@ struct storm {
 
 	/* counters of what was checked; atomic */
 	uint64_t accesses, harvests, dirty_pages, invalidations, swaps, compared, mmio;
+	uint64_t guest_faults, edits, emulated; /* of VMs that are gone */
 };
 
-/** Run the plan for its share of time, alternating configurations. Returns: an exit status. */
+/**
+ * Run the plans for their share of time, alternating configurations. Arguments: "shadow" for VMs that shadow; seconds (or VMMU_STORM_SECONDS).
+ * Returns: an exit status.
+ */
 int storm_main(const struct storm_plan *plans, unsigned count, int argc, char **argv);
 
 /** Report and end the program. */
@@ -129,6 +142,9 @@ void storm_point(struct actor *actor);
 #define atomic_get(p)    __atomic_load_n(p, __ATOMIC_SEQ_CST)
 #define atomic_set(p, v) __atomic_store_n(p, v, __ATOMIC_SEQ_CST)
 #define atomic_count(p)  __atomic_add_fetch(p, 1, __ATOMIC_RELAXED)
+
+/** A model CPU for the storm's n-th vCPU. */
+void vcpu_boot(struct storm *storm, struct mcpu *cpu, struct vmmu_vcpu *vcpu, unsigned n);
 
 void region_set(struct storm *storm, unsigned slot, uint64_t gpa, uint64_t pages, const void *memory, unsigned flags);
 static inline uint64_t *page_word(char *area, unsigned page, unsigned word)
@@ -147,6 +163,7 @@ void actor_swap(struct actor *actor);
 void actor_zap(struct actor *actor);              /* deletes a slot, and so zaps everything */
 void actor_age(struct actor *actor);
 void actor_kick(struct actor *actor);
+void actor_room(struct actor *actor);             /* the limit of shadow pages falls and rises */
 void actor_churn(struct actor *actor);            /* vCPUs come and go */
 void actor_log(struct actor *actor);              /* bitmaps */
 void actor_log_toggle(struct actor *actor);       /* starts and stops the log; the same thread harvests */

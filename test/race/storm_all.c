@@ -12,7 +12,7 @@ int main(int argc, char **argv)
 			.vcpu_work = WORK,
 			.actors = { { "invalidate", actor_invalidate }, { "frames", actor_frames }, { "other", actor_invalidate_other },
 			            { "swap", actor_swap }, { "log", actor_log }, { "age", actor_age }, { "kick", actor_kick }, { "churn", actor_churn },
-			            { "zap", actor_zap } },
+			            { "zap", actor_zap }, { "room", actor_room } },
 			.log_from_start = true,
 			.page_delay_us = 100,
 		},

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/* The kernel of a guest whose page tables map every address to itself (mcpu.h). */
+#include <stdlib.h>
+
+#include "test/common/mcpu.h"
+
+#define P    UINT64_C(1)
+#define W    UINT64_C(2)
+#define U    UINT64_C(4)
+#define A    UINT64_C(0x20)
+#define D    UINT64_C(0x40)
+#define PS   UINT64_C(0x80)
+#define ADDR UINT64_C(0x000ffffffffff000)
+
+#define ROOM_FOR_PDPTS 513u /* for the rest of the frames: pages of a gigabyte */
+
+static uint64_t *entry_at(const struct mcpu_guest *g, uint64_t table, uint64_t address, int level)
+{
+	return (uint64_t *)(g->hva + (table - g->gpa)) + (address >> (3 + 9 * level) & 511);
+}
+
+static uint64_t entry_load(const uint64_t *entry)
+{
+	return __atomic_load_n(entry, __ATOMIC_RELAXED);
+}
+
+static bool is_leaf(uint64_t e, int level)
+{
+	return level == 1 || (e & PS);
+}
+
+/* The same size for the same address, always: but for what is made when frames run short. */
+static bool wants_leaf(const struct mcpu_guest *g, uint64_t address, int level)
+{
+	uint64_t salt = (address >> (3 + 9 * level)) * 0x9e3779b97f4a7c15 >> 40;
+
+	if (level == 1)
+		return true;
+	if (level > 3 || address >> 30 == g->gpa >> 30)
+		return false;
+	return level == 3 ? g->next + ROOM_FOR_PDPTS > g->frames || salt % 16 == 0 : salt % 4 == 0;
+}
+
+/* Before the guest runs there is no vCPU: the loader stores. */
+static enum mcpu_result entry_store(struct mcpu *cpu, struct mcpu_guest *g, uint64_t *entry, uint64_t value)
+{
+	uint64_t gpa = g->gpa + ((char *)entry - g->hva);
+	enum vmmu_status status;
+
+	if (!cpu) {
+		*entry = value;
+		return MCPU_OK;
+	}
+	cpu->edits++;
+	if (rng_one_in(&cpu->rng, 2))
+		return mcpu_write(cpu, gpa, value);
+	mcpu_leave(cpu);
+	status = vmmu_guest_write(cpu->vcpu, (struct vmmu_gpa){ gpa }, &value, sizeof(value));
+	return status == VMMU_OK ? MCPU_OK : status == VMMU_EBUSY ? MCPU_RING_FULL : MCPU_HOST;
+}
+
+/* What to put where there is nothing. */
+static uint64_t entry_new(struct mcpu *cpu, struct mcpu_guest *g, uint64_t old, uint64_t address, int level)
+{
+	uint64_t bits = P | W | U | (cpu ? rng_next(&cpu->rng) & (A | D) : A | D);
+
+	if (wants_leaf(g, address, level)) {
+		if (cpu && rng_one_in(&cpu->rng, 4))
+			bits &= ~W;
+		return (address & ADDR & ~((UINT64_C(4096) << 9 * (level - 1)) - 1)) | bits | (level > 1 ? PS : 0);
+	}
+	if (!(old & ADDR) || (old & PS)) {
+		if (g->next == g->frames)
+			abort();
+		old = g->gpa + (uint64_t)g->next++ * 4096;
+	}
+	return (old & ADDR) | (bits & ~D);
+}
+
+/* Make the way to the address, as far as it is missing. */
+static enum mcpu_result populate(struct mcpu *cpu, struct mcpu_guest *g, uint64_t address, bool write)
+{
+	uint64_t table = g->gpa;
+	enum mcpu_result result;
+
+	for (int level = 4;; level--) {
+		uint64_t *entry = entry_at(g, table, address, level), e = entry_load(entry);
+
+		if (!(e & P)) {
+			e = entry_new(cpu, g, e, address, level);
+			result = entry_store(cpu, g, entry, e);
+			if (result != MCPU_OK)
+				return result;
+		} else if (is_leaf(e, level) && write && !(e & W)) {
+			result = entry_store(cpu, g, entry, e | W);
+			if (result != MCPU_OK)
+				return result;
+		}
+		if (is_leaf(e, level))
+			return MCPU_OK;
+		table = e & ADDR;
+	}
+}
+
+void mcpu_guest_init(struct mcpu_guest *g, uint64_t gpa, char *hva, unsigned frames)
+{
+	*g = (struct mcpu_guest){ .gpa = gpa, .hva = hva, .frames = frames, .next = 1 };
+	pthread_mutex_init(&g->lock, NULL);
+	/* The tables themselves are never unmapped. */
+	for (unsigned i = 0; i < frames; i++)
+		populate(NULL, g, gpa + (uint64_t)i * 4096, true);
+}
+
+static void regs_load(struct mcpu *cpu, bool keep)
+{
+	vmmu_guest_regs_set(cpu->vcpu, &cpu->regs, keep);
+}
+
+void mcpu_page(struct mcpu *cpu, struct mcpu_guest *g, uint64_t seed)
+{
+	rng_seed(&cpu->rng, seed);
+	cpu->guest = g;
+	cpu->regs = (struct vmmu_guest_regs){
+		.cr0 = 0x80010001, .cr3 = g->gpa, .cr4 = 0x20, .efer = 0xd00, .phys_bits = 48, .gbpages = true,
+	};
+	regs_load(cpu, false);
+}
+
+enum mcpu_result mcpu_guest_fault(struct mcpu *cpu, uint64_t gpa, uint64_t error)
+{
+	enum mcpu_result result;
+
+	pthread_mutex_lock(&cpu->guest->lock);
+	result = populate(cpu, cpu->guest, gpa, error & VMMU_PF_WRITE);
+	mcpu_leave(cpu);
+	pthread_mutex_unlock(&cpu->guest->lock);
+	return result;
+}
+
+/* Take the way to an address away, at some level. */
+static enum mcpu_result unmap(struct mcpu *cpu, struct mcpu_guest *g, uint64_t address)
+{
+	uint64_t table = g->gpa;
+	int until = 1 + rng_below(&cpu->rng, 3);
+
+	if (address >> 30 == g->gpa >> 30)
+		until = 1; /* further up it is the kernel's own way, too */
+	for (int level = 4;; level--) {
+		uint64_t *entry = entry_at(g, table, address, level), e = entry_load(entry);
+
+		if (!(e & P))
+			return MCPU_OK;
+		if (is_leaf(e, level) || level == until)
+			return entry_store(cpu, g, entry, rng_one_in(&cpu->rng, 4) && is_leaf(e, level) ? e & ~(W | A | D) : e & ~P);
+		table = e & ADDR;
+	}
+}
+
+static void flush(struct mcpu *cpu, uint64_t gpa)
+{
+	mcpu_leave(cpu);
+	switch (rng_below(&cpu->rng, 4)) {
+	case 0:
+		regs_load(cpu, false);
+		break;
+	case 1:
+		vmmu_invpcid(cpu->vcpu, rng_below(&cpu->rng, 4), 0, (struct vmmu_gva){ gpa });
+		mcpu_forget(cpu);
+		break;
+	case 2:
+		vmmu_invlpg(cpu->vcpu, (struct vmmu_gva){ gpa });
+		mcpu_forget_page(cpu, gpa);
+		break;
+	default:
+		break; /* the old way is as right as the new one */
+	}
+}
+
+enum mcpu_result mcpu_guest_churn(struct mcpu *cpu, uint64_t gpa)
+{
+	struct mcpu_guest *g = cpu->guest;
+	enum mcpu_result result;
+
+	if (gpa - g->gpa < (uint64_t)g->frames * 4096)
+		return MCPU_OK; /* the kernel is at work */
+	if (rng_one_in(&cpu->rng, 16)) {
+		cpu->regs.cr0 ^= 0x10000; /* WP: means nothing to users, and is another role */
+		regs_load(cpu, rng_one_in(&cpu->rng, 2));
+		return MCPU_OK;
+	}
+	if (rng_one_in(&cpu->rng, 16)) {
+		vmmu_unprotect(cpu->vcpu, (struct vmmu_gpa){ g->gpa + rng_below(&cpu->rng, g->next) * 4096 });
+		return MCPU_OK;
+	}
+	pthread_mutex_lock(&g->lock);
+	result = unmap(cpu, g, gpa);
+	mcpu_leave(cpu);
+	pthread_mutex_unlock(&g->lock);
+	flush(cpu, gpa);
+	return result;
+}
