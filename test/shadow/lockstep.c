@@ -39,6 +39,7 @@ static struct test {
 	unsigned vcpus;
 	uint64_t edited[VCPUS][RAM_FRAMES / 64]; /* frames stored to since the vCPU last flushed: if one is a table on its way, it must flush first */
 	uint64_t hot[HOT];   /* addresses used again and again, so that TLBs hold them */
+	uint64_t bytes;      /* of memory that there is: RAM_BYTES, or 0 while the slot is away */
 	bool logging;
 	uint64_t written[RAM_FRAMES / 64]; /* since the log was last fetched */
 	uint64_t accesses, faults, flushes, invlpgs;
@@ -183,8 +184,8 @@ static void cr3_load(unsigned id)
 	/* Mostly the same again: a flush, no more. */
 	if (chance(20) || !regs->cr3)
 		regs->cr3 = (POOL_FIRST + (top_level() - 1) * POOL_LEVEL + pick(POOL_LEVEL)) * 4096ull + (t.mode == M_PAE ? pick(4) * 32 : 0);
-	if (t.mode == M_PAE) {
-		ref_load_pdptes(t.ram, RAM_BYTES, regs);
+	if (t.mode == M_PAE && t.bytes) {
+		ref_load_pdptes(t.ram, t.bytes, regs);
 		for (int i = 0; i < 4; i++) /* what the CPU would refuse to load */
 			regs->pdpte[i] &= ~(0xfff00000000001e6ull | 0xf000000000000ull);
 	}
@@ -197,7 +198,7 @@ static void cr3_load(unsigned id)
 static void flush_if_needed(unsigned id, uint64_t gva)
 {
 	uint64_t table[5];
-	unsigned tables = ref_tables(t.want, RAM_BYTES, &t.cpu[id].regs, gva, table);
+	unsigned tables = ref_tables(t.want, t.bytes, &t.cpu[id].regs, gva, table);
 	bool needed = false;
 
 	for (unsigned i = 0; i < tables; i++)
@@ -248,7 +249,7 @@ static void access_compare(unsigned id, uint64_t gva, enum ref_access access, ui
 	struct scpu *cpu = &t.cpu[id];
 	unsigned bytes = t.mode == M_32 ? 4 : 8;
 	uint64_t error = 0, got = value, wanted = 0;
-	struct ref_result want = ref_translate(t.want, RAM_BYTES, &cpu->regs, gva, access);
+	struct ref_result want = ref_translate(t.want, t.bytes, &cpu->regs, gva, access);
 	enum scpu_outcome outcome = scpu_access(cpu, gva, access, bytes, &got, &error);
 
 	t.accesses++;
@@ -262,7 +263,7 @@ static void access_compare(unsigned id, uint64_t gva, enum ref_access access, ui
 			fail("vCPU %u, gva %#" PRIx64 ", access %d: outcome %d, error %#" PRIx64 ", should be a fault, %#x", id, gva, access, outcome, error, want.error);
 		return;
 	}
-	if (want.gpa >= RAM_BYTES) {
+	if (want.gpa >= t.bytes) {
 		if (outcome != SCPU_MMIO || error != want.gpa)
 			fail("vCPU %u, gva %#" PRIx64 ", access %d: outcome %d, %#" PRIx64 ", should be a device at %#" PRIx64, id, gva, access, outcome, error, want.gpa);
 		return;
@@ -340,12 +341,21 @@ static void slot_set(uint64_t bytes, uint32_t flags)
 
 	if (vmmu_region_set(t.vm, &region) != VMMU_OK)
 		fail("a slot change was refused");
+	t.bytes = bytes;
+}
+
+/* Without memory there are no tables either; and roots that were loaded then find them again afterwards (32). */
+static void gap(void)
+{
+	for (unsigned i = pick(2 * t.vcpus); i; i--)
+		access_compare(pick(t.vcpus), gva_pick(), (enum ref_access)pick(3), value_pick());
 }
 
 static void op_slot(void)
 {
 	if (chance(30)) {
 		slot_set(0, 0);
+		gap();
 		t.logging = false;
 		memset(t.written, 0, sizeof(t.written));
 	} else {
