@@ -29,8 +29,8 @@ const char *show_ask_tso(const struct subject *subject, double seconds, bool *fa
 
 	tso.tso = true;
 	plan_run(&tso, &options, seconds, NULL, verdict);
-	*fails = verdict->failed;
-	if (verdict->failed)
+	*fails = verdict->failed && verdict->failure.verdict < CHECK_MIXED;
+	if (*fails)
 		snprintf(text, sizeof(text), "fails as well (%s): an x86 host shows it", check_verdict_name(verdict->failure.verdict));
 	else if (verdict->extent == EXTENT_EXHAUSTIVE)
 		snprintf(text, sizeof(text), "does not fail (exhaustive): a compiler or an Arm host may show it, x86 does not");
@@ -86,6 +86,7 @@ static struct picture picture_of(const struct show *show, const char *seed)
 		.weakened = show->weakened,
 		.seed = seed,
 		.replay = replay_command(show, seed),
+		.full = show->all,
 	};
 }
 

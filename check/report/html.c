@@ -67,10 +67,10 @@ static void header_put(FILE *out, const struct picture *picture)
 	term_put(out, "shrunk to", shrunk);
 	fputs("<dt>again</dt><dd><code>", out);
 	escaped_put(out, picture->replay);
-	fputs("</code></dd>\n</dl>\n<p class=\"legend\"><b><span class=\"swatch\"></span>an old value is read</b>"
+	fprintf(out, "</code></dd>\n</dl>\n<p class=\"legend\"><b><span class=\"swatch\"></span>an old value is read</b>"
 	      "<b><span class=\"swatch race\"></span>race</b><b><span class=\"swatch reads\"></span>read from (point at a card)</b>"
-	      "<label for=\"all\">also each thread's own business</label></p>\n</header>\n",
-	      out);
+	      "%s</p>\n</header>\n",
+	      picture->full ? "<label for=\"all\">also each thread's own business</label>" : "");
 }
 
 static const char *row_class(const struct row *row)
@@ -155,6 +155,8 @@ static void rows_put(FILE *out, const struct picture *picture)
 		if (row->shared && hidden)
 			fputs("<div class=\"gap\">⋮</div>\n", out);
 		hidden = !row->shared;
+		if (!row->shared && !picture->full)
+			continue;
 		row_put(out, picture, i, row->shared && last != -2 && row->thread != last);
 		if (row->shared)
 			last = row->thread;

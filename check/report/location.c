@@ -44,10 +44,28 @@ const struct source *location_source(const struct check_event *event, unsigned *
 	return source;
 }
 
-/* "load_acquire(&vcpu->mode)", at the column of the call or anywhere on the line: "vcpu->mode". */
-static bool name_from_text(const char *text, char *name, size_t size)
+/* What is locked by a call that does not name it. */
+static const struct {
+	const char *call, *name;
+} implied[] = { { "mmu_", "mmu_lock" }, { "srcu_", "srcu" }, { "rcu_read_", "rcu" } };
+
+static bool name_implied(const struct check_event *event, const char *text, char *name, size_t size)
 {
-	static const char *const calls[] = { "load_", "store_", "add_", "sub_", "or_", "and_", "swap_", "cas_", "__atomic_", "_lock(", "_wait(", "_wake(" };
+	if (event->kind < CHECK_EV_LOCK || event->kind > CHECK_EV_SYNC_END)
+		return false;
+	for (unsigned i = 0; i < sizeof(implied) / sizeof(implied[0]); i++)
+		if (strstr(text, implied[i].call)) {
+			snprintf(name, size, "%s", implied[i].name);
+			return true;
+		}
+	return false;
+}
+
+/* "load_acquire(&vcpu->mode)", anywhere on the line: "vcpu->mode". */
+static bool name_from_call(const char *text, char *name, size_t size)
+{
+	static const char *const calls[] = { "load_",  "store_", "add_",  "sub_",    "or_",      "and_",   "swap_", "cas_",
+		                             "__atomic_", "lock(",  "wait(", "wake(", "notifier_snapshot" };
 	const char *open = NULL;
 	unsigned depth = 0;
 	size_t length;
@@ -73,6 +91,47 @@ static bool name_from_text(const char *text, char *name, size_t size)
 	return true;
 }
 
+static bool is_expression(const char *text, size_t at)
+{
+	return isalnum((unsigned char)text[at]) || strchr("_.[]", text[at]) || (text[at] == '-' && text[at + 1] == '>') ||
+	       (text[at] == '>' && at && text[at - 1] == '-');
+}
+
+/* A plain access: what stands at the column that the compiler gives, if it looks like a place in memory ("new->base"); for an operator, what is left of it. */
+static bool name_at_column(const char *line, unsigned column, char *name, size_t size)
+{
+	size_t from = column ? column - 1 : 0, end, length = strlen(line);
+
+	if (!column || from >= length)
+		return false;
+	while (from && !is_expression(line, from) && strchr("+-|&= ", line[from]))
+		from--;
+	if (!is_expression(line, from))
+		return false;
+	for (end = from; end < length && is_expression(line, end); end++)
+		;
+	while (from && is_expression(line, from - 1))
+		from--;
+	snprintf(name, size, "%.*s", (int)(end - from), line + from);
+	return strpbrk(name, ".>[") != NULL;
+}
+
+static bool name_from_source(const struct check_event *event, const struct source_place *place, char *name, size_t size)
+{
+	const char *text = source_text(place->file, place->line);
+
+	switch (event->kind) {
+	case CHECK_EV_READ:
+	case CHECK_EV_WRITE:
+		return name_at_column(source_line(place->file, place->line), place->column, name, size);
+	case CHECK_EV_ALLOC:
+	case CHECK_EV_FREE:
+		return false;
+	default:
+		return name_implied(event, text, name, size) || name_from_call(text, name, size);
+	}
+}
+
 const char *location_name(const struct check_event *event, const struct source *source, unsigned place)
 {
 	const char *given = check_name_of(event->address), *variable;
@@ -83,9 +142,7 @@ const char *location_name(const struct check_event *event, const struct source *
 
 	if (given)
 		return memory_text(given);
-	if (source && source->depth && event->kind != CHECK_EV_READ && event->kind != CHECK_EV_WRITE && event->kind != CHECK_EV_FREE &&
-	    event->kind != CHECK_EV_ALLOC &&
-	    name_from_text(source_text(source->place[place].file, source->place[place].line), name, sizeof(name)))
+	if (source && place < source->depth && name_from_source(event, &source->place[place], name, sizeof(name)))
 		return memory_text(name);
 	variable = source_variable(event->address, &offset);
 	if (variable)

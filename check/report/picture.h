@@ -58,6 +58,7 @@ struct picture {
 	const char *weakened; /* the site that was made weaker for this, or NULL */
 	const char *replay;   /* the command that shows it again */
 	unsigned threads, switches, preemptions, stale_reads;
+	bool full;            /* the page has each thread's own business, too, to be shown on demand */
 	const char *thread_name[PICTURE_THREADS];
 	unsigned count;
 	struct row *row;

@@ -263,14 +263,17 @@ static struct text_file *text_file(const char *name)
 	return files = file;
 }
 
-const char *source_text(const char *file_wanted, unsigned line)
+const char *source_line(const char *file_wanted, unsigned line)
 {
 	struct text_file *file = text_file(file_wanted);
-	char *text, *end;
 
-	if (line == 0 || line > file->lines)
-		return "";
-	text = file->line[line - 1];
+	return line == 0 || line > file->lines ? "" : file->line[line - 1];
+}
+
+const char *source_text(const char *file, unsigned line)
+{
+	char *text = (char *)source_line(file, line), *end; /* of text_file, or "" */
+
 	while (isspace((unsigned char)*text))
 		text++;
 	for (end = text + strlen(text); end > text && isspace((unsigned char)end[-1]);)

@@ -29,6 +29,9 @@ const struct source *source_of_return(uintptr_t pc);
 /** A line of a file as source_of_return names it, without the blanks around it; "" when it cannot be read. Lives as long as the program. */
 const char *source_text(const char *file, unsigned line);
 
+/** The same with its blanks, so that columns count. */
+const char *source_line(const char *file, unsigned line);
+
 /** The variable that an address lies in, and how far; NULL when it is in none. */
 const char *source_variable(uintptr_t address, uint64_t *offset);
 

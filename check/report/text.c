@@ -162,7 +162,6 @@ static void columns_put(const struct canvas *canvas, const struct picture *pictu
 void picture_text(const struct picture *picture, FILE *out, unsigned width, bool colour, bool all)
 {
 	struct canvas canvas = { .out = out, .columns = picture->threads, .colour = colour };
-	unsigned hidden = 0;
 
 	canvas.column_width = (width > GUTTER + 24 ? width - GUTTER : 24) / (picture->threads ? picture->threads : 1);
 	canvas.column_width = canvas.column_width > 2 ? canvas.column_width - 2 : 1;
@@ -171,14 +170,8 @@ void picture_text(const struct picture *picture, FILE *out, unsigned width, bool
 	for (unsigned i = 0; i < picture->count; i++) {
 		const struct row *row = &picture->row[i];
 
-		if (!row->shared && !all) {
-			hidden++;
-			continue;
-		}
-		if (hidden)
-			wide_put(&canvas, "", DIM, "⋮");
-		hidden = 0;
-		row_put(&canvas, picture, row);
+		if (row->shared || all)
+			row_put(&canvas, picture, row);
 	}
 	putc('\n', out);
 }

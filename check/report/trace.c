@@ -114,12 +114,18 @@ static const char *event_value(const struct check_event *event)
 	}
 }
 
-/* --- which places are shared --- */
+/* --- which events concern more than one thread --- */
 
-struct word {
-	uint64_t address; /* of 8 bytes */
-	unsigned threads; /* mask of who accessed it */
+/* Four bytes of memory, or an abstract lock: who came to it. */
+struct cell {
+	uint64_t address;
+	unsigned threads;        /* mask */
 	bool written, looked_at; /* other than by a relaxed read-modify-write: counters are nobody's business */
+};
+
+struct cells {
+	struct cell *cell;
+	size_t size;
 };
 
 static bool touches_memory(const struct check_event *event)
@@ -127,61 +133,83 @@ static bool touches_memory(const struct check_event *event)
 	return event->kind <= CHECK_EV_WRITE && event->kind != CHECK_EV_FENCE && event->address;
 }
 
-static struct word *word_find(struct word *table, size_t size, uint64_t address)
+static bool is_lock(const struct check_event *event)
 {
-	size_t at = (address >> 3) * UINT64_C(0x9e3779b97f4a7c15) % size;
-
-	while (table[at].address && table[at].address != (address & ~UINT64_C(7)))
-		at = (at + 1) % size;
-	table[at].address = address & ~UINT64_C(7);
-	return &table[at];
+	return event->kind == CHECK_EV_LOCK || event->kind == CHECK_EV_UNLOCK;
 }
 
-static struct word *words_of(const struct trace *trace, size_t *size)
+static struct cell *cell_find(const struct cells *cells, uint64_t address)
 {
-	struct word *table;
+	size_t at = (address >> 2) * UINT64_C(0x9e3779b97f4a7c15) % cells->size;
 
-	*size = (size_t)trace->count * 2 + 16;
-	table = memory_get(*size * sizeof(*table));
-	for (unsigned i = 0; i < trace->count; i++) {
-		const struct check_event *event = &trace->event[i];
-		struct word *word;
+	address &= ~UINT64_C(3);
+	while (cells->cell[at].address && cells->cell[at].address != address)
+		at = (at + 1) % cells->size;
+	cells->cell[at].address = address;
+	return &cells->cell[at];
+}
 
-		if (!touches_memory(event) || event->thread < 0)
-			continue;
-		word = word_find(table, *size, event->address);
-		word->threads |= 1u << event->thread;
-		word->written |= event->kind == CHECK_EV_STORE || event->kind == CHECK_EV_RMW || event->kind == CHECK_EV_WRITE;
-		word->looked_at |= !(event->kind == CHECK_EV_RMW && event->order == __ATOMIC_RELAXED);
+static void event_note(struct cells *cells, const struct check_event *event)
+{
+	unsigned bytes = touches_memory(event) && event->size ? event->size : 1;
+
+	for (unsigned at = 0; at < bytes && at < 64; at += 4) {
+		struct cell *cell = cell_find(cells, event->address + at);
+
+		cell->threads |= 1u << event->thread;
+		cell->written |= event->kind == CHECK_EV_STORE || event->kind == CHECK_EV_RMW || event->kind == CHECK_EV_WRITE || is_lock(event);
+		cell->looked_at |= !(event->kind == CHECK_EV_RMW && event->order == __ATOMIC_RELAXED);
 	}
-	return table;
 }
 
-static bool event_is_shared(const struct check_event *event, struct word *table, size_t size)
+static struct cells cells_of(const struct trace *trace)
+{
+	struct cells cells = { .size = (size_t)trace->count * 34 + 16 };
+
+	cells.cell = memory_get(cells.size * sizeof(*cells.cell));
+	for (unsigned i = 0; i < trace->count; i++)
+		if (trace->event[i].thread >= 0 && (touches_memory(&trace->event[i]) || is_lock(&trace->event[i])))
+			event_note(&cells, &trace->event[i]);
+	return cells;
+}
+
+static bool cell_is_shared(const struct cells *cells, uint64_t address)
+{
+	const struct cell *cell = cell_find(cells, address);
+
+	return (cell->threads & (cell->threads - 1)) && cell->written && cell->looked_at;
+}
+
+/* Plain data of the library is a thread's own business as long as it does not race: what orders it is what is shown. That of a scenario is what it is about. */
+static bool is_of_scenario(const struct row *row)
+{
+	return !strncmp(row_place(row)->file, "check/scenario/", 15);
+}
+
+static bool event_is_shared(const struct check_event *event, const struct row *row, const struct cells *cells, uint64_t race_address)
 {
 	switch (event->kind) {
 	case CHECK_EV_FENCE:
-	case CHECK_EV_LOCK:
-	case CHECK_EV_UNLOCK:
 	case CHECK_EV_SYNC_BEGIN:
 	case CHECK_EV_SYNC_END:
 	case CHECK_EV_WAIT:
 	case CHECK_EV_WAKE:
 	case CHECK_EV_BLOCK:
-	case CHECK_EV_FREE:
 	case CHECK_EV_CHOOSE:
 	case CHECK_EV_LOG:
 	case CHECK_EV_FAIL:
 		return true;
+	case CHECK_EV_LOCK:
+	case CHECK_EV_UNLOCK:
+		return event->weakened || cell_is_shared(cells, event->address);
+	case CHECK_EV_READ:
+	case CHECK_EV_WRITE:
+		return (is_of_scenario(row) && cell_is_shared(cells, event->address)) || (race_address && event->address / 8 == race_address / 8);
+	case CHECK_EV_FREE:
+		return race_address && event->address <= race_address && race_address - event->address < 4096;
 	default:
-		break;
+		return event->weakened || (touches_memory(event) && cell_is_shared(cells, event->address));
 	}
-	if (touches_memory(event)) {
-		const struct word *word = word_find(table, size, event->address);
-
-		return (word->threads & (word->threads - 1)) && word->written && word->looked_at;
-	}
-	return event->weakened;
 }
 
 /* --- rows --- */
@@ -243,18 +271,49 @@ static void switches_count(struct picture *picture, const struct trace *trace)
 	}
 }
 
+static int race_row(const struct picture *picture, const struct trace *trace, uint32_t pc, int thread)
+{
+	for (unsigned i = picture->count; i-- > 0;)
+		if (trace->event[i].pc == pc && trace->event[i].thread == thread && trace->event[i].kind != CHECK_EV_FAIL)
+			return (int)i;
+	return -1;
+}
+
+/* "first_root, page.c:222" */
+static const char *party_text(const struct picture *picture, uint32_t pc, int thread)
+{
+	const struct source *source = source_of_return(pc);
+	const struct source_place *place;
+	unsigned frame;
+
+	location_frame(source, &frame);
+	place = source->depth ? &source->place[frame] : NULL;
+	return format("%s, at %s:%u", thread >= 0 && thread < (int)picture->threads ? picture->thread_name[thread] : "what comes after all threads",
+	              place ? place->file : "?", place ? place->line : 0);
+}
+
+/* The two accesses are marked; the later one is the failure itself, which is shown where it is written. */
 static void race_mark(struct picture *picture, const struct trace *trace, const struct check_result *result)
 {
-	if (result->verdict != CHECK_RACE && result->verdict != CHECK_USE_AFTER_FREE)
+	struct row *last = picture->count ? &picture->row[picture->count - 1] : NULL;
+	int earlier = race_row(picture, trace, result->race_pc[0], result->race_thread[0]);
+
+	if ((result->verdict != CHECK_RACE && result->verdict != CHECK_USE_AFTER_FREE) || !last || !result->race_pc[1])
 		return;
-	for (unsigned party = 0; party < 2; party++)
-		for (unsigned i = picture->count; i-- > 0;)
-			if (trace->event[i].pc == result->race_pc[party] && trace->event[i].thread == result->race_thread[party] && result->race_pc[party] &&
-			    picture->row[i].mark != MARK_RACE && trace->event[i].kind != CHECK_EV_FAIL) {
-				picture->row[i].mark = MARK_RACE;
-				picture->row[i].shared = true;
-				break;
-			}
+	if (earlier >= 0) {
+		picture->row[earlier].mark = MARK_RACE;
+		picture->row[earlier].shared = true;
+	}
+	last->mark = MARK_RACE;
+	last->source = source_of_return(result->race_pc[1]);
+	location_frame(last->source, &last->place);
+	last->verb = format("%s", check_verdict_name(result->verdict));
+	if (earlier >= 0)
+		last->object = picture->row[earlier].object;
+	picture->message = result->verdict == CHECK_RACE
+	                           ? format("nothing orders %s, and %s, which access %s", party_text(picture, result->race_pc[0], result->race_thread[0]),
+	                                    party_text(picture, result->race_pc[1], result->race_thread[1]), earlier >= 0 ? last->object : "the same memory")
+	                           : format("%s, uses what was freed: %s", party_text(picture, result->race_pc[1], result->race_thread[1]), result->message);
 }
 
 /* What finish does is a long taking apart: only its end is of interest, and only when it is what failed. */
@@ -272,6 +331,28 @@ static void finish_hide(struct picture *picture)
 		if (row->mark != MARK_FAIL && row->mark != MARK_RACE && row->kind != ROW_NOTE)
 			row->shared = failed && row->shared && shown++ < FINISH_ROWS;
 	}
+}
+
+/* Threads that only run what waited for a grace period have a column when something in it is of interest; else their rows go. */
+static void columns_drop(struct picture *picture, unsigned threads)
+{
+	int *now_at = memory_get((picture->count + 1) * sizeof(*now_at));
+	unsigned kept = 0, shown = threads;
+
+	for (unsigned i = 0; i < picture->count; i++)
+		if (picture->row[i].shared && picture->row[i].thread >= (int)shown)
+			shown = (unsigned)picture->row[i].thread + 1;
+	for (unsigned i = 0; i < picture->count; i++) {
+		now_at[i] = picture->row[i].thread < (int)shown ? (int)kept : -1;
+		if (now_at[i] >= 0)
+			picture->row[kept++] = picture->row[i];
+	}
+	for (unsigned i = 0; i < kept; i++)
+		if (picture->row[i].from >= 0)
+			picture->row[i].from = now_at[picture->row[i].from];
+	picture->threads = shown;
+	picture->count = kept;
+	free(now_at);
 }
 
 static void threads_name(struct picture *picture, const struct check_scenario *scenario, const struct trace *trace)
@@ -305,24 +386,24 @@ void picture_take(struct picture *picture, const struct check_scenario *scenario
 		.tracer = &tracer,
 		.arg = &trace,
 	};
-	struct word *table;
-	size_t size;
+	struct cells cells;
 
 	check_run(&search, result);
-	table = words_of(&trace, &size);
+	cells = cells_of(&trace);
 	picture->row = memory_get(trace.count * sizeof(*picture->row));
 	picture->count = trace.count;
 	for (unsigned i = 0; i < trace.count; i++) {
 		picture->row[i] = row_of(&trace.event[i]);
-		picture->row[i].shared = event_is_shared(&trace.event[i], table, size);
+		picture->row[i].shared = event_is_shared(&trace.event[i], &picture->row[i], &cells, result->race_address);
 		picture->row[i].from = row_of_step(picture, trace.event[i].reads_from);
 	}
 	threads_name(picture, scenario, &trace);
+	picture->message = memory_text(result->message);
 	switches_count(picture, &trace);
 	race_mark(picture, &trace, result);
 	finish_hide(picture);
+	columns_drop(picture, scenario->threads);
 	picture->kind = check_verdict_name(result->verdict);
-	picture->message = memory_text(result->message);
-	free(table);
+	free(cells.cell);
 	free(trace.event);
 }

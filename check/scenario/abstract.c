@@ -89,7 +89,7 @@ WRAP(bool, mmu_lock_contended, (const struct mmu_token *token))
 {
 	if (real & REAL_MMU_LOCK)
 		return real_mmu_lock_contended(token);
-	return (real & MAY_CONTEND) && check_choose(2);
+	return (real & MAY_CONTEND) && check_self() >= 0 && check_choose(2);
 }
 
 WRAP(void, mmu_drop, (struct mmu_token *token))

@@ -6,7 +6,8 @@
 #include "check/scenario/world.h"
 #include "core/shadow/shadow_int.h"
 
-#define PD 2u
+#define PD    2u
+#define LARGE 512u /* a gfn where a large page of the guest may begin */
 
 static void touch(struct cpu *cpu, unsigned page, bool write)
 {
@@ -29,29 +30,30 @@ static void touch_second(void)
 
 /* --- 1 and 2: the child that is there is another --- */
 
-/* The guest's directory has a large page, of gfns 4 to 7; one piece of it is mapped, by a direct page. */
+/* The guest's directory has a large page, of gfn 0 and what follows; one piece of it is mapped, by a direct page. A large page begins at a multiple of 512. */
 static void large_setup(void)
 {
 	world_make(0, VMMU_MMU_SHADOW, 1);
-	world_slot(0, 0, HOST_PAGES, 0, 0);
+	world_slot(0, 0, 4, 0, 0);
+	world_slot(1, LARGE, 4, 4, 0);
 	world_guest_tables();
-	host.frame[PD].word[0] = world_guest_entry(4) | GPTE_PS;
+	host.frame[PD].word[0] = world_guest_entry(0) | GPTE_PS;
 	touch(&world.cpu[0], 0, false);
 }
 
-/* From outside: a table at the same gfn. Its second entry leads to gfn 7. */
+/* From outside: a table at the same gfn. Its second entry leads to host page 7. */
 static void role_setup(void)
 {
 	large_setup();
-	host.frame[PD].word[0] = world_guest_entry(4);
-	host.frame[4].word[1] = world_guest_entry(7);
+	host.frame[PD].word[0] = world_guest_entry(0);
+	host.frame[0].word[1] = world_guest_entry(LARGE + 3);
 }
 
 /* From outside: another large page, with the same rights. */
 static void gfn_setup(void)
 {
 	large_setup();
-	host.frame[PD].word[0] = world_guest_entry(0) | GPTE_PS;
+	host.frame[PD].word[0] = world_guest_entry(LARGE) | GPTE_PS;
 }
 
 static void invalidate_7(void)
@@ -59,9 +61,9 @@ static void invalidate_7(void)
 	invalidate(7);
 }
 
-static void invalidate_1(void)
+static void invalidate_5(void)
 {
-	invalidate(1);
+	invalidate(5);
 }
 
 /* I2.5: a leaf is found under the gfn that it was put under, by an invalidation now at the latest. */
@@ -73,7 +75,7 @@ static void role_finish(void)
 
 static void gfn_finish(void)
 {
-	invalidate(1);
+	invalidate(5);
 	world_end();
 }
 
@@ -81,7 +83,7 @@ SCENARIO(zoo_child_role, .protocol = "P2 P5", .claim = "a child is used again on
          .thread = { touch_second, invalidate_7 }, .finish = role_finish);
 
 SCENARIO(zoo_child_gfn, .protocol = "P2 P5", .claim = "a child is used again only under its own gfn (I2.5, zoo 2)", .threads = 2, .setup = gfn_setup,
-         .thread = { touch_second, invalidate_1 }, .finish = gfn_finish);
+         .thread = { touch_second, invalidate_5 }, .finish = gfn_finish);
 
 /* --- 3: MMIO where a page was --- */
 
