@@ -114,6 +114,6 @@ void jobs_run(struct jobs *jobs)
 			jobs->tick(jobs);
 		}
 		if (running)
-			nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+			nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	}
 }

@@ -4,40 +4,55 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check/driver/jobs.h"
 #include "check/report/memory.h"
 #include "check/runtime/search.h"
 
 #define EXECUTIONS 60
+#define MOST_SITES 1024u /* of one scenario */
 
-static struct {
+/* In memory that is shared with the process that finds it out: a scenario whose setup fails ends that process, and no other. */
+static struct known {
 	const struct check_scenario *scenario;
-	struct check_site *site;
-	unsigned count;
+	struct met {
+		unsigned count;
+		struct check_site site[MOST_SITES];
+	} *met;
 } known[MOST_SCENARIOS];
+
+static void scenario_try(struct job *job)
+{
+	struct known *k = job->arg;
+	struct check_result *result = memory_get(sizeof(*result));
+	struct check_search search = { .scenario = k->scenario,
+		                       .strategy = CHECK_RANDOM,
+		                       .stale = CHECK_NO_BOUND,
+		                       .seed = 1,
+		                       .executions = EXECUTIONS,
+		                       .seconds = 2,
+		                       .collect_sites = true };
+	const struct check_site *site;
+	unsigned count;
+
+	check_run(&search, result);
+	count = check_sites(&site);
+	k->met->count = count < MOST_SITES ? count : MOST_SITES;
+	memcpy(k->met->site, site, k->met->count * sizeof(*site));
+}
 
 void meetings_prepare(void)
 {
-	struct check_result *result = memory_get(sizeof(*result));
+	struct job job[MOST_SCENARIOS] = { 0 };
+	struct jobs jobs = { .job = job };
 	const struct check_scenario *scenario;
 
-	for (unsigned i = 0; !known[i].scenario && (scenario = check_scenario_at(i)) && i < MOST_SCENARIOS; i++) {
-		struct check_search search = { .scenario = scenario,
-			                       .strategy = CHECK_RANDOM,
-			                       .stale = CHECK_NO_BOUND,
-			                       .seed = 1,
-			                       .executions = EXECUTIONS,
-			                       .seconds = 2,
-			                       .collect_sites = true };
-		const struct check_site *site;
-
-		check_sites_forget();
-		check_run(&search, result);
-		known[i].scenario = scenario;
-		known[i].count = check_sites(&site);
-		known[i].site = memory_get((known[i].count + 1) * sizeof(*site));
-		memcpy(known[i].site, site, known[i].count * sizeof(*site));
+	if (known[0].scenario)
+		return;
+	for (unsigned i = 0; (scenario = check_scenario_at(i)) && i < MOST_SCENARIOS; i++) {
+		known[i] = (struct known){ scenario, jobs_shared(sizeof(struct met)) };
+		job[jobs.count++] = (struct job){ .run = scenario_try, .arg = &known[i], .limit = 20 };
 	}
-	free(result);
+	jobs_run(&jobs);
 }
 
 static int by_meetings(const void *a, const void *b)
@@ -55,9 +70,9 @@ unsigned meetings_of(const struct site *site, struct meeting meeting[MOST_SCENAR
 	for (unsigned i = 0; i < MOST_SCENARIOS && known[i].scenario; i++) {
 		uint64_t met = 0;
 
-		for (unsigned s = 0; s < known[i].count; s++)
-			if (site_is_met(site, &known[i].site[s]))
-				met += known[i].site[s].met;
+		for (unsigned s = 0; s < known[i].met->count; s++)
+			if (site_is_met(site, &known[i].met->site[s]))
+				met += known[i].met->site[s].met;
 		if (met && !(known[i].scenario->flags & CHECK_EXPECT_FAILURE))
 			meeting[count++] = (struct meeting){ known[i].scenario, met };
 	}
