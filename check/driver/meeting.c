@@ -3,8 +3,10 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "check/driver/jobs.h"
+#include "check/driver/plan.h"
 #include "check/report/memory.h"
 #include "check/runtime/search.h"
 
@@ -14,7 +16,9 @@
 /* In memory that is shared with the process that finds it out: a scenario whose setup fails ends that process, and no other. */
 static struct known {
 	const struct check_scenario *scenario;
+	double seconds;
 	struct met {
+		bool fails; /* with nothing made weaker: it can say nothing of a site */
 		unsigned count;
 		struct check_site site[MOST_SITES];
 	} *met;
@@ -35,12 +39,20 @@ static void scenario_try(struct job *job)
 	unsigned count;
 
 	check_run(&search, result);
+	k->met->fails = result->verdict != CHECK_PASSED;
 	count = check_sites(&site);
 	k->met->count = count < MOST_SITES ? count : MOST_SITES;
 	memcpy(k->met->site, site, k->met->count * sizeof(*site));
+	if (!k->met->fails && k->seconds > 0) {
+		struct options options = { .preemptions = -1, .stale = -1 };
+		struct verdict *verdict = memory_get(sizeof(*verdict));
+
+		plan_run(&(struct subject){ .scenario = k->scenario }, &options, k->seconds, NULL, verdict);
+		k->met->fails = verdict->failed;
+	}
 }
 
-void meetings_prepare(void)
+void meetings_prepare(double seconds)
 {
 	struct job job[MOST_SCENARIOS] = { 0 };
 	struct jobs jobs = { .job = job };
@@ -49,10 +61,12 @@ void meetings_prepare(void)
 	if (known[0].scenario)
 		return;
 	for (unsigned i = 0; (scenario = check_scenario_at(i)) && i < MOST_SCENARIOS; i++) {
-		known[i] = (struct known){ scenario, jobs_shared(sizeof(struct met)) };
-		job[jobs.count++] = (struct job){ .run = scenario_try, .arg = &known[i], .limit = 20 };
+		known[i] = (struct known){ scenario, seconds, jobs_shared(sizeof(struct met)) };
+		job[jobs.count++] = (struct job){ .run = scenario_try, .arg = &known[i], .limit = 20 + 2 * seconds };
 	}
 	jobs_run(&jobs);
+	for (unsigned i = 0; i < jobs.count; i++)
+		known[i].met->fails |= !WIFEXITED(job[i].status) || WEXITSTATUS(job[i].status);
 }
 
 static int by_meetings(const void *a, const void *b)
@@ -66,14 +80,14 @@ unsigned meetings_of(const struct site *site, struct meeting meeting[MOST_SCENAR
 {
 	unsigned count = 0;
 
-	meetings_prepare();
+	meetings_prepare(0);
 	for (unsigned i = 0; i < MOST_SCENARIOS && known[i].scenario; i++) {
 		uint64_t met = 0;
 
 		for (unsigned s = 0; s < known[i].met->count; s++)
 			if (site_is_met(site, &known[i].met->site[s]))
 				met += known[i].met->site[s].met;
-		if (met && !(known[i].scenario->flags & CHECK_EXPECT_FAILURE))
+		if (met && !known[i].met->fails)
 			meeting[count++] = (struct meeting){ known[i].scenario, met };
 	}
 	qsort(meeting, count, sizeof(*meeting), by_meetings);

@@ -16,8 +16,11 @@ struct meeting {
 	uint64_t met; /* times */
 };
 
-/** Run the executions now, so that children that are made later know what came of them. */
-void meetings_prepare(void);
+/**
+ * Run the executions now, so that children that are made later know what came of them. Scenarios that fail as it is are left out; each is searched for `seconds` more
+ * to see whether it does.
+ */
+void meetings_prepare(double seconds);
 
 /** Scenarios that meet the site, those first that meet it seldom: they are small, and about it. Returns: how many. */
 unsigned meetings_of(const struct site *site, struct meeting meeting[MOST_SCENARIOS]);

@@ -15,6 +15,7 @@
 #include "check/report/memory.h"
 
 #define WEIGH_SECONDS   20.0 /* of a site */
+#define BASELINE_SECONDS 2.0
 #define CONFIRM_SECONDS 8.0
 #define SHRINK_SECONDS  3.0
 
@@ -52,7 +53,8 @@ int command_sites(const struct options *options)
 struct work {
 	const struct site **site;
 	unsigned count;
-	double seconds; /* of a site */
+	double seconds;  /* of a site */
+	double baseline; /* of each scenario with nothing made weaker, first */
 	struct {
 		unsigned next, passed, failed;
 	} *shared;
@@ -75,7 +77,7 @@ static bool work_run(struct work *work, unsigned cores)
 	bool good = true;
 
 	work->shared = jobs_shared(sizeof(*work->shared));
-	meetings_prepare();
+	meetings_prepare(work->baseline);
 	for (unsigned i = 0; i < cores; i++)
 		job[i] = (struct job){ .run = work_child, .arg = work };
 	jobs_run(&jobs);
@@ -157,7 +159,7 @@ static void weigh_one(const struct work *work, const struct site *site)
 
 int command_weigh(const struct options *options)
 {
-	struct work work = { .seconds = options->budget > 0 ? options->budget : WEIGH_SECONDS, .one = weigh_one };
+	struct work work = { .seconds = options->budget > 0 ? options->budget : WEIGH_SECONDS, .baseline = BASELINE_SECONDS, .one = weigh_one };
 
 	if (!work_take(&work, options))
 		return 2;

@@ -94,7 +94,7 @@ static void chain_put(FILE *out, const struct row *row)
 
 		fputs(i ? "<br>in " : "", out);
 		escaped_put(out, place->function);
-		fprintf(out, " (%s:%u)", place->file, place->line);
+		fprintf(out, " (%s:%u)", source_shown(place->file), place->line);
 	}
 	fputs("</div>", out);
 }
@@ -120,7 +120,7 @@ static void card_put(FILE *out, const struct picture *picture, const struct row 
 		element_put(out, "div", "source", source_text(place->file, place->line));
 		fputs("<div class=\"place\">", out);
 		escaped_put(out, place->function);
-		fprintf(out, ", %s:%u</div>", place->file, place->line);
+		fprintf(out, ", %s:%u</div>", source_shown(place->file), place->line);
 		chain_put(out, row);
 	}
 }
@@ -147,14 +147,10 @@ static void row_put(FILE *out, const struct picture *picture, unsigned i, bool s
 static void rows_put(FILE *out, const struct picture *picture)
 {
 	int last = -2;
-	bool hidden = false;
 
 	for (unsigned i = 0; i < picture->count; i++) {
 		const struct row *row = &picture->row[i];
 
-		if (row->shared && hidden)
-			fputs("<div class=\"gap\">⋮</div>\n", out);
-		hidden = !row->shared;
 		if (!row->shared && !picture->full)
 			continue;
 		row_put(out, picture, i, row->shared && last != -2 && row->thread != last);

@@ -203,6 +203,13 @@ const char *source_variable(uintptr_t address, uint64_t *offset)
 	return name;
 }
 
+const char *source_shown(const char *file)
+{
+	const char *core = strstr(file, "/core/");
+
+	return core ? core + 1 : file;
+}
+
 /* --- the text of a line --- */
 
 struct text_file {

@@ -29,6 +29,9 @@ const struct source *source_of_return(uintptr_t pc);
 /** A line of a file as source_of_return names it, without the blanks around it; "" when it cannot be read. Lives as long as the program. */
 const char *source_text(const char *file, unsigned line);
 
+/** A file's name for readers: a copy that was made of core/ with a bug in it goes by the name of its original. */
+const char *source_shown(const char *file);
+
 /** The same with its blanks, so that columns count. */
 const char *source_line(const char *file, unsigned line);
 

@@ -22,6 +22,8 @@ static void event_keep(void *arg, const struct check_event *event)
 {
 	struct trace *trace = arg;
 
+	if (event->thread < 0 && !trace->count)
+		return; /* setup */
 	if (trace->count == trace->room) {
 		trace->room = trace->room ? trace->room * 2 : 1024;
 		trace->event = memory_resize(trace->event, trace->room * sizeof(*trace->event));
@@ -83,10 +85,16 @@ static const struct {
 	[CHECK_EV_FAIL] = { "", ROW_FAIL, false },
 };
 
+/* The compiler is started in the build directory. */
+static const char *without_dots(const char *text)
+{
+	return memory_text(!strncmp(text, "../", 3) ? text + 3 : text);
+}
+
 static const char *event_verb(const struct check_event *event)
 {
 	if (event->text)
-		return event->text;
+		return without_dots(event->text);
 	if (event->kind == CHECK_EV_LOCK)
 		return event->value ? "lock" : "lock, shared";
 	if (!words[event->kind].ordered)
@@ -121,6 +129,7 @@ struct cell {
 	uint64_t address;
 	unsigned threads;        /* mask */
 	bool written, looked_at; /* other than by a relaxed read-modify-write: counters are nobody's business */
+	int last_read[PICTURE_THREADS]; /* by each: the step of the store + 2; 0: nothing */
 };
 
 struct cells {
@@ -178,6 +187,21 @@ static bool cell_is_shared(const struct cells *cells, uint64_t address)
 	const struct cell *cell = cell_find(cells, address);
 
 	return (cell->threads & (cell->threads - 1)) && cell->written && cell->looked_at;
+}
+
+/* A load that tells its thread nothing new: what it read last time, or what it stored itself. */
+static bool is_old_news(const struct check_event *event, const struct trace *trace, const struct cells *cells)
+{
+	int *last = event->thread >= 0 && event->thread < PICTURE_THREADS ? &cell_find(cells, event->address)->last_read[event->thread] : NULL;
+	bool again = last && *last == event->reads_from + 2;
+
+	if (event->kind != CHECK_EV_LOAD || event->stale || event->weakened || !last)
+		return false;
+	*last = event->reads_from + 2;
+	for (unsigned i = (unsigned)(event->reads_from < 0 ? 0 : event->reads_from); event->reads_from >= 0 && i < trace->count; i++)
+		if (trace->event[i].step == (unsigned)event->reads_from)
+			return again || trace->event[i].thread == event->thread;
+	return again;
 }
 
 /* Plain data of the library is a thread's own business as long as it does not race: what orders it is what is shown. That of a scenario is what it is about. */
@@ -289,7 +313,7 @@ static const char *party_text(const struct picture *picture, uint32_t pc, int th
 	location_frame(source, &frame);
 	place = source->depth ? &source->place[frame] : NULL;
 	return format("%s, at %s:%u", thread >= 0 && thread < (int)picture->threads ? picture->thread_name[thread] : "what comes after all threads",
-	              place ? place->file : "?", place ? place->line : 0);
+	              place ? source_shown(place->file) : "?", place ? place->line : 0);
 }
 
 /* The two accesses are marked; the later one is the failure itself, which is shown where it is written. */
@@ -394,11 +418,12 @@ void picture_take(struct picture *picture, const struct check_scenario *scenario
 	picture->count = trace.count;
 	for (unsigned i = 0; i < trace.count; i++) {
 		picture->row[i] = row_of(&trace.event[i]);
-		picture->row[i].shared = event_is_shared(&trace.event[i], &picture->row[i], &cells, result->race_address);
+		picture->row[i].shared = event_is_shared(&trace.event[i], &picture->row[i], &cells, result->race_address) &&
+		                         !is_old_news(&trace.event[i], &trace, &cells);
 		picture->row[i].from = row_of_step(picture, trace.event[i].reads_from);
 	}
 	threads_name(picture, scenario, &trace);
-	picture->message = memory_text(result->message);
+	picture->message = without_dots(result->message);
 	switches_count(picture, &trace);
 	race_mark(picture, &trace, result);
 	finish_hide(picture);
