@@ -4,9 +4,12 @@
 
 #include "core/base/assert.h"
 
+/* With mmu_lock held for write nobody else counts: no locked instruction. */
 static void count(struct mmu_token *token, int level, int64_t change)
 {
-	add_relaxed(&token->vm->count[token->stripe].pages[level - 1], (uint64_t)change);
+	uint64_t *pages = &token->vm->count[token->stripe].pages[level - 1];
+
+	store_relaxed(pages, load_relaxed(pages) + (uint64_t)change);
 }
 
 static void desc_free(struct vm *vm, struct rmap_desc *desc)
