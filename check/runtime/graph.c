@@ -161,6 +161,25 @@ static void check_revisit(void)
 		rt_give_up(true);
 }
 
+/*
+ * Nobody can go on. A thread that spins has read, since it last stored something, more than its loop looks at: only another turn shows whether it
+ * would spin for ever. It reads the newest stores, and nothing comes of it: what a loop that ends does is another graph's.
+ */
+static int probe(void)
+{
+	for (unsigned t = 0; t < THREADS; t++) {
+		struct thread *thread = &rt.thread[t];
+
+		if (thread->state != TH_BLOCKED || thread->op->kind != OP_PAUSE || thread->probed || model_spins(t))
+			continue;
+		thread->probed = true;
+		thread->state = TH_RUNS;
+		rt.probing = true;
+		return (int)t;
+	}
+	return -1;
+}
+
 /* The graph is rebuilt in any order that its reads-from allow; then the halves read, then they write, then it grows. */
 int graph_next(void)
 {
@@ -187,7 +206,7 @@ int graph_next(void)
 	for (unsigned t = 0; t < THREADS; t++)
 		if (rt.thread[t].state == TH_RUNS)
 			return (int)t;
-	return -1;
+	return probe();
 }
 
 static void same_as_before(const struct event *e)
@@ -473,13 +492,16 @@ void graph_written(struct event *e, struct location *l)
 	}
 }
 
-void graph_taken(struct op *op, struct location *l, struct event *e, unsigned rank)
+void graph_taken(struct location *l, struct event *e, unsigned rank)
 {
 	struct event kept = *e;
 
-	(void)op;
 	e->from = l->store[rank];
 	e->flags = EV_READS | EV_WRITES;
+	e->porf = self_thread()->porf;
+	e->porf[e->thread] = e->index;
+	if (e->from)
+		e->porf = vclock_join(e->porf, event_of(e->from)->porf);
 	model_insert(l, e, rank + 1);
 	graph_written(e, l);
 	model_remove(l, e);

@@ -39,7 +39,7 @@ bool graph_is_fresh(const struct event *e);
 void graph_written(struct event *e, struct location *l);
 
 /** `e` could read the store at `rank`, but another read-modify-write has: revisit that one. */
-void graph_taken(struct op *op, struct location *l, struct event *e, unsigned rank);
+void graph_taken(struct location *l, struct event *e, unsigned rank);
 
 /** The thread that runs stands still for good after event `e`, its last. Ends the execution if nothing can come of that. */
 void graph_stands_still(const struct event *e);

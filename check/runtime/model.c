@@ -236,6 +236,14 @@ static unsigned flags_if_read(const struct op *op, uint64_t value)
 	return flags;
 }
 
+/* Would the operation leave another value than it finds? */
+static bool changes(const struct op *op, uint64_t value)
+{
+	if (op->kind == OP_RMW)
+		return ((op->change(value, op->operand) ^ value) << (64 - 8 * op->size)) != 0;
+	return flags_if_read(op, value) & EV_WRITES;
+}
+
 /* May `e` read the store at `rank` and, if it writes, follow it? Leaves nothing behind. */
 static bool may_read(struct op *op, struct location *l, struct event *e, unsigned rank)
 {
@@ -278,10 +286,8 @@ static void read_options(struct op *op, struct location *l, struct event *e)
 		if (rank != newest && !rt.graph && !rt.stale_left && rt.option_count)
 			break;
 		if ((flags_if_read(op, value) & EV_WRITES) && model_is_taken(l, rank)) {
-			if (rt.graph) {
-				read_clocks(e, self_thread(), l->store[rank], op->order); /* what may_read left is another store's */
-				graph_taken(op, l, e, rank);
-			}
+			if (rt.graph)
+				graph_taken(l, e, rank);
 			continue;
 		}
 		if (!may_read(op, l, e, rank))
@@ -307,11 +313,12 @@ static unsigned choose_rank(unsigned newest)
 /* For check_pause: what this thread has read since the last one. */
 static void note_spin(uint32_t location, event_id from)
 {
+	const struct location *l = &rt.location[location];
 	struct thread *t = self_thread();
 
 	for (unsigned i = 0; i < t->spin_count; i++)
 		if (t->spin[i].location == location) {
-			t->spin[i].differs |= t->spin[i].from != from;
+			t->spin[i].differs |= value_of(l, t->spin[i].from) != value_of(l, from);
 			t->spin[i].from = from;
 			return;
 		}
@@ -324,7 +331,7 @@ static void note_spin(uint32_t location, event_id from)
 /* A store that changed something: what was read before it is no part of an idle turn. */
 static void forget_spin(void)
 {
-	self_thread()->spin_count = 0;
+	self_thread()->spin_count = self_thread()->turn_count = 0;
 	self_thread()->spin_overflow = false;
 }
 
@@ -366,7 +373,11 @@ static uint64_t do_read(struct op *op)
 	if (op->order == __ATOMIC_SEQ_CST || op->fail_order == __ATOMIC_SEQ_CST)
 		list_sc(e);
 	forced = rt.graph ? graph_forced_read(e, l, &rank) : replay_forced(&rank, l->count - 1u);
-	if (!forced) {
+	if (unlikely(rt.probing)) {
+		rank = l->count - 1u;
+		if (is_await(op) || changes(op, value_of(l, l->store[rank])))
+			rt_give_up(true);
+	} else if (!forced) {
 		read_options(op, l, e);
 		if (!rt.option_count)
 			rt_give_up(true); /* only what another read-modify-write has taken */
@@ -378,6 +389,8 @@ static uint64_t do_read(struct op *op)
 	stale = l->count - 1u - rank;
 	e->read = value_of(l, from);
 	e->flags = (uint8_t)flags_if_read(op, e->read);
+	if (unlikely(rt.probing))
+		e->flags &= (uint8_t)~EV_WRITES;
 	e->order = (uint8_t)(e->flags & EV_WRITES || op->kind != OP_CAS ? op->order : op->fail_order);
 	read_clocks(e, self_thread(), from, read_order(op, e->flags));
 	reader_link(l, e, from);
@@ -397,7 +410,9 @@ static uint64_t do_read(struct op *op)
 
 		if (half) {
 			self_thread()->writing = true;
+			e->flags &= (uint8_t)~EV_WRITES; /* not yet */
 			rt_point();
+			e->flags |= EV_WRITES;
 			self_thread()->writing = false;
 			e->write_stamp = ++rt.stamp;
 		}
@@ -521,6 +536,17 @@ static uint64_t do_choose(struct op *op)
 	return value;
 }
 
+/* Was the turn of the loop that ends here the same as the one before? */
+static bool is_same_turn(const struct thread *t)
+{
+	if (t->spin_count != t->turn_count || !t->spin_count || t->spin_overflow)
+		return false;
+	for (unsigned i = 0; i < t->spin_count; i++)
+		if (t->spin[i].location != t->turn[i].location || t->spin[i].from != t->turn[i].from || t->spin[i].differs || t->turn[i].differs)
+			return false;
+	return true;
+}
+
 static uint64_t do_pause(struct op *op)
 {
 	struct thread *t = self_thread();
@@ -529,10 +555,17 @@ static uint64_t do_pause(struct op *op)
 	if (rt.graph && t->spin_count && !t->spin_overflow) {
 		t->state = TH_BLOCKED;
 		tell_block(op);
-		graph_stands_still(&rt.event[rt.self][t->count]);
-		rt_point();
+		if (!rt.probing)
+			graph_stands_still(&rt.event[rt.self][t->count]);
+		rt_point(); /* returns for a probe (graph.c) */
 	}
-	forget_spin();
+	if (rt.search->strategy == CHECK_DFS && is_same_turn(t))
+		rt_give_up(true); /* without this turn it is another execution, which ends the same */
+	for (unsigned i = 0; i < t->spin_count; i++)
+		t->turn[i] = t->spin[i];
+	t->turn_count = t->spin_count;
+	t->spin_count = 0;
+	t->spin_overflow = false;
 	return 0;
 }
 
@@ -561,7 +594,8 @@ bool model_spins(unsigned thread)
 	for (unsigned i = 0; i < t->spin_count; i++) {
 		const struct location *l = &rt.location[t->spin[i].location];
 
-		if (t->spin[i].differs || l->store[l->count - 1] != t->spin[i].from)
+		/* A newer store of the same value would not end the loop. */
+		if (t->spin[i].differs || value_of(l, l->store[l->count - 1]) != value_of(l, t->spin[i].from))
 			return false;
 	}
 	return true;
@@ -575,6 +609,8 @@ uint64_t model_do(struct op *op)
 	/* A fence concerns no other thread: it makes no difference when it comes. */
 	if (op->kind != OP_FENCE)
 		rt_point();
+	if (unlikely(rt.probing) && (op->kind == OP_STORE || op->kind == OP_CHOOSE))
+		rt_give_up(true);
 	switch (op->kind) {
 	case OP_STORE: return do_store(op);
 	case OP_FENCE: return do_fence(op);

@@ -171,13 +171,14 @@ struct thread {
 	void *sp;
 	struct op *op;
 	enum thread_state state;
+	bool probed;         /* has had its extra turn (graph.c) */
 	bool writing;        /* the reading half of its operation is done (graph.c) */
 	bool yielded;
 	uint16_t count;      /* events */
 	uint16_t sc_count;
 	uint16_t sc[EVENTS]; /* indices of sequentially consistent events */
-	unsigned spin_count;
-	struct spin_read spin[SPIN_READS];
+	unsigned spin_count, turn_count;
+	struct spin_read spin[SPIN_READS], turn[SPIN_READS]; /* since the last pause; between the two before */
 	bool spin_overflow;
 	unsigned depth;
 	uint32_t stack[CALL_DEPTH];
@@ -220,6 +221,7 @@ struct runtime {
 	struct check_result *result;
 
 	void **starter;              /* a thread is run up to its first operation: where to go back */
+	bool probing;                /* nothing of what happens counts any more (graph.c) */
 	bool ended;                  /* the execution is given up, or failed */
 	bool failed, blocked;
 	enum check_verdict verdict;

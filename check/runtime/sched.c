@@ -124,6 +124,8 @@ static void thread_main(void)
 	t->entry();
 	t->state = TH_DONE;
 	tell_end();
+	if (rt.probing)
+		rt_give_up(true);
 	if (rt.starter)
 		go_back_to_starter(&t->sp);
 	go(pick(), &t->sp);
@@ -159,7 +161,7 @@ void rt_begin_thread(unsigned thread, void (*entry)(void), vclock clock, vclock 
 static void reset(void)
 {
 	rt.execution++;
-	rt.ended = rt.failed = rt.blocked = false;
+	rt.ended = rt.failed = rt.blocked = rt.probing = false;
 	rt.points = 0;
 	rt.choice_count = 0;
 	rt.location_count = rt.store_used = rt.cell_count = 0;
@@ -173,8 +175,8 @@ static void reset(void)
 		t->state = TH_NONE;
 		t->count = 0;
 		t->sc_count = 0;
-		t->spin_count = t->depth = 0;
-		t->spin_overflow = t->writing = t->yielded = false;
+		t->spin_count = t->turn_count = t->depth = 0;
+		t->spin_overflow = t->writing = t->yielded = t->probed = false;
 	}
 	heap_reset();
 }

@@ -108,6 +108,8 @@ static void account(struct check_result *result)
 	result->executions++;
 	if (!rt.failed)
 		return;
+	if (rt.search->outcome)
+		rt.search->outcome(rt.search->arg, check_verdict_name(rt.verdict));
 	if (result->failures++)
 		return;
 	result->verdict = rt.verdict;

@@ -63,7 +63,7 @@ struct check_search {
 	unsigned weak_count;
 	bool all_failures;       /* do not stop at the first failure (it is kept; `failures` counts) */
 	bool collect_sites;      /* keep what check_sites() lists */
-	void (*outcome)(void *arg, const char *text);       /* every check_outcome. May be NULL */
+	void (*outcome)(void *arg, const char *text);       /* every check_outcome, and the verdict of every failure. May be NULL */
 	bool (*progress)(void *arg, const struct check_result *so_far); /* a few times a second; false: stop. May be NULL */
 	const struct check_tracer *tracer;                  /* trace.h; for CHECK_REPLAY. May be NULL */
 	void *arg;

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* Random programs of all that a scenario can do. */
+#ifndef CHECK_FUZZ_STEPS_H
+#define CHECK_FUZZ_STEPS_H
+
+#include "check/axiom/axiom.h"
+#include "check/check.h"
+
+#define STEP_THREADS   3
+#define STEPS          8
+#define STEP_LOCATIONS 3
+
+enum step_kind {
+	STEP_LOAD, STEP_STORE, STEP_ADD, STEP_SWAP, STEP_CAS, STEP_FENCE, /* as axiom/axiom.h has them, in its order */
+	STEP_READ, STEP_WRITE,    /* plain, of a location that has no atomics */
+	STEP_LOCK, STEP_UNLOCK,   /* value: exclusive */
+	STEP_TRYLOCK,             /* and unlocks */
+	STEP_SPIN,                /* until the location is not `expected` */
+	STEP_SPIN_SWAP,           /* until an exchange with `value` finds `expected` */
+	STEP_WAIT,                /* sleeps until the location is not `expected` */
+	STEP_WAKE,
+	STEP_CHOOSE,
+	STEP_RCU_LOCK, STEP_RCU_UNLOCK, STEP_SYNCHRONIZE,
+	STEP_CALL,                /* after a grace period, store `value` */
+	STEP_KINDS
+};
+
+struct step {
+	enum step_kind kind;
+	enum ax_order order;
+	unsigned location, value, expected;
+};
+
+struct steps {
+	unsigned threads;
+	struct {
+		unsigned count;
+		struct step step[STEPS];
+	} thread[STEP_THREADS];
+};
+
+const struct check_scenario *steps_scenario(const struct steps *steps);
+
+#endif
