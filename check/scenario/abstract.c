@@ -15,11 +15,12 @@
 	result wrap_##fn args __asm__("__wrap_" #fn);          \
 	result wrap_##fn args
 
-static unsigned real;
+static unsigned real; /* written in setup only, as all that is written here */
 
 void abstract_init(unsigned flags)
 {
 	real = flags;
+	port_spin_limit = flags & SPIN_ONCE ? 1 : 0;
 }
 
 WRAP(void, mutex_lock, (struct mutex *mutex))

@@ -11,6 +11,11 @@ static void setup_mutex(void)
 	abstract_init(REAL_MUTEX);
 }
 
+static void setup_mutex_spin(void)
+{
+	abstract_init(REAL_MUTEX | SPIN_ONCE);
+}
+
 static void lock_once(void)
 {
 	mutex_lock(&mutex);
@@ -32,6 +37,14 @@ static void finish_mutex(void)
 SCENARIO(mutex_vs_itself, .protocol = "", .claim = "one holder; what one did the next one sees; who sleeps is woken", .threads = 3, .setup = setup_mutex,
          .thread = { lock_once, lock_once, lock_once }, .finish = finish_mutex);
 
+static void finish_mutex_two(void)
+{
+	check_assert(shared == 2 && !mutex.word);
+}
+
+SCENARIO(mutex_spin_vs_itself, .protocol = "", .claim = "the same for who looks once more before he sleeps", .threads = 2, .setup = setup_mutex_spin,
+         .thread = { lock_once, lock_once }, .finish = finish_mutex_two);
+
 SCENARIO(mutex_vs_relock, .protocol = "", .claim = "the same for a holder that comes back at once", .threads = 2, .setup = setup_mutex,
          .thread = { lock_once, lock_twice }, .finish = finish_mutex);
 
@@ -40,6 +53,12 @@ SCENARIO(mutex_vs_relock, .protocol = "", .claim = "the same for a holder that c
 static void setup_mmu_lock(void)
 {
 	abstract_init(REAL_MMU_LOCK);
+	mmu_lock_init(&vm.mmu_lock);
+}
+
+static void setup_mmu_lock_spin(void)
+{
+	abstract_init(REAL_MMU_LOCK | SPIN_ONCE);
 	mmu_lock_init(&vm.mmu_lock);
 }
 
@@ -108,6 +127,9 @@ static void finish_mmu_lock(void)
 }
 
 SCENARIO(mmu_lock_read_vs_write, .protocol = "", .claim = "no reader beside a writer; each is woken by the other", .threads = 2, .setup = setup_mmu_lock,
+         .thread = { read_0, write_once }, .finish = finish_mmu_lock);
+
+SCENARIO(mmu_lock_spin_read_vs_write, .protocol = "", .claim = "the same for who looks once more before he sleeps", .threads = 2, .setup = setup_mmu_lock_spin,
          .thread = { read_0, write_once }, .finish = finish_mmu_lock);
 
 SCENARIO(mmu_lock_reads_vs_writes, .protocol = "", .claim = "the same when both come back", .threads = 2, .setup = setup_mmu_lock,

@@ -19,6 +19,15 @@ static void setup(void)
 	cpu_leave(cpu);
 }
 
+static void setup_spin(void)
+{
+	struct cpu *cpu = &world.cpu[0];
+
+	world_make(SPIN_ONCE, VMMU_MMU_TDP, 1);
+	cpu_enter(cpu);
+	cpu_leave(cpu);
+}
+
 static void setup_two(void)
 {
 	setup();
@@ -53,6 +62,17 @@ static void run_twice(void)
 	run();
 	if (!world.cpu[0].entry.flush)
 		run();
+}
+
+/* No loop in the guest, whose pause would be none. */
+static void run_once_in_guest(void)
+{
+	struct cpu *cpu = &world.cpu[0];
+
+	cpu_enter(cpu);
+	if (!cpu->entry.flush)
+		check_assert(thing == 0);
+	cpu_leave(cpu);
 }
 
 static void run_two_requesters(void)
@@ -98,6 +118,9 @@ static void finish(void)
 
 SCENARIO(flush_vs_run, .protocol = "P9", .claim = "no vCPU runs the guest past a request; who waits for it is woken (I3.2)", .threads = 2, .setup = setup,
          .thread = { run, flush }, .finish = finish);
+
+SCENARIO(flush_spin_vs_run, .protocol = "P9", .claim = "the same for who looks once more before he sleeps", .threads = 2, .setup = setup_spin,
+         .thread = { run_once_in_guest, flush }, .finish = finish);
 
 SCENARIO(flush_vs_two_runs, .protocol = "P9", .claim = "nor when it comes back", .threads = 2, .setup = setup, .thread = { run_twice, flush }, .finish = finish);
 

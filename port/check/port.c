@@ -6,9 +6,12 @@
 
 static char rcu; /* only its address is used: the domain of the grace periods */
 
+int port_spin_limit;
+
 void port_pause(void)
 {
-	check_pause();
+	if (!port_spin_limit)
+		check_pause();
 }
 
 void port_yield(void)

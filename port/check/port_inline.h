@@ -9,6 +9,12 @@ struct port_rcu_head {
 	void *opaque[2]; /* the function, while it waits for its grace period */
 };
 
+/*
+ * core is built with SPIN_LIMIT(n) = port_spin_limit: how often a waiter looks before it sleeps. 0: at once. 1: once more, and then a pause is nothing: the loop ends
+ * by itself, and must be let go to its end. A scenario's choice, made before its VM.
+ */
+extern int port_spin_limit;
+
 void port_pause(void);
 void port_rcu_read_lock(void);
 void port_rcu_read_unlock(void);
