@@ -99,6 +99,11 @@ void check_synchronize(const void *domain);
 void check_rcu_call(const void *domain, void (*fn)(void *arg), void *arg);
 void check_rcu_barrier(const void *domain);
 
+/**
+ * From setup: what lies here only counts (statistics), and nothing that is checked depends on it. Accesses to it are no steps, and in no order; each is whole. Once.
+ */
+void check_counters(const void *ptr, size_t size);
+
 /** The number of this thread, 0 .. threads-1; beyond: one of check_rcu_call's. From setup and finish: -1. */
 int check_self(void);
 

@@ -96,7 +96,7 @@ static void poke(uint64_t address, unsigned size, uint64_t value)
 	}
 }
 
-/* Setup and finish are alone: memory is what it is. */
+/* Setup and finish are alone, and counters are nobody's business: memory is what it is. */
 static uint64_t do_alone(struct op *op)
 {
 	uint64_t old = peek(op->address, op->size);
@@ -133,7 +133,7 @@ static uint64_t do_split(struct op *op)
 
 static uint64_t atomic(struct op *op)
 {
-	if (!rt_is_up || rt.mode != RT_THREADS)
+	if (!rt_is_up || rt.mode != RT_THREADS || shadow_is_counter(op->address))
 		return do_alone(op);
 	if (unlikely(op->address & (op->size - 1u)))
 		rt_fail(CHECK_MIXED, "an atomic of %u bytes at %#lx, which is not aligned (pc %#x)", op->size, (unsigned long)op->address, op->pc);

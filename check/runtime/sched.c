@@ -273,6 +273,7 @@ void rt_setup(void)
 {
 	rt.thread[THREADS].arena_used = 0;
 	rt.thread[THREADS].block_count = 0;
+	shadow_forget_counters();
 	reset();
 	if (rt.search->scenario->setup)
 		alone(RT_SETUP, setup_main);

@@ -30,6 +30,28 @@ static inline void log_word(struct cell *cell, uint64_t address)
 	rt.undo[rt.undo_count++] = (struct undo){ (uint64_t *)(address & ~7ull), *(uint64_t *)(address & ~7ull) };
 }
 
+static struct {
+	uint64_t start, size;
+} counters;
+
+void check_counters(const void *ptr, size_t size)
+{
+	if (rt.mode != RT_SETUP)
+		rt_fail(CHECK_LIMIT, "check_counters: from setup only");
+	counters.start = (uint64_t)ptr;
+	counters.size = size;
+}
+
+bool shadow_is_counter(uint64_t address)
+{
+	return address - counters.start < counters.size;
+}
+
+void shadow_forget_counters(void)
+{
+	counters.size = 0;
+}
+
 void shadow_log(uint64_t address)
 {
 	log_word(cell_at(address), address);
@@ -151,10 +173,13 @@ static void cells_split(struct cell *first, unsigned mask)
 }
 
 /* Atomics on bytes that overlap `mask` without being it: over, or a mistake. */
-static void no_other_atomics(struct cell *first, unsigned mask, uint64_t address, vclock now, bool atomic)
+static void no_other_atomics(struct cell *first, unsigned mask, uint64_t address, vclock now, bool atomic, bool write)
 {
 	for (struct cell *c = first;; c = &rt.cells[c->next]) {
-		if (c->location && (c->mask & mask) && c->mask != mask) {
+		/* A wider plain read (compilers join tests of neighbours) is one of each part: `plain` looks at it. */
+		bool part_read = !write && !(c->mask & ~mask);
+
+		if (c->location && (c->mask & mask) && c->mask != mask && !part_read) {
 			const struct location *l = &rt.location[c->location];
 
 			if (!vclock_covers(now, vclock_join(l->written, l->read)))
@@ -169,7 +194,7 @@ static void no_other_atomics(struct cell *first, unsigned mask, uint64_t address
 
 static void parts_access(struct cell *first, uint64_t address, unsigned mask, bool write, vclock now, uint32_t pc)
 {
-	no_other_atomics(first, mask, address, now, false);
+	no_other_atomics(first, mask, address, now, false, write);
 	cells_split(first, mask);
 	for (struct cell *c = first;; c = &rt.cells[c->next]) {
 		if (c->mask & mask)
@@ -188,7 +213,7 @@ static void word_access(uint64_t address, unsigned size, bool write, uint32_t pc
 		log_word(cell, address);
 	if (unlikely(cell->freed))
 		heap_fail_freed(address, pc);
-	if (unlikely(rt.mode != RT_THREADS))
+	if (unlikely(rt.mode != RT_THREADS || shadow_is_counter(address)))
 		return;
 	if (!cell->mask)
 		cell->mask = (uint8_t)mask;
@@ -246,7 +271,7 @@ uint32_t shadow_atomic(uint64_t address, unsigned size, bool write, const struct
 	if (write)
 		log_word(cell, address);
 	if (unlikely(cell->mask != mask)) {
-		no_other_atomics(cell, mask, address, e->clock, true);
+		no_other_atomics(cell, mask, address, e->clock, true, true);
 		cells_split(cell, mask);
 		while (cell->mask != mask) {
 			/* Several cells inside: join what they know into one at a time. */

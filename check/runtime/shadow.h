@@ -23,6 +23,10 @@ void shadow_free(uint64_t address, uint64_t size, uint32_t pc);
 /** A location that begins with value 0, in no memory. */
 uint32_t location_make(uint64_t key, unsigned size);
 
+/** Is it one of check_counters? No more, for the next search. */
+bool shadow_is_counter(uint64_t address);
+void shadow_forget_counters(void);
+
 /** The runtime itself is about to write a word of the window. */
 void shadow_log(uint64_t address);
 
