@@ -179,9 +179,9 @@ static void change_account(struct commit *c)
 	struct slots *slots = c->vm->slots;
 
 	if (c->change == SLOT_CREATE)
-		slots->total_pages += c->new->npages;
+		add_relaxed(&slots->total_pages, c->new->npages);
 	if (c->change == SLOT_DELETE)
-		slots->total_pages -= c->old->npages;
+		add_relaxed(&slots->total_pages, -c->old->npages);
 	add_relaxed(&c->vm->stats.slot_changes, 1);
 }
 

@@ -47,7 +47,7 @@ struct slots {
 	struct id_map ids[MAX_ADDRESS_SPACES];
 	struct gate gate;
 	const struct slots_hooks *hooks;
-	uint64_t total_pages;  /* of all slots; under slots_lock */
+	uint64_t total_pages;  /* of all slots; written under slots_lock, atomic: faults look at it (shadow_make_room) */
 	unsigned dirty_mode;   /* VMMU_DIRTY_*; under slots_lock */
 	uint32_t ring_entries; /* 0: bitmaps. Constant once a vCPU exists */
 	struct dirty_batch *batches; /* DIRTY_BATCHES, when there are rings; under slots_lock */
