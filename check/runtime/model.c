@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "check/runtime/model.h"
 
+#include <stdlib.h>
+
 #include "check/runtime/graph.h"
 #include "check/runtime/seed.h"
 #include "check/runtime/shadow.h"
@@ -340,94 +342,114 @@ static uint32_t op_location(const struct op *op, bool write, const struct event 
 	return op->abstract ? abstract_location(op->address) : shadow_atomic(op->address, op->size, write, e);
 }
 
-static void do_write_half(struct op *op, struct location *l, struct event *e, bool fresh)
+/* Which store it reads. *forced: that was known. */
+static unsigned choose_store(struct op *op, struct location *l, struct event *e, bool *forced)
 {
-	unsigned rank = rank_of(e->from) + 1u;
-	bool newest = rank == l->count;
-	uint64_t operand = op->operand;
+	unsigned rank, newest = l->count - 1u;
 
-	e->value = op->kind == OP_CAS ? operand : op->change(e->read, operand);
-	if (l->size < 8)
-		e->value &= (1ull << 8 * l->size) - 1;
-	release_clock(l, e, self_thread(), rt.tso ? __ATOMIC_ACQ_REL : op->order);
-	model_insert(l, e, rank);
-	if (fresh && !newest && !order_allows(e))
-		rt_give_up(true);
-	l->head[e->thread] = e->head;
-	if (newest && l->memory)
-		memory_write(l, e->value);
-	l->written[e->thread] = e->index;
-}
-
-static uint64_t do_read(struct op *op)
-{
-	bool writes = op->kind != OP_LOAD && op->kind != OP_AWAIT;
-	struct event *e = event_begin(op, EV_READS);
-	struct location *l;
-	unsigned rank, stale;
-	event_id from;
-	bool forced;
-
-	e->location = op_location(op, writes, e);
-	l = &rt.location[e->location];
-	if (op->order == __ATOMIC_SEQ_CST || op->fail_order == __ATOMIC_SEQ_CST)
-		list_sc(e);
-	forced = rt.graph ? graph_forced_read(e, l, &rank) : replay_forced(&rank, l->count - 1u);
+	*forced = rt.graph ? graph_forced_read(e, l, &rank) : replay_forced(&rank, newest);
 	if (unlikely(rt.probing)) {
-		rank = l->count - 1u;
-		if (is_await(op) || changes(op, value_of(l, l->store[rank])))
+		if (is_await(op) || changes(op, value_of(l, l->store[newest])))
 			rt_give_up(true);
-	} else if (!forced) {
+		return newest;
+	}
+	if (!*forced) {
 		read_options(op, l, e);
 		if (!rt.option_count)
 			rt_give_up(true); /* only what another read-modify-write has taken */
-		rank = choose_rank(l->count - 1u);
-	} else if (rank >= l->count) {
-		rt_fail(CHECK_UNSTABLE, "the execution is not what it was: a load of a store that is not there");
+		return choose_rank(newest);
 	}
-	from = l->store[rank];
-	stale = l->count - 1u - rank;
+	if (rank > newest)
+		rt_fail(CHECK_UNSTABLE, "the execution is not what it was: a load of a store that is not there");
+	return rank;
+}
+
+static void read_from(struct op *op, struct location *l, struct event *e, event_id from)
+{
+	struct thread *t = self_thread();
+
 	e->read = value_of(l, from);
 	e->flags = (uint8_t)flags_if_read(op, e->read);
 	if (unlikely(rt.probing))
 		e->flags &= (uint8_t)~EV_WRITES;
 	e->order = (uint8_t)(e->flags & EV_WRITES || op->kind != OP_CAS ? op->order : op->fail_order);
-	read_clocks(e, self_thread(), from, read_order(op, e->flags));
+	read_clocks(e, t, from, read_order(op, e->flags));
 	reader_link(l, e, from);
 	l->read[e->thread] = e->index;
 	if (from)
-		self_thread()->fence_acquire = vclock_join(self_thread()->fence_acquire, event_of(from)->release);
-	if (is_await(op) && !op->ready(e->read, op->operand)) {
-		e->flags |= EV_BLOCKED;
-		self_thread()->state = TH_BLOCKED;
-		tell_block(op);
-		if (op->waits_for)
-			graph_stands_still(e);
-		rt_point(); /* never returns: it is in another execution that this thread goes on */
-	}
-	if (e->flags & EV_WRITES) {
-		bool half = rt.graph && graph_is_half(e);
+		t->fence_acquire = vclock_join(t->fence_acquire, event_of(from)->release);
+}
 
-		if (half) {
-			self_thread()->writing = true;
-			e->flags &= (uint8_t)~EV_WRITES; /* not yet */
-			rt_point();
-			e->flags |= EV_WRITES;
-			self_thread()->writing = false;
-			e->write_stamp = ++rt.stamp;
-		}
-		choice_note(l->count - 1u - rank_of(from));
-		do_write_half(op, l, e, half || !forced);
-		op->swapped = true;
-		if (rt.graph && (half || !forced || graph_is_fresh(e)))
-			graph_written(e, l);
-	} else {
-		choice_note(l->count - 1u - rank_of(from));
-		e->write_stamp = e->stamp;
+static _Noreturn void stand_still(struct op *op, struct event *e)
+{
+	e->flags |= EV_BLOCKED;
+	self_thread()->state = TH_BLOCKED;
+	tell_block(op);
+	if (op->waits_for)
+		graph_stands_still(e);
+	rt_point(); /* it is in another execution that this thread goes on */
+	abort();
+}
+
+/* What a read-modify-write writes. Of a half event that is an event of its own, which comes when it is its turn. */
+static void do_write(struct op *op, struct location *l, struct event *e, bool forced)
+{
+	bool half = rt.graph && graph_is_half(e), newest;
+	unsigned rank;
+
+	if (half) {
+		self_thread()->writing = true;
+		e->flags &= (uint8_t)~EV_WRITES; /* not yet */
+		rt_point();
+		e->flags |= EV_WRITES;
+		self_thread()->writing = false;
+		e->write_stamp = ++rt.stamp;
 	}
-	note_spin(e->location, e->flags & EV_WRITES ? id_of(e) : from);
-	if ((e->flags & EV_WRITES) && e->value != e->read)
-		forget_spin();
+	rank = rank_of(e->from) + 1u;
+	newest = rank == l->count;
+	choice_note(l->count - rank);
+	e->value = op->kind == OP_CAS ? op->operand : op->change(e->read, op->operand);
+	if (l->size < 8)
+		e->value &= (1ull << 8 * l->size) - 1;
+	release_clock(l, e, self_thread(), rt.tso ? __ATOMIC_ACQ_REL : op->order);
+	model_insert(l, e, rank);
+	if ((half || !forced) && !newest && !order_allows(e))
+		rt_give_up(true);
+	l->head[e->thread] = e->head;
+	if (newest && l->memory)
+		memory_write(l, e->value);
+	l->written[e->thread] = e->index;
+	op->swapped = true;
+	if (rt.graph && (half || !forced || graph_is_fresh(e)))
+		graph_written(e, l);
+}
+
+static uint64_t do_read(struct op *op)
+{
+	struct event *e = event_begin(op, EV_READS);
+	struct location *l;
+	unsigned rank, stale;
+	bool forced;
+
+	e->location = op_location(op, op->kind != OP_LOAD && op->kind != OP_AWAIT, e);
+	l = &rt.location[e->location];
+	if (op->order == __ATOMIC_SEQ_CST || op->fail_order == __ATOMIC_SEQ_CST)
+		list_sc(e);
+	rank = choose_store(op, l, e, &forced);
+	stale = l->count - 1u - rank;
+	read_from(op, l, e, l->store[rank]);
+	if (is_await(op) && !op->ready(e->read, op->operand))
+		stand_still(op, e);
+	if (e->flags & EV_WRITES) {
+		do_write(op, l, e, forced);
+		note_spin(e->location, id_of(e));
+		if (e->value != e->read)
+			forget_spin();
+	} else {
+		choice_note(stale);
+		e->write_stamp = e->stamp;
+		note_spin(e->location, e->from);
+	}
 	event_end(e);
 	tell_read(op, e, l, stale);
 	return e->read;
