@@ -56,7 +56,8 @@ static enum guest_walk_result accessed_and_dirty_set(const struct guest_reader *
 
 		result = entry_set(reader, walk, level, bits);
 	}
-	walk->dirty = walk->value[walk->level - 1] & GPTE_D;
+	/* A write goes on without its D bit where that cannot be set: or it would fault for ever. */
+	walk->dirty = (walk->value[walk->level - 1] & GPTE_D) || (error & VMMU_PF_WRITE);
 	return result;
 }
 
