@@ -65,9 +65,9 @@ static enum vmmu_status shadow_ready(struct vmmu_vcpu *vcpu)
 
 	if (vcpu->shadow->root.page[0] != before)
 		vcpu->flush = true;
-	if (status == VMMU_OK && vcpu->sync) {
+	if (status == VMMU_OK && (vcpu->sync || vcpu->shadow->root.behind)) {
 		shadow_sync_roots(vm, vcpu->shadow, vcpu->as_id);
-		vcpu->sync = false;
+		vcpu->sync = vcpu->shadow->root.behind = false;
 	}
 	return status;
 }
@@ -143,7 +143,7 @@ void vmmu_guest_regs_set(struct vmmu_vcpu *vcpu, const struct vmmu_guest_regs *r
 		return;
 	same = same_mode(&vcpu->shadow->regs, regs);
 	vcpu->shadow->regs = *regs;
-	/* In another mode the cached roots mean something else; pages stay in the hash, and are found again under their role. */
+	/* Roots are cached under their role; but with another number of levels they mean something else. Pages stay in the hash in any case. */
 	if (!same && shadow_mode_set(vcpu->shadow, vcpu->as_id))
 		shadow_roots_drop(vcpu->vcpu.vm, vcpu->shadow, false);
 	else if (vcpu->shadow->mode.levels && vcpu->shadow->mode.levels < 4)
@@ -151,6 +151,8 @@ void vmmu_guest_regs_set(struct vmmu_vcpu *vcpu, const struct vmmu_guest_regs *r
 	vcpu->flush = true;
 	if (!keep)
 		vcpu->sync = true;
+	if (!keep && !same) /* CR0, CR4 and EFER: no context is left as it was */
+		shadow_flushed_all(vcpu->shadow);
 }
 
 void vmmu_invlpg(struct vmmu_vcpu *vcpu, struct vmmu_gva gva)
@@ -191,4 +193,5 @@ void vmmu_invpcid(struct vmmu_vcpu *vcpu, unsigned type, uint64_t pcid, struct v
 	}
 	vcpu->sync = true;
 	vcpu->flush = true;
+	shadow_flushed_all(vcpu->shadow);
 }

@@ -29,12 +29,11 @@ static uint32_t mode_role(const struct guest_mode *mode, unsigned as_id)
 
 bool shadow_mode_set(struct shadow_vcpu *sv, unsigned as_id)
 {
-	uint32_t before = sv->role;
 	uint8_t levels = sv->mode.levels;
 
 	guest_mode_init(&sv->mode, &sv->regs);
 	sv->role = mode_role(&sv->mode, as_id);
-	return sv->role != before || sv->mode.levels != levels;
+	return sv->mode.levels != levels;
 }
 
 static uint64_t cr3_base(const struct shadow_vcpu *sv)
@@ -246,6 +245,12 @@ void shadow_sync_roots(struct vm *vm, struct shadow_vcpu *sv, unsigned as_id)
 	srcu_read_unlock(&vm->srcu, srcu);
 }
 
+void shadow_flushed_all(struct shadow_vcpu *sv)
+{
+	for (unsigned i = 0; i < SHADOW_PREVIOUS; i++)
+		sv->previous[i].behind = true;
+}
+
 /* Only an unsync page can say something else than the guest's table does. */
 static void root_invlpg(struct mmu_token *token, const struct shadow_root *root, const struct guest_mode *mode, gva_t gva)
 {
@@ -276,8 +281,7 @@ void shadow_invlpg(struct vm *vm, struct shadow_vcpu *sv, gva_t gva)
 	token = mmu_write_lock(vm);
 	root_invlpg(&token.token, &sv->root, &sv->mode, gva);
 	for (unsigned i = 0; i < SHADOW_PREVIOUS; i++)
-		if (sv->previous[i].role == sv->role)
-			root_invlpg(&token.token, &sv->previous[i], &sv->mode, gva);
+		root_invlpg(&token.token, &sv->previous[i], &sv->mode, gva); /* those of other roles, too: their tables have as many levels */
 	mmu_flush(&token.token);
 	mmu_write_unlock(&token);
 }

@@ -36,6 +36,7 @@ struct shadow_root {
 	uint64_t cr3;           /* what it was loaded for */
 	uint32_t role;
 	struct shadow *page[4]; /* [0] only, or one for each PDPTE; a reference on each; NULL: none there */
+	bool behind;            /* cached, and the guest has flushed all contexts since: synced when it is current again (P8) */
 	bool valid;             /* loaded at all: a root without pages is one, too (32: a guest root outside memory) */
 };
 
@@ -58,7 +59,7 @@ void shadow_vcpu_fini(struct vm *vm, struct shadow_vcpu *sv);
 
 /* --- roots (root.c) --- */
 
-/** Derive the mode from sv->regs. Returns: true when roots of before are of no use. */
+/** Derive the mode from sv->regs. Returns: true when roots of before are of no use: tables have another number of levels. Those of other roles stay cached. */
 bool shadow_mode_set(struct shadow_vcpu *sv, unsigned as_id);
 
 /**
@@ -81,6 +82,9 @@ bool shadow_root_is_obsolete(const struct vm *vm, const struct shadow_root *root
 
 /** Bring every unsync page under the current root up to date (P8): at a CR3 load or a flush by the guest. */
 void shadow_sync_roots(struct vm *vm, struct shadow_vcpu *sv, unsigned as_id);
+
+/** The guest flushed all contexts, not only the current one. */
+void shadow_flushed_all(struct shadow_vcpu *sv);
 
 /** INVLPG (35): drop what unsync pages say of gva, in the current root and in previous ones. Holds: SRCU read side. */
 void shadow_invlpg(struct vm *vm, struct shadow_vcpu *sv, gva_t gva);

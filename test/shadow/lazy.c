@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Flushes that the library owes on its own account: a vCPU that has no reason to flush keeps a writable translation, step by step, to where the translation would
+ * do harm. Each is one interleaving of two vCPUs, on a CPU whose TLB drops nothing by itself (scpu.h).
+ */
+#include "test/shadow/scpu.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <cmocka.h>
+
+#include "test/common/quiet.h"
+
+#define RAM  (4u << 20)
+#define PML4 0x1000u
+#define PDPT 0x2000u
+#define PD   0x3000u
+#define PT   0x4000u   /* maps the first 2 MiB as they are */
+#define V    0x100000u
+#define T    0x180000u /* a frame that becomes a table */
+#define ALL  0x67u     /* P W U A D */
+
+struct lazy {
+	uint8_t *ram;
+	struct vmmu_vm *vm;
+	struct scpu a, b;
+};
+
+static void put(struct lazy *l, uint64_t at, uint64_t value)
+{
+	memcpy(l->ram + at, &value, 8);
+}
+
+static void cpu_make(struct lazy *l, struct scpu *cpu, unsigned id)
+{
+	memset(cpu, 0, sizeof(*cpu));
+	assert_int_equal(vmmu_vcpu_create(l->vm, id, NULL, &cpu->vcpu), VMMU_OK);
+	cpu->regs = (struct ref_cpu){ .cr0 = 0x80010001, .cr3 = PML4, .cr4 = 0x20, .efer = 0x500 };
+	scpu_regs(cpu);
+}
+
+static void slot_set(struct lazy *l, unsigned flags)
+{
+	struct vmmu_region region = { .bytes = RAM, .flags = flags, .hva = { (uintptr_t)l->ram } };
+
+	assert_int_equal(vmmu_region_set(l->vm, &region), VMMU_OK);
+}
+
+static int setup(void **state)
+{
+	static struct lazy lazy;
+	struct lazy *l = &lazy;
+	struct vmmu_config config = { .host = &vmmu_host_posix, .mmu = VMMU_MMU_SHADOW };
+
+	l->ram = mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	put(l, PML4, PDPT | ALL);
+	put(l, PDPT, PD | ALL);
+	put(l, PD, PT | ALL);
+	put(l, PD + 8, T | ALL);
+	for (uint64_t i = 0; i < 512; i++)
+		put(l, PT + 8 * i, i << 12 | ALL);
+	assert_int_equal(vmmu_vm_create(&config, &l->vm), VMMU_OK);
+	slot_set(l, 0);
+	cpu_make(l, &l->a, 0);
+	cpu_make(l, &l->b, 1);
+	*state = l;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct lazy *l = *state;
+
+	assert_true(quiet_audit(l->vm, NULL));
+	assert_false(vmmu_vm_is_dead(l->vm));
+	vmmu_vcpu_destroy(l->a.vcpu);
+	vmmu_vcpu_destroy(l->b.vcpu);
+	vmmu_vm_destroy(l->vm);
+	munmap(l->ram, RAM);
+	return 0;
+}
+
+static enum scpu_outcome write_at(struct scpu *cpu, uint64_t at, uint64_t value)
+{
+	uint64_t error;
+
+	return scpu_access(cpu, at, REF_WRITE, 8, &value, &error);
+}
+
+static uint64_t read_at(struct scpu *cpu, uint64_t at)
+{
+	uint64_t value = 0, error;
+
+	assert_int_equal(scpu_access(cpu, at, REF_READ, 8, &value, &error), SCPU_DONE);
+	return value;
+}
+
+/* P8: a writes the table, b flushes, a writes the table again: the table was write-protected before it was read, and so is read again at b's next flush. */
+static void test_flush_before_a_table_is_read_again(void **state)
+{
+	struct lazy *l = *state;
+
+	for (uint64_t i = 0; i < 16; i++) {
+		put(l, V + 0x1000 * i, 1000 + i);
+		assert_int_equal(write_at(&l->a, PT + 8 * (V >> 12), (V + 0x1000 * i) | ALL), SCPU_DONE);
+		scpu_regs(&l->b);
+		assert_int_equal(read_at(&l->b, V), 1000 + i);
+	}
+}
+
+/* P4: what a may write becomes a table that b uses. */
+static void test_flush_after_a_table_was_protected(void **state)
+{
+	struct lazy *l = *state;
+
+	for (uint64_t i = 0; i < 16; i++) {
+		put(l, V + 0x1000 * i, 1000 + i);
+		assert_int_equal(write_at(&l->a, T + 8, (V + 0x1000 * i) | ALL), SCPU_DONE);
+		scpu_regs(&l->b);
+		assert_int_equal(read_at(&l->b, 0x201000), 1000 + i);
+		/* And is given up again. */
+		vmmu_unprotect(l->b.vcpu, (struct vmmu_gpa){ T });
+		assert_int_equal(write_at(&l->a, T + 16, V | ALL), SCPU_DONE);
+	}
+}
+
+/*
+ * Rights shrink: b makes the page read-only and flushes. a need not have, and may go on writing; but then the write is logged, although the entry
+ * cannot be written any more when the log is fetched.
+ */
+static void test_flush_when_rights_shrink(void **state)
+{
+	struct lazy *l = *state;
+	uint64_t log[RAM / 4096 / 64];
+
+	slot_set(l, VMMU_SLOT_LOG_DIRTY);
+	for (uint64_t i = 0; i < 8; i++) {
+		enum scpu_outcome outcome;
+
+		scpu_regs(&l->a);
+		assert_int_equal(write_at(&l->a, V, i), SCPU_DONE);
+		assert_int_equal(write_at(&l->b, PT + 8 * (V >> 12), V | (ALL & ~2u)), SCPU_DONE);
+		scpu_regs(&l->b);
+		assert_int_equal(read_at(&l->b, V), i);
+		assert_int_equal(vmmu_dirty_get(l->vm, 0, 0, log, RAM / 4096 / 64), VMMU_OK);
+		outcome = write_at(&l->a, V, 100 + i);
+		assert_true(outcome == SCPU_DONE || outcome == SCPU_FAULT);
+		assert_int_equal(vmmu_dirty_get(l->vm, 0, 0, log, RAM / 4096 / 64), VMMU_OK);
+		if (outcome == SCPU_DONE)
+			assert_true(log[(V >> 12) / 64] >> ((V >> 12) % 64) & 1);
+		assert_int_equal(write_at(&l->b, PT + 8 * (V >> 12), V | ALL), SCPU_DONE);
+		scpu_regs(&l->b);
+	}
+}
+
+#define PML4B 0x5000u /* another root, with tables of its own */
+#define PTB   0x8000u
+
+static void second_root_make(struct lazy *l)
+{
+	put(l, PML4B, 0x6000 | ALL);
+	put(l, 0x6000, 0x7000 | ALL);
+	put(l, 0x7000, PTB | ALL);
+	for (uint64_t i = 0; i < 512; i++)
+		put(l, PTB + 8 * i, i << 12 | ALL);
+}
+
+/* MOV to CR3 with bit 63: translations stay. */
+static void cr3_keep(struct lazy *l, uint64_t cr3)
+{
+	struct vmmu_guest_regs regs = { .cr0 = l->a.regs.cr0, .cr3 = cr3, .cr4 = l->a.regs.cr4, .efer = l->a.regs.efer, .phys_bits = 48 };
+
+	l->a.regs.cr3 = cr3;
+	vmmu_guest_regs_set(l->a.vcpu, &regs, true);
+	memset(l->a.tlb, 0, sizeof(l->a.tlb));
+}
+
+/* A flush of all contexts, or of one that is not current, reaches a root that is cached (34): the guest loads it with "keep". */
+static void test_flush_of_all_contexts_reaches_cached_roots(void **state)
+{
+	struct lazy *l = *state;
+
+	second_root_make(l);
+	for (uint64_t i = 1; i < 12; i++) {
+		put(l, V + 0x1000 * i, 1000 + i);
+		l->a.regs.cr3 = PML4B;
+		scpu_regs(&l->a);
+		read_at(&l->a, V);
+		assert_int_equal(write_at(&l->a, PTB + 8 * (V >> 12), (V + 0x1000 * i) | ALL), SCPU_DONE);
+		cr3_keep(l, PML4);
+		read_at(&l->a, V);
+		if (i % 4) {
+			vmmu_invpcid(l->a.vcpu, i % 4, 0, (struct vmmu_gva){ 0 });
+		} else {
+			l->a.regs.cr4 ^= 0x80; /* PGE */
+			scpu_regs(&l->a);
+		}
+		read_at(&l->a, V);
+		cr3_keep(l, PML4B);
+		assert_int_equal(read_at(&l->a, V), 1000 + i);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_flush_before_a_table_is_read_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_flush_after_a_table_was_protected, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_flush_when_rights_shrink, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_flush_of_all_contexts_reaches_cached_roots, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
