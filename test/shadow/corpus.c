@@ -4,7 +4,7 @@
  * level of each paging mode. Each is an instruction that the software CPU runs, in a VM with a second stage and in one that shadows. What must come of
  * it (a fault or none, error code, CR2, the A and D bits left in the guest's tables) is the reference's word (ref.c).
  *
- *     corpus [STRIDE [SEED]]      only every STRIDE-th case
+ *     corpus [STRIDE [SEED [REAL]]]      only every STRIDE-th case; and of those every REAL-th on the machine's own KVM, too, where there is one
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,6 +17,7 @@
 #include "cpu/cpu.h"
 #include "test/common/quiet.h"
 #include "test/common/rng.h"
+#include "test/shadow/realkvm.h"
 #include "test/shadow/ref.h"
 
 #define RAM_BYTES (8u << 20)
@@ -70,6 +71,10 @@ struct one {
 };
 
 static struct machine machines[2];
+static struct realkvm real;
+static unsigned real_stride; /* 0: there is none */
+static bool real_long_only;
+static uint64_t real_cases, real_differ;
 static uint8_t *want; /* guest memory as it should be */
 static struct rng rng;
 static uint64_t cases, faults;
@@ -90,6 +95,8 @@ static void write_all(uint64_t at, const void *bytes, size_t size)
 	for (int i = 0; i < 2; i++)
 		if (vmmu_guest_write(machines[i].vcpu, (struct vmmu_gpa){ at }, bytes, size) != VMMU_OK)
 			abort();
+	if (real_stride)
+		memcpy(real.ram + at, bytes, size);
 }
 
 static void write_value(uint64_t at, uint64_t value, size_t size)
@@ -203,10 +210,9 @@ static struct ref_cpu regs_of(const struct one *c)
 	};
 }
 
-static void state_set(struct cpu *cpu, const struct one *c)
+static void state_set(struct cpu_state *s, const struct one *c)
 {
 	struct ref_cpu regs = regs_of(c);
-	struct cpu_state *s = cpu_state(cpu);
 	bool is_long = c->mode >= M_4, user = c->access.user;
 
 	memset(&s->events, 0, sizeof(s->events));
@@ -227,52 +233,100 @@ static void state_set(struct cpu *cpu, const struct one *c)
 	s->gpr[CPU_RCX] = 0xf4f4f4f4;
 	s->gpr[CPU_RSP] = STACK_TOP;
 	s->rip = c->access.kind == REF_FETCH ? linear_of(c->mode) : (user ? USER_CODE : CODE) + (c->access.kind == REF_WRITE ? 16 : 0);
-	cpu_state_changed(cpu, CPU_CHANGED_RFLAGS | CPU_CHANGED_MODE | CPU_CHANGED_PAGING);
 }
 
-static void case_fail(const struct machine *m, const struct one *c, const char *what, uint64_t is, uint64_t should)
+static void case_print(const char *name, const struct one *c, const char *what, uint64_t is, uint64_t should)
 {
 	static const char *const kinds[] = { "read", "write", "fetch" };
 
-	printf("%s, %s, leaf at %d, entry varied at %d: %s by the %s%s, WP %d SMEP %d SMAP %d NXE %d PKE %d AD %d WD %d\n", m->name,
+	printf("%s, %s, leaf at %d, entry varied at %d: %s by the %s%s, WP %d SMEP %d SMAP %d NXE %d PKE %d AD %d WD %d\n", name,
 	       mode_name[c->mode], c->leaf, c->varied, kinds[c->access.kind], c->access.user ? "user" : "supervisor", c->access.ac ? ", AC" : "",
 	       c->controls & 1, c->controls >> 1 & 1, c->controls >> 2 & 1, c->controls >> 3 & 1, c->controls >> 4 & 1, c->controls >> 5 & 1,
 	       c->controls >> 6 & 1);
 	for (int level = top_level[c->mode]; level >= c->leaf; level--)
 		printf("  level %d: %#018" PRIx64 "\n", level, c->entry[level]);
 	printf("  %s is %#" PRIx64 ", should be %#" PRIx64 "\n", what, is, should);
-	exit(1);
+}
+
+/* Where a machine that ran from state_set to `s`, with memory `ram`, is not as it should be. Returns: what differs, or NULL. */
+static const char *case_compare(const struct one *c, const struct ref_result *ref, const struct cpu_state *s, const uint8_t *ram, uint64_t *is,
+                                uint64_t *should)
+{
+	uint64_t stub = s->rip - 1 - STUBS;
+	unsigned size = c->mode == M_32 ? 4 : 8;
+
+	*is = stub == 14 * 16;
+	*should = ref->fault;
+	if (*is != *should)
+		return "a page fault";
+	if (ref->fault) {
+		*is = 0;
+		memcpy(is, ram + s->gpr[CPU_RSP], 4);
+		*should = ref->error;
+		if (*is != *should)
+			return "the error code";
+		*is = s->cr2;
+		*should = linear_of(c->mode);
+		if (*is != *should)
+			return "CR2";
+	}
+	for (int level = top_level[c->mode]; level >= c->leaf; level--) {
+		uint64_t at = entry_at(c->mode, level);
+
+		*is = *should = 0;
+		memcpy(is, ram + at, size);
+		memcpy(should, want + at, size);
+		if (*is != *should)
+			return "the entry afterwards";
+	}
+	return NULL;
 }
 
 static void case_run(const struct machine *m, const struct one *c, const struct ref_result *ref)
 {
-	struct cpu_state *s = cpu_state(m->cpu);
-	unsigned size = c->mode == M_32 ? 4 : 8;
-	enum cpu_exit exit;
-	uint64_t stub, error = 0;
+	const char *what = "the exit";
+	uint64_t is, should = CPU_EXIT_HLT;
 
-	state_set(m->cpu, c);
-	exit = cpu_run(m->cpu);
-	if (exit != CPU_EXIT_HLT)
-		case_fail(m, c, "the exit", exit, CPU_EXIT_HLT);
-	stub = s->rip - 1 - STUBS;
-	if ((stub == 14 * 16) != ref->fault)
-		case_fail(m, c, "a page fault", stub == 14 * 16, ref->fault);
-	if (ref->fault) {
-		memcpy(&error, m->ram + s->gpr[CPU_RSP], 4);
-		if (error != ref->error)
-			case_fail(m, c, "the error code", error, ref->error);
-		if (s->cr2 != linear_of(c->mode))
-			case_fail(m, c, "CR2", s->cr2, linear_of(c->mode));
-	}
-	for (int level = top_level[c->mode]; level >= c->leaf; level--) {
-		uint64_t is = 0, should = 0, at = entry_at(c->mode, level);
+	state_set(cpu_state(m->cpu), c);
+	cpu_state_changed(m->cpu, CPU_CHANGED_RFLAGS | CPU_CHANGED_MODE | CPU_CHANGED_PAGING);
+	is = cpu_run(m->cpu);
+	if (is == should)
+		what = case_compare(c, ref, cpu_state(m->cpu), m->ram, &is, &should);
+	if (!what)
+		return;
+	case_print(m->name, c, what, is, should);
+	exit(1);
+}
 
-		memcpy(&is, m->ram + at, size);
-		memcpy(&should, want + at, size);
-		if (is != should)
-			case_fail(m, c, "the entry afterwards", is, should);
+static bool real_can(const struct one *c)
+{
+	if ((c->mode < M_4 && real_long_only) || (c->leaf == 3 && !real.gbpages))
+		return false;
+	return (real.smep || !(c->controls & 2)) && (real.smap || !(c->controls & 4)) && !(c->controls & 16) && (real.la57 || c->mode != M_5);
+}
+
+static void real_run(const struct one *c, const struct ref_result *ref)
+{
+	static struct cpu_state s;
+	const char *what;
+	uint64_t is, should;
+
+	memset(&s, 0, sizeof(s));
+	state_set(&s, c);
+	real_cases++;
+	if (!realkvm_run(&real, &s)) {
+		if (c->mode < M_4 && real_cases == 1) {
+			printf("the real KVM's guests page in long mode only\n");
+			real_long_only = true;
+			real_cases = 0;
+			return;
+		}
+		case_print("real KVM", c, "nothing", 0, 0);
+		exit(1);
 	}
+	what = case_compare(c, ref, &s, real.ram, &is, &should);
+	if (what && real_differ++ < 10)
+		case_print("real KVM", c, what, is, should);
 }
 
 static void case_do(const struct one *c)
@@ -288,6 +342,8 @@ static void case_do(const struct one *c)
 	for (int i = 0; i < 2; i++)
 		case_run(&machines[i], c, &ref);
 	cases++;
+	if (real_stride && cases % real_stride == 0 && real_can(c))
+		real_run(c, &ref);
 	faults += ref.fault;
 }
 
@@ -416,6 +472,9 @@ int main(int argc, char **argv)
 		abort();
 	machine_make(&machines[0], "second stage", VMMU_MMU_TDP);
 	machine_make(&machines[1], "shadow", VMMU_MMU_SHADOW);
+	real_stride = argc > 3 ? (unsigned)atoi(argv[3]) : 0;
+	if (real_stride && !realkvm_open(&real, mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), RAM_BYTES))
+		real_stride = 0;
 	code_make();
 	for (enum mode mode = 0; mode < MODES; mode++) {
 		system_make(mode);
@@ -440,5 +499,8 @@ int main(int argc, char **argv)
 		machine_free(&machines[i]);
 	}
 	printf("corpus: %" PRIu64 " cases on both MMUs, %" PRIu64 " of them faults\n", cases, faults);
-	return 0;
+	if (real_stride)
+		printf("corpus: %" PRIu64 " of them on the real KVM (SMEP %d, SMAP %d, LA57 %d, 1 GiB pages %d); %" PRIu64 " differ\n", real_cases, real.smep,
+		       real.smap, real.la57, real.gbpages, real_differ);
+	return real_differ != 0;
 }
