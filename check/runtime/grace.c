@@ -21,7 +21,13 @@ struct call {
 	uint64_t seen[THREADS]; /* counters when the grace period began */
 };
 
-static struct { const void *domain; unsigned depth; } sections[THREADS][DOMAINS];
+/* A section that a weakened site did not begin is open for nobody: `skipped` has a bit for each level of nesting. */
+static struct section {
+	const void *domain;
+	unsigned depth;   /* sections that were begun */
+	unsigned nesting; /* those and the skipped ones */
+	uint64_t skipped;
+} sections[THREADS][DOMAINS];
 static uint32_t sections_of[THREADS]; /* execution */
 static struct call calls[THREADS][CALLS];
 static unsigned call_count[THREADS];
@@ -63,7 +69,7 @@ static void await(uint64_t address, uint64_t operand, bool (*ready)(uint64_t, ui
 	model_do(&op);
 }
 
-static unsigned *depth_of(const void *domain)
+static struct section *section_of(const void *domain)
 {
 	if (sections_of[rt.self] != rt.execution) {
 		sections_of[rt.self] = rt.execution;
@@ -73,38 +79,48 @@ static unsigned *depth_of(const void *domain)
 		if (!sections[rt.self][i].domain)
 			sections[rt.self][i].domain = domain;
 		if (sections[rt.self][i].domain == domain)
-			return &sections[rt.self][i].depth;
+			return &sections[rt.self][i];
 	}
 	rt_fail(CHECK_LIMIT, "a thread reads in more than %u domains", DOMAINS);
 }
 
 void check_rcu_read_lock(const void *domain)
 {
-	unsigned *depth;
+	struct op site = { .kind = OP_AWAIT_RMW, .order = __ATOMIC_ACQUIRE, .pc = HERE, .caller = weaken_caller() };
+	struct section *section;
+	uint64_t level;
 
 	if (rt.mode != RT_THREADS)
 		return;
-	depth = depth_of(domain);
-	if ((*depth)++ == 0)
+	section = section_of(domain);
+	if (section->nesting == 64)
+		rt_fail(CHECK_LIMIT, "a thread nests more than 64 read sections");
+	level = 1ull << section->nesting++;
+	section->skipped &= ~level;
+	if (weaken_drops_lock(&site))
+		section->skipped |= level;
+	else if (section->depth++ == 0)
 		change(key(CLASS_READER, (unsigned)rt.self, domain), 1, CHECK_EV_RCU_LOCK + 1, HERE);
 }
 
 void check_rcu_read_unlock(const void *domain)
 {
-	unsigned *depth;
+	struct section *section;
 
 	if (rt.mode != RT_THREADS)
 		return;
-	depth = depth_of(domain);
-	if (*depth == 0)
+	section = section_of(domain);
+	if (section->nesting == 0)
 		rt_fail(CHECK_LOCKING, "thread %d ends a read section that it did not begin (pc %#x)", rt.self, HERE);
-	if (--*depth == 0)
+	if (section->skipped >> --section->nesting & 1)
+		return;
+	if (--section->depth == 0)
 		change(key(CLASS_READER, (unsigned)rt.self, domain), 1, CHECK_EV_RCU_UNLOCK + 1, HERE);
 }
 
 bool check_rcu_held(const void *domain)
 {
-	return rt.mode != RT_THREADS || *depth_of(domain) > 0;
+	return rt.mode != RT_THREADS || section_of(domain)->depth > 0;
 }
 
 void check_synchronize(const void *domain)
@@ -114,7 +130,7 @@ void check_synchronize(const void *domain)
 
 	if (rt.mode != RT_THREADS)
 		return;
-	if (*depth_of(domain))
+	if (section_of(domain)->depth)
 		rt_fail(CHECK_LOCKING, "thread %d waits for a grace period inside a read section (pc %#x)", rt.self, pc);
 	for (int t = 0; t < (int)rt.thread_count; t++)
 		if (t != rt.self)

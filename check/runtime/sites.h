@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Sites: places in the code under test with an order or a lock that may turn out not to be needed. A site is the return address of a call of a __tsan_atomic*
- * function, a fence or check_lock; for a call from an out-of-line wrapper, also the return address of the wrapper. Inlined copies of
+ * function, a fence, check_lock or check_rcu_read_lock; for a call from an out-of-line wrapper, also the return address of the wrapper. Inlined copies of
  * one source line are sites of their own.
  */
 #ifndef CHECK_RUNTIME_SITES_H
@@ -25,7 +25,7 @@ enum check_weakening {
 	CHECK_TO_ACQUIRE, /* from acq_rel or seq_cst; a store becomes relaxed */
 	CHECK_TO_RELEASE, /* from acq_rel or seq_cst; a load becomes relaxed */
 	CHECK_TO_ACQ_REL, /* from seq_cst: a load becomes acquire, a store release */
-	CHECK_DROP,       /* fence: as if it were not there; lock: not taken, and its unlock does nothing */
+	CHECK_DROP,       /* fence: as if it were not there; lock, read section: not taken, and its unlock does nothing */
 	CHECK_SPLIT,      /* CAS and RMW: a load, then a store */
 };
 
