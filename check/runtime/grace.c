@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Abstract grace periods. Each thread has a counter per domain, odd while it reads. Beginning and ending a section are read-modify-writes of one's own
- * counter, and a grace period begins with one, which changes nothing, of each: so every section and every grace period are ordered one way or the other, two readers
- * are not ordered by it, and happens-before goes along.
+ * Abstract grace periods. Each thread counts, per domain, the sections that it began: a read-modify-write. A grace period begins with one, which changes nothing, of each
+ * thread's count: so it is ordered with the beginning of each section, one way or the other, and happens-before goes along; two readers are not ordered by it. It then waits
+ * for the end of the last section that it saw begin, which is a store to a location of that section alone. A call after a grace period is
+ * handed over, and reported done, in a location of its own as well: where there is but one store there is nothing to explore.
  */
 #include "check/runtime/model.h"
 #include "check/runtime/tell.h"
@@ -12,30 +13,34 @@
 #define CALLS   64
 #define DOMAINS 8
 
-enum { CLASS_READER = 3, CLASS_CALLS = 4, CLASS_CALLED = 5 };
+enum { CLASS_SECTIONS = 3, CLASS_SECTION_END = 4, CLASS_CALL = 5, CLASS_CALLED = 6 };
 
 struct call {
 	void (*fn)(void *arg);
 	void *arg;
 	const void *domain;
-	uint64_t seen[THREADS]; /* counters when the grace period began */
+	uint32_t pc;
+	uint64_t seen[THREADS]; /* sections begun when the grace period began */
 };
 
 /* A section that a weakened site did not begin is open for nobody: `skipped` has a bit for each level of nesting. */
-static struct section {
+struct sections {
 	const void *domain;
-	unsigned depth;   /* sections that were begun */
-	unsigned nesting; /* those and the skipped ones */
+	unsigned begun;   /* so far */
+	unsigned depth;   /* open ones, without */
+	unsigned nesting; /* and with the skipped ones */
 	uint64_t skipped;
-} sections[THREADS][DOMAINS];
+};
+
+static struct sections sections[THREADS][DOMAINS];
 static uint32_t sections_of[THREADS]; /* execution */
 static struct call calls[THREADS][CALLS];
 static unsigned call_count[THREADS];
 static uint32_t calls_of[THREADS];
 
-static uint64_t key(unsigned class, unsigned thread, const void *domain)
+static uint64_t key(unsigned class, unsigned thread, uint64_t number, const void *domain)
 {
-	return (uint64_t)class << 56 | (uint64_t)thread << 48 | (uint64_t)domain;
+	return (uint64_t)class << 56 | (uint64_t)thread << 48 | (number & 0xffff) << 32 | (uint64_t)domain;
 }
 
 static uint64_t add(uint64_t value, uint64_t operand)
@@ -43,14 +48,9 @@ static uint64_t add(uint64_t value, uint64_t operand)
 	return value + operand;
 }
 
-static bool differs(uint64_t value, uint64_t operand)
+static bool is_set(uint64_t value, uint64_t operand)
 {
-	return value != operand;
-}
-
-static bool at_least(uint64_t value, uint64_t operand)
-{
-	return value >= operand;
+	return value == operand;
 }
 
 static uint64_t change(uint64_t address, uint64_t operand, int shown, uint32_t pc)
@@ -61,15 +61,23 @@ static uint64_t change(uint64_t address, uint64_t operand, int shown, uint32_t p
 	return model_do(&op);
 }
 
-static void await(uint64_t address, uint64_t operand, bool (*ready)(uint64_t, uint64_t), const char *what, uint32_t pc)
+static void set(uint64_t address, int shown, uint32_t pc)
 {
-	struct op op = { .kind = OP_AWAIT, .size = 8, .order = __ATOMIC_ACQUIRE, .abstract = true, .address = address, .operand = operand,
-		         .ready = ready, .waits_for = what, .shown = -1, .pc = pc, .caller = weaken_caller() };
+	struct op op = { .kind = OP_STORE, .size = 8, .order = __ATOMIC_RELEASE, .abstract = true, .address = address, .operand = 1,
+		         .shown = shown, .pc = pc, .caller = weaken_caller() };
 
 	model_do(&op);
 }
 
-static struct section *section_of(const void *domain)
+static void await(uint64_t address, const char *what, uint32_t pc)
+{
+	struct op op = { .kind = OP_AWAIT, .size = 8, .order = __ATOMIC_ACQUIRE, .abstract = true, .address = address, .operand = 1,
+		         .ready = is_set, .waits_for = what, .shown = -1, .pc = pc, .caller = weaken_caller() };
+
+	model_do(&op);
+}
+
+static struct sections *sections_in(const void *domain)
 {
 	if (sections_of[rt.self] != rt.execution) {
 		sections_of[rt.self] = rt.execution;
@@ -87,40 +95,50 @@ static struct section *section_of(const void *domain)
 void check_rcu_read_lock(const void *domain)
 {
 	struct op site = { .kind = OP_AWAIT_RMW, .order = __ATOMIC_ACQUIRE, .pc = HERE, .caller = weaken_caller() };
-	struct section *section;
+	struct sections *own;
 	uint64_t level;
 
 	if (rt.mode != RT_THREADS)
 		return;
-	section = section_of(domain);
-	if (section->nesting == 64)
+	own = sections_in(domain);
+	if (own->nesting == 64)
 		rt_fail(CHECK_LIMIT, "a thread nests more than 64 read sections");
-	level = 1ull << section->nesting++;
-	section->skipped &= ~level;
-	if (weaken_drops_lock(&site))
-		section->skipped |= level;
-	else if (section->depth++ == 0)
-		change(key(CLASS_READER, (unsigned)rt.self, domain), 1, CHECK_EV_RCU_LOCK + 1, HERE);
+	level = 1ull << own->nesting++;
+	own->skipped &= ~level;
+	if (weaken_drops_lock(&site)) {
+		own->skipped |= level;
+		return;
+	}
+	if (own->depth++)
+		return;
+	own->begun++;
+	change(key(CLASS_SECTIONS, (unsigned)rt.self, 0, domain), 1, CHECK_EV_RCU_LOCK + 1, HERE);
 }
 
 void check_rcu_read_unlock(const void *domain)
 {
-	struct section *section;
+	struct sections *own;
 
 	if (rt.mode != RT_THREADS)
 		return;
-	section = section_of(domain);
-	if (section->nesting == 0)
+	own = sections_in(domain);
+	if (own->nesting == 0)
 		rt_fail(CHECK_LOCKING, "thread %d ends a read section that it did not begin (pc %#x)", rt.self, HERE);
-	if (section->skipped >> --section->nesting & 1)
+	if (own->skipped >> --own->nesting & 1)
 		return;
-	if (--section->depth == 0)
-		change(key(CLASS_READER, (unsigned)rt.self, domain), 1, CHECK_EV_RCU_UNLOCK + 1, HERE);
+	if (--own->depth == 0)
+		set(key(CLASS_SECTION_END, (unsigned)rt.self, own->begun, domain), CHECK_EV_RCU_UNLOCK + 1, HERE);
 }
 
 bool check_rcu_held(const void *domain)
 {
-	return rt.mode != RT_THREADS || section_of(domain)->depth > 0;
+	return rt.mode != RT_THREADS || sections_in(domain)->nesting > 0;
+}
+
+static void await_section(unsigned thread, uint64_t begun, const void *domain, uint32_t pc)
+{
+	if (begun)
+		await(key(CLASS_SECTION_END, thread, begun, domain), "the end of a read section of", pc);
 }
 
 void check_synchronize(const void *domain)
@@ -130,14 +148,14 @@ void check_synchronize(const void *domain)
 
 	if (rt.mode != RT_THREADS)
 		return;
-	if (section_of(domain)->depth)
+	if (sections_in(domain)->depth)
 		rt_fail(CHECK_LOCKING, "thread %d waits for a grace period inside a read section (pc %#x)", rt.self, pc);
-	for (int t = 0; t < (int)rt.thread_count; t++)
-		if (t != rt.self)
-			seen[t] = change(key(CLASS_READER, (unsigned)t, domain), 0, CHECK_EV_SYNC_BEGIN + 1, pc);
-	for (int t = 0; t < (int)rt.thread_count; t++)
-		if (t != rt.self && (seen[t] & 1))
-			await(key(CLASS_READER, (unsigned)t, domain), seen[t], differs, "the end of a read section of", pc);
+	for (unsigned t = 0; t < rt.thread_count; t++)
+		if ((int)t != rt.self)
+			seen[t] = change(key(CLASS_SECTIONS, t, 0, domain), 0, CHECK_EV_SYNC_BEGIN + 1, pc);
+	for (unsigned t = 0; t < rt.thread_count; t++)
+		if ((int)t != rt.self)
+			await_section(t, seen[t], domain, pc);
 	if (telling())
 		tell_simple(CHECK_EV_SYNC_END, (uint64_t)domain, 0, 0, 0, pc, NULL);
 }
@@ -157,12 +175,11 @@ static void reclaimer(void)
 	for (unsigned i = 0;; i++) {
 		const struct call *call = &calls[caller][i];
 
-		await(key(CLASS_CALLS, caller, NULL), i + 1, at_least, NULL, 0);
+		await(key(CLASS_CALL, caller, i, NULL), NULL, call->pc);
 		for (unsigned t = 0; t < rt.thread_count; t++)
-			if (call->seen[t] & 1)
-				await(key(CLASS_READER, t, call->domain), call->seen[t], differs, "the end of a read section of", 0);
+			await_section(t, call->seen[t], call->domain, call->pc);
 		call->fn(call->arg);
-		change(key(CLASS_CALLED, caller, NULL), 1, -1, 0);
+		set(key(CLASS_CALLED, caller, i, NULL), -1, call->pc);
 	}
 }
 
@@ -187,10 +204,10 @@ void check_rcu_call(const void *domain, void (*fn)(void *arg), void *arg)
 	if (call_count[caller] == CALLS)
 		rt_fail(CHECK_LIMIT, "thread %d makes more than %u calls after grace periods", rt.self, CALLS);
 	call = &calls[caller][call_count[caller]++];
-	*call = (struct call){ .fn = fn, .arg = arg, .domain = domain };
+	*call = (struct call){ .fn = fn, .arg = arg, .domain = domain, .pc = pc };
 	for (unsigned t = 0; t < rt.thread_count; t++)
-		call->seen[t] = change(key(CLASS_READER, t, domain), 0, -1, pc);
-	change(key(CLASS_CALLS, caller, NULL), 1, CHECK_EV_RCU_CALL + 1, pc);
+		call->seen[t] = change(key(CLASS_SECTIONS, t, 0, domain), 0, -1, pc);
+	set(key(CLASS_CALL, caller, (unsigned)(call - calls[caller]), NULL), CHECK_EV_RCU_CALL + 1, pc);
 	if (rt.thread[runner].state == TH_NONE) {
 		vclock clock = self_thread()->clock;
 
@@ -199,17 +216,14 @@ void check_rcu_call(const void *domain, void (*fn)(void *arg), void *arg)
 	}
 }
 
+/* Of other threads' calls, those are waited for of which is known that they were made: it is no choice what a barrier sees. */
 void check_rcu_barrier(const void *domain)
 {
 	(void)domain;
 	if (rt.mode != RT_THREADS)
 		return;
-	for (unsigned t = 0; t < rt.thread_count; t++) {
-		struct op look = { .kind = OP_LOAD, .size = 8, .order = __ATOMIC_ACQUIRE, .abstract = true, .address = key(CLASS_CALLS, t, NULL),
-			           .shown = -1, .pc = HERE };
-		uint64_t made = model_do(&look);
-
-		if (made)
-			await(key(CLASS_CALLED, t, NULL), made, at_least, "calls to run that were made by", HERE);
-	}
+	for (unsigned t = 0; t < rt.thread_count; t++)
+		for (unsigned i = 0; i < call_count[t] && calls_of[t] == rt.execution; i++)
+			if (model_knows(key(CLASS_CALL, t, i, NULL)))
+				await(key(CLASS_CALLED, t, i, NULL), "a call to run that was made by", HERE);
 }

@@ -591,6 +591,13 @@ static uint64_t do_pause(struct op *op)
 	return 0;
 }
 
+bool model_knows(uint64_t key)
+{
+	const struct location *l = &rt.location[abstract_location(key)];
+
+	return vclock_covers(self_thread()->clock, l->written) && l->count > 1;
+}
+
 bool model_ready(unsigned thread)
 {
 	const struct thread *t = &rt.thread[thread];

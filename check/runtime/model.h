@@ -21,6 +21,9 @@
 /** Wait for this thread's turn, then do it. Returns: the value read; of a choice, the choice. */
 uint64_t model_do(struct op *op);
 
+/** Has the abstract location been stored to, and does all of that happen before what this thread does next? */
+bool model_knows(uint64_t key);
+
 /** May the thread's OP_AWAIT or OP_AWAIT_RMW go on? Is its OP_PAUSE in vain, as nothing that it read has a newer store? */
 bool model_ready(unsigned thread);
 bool model_spins(unsigned thread);
