@@ -52,7 +52,8 @@ static void unsync_bit_clear(struct shadow *page, unsigned index)
 	if (!(page->unsync_map[index / 64] & BIT(index % 64)))
 		return;
 	page->unsync_map[index / 64] &= ~BIT(index % 64);
-	store_relaxed(&page->unsync_children, page->unsync_children - 1);
+	/* release: as in shadow_unsync_clear */
+	store_release(&page->unsync_children, page->unsync_children - 1);
 }
 
 /* Nothing at or below the page is unsync any more: forget the way to it, or every flush of the guest would go and look. */
@@ -122,7 +123,8 @@ void shadow_unsync_mark(struct shadow *page)
 
 void shadow_unsync_clear(struct shadow *page)
 {
-	store_relaxed(&page->unsync, false);
+	/* release: its entries are up to date, or gone, before it is said (pairs with root_is_unsync), P8 */
+	store_release(&page->unsync, false);
 	path_clear(page);
 }
 

@@ -68,10 +68,11 @@ static void entry_sync(struct mmu_token *token, const struct guest_reader *reade
 
 void shadow_sync_page(struct mmu_token *token, const struct guest_reader *reader, struct shadow *page)
 {
-	shadow_unsync_clear(page);
 	for (unsigned i = 0; i < ENTRIES; i++)
 		if (load_relaxed(&page->spt[i]))
 			entry_sync(token, reader, page, i);
+	/* Only now: a vCPU that sees nothing unsync runs on these entries without asking for the lock (P8). */
+	shadow_unsync_clear(page);
 }
 
 #define SYNC_BATCH 32
