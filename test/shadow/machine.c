@@ -81,9 +81,10 @@ struct machine *machine_make(enum vmmu_mmu mmu)
 {
 	struct machine *m = calloc(1, sizeof(*m));
 	static struct vmmu_host host;
-	struct vmmu_config config = { .host = &host, .mmu = mmu, .max_vcpus = 2 };
+	struct vmmu_config config = { .host = &host, .mmu = mmu, .max_vcpus = VCPUS };
 	struct vmmu_region region = { .bytes = RAM };
 
+	m->shadow = mmu == VMMU_MMU_SHADOW;
 	host = vmmu_host_posix;
 	host.kick = kick;
 	m->ram = mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -106,7 +107,7 @@ void machine_free(struct machine *m)
 	assert_false(vmmu_vm_is_dead(m->mmu));
 	if (!m->tables_unwatched)
 		assert_true(quiet_audit(m->mmu, NULL));
-	for (unsigned id = 0; id < 2; id++) {
+	for (unsigned id = 0; id < VCPUS; id++) {
 		if (m->cpu[id] == NULL)
 			continue;
 		cpu_destroy(m->cpu[id]);

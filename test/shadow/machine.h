@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A small machine on the software CPU and the library: RAM, a device in the fourth GiB, one or two vCPUs in 64-bit mode on 4 KiB pages
+ * A small machine on the software CPU and the library: RAM, a device in the fourth GiB, one to four vCPUs in 64-bit mode on 4 KiB pages
  * that map the RAM as it is, and its page tables once more through the root's own entry SELF.
  */
 #ifndef TEST_SHADOW_MACHINE_H
@@ -15,6 +15,7 @@
 #include "cpu/cpu.h"
 #include "cpu/test/guest_asm.h"
 
+#define VCPUS 4             /* at most */
 #define RAM   (16u << 20)
 #define PML4  0x1000u
 #define PDPT  0x2000u
@@ -34,11 +35,12 @@
 struct machine {
 	uint8_t *ram;
 	struct vmmu_vm *mmu;
-	struct vmmu_vcpu *vcpu[2];
+	struct vmmu_vcpu *vcpu[VCPUS];
 	struct cpu_vm *vm;
-	struct cpu *cpu[2];
+	struct cpu *cpu[VCPUS];
 	uint64_t device; /* last value written to the device */
 	unsigned device_writes;
+	bool shadow;
 	bool tables_unwatched; /* the client wrote to tables that are mirrored: no audit of them at the end */
 };
 
