@@ -8,14 +8,24 @@
 
 #define HERE ((uint32_t)(uintptr_t)__builtin_return_address(0))
 
-/* What setup allocated stays; it may have been freed by an execution. */
+static struct { uint64_t used; unsigned blocks; } setup; /* what setup allocated stays, and what finish does comes after it */
+
+void heap_keep_setup(void)
+{
+	setup.used = rt.thread[THREADS].arena_used;
+	setup.blocks = rt.thread[THREADS].block_count;
+}
+
+/* What setup allocated may have been freed by an execution. */
 void heap_reset(void)
 {
 	for (unsigned t = 0; t < THREADS; t++) {
 		rt.thread[t].arena_used = 0;
 		rt.thread[t].block_count = 0;
 	}
-	for (unsigned i = 0; i < rt.thread[THREADS].block_count; i++)
+	rt.thread[THREADS].arena_used = setup.used;
+	rt.thread[THREADS].block_count = setup.blocks;
+	for (unsigned i = 0; i < setup.blocks; i++)
 		rt.block[THREADS][i].freed = false;
 }
 

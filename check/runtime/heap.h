@@ -5,6 +5,8 @@
 
 #include "check/runtime/rt.h"
 
+/** What is allocated now is there at the start of every execution. */
+void heap_keep_setup(void);
 void heap_reset(void);
 void heap_check_leaks(void);
 bool heap_is_freed(uint64_t address);

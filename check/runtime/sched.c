@@ -273,11 +273,13 @@ void rt_setup(void)
 {
 	rt.thread[THREADS].arena_used = 0;
 	rt.thread[THREADS].block_count = 0;
+	heap_keep_setup();
 	shadow_forget_counters();
 	reset();
 	if (rt.search->scenario->setup)
 		alone(RT_SETUP, setup_main);
 	rt.mode = RT_IDLE;
+	heap_keep_setup();
 	shadow_keep_setup();
 }
 
