@@ -12,8 +12,7 @@
 #include "check/driver/jobs.h"
 #include "check/report/memory.h"
 
-#define MOST_PREEMPTIONS 4u
-#define MOST_STALE       2u
+#define MOST_COST 5u
 
 struct shrinking {
 	const struct subject *subject;
@@ -31,17 +30,18 @@ static bool is_failure(const struct check_result *result)
 	return result->verdict != CHECK_PASSED && result->verdict < CHECK_MIXED;
 }
 
+/* An old value is harder to follow than a preemption: it counts for two. */
 static bool by_bounds(struct shrinking *s)
 {
 	struct check_result *result = memory_get(sizeof(*result));
 	bool found = false;
 
-	for (unsigned preemptions = 0; preemptions <= MOST_PREEMPTIONS && !found; preemptions++)
-		for (unsigned stale = 0; stale <= MOST_STALE && !found && !time_is_up(s); stale++) {
+	for (unsigned cost = 0; cost <= MOST_COST && !found; cost++)
+		for (unsigned stale = 0; 2 * stale <= cost && !found && !time_is_up(s); stale++) {
 			struct check_search search = { .scenario = s->subject->scenario,
 				                       .strategy = CHECK_DFS,
 				                       .model = s->subject->tso ? CHECK_TSO : CHECK_C11,
-				                       .preemptions = preemptions,
+				                       .preemptions = cost - 2 * stale,
 				                       .stale = stale,
 				                       .seconds = (s->end - jobs_clock()) / 2,
 				                       .weak = s->subject->weak,

@@ -275,6 +275,13 @@ static int row_of_step(const struct picture *picture, int step)
 	return -1;
 }
 
+/* Up to its first operation that others can see, a thread has no turn: it is only made ready. */
+static bool is_turn(const struct check_event *event)
+{
+	return event->kind != CHECK_EV_BEGIN && event->kind != CHECK_EV_READ && event->kind != CHECK_EV_WRITE && event->kind != CHECK_EV_ALLOC &&
+	       event->kind != CHECK_EV_FREE && event->kind != CHECK_EV_LOG && event->kind != CHECK_EV_UNBLOCK && event->kind != CHECK_EV_FAIL;
+}
+
 static void switches_count(struct picture *picture, const struct trace *trace)
 {
 	const struct check_event *last = NULL;
@@ -282,14 +289,13 @@ static void switches_count(struct picture *picture, const struct trace *trace)
 	for (unsigned i = 0; i < trace->count; i++) {
 		const struct check_event *event = &trace->event[i];
 
-		if (event->thread < 0)
+		if (event->thread < 0 || !is_turn(event))
 			continue;
 		if (event->kind != CHECK_EV_FENCE && event->stale && event->kind != CHECK_EV_STORE)
 			picture->stale_reads++;
 		if (last && last->thread != event->thread) {
 			picture->switches++;
-			picture->preemptions += last->kind != CHECK_EV_END && last->kind != CHECK_EV_BLOCK && last->kind != CHECK_EV_WAIT &&
-			                        event->kind != CHECK_EV_BEGIN;
+			picture->preemptions += last->kind != CHECK_EV_END && last->kind != CHECK_EV_BLOCK && last->kind != CHECK_EV_WAIT;
 		}
 		last = event;
 	}
@@ -312,8 +318,61 @@ static const char *party_text(const struct picture *picture, uint32_t pc, int th
 
 	location_frame(source, &frame);
 	place = source->depth ? &source->place[frame] : NULL;
-	return format("%s, at %s:%u", thread >= 0 && thread < (int)picture->threads ? picture->thread_name[thread] : "what comes after all threads",
+	return format("%s, at %s:%u", thread >= 0 && thread < (int)picture->threads ? picture->thread_name[thread] : "finish",
 	              place ? source_shown(place->file) : "?", place ? place->line : 0);
+}
+
+/* Where a thread stood last, outside the wrappers. */
+static const struct source_place *last_place(const struct picture *picture, int thread)
+{
+	for (unsigned i = picture->count; i-- > 0;)
+		if (picture->row[i].thread == thread && picture->row[i].kind != ROW_FAIL && row_place(&picture->row[i])->line)
+			return row_place(&picture->row[i]);
+	return NULL;
+}
+
+/* "pc 0x4116ec", said of a thread: the file and line. A pc in a wrapper says less than where the thread was last. */
+static const char *pc_text(const struct picture *picture, uint32_t pc, int thread)
+{
+	const struct source *source = source_of_return(pc);
+	const struct source_place *place = NULL;
+	unsigned frame;
+
+	if (source->depth && (location_frame(source, &frame) || !(place = last_place(picture, thread))))
+		place = &source->place[frame];
+	return place ? format("%s:%u", source_shown(place->file), place->line) : format("pc %#x", pc);
+}
+
+/* What the runtime says, in one line, with names for "thread 1" and "pc 0x4116ec". */
+static const char *message_text(const struct picture *picture, const char *message)
+{
+	char text[2048];
+	size_t used = 0;
+	int thread = -1;
+
+	while (*message && used < sizeof(text) - 256) {
+		unsigned number;
+		int length = 0;
+
+		if (sscanf(message, "thread %u%n", &number, &length) == 1 && number < picture->threads) {
+			thread = (int)number;
+			used += (size_t)snprintf(text + used, 128, "%s", picture->thread_name[number]);
+		} else if (sscanf(message, "pc 0x%x%n", &number, &length) == 1) {
+			used += (size_t)snprintf(text + used, 200, "%s", pc_text(picture, number, thread));
+		} else if (!strncmp(message, "thread -1", 9)) {
+			used += (size_t)snprintf(text + used, 64, "finish");
+			length = 9;
+		} else if (*message == '\n') {
+			length = (int)strspn(message, "\n ");
+			used += (size_t)snprintf(text + used, 4, "%s", !message[length] ? "" : used && text[used - 1] == ':' ? " " : "; ");
+		} else {
+			text[used++] = *message;
+			length = 1;
+		}
+		message += length;
+	}
+	text[used] = '\0';
+	return memory_text(text);
 }
 
 /* The two accesses are marked; the later one is the failure itself, which is shown where it is written. */
@@ -337,7 +396,8 @@ static void race_mark(struct picture *picture, const struct trace *trace, const 
 	picture->message = result->verdict == CHECK_RACE
 	                           ? format("nothing orders %s, and %s, which access %s", party_text(picture, result->race_pc[0], result->race_thread[0]),
 	                                    party_text(picture, result->race_pc[1], result->race_thread[1]), earlier >= 0 ? last->object : "the same memory")
-	                           : format("%s, uses what was freed: %s", party_text(picture, result->race_pc[1], result->race_thread[1]), result->message);
+	                           : format("%s, uses what was freed; %s", party_text(picture, result->race_pc[1], result->race_thread[1]),
+	                                    message_text(picture, result->message));
 }
 
 /* What finish does is a long taking apart: only its end is of interest, and only when it is what failed. */
@@ -423,7 +483,9 @@ void picture_take(struct picture *picture, const struct check_scenario *scenario
 		picture->row[i].from = row_of_step(picture, trace.event[i].reads_from);
 	}
 	threads_name(picture, scenario, &trace);
-	picture->message = without_dots(result->message);
+	picture->message = message_text(picture, without_dots(result->message));
+	if (picture->count && picture->row[picture->count - 1].kind == ROW_FAIL)
+		picture->row[picture->count - 1].verb = picture->message;
 	switches_count(picture, &trace);
 	race_mark(picture, &trace, result);
 	finish_hide(picture);
