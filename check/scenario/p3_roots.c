@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * P3: a slot goes, everything is zapped fast, and only what is stale is freed. When vmmu_region_set has returned the host gives the slot's memory away: it writes the
- * frame, plainly, and whoever still reads it has a data race.
+ * P3: a slot goes, everything is zapped fast, and only what is stale is freed.
+ *
+ * zap_all_*: the zap alone, as a slot change calls it. When it has returned nobody uses an old root: it writes a plain variable that a CPU reads as long as it has one.
+ * slot_delete_*: all of a slot change. When vmmu_region_set has returned the host gives the slot's memory away: it writes the frame, plainly, and whoever still reads it has
+ * a data race.
  */
 #include "check/scenario/world.h"
-#include "core/tdp/tdp_int.h"
+#include "core/vm/vm_int.h"
 
 #define DATA_GPA (GUEST_DATA * PAGE_SIZE)
 
@@ -129,6 +132,92 @@ static void finish(void)
 	world_end();
 }
 
+/* --- the zap alone --- */
+
+static const uint64_t *old_root[WORLD_CPUS];
+static uint64_t old_roots_gone; /* plain */
+
+static void remember_roots(void)
+{
+	for (unsigned id = 0; id < WORLD_CPUS; id++)
+		old_root[id] = world.cpu[id].entry.root;
+}
+
+static void zap_setup(void)
+{
+	tdp_setup();
+	remember_roots();
+}
+
+static void zap_setup_beside(void)
+{
+	tdp_setup_beside();
+	remember_roots();
+}
+
+static void zap_setup_two_cpus(void)
+{
+	tdp_setup_two_cpus();
+	remember_roots();
+}
+
+static void zap_all(void)
+{
+	mutex_lock(&world_vm()->slots_lock);
+	vm_zap_all_fast(world_vm());
+	mutex_unlock(&world_vm()->slots_lock);
+	old_roots_gone = 1;
+}
+
+static void run_until_zapped(struct cpu *cpu, uint64_t address)
+{
+	cpu_enter(cpu);
+	if (cpu->entry.root == old_root[cpu - world.cpu]) {
+		check_assert(!old_roots_gone);
+		cpu_access(cpu, address, false);
+	}
+	cpu_leave(cpu);
+}
+
+static void zap_run(void)
+{
+	run_until_zapped(&world.cpu[0], DATA_GPA);
+}
+
+static void zap_run_twice(void)
+{
+	zap_run();
+	zap_run();
+}
+
+/* The answer to a fault that was taken before the zap, and an entry after it. */
+static void zap_fault(void)
+{
+	world.cpu[0].error = 0;
+	cpu_answer(&world.cpu[0], DATA_GPA);
+	zap_run();
+}
+
+SCENARIO(zap_all_vs_run, .protocol = "P3 P9", .claim = "no vCPU enters the guest on an obsolete root (I3.2)", .threads = 2, .setup = zap_setup,
+         .thread = { zap_run, zap_all }, .finish = finish);
+
+SCENARIO(zap_all_vs_two_runs, .protocol = "P3 P9", .claim = "nor when it comes back (I3.2)", .threads = 2, .setup = zap_setup,
+         .thread = { zap_run_twice, zap_all }, .finish = finish);
+
+SCENARIO(zap_all_vs_fault, .protocol = "P3", .claim = "nothing is installed under an obsolete root (I3.3)", .threads = 2, .setup = zap_setup_beside,
+         .thread = { zap_fault, zap_all }, .finish = finish);
+
+SCENARIO(zap_all_vs_invalidate, .protocol = "P3 P5", .claim = "an invalidation finds roots that are being zapped, and none is freed under it (I3.4, I3.6)",
+         .threads = 2, .setup = zap_setup_two_cpus, .thread = { invalidate_slot_0, zap_all }, .finish = finish);
+
+SCENARIO(zap_all_vs_invalidate_vs_run, .protocol = "P3 P5 P9", .claim = "the last reference of a root is put once, by whoever is last (I3.4, I3.6)",
+         .threads = 3, .setup = zap_setup, .thread = { zap_run, invalidate_slot_0, zap_all }, .finish = finish);
+
+SCENARIO(zap_all_vs_age_vs_run, .protocol = "P2 P3", .claim = "a root lives while a lockless walk may be in it (I3.7)", .threads = 3,
+         .setup = zap_setup, .thread = { zap_run, age, zap_all }, .finish = finish);
+
+/* --- all of a slot change --- */
+
 SCENARIO(slot_delete_vs_run, .protocol = "P3 P9", .claim = "no CPU uses a page of a slot that is gone (I3.1, I3.2)", .threads = 2, .setup = tdp_setup,
          .thread = { run, delete }, .finish = finish);
 
@@ -213,6 +302,7 @@ static void fault_linear(void)
 
 static void finish_shadow(void)
 {
+	world_audit(0);
 	world_end();
 }
 
@@ -225,6 +315,57 @@ static void shadow_setup_beside(void)
 	world_guest_tables();
 	map(&world.cpu[0], PAGE_SIZE);
 }
+
+static void shadow_zap_setup(void)
+{
+	shadow_setup();
+	remember_roots();
+}
+
+static void shadow_zap_setup_cached(void)
+{
+	shadow_setup();
+	/* The first CR3's is the one that is asked about. */
+	world_cr3(&world.cpu[0], 0, true);
+	cpu_enter(&world.cpu[0]);
+	cpu_leave(&world.cpu[0]);
+	remember_roots();
+	world_cr3(&world.cpu[0], SECOND_PML4, true);
+	map(&world.cpu[0], 0);
+}
+
+static void shadow_zap_setup_beside(void)
+{
+	shadow_setup_beside();
+	remember_roots();
+}
+
+static void shadow_zap_run(void)
+{
+	run_until_zapped(&world.cpu[0], 0);
+}
+
+static void shadow_zap_switch_and_run(void)
+{
+	world_cr3(&world.cpu[0], 0, true);
+	shadow_zap_run();
+}
+
+static void shadow_zap_fault(void)
+{
+	world.cpu[0].error = 0;
+	cpu_answer(&world.cpu[0], 0);
+	shadow_zap_run();
+}
+
+SCENARIO(shadow_zap_all_vs_run, .protocol = "P3 P9", .claim = "no vCPU enters the guest on an obsolete root (I3.2)", .threads = 2,
+         .setup = shadow_zap_setup, .thread = { shadow_zap_run, zap_all }, .finish = finish_shadow);
+
+SCENARIO(shadow_zap_all_vs_cached_root, .protocol = "P3 P9", .claim = "nor by way of a root that was cached (I3.2)", .threads = 2,
+         .setup = shadow_zap_setup_cached, .thread = { shadow_zap_switch_and_run, zap_all }, .finish = finish_shadow);
+
+SCENARIO(shadow_zap_all_vs_fault, .protocol = "P3", .claim = "nothing is installed under an obsolete root (I3.3)", .threads = 2,
+         .setup = shadow_zap_setup_beside, .thread = { shadow_zap_fault, zap_all }, .finish = finish_shadow);
 
 SCENARIO(shadow_slot_delete_vs_run, .protocol = "P3 P9", .claim = "no CPU uses a page of a slot that is gone (I3.1, I3.2)", .threads = 2,
          .setup = shadow_setup, .thread = { run_linear, delete }, .finish = finish_shadow);

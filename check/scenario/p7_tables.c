@@ -40,6 +40,16 @@ static void setup_neighbours(void)
 	host.neighbours = true;
 }
 
+/* One page is there, in a small leaf: the host has nothing larger, for now. */
+static void setup_small(void)
+{
+	struct host_frame *frame;
+
+	setup_empty();
+	check_assert(cpu_touch(&world.cpu[0], (PAGE + 2) * PAGE_SIZE, false, 2, &frame) == CPU_DONE);
+	cpu_leave(&world.cpu[0]);
+}
+
 /* Logged, so in small leaves: one of them is there. */
 static void setup_logged(void)
 {
@@ -79,6 +89,13 @@ static void fault_1_beside(void)
 static void fault_0_beside(void)
 {
 	touch(0, PAGE + 1, false);
+}
+
+/* The host has made one block of it: a huge leaf takes the place of the table of small ones. */
+static void fault_1_huge(void)
+{
+	__atomic_store_n(&host.max_level, VMMU_LEVEL_2M, __ATOMIC_RELAXED);
+	touch(1, PAGE + 1, false);
 }
 
 static void enter_0(void)
@@ -127,7 +144,10 @@ SCENARIO(fault_vs_fault_neighbours, .protocol = "P7", .claim = "neighbours are p
 SCENARIO(fault_vs_fault_vs_zap, .protocol = "P5 P7", .claim = "and all of it may go at any time", .threads = 3, .setup = setup_empty,
          .thread = { fault_0, fault_1_beside, zap }, .finish = finish);
 
-SCENARIO(fault_vs_recover, .protocol = "P7", .claim = "nothing is installed in a table that is being replaced: its entries are frozen (I3.7)", .threads = 2,
+SCENARIO(fault_vs_huge_fault, .protocol = "P7", .claim = "nothing is installed in a table that is being replaced: its entries are frozen (I3.7)", .threads = 2,
+         .setup = setup_small, .thread = { fault_0, fault_1_huge }, .finish = finish);
+
+SCENARIO(fault_vs_recover, .protocol = "P7", .claim = "small leaves become a huge one while vCPUs fault", .threads = 2,
          .setup = setup_logged, .thread = { fault_0_beside, log_stop }, .finish = finish);
 
 SCENARIO(run_vs_recover, .protocol = "P7 P9", .claim = "a table that is replaced lives until no CPU walks it (I3.7)", .threads = 2, .setup = setup_logged,

@@ -82,7 +82,7 @@ static enum vmmu_status page_get(void *state, struct vmmu_hva hva, unsigned acce
 	*out = (struct vmmu_host_page){
 		.pfn = { HOST_PFN + host_frame_of(hva.v) },
 		.writable = !read_only,
-		.max_level = host.max_level,
+		.max_level = __atomic_load_n(&host.max_level, __ATOMIC_RELAXED),
 		.neighbours = host.neighbours,
 	};
 	return VMMU_OK;

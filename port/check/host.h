@@ -28,7 +28,7 @@ struct host {
 	struct host_frame frame[HOST_FRAMES];
 	uint32_t frame_of[HOST_PAGES]; /* a: where each page is now. Changes only within an invalidation */
 	bool read_only[HOST_PAGES];    /* constant: the guest may not be given write access */
-	enum vmmu_level max_level;     /* constant */
+	enum vmmu_level max_level;     /* a */
 	bool neighbours;               /* constant */
 };
 
