@@ -229,7 +229,7 @@ static void vcpu_check(struct audit *audit, struct totals *totals, unsigned id)
 {
 	const struct vmmu_vcpu *vcpu = vcpu_of(audit->vm, id);
 
-	totals->tables++; /* sv->top */
+	totals->tables += vcpu->shadow->top != NULL;
 	if (vcpu->root)
 		audit_fail(audit, "a second-stage root in a VM that shadows", "vcpu ", id, NULL, 0);
 	for (unsigned n = 0; root_of(vcpu, n); n++)

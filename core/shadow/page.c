@@ -286,14 +286,6 @@ bool shadow_caches_fill(struct vm *vm, struct shadow_vcpu *sv, struct table_cach
 	       cache_fill(vm, &sv->rmaps, FAULT_RMAPS, sizeof(struct rmap_desc)) && table_cache_fill(vm, tables, 2 * FAULT_PAGES);
 }
 
-enum vmmu_status shadow_vcpu_init(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables)
-{
-	if (!table_cache_fill(vm, tables, 1))
-		return VMMU_ENOMEM;
-	sv->top = table_get(tables);
-	return VMMU_OK;
-}
-
 void shadow_vcpu_fini(struct vm *vm, struct shadow_vcpu *sv)
 {
 	cache_drain(vm, &sv->pages, sizeof(struct shadow));

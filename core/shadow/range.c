@@ -61,6 +61,8 @@ static void rmap_write_protect(struct mmu_token *token, struct rmap *rmap)
 {
 	spte_t *entry;
 
+	if (rmap_is_empty(rmap))
+		return;
 	for (uint64_t i = 0; (entry = rmap_entry(rmap, i)); i++)
 		if (entry_write_protect(entry))
 			token->flush = true;
@@ -84,16 +86,22 @@ void shadow_write_protect(struct mmu_write *token, const struct memslot *slot, g
 	}
 }
 
+/* Huge leaves, if there are any, once for each block that the mask touches: 64 pages lie in two at most. */
+static void mask_protect_huge(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t last)
+{
+	for (int level = 2; level <= ARRAY_LEVELS; level++) {
+		rmap_write_protect(token, gfn_rmap(slot, first, level));
+		rmap_write_protect(token, gfn_rmap(slot, last, level));
+	}
+}
+
 void shadow_write_protect_mask(struct mmu_write *token, const struct memslot *slot, gfn_t base, uint64_t mask)
 {
-	if (!slot_may_have_leaves(token->token.vm, slot))
+	if (!slot->arrays || !mask)
 		return;
-	for (; mask; mask &= mask - 1) {
-		gfn_t gfn = GFN(base.v + __builtin_ctzll(mask));
-
-		for (int level = 1; level <= ARRAY_LEVELS; level++)
-			rmap_write_protect(&token->token, gfn_rmap(slot, gfn, level));
-	}
+	mask_protect_huge(&token->token, slot, GFN(base.v + __builtin_ctzll(mask)), GFN(base.v + 63 - __builtin_clzll(mask)));
+	for (; mask; mask &= mask - 1)
+		rmap_write_protect(&token->token, gfn_rmap(slot, GFN(base.v + __builtin_ctzll(mask)), 1));
 }
 
 void shadow_zap_huge(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end)

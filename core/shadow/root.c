@@ -193,6 +193,8 @@ enum vmmu_status shadow_root_load(struct vm *vm, struct shadow_vcpu *sv, struct 
 	if (status == VMMU_OK && !shadow_caches_fill(vm, sv, tables))
 		status = VMMU_ENOMEM;
 	if (status == VMMU_OK) {
+		if (!sv->top)
+			sv->top = table_get(tables);
 		token = mmu_write_lock(vm);
 		root_retire(&token.token, sv);
 		shadow_make_room(&token);

@@ -48,12 +48,10 @@ struct shadow_vcpu {
 	uint32_t role;                        /* what all pages of this mode have in common */
 	struct shadow_root root;
 	struct shadow_root previous[SHADOW_PREVIOUS]; /* for fast CR3 switches (33) */
-	struct table *top;                    /* what hardware starts from when that is no shadow page: PDPTEs, or nothing */
+	struct table *top;                    /* what hardware starts from when that is no shadow page: PDPTEs, or nothing; NULL before the first root */
 	struct shadow_cache rmaps, pages;
 };
 
-/** Before the vCPU first enters. Returns: VMMU_ENOMEM. */
-enum vmmu_status shadow_vcpu_init(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables);
 /** After all its roots were dropped. */
 void shadow_vcpu_fini(struct vm *vm, struct shadow_vcpu *sv);
 

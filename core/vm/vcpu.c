@@ -27,7 +27,7 @@ static enum vmmu_status vcpu_shadow_init(struct vm *vm, struct vmmu_vcpu *vcpu)
 		return VMMU_ENOMEM;
 	vcpu->shadow->regs.phys_bits = vm->guest_phys_bits;
 	shadow_mode_set(vcpu->shadow, vcpu->as_id);
-	return shadow_vcpu_init(vm, vcpu->shadow, &vcpu->tables);
+	return VMMU_OK;
 }
 
 static void vcpu_free(struct vm *vm, struct vmmu_vcpu *vcpu)
