@@ -81,7 +81,8 @@ static int kind_run(struct script *s)
 	}
 	printf("variant %u, %s: %lu runs, in which %lu steps failed and were tried again\n", s->variant, s->kind_name, runs,
 	       s->failed_steps);
-	return s->failed_steps ? 0 : 1;
+	/* Under shadow paging a page that is to be asked for again is a fault that is tried again: no step sees it. */
+	return s->failed_steps || (s->kind == 3 && s->variant & 8) ? 0 : 1;
 }
 
 static int nothing_fails(struct script *s)
