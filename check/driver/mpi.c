@@ -5,7 +5,8 @@
  *     samples        rank r takes executions r, r + n, r + 2n, ... of the sequence that the seed starts
  *     depth first    rank 0 begins with the whole tree; who has nothing asks another for a part of what it has left
  *
- * Two numbers live with rank 0: how many ranks have work, or work on its way to them; and whether one of them found a failure. There is no other coordinator.
+ * A rank that searches looks for messages a few times a second, and never waits for one. That nobody has work, and none is on its way, rank 0 finds out by asking:
+ * everybody is idle, as many parts were taken as given, and when asked again nothing has moved.
  */
 #include <mpi.h>
 #include <stdio.h>
@@ -22,58 +23,85 @@
 #define RUN_BUDGET 60.0
 #define PART_ROOM  (1u << 20) /* bytes of a sub-tree on its way */
 
-enum { TAG_WANT, TAG_PART };
-enum { NUMBER_WORKING, NUMBER_STOP, NUMBERS };
+enum tag {
+	TAG_WANT,   /* give me a part */
+	TAG_PART,   /* its bytes, or none */
+	TAG_ASK,    /* rank 0: how do you stand? */
+	TAG_STAND,  /* struct stand */
+	TAG_END,    /* rank 0: nobody has anything left */
+	TAG_STOP,   /* somebody found a failure */
+};
+
+struct stand {
+	uint64_t idle, given, taken;
+};
 
 struct crew {
 	int rank, size;
-	MPI_Win window;
-	long *numbers;        /* rank 0's */
 	char *part;           /* a sub-tree, in or out */
 	double deadline;
 	bool shares;          /* depth first */
-	struct check_result sum;
-	uint64_t parts_given;
+	bool stop, end;
+	struct stand mine;
+	struct stand sum, last_sum; /* rank 0: of the answers of this asking, and of the one before */
+	int answers;
+	struct check_result found;
 };
 
-/* --- the numbers --- */
-
-static long number_add(const struct crew *crew, int which, long change)
+static bool is_over(const struct crew *crew)
 {
-	long old = 0;
-
-	MPI_Fetch_and_op(&change, &old, MPI_LONG, 0, which, MPI_SUM, crew->window);
-	MPI_Win_flush(0, crew->window);
-	return old + change;
+	return crew->stop || crew->end || jobs_clock() > crew->deadline;
 }
 
-static bool must_stop(const struct crew *crew)
+static void tell_others(const struct crew *crew, enum tag tag)
 {
-	return jobs_clock() > crew->deadline || number_add(crew, NUMBER_STOP, 0);
+	for (int r = 0; r < crew->size; r++)
+		if (r != crew->rank)
+			MPI_Send(NULL, 0, MPI_BYTE, r, tag, MPI_COMM_WORLD);
 }
 
-/* --- giving --- */
-
-/* Whoever asked gets a part, or an empty message. `from_search`: there is a search that parts can be taken from. */
-static void wants_answer(struct crew *crew, bool from_search)
+static void part_give(struct crew *crew, int to, bool searching)
 {
+	size_t bytes = searching ? check_share_take(crew->part, PART_ROOM) : 0;
+
+	crew->mine.given += bytes != 0;
+	MPI_Send(crew->part, (int)bytes, MPI_BYTE, to, TAG_PART, MPI_COMM_WORLD);
+}
+
+/* Everything that has come, but for parts, which are waited for where they are wanted. `searching`: there is a search that parts can be taken from. */
+static void messages_answer(struct crew *crew, bool searching)
+{
+	struct stand stand;
 	MPI_Status status;
-	int asked;
+	int here;
 
 	for (;;) {
-		size_t bytes = 0;
-
-		MPI_Iprobe(MPI_ANY_SOURCE, TAG_WANT, MPI_COMM_WORLD, &asked, &status);
-		if (!asked)
+		MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &here, &status);
+		if (!here || status.MPI_TAG == TAG_PART)
 			return;
-		MPI_Recv(NULL, 0, MPI_BYTE, status.MPI_SOURCE, TAG_WANT, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-		if (from_search)
-			bytes = check_share_take(crew->part, PART_ROOM);
-		if (bytes) {
-			number_add(crew, NUMBER_WORKING, 1); /* before it is on its way, so that nobody thinks that all is done */
-			crew->parts_given++;
+		MPI_Recv(&stand, sizeof(stand), MPI_BYTE, status.MPI_SOURCE, status.MPI_TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+		switch ((enum tag)status.MPI_TAG) {
+		case TAG_WANT:
+			part_give(crew, status.MPI_SOURCE, searching);
+			break;
+		case TAG_ASK:
+			MPI_Send(&crew->mine, sizeof(crew->mine), MPI_BYTE, status.MPI_SOURCE, TAG_STAND, MPI_COMM_WORLD);
+			break;
+		case TAG_STAND:
+			crew->sum.idle += stand.idle;
+			crew->sum.given += stand.given;
+			crew->sum.taken += stand.taken;
+			crew->answers++;
+			break;
+		case TAG_END:
+			crew->end = true;
+			break;
+		case TAG_STOP:
+			crew->stop = true;
+			break;
+		case TAG_PART:
+			break;
 		}
-		MPI_Send(crew->part, (int)bytes, MPI_BYTE, status.MPI_SOURCE, TAG_PART, MPI_COMM_WORLD);
 	}
 }
 
@@ -82,42 +110,68 @@ static bool crew_progress(void *arg, const struct check_result *so_far)
 	struct crew *crew = arg;
 
 	(void)so_far;
-	if (crew->shares)
-		wants_answer(crew, true);
-	return !must_stop(crew);
+	messages_answer(crew, crew->shares);
+	return !is_over(crew);
 }
 
-/* --- taking --- */
+/* Rank 0, idle: one step of finding out whether all are. */
+static void end_look_for(struct crew *crew)
+{
+	bool same;
 
-/* Asks one rank after the other. Returns: the bytes of a part; 0 when nobody works any more, or all are to stop. */
+	if (crew->answers < crew->size - 1)
+		return; /* not everybody has said */
+	crew->sum.idle += crew->mine.idle;
+	crew->sum.given += crew->mine.given;
+	crew->sum.taken += crew->mine.taken;
+	same = !memcmp(&crew->sum, &crew->last_sum, sizeof(crew->sum));
+	if (same && crew->sum.idle == (uint64_t)crew->size && crew->sum.given == crew->sum.taken) {
+		crew->end = true;
+		tell_others(crew, TAG_END);
+		return;
+	}
+	crew->last_sum = crew->sum;
+	crew->sum = (struct stand){ 0 };
+	crew->answers = 0;
+	tell_others(crew, TAG_ASK);
+}
+
+/* Asks one rank after the other. Returns: the bytes of a part; 0 when all is over. */
 static size_t part_get(struct crew *crew)
 {
 	int victim = crew->rank;
 
-	while (number_add(crew, NUMBER_WORKING, 0) > 0 && !must_stop(crew)) {
+	crew->mine.idle = 1;
+	while (!is_over(crew)) {
 		MPI_Request request;
 		MPI_Status status;
 		int done = 0, bytes;
 
+		messages_answer(crew, false);
+		if (crew->rank == 0)
+			end_look_for(crew);
 		victim = (victim + 1) % crew->size;
 		if (victim == crew->rank)
 			continue;
 		MPI_Irecv(crew->part, PART_ROOM, MPI_BYTE, victim, TAG_PART, MPI_COMM_WORLD, &request);
 		MPI_Send(NULL, 0, MPI_BYTE, victim, TAG_WANT, MPI_COMM_WORLD);
 		while (!done) { /* it may be asking us at the same time */
-			wants_answer(crew, false);
+			messages_answer(crew, false);
 			MPI_Test(&request, &done, &status);
 		}
 		MPI_Get_count(&status, MPI_BYTE, &bytes);
-		if (bytes)
+		if (bytes) {
+			crew->mine.idle = 0;
+			crew->mine.taken++;
 			return (size_t)bytes;
+		}
 	}
 	return 0;
 }
 
 /* --- working --- */
 
-static void sum_add(struct check_result *sum, const struct check_result *result)
+static void found_add(struct check_result *sum, const struct check_result *result)
 {
 	uint64_t executions = sum->executions + result->executions, points = sum->points + result->points;
 	bool exhausted = sum->exhausted && result->exhausted;
@@ -135,13 +189,15 @@ static void search_once(struct crew *crew, const struct check_search *search)
 	struct check_search now = *search;
 
 	now.seconds = crew->deadline - jobs_clock();
-	if (now.seconds > 0) {
+	if (now.seconds > 0 && !crew->stop) {
 		check_run(&now, result);
-		sum_add(&crew->sum, result);
-		if (result->verdict != CHECK_PASSED)
-			number_add(crew, NUMBER_STOP, 1);
+		found_add(&crew->found, result);
+		if (result->verdict != CHECK_PASSED && !crew->stop) {
+			crew->stop = true;
+			tell_others(crew, TAG_STOP);
+		}
 	} else {
-		crew->sum.exhausted = false;
+		crew->found.exhausted = false;
 	}
 	free(result);
 }
@@ -154,9 +210,10 @@ static void crew_leave(struct crew *crew)
 
 	MPI_Ibarrier(MPI_COMM_WORLD, &request);
 	while (!all_here) {
-		wants_answer(crew, false);
+		messages_answer(crew, false);
 		MPI_Test(&request, &all_here, MPI_STATUS_IGNORE);
 	}
+	messages_answer(crew, false);
 }
 
 static void crew_work(struct crew *crew, struct check_search *search)
@@ -164,20 +221,18 @@ static void crew_work(struct crew *crew, struct check_search *search)
 	search->progress = crew_progress;
 	search->arg = crew;
 	crew->shares = search->strategy == CHECK_GRAPH || search->strategy == CHECK_DFS;
-	crew->sum.exhausted = true;
+	crew->found.exhausted = true;
+	crew->answers = crew->size - 1; /* nobody has been asked: rank 0 may begin to ask */
 	if (!crew->shares) {
 		search->first = (uint64_t)crew->rank;
 		search->stride = (uint64_t)crew->size;
 		search_once(crew, search);
 	} else {
-		if (crew->rank == 0) {
+		if (crew->rank == 0)
 			search_once(crew, search);
-			number_add(crew, NUMBER_WORKING, -1);
-		}
 		for (size_t bytes; (bytes = part_get(crew));) {
 			check_share_give(crew->part, bytes);
 			search_once(crew, search);
-			number_add(crew, NUMBER_WORKING, -1);
 		}
 	}
 	crew_leave(crew);
@@ -193,7 +248,7 @@ struct share {
 static int crew_report(struct crew *crew, const struct options *options, const struct subject *subject, const struct weakened *weakened,
                        const struct check_search *search, double began)
 {
-	struct share mine = { crew->sum.executions, crew->sum.points, crew->parts_given, crew->sum.verdict != CHECK_PASSED, crew->sum.exhausted };
+	struct share mine = { crew->found.executions, crew->found.points, crew->mine.given, crew->found.verdict != CHECK_PASSED, crew->found.exhausted };
 	struct share *share = memory_get((size_t)crew->size * sizeof(*share));
 	struct verdict *verdict = memory_get(sizeof(*verdict));
 	struct show show = { .subject = subject, .weakened = weakened->words, .weaken_options = weakened->options, .shrink_seconds = 10, .tso_seconds = 10,
@@ -210,7 +265,7 @@ static int crew_report(struct crew *crew, const struct options *options, const s
 		failing = share[r].failed ? r : failing;
 	}
 	if (failing >= 0)
-		MPI_Bcast(&crew->sum, sizeof(crew->sum), MPI_BYTE, failing, MPI_COMM_WORLD);
+		MPI_Bcast(&crew->found, sizeof(crew->found), MPI_BYTE, failing, MPI_COMM_WORLD);
 	if (crew->rank != 0)
 		return failing >= 0;
 	verdict->seconds = jobs_clock() - began;
@@ -218,12 +273,12 @@ static int crew_report(struct crew *crew, const struct options *options, const s
 		printf("rank %d: %llu executions, %llu points, gave %llu parts away\n", r, (unsigned long long)share[r].executions,
 		       (unsigned long long)share[r].points, (unsigned long long)share[r].parts_given);
 	printf("%s: %s; %s, %d ranks, %llu executions, %.2f s (%.0f executions a second)\n", subject->scenario->name,
-	       failing >= 0 ? check_verdict_name(crew->sum.verdict) : "no violation", exhausted ? "exhausted" : failing >= 0 ? "stopped there" : "not exhausted",
+	       failing >= 0 ? check_verdict_name(crew->found.verdict) : "no violation", exhausted ? "exhausted" : failing >= 0 ? "stopped there" : "not exhausted",
 	       crew->size, (unsigned long long)verdict->executions, verdict->seconds, (double)verdict->executions / verdict->seconds);
 	if (failing < 0)
 		return 0;
 	verdict->failed = true;
-	verdict->failure = crew->sum;
+	verdict->failure = crew->found;
 	verdict->found_by = *search;
 	snprintf(verdict->bound, sizeof(verdict->bound), "%d ranks", crew->size);
 	if (files_make(options->html)) {
@@ -282,19 +337,10 @@ int main(int argc, char **argv)
 	crew->part = memory_get(PART_ROOM);
 	MPI_Comm_rank(MPI_COMM_WORLD, &crew->rank);
 	MPI_Comm_size(MPI_COMM_WORLD, &crew->size);
-	MPI_Win_allocate(crew->rank ? 0 : NUMBERS * (MPI_Aint)sizeof(long), sizeof(long), MPI_INFO_NULL, MPI_COMM_WORLD, &crew->numbers, &crew->window);
-	if (crew->rank == 0) {
-		crew->numbers[NUMBER_WORKING] = 1; /* rank 0 itself */
-		crew->numbers[NUMBER_STOP] = 0;
-	}
-	MPI_Barrier(MPI_COMM_WORLD);
-	MPI_Win_lock_all(0, crew->window);
 	if (options_read(&options, argc, argv) && !strcmp(options.command, "run"))
 		code = crew_run(crew, &options);
 	else if (crew->rank == 0)
 		fputs(help, stdout);
-	MPI_Win_unlock_all(crew->window);
-	MPI_Win_free(&crew->window);
 	MPI_Finalize();
 	return code;
 }
