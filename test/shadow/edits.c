@@ -156,7 +156,6 @@ static void test_edits_by_the_client(void **state)
 static void child_moves(struct machine *m, bool shadow)
 {
 	(void)shadow;
-	m->tables_unwatched = true;
 	store(m, X, 100);
 	store(m, X + 0x5000, 150);
 	store(m, OTHER, 200);
@@ -167,6 +166,14 @@ static void child_moves(struct machine *m, bool shadow)
 	cpu_state(m->cpu[0])->gpr[CPU_RBX] = X + 0x5000;
 	assert_int_equal(machine_run(m, 0, CODE), -1);
 	assert_int_equal(cpu_state(m->cpu[0])->gpr[CPU_RDX], 250);
+	/* And it is the new table whose edits count. */
+	LOAD(m, CODE, edit_invlpg);
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		cpu_state(m->cpu[0])->gpr[CPU_RAX] = PT2 + 8 * 5;
+		cpu_state(m->cpu[0])->gpr[CPU_RCX] = i & 1 ? (OTHER + 0x5000) | 3 : X | 3;
+		assert_int_equal(machine_run(m, 0, CODE), -1);
+		assert_int_equal(cpu_state(m->cpu[0])->gpr[CPU_RDX], i & 1 ? 250 : 100);
+	}
 }
 
 static void test_edit_by_the_client_of_a_directory_moves_the_child(void **state)

@@ -119,12 +119,14 @@ static void test_flush_after_a_table_was_protected(void **state)
 
 	for (uint64_t i = 0; i < 16; i++) {
 		put(l, V + 0x1000 * i, 1000 + i);
+		assert_int_equal(write_at(&l->a, T + 8, V | ALL), SCPU_DONE);
+		scpu_regs(&l->b);
+		assert_int_equal(read_at(&l->b, 0x201000), 1000);
 		assert_int_equal(write_at(&l->a, T + 8, (V + 0x1000 * i) | ALL), SCPU_DONE);
 		scpu_regs(&l->b);
 		assert_int_equal(read_at(&l->b, 0x201000), 1000 + i);
 		/* And is given up again. */
 		vmmu_unprotect(l->b.vcpu, (struct vmmu_gpa){ T });
-		assert_int_equal(write_at(&l->a, T + 16, V | ALL), SCPU_DONE);
 	}
 }
 

@@ -105,8 +105,7 @@ struct machine *machine_make(enum vmmu_mmu mmu)
 void machine_free(struct machine *m)
 {
 	assert_false(vmmu_vm_is_dead(m->mmu));
-	if (!m->tables_unwatched)
-		assert_true(quiet_audit(m->mmu, NULL));
+	assert_true(quiet_audit(m->mmu, NULL));
 	for (unsigned id = 0; id < VCPUS; id++) {
 		if (m->cpu[id] == NULL)
 			continue;

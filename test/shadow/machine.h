@@ -41,7 +41,6 @@ struct machine {
 	uint64_t device; /* last value written to the device */
 	unsigned device_writes;
 	bool shadow;
-	bool tables_unwatched; /* the client wrote to tables that are mirrored: no audit of them at the end */
 };
 
 static inline uint64_t load(const struct machine *m, uint64_t at)
