@@ -36,7 +36,7 @@ static unsigned whole[THREADS];
 static enum half half[THREADS];
 static uint16_t fresh_option;
 static struct item current;
-static bool checked, begun, given;
+static bool begun, given;
 
 /* The stack: items in one area, where each begins in another. Oldest first. */
 static struct {
@@ -108,13 +108,11 @@ static bool next_execution(void)
 {
 	struct item *item;
 
-	checked = false;
 	if (!begun) {
 		begun = true;
 		memset(whole, 0, sizeof(whole));
 		memset(half, 0, sizeof(half));
 		current = (struct item){ 0 };
-		checked = true;
 		rt.stamp = 0;
 		return true;
 	}
@@ -125,8 +123,6 @@ static bool next_execution(void)
 	fresh_option = ((uint16_t *)(item + 1))[--item->options];
 	if (item->revisit)
 		target[EVENT_THREAD(item->store)][EVENT_INDEX(item->store)].rank = fresh_option;
-	else
-		checked = true;
 	rt.stamp = item->top_stamp;
 	if (!item->options) {
 		stack.count--;
@@ -152,13 +148,22 @@ static bool can_rebuild(unsigned t)
 	return thread->state == TH_RUNS && thread->count < whole[t] && is_there(target[t][thread->count + 1u].from);
 }
 
-static void check_revisit(void)
+/* The load has read what it is to read: before its thread goes on, and may fail, see whether that may be. */
+void graph_half_read(struct event *e)
 {
-	checked = true;
-	if (!current.revisit)
+	uint8_t flags = e->flags;
+
+	if (!current.revisit || e->thread != current.thread)
 		return;
-	if (!order_allows(event_of(current.store)) || !order_allows(event_of(EVENT_ID(current.thread, whole[current.thread] + 1))))
+	e->flags &= (uint8_t)~EV_WRITES; /* not yet */
+	if (!order_allows(event_of(current.store)) || !order_allows(e))
 		rt_give_up(true);
+	e->flags = flags;
+}
+
+static bool is_unread_half(unsigned t)
+{
+	return half[t] == HALF && rt.thread[t].count == whole[t];
 }
 
 /*
@@ -196,10 +201,10 @@ int graph_next(void)
 	if (rebuilding >= 0)
 		rt_fail(CHECK_UNSTABLE, "the execution is not what it was: thread %d does less than before", rebuilding);
 	for (unsigned t = 0; t < THREADS; t++)
-		if (half[t] == HALF && rt.thread[t].count == whole[t])
+		if (is_unread_half(t) && t != current.thread)
 			return (int)t;
-	if (!checked)
-		check_revisit();
+	if (is_unread_half(current.thread))
+		return current.thread;
 	for (unsigned t = 0; t < THREADS; t++)
 		if (rt.thread[t].writing)
 			return (int)t;

@@ -38,7 +38,10 @@ bool graph_is_fresh(const struct event *e);
 /** A new store is in place: revisit. */
 void graph_written(struct event *e, struct location *l);
 
-/** `e` could read the store at `rank`, but another read-modify-write has: revisit that one. */
+/** A half event has read. Ends the execution if it may not. */
+void graph_half_read(struct event *e);
+
+/** `e` may read the store at `rank`, but not then store: another has taken it, or the order forbids it. Revisit all the same: without what is in the way it may. */
 void graph_taken(struct location *l, struct event *e, unsigned rank);
 
 /** The thread that runs stands still for good after event `e`, its last. Ends the execution if nothing can come of that. */

@@ -63,14 +63,6 @@ bool check_block_of(uint64_t address, uint64_t *start, uint64_t *size, int *thre
 	return true;
 }
 
-bool heap_is_freed(uint64_t address)
-{
-	unsigned arena;
-	const struct block *block = block_of(address, &arena);
-
-	return block && block->freed;
-}
-
 void heap_fail_freed(uint64_t address, uint32_t pc)
 {
 	unsigned arena;

@@ -9,7 +9,6 @@
 void heap_keep_setup(void);
 void heap_reset(void);
 void heap_check_leaks(void);
-bool heap_is_freed(uint64_t address);
 /** The access at `address` is to freed memory. */
 _Noreturn void heap_fail_freed(uint64_t address, uint32_t pc);
 

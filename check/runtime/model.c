@@ -246,8 +246,8 @@ static bool changes(const struct op *op, uint64_t value)
 	return flags_if_read(op, value) & EV_WRITES;
 }
 
-/* May `e` read the store at `rank` and, if it writes, follow it? Leaves nothing behind. */
-static bool may_read(struct op *op, struct location *l, struct event *e, unsigned rank)
+/* May `e` read the store at `rank` and, if it writes, follow it? `but`: without these flags. Leaves nothing behind. */
+static bool may_read(struct op *op, struct location *l, struct event *e, unsigned rank, unsigned but)
 {
 	const struct thread *t = self_thread();
 	event_id from = l->store[rank];
@@ -255,7 +255,7 @@ static bool may_read(struct op *op, struct location *l, struct event *e, unsigne
 
 	if (rank + 1u == l->count)
 		return true;
-	e->flags = (uint8_t)flags_if_read(op, value_of(l, from));
+	e->flags = (uint8_t)(flags_if_read(op, value_of(l, from)) & ~but);
 	read_clocks(e, t, from, read_order(op, e->flags));
 	reader_link(l, e, from);
 	if (e->flags & EV_WRITES)
@@ -280,20 +280,19 @@ static void read_options(struct op *op, struct location *l, struct event *e)
 	rt.option_count = 0;
 	for (unsigned rank = l->count; rank-- > floor;) {
 		uint64_t value = value_of(l, l->store[rank]);
-		bool ready = !is_await(op) || op->ready(value, op->operand);
+		bool ready = !is_await(op) || op->ready(value, op->operand), writes;
 
 		/* An await that reads the newest store in vain stands still there; older ones in vain are of no interest (graph.c). */
 		if (!ready && !(rt.graph && rank == newest))
 			continue;
 		if (rank != newest && !rt.graph && !rt.stale_left && rt.option_count)
 			break;
-		if ((flags_if_read(op, value) & EV_WRITES) && model_is_taken(l, rank)) {
-			if (rt.graph)
+		writes = flags_if_read(op, value) & EV_WRITES;
+		if ((writes && model_is_taken(l, rank)) || !may_read(op, l, e, rank, 0)) {
+			if (writes && rt.graph && may_read(op, l, e, rank, EV_WRITES))
 				graph_taken(l, e, rank);
 			continue;
 		}
-		if (!may_read(op, l, e, rank))
-			continue;
 		if (rt.option_count == OPTIONS)
 			rt_fail(CHECK_LIMIT, "more than %u stores that a load may read", OPTIONS);
 		rt.option[rt.option_count++] = (uint16_t)rank;
@@ -413,8 +412,10 @@ static void do_write(struct op *op, struct location *l, struct event *e, bool fo
 		e->value &= (1ull << 8 * l->size) - 1;
 	release_clock(l, e, self_thread(), rt.tso ? __ATOMIC_ACQ_REL : op->order);
 	model_insert(l, e, rank);
-	if ((half || !forced) && !newest && !order_allows(e))
+	if (half && !newest && !order_allows(e)) {
+		graph_written(e, l);
 		rt_give_up(true);
+	}
 	l->head[e->thread] = e->head;
 	if (newest && l->memory)
 		memory_write(l, e->value);
@@ -438,6 +439,8 @@ static uint64_t do_read(struct op *op)
 	rank = choose_store(op, l, e, &forced);
 	stale = l->count - 1u - rank;
 	read_from(op, l, e, l->store[rank]);
+	if (rt.graph && graph_is_half(e))
+		graph_half_read(e);
 	if (is_await(op) && !op->ready(e->read, op->operand))
 		stand_still(op, e);
 	if (e->flags & EV_WRITES) {

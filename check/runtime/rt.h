@@ -221,6 +221,8 @@ struct runtime {
 	struct check_result *result;
 
 	void **starter;              /* a thread is run up to its first operation: where to go back */
+	bool freeing;                /* the accesses are those of a free */
+	bool pruned;                 /* check_prune was called */
 	bool probing;                /* nothing of what happens counts any more (graph.c) */
 	bool ended;                  /* the execution is given up, or failed */
 	bool failed, blocked;

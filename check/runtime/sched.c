@@ -160,8 +160,9 @@ void rt_begin_thread(unsigned thread, void (*entry)(void), vclock clock, vclock 
 
 static void reset(void)
 {
-	rt.execution++;
-	rt.ended = rt.failed = rt.blocked = rt.probing = false;
+	if (++rt.execution == 0)
+		shadow_forget();
+	rt.ended = rt.failed = rt.blocked = rt.probing = rt.pruned = rt.freeing = false;
 	rt.points = 0;
 	rt.choice_count = 0;
 	rt.location_count = rt.store_used = rt.cell_count = 0;
@@ -224,7 +225,7 @@ static bool stands_for_good(unsigned thread)
 static bool all_ended(void)
 {
 	char text[sizeof(rt.message) - 64] = "", line[160];
-	bool waiting = false, good = true;
+	bool waiting = false, good = !rt.pruned;
 
 	for (unsigned t = 0; t < rt.thread_limit; t++) {
 		if (rt.thread[t].state == TH_NONE || rt.thread[t].state == TH_DONE)

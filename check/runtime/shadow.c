@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "check/runtime/shadow.h"
 
+#include <sys/mman.h>
+
 #include "check/runtime/heap.h"
 
 static inline struct cell *cell_at(uint64_t address)
@@ -73,6 +75,13 @@ void shadow_undo_setup(void)
 	}
 }
 
+void shadow_forget(void)
+{
+	madvise((void *)SHADOW_ADDRESS, WINDOW_END / 8 * sizeof(struct cell), MADV_DONTNEED);
+	memset(rt.abstract, 0, sizeof(rt.abstract));
+	rt.execution = 1;
+}
+
 void shadow_restore(void)
 {
 	while (rt.undo_count) {
@@ -89,8 +98,9 @@ static void found_race(uint64_t address, int other, uint32_t other_pc, uint32_t 
 	rt.result->race_pc[1] = pc;
 	rt.result->race_thread[0] = other;
 	rt.result->race_thread[1] = rt.self;
-	if (heap_is_freed(address))
-		heap_fail_freed(address, pc);
+	if (rt.freeing)
+		rt_fail(CHECK_USE_AFTER_FREE, "thread %d frees %#lx (pc %#x), and an access by thread %d (pc %#x) is not ordered before that", rt.self,
+		        (unsigned long)address, pc, other, other_pc);
 	rt_fail(CHECK_RACE, "data race: %s at %#lx by thread %d (pc %#x) is not ordered with %s thread %d%s", what, (unsigned long)address,
 	        rt.self, pc, "an access by", other, other_pc ? "" : " (atomic)");
 }
@@ -240,7 +250,9 @@ void shadow_access(uint64_t address, uint64_t size, bool write, uint32_t pc)
 
 void shadow_free(uint64_t address, uint64_t size, uint32_t pc)
 {
+	rt.freeing = true;
 	shadow_access(address, size, true, pc);
+	rt.freeing = false;
 	for (uint64_t at = address; at < address + size; at += 8)
 		cell_at(at)->freed = true;
 }

@@ -30,6 +30,9 @@ void shadow_forget_counters(void);
 /** The runtime itself is about to write a word of the window. */
 void shadow_log(uint64_t address);
 
+/** The numbers of executions begin again: no mark of an earlier one may be left. */
+void shadow_forget(void);
+
 /** Put memory back to what it was before the execution. */
 void shadow_restore(void);
 /** What setup wrote stays, until all of it is undone at the end of the search. */
