@@ -561,14 +561,18 @@ static uint64_t do_choose(struct op *op)
 	return value;
 }
 
-/* Was the turn of the loop that ends here the same as the one before? */
+/* Did the turn of the loop that ends here read the same values as the one before? */
 static bool is_same_turn(const struct thread *t)
 {
 	if (t->spin_count != t->turn_count || !t->spin_count || t->spin_overflow)
 		return false;
-	for (unsigned i = 0; i < t->spin_count; i++)
-		if (t->spin[i].location != t->turn[i].location || t->spin[i].from != t->turn[i].from || t->spin[i].differs || t->turn[i].differs)
+	for (unsigned i = 0; i < t->spin_count; i++) {
+		const struct location *l = &rt.location[t->spin[i].location];
+
+		if (t->spin[i].location != t->turn[i].location || t->spin[i].differs || t->turn[i].differs ||
+		    value_of(l, t->spin[i].from) != value_of(l, t->turn[i].from))
 			return false;
+	}
 	return true;
 }
 
