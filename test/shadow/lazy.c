@@ -159,8 +159,34 @@ static void test_flush_when_rights_shrink(void **state)
 	}
 }
 
+/*
+ * CR0.WP = 0: a read-only page of the user's is the supervisor's, and writable, from a's write until b touches it as a user. Then the entry cannot be
+ * written, so that fetching the log finds nothing to flush: a's translation must be gone already, or its next write is not logged.
+ */
+static void test_flush_when_a_page_is_the_users_again(void **state)
+{
+	struct lazy *l = *state;
+	uint64_t log[RAM / 4096 / 64];
+
+	put(l, PT + 8 * (V >> 12), V | (ALL & ~2u));
+	slot_set(l, VMMU_SLOT_LOG_DIRTY);
+	l->a.regs.cr0 = l->b.regs.cr0 = 0x80000001;
+	l->b.regs.user = true;
+	scpu_regs(&l->a);
+	scpu_regs(&l->b);
+	for (uint64_t i = 0; i < 8; i++) {
+		assert_int_equal(write_at(&l->a, V, i), SCPU_DONE);
+		assert_int_equal(read_at(&l->b, V), i);
+		assert_int_equal(vmmu_dirty_get(l->vm, 0, 0, log, RAM / 4096 / 64), VMMU_OK);
+		assert_int_equal(write_at(&l->a, V, 100 + i), SCPU_DONE);
+		assert_int_equal(vmmu_dirty_get(l->vm, 0, 0, log, RAM / 4096 / 64), VMMU_OK);
+		assert_true(log[(V >> 12) / 64] >> ((V >> 12) % 64) & 1);
+	}
+}
+
 #define PML4B 0x5000u /* another root, with tables of its own */
 #define PTB   0x8000u
+#define G     0x100u
 
 static void second_root_make(struct lazy *l)
 {
@@ -168,7 +194,7 @@ static void second_root_make(struct lazy *l)
 	put(l, 0x6000, 0x7000 | ALL);
 	put(l, 0x7000, PTB | ALL);
 	for (uint64_t i = 0; i < 512; i++)
-		put(l, PTB + 8 * i, i << 12 | ALL);
+		put(l, PTB + 8 * i, i << 12 | ALL | G);
 }
 
 /* MOV to CR3 with bit 63: translations stay. */
@@ -187,19 +213,24 @@ static void test_flush_of_all_contexts_reaches_cached_roots(void **state)
 	struct lazy *l = *state;
 
 	second_root_make(l);
+	l->a.regs.cr4 |= 0x80; /* PGE: and INVLPG reaches a global page in every context */
 	for (uint64_t i = 1; i < 12; i++) {
 		put(l, V + 0x1000 * i, 1000 + i);
 		l->a.regs.cr3 = PML4B;
 		scpu_regs(&l->a);
 		read_at(&l->a, V);
-		assert_int_equal(write_at(&l->a, PTB + 8 * (V >> 12), (V + 0x1000 * i) | ALL), SCPU_DONE);
+		assert_int_equal(write_at(&l->a, PTB + 8 * (V >> 12), (V + 0x1000 * i) | ALL | G), SCPU_DONE);
 		cr3_keep(l, PML4);
 		read_at(&l->a, V);
-		if (i % 4) {
+		if (i % 5 == 0) {
+			scpu_invlpg(&l->a, V);
+		} else if (i % 4) {
 			vmmu_invpcid(l->a.vcpu, i % 4, 0, (struct vmmu_gva){ 0 });
 		} else {
-			l->a.regs.cr4 ^= 0x80; /* PGE */
-			scpu_regs(&l->a);
+			for (int off = 0; off < 2; off++) {
+				l->a.regs.cr4 ^= 0x80;
+				scpu_regs(&l->a);
+			}
 		}
 		read_at(&l->a, V);
 		cr3_keep(l, PML4B);
@@ -213,6 +244,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_flush_before_a_table_is_read_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_flush_after_a_table_was_protected, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_flush_when_rights_shrink, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_flush_when_a_page_is_the_users_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_flush_of_all_contexts_reaches_cached_roots, setup, teardown),
 	};
 
