@@ -267,7 +267,7 @@ static void run_vcpus(struct machine *m, unsigned vcpus, unsigned turns)
 static void on_vcpus(unsigned vcpus)
 {
 	const char *variable = getenv("VMMU_TEST_TURNS");
-	unsigned turns = (variable ? (unsigned)atoi(variable) : 40000) / vcpus;
+	unsigned turns = (variable ? (unsigned)atoi(variable) : 120000) / vcpus;
 
 	for (int shadow = 0; shadow < 2; shadow++) {
 		struct machine *m = machine_make(shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP);
