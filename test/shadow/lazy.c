@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Flushes that the library owes on its own account: a vCPU that has no reason to flush keeps a writable translation, step by step, to where the translation would
- * do harm. Each is one interleaving of two vCPUs, on a CPU whose TLB drops nothing by itself (scpu.h).
+ * do harm. Each is one interleaving of two vCPUs, on a CPU whose TLB drops nothing by itself (scpu.h). And shadow pages that two uses of a table must not share.
  */
 #include "test/shadow/scpu.h"
 
@@ -238,6 +238,46 @@ static void test_flush_of_all_contexts_reaches_cached_roots(void **state)
 	}
 }
 
+/* Bit 52 means nothing in long mode and is reserved with PAE paging: the same table has two mirrors (23). */
+static void test_table_of_long_mode_and_of_pae(void **state)
+{
+	struct lazy *l = *state;
+	uint64_t value, error = 0;
+
+	put(l, V, 77);
+	put(l, PT + 8 * (V >> 12), V | ALL | 1ull << 52);
+	assert_int_equal(read_at(&l->a, V), 77);
+	l->b.regs.efer = 0;
+	l->b.regs.cr3 = PDPT;
+	l->b.regs.pdpte[0] = PD | 1;
+	scpu_regs(&l->b);
+	assert_int_equal(scpu_access(&l->b, V, REF_READ, 8, &value, &error), SCPU_FAULT);
+	assert_int_equal(error, 9);
+	assert_int_equal(read_at(&l->a, V), 77);
+}
+
+/*
+ * CR0.WP = 0, SMAP. A gigabyte of the supervisor's; the same one as the user's, and read-only. What a write to a device through the second makes must not be what the first
+ * has: or memory would be read through the second that SMAP keeps from the supervisor.
+ */
+static void test_write_to_a_device_shares_nothing_with_memory(void **state)
+{
+	struct lazy *l = *state;
+	uint64_t value = 1, error = 0;
+
+	put(l, PDPT + 8, 0xe3);
+	put(l, PDPT + 16, 0xe5);
+	l->a.regs.cr0 = 0x80000001;
+	l->a.regs.cr4 |= 1u << 21;
+	scpu_regs(&l->a);
+	assert_int_equal(write_at(&l->a, 0x40300000, 5), SCPU_DONE);
+	l->a.regs.ac = true;
+	assert_int_equal(scpu_access(&l->a, 0x90000000, REF_WRITE, 8, &value, &error), SCPU_MMIO);
+	l->a.regs.ac = false;
+	assert_int_equal(scpu_access(&l->a, 0x80300000, REF_READ, 8, &value, &error), SCPU_FAULT);
+	assert_int_equal(error, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -246,6 +286,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_flush_when_rights_shrink, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_flush_when_a_page_is_the_users_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_flush_of_all_contexts_reaches_cached_roots, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_table_of_long_mode_and_of_pae, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_write_to_a_device_shares_nothing_with_memory, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
