@@ -20,24 +20,29 @@ static unsigned terminal_width(FILE *out)
 	return columns && atoi(columns) > 0 ? (unsigned)atoi(columns) : 150;
 }
 
-const char *show_ask_tso(const struct subject *subject, double seconds, bool *fails)
+enum tso show_ask_tso(const struct subject *subject, double seconds, const char **words)
 {
 	struct subject tso = *subject;
 	struct options options = { .preemptions = -1, .stale = -1 };
 	struct verdict *verdict = memory_get(sizeof(*verdict));
+	enum tso answer = TSO_UNSEEN;
 	char text[160];
 
 	tso.tso = true;
 	plan_run(&tso, &options, seconds, NULL, verdict);
-	*fails = verdict->failed && verdict->failure.verdict < CHECK_MIXED;
-	if (*fails)
+	if (verdict->failed && verdict->failure.verdict < CHECK_MIXED) {
+		answer = TSO_FAILS;
 		snprintf(text, sizeof(text), "fails as well (%s): an x86 host shows it", check_verdict_name(verdict->failure.verdict));
-	else if (verdict->extent == EXTENT_EXHAUSTIVE)
+	} else if (!verdict->failed && verdict->extent == EXTENT_EXHAUSTIVE) {
+		answer = TSO_PASSES;
 		snprintf(text, sizeof(text), "does not fail (exhaustive): a compiler or an Arm host may show it, x86 does not");
-	else
+	} else {
 		snprintf(text, sizeof(text), "not seen to fail in %llu executions", (unsigned long long)verdict->executions);
+	}
 	free(verdict);
-	return memory_text(text);
+	if (words)
+		*words = memory_text(text);
+	return answer;
 }
 
 static const char *search_text(const struct verdict *verdict)
@@ -94,7 +99,6 @@ void show_failure(const struct show *show, struct verdict *verdict, FILE *out)
 {
 	struct picture picture;
 	struct check_result *again = memory_get(sizeof(*again));
-	bool fails;
 
 	if (show->shrink_seconds > 0)
 		shrink(show->subject, show->shrink_seconds, verdict);
@@ -107,7 +111,7 @@ void show_failure(const struct show *show, struct verdict *verdict, FILE *out)
 		fprintf(out, "\nThe seed of this failure did not fail again when it was replayed (%s).\n", check_verdict_name(again->verdict));
 	}
 	if (!show->subject->tso && show->tso_seconds > 0)
-		picture.tso = show_ask_tso(show->subject, show->tso_seconds, &fails);
+		show_ask_tso(show->subject, show->tso_seconds, &picture.tso);
 	draw(show, &picture, out);
 	free(again);
 }

@@ -22,7 +22,13 @@ void show_failure(const struct show *show, struct verdict *verdict, FILE *out);
 /** Draw the execution of a seed. Returns: whether it fails. */
 bool show_seed(const struct show *show, const char *seed, FILE *out);
 
-/** Does it fail under TSO? In words that live as long as the program; *fails as far as that is known. */
-const char *show_ask_tso(const struct subject *subject, double seconds, bool *fails);
+enum tso {
+	TSO_FAILS,
+	TSO_PASSES, /* exhaustively */
+	TSO_UNSEEN, /* did not fail in the time there was */
+};
+
+/** Does it fail under TSO? *words: the answer in words that live as long as the program; may be NULL. */
+enum tso show_ask_tso(const struct subject *subject, double seconds, const char **words);
 
 #endif

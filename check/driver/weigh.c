@@ -129,7 +129,7 @@ static void weight_put(const struct weight *weight)
 	struct verdict *verdict = memory_get(sizeof(*verdict));
 	struct check_weak *weak = weak_room(weight->site);
 	struct subject subject = subject_with(weight->scenario, weight->site, weight->fails.how, weak);
-	bool tso;
+	static const char *const tso[] = { [TSO_FAILS] = "fails", [TSO_PASSES] = "passes", [TSO_UNSEEN] = "not seen" };
 
 	if (!weight->scenarios) {
 		printf("%s\tunmet\n", key);
@@ -139,8 +139,7 @@ static void weight_put(const struct weight *weight)
 	} else {
 		*verdict = weight->verdict;
 		shrink(&subject, SHRINK_SECONDS, verdict);
-		show_ask_tso(&subject, SHRINK_SECONDS, &tso);
-		printf("%s\tneeded\t%s\t%s\t%s\t%s\t%s\t%s\n", key, weight->fails.name, stays, weight->scenario->name, tso ? "fails" : "passes",
+		printf("%s\tneeded\t%s\t%s\t%s\t%s\t%s\t%s\n", key, weight->fails.name, stays, weight->scenario->name, tso[show_ask_tso(&subject, SHRINK_SECONDS, NULL)],
 		       check_verdict_name(verdict->failure.verdict), verdict->failure.seed);
 	}
 	fflush(stdout);
