@@ -80,7 +80,7 @@ bool way_fails(const struct site *site, const struct way *way, const struct meet
 
 /*
  * From the weakest order up: the last that fails is less than the site needs, the first that does not is enough. What is stronger than what is enough is
- * not asked; a split says nothing of orders, and is asked in any case.
+ * not asked; a split says nothing of orders, and is asked when none of them fails.
  */
 void site_weigh(const struct site *site, double seconds, struct weight *weight)
 {
@@ -92,7 +92,7 @@ void site_weigh(const struct site *site, double seconds, struct weight *weight)
 	for (unsigned i = 0; i < ways && weight->scenarios; i++) {
 		struct effort effort;
 
-		if (weight->stayed && way[i].how != CHECK_SPLIT)
+		if (way[i].how == CHECK_SPLIT ? weight->failed : weight->stayed)
 			continue;
 		if (way_fails(site, &way[i], meeting, weight->scenarios, seconds / ways, weight, &effort)) {
 			weight->failed = true;

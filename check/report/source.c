@@ -34,18 +34,35 @@ static Dwfl_Module *own_module(void)
 	return module;
 }
 
-/* Paths are kept as the reader of the tree knows them; meson compiles from the build directory, which leaves "../" in front. */
+/* Takes "x/../" out of a path, in place. */
+static void path_shorten(char *path)
+{
+	char *up;
+
+	while ((up = strstr(path, "/../"))) {
+		char *from = up;
+
+		while (from > path && from[-1] != '/')
+			from--;
+		memmove(from, up + 4, strlen(up + 4) + 1);
+	}
+}
+
+/* Paths are kept as the reader of the tree knows them; the compiler was started in the build directory. */
 static const char *file_name(const char *path)
 {
 	static const char root[] = CHECK_SOURCE_ROOT "/";
+	char *name;
 
 	if (!path)
 		return "?";
-	if (!strncmp(path, root, sizeof(root) - 1))
-		path += sizeof(root) - 1;
-	while (path[0] == '.' && (path[1] == '/' || (path[1] == '.' && path[2] == '/')))
-		path += path[1] == '/' ? 2 : 3;
-	return path;
+	name = memory_text(path);
+	path_shorten(name);
+	if (!strncmp(name, root, sizeof(root) - 1))
+		name += sizeof(root) - 1;
+	while (name[0] == '.' && (name[1] == '/' || (name[1] == '.' && name[2] == '/')))
+		name += name[1] == '/' ? 2 : 3;
+	return name;
 }
 
 static const char *die_name(Dwarf_Die *die)
