@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Calls beside each other that no protocol is about: that a lock of the library keeps two of them apart, or keeps what one reads alive, shows in nothing but such a
+ * pair. Written for what doc/ordering.md had no scenario for.
+ */
+#include "check/scenario/world.h"
+#include "core/memslot/gate.h"
+#include "core/shadow/shadow_int.h"
+
+static void end(void)
+{
+	world_end();
+}
+
+static void touch(struct cpu *cpu, unsigned page, bool write)
+{
+	struct host_frame *frame;
+
+	check_assert(cpu_touch(cpu, page * PAGE_SIZE, write, 4, &frame) == CPU_DONE);
+	cpu_leave(cpu);
+}
+
+/* --- slots_lock: changes, and what goes on with slots, one at a time --- */
+
+static void slots_setup(void)
+{
+	world_make(0, VMMU_MMU_TDP, 1);
+	world_slot(0, 0, 1, 0, 0);
+	world_slot(1, 4, 2, 4, VMMU_SLOT_LOG_DIRTY);
+}
+
+static void create_2(void)
+{
+	world_slot(2, 2, 1, 2, 0);
+}
+
+static void create_3(void)
+{
+	world_slot(3, 3, 1, 3, 0);
+}
+
+static void delete_1(void)
+{
+	world_slot_delete(1);
+}
+
+static void both_finish(void)
+{
+	struct vmmu_region region;
+
+	check_assert(vmmu_region_get(world.vm, 0, 2, &region) == VMMU_OK && vmmu_region_get(world.vm, 0, 3, &region) == VMMU_OK);
+	world_audit(0);
+	world_end();
+}
+
+SCENARIO(slot_change_vs_slot_change, .protocol = "P1 P5", .claim = "of two changes neither is lost", .threads = 2, .setup = slots_setup,
+         .thread = { create_2, create_3 }, .finish = both_finish);
+
+static void get(void)
+{
+	uint64_t bitmap = 0;
+	enum vmmu_status status = vmmu_dirty_get(world.vm, 0, 1, &bitmap, 1);
+
+	check_assert(status == VMMU_OK || status == VMMU_ENOENT);
+}
+
+static void clear(void)
+{
+	uint64_t bitmap = 3;
+	enum vmmu_status status = vmmu_dirty_clear(world.vm, 0, 1, 0, 2, &bitmap);
+
+	check_assert(status == VMMU_OK || status == VMMU_ENOENT);
+}
+
+static void region_get(void)
+{
+	struct vmmu_region region;
+
+	vmmu_region_get(world.vm, 0, 1, &region);
+}
+
+static void mode_set(void)
+{
+	check_assert(vmmu_dirty_mode_set(world.vm, VMMU_DIRTY_MANUAL_PROTECT) == VMMU_OK);
+}
+
+static void marked_setup(void)
+{
+	uint64_t value = 1;
+
+	slots_setup();
+	check_assert(vmmu_guest_write(world.cpu[0].vcpu, GPA(4 * PAGE_SIZE), &value, sizeof(value)) == VMMU_OK);
+}
+
+SCENARIO(dirty_get_vs_slot_delete, .protocol = "P11", .claim = "a slot and its bitmap live while they are harvested", .threads = 2, .setup = marked_setup,
+         .thread = { get, delete_1 }, .finish = end);
+
+SCENARIO(dirty_clear_vs_slot_delete, .protocol = "P11", .claim = "a slot and its bitmap live while they are cleared", .threads = 2, .setup = marked_setup,
+         .thread = { clear, delete_1 }, .finish = end);
+
+SCENARIO(dirty_mode_vs_dirty_get, .protocol = "P11", .claim = "a harvest is of one mode", .threads = 2, .setup = marked_setup, .thread = { get, mode_set },
+         .finish = end);
+
+SCENARIO(region_get_vs_slot_delete, .protocol = "", .claim = "a slot lives while it is described", .threads = 2, .setup = slots_setup,
+         .thread = { region_get, delete_1 }, .finish = end);
+
+/* --- the SRCU read side of the hypervisor's own accesses --- */
+
+static void guest_read(void)
+{
+	uint64_t value;
+
+	vmmu_guest_read(world.cpu[0].vcpu, GPA(4 * PAGE_SIZE), &value, sizeof(value));
+}
+
+static void guest_written(void)
+{
+	vmmu_guest_written(world.cpu[0].vcpu, GPA(4 * PAGE_SIZE), 8);
+}
+
+SCENARIO(guest_read_vs_slot_delete, .protocol = "SRCU", .claim = "a slot lives while guest memory is read through it", .threads = 2, .setup = slots_setup,
+         .thread = { guest_read, delete_1 }, .finish = end);
+
+SCENARIO(guest_written_vs_slot_delete, .protocol = "SRCU P11", .claim = "a slot lives while a store to it is logged", .threads = 2, .setup = slots_setup,
+         .thread = { guest_written, delete_1 }, .finish = end);
+
+/* --- vcpus.lock --- */
+
+static void vcpus_setup(void)
+{
+	world_make(0, VMMU_MMU_TDP, 1);
+}
+
+static void vcpu_make(void)
+{
+	struct vmmu_vcpu *vcpu;
+	enum vmmu_status status = vmmu_vcpu_create(world.vm, 1, NULL, &vcpu);
+
+	check_assert(status == VMMU_OK || status == VMMU_EEXIST);
+	if (status == VMMU_OK)
+		world.cpu[1].vcpu = vcpu; /* of two that try, one comes here */
+}
+
+static void vcpu_destroy(void)
+{
+	vmmu_vcpu_destroy(world.cpu[0].vcpu);
+	world.cpu[0].vcpu = NULL;
+}
+
+static void stats(void)
+{
+	struct vmmu_stats stats;
+
+	vmmu_stats_get(world.vm, &stats);
+}
+
+SCENARIO(vcpu_create_vs_vcpu_create, .protocol = "P9", .claim = "of two vCPUs with one number one comes to be", .threads = 2, .setup = vcpus_setup,
+         .thread = { vcpu_make, vcpu_make }, .finish = end);
+
+SCENARIO(vcpu_create_vs_vcpu_destroy, .protocol = "P9", .claim = "the set of vCPUs is as long as its last one says", .threads = 2, .setup = vcpus_setup,
+         .thread = { vcpu_make, vcpu_destroy }, .finish = end);
+
+SCENARIO(stats_vs_vcpu_destroy, .protocol = "P9", .claim = "a vCPU lives while its counters are added up", .threads = 2, .setup = vcpus_setup,
+         .thread = { stats, vcpu_destroy }, .finish = end);
+
+/* --- the gate, forced open: a VM goes with an invalidation in flight --- */
+
+static struct gate gate;
+static unsigned published; /* plain: in the gate's lock */
+
+static void publish(void *arg)
+{
+	(void)arg;
+	published++;
+}
+
+static void gate_setup(void)
+{
+	abstract_init(REAL_MUTEX);
+	gate_init(&gate);
+	gate_enter(&gate);
+}
+
+static void gate_go(void)
+{
+	gate_publish(&gate, publish, NULL);
+}
+
+static void gate_force(void)
+{
+	gate_force_open(&gate);
+}
+
+static void gate_end(void)
+{
+	gate_leave(&gate);
+}
+
+static void gate_finish(void)
+{
+	check_assert(published == 1 && !gate.active);
+}
+
+SCENARIO(gate_force_vs_leave_vs_publish, .protocol = "P5", .claim = "whoever opens the gate wakes who waits at it (I5.6)", .threads = 3, .setup = gate_setup,
+         .thread = { gate_go, gate_force, gate_end }, .finish = gate_finish);
+
+/* --- mmu_lock of calls on shadow pages --- */
+
+/* Linear page 2 leads to the table itself, which the guest has written through it: unsync. */
+static void shadow_setup(void)
+{
+	struct host_frame *frame;
+
+	world_make(0, VMMU_MMU_SHADOW, 2);
+	world_slot(0, 0, HOST_PAGES, 0, 0);
+	world_guest_tables();
+	host.frame[GUEST_PT].word[2] = world_guest_entry(GUEST_PT);
+	touch(&world.cpu[0], 0, false);
+	touch(&world.cpu[1], 0, false);
+	check_assert(cpu_touch(&world.cpu[0], 2 * PAGE_SIZE, true, 4, &frame) == CPU_DONE);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void invlpg(void)
+{
+	vmmu_invlpg(world.cpu[0].vcpu, GVA(0));
+}
+
+static void try_other(void)
+{
+	struct host_frame *frame;
+
+	cpu_touch(&world.cpu[1], PAGE_SIZE, false, 2, &frame);
+	cpu_leave(&world.cpu[1]);
+}
+
+static void delete_0(void)
+{
+	world_slot_delete(0);
+}
+
+static void limit(void)
+{
+	check_assert(vmmu_shadow_limit_set(world.vm, 1) == VMMU_OK);
+}
+
+static void limit_two(void)
+{
+	check_assert(vmmu_shadow_limit_set(world.vm, 2) == VMMU_OK);
+}
+
+static void log_off(void)
+{
+	world_slot(0, 0, HOST_PAGES, 0, 0);
+}
+
+static void log_on(void)
+{
+	world_slot(0, 0, HOST_PAGES, 0, VMMU_SLOT_LOG_DIRTY);
+}
+
+static void logged_setup(void)
+{
+	shadow_setup();
+	log_on();
+}
+
+static void flush_and_enter(void)
+{
+	world_cr3(&world.cpu[0], 0, false);
+	cpu_enter(&world.cpu[0]);
+	cpu_leave(&world.cpu[0]);
+}
+
+SCENARIO(invlpg_vs_fault, .protocol = "P8", .claim = "tables do not change while an entry is looked for in them", .threads = 2, .setup = shadow_setup,
+         .thread = { invlpg, try_other }, .finish = end);
+
+SCENARIO(invlpg_vs_slot_delete, .protocol = "P8 SRCU", .claim = "the arrays of a slot live while an entry leaves them", .threads = 2, .setup = shadow_setup,
+         .thread = { invlpg, delete_0 }, .finish = end);
+
+SCENARIO(flush_vs_fault, .protocol = "P8", .claim = "tables do not change while they are brought up to date", .threads = 2, .setup = shadow_setup,
+         .thread = { flush_and_enter, try_other }, .finish = end);
+
+SCENARIO(limit_vs_fault, .protocol = "P3", .claim = "pages are taken while nobody walks them", .threads = 2, .setup = shadow_setup,
+         .thread = { limit, try_other }, .finish = end);
+
+SCENARIO(limit_vs_limit, .protocol = "", .claim = "of two limits one counts", .threads = 2, .setup = shadow_setup, .thread = { limit, limit_two }, .finish = end);
+
+SCENARIO(shadow_log_off_vs_fault, .protocol = "P11", .claim = "leaves are taken while nobody maps", .threads = 2, .setup = logged_setup,
+         .thread = { log_off, try_other }, .finish = end);
+
+SCENARIO(shadow_log_on_vs_fault, .protocol = "P11", .claim = "leaves are write-protected while nobody maps", .threads = 2, .setup = shadow_setup,
+         .thread = { log_on, try_other }, .finish = end);
