@@ -179,9 +179,10 @@ static void run_until_zapped(struct cpu *cpu, uint64_t address)
 	cpu_leave(cpu);
 }
 
+/* A page that is not in the TLB: the CPU walks. */
 static void zap_run(void)
 {
-	run_until_zapped(&world.cpu[0], DATA_GPA);
+	run_until_zapped(&world.cpu[0], DATA_GPA + PAGE_SIZE);
 }
 
 static void zap_run_twice(void)
@@ -195,7 +196,7 @@ static void zap_fault(void)
 {
 	world.cpu[0].error = 0;
 	cpu_answer(&world.cpu[0], DATA_GPA);
-	zap_run();
+	run_until_zapped(&world.cpu[0], DATA_GPA);
 }
 
 SCENARIO(zap_all_vs_run, .protocol = "P3 P9", .claim = "no vCPU enters the guest on an obsolete root (I3.2)", .threads = 2, .setup = zap_setup,
