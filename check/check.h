@@ -84,6 +84,12 @@ void check_free(void *ptr);
 void check_lock(const void *object, bool exclusive);
 bool check_trylock(const void *object, bool exclusive);
 void check_unlock(const void *object, bool exclusive);
+/**
+ * The same for a lock that is mostly taken shared: readers are not ordered with one another, so there is far less to explore. Writers are preferred: a reader may have
+ * to wait for a writer that waits for another reader.
+ */
+void check_rw_lock(const void *object, bool exclusive);
+void check_rw_unlock(const void *object, bool exclusive);
 /** Whether the calling thread holds it; exclusively, if asked. Not a scheduling point. */
 bool check_lock_held(const void *object, bool exclusive);
 

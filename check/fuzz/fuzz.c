@@ -60,6 +60,16 @@ static struct step random_step(bool atomics_only)
 	return s;
 }
 
+static bool opens(enum step_kind kind)
+{
+	return kind == STEP_LOCK || kind == STEP_RCU_LOCK || kind == STEP_RW_LOCK; /* what closes it comes next in enum step_kind */
+}
+
+static bool closes(enum step_kind kind)
+{
+	return kind == STEP_UNLOCK || kind == STEP_RCU_UNLOCK || kind == STEP_RW_UNLOCK;
+}
+
 /* Sections are closed, the last opened first; what is not open is not closed. */
 static void balance(struct steps *p, unsigned t)
 {
@@ -72,23 +82,20 @@ static void balance(struct steps *p, unsigned t)
 		bool held = false;
 
 		for (unsigned d = 0; d < depth; d++)
-			held |= open[d].kind == STEP_LOCK && open[d].location == s.location;
-		if (s.kind == STEP_UNLOCK || s.kind == STEP_RCU_UNLOCK || (held && (s.kind == STEP_LOCK || s.kind == STEP_TRYLOCK)) ||
-		    (depth && s.kind == STEP_SYNCHRONIZE))
+			held |= open[d].kind != STEP_RCU_LOCK && open[d].location == s.location;
+		if (closes(s.kind) || (held && (opens(s.kind) || s.kind == STEP_TRYLOCK)) || (depth && s.kind == STEP_SYNCHRONIZE))
 			continue;
 		out[n++] = s;
-		if (s.kind == STEP_LOCK || s.kind == STEP_RCU_LOCK)
+		if (opens(s.kind))
 			open[depth++] = s;
 		if (depth && below(2)) {
 			out[n] = open[--depth];
-			out[n].kind = out[n].kind == STEP_LOCK ? STEP_UNLOCK : STEP_RCU_UNLOCK;
-			n++;
+			out[n++].kind++;
 		}
 	}
 	while (depth) {
 		out[n] = open[--depth];
-		out[n].kind = out[n].kind == STEP_LOCK ? STEP_UNLOCK : STEP_RCU_UNLOCK;
-		n++;
+		out[n++].kind++;
 	}
 	p->thread[t].count = n < STEPS ? n : 0;
 	memcpy(p->thread[t].step, out, p->thread[t].count * sizeof(out[0]));
@@ -110,7 +117,7 @@ static void print_steps(const struct steps *p)
 {
 	static const char *const names[STEP_KINDS] = { "load", "store", "add", "swap", "cas", "fence", "read", "write", "lock", "unlock", "trylock",
 		                                       "spin", "spin_swap", "wait", "wake", "choose", "rcu_lock", "rcu_unlock",
-		                                       "synchronize", "call" };
+		                                       "synchronize", "rw_lock", "rw_unlock", "call" };
 	static const char *const orders[] = { "rlx", "acq", "rel", "acq_rel", "sc" };
 
 	for (unsigned t = 0; t < p->threads; t++) {

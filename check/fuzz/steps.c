@@ -7,7 +7,7 @@ static const struct steps *steps;
 static uint32_t memory[STEP_LOCATIONS];
 static uint32_t plain[STEP_LOCATIONS];
 static uint32_t got[STEP_THREADS][STEPS];
-static char locks[STEP_LOCATIONS], domain;
+static char locks[STEP_LOCATIONS], rw_locks[STEP_LOCATIONS], domain;
 
 static void call(void *arg)
 {
@@ -79,6 +79,8 @@ static uint32_t once(const struct step *s)
 	case STEP_RCU_LOCK: check_rcu_read_lock(&domain); return 0;
 	case STEP_RCU_UNLOCK: check_rcu_read_unlock(&domain); return 0;
 	case STEP_SYNCHRONIZE: check_synchronize(&domain); return 0;
+	case STEP_RW_LOCK: check_rw_lock(&rw_locks[s->location], s->value & 1); return 0;
+	case STEP_RW_UNLOCK: check_rw_unlock(&rw_locks[s->location], s->value & 1); return 0;
 	case STEP_CALL: check_rcu_call(&domain, call, (void *)s); return 0;
 	default: return 0;
 	}

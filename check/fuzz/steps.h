@@ -21,6 +21,7 @@ enum step_kind {
 	STEP_WAKE,
 	STEP_CHOOSE,
 	STEP_RCU_LOCK, STEP_RCU_UNLOCK, STEP_SYNCHRONIZE,
+	STEP_RW_LOCK, STEP_RW_UNLOCK, /* value: exclusive */
 	STEP_CALL,                /* after a grace period, store `value` */
 	STEP_KINDS
 };

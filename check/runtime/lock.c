@@ -9,7 +9,7 @@
 #define WRITER (1ull << 32)
 #define HELD   64
 
-enum { CLASS_LOCK = 1, CLASS_WAIT = 2 };
+enum { CLASS_LOCK = 1, CLASS_WAIT = 2, CLASS_PART = 7 };
 
 /* Locks held by each thread, for check_lock_held. Skipped: a weakened site did not really take it. */
 static struct held {
@@ -103,27 +103,88 @@ bool check_trylock(const void *object, bool exclusive)
 	return op.swapped;
 }
 
+static struct op unlock_op(const void *object, bool exclusive, uint32_t pc)
+{
+	return (struct op){ .kind = OP_RMW,
+		            .size = 8,
+		            .order = __ATOMIC_RELEASE,
+		            .abstract = true,
+		            .address = KEY(CLASS_LOCK, object),
+		            .operand = -(exclusive ? WRITER : 1),
+		            .change = add,
+		            .shown = CHECK_EV_UNLOCK + 1,
+		            .pc = pc,
+		            .caller = weaken_caller() };
+}
+
+static const struct held *held_to_let_go(const void *object, bool exclusive, uint32_t pc)
+{
+	const struct held *h = held_find(object, exclusive);
+
+	if (!h || h->exclusive != exclusive)
+		rt_fail(CHECK_LOCKING, "thread %d lets go of lock %p, which it does not hold so (pc %#x)", rt.self, object, pc);
+	return h;
+}
+
 void check_unlock(const void *object, bool exclusive)
 {
+	struct op op = unlock_op(object, exclusive, HERE);
 	const struct held *h;
-	struct op op = { .kind = OP_RMW,
-		         .size = 8,
-		         .order = __ATOMIC_RELEASE,
-		         .abstract = true,
-		         .address = KEY(CLASS_LOCK, object),
-		         .operand = -(exclusive ? WRITER : 1),
-		         .change = add,
-		         .shown = CHECK_EV_UNLOCK + 1,
-		         .pc = HERE,
-		         .caller = weaken_caller() };
 
 	if (rt.mode != RT_THREADS)
 		return;
-	h = held_find(object, exclusive);
-	if (!h || h->exclusive != exclusive)
-		rt_fail(CHECK_LOCKING, "thread %d lets go of lock %p, which it does not hold so (pc %#x)", rt.self, object, HERE);
+	h = held_to_let_go(object, exclusive, HERE);
 	if (!h->skipped)
 		model_do(&op);
+	held_remove(h);
+}
+
+/* ---- a lock in parts: a reader takes its own, a writer all, in order ------------------------------- */
+
+static uint64_t part_key(const void *object, unsigned thread)
+{
+	return (uint64_t)CLASS_PART << 56 | (uint64_t)thread << 48 | (uint64_t)object;
+}
+
+/* The part of this thread; who runs calls after grace periods shares its caller's. */
+static unsigned own_part(void)
+{
+	return (unsigned)rt.self < rt.thread_count ? (unsigned)rt.self : (unsigned)rt.self - rt.thread_count;
+}
+
+void check_rw_lock(const void *object, bool exclusive)
+{
+	struct op op = lock_op(OP_AWAIT_RMW, object, exclusive, HERE);
+
+	if (rt.mode != RT_THREADS)
+		return;
+	if (weaken_drops_lock(&op)) {
+		held_add(object, exclusive, true);
+		return;
+	}
+	if (held_find(object, false))
+		rt_fail(CHECK_LOCKING, "thread %d takes lock %p, which it holds (pc %#x)", rt.self, object, HERE);
+	for (unsigned t = exclusive ? 0 : own_part(); t < (exclusive ? rt.thread_count : own_part() + 1); t++) {
+		op.address = part_key(object, t);
+		op.shown = !exclusive || t + 1 == rt.thread_count ? CHECK_EV_LOCK + 1 : -1;
+		model_do(&op);
+	}
+	held_add(object, exclusive, false);
+}
+
+void check_rw_unlock(const void *object, bool exclusive)
+{
+	struct op op = unlock_op(object, exclusive, HERE);
+	const struct held *h;
+
+	if (rt.mode != RT_THREADS)
+		return;
+	h = held_to_let_go(object, exclusive, HERE);
+	for (unsigned t = exclusive ? 0 : own_part(); !h->skipped && t < (exclusive ? rt.thread_count : own_part() + 1); t++) {
+		op.address = part_key(object, t);
+		op.shown = !exclusive || t == 0 ? CHECK_EV_UNLOCK + 1 : -1;
+		model_do(&op);
+	}
 	held_remove(h);
 }
 

@@ -190,13 +190,13 @@ static void stack_add(char *text, size_t room, const char *more)
 static const char *waits_for(unsigned thread, char *text, size_t room)
 {
 	const struct op *op = rt.thread[thread].op;
-	const char *name = check_name_of(op->address & 0x00ffffffffffffffull);
+	const char *name = check_name_of(op->address & 0x0000ffffffffffffull);
 
 	if (op->kind == OP_PAUSE)
 		snprintf(text, room, "thread %u spins (pc %#x): nobody will store what it looks at", thread, op->pc);
 	else
 		snprintf(text, room, "thread %u waits for %s %#lx%s%s (pc %#x)", thread, op->waits_for ? op->waits_for : "work",
-		         (unsigned long)(op->address & 0x00ffffffffffffffull), name ? " " : "", name ? name : "", op->pc);
+		         (unsigned long)(op->address & 0x0000ffffffffffffull), name ? " " : "", name ? name : "", op->pc);
 	return text;
 }
 

@@ -41,7 +41,7 @@ static inline void tell_choice(const struct op *op, const struct event *e)
 static inline void tell_block(const struct op *op)
 {
 	if (telling())
-		tell_simple(CHECK_EV_BLOCK, op->address & 0x00ffffffffffffffull, 0, 0, op->size, op->pc, op->waits_for);
+		tell_simple(CHECK_EV_BLOCK, op->address & 0x0000ffffffffffffull, 0, 0, op->size, op->pc, op->waits_for);
 }
 
 static inline void tell_begin(void)

@@ -43,7 +43,7 @@ WRAP(struct mmu_write, mmu_write_lock, (struct vm *vm))
 {
 	if (real & REAL_MMU_LOCK)
 		return real_mmu_write_lock(vm);
-	check_lock(&vm->mmu_lock, true);
+	check_rw_lock(&vm->mmu_lock, true);
 	return (struct mmu_write){ { .vm = vm, .write = true } };
 }
 
@@ -51,7 +51,7 @@ WRAP(struct mmu_read, mmu_read_lock, (struct vm *vm, unsigned hint))
 {
 	if (real & REAL_MMU_LOCK)
 		return real_mmu_read_lock(vm, hint);
-	check_lock(&vm->mmu_lock, false);
+	check_rw_lock(&vm->mmu_lock, false);
 	return (struct mmu_read){ { .vm = vm, .stripe = hint % MMU_LOCK_STRIPES } };
 }
 
@@ -71,7 +71,7 @@ WRAP(void, mmu_write_unlock, (struct mmu_write *write))
 		return;
 	}
 	settle(token);
-	check_unlock(&token->vm->mmu_lock, true);
+	check_rw_unlock(&token->vm->mmu_lock, true);
 }
 
 WRAP(void, mmu_read_unlock, (struct mmu_read *read))
@@ -83,7 +83,7 @@ WRAP(void, mmu_read_unlock, (struct mmu_read *read))
 		return;
 	}
 	settle(token);
-	check_unlock(&token->vm->mmu_lock, false);
+	check_rw_unlock(&token->vm->mmu_lock, false);
 }
 
 WRAP(bool, mmu_lock_contended, (const struct mmu_token *token))
@@ -100,7 +100,7 @@ WRAP(void, mmu_drop, (struct mmu_token *token))
 		return;
 	}
 	mmu_flush(token);
-	check_unlock(&token->vm->mmu_lock, token->write);
+	check_rw_unlock(&token->vm->mmu_lock, token->write);
 }
 
 WRAP(void, mmu_retake, (struct mmu_token *token))
@@ -108,7 +108,7 @@ WRAP(void, mmu_retake, (struct mmu_token *token))
 	if (real & REAL_MMU_LOCK)
 		real_mmu_retake(token);
 	else
-		check_lock(&token->vm->mmu_lock, token->write);
+		check_rw_lock(&token->vm->mmu_lock, token->write);
 }
 
 WRAP(void, mmu_yield, (struct mmu_token *token))

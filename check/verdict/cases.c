@@ -114,6 +114,11 @@ static void look_shared(void) { check_lock(&lock_a, false); (void)*(volatile uin
 static void counted_two(void) { check_assert(data == 2); }
 static void try_both(void) { if (check_trylock(&lock_a, true)) { data++; check_unlock(&lock_a, true); } }
 static void never_both_failed(void) { check_assert(data == 1 || data == 2); }
+static void rw_count(void) { check_rw_lock(&lock_a, true); data++; check_rw_unlock(&lock_a, true); }
+static void rw_look(void) { check_rw_lock(&lock_a, false); (void)*(volatile uint32_t *)&data; check_rw_unlock(&lock_a, false); }
+static void rw_count_shared(void) { check_rw_lock(&lock_a, false); data++; check_rw_unlock(&lock_a, false); }
+static void rw_then_b(void) { check_rw_lock(&lock_a, false); check_lock(&lock_b, true); check_unlock(&lock_b, true); check_rw_unlock(&lock_a, false); }
+static void b_then_rw(void) { check_lock(&lock_b, true); check_rw_lock(&lock_a, true); check_rw_unlock(&lock_a, true); check_unlock(&lock_b, true); }
 static void keep_lock(void) { check_lock(&lock_a, true); }
 static void unlock_not_held(void) { check_unlock(&lock_a, true); }
 static void lock_twice(void) { check_lock(&lock_a, true); check_lock(&lock_a, false); }
@@ -132,6 +137,10 @@ CASE(deadlock_sleep, "", NULL, NULL, sleep_on_x, set_x);
 CASE(deadlock_lost_wake_up, "", NULL, NULL, sleep_on_x, wake_early);
 CASE(race_shared_lock, "", NULL, NULL, count_shared, count_shared);
 CASE(race_lock_without_release, "", NULL, NULL, test_and_set_no_release, test_and_set_no_release);
+CASE(race_rw_lock_shared, "", NULL, NULL, rw_count_shared, rw_count_shared);
+CASE(passed_rw_lock, "", NULL, counted_two, rw_count, rw_look, rw_count);
+CASE(passed_rw_readers, "", NULL, NULL, rw_look, rw_look, rw_look);
+CASE(deadlock_rw_lock, "", NULL, NULL, rw_then_b, b_then_rw);
 CASE(locking_not_held, "", NULL, NULL, unlock_not_held);
 CASE(locking_twice, "", NULL, NULL, lock_twice);
 CASE(passed_lock, "", NULL, counted_two, count_locked, count_locked);

@@ -185,6 +185,7 @@ int main(int argc, char **argv)
 	weaken_each("passed_publication", CHECK_LOAD, CHECK_TO_RELAXED, CHECK_RACE);
 	weaken_each("passed_fence", CHECK_FENCE, CHECK_DROP, CHECK_RACE);
 	weaken_each("passed_lock", CHECK_LOCK_SITE, CHECK_DROP, CHECK_RACE);
+	weaken_each("passed_rw_lock", CHECK_LOCK_SITE, CHECK_DROP, CHECK_RACE);
 	weaken_each("passed_test_and_set", CHECK_RMW, CHECK_SPLIT, CHECK_RACE);
 	weaken_each("passed_synchronize", CHECK_LOCK_SITE, CHECK_DROP, CHECK_USE_AFTER_FREE);
 	share_out("passed_many_graphs");
