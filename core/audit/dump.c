@@ -4,6 +4,7 @@
 
 #include "core/base/string.h"
 #include "core/format/spte.h"
+#include "core/shadow/shadow_int.h"
 #include "core/tdp/tdp_int.h"
 
 struct dump {
@@ -77,6 +78,30 @@ static void table_dump(struct dump *dump, const struct table *table)
 	}
 }
 
+static void shadow_dump(struct dump *dump, const struct shadow *page)
+{
+	struct text *text = &dump->text;
+
+	text_hex(text, page->role & ROLE_DIRECT ? "direct gfn " : "mirror of gfn ", page->gfn.v);
+	text_dec(text, ", level ", role_level(page->role));
+	text_hex(text, ", role ", page->role);
+	text_dec(text, ", roots ", page->roots);
+	text_dec(text, ", parents ", rmap_count(&page->parents));
+	text_str(text, page->unsync ? ", unsync" : page->unsync_children ? ", unsync below" : "");
+	text_end(text, dump->out);
+	for (unsigned i = 0; i < ENTRIES; i++) {
+		spte_t spte = load_relaxed(&page->spt[i]);
+
+		if (!spte)
+			continue;
+		text_dec(text, "  ", i);
+		text_hex(text, spte_is_table(spte, role_level(page->role)) ? " table " : " gfn ",
+		         spte_is_table(spte, role_level(page->role)) ? shadow_of(port_pfn_to_ptr(spte_pfn(spte).v))->gfn.v : shadow_entry_gfn(page, i).v);
+		text_hex(text, " spte ", spte);
+		text_end(text, dump->out);
+	}
+}
+
 void audit_dump(struct vm *vm, const struct audit_out *out)
 {
 	struct dump dump = { .vm = vm, .out = out };
@@ -95,4 +120,7 @@ void audit_dump(struct vm *vm, const struct audit_out *out)
 		text_end(&dump.text, out);
 		table_dump(&dump, root);
 	}
+	if (vm->shadow)
+		list_for_each(link, &vm->shadow->pages)
+			shadow_dump(&dump, container_of(link, struct shadow, link));
 }
