@@ -97,7 +97,7 @@ static void mask_protect_huge(struct mmu_token *token, const struct memslot *slo
 
 void shadow_write_protect_mask(struct mmu_write *token, const struct memslot *slot, gfn_t base, uint64_t mask)
 {
-	if (!slot->arrays || !mask)
+	if (!slot_may_have_leaves(token->token.vm, slot) || !mask)
 		return;
 	mask_protect_huge(&token->token, slot, GFN(base.v + __builtin_ctzll(mask)), GFN(base.v + 63 - __builtin_clzll(mask)));
 	for (; mask; mask &= mask - 1)
