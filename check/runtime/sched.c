@@ -224,9 +224,10 @@ static bool stands_for_good(unsigned thread)
 /* Nobody can go on. Returns: true if that is as it should be. */
 static bool all_ended(void)
 {
-	char text[sizeof(rt.message) - 64] = "", line[160];
+	char text[sizeof(rt.message) - 64], line[160];
 	bool waiting = false, good = !rt.pruned;
 
+	text[0] = 0;
 	for (unsigned t = 0; t < rt.thread_limit; t++) {
 		if (rt.thread[t].state == TH_NONE || rt.thread[t].state == TH_DONE)
 			continue;

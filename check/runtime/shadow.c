@@ -168,8 +168,6 @@ static void cells_split(struct cell *first, unsigned mask)
 
 		missing &= ~inside;
 		if (inside && inside != c->mask) {
-			if (c->location) /* of other bytes than these: the caller has seen to it that nobody uses it */
-				c->location = 0;
 			c->next = cell_new(c, c->mask & ~inside, c->next);
 			c->mask = (uint8_t)inside;
 		}
@@ -182,19 +180,19 @@ static void cells_split(struct cell *first, unsigned mask)
 		first->next = cell_new(&empty, missing, first->next);
 }
 
-/* Atomics on bytes that overlap `mask` without being it: over, or a mistake. */
-static void no_other_atomics(struct cell *first, unsigned mask, uint64_t address, vclock now, bool atomic, bool write)
+/*
+ * An access that writes, or an atomic, to bytes that overlap an atomic's without being those: the location is no more, and what comes after begins with
+ * what is in memory. All of its loads and stores happen before, so none of them could have to do with what comes after.
+ */
+static void end_other_atomics(struct cell *first, unsigned mask, uint64_t address, vclock now, bool atomic)
 {
 	for (struct cell *c = first;; c = &rt.cells[c->next]) {
-		/* A wider plain read (compilers join tests of neighbours) is one of each part: `plain` looks at it. */
-		bool part_read = !write && !(c->mask & ~mask);
-
-		if (c->location && (c->mask & mask) && c->mask != mask && !part_read) {
+		if (c->location && (c->mask & mask) && c->mask != mask) {
 			const struct location *l = &rt.location[c->location];
 
 			if (!vclock_covers(now, vclock_join(l->written, l->read)))
 				rt_fail(atomic ? CHECK_MIXED : CHECK_RACE, "%s of %u bytes at %#lx, not ordered with atomics of %u bytes on the same memory",
-				        atomic ? "an atomic" : "a plain access", (unsigned)__builtin_popcount(mask), (unsigned long)address, l->size);
+				        atomic ? "an atomic" : "a plain write", (unsigned)__builtin_popcount(mask), (unsigned long)address, l->size);
 			c->location = 0;
 		}
 		if (!c->next)
@@ -202,10 +200,26 @@ static void no_other_atomics(struct cell *first, unsigned mask, uint64_t address
 	}
 }
 
+/* Splits cells to fit; but one with atomics counts as read whole. */
+static void cells_split_for_read(struct cell *first, unsigned mask)
+{
+	for (struct cell *c = first;; c = &rt.cells[c->next]) {
+		if (c->location && (c->mask & mask))
+			mask |= c->mask;
+		if (!c->next)
+			break;
+	}
+	cells_split(first, mask);
+}
+
 static void parts_access(struct cell *first, uint64_t address, unsigned mask, bool write, vclock now, uint32_t pc)
 {
-	no_other_atomics(first, mask, address, now, false, write);
-	cells_split(first, mask);
+	if (write) {
+		end_other_atomics(first, mask, address, now, false);
+		cells_split(first, mask);
+	} else {
+		cells_split_for_read(first, mask);
+	}
 	for (struct cell *c = first;; c = &rt.cells[c->next]) {
 		if (c->mask & mask)
 			plain(c, address, write, now, pc);
@@ -283,7 +297,7 @@ uint32_t shadow_atomic(uint64_t address, unsigned size, bool write, const struct
 	if (write)
 		log_word(cell, address);
 	if (unlikely(cell->mask != mask)) {
-		no_other_atomics(cell, mask, address, e->clock, true, true);
+		end_other_atomics(cell, mask, address, e->clock, true);
 		cells_split(cell, mask);
 		while (cell->mask != mask) {
 			/* Several cells inside: join what they know into one at a time. */

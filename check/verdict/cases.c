@@ -73,6 +73,14 @@ static void bytes_are_all_there(void) { check_assert(parts.a == 1 && parts.b == 
 static void overflow_byte(void) { check_assert(__atomic_fetch_sub(&parts.a, 1, RELAXED) == 0); }
 static void byte_wrapped(void) { check_assert(parts.a == 255 && parts.b == 0); }
 
+static struct { uint32_t a, b; } pair;
+static void store_pair_late(void) { __atomic_store_n(&pair.a, 1, RELAXED); }
+static void copy_pair(void) { uint64_t copy; memcpy(&copy, &pair, 8); wide = copy; __atomic_store_n(&x, 1, RELEASE); }
+static void copied_then_store(void) { if (__atomic_load_n(&x, ACQUIRE)) __atomic_store_n(&pair.a, 1, RELAXED); }
+static void never_new(void) { check_assert(!__atomic_load_n(&pair.a, RELAXED)); }
+
+CASE(race_copy_of_atomics, "a copy is a plain read of all", NULL, NULL, store_pair_late, copy_pair);
+CASE(assertion_copy_does_not_hide_stores, "a load may read what is stored after others copied", NULL, NULL, never_new, copy_pair, copied_then_store);
 CASE(mixed_sizes_together, "", NULL, NULL, store_wide, load_half);
 CASE(passed_mixed_sizes_in_order, "", NULL, NULL, store_wide_publish, load_half_after);
 CASE(passed_small_atomics_of_one_word, "", NULL, bytes_are_all_there, store_bytes, store_other_bytes);
