@@ -59,6 +59,7 @@ static bool step(struct plan *plan, struct check_search *search, struct check_re
 	search->model = plan->subject->tso ? CHECK_TSO : CHECK_C11;
 	search->weak = plan->subject->weak;
 	search->weak_count = plan->subject->weak_count;
+	search->collect_sites = plan->subject->collect;
 	search->progress = report_progress;
 	search->arg = plan;
 	if (search->seconds <= 0 || search->seconds > left)

@@ -41,6 +41,7 @@ struct subject {
 	const struct check_weak *weak; /* places made weaker */
 	unsigned weak_count;
 	bool tso;
+	bool collect; /* the sites that are met */
 };
 
 /** Search as the options say, for at most `seconds`. `progress` may be NULL. */

@@ -291,3 +291,96 @@ SCENARIO(shadow_log_off_vs_fault, .protocol = "P11", .claim = "leaves are taken 
 
 SCENARIO(shadow_log_on_vs_fault, .protocol = "P11", .claim = "leaves are write-protected while nobody maps", .threads = 2, .setup = shadow_setup,
          .thread = { log_on, try_other }, .finish = end);
+
+/* --- RCU: walks without mmu_lock, or beside its other readers, while tables go --- */
+
+static void go(struct cpu *cpu, unsigned gfn, bool write)
+{
+	struct host_frame *frame;
+
+	cpu_touch(cpu, gfn * PAGE_SIZE, write, 1, &frame);
+	cpu_leave(cpu);
+}
+
+/* gfns 4 to 7, logged and so in small leaves, may become one; gfn 4 is mapped, and write-protected by a harvest. gfn 0 is a slot of its own. */
+static void small_setup(void)
+{
+	struct host_frame *frame;
+	uint64_t bitmap;
+
+	world_make(0, VMMU_MMU_TDP, 2);
+	host.max_level = VMMU_LEVEL_2M;
+	world_slot(0, 0, 1, 0, 0);
+	world_slot(1, 4, 4, 4, VMMU_SLOT_LOG_DIRTY);
+	check_assert(cpu_touch(&world.cpu[0], 4 * PAGE_SIZE, true, 4, &frame) == CPU_DONE);
+	cpu_leave(&world.cpu[0]);
+	check_assert(vmmu_dirty_get(world.vm, 0, 1, &bitmap, 1) == VMMU_OK);
+	world.cpu[0].tlb.page = 0;
+}
+
+/* No slot is at gfn 8: a vCPU has found that out, and it is in the table. */
+static void mmio_setup(void)
+{
+	struct host_frame *frame;
+
+	world_make(0, VMMU_MMU_TDP, 2);
+	world_slot(0, 0, 1, 0, 0);
+	check_assert(cpu_touch(&world.cpu[0], 8 * PAGE_SIZE, false, 4, &frame) == CPU_MMIO);
+	check_assert(cpu_touch(&world.cpu[0], 9 * PAGE_SIZE, false, 4, &frame) == CPU_MMIO);
+}
+
+static void write_4(void)
+{
+	go(&world.cpu[0], 4, true);
+}
+
+static void read_5(void)
+{
+	go(&world.cpu[0], 5, false);
+}
+
+static void read_8(void)
+{
+	go(&world.cpu[0], 8, false);
+}
+
+static void logging_off(void)
+{
+	world_slot(1, 4, 4, 4, 0);
+}
+
+static void delete_first(void)
+{
+	world_slot_delete(0);
+}
+
+static void invalidate_5(void)
+{
+	vmmu_invalidate_begin(world.vm, host_hva(5), host_hva(6));
+	vmmu_invalidate_end(world.vm, host_hva(5), host_hva(6));
+}
+
+static void get_1(void)
+{
+	uint64_t bitmap;
+
+	vmmu_dirty_get(world.vm, 0, 1, &bitmap, 1);
+}
+
+SCENARIO(fast_fault_vs_recover, .protocol = "P6 P7", .claim = "a table that a huge leaf replaces lives while the fast path is in it (I3.7)", .threads = 2,
+         .setup = small_setup, .thread = { write_4, logging_off }, .finish = end);
+
+SCENARIO(fast_fault_vs_slot_delete, .protocol = "P6 P3", .claim = "a table of a root that is taken apart lives while the fast path is in it (I3.7)", .threads = 2,
+         .setup = small_setup, .thread = { write_4, delete_first }, .finish = end);
+
+SCENARIO(map_vs_recover, .protocol = "P7", .claim = "a table that a huge leaf replaces lives while a fault installs in it (I3.7)", .threads = 2, .setup = small_setup,
+         .thread = { read_5, logging_off }, .finish = end);
+
+SCENARIO(known_mmio_vs_other_delete, .protocol = "P10 P3", .claim = "a table lives while it is looked at for MMIO (I3.7)", .threads = 2, .setup = mmio_setup,
+         .thread = { read_8, delete_first }, .finish = end);
+
+SCENARIO(recover_vs_invalidate, .protocol = "P5 P7", .claim = "a huge leaf comes before or after an invalidation of its pages (I5.3)", .threads = 2,
+         .setup = small_setup, .thread = { logging_off, invalidate_5 }, .finish = end);
+
+SCENARIO(dirty_get_vs_slot_zap_all, .protocol = "P11 P3", .claim = "write protection beside the end of a root (I3.4)", .threads = 3, .setup = small_setup,
+         .thread = { get_1, delete_first, write_4 }, .finish = end);

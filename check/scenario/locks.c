@@ -244,6 +244,9 @@ SCENARIO(srcu_reads_vs_two_synchronize, .protocol = "SRCU", .claim = "readers th
 SCENARIO(srcu_synchronize_vs_synchronize, .protocol = "SRCU", .claim = "two grace periods beside a reader", .threads = 3, .setup = setup_srcu_whole,
          .thread = { reader_0, replace_once, synchronize }, .finish = finish_srcu);
 
+SCENARIO(srcu_synchronize_after_synchronize, .protocol = "SRCU", .claim = "one grace period at a time", .threads = 3, .setup = setup_srcu,
+         .thread = { reader_0, replace_once, synchronize }, .finish = finish_srcu);
+
 /* --- wait and wake --- */
 
 static uint32_t word;
