@@ -134,7 +134,8 @@ static void weight_put(const struct weight *weight)
 	if (!weight->scenarios) {
 		printf("%s\tunmet\n", key);
 	} else if (!weight->failed) {
-		printf("%s\tkept\t\t%s\t\t\t\t\t%u scenarios, %u of them exhausted, %llu executions\n", key, stays, weight->effort.scenarios,
+		printf("%s\tkept\t\t%s\t\t\t\t\t%u scenario%s, %u of them exhausted, %llu executions\n", key, stays, weight->effort.scenarios,
+		       weight->effort.scenarios == 1 ? "" : "s",
 		       weight->effort.exhausted, (unsigned long long)weight->effort.executions);
 	} else {
 		*verdict = weight->verdict;

@@ -135,19 +135,6 @@ static void chain_fill(struct source *source, Dwarf_Die *unit, Dwarf_Die *scopes
 	}
 }
 
-/* The compilation unit of an address. gcc leaves an index; clang does not, and then each unit is asked. */
-static Dwarf_Die *unit_of(Dwfl_Module *module, Dwarf_Addr address, Dwarf_Addr *bias)
-{
-	Dwarf_Die *unit = module ? dwfl_module_addrdie(module, address, bias) : NULL;
-
-	if (unit || !module)
-		return unit;
-	while ((unit = dwfl_module_nextcu(module, unit, bias)))
-		if (dwarf_haspc(unit, address - *bias) > 0)
-			return unit;
-	return NULL;
-}
-
 static void source_look_up(struct source *source, uintptr_t pc)
 {
 	Dwfl_Module *module = own_module();
@@ -155,7 +142,7 @@ static void source_look_up(struct source *source, uintptr_t pc)
 	Dwarf_Die *unit, *scopes = NULL, *nested = NULL, scope;
 	int count;
 
-	unit = unit_of(module, address, &bias);
+	unit = module ? dwfl_module_addrdie(module, address, &bias) : NULL;
 	if (!unit)
 		return;
 	source->place[0] = innermost(module, address);
