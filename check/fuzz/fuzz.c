@@ -31,32 +31,44 @@ static unsigned below(unsigned n)
 
 /* ---- programs ------------------------------------------------------------------------------------- */
 
-static enum ax_order random_order(enum step_kind kind)
+/* What a program is made of: where all orders are equally likely, those that need each other hardly ever meet. */
+enum style { ANY, ALL_SC, SC_FENCES, RELEASE_ACQUIRE, STYLES };
+
+static enum ax_order random_order(enum step_kind kind, enum style style)
 {
 	static const enum ax_order loads[] = { AX_RLX, AX_ACQ, AX_SC }, stores[] = { AX_RLX, AX_REL, AX_SC };
+	bool load = kind == STEP_LOAD || kind == STEP_SPIN || kind == STEP_WAIT, store = kind == STEP_STORE;
 
-	if (kind == STEP_LOAD || kind == STEP_SPIN || kind == STEP_WAIT)
+	if (style == ALL_SC && below(8))
+		return AX_SC;
+	if (style == SC_FENCES && below(8))
+		return kind == STEP_FENCE ? AX_SC : AX_RLX;
+	if (style == RELEASE_ACQUIRE && below(8))
+		return load ? AX_ACQ : store ? AX_REL : AX_ACQ_REL;
+	if (load)
 		return loads[below(3)];
-	if (kind == STEP_STORE)
+	if (store)
 		return stores[below(3)];
 	if (kind == STEP_FENCE)
 		return (enum ax_order)(AX_ACQ + below(4));
 	return (enum ax_order)below(5);
 }
 
-static struct step random_step(bool atomics_only)
+static struct step random_step(bool atomics_only, enum style style, unsigned locations)
 {
 	static const enum step_kind atomics[] = { STEP_LOAD, STEP_LOAD, STEP_LOAD, STEP_STORE, STEP_STORE, STEP_STORE, STEP_ADD, STEP_SWAP,
 		                                  STEP_CAS, STEP_FENCE };
-	struct step s = { .location = below(STEP_LOCATIONS - below(2)), .value = 1 + below(2), .expected = below(2) };
+	struct step s = { .location = below(locations), .value = 1 + below(2), .expected = below(2) };
 
 	if (atomics_only || below(2))
 		s.kind = atomics[below(sizeof(atomics) / sizeof(atomics[0]))];
 	else
 		s.kind = (enum step_kind)(STEP_READ + below(STEP_KINDS - STEP_READ));
+	if (style == SC_FENCES && below(3) == 0)
+		s.kind = STEP_FENCE;
 	if (s.kind == STEP_SPIN_SWAP)
 		s.expected = 0;
-	s.order = random_order(s.kind);
+	s.order = random_order(s.kind, style);
 	return s;
 }
 
@@ -103,12 +115,16 @@ static void balance(struct steps *p, unsigned t)
 
 static void random_steps(struct steps *p, bool atomics_only)
 {
+	static const unsigned most[] = { 0, 0, 5, 3, 2 };
+	enum style style = (enum style)below(STYLES);
+	unsigned locations = 2 + (below(3) == 0);
+
 	memset(p, 0, sizeof(*p));
-	p->threads = 2 + (below(3) == 0);
+	p->threads = 2 + (below(3) == 0) + (atomics_only && below(4) == 0);
 	for (unsigned t = 0; t < p->threads; t++) {
-		p->thread[t].count = 1 + below(p->threads == 2 ? 4 : 3);
+		p->thread[t].count = 1 + below(most[p->threads]);
 		for (unsigned i = 0; i < p->thread[t].count; i++)
-			p->thread[t].step[i] = random_step(atomics_only);
+			p->thread[t].step[i] = random_step(atomics_only, style, locations);
 		balance(p, t);
 	}
 }

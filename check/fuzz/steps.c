@@ -95,6 +95,7 @@ static void run(unsigned thread)
 static void thread0(void) { run(0); }
 static void thread1(void) { run(1); }
 static void thread2(void) { run(2); }
+static void thread3(void) { run(3); }
 
 static void finish(void)
 {
@@ -115,7 +116,7 @@ const struct check_scenario *steps_scenario(const struct steps *which)
 		.name = "fuzz",
 		.protocol = "",
 		.claim = "",
-		.thread = { thread0, thread1, thread2 },
+		.thread = { thread0, thread1, thread2, thread3 },
 		.finish = finish,
 	};
 

@@ -6,7 +6,7 @@
 #include "check/axiom/axiom.h"
 #include "check/check.h"
 
-#define STEP_THREADS   3
+#define STEP_THREADS   4
 #define STEPS          8
 #define STEP_LOCATIONS 3
 
