@@ -99,12 +99,15 @@ const struct vmmu_host host_ops = {
 
 /* --- the port's copies: words of a guest's tables, or of its data --- */
 
-static uint64_t *word_at(uint64_t hva)
+/* By host address, or, for the audit, by where the frame is: as in a process, frames have addresses. */
+static uint64_t *word_at(uint64_t address)
 {
-	uint64_t offset = hva % VMMU_PAGE_SIZE;
+	uint64_t offset = address % VMMU_PAGE_SIZE, pfn = address / VMMU_PAGE_SIZE;
 
 	check_assert(offset % 8 == 0 && offset / 8 < HOST_WORDS);
-	return &host.frame[host_frame_of(hva)].word[offset / 8];
+	if (pfn - HOST_PFN < HOST_FRAMES)
+		return &host.frame[pfn - HOST_PFN].word[offset / 8];
+	return &host.frame[host_frame_of(address)].word[offset / 8];
 }
 
 bool port_copy_from_host(void *to, uint64_t hva, size_t bytes)
