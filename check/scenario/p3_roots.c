@@ -317,9 +317,11 @@ static void shadow_setup_beside(void)
 	map(&world.cpu[0], PAGE_SIZE);
 }
 
+/* One CR3, so few pages. */
 static void shadow_zap_setup(void)
 {
-	shadow_setup();
+	shadow_setup_beside();
+	map(&world.cpu[0], 0);
 	remember_roots();
 }
 
