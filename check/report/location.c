@@ -9,7 +9,7 @@
 #include "check/report/memory.h"
 
 /* Code that only passes on what its caller wants: the caller is what a reader looks for. */
-static const char *const wrappers[] = { "check/scenario/abstract.c", "check/runtime/", "port/check/port", "core/sync/mutex.h" };
+static const char *const wrappers[] = { "check/scenario/abstract.c", "check/runtime/", "port/check/", "core/sync/mutex.h" };
 
 static bool is_wrapper(const struct source_place *place)
 {
@@ -32,7 +32,9 @@ const struct source *location_source(const struct check_event *event, unsigned *
 {
 	const struct source *source = source_of_return(event->pc);
 
-	if (!event->pc || location_frame(source, place))
+	if (event->pc && location_frame(source, place))
+		return source;
+	if (!event->pc && event->kind != CHECK_EV_FAIL)
 		return source;
 	for (unsigned i = 0; i < event->stack_count; i++) {
 		const struct source *outer = source_of_return(event->stack[i]);

@@ -119,6 +119,10 @@ static void row_put(const struct canvas *canvas, const struct picture *picture, 
 	what_happened(picture, row, cell);
 	if (row->thread < 0) {
 		wide_put(canvas, number, row_style(row), cell);
+		if (row->kind != ROW_FAIL || !place->line)
+			return;
+		snprintf(cell, sizeof(cell), "in %s, %s:%u", place->function, base_name(place->file), place->line);
+		wide_put(canvas, "", DIM, cell);
 		return;
 	}
 	line_put(canvas, number, row->thread, row_style(row), cell);
