@@ -8,107 +8,6 @@
 #include "check/runtime/shadow.h"
 #include "check/runtime/tell.h"
 
-/* ---- locations ------------------------------------------------------------------------------------ */
-
-static event_id *stores_room(unsigned count)
-{
-	if (rt.store_used + count > STORES)
-		rt_fail(CHECK_LIMIT, "an execution has more than %u atomic stores", STORES);
-	rt.store_used += count;
-	return &rt.stores[rt.store_used - count];
-}
-
-uint32_t location_make(uint64_t key, unsigned size)
-{
-	struct location *l;
-
-	if (rt.location_count + 1 >= LOCATIONS)
-		rt_fail(CHECK_LIMIT, "an execution has more than %u atomic locations", LOCATIONS);
-	l = &rt.location[++rt.location_count];
-	*l = (struct location){ .key = key, .size = (uint8_t)size, .count = 1, .room = 8 };
-	l->store = stores_room(l->room);
-	l->store[0] = 0;
-	return rt.location_count;
-}
-
-static uint32_t abstract_location(uint64_t key)
-{
-	unsigned size = sizeof(rt.abstract) / sizeof(rt.abstract[0]);
-
-	for (unsigned at = (unsigned)((key * 0x9e3779b97f4a7c15ull) >> 40) % size, tries = 0; tries < size; at = (at + 1) % size, tries++) {
-		if (rt.abstract[at].execution != rt.execution) {
-			rt.abstract[at].execution = rt.execution;
-			rt.abstract[at].key = key;
-			rt.abstract[at].location = location_make(key, 8);
-		}
-		if (rt.abstract[at].key == key)
-			return rt.abstract[at].location;
-	}
-	rt_fail(CHECK_LIMIT, "an execution has more than %u abstract locks, waits and domains", size);
-}
-
-static void memory_write(const struct location *l, uint64_t value)
-{
-	switch (l->size) {
-	case 1: *(uint8_t *)l->key = (uint8_t)value; break;
-	case 2: *(uint16_t *)l->key = (uint16_t)value; break;
-	case 4: *(uint32_t *)l->key = (uint32_t)value; break;
-	default: *(uint64_t *)l->key = value; break;
-	}
-}
-
-bool model_is_taken(const struct location *l, unsigned rank)
-{
-	const struct event *next;
-
-	if (rank + 1u >= l->count)
-		return false;
-	next = event_of(l->store[rank + 1]);
-	return (next->flags & EV_READS) && next->from == l->store[rank];
-}
-
-void model_insert(struct location *l, struct event *e, unsigned rank)
-{
-	if (unlikely(l->count == l->room)) {
-		event_id *more = stores_room(2u * l->room);
-
-		for (unsigned i = 0; i < l->count; i++)
-			more[i] = l->store[i];
-		l->store = more;
-		l->room *= 2;
-	}
-	for (unsigned i = l->count; i > rank; i--) {
-		l->store[i] = l->store[i - 1];
-		event_of(l->store[i])->rank = (uint16_t)i;
-	}
-	l->store[rank] = id_of(e);
-	e->rank = (uint16_t)rank;
-	l->count++;
-}
-
-void model_remove(struct location *l, struct event *e)
-{
-	l->count--;
-	for (unsigned i = e->rank; i < l->count; i++) {
-		l->store[i] = l->store[i + 1];
-		event_of(l->store[i])->rank = (uint16_t)i;
-	}
-}
-
-unsigned model_floor(const struct location *l, const struct event *e)
-{
-	unsigned rank = l->count - 1u;
-
-	for (; rank > 0; rank--) {
-		if (before(l->store[rank], e))
-			return rank;
-		for (event_id r = event_of(l->store[rank])->readers; r; r = event_of(r)->next_reader)
-			if (r != id_of(e) && before(r, e))
-				return rank;
-	}
-	return 0;
-}
-
 bool order_allows(struct event *e)
 {
 	return rt.tso ? order_tso_allows(e) : order_sc_allows(e);
@@ -311,34 +210,9 @@ static unsigned choose_rank(unsigned newest)
 	return rank;
 }
 
-/* For check_pause: what this thread has read since the last one. */
-static void note_spin(uint32_t location, event_id from)
-{
-	const struct location *l = &rt.location[location];
-	struct thread *t = self_thread();
-
-	for (unsigned i = 0; i < t->spin_count; i++)
-		if (t->spin[i].location == location) {
-			t->spin[i].differs |= value_of(l, t->spin[i].from) != value_of(l, from);
-			t->spin[i].from = from;
-			return;
-		}
-	if (t->spin_count == SPIN_READS)
-		t->spin_overflow = true;
-	else
-		t->spin[t->spin_count++] = (struct spin_read){ location, from, false };
-}
-
-/* A store that changed something: what was read before it is no part of an idle turn. */
-static void forget_spin(void)
-{
-	self_thread()->spin_count = self_thread()->turn_count = 0;
-	self_thread()->spin_overflow = false;
-}
-
 static uint32_t op_location(const struct op *op, bool write, const struct event *e)
 {
-	return op->abstract ? abstract_location(op->address) : shadow_atomic(op->address, op->size, write, e);
+	return op->abstract ? location_abstract(op->address) : shadow_atomic(op->address, op->size, write, e);
 }
 
 /* Which store it reads. *forced: that was known. */
@@ -418,7 +292,7 @@ static void do_write(struct op *op, struct location *l, struct event *e, bool fo
 	}
 	l->head[e->thread] = e->head;
 	if (newest && l->memory)
-		memory_write(l, e->value);
+		location_write(l, e->value);
 	l->written[e->thread] = e->index;
 	op->swapped = true;
 	if (rt.graph && (half || !forced || graph_is_fresh(e)))
@@ -445,13 +319,13 @@ static uint64_t do_read(struct op *op)
 		stand_still(op, e);
 	if (e->flags & EV_WRITES) {
 		do_write(op, l, e, forced);
-		note_spin(e->location, id_of(e));
+		spin_note(e->location, id_of(e));
 		if (e->value != e->read)
-			forget_spin();
+			spin_forget();
 	} else {
 		choice_note(stale);
 		e->write_stamp = e->stamp;
-		note_spin(e->location, e->from);
+		spin_note(e->location, e->from);
 	}
 	event_end(e);
 	tell_read(op, e, l, stale);
@@ -510,11 +384,11 @@ static uint64_t do_store(struct op *op)
 	model_insert(l, e, rank);
 	l->head[e->thread] = e->head;
 	if (rank == newest && l->memory)
-		memory_write(l, e->value);
+		location_write(l, e->value);
 	l->written[e->thread] = e->index;
 	if (rt.graph && !forced)
 		graph_written(e, l);
-	forget_spin();
+	spin_forget();
 	event_end(e);
 	tell_store(op, e, l, newest - rank);
 	return 0;
@@ -561,46 +435,9 @@ static uint64_t do_choose(struct op *op)
 	return value;
 }
 
-/* Did the turn of the loop that ends here read the same values as the one before? */
-static bool is_same_turn(const struct thread *t)
-{
-	if (t->spin_count != t->turn_count || !t->spin_count || t->spin_overflow)
-		return false;
-	for (unsigned i = 0; i < t->spin_count; i++) {
-		const struct location *l = &rt.location[t->spin[i].location];
-
-		if (t->spin[i].location != t->turn[i].location || t->spin[i].differs || t->turn[i].differs ||
-		    value_of(l, t->spin[i].from) != value_of(l, t->turn[i].from))
-			return false;
-	}
-	return true;
-}
-
-static uint64_t do_pause(struct op *op)
-{
-	struct thread *t = self_thread();
-
-	/* In a graph, going round again is another graph: the one in which the loads read what ends the loop. */
-	if (rt.graph && t->spin_count && !t->spin_overflow) {
-		t->state = TH_BLOCKED;
-		tell_block(op);
-		if (!rt.probing)
-			graph_stands_still(&rt.event[rt.self][t->count]);
-		rt_point(); /* returns for a probe (graph.c) */
-	}
-	if (rt.search->strategy == CHECK_DFS && is_same_turn(t))
-		rt_give_up(true); /* without this turn it is another execution, which ends the same */
-	for (unsigned i = 0; i < t->spin_count; i++)
-		t->turn[i] = t->spin[i];
-	t->turn_count = t->spin_count;
-	t->spin_count = 0;
-	t->spin_overflow = false;
-	return 0;
-}
-
 bool model_knows(uint64_t key)
 {
-	const struct location *l = &rt.location[abstract_location(key)];
+	const struct location *l = &rt.location[location_abstract(key)];
 
 	return vclock_covers(self_thread()->clock, l->written) && l->count > 1;
 }
@@ -613,28 +450,12 @@ bool model_ready(unsigned thread)
 	const struct location *l;
 	unsigned floor;
 
-	l = &rt.location[abstract_location(op->address)];
+	l = &rt.location[location_abstract(op->address)];
 	floor = model_floor(l, &probe);
 	for (unsigned rank = l->count; rank-- > floor;)
 		if (op->ready(value_of(l, l->store[rank]), op->operand) && !(op->kind == OP_AWAIT_RMW && model_is_taken(l, rank)))
 			return true;
 	return false;
-}
-
-bool model_spins(unsigned thread)
-{
-	const struct thread *t = &rt.thread[thread];
-
-	if (t->spin_overflow || !t->spin_count)
-		return false;
-	for (unsigned i = 0; i < t->spin_count; i++) {
-		const struct location *l = &rt.location[t->spin[i].location];
-
-		/* A newer store of the same value would not end the loop. */
-		if (t->spin[i].differs || value_of(l, l->store[l->count - 1]) != value_of(l, t->spin[i].from))
-			return false;
-	}
-	return true;
 }
 
 uint64_t model_do(struct op *op)
@@ -651,7 +472,7 @@ uint64_t model_do(struct op *op)
 	case OP_STORE: return do_store(op);
 	case OP_FENCE: return do_fence(op);
 	case OP_CHOOSE: return do_choose(op);
-	case OP_PAUSE: return do_pause(op);
+	case OP_PAUSE: return spin_pause(op);
 	default: return do_read(op);
 	}
 }

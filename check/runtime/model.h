@@ -21,6 +21,25 @@
 /** Wait for this thread's turn, then do it. Returns: the value read; of a choice, the choice. */
 uint64_t model_do(struct op *op);
 
+/* ---- location.c ---- */
+
+/** A location that begins with value 0, in no memory. */
+uint32_t location_make(uint64_t key, unsigned size);
+/** The location of something abstract: made when it is first asked for. */
+uint32_t location_abstract(uint64_t key);
+/** Its newest value, to memory. */
+void location_write(const struct location *l, uint64_t value);
+
+/* ---- spin.c ---- */
+
+/** The thread that runs has read this store: it is part of a turn, if it is in a loop. */
+void spin_note(uint32_t location, event_id from);
+/** It has stored: a turn begins. */
+void spin_forget(void);
+uint64_t spin_pause(struct op *op);
+
+/* ---- model.c ---- */
+
 /** Has the abstract location been stored to, and does all of that happen before what this thread does next? */
 bool model_knows(uint64_t key);
 

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "check/runtime/heap.h"
+#include "check/runtime/model.h"
 
 static inline struct cell *cell_at(uint64_t address)
 {

@@ -20,9 +20,6 @@ uint32_t shadow_atomic(uint64_t address, unsigned size, bool write, const struct
 /** Memory is freed: all accesses must happen before. */
 void shadow_free(uint64_t address, uint64_t size, uint32_t pc);
 
-/** A location that begins with value 0, in no memory. */
-uint32_t location_make(uint64_t key, unsigned size);
-
 /** Is it one of check_counters? No more, for the next search. */
 bool shadow_is_counter(uint64_t address);
 void shadow_forget_counters(void);
