@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/* Pairs of steps that few programs bring together, each for a lock or an order that nothing else shows to be needed. */
+#include "check/scenario/world.h"
+#include "core/memslot/slots.h"
+#include "core/vm/vm_int.h"
+
+#define PAGE     GUEST_DATA
+#define PAGE_GPA (PAGE * PAGE_SIZE)
+
+static void map(struct cpu *cpu, uint64_t address, bool write)
+{
+	struct host_frame *frame;
+
+	check_assert(cpu_touch(cpu, address, write, 3, &frame) == CPU_DONE);
+	cpu_leave(cpu);
+}
+
+static void finish(void)
+{
+	world_audit(0);
+	world_end();
+}
+
+static void delete(void)
+{
+	world_slot_delete(1);
+}
+
+/* --- roots: the last reference of one goes while others are marked --- */
+
+static void zap_all(void)
+{
+	mutex_lock(&world_vm()->slots_lock);
+	vm_zap_all_fast(world_vm());
+	mutex_unlock(&world_vm()->slots_lock);
+}
+
+/* vCPU 0 has not entered since its root was zapped; vCPU 1 is on another. */
+static void setup_last_reference(void)
+{
+	world_make(0, VMMU_MMU_TDP, 2);
+	world_slot(1, PAGE, 2, PAGE, 0);
+	map(&world.cpu[0], PAGE_GPA, false);
+	zap_all();
+	map(&world.cpu[1], PAGE_GPA, false);
+}
+
+static void enter(void)
+{
+	cpu_enter(&world.cpu[0]);
+	cpu_leave(&world.cpu[0]);
+}
+
+SCENARIO(zap_all_vs_last_put, .protocol = "P3", .claim = "the list of roots is whole while one leaves it (I3.4)", .threads = 2,
+         .setup = setup_last_reference, .thread = { enter, zap_all }, .finish = finish);
+
+/* --- a zap that has not flushed yet, and an invalidation that finds nothing left to zap --- */
+
+static void setup_zaps_slot(void)
+{
+	struct vmmu_config config = { .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS, .slot_delete_zaps_slot = true };
+
+	world_make_with(0, &config, 1);
+	world_slot(1, PAGE, 2, PAGE, 0);
+	world_slot(2, PAGE + 8, 2, PAGE, 0); /* the same memory elsewhere: the invalidation hits a slot in any case */
+	map(&world.cpu[0], PAGE_GPA, false);
+}
+
+static void run(void)
+{
+	struct host_frame *frame;
+
+	cpu_enter(&world.cpu[0]);
+	frame = cpu_access(&world.cpu[0], PAGE_GPA, false);
+	if (frame)
+		check_assert(frame->data == 0);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void migrate(void)
+{
+	vmmu_invalidate_begin(world.vm, host_hva(PAGE), host_hva(PAGE + 1));
+	host_move(PAGE, HOST_PAGES);
+	host.frame[PAGE].data = 1;
+	vmmu_invalidate_end(world.vm, host_hva(PAGE), host_hva(PAGE + 1));
+}
+
+SCENARIO(slot_zap_vs_invalidate_vs_run, .protocol = "P3 P5", .claim = "what is zapped and not yet flushed is flushed before an invalidation goes on (I5.4)",
+         .threads = 3, .setup = setup_zaps_slot, .thread = { run, delete, migrate }, .finish = finish);
+
+/* --- chains of descriptors: a leaf is added while they are walked for logging --- */
+
+/* Linear pages 0 and 1 lead to one frame, and so will 2. */
+static void setup_chain(unsigned flags)
+{
+	world_make(0, VMMU_MMU_SHADOW, 1);
+	world_slot(0, 0, 4, 0, 0);
+	world_slot(1, PAGE, 2, PAGE, flags);
+	world_guest_tables();
+	host.frame[GUEST_PT].word[1] = host.frame[GUEST_PT].word[2] = host.frame[GUEST_PT].word[0];
+	map(&world.cpu[0], 0, true);
+	map(&world.cpu[0], PAGE_SIZE, true);
+}
+
+static void setup_chain_unlogged(void)
+{
+	setup_chain(0);
+}
+
+static void setup_chain_logged(void)
+{
+	setup_chain(VMMU_SLOT_LOG_DIRTY);
+}
+
+static void map_third(void)
+{
+	struct host_frame *frame;
+
+	cpu_touch(&world.cpu[0], 2 * PAGE_SIZE, false, 1, &frame);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void log_start(void)
+{
+	world_slot(1, PAGE, 2, PAGE, VMMU_SLOT_LOG_DIRTY);
+}
+
+static void harvest(void)
+{
+	uint64_t bitmap = 0;
+
+	check_assert(vmmu_dirty_get(world.vm, 0, 1, &bitmap, 1) == VMMU_OK && bitmap == 1);
+}
+
+SCENARIO(shadow_map_vs_log_start, .protocol = "P2 P11", .claim = "a chain is write-protected while nobody adds to it", .threads = 2,
+         .setup = setup_chain_unlogged, .thread = { map_third, log_start }, .finish = finish);
+
+SCENARIO(shadow_map_vs_dirty_get, .protocol = "P2 P11", .claim = "a chain is write-protected while nobody adds to it", .threads = 2,
+         .setup = setup_chain_logged, .thread = { map_third, harvest }, .finish = finish);
+
+/* --- rings: their vCPU, or their slot, goes while they are reset --- */
+
+static struct vmmu_dirty_gfn *ring;
+
+static void setup_ring(void)
+{
+	uint32_t entries = 2 * VMMU_DIRTY_RING_RESERVED;
+
+	world_make(0, VMMU_MMU_TDP, 0);
+	check_assert(vmmu_dirty_ring_enable(world.vm, entries) == VMMU_OK);
+	world_slot(1, PAGE, 2, PAGE, VMMU_SLOT_LOG_DIRTY);
+	check_assert(vmmu_vcpu_create(world.vm, 0, NULL, &world.cpu[0].vcpu) == VMMU_OK);
+	ring = check_alloc(entries * sizeof(*ring), 64);
+	vmmu_vcpu_dirty_ring_set(world.cpu[0].vcpu, ring);
+	map(&world.cpu[0], PAGE_GPA, true);
+	ring[0].flags = VMMU_DIRTY_GFN_RESET;
+}
+
+static void reset(void)
+{
+	uint64_t count;
+
+	check_assert(vmmu_dirty_ring_reset(world.vm, &count) == VMMU_OK);
+}
+
+static void destroy(void)
+{
+	vmmu_vcpu_destroy(world.cpu[0].vcpu);
+	world.cpu[0].vcpu = NULL;
+}
+
+static void finish_ring(void)
+{
+	check_free(ring);
+	world_audit(0);
+	world_end();
+}
+
+/* What the ring of a vCPU that has gone held is nobody's any more: its page stays as it is. */
+static void finish_no_ring(void)
+{
+	check_free(ring);
+	world_end();
+}
+
+SCENARIO(ring_reset_vs_vcpu_destroy, .protocol = "P11", .claim = "a ring is not read when its vCPU has gone", .threads = 2, .setup = setup_ring,
+         .thread = { reset, destroy }, .finish = finish_no_ring);
+
+SCENARIO(ring_reset_vs_slot_delete, .protocol = "P11", .claim = "a slot that an entry names is not used when it has gone", .threads = 2, .setup = setup_ring,
+         .thread = { reset, delete }, .finish = finish_ring);
+
+/* --- the library's own SRCU and mmu_lock, in place --- */
+
+static void setup_real_srcu(void)
+{
+	world_make(REAL_SRCU, VMMU_MMU_TDP, 1);
+	world_slot(1, PAGE, 2, PAGE, 0);
+}
+
+/* A guest's page is read through the slots: all that a reader of slots does, and no more. */
+static void read_guest(void)
+{
+	uint64_t value;
+	enum vmmu_status status = vmmu_guest_read(world.cpu[0].vcpu, GPA(PAGE_GPA), &value, sizeof(value));
+
+	check_assert(status == VMMU_OK || status == VMMU_ENOENT);
+}
+
+static void setup_real_mmu_lock(void)
+{
+	world_make(REAL_MMU_LOCK, VMMU_MMU_TDP, 1);
+	world_slot(1, PAGE, 2, PAGE, 0);
+	map(&world.cpu[0], PAGE_GPA + PAGE_SIZE, false);
+}
+
+static void fault(void)
+{
+	struct host_frame *frame;
+
+	if (cpu_touch(&world.cpu[0], PAGE_GPA, false, 1, &frame) == CPU_DONE)
+		check_assert(frame->data == 0);
+	cpu_leave(&world.cpu[0]);
+}
+
+SCENARIO(srcu_guest_read_vs_slot_delete, .protocol = "SRCU P5", .claim = "a slot lives as long as a reader of its set, with the library's own SRCU", .threads = 2,
+         .setup = setup_real_srcu, .thread = { read_guest, delete }, .finish = finish);
+
+SCENARIO(mmu_lock_fault_vs_invalidate, .protocol = "P5", .claim = "no page is installed that was looked up before (I5.3), with the library's own mmu_lock",
+         .threads = 2, .setup = setup_real_mmu_lock, .thread = { fault, migrate }, .finish = finish);
