@@ -174,12 +174,14 @@ static size_t part_get(struct crew *crew)
 static void found_add(struct check_result *sum, const struct check_result *result)
 {
 	uint64_t executions = sum->executions + result->executions, points = sum->points + result->points;
+	double seconds = sum->seconds + result->seconds;
 	bool exhausted = sum->exhausted && result->exhausted;
 
 	if (result->verdict != CHECK_PASSED)
 		*sum = *result;
 	sum->executions = executions;
 	sum->points = points;
+	sum->seconds = seconds;
 	sum->exhausted = exhausted;
 }
 
@@ -242,13 +244,14 @@ static void crew_work(struct crew *crew, struct check_search *search)
 
 struct share {
 	uint64_t executions, points, parts_given;
+	double seconds; /* CPU time */
 	int failed, exhausted;
 };
 
 static int crew_report(struct crew *crew, const struct options *options, const struct subject *subject, const struct weakened *weakened,
                        const struct check_search *search, double began)
 {
-	struct share mine = { crew->found.executions, crew->found.points, crew->mine.given, crew->found.verdict != CHECK_PASSED, crew->found.exhausted };
+	struct share mine = { crew->found.executions, crew->found.points, crew->mine.given, crew->found.seconds, crew->found.verdict != CHECK_PASSED, crew->found.exhausted };
 	struct share *share = memory_get((size_t)crew->size * sizeof(*share));
 	struct verdict *verdict = memory_get(sizeof(*verdict));
 	struct show show = { .subject = subject, .weakened = weakened->words, .weaken_options = weakened->options, .shrink_seconds = 10, .tso_seconds = 10,
@@ -270,8 +273,8 @@ static int crew_report(struct crew *crew, const struct options *options, const s
 		return failing >= 0;
 	verdict->seconds = jobs_clock() - began;
 	for (int r = 0; r < crew->size; r++)
-		printf("rank %d: %llu executions, %llu points, gave %llu parts away\n", r, (unsigned long long)share[r].executions,
-		       (unsigned long long)share[r].points, (unsigned long long)share[r].parts_given);
+		printf("rank %d: %llu executions, %llu points, %.2f s of CPU time, gave %llu parts away\n", r, (unsigned long long)share[r].executions,
+		       (unsigned long long)share[r].points, share[r].seconds, (unsigned long long)share[r].parts_given);
 	printf("%s: %s; %s, %d ranks, %llu executions, %.2f s (%.0f executions a second)\n", subject->scenario->name,
 	       failing >= 0 ? check_verdict_name(crew->found.verdict) : "no violation", exhausted ? "exhausted" : failing >= 0 ? "stopped there" : "not exhausted",
 	       crew->size, (unsigned long long)verdict->executions, verdict->seconds, (double)verdict->executions / verdict->seconds);
