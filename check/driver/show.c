@@ -116,16 +116,21 @@ void show_failure(const struct show *show, struct verdict *verdict, FILE *out)
 	free(again);
 }
 
-bool show_seed(const struct show *show, const char *seed, FILE *out)
+int show_seed(const struct show *show, const char *seed, FILE *out)
 {
 	struct picture picture = picture_of(show, seed);
 	struct check_result *result = memory_get(sizeof(*result));
-	bool failed;
+	int code;
 
 	picture_take(&picture, show->subject->scenario, seed, show->subject->tso, show->subject->weak, show->subject->weak_count, result);
 	picture.search = "a seed";
-	failed = result->verdict != CHECK_PASSED;
-	draw(show, &picture, out);
+	code = result->verdict == CHECK_UNSTABLE ? 2 : result->verdict != CHECK_PASSED;
+	if (code == 2)
+		fprintf(stderr, "vmmu-check: this is not an execution of %s as it is compiled now: %s\n", show->subject->scenario->name, result->message);
+	else if (code == 0)
+		fprintf(out, "%s does not fail in this execution.\n", show->subject->scenario->name);
+	if (code < 2 && (code == 1 || show->all || show->html))
+		draw(show, &picture, out);
 	free(result);
-	return failed;
+	return code;
 }
