@@ -11,7 +11,7 @@
 #include "check/report/memory.h"
 #include "check/report/source.h"
 
-#define WHY_SECONDS 8.0
+#define WHY_SECONDS 6.0
 
 static void needed_put(const struct options *options, struct weight *weight)
 {
