@@ -58,6 +58,8 @@ bool way_fails(const struct site *site, const struct way *way, const struct meet
 
 		if (over[i])
 			continue;
+		if (turn >= count && share <= 0)
+			break;
 		if (turn < count && share > MOMENT)
 			share = MOMENT;
 		plan_run(&subject, &options, share > 0.05 ? share : 0.05, NULL, verdict);
