@@ -36,7 +36,10 @@ static void setup_huge(void)
 
 static void setup_neighbours(void)
 {
-	setup_empty();
+	world_make(0, VMMU_MMU_TDP, 2);
+	world_slot(1, PAGE, 2, PAGE, 0);
+	enter(&world.cpu[0]);
+	enter(&world.cpu[1]);
 	host.neighbours = true;
 }
 

@@ -54,6 +54,37 @@ static void enter(void)
 SCENARIO(zap_all_vs_last_put, .protocol = "P3", .claim = "the list of roots is whole while one leaves it (I3.4)", .threads = 2,
          .setup = setup_last_reference, .thread = { enter, zap_all }, .finish = finish);
 
+/* --- a vCPU that stays outside lets its root go: the last reference, or not, while others work on the roots --- */
+
+static void setup_root(void)
+{
+	world_make(0, VMMU_MMU_TDP, 1);
+	world_slot(1, PAGE, 2, PAGE, 0);
+	map(&world.cpu[0], PAGE_GPA, false);
+}
+
+static void drop_root(void)
+{
+	vcpu_root_drop(world.cpu[0].vcpu);
+}
+
+static void invalidate(void)
+{
+	vmmu_invalidate_begin(world.vm, host_hva(PAGE), host_hva(PAGE + 1));
+	vmmu_invalidate_end(world.vm, host_hva(PAGE), host_hva(PAGE + 1));
+}
+
+static void age(void)
+{
+	vmmu_age(world.vm, host_hva(PAGE), host_hva(PAGE + 1), true);
+}
+
+SCENARIO(root_drop_vs_zap_all_vs_invalidate, .protocol = "P3 P5", .claim = "the last reference of a root is put once, by whoever is last (I3.4, I3.6)", .threads = 3,
+         .setup = setup_root, .thread = { drop_root, zap_all, invalidate }, .finish = finish);
+
+SCENARIO(root_drop_vs_zap_all_vs_age, .protocol = "P2 P3", .claim = "a root, and what is below it, lives while a lockless walk may be in it (I3.7)", .threads = 3,
+         .setup = setup_root, .thread = { drop_root, zap_all, age }, .finish = finish);
+
 /* --- a zap that has not flushed yet, and an invalidation that finds nothing left to zap --- */
 
 static void setup_zaps_slot(void)
