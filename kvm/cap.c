@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Capabilities: what is there (surface.c has the table), and switching on what is off at first. */
+#include "kvm/config.h"
 #include "kvm/cpuid.h"
 #include "kvm/dispatch.h"
 #include "kvm/surface.h"
@@ -9,20 +10,28 @@
 #include <errno.h>
 #include <unistd.h>
 
+static long vcpus_recommended(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return cpus < 1 ? 1 : cpus > (long)MAX_VCPUS ? (long)MAX_VCPUS : cpus;
+}
+
+static long cap_compute(unsigned long number)
+{
+	switch (number) {
+	case KVM_CAP_NR_VCPUS: return vcpus_recommended();
+	case KVM_CAP_XCRS: return cpuid_has_xsave();
+	case SURFACE_CAP_PRE_FAULT_MEMORY: return config_mmu() == VMMU_MMU_TDP;
+	default: return 0;
+	}
+}
+
 static long cap_value(unsigned long number)
 {
 	const struct surface_cap *cap = number <= UINT32_MAX ? surface_cap_find((unsigned)number) : NULL;
-	long value = cap ? cap->value : 0;
+	long value = !cap ? 0 : cap->value == SURFACE_COMPUTED ? cap_compute(number) : cap->value;
 
-	if (cap && value == SURFACE_COMPUTED) {
-		if (number == KVM_CAP_NR_VCPUS) {
-			long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-
-			value = cpus < 1 ? 1 : cpus > (long)MAX_VCPUS ? (long)MAX_VCPUS : cpus;
-		} else {
-			value = cpuid_has_xsave(); /* KVM_CAP_XCRS */
-		}
-	}
 	if (!value)
 		unknown_cap((unsigned)number);
 	return value;

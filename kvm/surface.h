@@ -26,9 +26,10 @@ struct surface_cap {
 	const char *note;
 	const char *test;
 };
-#define SURFACE_COMPUTED (-1) /* depends on the machine: see cap.c */
+#define SURFACE_COMPUTED (-1) /* depends on the machine, or the MMU: see cap.c */
 
 #define SURFACE_PRE_FAULT_MEMORY 0xc040aed5u /* Linux 6.11 */
+#define SURFACE_CAP_PRE_FAULT_MEMORY 236
 
 /* Both end with a NULL name. */
 extern const struct surface_ioctl surface_ioctls[];
