@@ -18,18 +18,19 @@ void tell_start(void)
 	step = 0;
 }
 
+/*
+ * What the tracer does, and what happens here (a compiler may call memset for a structure), is no part of the execution: the callers see to it that nobody
+ * looks on.
+ */
 static void tell(struct check_event *event)
 {
 	const struct thread *t = rt.self >= 0 ? self_thread() : &rt.thread[THREADS];
-	enum rt_mode mode = rt.mode;
 
 	event->step = step++;
 	event->thread = rt.self;
 	for (unsigned i = t->depth < CALL_DEPTH ? t->depth : CALL_DEPTH; i-- > 0 && event->stack_count < CHECK_MAX_STACK;)
 		event->stack[event->stack_count++] = t->stack[i];
-	rt.mode = RT_IDLE; /* what the tracer does is no part of the execution */
 	rt.search->tracer->event(rt.search->arg, event);
-	rt.mode = mode;
 }
 
 static enum check_event_kind kind_of(const struct op *op, const struct event *e)
@@ -44,7 +45,7 @@ static enum check_event_kind kind_of(const struct op *op, const struct event *e)
 	}
 }
 
-void tell_access(const struct op *op, const struct event *e, const struct location *l, unsigned stale)
+static __attribute__((noinline)) void tell_of_access(const struct op *op, const struct event *e, const struct location *l, unsigned stale)
 {
 	struct check_event event = { .kind = kind_of(op, e), .address = op->address & ADDRESS_BITS, .size = op->size, .order = e->order,
 		                     .weakened = op->weakened, .reads_from = -1, .stale = stale, .pc = op->pc, .caller = op->caller };
@@ -65,12 +66,31 @@ void tell_access(const struct op *op, const struct event *e, const struct locati
 	tell(&event);
 }
 
-void tell_simple(enum check_event_kind kind, uint64_t address, uint64_t value, uint64_t old, unsigned size, uint32_t pc, const char *text)
+void tell_access(const struct op *op, const struct event *e, const struct location *l, unsigned stale)
+{
+	enum rt_mode mode = rt.mode;
+
+	rt.mode = RT_IDLE;
+	tell_of_access(op, e, l, stale);
+	rt.mode = mode;
+}
+
+static __attribute__((noinline)) void tell_of(enum check_event_kind kind, uint64_t address, uint64_t value, uint64_t old, unsigned size,
+                                              uint32_t pc, const char *text)
 {
 	struct check_event event = { .kind = kind, .address = address & ADDRESS_BITS, .value = value, .old = old, .size = size, .pc = pc,
 		                     .caller = 0, .reads_from = -1, .text = text };
 
 	tell(&event);
+}
+
+void tell_simple(enum check_event_kind kind, uint64_t address, uint64_t value, uint64_t old, unsigned size, uint32_t pc, const char *text)
+{
+	enum rt_mode mode = rt.mode;
+
+	rt.mode = RT_IDLE;
+	tell_of(kind, address, value, old, size, pc, text);
+	rt.mode = mode;
 }
 
 void check_log(const char *format, ...)

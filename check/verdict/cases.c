@@ -253,4 +253,5 @@ static void add_five(void)
 }
 static void sum_is_right(void) { check_assert(x == 15); }
 
-CASE(passed_many_graphs, "", NULL, sum_is_right, add_five, add_five, add_five);
+CHECK_SCENARIO(passed_many_graphs) = { .name = "passed_many_graphs", .protocol = "", .claim = "", .threads = 3, .flags = CHECK_NO_DFS,
+	                               .thread = { add_five, add_five, add_five }, .finish = sum_is_right };
