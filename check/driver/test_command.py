@@ -16,10 +16,10 @@ def run(*arguments):
 
 
 def expect(what, code, pattern, *arguments):
-    """Run; the exit code and something in the output must be so. Returns: the output."""
+    """Run; the exit code (or one of them) and something in the output must be so. Returns: the output."""
     global failures
     got, output = run(*arguments)
-    good = got == code and re.search(pattern, output)
+    good = got in (code if isinstance(code, tuple) else (code,)) and re.search(pattern, output)
     print(("ok" if good else "FAILED") + ": " + what)
     if not good:
         failures += 1
@@ -43,7 +43,8 @@ def main():
     expect("a line beside a site", 2, r"the nearest is core/sync/mutex.c", "why", "core/sync/mutex.c:2")
     expect("a way that is none", 2, r"it can be: relaxed", "run", "mutex_vs_itself", "--weaken", UNLOCK + "=blue")
     expect("the scenarios", 0, r"mutex_vs_itself\t", "list", "--tabs")
-    expect("the sites", 0, re.escape(UNLOCK) + "\t", "sites", "--tabs")
+    # 3: clang makes one piece of code of two lines, which then is of neither. CI asks for all of them in gcc's build.
+    expect("the sites", (0, 3), re.escape(UNLOCK) + "\t", "sites", "--tabs")
 
     expect("a search that is exhausted", 0, r"no violation; exhaustive", "run", "mutex_vs_itself", "--strategy", "dfs", "--budget", "60s")
     expect("one within bounds", 0, r"no violation; bounded, bound: 1 preempt., 1 stale", "run", "mutex_vs_itself", "--preemptions", "1", "--stale", "1")
