@@ -124,7 +124,7 @@ static void sampled(struct plan *plan, enum check_strategy strategy)
 
 static void automatic(struct plan *plan, double seconds)
 {
-	struct check_search search = { .strategy = CHECK_GRAPH, .preemptions = CHECK_NO_BOUND, .stale = CHECK_NO_BOUND, .seconds = seconds * 0.6 };
+	struct check_search search = { .strategy = CHECK_GRAPH, .preemptions = CHECK_NO_BOUND, .stale = CHECK_NO_BOUND, .seconds = seconds * 0.75 };
 	struct check_result result;
 
 	/* A bug is often found at once by what is small: a moment for that first. */
