@@ -38,7 +38,8 @@ static bool wants_leaf(const struct mcpu_guest *g, uint64_t address, int level)
 		return true;
 	if (level > 3 || address >> 30 == g->gpa >> 30)
 		return false;
-	return level == 3 ? g->next + ROOM_FOR_PDPTS > g->frames || salt % 16 == 0 : salt % 4 == 0;
+	/* Large pages, too, once tables run short. */
+	return g->next + ROOM_FOR_PDPTS > g->frames || salt % (level == 3 ? 16 : 4) == 0;
 }
 
 /* Before the guest runs there is no vCPU: the loader stores. */
