@@ -74,9 +74,7 @@ static void readers_wait(uint32_t *readers)
 
 static void write_lock(struct mmu_lock *lock)
 {
-	add_relaxed(&lock->waiters, 1);
 	mutex_lock(&lock->writers);
-	add_relaxed(&lock->waiters, -1u);
 	store_seqcst(&lock->writer, 1); /* full: pairs with read_lock and read_unlock */
 	for (int i = 0; i < MMU_LOCK_STRIPES; i++)
 		readers_wait(&lock->stripe[i].readers);
@@ -126,7 +124,7 @@ bool mmu_lock_contended(const struct mmu_token *token)
 {
 	const struct mmu_lock *lock = &token->vm->mmu_lock;
 
-	return load_relaxed(&lock->waiters) || (!token->write && load_relaxed(&lock->writer));
+	return mutex_is_contended(&lock->writers) || load_relaxed(&lock->waiters) || (!token->write && load_relaxed(&lock->writer));
 }
 
 void mmu_drop(struct mmu_token *token)

@@ -27,7 +27,7 @@ struct mmu_lock_stripe {
 struct mmu_lock {
 	struct mmu_lock_stripe stripe[MMU_LOCK_STRIPES];
 	cacheline uint32_t writer; /* 1 while a writer holds the lock or waits for readers to leave */
-	uint32_t waiters;          /* threads that wait for the lock in any way: "contended" */
+	uint32_t waiters;          /* readers that sleep, or are about to: the writer wakes them when it leaves */
 	struct mutex writers;      /* one writer at a time */
 };
 
@@ -61,7 +61,7 @@ struct mmu_read mmu_read_lock(struct vm *vm, unsigned hint);
 void mmu_write_unlock(struct mmu_write *token);
 void mmu_read_unlock(struct mmu_read *token);
 
-/** Does anybody wait for the lock that the token holds? One or two relaxed loads. */
+/** Does anybody wait for the lock that the token holds? Two or three relaxed loads. A hint: may lag behind by as long as a waiter spins. */
 bool mmu_lock_contended(const struct mmu_token *token);
 
 /**

@@ -20,6 +20,12 @@ static inline bool mutex_is_locked(const struct mutex *mutex)
 	return load_relaxed(&mutex->word) != 0;
 }
 
+/** Does anybody sleep for it, or did somebody until its holder got it? One relaxed load; who still spins is not seen. */
+static inline bool mutex_is_contended(const struct mutex *mutex)
+{
+	return load_relaxed(&mutex->word) == 2;
+}
+
 /*
  * For a few dozen instructions and no more. On a host that takes the CPU away from the holder, waiters
  * soon sleep instead of burning the CPU that the holder needs: hence the mutex inside.
