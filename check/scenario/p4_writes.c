@@ -60,14 +60,15 @@ static void shadow_table(void)
 	struct vmmu_vcpu *vcpu = world.cpu[1].vcpu;
 	struct vm *vm = world_vm();
 	struct mmu_write token = mmu_write_lock(vm);
+	struct leaf leaf = { .rights = ACC_ALL };
 	uint64_t value;
-	gfn_t gfn;
+	hva_t table;
 
 	shadowed = shadow_get(&token.token, vcpu->shadow, &vcpu->tables, GFN(GUEST_PT), vcpu->shadow->role | ROLE_LEVEL(1) | ROLE_RIGHTS(ACC_ALL));
-	check_assert(guest_entry_read(&reader, GFN(GUEST_PT), 0, &value));
-	gfn = guest_leaf_gfn(reader.mode, value, 1);
-	entry_set_leaf(&token.token, vcpu->shadow, shadowed, &shadowed->spt[0],
-	               shadow_make_leaf(vm, PFN(HOST_PFN + gfn.v), 1, ACC_ALL, 0, true, true), gfn, ACC_ALL);
+	check_assert(guest_table_find(&reader, GFN(GUEST_PT), &table) && guest_entry_read(reader.mode, table, 0, &value));
+	leaf.gfn = guest_leaf_gfn(reader.mode, value, 1);
+	leaf.spte = shadow_make_leaf(vm, PFN(HOST_PFN + leaf.gfn.v), 1, ACC_ALL, 0, true, true);
+	entry_set_leaf(&token.token, vcpu->shadow, memslot_find(reader.slots, leaf.gfn), shadowed, &shadowed->spt[0], &leaf);
 	mmu_flush(&token.token);
 	mmu_write_unlock(&token);
 }

@@ -1,30 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/guest/walk.h"
 
-
-/* Where the host keeps a guest entry; false: no slot. `write`: it must be one that the guest may write. */
-static bool entry_hva(const struct guest_reader *reader, gpa_t entry, bool write, hva_t *hva, const struct memslot **slot)
+/* The slot of a table; NULL: none that can be read. */
+static const struct memslot *table_slot(const struct guest_reader *reader, gfn_t table)
 {
-	*slot = memslot_find_cached(reader->cache, reader->slots, gpa_to_gfn(entry));
-	if (!*slot || ((*slot)->flags & SLOT_INVALID) || (write && ((*slot)->flags & VMMU_SLOT_READONLY)))
+	const struct memslot *slot = memslot_find_cached(reader->cache, reader->slots, table);
+
+	return slot && !(slot->flags & SLOT_INVALID) ? slot : NULL;
+}
+
+bool guest_table_find(const struct guest_reader *reader, gfn_t table, hva_t *hva)
+{
+	const struct memslot *slot = table_slot(reader, table);
+
+	if (!slot)
 		return false;
-	*hva = HVA(memslot_hva(*slot, gpa_to_gfn(entry)).v + (entry.v & (PAGE_SIZE - 1)));
+	*hva = memslot_hva(slot, table);
 	return true;
-}
-
-static unsigned entry_bytes(const struct guest_mode *mode)
-{
-	return mode->wide ? 8 : 4;
-}
-
-bool guest_entry_read(const struct guest_reader *reader, gfn_t table, unsigned index, uint64_t *value)
-{
-	unsigned bytes = entry_bytes(reader->mode);
-	const struct memslot *slot;
-	hva_t hva;
-
-	return entry_hva(reader, GPA(gfn_to_gpa(table).v + (uint64_t)index * bytes), false, &hva, &slot) &&
-	       port_load_from_host(hva.v, bytes, value);
 }
 
 /* Set bits in an entry that was used. A table in read-only memory keeps its bits: hardware would, too, if it could not write. */
@@ -33,11 +25,13 @@ static enum guest_walk_result entry_set(const struct guest_reader *reader, struc
 	uint64_t old = walk->value[level - 1], new = old | bits;
 	const struct memslot *slot;
 	bool swapped;
-	hva_t hva;
 
-	if (old == new || !entry_hva(reader, walk->entry[level - 1], true, &hva, &slot))
+	if (old == new)
 		return GUEST_WALK_OK;
-	if (!port_cas_in_host(hva.v, entry_bytes(reader->mode), old, new, &swapped))
+	slot = table_slot(reader, walk->table[level - 1]);
+	if (!slot || (slot->flags & VMMU_SLOT_READONLY))
+		return GUEST_WALK_OK;
+	if (!port_cas_in_host(walk->hva[level - 1].v, guest_entry_bytes(reader->mode), old, new, &swapped))
 		return GUEST_WALK_HOST;
 	if (!swapped)
 		return GUEST_WALK_AGAIN;
@@ -76,14 +70,16 @@ static enum guest_walk_result walk_tables(const struct guest_reader *reader, gfn
 	unsigned rights = ACC_ALL;
 
 	for (int level = walk->levels;; level--) {
-		unsigned index = guest_index(mode, gva, level);
+		unsigned index = guest_index(mode, gva, level), offset = index * guest_entry_bytes(mode);
 		uint64_t entry;
+		hva_t at;
 
 		walk->level = level;
 		walk->table[level - 1] = table;
-		walk->entry[level - 1] = GPA(gfn_to_gpa(table).v + (uint64_t)index * entry_bytes(mode));
-		if (!guest_entry_read(reader, table, index, &entry))
+		walk->entry[level - 1] = GPA(gfn_to_gpa(table).v + offset);
+		if (!guest_table_find(reader, table, &at) || !guest_entry_read(mode, at, index, &entry))
 			return fault(mode, walk, error, 0); /* tables outside memory: as KVM, the page is not there */
+		walk->hva[level - 1] = HVA(at.v + offset);
 		walk->value[level - 1] = entry;
 		if (!(entry & GPTE_P))
 			return fault(mode, walk, error, 0);

@@ -18,6 +18,7 @@ struct guest_walk {
 	int level;                        /* of the leaf */
 	gfn_t table[GUEST_MAX_LEVELS];    /* [level - 1]: frame of the table that held the entry */
 	gpa_t entry[GUEST_MAX_LEVELS];    /* [level - 1]: where the entry is */
+	hva_t hva[GUEST_MAX_LEVELS];      /* [level - 1]: the same in host memory, for as long as the SRCU read section lasts */
 	uint64_t value[GUEST_MAX_LEVELS]; /* [level - 1]: what it was */
 	unsigned rights[GUEST_MAX_LEVELS]; /* [level - 1]: ACC_* of the path down to and including this entry */
 	unsigned key;                     /* protection key of the leaf */
@@ -49,8 +50,19 @@ struct guest_reader {
 enum guest_walk_result guest_walk(const struct guest_reader *reader, uint64_t cr3, const uint64_t pdpte[4], gva_t gva, uint64_t error,
                                   uint32_t pkru, struct guest_walk *walk);
 
-/** The entry of a table: `table` is its frame, `index` in units of entries. Returns: false when there is no memory for it. */
-bool guest_entry_read(const struct guest_reader *reader, gfn_t table, unsigned index, uint64_t *value);
+/** Where the host keeps a table, valid while the SRCU read section lasts. Returns: false when its frame is in no slot. */
+bool guest_table_find(const struct guest_reader *reader, gfn_t table, hva_t *hva);
+
+static inline unsigned guest_entry_bytes(const struct guest_mode *mode)
+{
+	return mode->wide ? 8 : 4;
+}
+
+/** An entry of a table that was found, in one access. Returns: false when the host has no memory for it. */
+static inline bool guest_entry_read(const struct guest_mode *mode, hva_t table, unsigned index, uint64_t *value)
+{
+	return port_load_from_host(table.v + index * guest_entry_bytes(mode), guest_entry_bytes(mode), value);
+}
 
 /** Rights that an entry gives by itself: ACC_*. */
 static inline unsigned guest_entry_rights(const struct guest_mode *mode, uint64_t entry)

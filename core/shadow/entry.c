@@ -144,27 +144,26 @@ static bool stricter(spte_t old, spte_t spte)
 	return (old & ~spte & (VMMU_NPT_W | VMMU_NPT_U)) || (spte & ~old & VMMU_NPT_NX) || ((old ^ spte) & BIT_MASK(62, 59));
 }
 
-void entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry, spte_t spte, gfn_t gfn, unsigned rights)
+void entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struct memslot *slot, struct shadow *page, spte_t *entry,
+                    const struct leaf *leaf)
 {
 	int level = role_level(page->role);
 	spte_t old = load_relaxed(entry);
-	const struct memslot *slot;
 
 	if (page->shadowed)
-		table_entries(page->shadowed)[entry_index_of(page, entry)] = SHADOWED(gfn, rights);
+		table_entries(page->shadowed)[entry_index_of(page, entry)] = SHADOWED(leaf->gfn, leaf->rights);
 	if (spte_is_present(old)) {
 		/* Hardware sets A and D meanwhile; they are no less true of the new entry. */
-		while (!cas_acqrel(entry, &old, spte | (old & (VMMU_NPT_A | VMMU_NPT_D))))
+		while (!cas_acqrel(entry, &old, leaf->spte | (old & (VMMU_NPT_A | VMMU_NPT_D))))
 			continue;
-		if (stricter(old, spte))
+		if (stricter(old, leaf->spte))
 			token->flush = true;
 		return;
 	}
-	store_release(entry, spte);
-	if (!spte_is_leaf(spte, level))
+	store_release(entry, leaf->spte);
+	if (!spte_is_leaf(leaf->spte, level))
 		return; /* an MMIO entry maps nothing */
-	slot = slot_of_gfn(token->vm, role_as_id(page->role), gfn);
-	rmap_add_from(sv, gfn_rmap(slot, gfn, level), entry);
+	rmap_add_from(sv, gfn_rmap(slot, leaf->gfn, level), entry);
 	count(token, level, 1);
 }
 

@@ -19,19 +19,17 @@ static struct shadow *root_page(const struct shadow_vcpu *sv, gva_t gva)
 }
 
 /* P4, P8: is the guest's entry still what the walk saw? Read after its table was shadowed and write-protected. */
-static bool entry_is_unchanged(const struct guest_reader *reader, const struct guest_walk *walk, int level)
+static bool entry_is_unchanged(const struct guest_mode *mode, const struct guest_walk *walk, int level)
 {
 	uint64_t value;
 
 	if (level < walk->level || level > walk->levels)
 		return true;
-	return guest_entry_read(reader, walk->table[level - 1], guest_index(reader->mode, GVA(walk->gva), level), &value) &&
-	       value == walk->value[level - 1];
+	return port_load_from_host(walk->hva[level - 1].v, guest_entry_bytes(mode), &value) && value == walk->value[level - 1];
 }
 
 /* What hangs below the entry at `level`: the shadow of the guest's next table, or a piece of a large page. */
-static void child_identity(const struct shadow_vcpu *sv, const struct shadow_fault *fault, const struct shadow *page, int level,
-                           unsigned rights, gfn_t *gfn, uint32_t *role)
+static void child_identity(const struct shadow_vcpu *sv, const struct shadow_fault *fault, int level, unsigned rights, gfn_t *gfn, uint32_t *role)
 {
 	const struct guest_walk *walk = &fault->walk;
 
@@ -45,7 +43,6 @@ static void child_identity(const struct shadow_vcpu *sv, const struct shadow_fau
 		*gfn = gfn_round(walk->gfn, level);
 		*role |= ROLE_DIRECT | ROLE_RIGHTS(rights) | ROLE_KEY(walk->key);
 	}
-	(void)page;
 }
 
 /* Make the entry lead to the child with this identity (25: the one that is there is kept only if both gfn and role match). */
@@ -134,19 +131,21 @@ static enum shadow_result leaf_put(struct mmu_token *token, struct shadow_vcpu *
 	const struct memslot *slot = fault->slot;
 	int level = role_level(page->role);
 	bool write = fault->error & VMMU_PF_WRITE, emulate = false;
-	spte_t old = load_relaxed(entry), spte;
-	gfn_t gfn = gfn_round(fault->walk.gfn, level);
+	spte_t old = load_relaxed(entry);
+	struct leaf leaf = { .gfn = gfn_round(fault->walk.gfn, level) };
 	pfn_t pfn;
 
 	if (!slot) {
 		if (spte_is_present(old))
 			entry_zap(token, page, entry); /* never written over (zoo 3) */
-		entry_set_leaf(token, sv, page, entry, spte_make_mmio(token->vm->fmt, gfn, fault->mmio_generation), gfn, rights);
+		leaf.rights = rights;
+		leaf.spte = spte_make_mmio(token->vm->fmt, leaf.gfn, fault->mmio_generation);
+		entry_set_leaf(token, sv, NULL, page, entry, &leaf);
 		return SHADOW_FIXED;
 	}
-	pfn = PFN(fault->page.pfn.v - (fault->walk.gfn.v - gfn.v));
+	pfn = PFN(fault->page.pfn.v - (fault->walk.gfn.v - leaf.gfn.v));
 	/* A table where a leaf is to be, another frame, or another guest frame: by way of nothing. */
-	if (old && (!spte_is_leaf(old, level) || spte_pfn(old).v != pfn.v || shadow_entry_gfn(page, entry_index_of(page, entry)).v != gfn.v)) {
+	if (old && (!spte_is_leaf(old, level) || spte_pfn(old).v != pfn.v || shadow_entry_gfn(page, entry_index_of(page, entry)).v != leaf.gfn.v)) {
 		entry_zap(token, page, entry);
 		old = 0;
 	}
@@ -159,11 +158,12 @@ static enum shadow_result leaf_put(struct mmu_token *token, struct shadow_vcpu *
 			emulate = write;
 		}
 	}
-	spte = shadow_make_leaf(token->vm, pfn, level, rights, fault->walk.key,
-	                        fault->page.writable && !(slot->flags & VMMU_SLOT_READONLY), true);
-	if ((old | VMMU_NPT_A | VMMU_NPT_D) == (spte | VMMU_NPT_A | VMMU_NPT_D))
+	leaf.rights = rights;
+	leaf.spte = shadow_make_leaf(token->vm, pfn, level, rights, fault->walk.key,
+	                             fault->page.writable && !(slot->flags & VMMU_SLOT_READONLY), true);
+	if ((old | VMMU_NPT_A | VMMU_NPT_D) == (leaf.spte | VMMU_NPT_A | VMMU_NPT_D))
 		return emulate ? SHADOW_EMULATE : SHADOW_SPURIOUS;
-	entry_set_leaf(token, sv, page, entry, spte, gfn, rights);
+	entry_set_leaf(token, sv, slot, page, entry, &leaf);
 	return emulate ? SHADOW_EMULATE : SHADOW_FIXED;
 }
 
@@ -184,7 +184,7 @@ enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, c
 		return SHADOW_EMULATE;
 	target = leaf_level(token->vm, fault, page);
 	fault->walk.gva = fault->gva.v;
-	if (!entry_is_unchanged(reader, &fault->walk, role_level(page->role)))
+	if (!entry_is_unchanged(reader->mode, &fault->walk, role_level(page->role)))
 		return SHADOW_RETRY;
 	for (int level = role_level(page->role);; level--) {
 		spte_t *entry = &page->spt[shadow_index(fault->gva, level)];
@@ -197,9 +197,9 @@ enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, c
 				shadow_prefetch(token, sv, reader, page, entry_index_of(page, entry), fault);
 			return result;
 		}
-		child_identity(sv, fault, page, level, rights, &gfn, &role);
+		child_identity(sv, fault, level, rights, &gfn, &role);
 		page = child_get(token, sv, reader, page, entry, tables, gfn, role);
-		if (!entry_is_unchanged(reader, &fault->walk, level - 1))
+		if (!entry_is_unchanged(reader->mode, &fault->walk, level - 1))
 			return SHADOW_RETRY;
 	}
 }

@@ -11,11 +11,6 @@ const struct memslot *slot_of_gfn(struct vm *vm, unsigned as_id, gfn_t gfn)
 	return slot && slot->arrays ? slot : NULL;
 }
 
-struct rmap *gfn_rmap(const struct memslot *slot, gfn_t gfn, int level)
-{
-	return &slot->arrays->rmap[level - 1][slot_block(slot, gfn, level)];
-}
-
 gfn_t shadow_entry_gfn(const struct shadow *page, unsigned index)
 {
 	if (page->shadowed)

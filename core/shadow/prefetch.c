@@ -25,56 +25,69 @@ void shadow_fault_host_range(const struct shadow_fault *fault, hva_t *start, hva
 	}
 }
 
-struct neighbour {
-	gfn_t gfn;
-	unsigned rights, key;
+struct prefetch {
+	const struct guest_mode *mode;
+	const struct shadow *page;
+	const struct shadow_fault *fault;
+	hva_t table;      /* the guest's table, if the page mirrors one */
+	hva_t start, end; /* what the host answered for */
 };
 
-static bool guest_says(const struct guest_reader *reader, const struct shadow *page, unsigned index, struct neighbour *n)
+/* What the guest has for the entry at `index`. Returns: false when a CPU would not use it, or would be seen to. */
+static bool guest_says(const struct prefetch *p, unsigned index, struct leaf *leaf, unsigned *key)
 {
-	const struct guest_mode *mode = reader->mode;
+	const struct guest_mode *mode = p->mode;
+	const struct shadow *page = p->page;
 	uint64_t value;
 
 	if (page->role & ROLE_DIRECT) {
-		*n = (struct neighbour){ GFN(page->gfn.v + index), role_rights(page->role), role_key(page->role) };
+		*leaf = (struct leaf){ .gfn = GFN(page->gfn.v + index), .rights = role_rights(page->role) };
+		*key = role_key(page->role);
 		return true;
 	}
-	if (!guest_entry_read(reader, page->gfn, guest_entry_index(page, index), &value) || !(value & GPTE_P) || !(value & GPTE_A) ||
+	if (!guest_entry_read(mode, p->table, guest_entry_index(page, index), &value) || !(value & GPTE_P) || !(value & GPTE_A) ||
 	    guest_entry_is_reserved(mode, value, 1))
 		return false;
-	*n = (struct neighbour){ guest_leaf_gfn(mode, value, 1), guest_entry_leaf_rights(mode, page, value), mode->pke ? value >> 59 & 15 : 0 };
+	*leaf = (struct leaf){ .gfn = guest_leaf_gfn(mode, value, 1), .rights = guest_entry_leaf_rights(mode, page, value) };
+	*key = mode->pke ? value >> 59 & 15 : 0;
 	return true;
 }
 
-static bool host_answered_for(const struct shadow_fault *fault, gfn_t gfn)
+static bool host_answered_for(const struct prefetch *p, gfn_t gfn)
 {
-	hva_t start, end, hva;
+	hva_t hva = memslot_hva(p->fault->slot, gfn);
 
-	if (!memslot_contains(fault->slot, gfn))
-		return false;
-	shadow_fault_host_range(fault, &start, &end);
-	hva = memslot_hva(fault->slot, gfn);
-	return hva.v >= start.v && hva.v < end.v;
+	return memslot_contains(p->fault->slot, gfn) && hva.v >= p->start.v && hva.v < p->end.v;
+}
+
+static void put(struct mmu_token *token, struct shadow_vcpu *sv, const struct prefetch *p, struct shadow *page, unsigned index)
+{
+	const struct shadow_fault *fault = p->fault;
+	const struct memslot *slot = fault->slot;
+	bool writable = fault->page.writable && !(slot->flags & VMMU_SLOT_READONLY);
+	struct leaf leaf;
+	unsigned key;
+
+	if (!guest_says(p, index, &leaf, &key) || !host_answered_for(p, leaf.gfn))
+		return;
+	if ((slot->flags & VMMU_SLOT_LOG_DIRTY) || ((leaf.rights & ACC_WRITE) && !gfn_try_unsync(token, slot, leaf.gfn, false)))
+		leaf.rights &= ~ACC_WRITE;
+	leaf.spte = shadow_make_leaf(token->vm, PFN(fault->page.pfn.v + (leaf.gfn.v - fault->walk.gfn.v)), 1, leaf.rights, key, writable, false);
+	entry_set_leaf(token, sv, slot, page, &page->spt[index], &leaf);
 }
 
 void shadow_prefetch(struct mmu_token *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow *page, unsigned index,
                      const struct shadow_fault *fault)
 {
-	const struct memslot *slot = fault->slot;
+	struct prefetch p = { .mode = reader->mode, .page = page, .fault = fault };
 	unsigned first = index & ~(PREFETCH - 1u);
-	bool writable = fault->page.writable && !(slot->flags & VMMU_SLOT_READONLY);
-	struct neighbour n;
 
 	if (fault->page.max_level == VMMU_LEVEL_4K && !fault->page.neighbours)
 		return;
-	for (unsigned i = first; i < first + PREFETCH; i++) {
-		spte_t *entry = &page->spt[i], spte;
-
-		if (load_relaxed(entry) || !guest_says(reader, page, i, &n) || !host_answered_for(fault, n.gfn))
-			continue;
-		if ((slot->flags & VMMU_SLOT_LOG_DIRTY) || ((n.rights & ACC_WRITE) && !gfn_try_unsync(token, slot, n.gfn, false)))
-			n.rights &= ~ACC_WRITE;
-		spte = shadow_make_leaf(token->vm, PFN(fault->page.pfn.v + (n.gfn.v - fault->walk.gfn.v)), 1, n.rights, n.key, writable, false);
-		entry_set_leaf(token, sv, page, entry, spte, n.gfn, n.rights);
-	}
+	if (!(page->role & ROLE_DIRECT) && !guest_table_find(reader, page->gfn, &p.table))
+		return;
+	shadow_fault_host_range(fault, &p.start, &p.end);
+	for (unsigned i = first; i < first + PREFETCH; i++)
+		if (!load_relaxed(&page->spt[i]))
+			put(token, sv, &p, page, i);
 }

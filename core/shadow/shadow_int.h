@@ -137,8 +137,18 @@ void shadow_root_lost(struct mmu_token *token, struct shadow_vcpu *sv);
 void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry);
 /** Point an empty entry to a child. */
 void entry_link(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry, struct shadow *child);
-/** Store a leaf over an empty entry, or change rights of the leaf that is there (same pfn). Keeps the rmap. */
-void entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry, spte_t spte, gfn_t gfn, unsigned rights);
+/* A leaf, and what it was made from (28). */
+struct leaf {
+	spte_t spte;
+	gfn_t gfn;
+	unsigned rights; /* ACC_* that the guest gave it */
+};
+/**
+ * Store a leaf over an empty entry, or change rights of the leaf that is there (same pfn). Keeps the rmap. `slot`: that of the gfn; NULL for an MMIO
+ * entry, and, like `sv`, where a leaf is there for sure.
+ */
+void entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struct memslot *slot, struct shadow *page, spte_t *entry,
+                    const struct leaf *leaf);
 /** Take W from every leaf of gfn, in one address space's slot. Returns: true when one had it (flush owed). */
 bool gfn_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_t gfn, int min_level);
 
@@ -178,6 +188,9 @@ bool block_is_shadowed(struct vm *vm, gfn_t gfn, int level);
 /** Each address space's slot of a gfn, through the active sets. Holds: mmu_lock write (a change of slots zaps under it before slots go). */
 const struct memslot *slot_of_gfn(struct vm *vm, unsigned as_id, gfn_t gfn);
 
-struct rmap *gfn_rmap(const struct memslot *slot, gfn_t gfn, int level);
+static inline struct rmap *gfn_rmap(const struct memslot *slot, gfn_t gfn, int level)
+{
+	return &slot->arrays->rmap[level - 1][slot_block(slot, gfn, level)];
+}
 
 #endif

@@ -44,33 +44,35 @@ unsigned guest_entry_leaf_rights(const struct guest_mode *mode, const struct sha
 	return value & GPTE_D ? rights : rights & ~ACC_WRITE;
 }
 
-static void entry_sync(struct mmu_token *token, const struct guest_reader *reader, struct shadow *page, unsigned index)
+/* `table`: where the guest's table is; NULL: nowhere any more. */
+static void entry_sync(struct mmu_token *token, const struct guest_mode *mode, const hva_t *table, struct shadow *page, unsigned index)
 {
-	const struct guest_mode *mode = reader->mode;
-	spte_t *entry = &page->spt[index], old = load_relaxed(entry), spte;
-	gfn_t gfn = shadow_entry_gfn(page, index);
-	unsigned rights;
+	spte_t *entry = &page->spt[index], old = load_relaxed(entry);
+	struct leaf leaf = { .gfn = shadow_entry_gfn(page, index) };
 	uint64_t value;
 
-	if (!guest_entry_read(reader, page->gfn, guest_entry_index(page, index), &value) || !(value & GPTE_P) || !(value & GPTE_A) ||
-	    guest_entry_is_reserved(mode, value, 1) || guest_leaf_gfn(mode, value, 1).v != gfn.v) {
+	if (!table || !guest_entry_read(mode, *table, guest_entry_index(page, index), &value) || !(value & GPTE_P) || !(value & GPTE_A) ||
+	    guest_entry_is_reserved(mode, value, 1) || guest_leaf_gfn(mode, value, 1).v != leaf.gfn.v) {
 		entry_zap(token, page, entry);
 		return;
 	}
 	if (!spte_is_present(old))
 		return; /* MMIO, and still the same frame */
-	rights = guest_entry_leaf_rights(mode, page, value);
+	leaf.rights = guest_entry_leaf_rights(mode, page, value);
 	/* Never more writable than it was: a write that is allowed now faults once, and the fault knows about logging and shadowed frames. */
-	spte = shadow_make_leaf(token->vm, spte_pfn(old), 1, old & VMMU_NPT_W ? rights : rights & ~ACC_WRITE,
-	                        mode->pke ? value >> 59 & 15 : 0, old & SPTE_HOST_W, old & VMMU_NPT_A);
-	entry_set_leaf(token, NULL, page, entry, spte, gfn, rights);
+	leaf.spte = shadow_make_leaf(token->vm, spte_pfn(old), 1, old & VMMU_NPT_W ? leaf.rights : leaf.rights & ~ACC_WRITE,
+	                             mode->pke ? value >> 59 & 15 : 0, old & SPTE_HOST_W, old & VMMU_NPT_A);
+	entry_set_leaf(token, NULL, NULL, page, entry, &leaf);
 }
 
 void shadow_sync_page(struct mmu_token *token, const struct guest_reader *reader, struct shadow *page)
 {
+	hva_t table;
+	bool found = guest_table_find(reader, page->gfn, &table);
+
 	for (unsigned i = 0; i < ENTRIES; i++)
 		if (load_relaxed(&page->spt[i]))
-			entry_sync(token, reader, page, i);
+			entry_sync(token, reader->mode, found ? &table : NULL, page, i);
 	/* Only now: a vCPU that sees nothing unsync runs on these entries without asking for the lock (P8). */
 	shadow_unsync_clear(page);
 }
