@@ -45,7 +45,7 @@ struct check_scenario {
 	static const struct check_scenario *const id##_entry __attribute__((used, section("check_scenarios"))) = &id;  \
 	static const struct check_scenario id
 
-/** A violation, which ends the execution. From threads and finish; from setup it ends the program. */
+/** A violation, which ends the execution. From threads and finish; from setup: of the whole search. */
 #define check_assert(cond) ((cond) ? (void)0 : check_fail("%s:%d: %s", __FILE__, __LINE__, #cond))
 _Noreturn void check_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -9,6 +9,7 @@
 
 #include "check/report/memory.h"
 #include "check/report/picture.h"
+#include "check/report/words.h"
 
 static unsigned terminal_width(FILE *out)
 {
@@ -95,11 +96,25 @@ static struct picture picture_of(const struct show *show, const char *seed)
 	};
 }
 
+/* Nothing ran, so there is nothing to shrink or to draw. */
+static void setup_put(const struct show *show, const struct check_result *result, FILE *out)
+{
+	fprintf(out, "\n%s: %s in setup, before any thread began\n  %s\n", show->subject->scenario->name, check_verdict_name(result->verdict),
+	        words_without_dots(result->message));
+	if (show->weakened)
+		fprintf(out, "  weakened   %s\n", show->weakened);
+}
+
 void show_failure(const struct show *show, struct verdict *verdict, FILE *out)
 {
 	struct picture picture;
-	struct check_result *again = memory_get(sizeof(*again));
+	struct check_result *again;
 
+	if (verdict->failure.in_setup) {
+		setup_put(show, &verdict->failure, out);
+		return;
+	}
+	again = memory_get(sizeof(*again));
 	if (show->shrink_seconds > 0)
 		shrink(show->subject, show->shrink_seconds, verdict);
 	picture = picture_of(show, verdict->failure.seed);
@@ -129,7 +144,9 @@ int show_seed(const struct show *show, const char *seed, FILE *out)
 		fprintf(stderr, "vmmu-check: this is not an execution of %s as it is compiled now: %s\n", show->subject->scenario->name, result->message);
 	else if (code == 0)
 		fprintf(out, "%s does not fail in this execution.\n", show->subject->scenario->name);
-	if (code < 2 && (code == 1 || show->all || show->html))
+	if (result->in_setup)
+		setup_put(show, result, out);
+	else if (code < 2 && (code == 1 || show->all || show->html))
 		draw(show, &picture, out);
 	free(result);
 	return code;

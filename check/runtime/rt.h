@@ -287,7 +287,7 @@ void rt_point(void);
 void rt_begin_thread(unsigned thread, void (*entry)(void), vclock clock, vclock porf);
 /** One execution, from the restored memory to the final checks. */
 void rt_execute(void);
-void rt_setup(void);
+bool rt_setup(void); /* returns: false when it failed */
 
 /* ---- start.c ---- */
 

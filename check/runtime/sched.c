@@ -37,7 +37,7 @@ void rt_fail(enum check_verdict verdict, const char *format, ...)
 	va_start(args, format);
 	rt_fail_note(verdict, format, args);
 	va_end(args);
-	if (rt.mode == RT_SETUP || rt.mode == RT_IDLE) {
+	if (rt.mode == RT_IDLE) {
 		dprintf(STDERR_FILENO, "vmmu-check: %s\n", rt.message);
 		_exit(2);
 	}
@@ -271,7 +271,7 @@ static void alone(enum rt_mode mode, void (*fn)(void))
 	rt.ended = rt.failed;
 }
 
-void rt_setup(void)
+bool rt_setup(void)
 {
 	rt.thread[THREADS].arena_used = 0;
 	rt.thread[THREADS].block_count = 0;
@@ -283,6 +283,7 @@ void rt_setup(void)
 	rt.mode = RT_IDLE;
 	heap_keep_setup();
 	shadow_keep_setup();
+	return !rt.failed;
 }
 
 /* The first turn is given from a fibre, as all others: what goes wrong in it leads back here. */

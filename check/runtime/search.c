@@ -169,6 +169,17 @@ static void explore(struct check_result *result)
 	result->seconds = cpu_seconds() - begin;
 }
 
+/* No execution has begun, so there is none to replay: the seed has no choices, and leads here again. */
+static void setup_failed(struct check_result *result)
+{
+	result->verdict = rt.verdict;
+	result->failures = 1;
+	result->in_setup = true;
+	result->unfinished = "failure";
+	snprintf(result->message, sizeof(result->message), "%s", rt.message);
+	seed_write(result->seed, sizeof(result->seed));
+}
+
 void check_run(const struct check_search *search, struct check_result *result)
 {
 	const char *wrong;
@@ -196,9 +207,12 @@ void check_run(const struct check_search *search, struct check_result *result)
 		snprintf(result->message, sizeof(result->message), "%s", wrong);
 		return;
 	}
-	rt_setup();
-	rt.strategy->start();
-	explore(result);
+	if (rt_setup()) {
+		rt.strategy->start();
+		explore(result);
+	} else {
+		setup_failed(result);
+	}
 	shadow_undo_setup();
 }
 

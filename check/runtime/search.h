@@ -77,6 +77,7 @@ struct check_result {
 	uint64_t blocked;           /* given up because a thread waits for a store that this execution does not have: explored elsewhere */
 	uint64_t points;            /* scheduling points passed, replays of prefixes included */
 	uint64_t failures;
+	bool in_setup;              /* it failed there, with no thread running: no execution was made */
 	double seconds;             /* CPU time */
 	unsigned most_points;       /* of one execution */
 	char message[1024];         /* the first failure, one or more lines */

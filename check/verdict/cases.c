@@ -243,6 +243,13 @@ CASE(crash_null, "", NULL, NULL, crash, set_x);
 CASE(crash_divide, "", NULL, NULL, divide);
 CASE(hang_loop_without_pause, "", NULL, NULL, loop);
 CASE(passed_choices, "", NULL, at_most_six, choose_twice, choose_twice);
+static void setup_fails(void) { check_assert(x != 0); }
+static void setup_crashes(void) { *(volatile int *)64 = 1; }
+static void setup_frees_twice(void) { void *p = check_alloc(8, 8); check_free(p); check_free(p); }
+CASE(assertion_in_setup, "", setup_fails, NULL, spoil_values, spoil_more);
+CASE(crash_in_setup, "", setup_crashes, NULL, spoil_values, spoil_more);
+CASE(bad_free_in_setup, "", setup_frees_twice, NULL, spoil_values, spoil_more);
+
 CASE(passed_memory_is_put_back, "", setup_values, finish_spoils, spoil_values, spoil_more);
 
 /* Enough of them that sub-trees can be given away. */
