@@ -11,15 +11,22 @@ failures = 0
 
 
 def run(*arguments):
-    done = subprocess.run([CHECKER, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=170)
-    return done.returncode, done.stdout
+    done = subprocess.run([CHECKER, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, timeout=170)
+    return done.returncode, done.stdout, done.stderr
+
+
+def complaints_are_good(code, lines):
+    """What is found goes to stdout. On stderr is why a command could not be carried out, in one line that says who speaks; and that is never both."""
+    return not lines if code < 2 else lines and all(line.startswith("vmmu-check: ") for line in lines)
 
 
 def expect(what, code, pattern, *arguments):
     """Run; the exit code (or one of them) and something in the output must be so. Returns: the output."""
     global failures
-    got, output = run(*arguments)
-    good = got in (code if isinstance(code, tuple) else (code,)) and re.search(pattern, output)
+    got, output, complaints = run(*arguments)
+    good = got in (code if isinstance(code, tuple) else (code,)) and re.search(pattern, output + complaints)
+    good = good and complaints_are_good(got, complaints.splitlines())
+    output += complaints
     print(("ok" if good else "FAILED") + ": " + what)
     if not good:
         failures += 1
@@ -59,6 +66,8 @@ def main():
         expect("its seed, and the release back", 0, r"", "replay", again.group(1))
     expect("x86 does not need it", 0, r"no violation; exhaustive", "run", "mutex_vs_itself", *weak, "--tso", "--budget", "60s")
     expect("why", 0, r"(?s)Needed: made relaxed.*nothing orders", "why", UNLOCK, "--html", FOLDER)
+    expect("weigh", 0, re.escape(UNLOCK) + r"\tneeded\trelaxed", "weigh", UNLOCK, "--budget", "1s")
+    expect("confirm", 0, r"1 passed, 0 failed", "confirm", UNLOCK)
     expect("some at once", 0, r"(?s)exhaustive .*passed.*\d+ passed, 0 failed", "check", "--protocol", "SRCU", "--budget", "20s", "--html", FOLDER)
     print(f"{failures} failed")
     return 1 if failures else 0

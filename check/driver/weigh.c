@@ -15,7 +15,7 @@
 #include "check/report/memory.h"
 
 #define WEIGH_SECONDS   20.0 /* of a site */
-#define BASELINE_SECONDS 2.0
+#define BASELINE_SHARE   0.1  /* of that, for each scenario with nothing made weaker */
 #define CONFIRM_SECONDS 8.0
 #define SHRINK_SECONDS  3.0
 
@@ -159,8 +159,9 @@ static void weigh_one(const struct work *work, const struct site *site)
 
 int command_weigh(const struct options *options)
 {
-	struct work work = { .seconds = options->budget > 0 ? options->budget : WEIGH_SECONDS, .baseline = BASELINE_SECONDS, .one = weigh_one };
+	struct work work = { .seconds = options->budget > 0 ? options->budget : WEIGH_SECONDS, .one = weigh_one };
 
+	work.baseline = work.seconds * BASELINE_SHARE;
 	if (!work_take(&work, options))
 		return 2;
 	setvbuf(stdout, NULL, _IOFBF, 65536);
