@@ -53,3 +53,14 @@ uint64_t dirty_take(const struct memslot *slot, uint64_t word, uint64_t mask)
 	/* acquire: pairs with dirty_mark. Who is seen to have marked is seen to have made the page writable, or to have written it (P11). */
 	return and_acqrel(bits, ~mask) & mask;
 }
+
+void dirty_put_back(const struct memslot *slot, uint64_t word, uint64_t mask)
+{
+	ASSERT(word < dirty_words(slot));
+	/*
+	 * An atomic or, as the guest marks meanwhile. Relaxed: there is nothing to show. What was behind a mark was seen by the take, and slots_lock
+	 * hands it on to the next taker.
+	 */
+	if (mask)
+		or_relaxed(&slot->dirty[word], mask);
+}

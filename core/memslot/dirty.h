@@ -64,6 +64,12 @@ bool dirty_ring_take_back(struct dirty_ring *ring, struct dirty_claim *claim);
 /** Take 64 pages' bits from the bitmap: returns those that were set in `mask`, and clears them. `word`: page / 64. Atomic. */
 uint64_t dirty_take(const struct memslot *slot, uint64_t word, uint64_t mask);
 
+/**
+ * Marks that were taken by the last dirty_take of that word, and that nobody was told of, are there again. The pages may be write-protected
+ * already: a mark too many is harmless. Holds: slots_lock, since that dirty_take.
+ */
+void dirty_put_back(const struct memslot *slot, uint64_t word, uint64_t mask);
+
 /** 64-bit words of the bitmap of a slot. */
 static inline uint64_t dirty_words(const struct memslot *slot)
 {

@@ -122,11 +122,12 @@ static enum vmmu_status hand_out(uint64_t *bitmap, const struct memslot *slot, c
 	return port_copy_to_host((uintptr_t)bitmap, words, dirty_words(slot) * sizeof(*words)) ? VMMU_OK : VMMU_EFAULT;
 }
 
-/* Snapshot and clear, then write-protect, then flush, and only then hand out. */
+/* Snapshot and clear, then write-protect, then flush, and only then hand out. What cannot be handed out is as dirty as before. */
 static enum vmmu_status bitmap_take(struct vm *vm, const struct memslot *slot, uint64_t *bitmap)
 {
 	struct protect p = { .vm = vm };
 	uint64_t *snapshot = dirty_snapshot(slot);
+	enum vmmu_status status;
 
 	for (uint64_t word = 0; word < dirty_words(slot); word++) {
 		snapshot[word] = dirty_take(slot, word, ~UINT64_C(0));
@@ -134,7 +135,10 @@ static enum vmmu_status bitmap_take(struct vm *vm, const struct memslot *slot, u
 			protect_word(&p, slot, word, snapshot[word]);
 	}
 	protect_end(&p);
-	return hand_out(bitmap, slot, snapshot);
+	status = hand_out(bitmap, slot, snapshot);
+	for (uint64_t word = 0; status != VMMU_OK && word < dirty_words(slot); word++)
+		dirty_put_back(slot, word, snapshot[word]);
+	return status;
 }
 
 enum vmmu_status vmmu_dirty_get(struct vmmu_vm *vmmu, uint32_t address_space, uint32_t slot_id, uint64_t *bitmap, size_t words)

@@ -22,8 +22,9 @@ enum vmmu_status vmmu_dirty_mode_set(struct vmmu_vm *vm, unsigned mode);
 
 /**
  * Fetch a slot's dirty bitmap: bit n is page n of the slot.
- * `bitmap`: `words` 64-bit words, at least the slot's pages rounded up to 64. Memory that is not there is no crash but VMMU_EFAULT.
- * Without MANUAL_PROTECT: also clears it and write-protects the pages, losing nothing (P11), except to VMMU_EFAULT.
+ * `bitmap`: `words` 64-bit words, at least the slot's pages rounded up to 64. Memory that is not there is no crash but VMMU_EFAULT;
+ * part of it may have been written then.
+ * Without MANUAL_PROTECT: also clears it and write-protects the pages, losing nothing (P11): after VMMU_EFAULT every page is as dirty as before.
  * Sleeps. Returns: VMMU_OK; VMMU_ENOENT (no such slot, or it has no log); VMMU_EINVAL (bad numbers,
  * too few words); VMMU_EBUSY (the VM uses rings); VMMU_EFAULT.
  */
