@@ -60,7 +60,7 @@ static void shadow_table(void)
 	struct vmmu_vcpu *vcpu = world.cpu[1].vcpu;
 	struct vm *vm = world_vm();
 	struct mmu_write token = mmu_write_lock(vm);
-	struct leaf leaf = { .rights = ACC_ALL };
+	struct leaf leaf;
 	uint64_t value;
 	hva_t table;
 

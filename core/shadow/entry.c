@@ -151,7 +151,7 @@ void entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struc
 	spte_t old = load_relaxed(entry);
 
 	if (page->shadowed)
-		table_entries(page->shadowed)[entry_index_of(page, entry)] = SHADOWED(leaf->gfn, leaf->rights);
+		table_entries(page->shadowed)[entry_index_of(page, entry)] = leaf->gfn.v;
 	if (spte_is_present(old)) {
 		/* Hardware sets A and D meanwhile; they are no less true of the new entry. */
 		while (!cas_acqrel(entry, &old, leaf->spte | (old & (VMMU_NPT_A | VMMU_NPT_D))))

@@ -138,7 +138,6 @@ static enum shadow_result leaf_put(struct mmu_token *token, struct shadow_vcpu *
 	if (!slot) {
 		if (spte_is_present(old))
 			entry_zap(token, page, entry); /* never written over (zoo 3) */
-		leaf.rights = rights;
 		leaf.spte = spte_make_mmio(token->vm->fmt, leaf.gfn, fault->mmio_generation);
 		entry_set_leaf(token, sv, NULL, page, entry, &leaf);
 		return SHADOW_FIXED;
@@ -158,7 +157,6 @@ static enum shadow_result leaf_put(struct mmu_token *token, struct shadow_vcpu *
 			emulate = write;
 		}
 	}
-	leaf.rights = rights;
 	leaf.spte = shadow_make_leaf(token->vm, pfn, level, rights, fault->walk.key,
 	                             fault->page.writable && !(slot->flags & VMMU_SLOT_READONLY), true);
 	if ((old | VMMU_NPT_A | VMMU_NPT_D) == (leaf.spte | VMMU_NPT_A | VMMU_NPT_D))

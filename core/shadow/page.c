@@ -11,18 +11,6 @@ const struct memslot *slot_of_gfn(struct vm *vm, unsigned as_id, gfn_t gfn)
 	return slot && slot->arrays ? slot : NULL;
 }
 
-gfn_t shadow_entry_gfn(const struct shadow *page, unsigned index)
-{
-	if (page->shadowed)
-		return GFN(table_entries(page->shadowed)[index] >> 3);
-	return GFN(page->gfn.v + index * level_pages(role_level(page->role)));
-}
-
-unsigned shadow_entry_rights(const struct shadow *page, unsigned index)
-{
-	return page->shadowed ? table_entries(page->shadowed)[index] & ACC_ALL : role_rights(page->role);
-}
-
 struct shadow **shadow_bucket(struct vm *vm, gfn_t gfn)
 {
 	return &vm->shadow->hash[(gfn.v * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - SHADOW_HASH_BITS)];

@@ -33,23 +33,26 @@ struct prefetch {
 	hva_t start, end; /* what the host answered for */
 };
 
+struct neighbour {
+	gfn_t gfn;
+	unsigned rights, key;
+};
+
 /* What the guest has for the entry at `index`. Returns: false when a CPU would not use it, or would be seen to. */
-static bool guest_says(const struct prefetch *p, unsigned index, struct leaf *leaf, unsigned *key)
+static bool guest_says(const struct prefetch *p, unsigned index, struct neighbour *n)
 {
 	const struct guest_mode *mode = p->mode;
 	const struct shadow *page = p->page;
 	uint64_t value;
 
 	if (page->role & ROLE_DIRECT) {
-		*leaf = (struct leaf){ .gfn = GFN(page->gfn.v + index), .rights = role_rights(page->role) };
-		*key = role_key(page->role);
+		*n = (struct neighbour){ GFN(page->gfn.v + index), role_rights(page->role), role_key(page->role) };
 		return true;
 	}
 	if (!guest_entry_read(mode, p->table, guest_entry_index(page, index), &value) || !(value & GPTE_P) || !(value & GPTE_A) ||
 	    guest_entry_is_reserved(mode, value, 1))
 		return false;
-	*leaf = (struct leaf){ .gfn = guest_leaf_gfn(mode, value, 1), .rights = guest_entry_leaf_rights(mode, page, value) };
-	*key = mode->pke ? value >> 59 & 15 : 0;
+	*n = (struct neighbour){ guest_leaf_gfn(mode, value, 1), guest_entry_leaf_rights(mode, page, value), mode->pke ? value >> 59 & 15 : 0 };
 	return true;
 }
 
@@ -65,14 +68,15 @@ static void put(struct mmu_token *token, struct shadow_vcpu *sv, const struct pr
 	const struct shadow_fault *fault = p->fault;
 	const struct memslot *slot = fault->slot;
 	bool writable = fault->page.writable && !(slot->flags & VMMU_SLOT_READONLY);
+	struct neighbour n;
 	struct leaf leaf;
-	unsigned key;
 
-	if (!guest_says(p, index, &leaf, &key) || !host_answered_for(p, leaf.gfn))
+	if (!guest_says(p, index, &n) || !host_answered_for(p, n.gfn))
 		return;
-	if ((slot->flags & VMMU_SLOT_LOG_DIRTY) || ((leaf.rights & ACC_WRITE) && !gfn_try_unsync(token, slot, leaf.gfn, false)))
-		leaf.rights &= ~ACC_WRITE;
-	leaf.spte = shadow_make_leaf(token->vm, PFN(fault->page.pfn.v + (leaf.gfn.v - fault->walk.gfn.v)), 1, leaf.rights, key, writable, false);
+	if ((slot->flags & VMMU_SLOT_LOG_DIRTY) || ((n.rights & ACC_WRITE) && !gfn_try_unsync(token, slot, n.gfn, false)))
+		n.rights &= ~ACC_WRITE;
+	leaf.gfn = n.gfn;
+	leaf.spte = shadow_make_leaf(token->vm, PFN(fault->page.pfn.v + (n.gfn.v - fault->walk.gfn.v)), 1, n.rights, n.key, writable, false);
 	entry_set_leaf(token, sv, slot, page, &page->spt[index], &leaf);
 }
 

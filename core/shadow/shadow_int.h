@@ -72,7 +72,7 @@ struct shadow {
 	struct shadow *hash_next;   /* W */
 	struct list link;           /* W: shadow_mmu.pages, oldest first */
 	struct rmap parents;        /* W: entries that point here (26) */
-	struct table *shadowed;     /* c: NULL for a direct page; its entries are SHADOWED(gfn, rights) of each leaf (28) */
+	struct table *shadowed;     /* c: NULL for a direct page; its entries are the gfns of the leaves (28) */
 	bool invalid;               /* a: 0 -> 1 once: zapped, kept by `roots` */
 	bool unsync;                /* a, written under W: the guest may write its table unseen until a flush (29) */
 	uint32_t unsync_children;   /* a, written under W: bits set in unsync_map */
@@ -81,8 +81,6 @@ struct shadow {
 	struct port_rcu_head rcu;
 	struct vm *vm;              /* c */
 };
-
-#define SHADOWED(gfn, rights) ((gfn).v << 3 | (rights))
 
 struct shadow_mmu {
 	struct shadow **hash;       /* allocated with the first root (P1) */
@@ -110,9 +108,13 @@ static inline bool shadow_is_obsolete(const struct vm *vm, const struct shadow *
 	return load_relaxed(&page->invalid) || page->generation != load_relaxed(&vm->shadow->generation);
 }
 
-/** The gfn that a leaf of the page maps, and the rights the guest gave it. */
-gfn_t shadow_entry_gfn(const struct shadow *page, unsigned index);
-unsigned shadow_entry_rights(const struct shadow *page, unsigned index);
+/** The gfn that a leaf of the page maps. */
+static inline gfn_t shadow_entry_gfn(const struct shadow *page, unsigned index)
+{
+	if (page->shadowed)
+		return GFN(table_entries(page->shadowed)[index]);
+	return GFN(page->gfn.v + index * level_pages(role_level(page->role)));
+}
 
 /* --- pages (page.c) --- */
 
@@ -137,11 +139,10 @@ void shadow_root_lost(struct mmu_token *token, struct shadow_vcpu *sv);
 void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry);
 /** Point an empty entry to a child. */
 void entry_link(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry, struct shadow *child);
-/* A leaf, and what it was made from (28). */
+/* A leaf, and the frame that it maps (28). */
 struct leaf {
 	spte_t spte;
 	gfn_t gfn;
-	unsigned rights; /* ACC_* that the guest gave it */
 };
 /**
  * Store a leaf over an empty entry, or change rights of the leaf that is there (same pfn). Keeps the rmap. `slot`: that of the gfn; NULL for an MMIO
@@ -165,9 +166,18 @@ void shadow_unsync_mark(struct shadow *page);
 void shadow_unsync_clear(struct shadow *page);
 
 /** Which entry of the guest's table an entry of a 4K-level page mirrors. */
-unsigned guest_entry_index(const struct shadow *page, unsigned index);
+static inline unsigned guest_entry_index(const struct shadow *page, unsigned index)
+{
+	return page->role & ROLE_FOUR_BYTE ? role_quadrant(page->role) * ENTRIES + index : index;
+}
+
 /** The rights that a guest's 4K entry gives, within those of the path to it. A clean page is not written before its D bit is set. */
-unsigned guest_entry_leaf_rights(const struct guest_mode *mode, const struct shadow *page, uint64_t value);
+static inline unsigned guest_entry_leaf_rights(const struct guest_mode *mode, const struct shadow *page, uint64_t value)
+{
+	unsigned rights = role_rights(page->role) & guest_entry_rights(mode, value);
+
+	return value & GPTE_D ? rights : rights & ~ACC_WRITE;
+}
 
 /* --- prefetch (prefetch.c, 44) --- */
 

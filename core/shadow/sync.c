@@ -32,23 +32,12 @@ bool gfn_try_unsync(struct mmu_token *token, const struct memslot *slot, gfn_t g
 	return true;
 }
 
-unsigned guest_entry_index(const struct shadow *page, unsigned index)
-{
-	return page->role & ROLE_FOUR_BYTE ? role_quadrant(page->role) * ENTRIES + index : index;
-}
-
-unsigned guest_entry_leaf_rights(const struct guest_mode *mode, const struct shadow *page, uint64_t value)
-{
-	unsigned rights = role_rights(page->role) & guest_entry_rights(mode, value);
-
-	return value & GPTE_D ? rights : rights & ~ACC_WRITE;
-}
-
 /* `table`: where the guest's table is; NULL: nowhere any more. */
 static void entry_sync(struct mmu_token *token, const struct guest_mode *mode, const hva_t *table, struct shadow *page, unsigned index)
 {
 	spte_t *entry = &page->spt[index], old = load_relaxed(entry);
 	struct leaf leaf = { .gfn = shadow_entry_gfn(page, index) };
+	unsigned rights;
 	uint64_t value;
 
 	if (!table || !guest_entry_read(mode, *table, guest_entry_index(page, index), &value) || !(value & GPTE_P) || !(value & GPTE_A) ||
@@ -58,9 +47,9 @@ static void entry_sync(struct mmu_token *token, const struct guest_mode *mode, c
 	}
 	if (!spte_is_present(old))
 		return; /* MMIO, and still the same frame */
-	leaf.rights = guest_entry_leaf_rights(mode, page, value);
+	rights = guest_entry_leaf_rights(mode, page, value);
 	/* Never more writable than it was: a write that is allowed now faults once, and the fault knows about logging and shadowed frames. */
-	leaf.spte = shadow_make_leaf(token->vm, spte_pfn(old), 1, old & VMMU_NPT_W ? leaf.rights : leaf.rights & ~ACC_WRITE,
+	leaf.spte = shadow_make_leaf(token->vm, spte_pfn(old), 1, old & VMMU_NPT_W ? rights : rights & ~ACC_WRITE,
 	                             mode->pke ? value >> 59 & 15 : 0, old & SPTE_HOST_W, old & VMMU_NPT_A);
 	entry_set_leaf(token, NULL, NULL, page, entry, &leaf);
 }

@@ -4,8 +4,6 @@
 
 #include "core/base/string.h"
 
-#define HEADER_BYTES 64
-
 struct chunk {
 	struct chunk *next; /* lives in header slot 0, which belongs to the header page itself */
 };
@@ -50,25 +48,6 @@ void pool_count(struct vm *vm, uint64_t *all, uint64_t *free)
 	mutex_unlock(&vm->pool->lock);
 }
 
-static uintptr_t chunk_of(const void *inside)
-{
-	return (uintptr_t)inside & ~(uintptr_t)(VMMU_CHUNK_BYTES - 1);
-}
-
-spte_t *table_entries(const struct table *table)
-{
-	uintptr_t chunk = chunk_of(table);
-
-	return (spte_t *)(chunk + ((uintptr_t)table - chunk) / HEADER_BYTES * PAGE_SIZE);
-}
-
-struct table *table_of(const spte_t *entry)
-{
-	uintptr_t chunk = chunk_of(entry);
-
-	return (struct table *)(chunk + ((uintptr_t)entry - chunk) / PAGE_SIZE * HEADER_BYTES);
-}
-
 /* Holds: no lock. Returns: false when the host has no memory. */
 static bool pool_grow(struct vm *vm)
 {
@@ -81,7 +60,7 @@ static bool pool_grow(struct vm *vm)
 	chunk->next = pool->chunks;
 	pool->chunks = chunk;
 	for (unsigned i = 1; i < TABLES_PER_CHUNK; i++) {
-		struct table *table = (struct table *)((char *)chunk + i * HEADER_BYTES);
+		struct table *table = (struct table *)((char *)chunk + i * TABLE_HEADER_BYTES);
 
 		table->vm = vm;
 		list_add_tail(&pool->free, &table->link);

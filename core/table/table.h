@@ -31,12 +31,29 @@ struct table {
 };
 
 _Static_assert(TABLES_PER_CHUNK <= VMMU_CHUNK_BYTES / PAGE_SIZE, "a chunk has room for its tables");
-_Static_assert(sizeof(struct table) <= 64, "the headers of a chunk fill exactly one page");
+#define TABLE_HEADER_BYTES 64
+_Static_assert(sizeof(struct table) <= TABLE_HEADER_BYTES, "the headers of a chunk fill exactly one page");
+
+static inline uintptr_t chunk_of(const void *inside)
+{
+	return (uintptr_t)inside & ~(uintptr_t)(VMMU_CHUNK_BYTES - 1);
+}
 
 /** The entries of a table: 512, 4096-aligned. */
-spte_t *table_entries(const struct table *table);
+static inline spte_t *table_entries(const struct table *table)
+{
+	uintptr_t chunk = chunk_of(table);
+
+	return (spte_t *)(chunk + ((uintptr_t)table - chunk) / TABLE_HEADER_BYTES * PAGE_SIZE);
+}
+
 /** The header of the table that these entries (or any one of them) belong to. */
-struct table *table_of(const spte_t *entry);
+static inline struct table *table_of(const spte_t *entry)
+{
+	uintptr_t chunk = chunk_of(entry);
+
+	return (struct table *)(chunk + ((uintptr_t)entry - chunk) / PAGE_SIZE * TABLE_HEADER_BYTES);
+}
 
 /* Tables set aside before a lock is taken, so that nothing allocates under it. */
 #define TABLE_CACHE_MAX 12
