@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/* The dirty rings as a user sees them, step by step, and as one who means harm does (P11, zoo 20). */
+#include "test/unit/dirty_fixture.h"
+
+#include "core/base/types.h"
+#include "core/fault/vcpu.h"
+
+static void test_ring_reports_a_page_again_only_after_its_reset(void **state)
+{
+	struct fixture *f = fixture_make(0, true, VMMU_FORMAT_EPT4);
+	uint64_t pages[RING_SIZE];
+
+	(void)state;
+	guest_write(f, 0, 9);
+	region_set(f, LOG, PAGES);
+	assert_int_equal(harvest(f, 0, pages, RING_SIZE), 0);
+	guest_write(f, 0, 9);
+	guest_write(f, 0, 9);
+	guest_write(f, 0, 700);
+	guest_write(f, 1, 10);
+	assert_int_equal(reset(f), 0); /* nothing harvested */
+	assert_int_equal(harvest(f, 0, pages, RING_SIZE), 2);
+	assert_int_equal(pages[0], 9);
+	assert_int_equal(pages[1], 700);
+	guest_write(f, 0, 9); /* still writable: no entry */
+	assert_int_equal(harvest(f, 0, pages, RING_SIZE), 0);
+	assert_int_equal(reset(f), 2);
+	guest_write(f, 0, 10); /* dirty in the other ring, and writable: no entry */
+	guest_write(f, 0, 9);
+	assert_int_equal(harvest(f, 0, pages, RING_SIZE), 1);
+	assert_int_equal(pages[0], 9);
+	assert_int_equal(harvest(f, 1, pages, RING_SIZE), 1);
+	assert_int_equal(pages[0], 10);
+	assert_int_equal(reset(f), 2);
+	fixture_free(f);
+}
+
+static void test_ring_nearly_full_stops_the_vcpu_until_reset(void **state)
+{
+	struct fixture *f = fixture_make(0, true, VMMU_FORMAT_NPT4);
+	enum mcpu_result result = MCPU_OK;
+	uint64_t pages[RING_SIZE];
+	unsigned written = 0;
+
+	(void)state;
+	region_set(f, LOG, PAGES);
+	while (result == MCPU_OK && written < PAGES)
+		result = guest_try(f, 0, written++);
+	assert_int_equal(result, MCPU_RING_FULL);
+	assert_int_equal(written, RING_SIZE - VMMU_DIRTY_RING_RESERVED);
+	assert_int_equal(guest_try(f, 0, 0), MCPU_RING_FULL);
+	guest_write(f, 1, 1000); /* the other one is not full */
+	assert_int_equal(harvest(f, 0, pages, 2), 2);
+	assert_int_equal(guest_try(f, 0, 0), MCPU_RING_FULL); /* harvested is not enough */
+	assert_int_equal(reset(f), 2);
+	guest_write(f, 0, 1001);
+	assert_int_equal(guest_try(f, 0, 1002), MCPU_RING_FULL);
+	fixture_free(f);
+}
+
+/* Zoo 20: whatever the program puts into its ring, the VM stays whole; entries that name real pages are still right. */
+static void test_ring_with_forged_contents_is_harmless(void **state)
+{
+	static const struct vmmu_dirty_gfn forged[] = {
+		{ VMMU_DIRTY_GFN_RESET, UINT32_MAX, UINT64_MAX },
+		{ VMMU_DIRTY_GFN_RESET, SLOT, UINT64_MAX },
+		{ VMMU_DIRTY_GFN_RESET, SLOT, PAGES },
+		{ VMMU_DIRTY_GFN_RESET, SLOT, PAGES + 40 }, /* same word as the last pages */
+		{ VMMU_DIRTY_GFN_RESET, SLOT, UINT64_C(1) << 52 },
+		{ VMMU_DIRTY_GFN_RESET, SLOT, (UINT64_C(1) << 63) + 5 },
+		{ VMMU_DIRTY_GFN_RESET, SLOT + 1, 0 },
+		{ VMMU_DIRTY_GFN_RESET, 1u << 16 | SLOT, 0 },
+		{ VMMU_DIRTY_GFN_RESET, 0xffffu << 16, 3 },
+		{ UINT32_MAX, 0xffff, 0 },
+		{ VMMU_DIRTY_GFN_RESET, SLOT, PAGES - 1 },
+	};
+	struct fixture *f = fixture_make(0, true, VMMU_FORMAT_NPT4);
+	struct rng rng = rng_make(6);
+
+	(void)state;
+	region_set(f, LOG, PAGES);
+	for (unsigned round = 0; round < 60; round++) {
+		uint32_t first = f->vcpu[0]->ring.next;
+		uint64_t taken;
+
+		for (unsigned i = 0; i < array_size(forged); i++)
+			guest_write(f, 0, (round * array_size(forged) + i) % PAGES);
+		for (unsigned i = 0; i < RING_SIZE; i++)
+			f->ring[0][(first + i) % RING_SIZE] =
+				round % 2 ? forged[i % array_size(forged)]
+				          : (struct vmmu_dirty_gfn){ (uint32_t)rng_next(&rng) | VMMU_DIRTY_GFN_RESET, SLOT, rng_next(&rng) };
+		taken = reset(f);
+		/* Never more than were filled: all of them, since all were marked. */
+		assert_int_equal(taken, f->vcpu[0]->ring.next - first);
+		assert_false(vmmu_vm_is_dead(f->vm));
+	}
+	/* The program lost pages of its own log, as it asked for. All the rest is as it should be. */
+	region_set(f, 0, PAGES);
+	fixture_free(f);
+}
+
+/* An offset beyond the slot does not reach what lies behind it: another slot's pages stay writable. */
+static void test_ring_with_forged_offset_does_not_touch_the_next_slot(void **state)
+{
+	struct fixture *f = fixture_make(0, true, VMMU_FORMAT_NPT4);
+	struct vmmu_region next = { .slot = 4, .gpa = { (BASE + PAGES) * 4096 }, .bytes = 256 * 4096, .hva = { (uintptr_t)f->memory } };
+	uint64_t faults;
+
+	(void)state;
+	assert_int_equal(vmmu_region_set(f->vm, &next), VMMU_OK);
+	region_set(f, LOG, PAGES);
+	for (uint64_t page = 0; page < 128; page++)
+		guest_write(f, 1, PAGES + page); /* not logged */
+	faults = f->cpu[1].faults;
+	for (unsigned i = 0; i < 128; i++)
+		guest_write(f, 0, i);
+	for (unsigned i = 0; i < 128; i++)
+		f->ring[0][i] = (struct vmmu_dirty_gfn){ VMMU_DIRTY_GFN_RESET, SLOT, PAGES + i };
+	assert_int_equal(reset(f), 128);
+	mcpu_forget(&f->cpu[1]);
+	for (uint64_t page = 0; page < 128; page++)
+		guest_write(f, 1, PAGES + page);
+	assert_int_equal(f->cpu[1].faults, faults);
+	region_set(f, 0, PAGES);
+	fixture_free(f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_ring_reports_a_page_again_only_after_its_reset),
+		cmocka_unit_test(test_ring_nearly_full_stops_the_vcpu_until_reset),
+		cmocka_unit_test(test_ring_with_forged_contents_is_harmless),
+		cmocka_unit_test(test_ring_with_forged_offset_does_not_touch_the_next_slot),
+	};
+
+	return cmocka_run_group_tests(tests, watchdog_setup, NULL);
+}
