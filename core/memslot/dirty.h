@@ -46,6 +46,9 @@ bool dirty_ring_nearly_full(const struct dirty_ring *ring);
 /** Is there room for so many entries, or no ring that could overflow? On the vCPU's thread. */
 bool dirty_ring_has_room(const struct dirty_ring *ring, uint64_t entries);
 
+/** Every entry was taken back (or there never was one). On the vCPU's thread, with nobody taking back. */
+bool dirty_ring_is_empty(const struct dirty_ring *ring);
+
 /** Give the ring its memory, and start it empty. Before the vCPU first enters. */
 void dirty_ring_init(struct dirty_ring *ring, struct vmmu_dirty_gfn *entries, uint32_t size);
 

@@ -34,6 +34,11 @@ bool dirty_ring_has_room(const struct dirty_ring *ring, uint64_t entries)
 	return !ring->entries || entries <= ring_left(ring);
 }
 
+bool dirty_ring_is_empty(const struct dirty_ring *ring)
+{
+	return load_relaxed(&ring->next) == load_relaxed(&ring->reset);
+}
+
 /* Returns: false when there is no room. */
 static bool ring_push(struct dirty_ring *ring, uint32_t slot, uint64_t offset)
 {

@@ -91,6 +91,21 @@ static void vcpu_remove(struct vm *vm, struct vcpu *vcpu)
 	mutex_unlock(&set->lock);
 }
 
+/*
+ * What is left in the ring of a vCPU that goes will not be taken back, and its pages would stay writable and unlogged. Which pages those are nobody
+ * can say: the ring is the program's, and perhaps not there any more. So all that is logged is protected. After vcpu_remove: nobody resets this ring.
+ *
+ * Also when the whole VM is about to go, which nothing tells at this point: a walk of the tables, where all of them will be taken apart.
+ */
+static void vcpu_ring_drop(struct vm *vm, const struct dirty_ring *ring)
+{
+	if (dirty_ring_is_empty(ring) || vm_is_dead(vm))
+		return;
+	mutex_lock(&vm->slots_lock);
+	vm_logging_begin_again(vm);
+	mutex_unlock(&vm->slots_lock);
+}
+
 void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vcpu.vm;
@@ -99,6 +114,7 @@ void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu)
 	VM_BUG(vm, load_relaxed(&vcpu->vcpu.mode) != VCPU_OUTSIDE);
 	vcpu_root_drop(vcpu);
 	vcpu_remove(vm, &vcpu->vcpu);
+	vcpu_ring_drop(vm, &vcpu->ring);
 	/* Who is raising a request on all vCPUs holds mmu_lock, and may still hold this one. */
 	token = mmu_write_lock(vm);
 	mmu_write_unlock(&token);

@@ -18,4 +18,10 @@ extern const struct slots_hooks vm_slots_hooks;
  */
 void vm_zap_all_fast(struct vm *vm);
 
+/**
+ * All slots that are logged, as if their logs began now: every page faults on its next write. For a VM with rings. Holds: slots_lock. Sleeps.
+ * Cost: a walk of all tables.
+ */
+void vm_logging_begin_again(struct vm *vm);
+
 #endif

@@ -85,6 +85,19 @@ static void logging_begin(struct vm *vm, const struct memslot *slot)
 	mmu_read_unlock(&token);
 }
 
+static bool slot_logging_begin(void *arg, struct memslot *slot)
+{
+	if (memslot_logs(slot))
+		logging_begin(arg, slot);
+	return false;
+}
+
+void vm_logging_begin_again(struct vm *vm)
+{
+	for (unsigned as_id = 0; as_id < vm->address_spaces; as_id++)
+		memslots_for_each(memslots_current(vm, as_id), slot_logging_begin, vm);
+}
+
 static void slot_committed(struct vm *vm, enum slot_change change, const struct memslot *old, const struct memslot *new)
 {
 	bool logged = old && memslot_logs(old), logs = new && memslot_logs(new);

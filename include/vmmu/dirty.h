@@ -62,7 +62,8 @@ enum vmmu_status vmmu_dirty_ring_enable(struct vmmu_vm *vm, uint32_t entries);
 
 /**
  * Give a vCPU its ring. `ring` is shared with the program that harvests it; core never trusts what it reads
- * there. It must stay mapped for the vCPU's life. Required before the vCPU first enters when rings are on.
+ * there. It must stay mapped for the vCPU's life; what it holds then is nobody's
+ * (vmmu_vcpu_destroy). Required before the vCPU first enters when rings are on.
  */
 void vmmu_vcpu_dirty_ring_set(struct vmmu_vcpu *vcpu, struct vmmu_dirty_gfn *ring);
 

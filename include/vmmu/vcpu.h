@@ -25,7 +25,11 @@ struct vmmu_vcpu;
 enum vmmu_status vmmu_vcpu_create(struct vmmu_vm *vm, unsigned id, void *cookie,
                                   struct vmmu_vcpu **out);
 
-/** Destroy a vCPU that is not entered and on which no call is under way. */
+/**
+ * Destroy a vCPU that is not entered and on which no call is under way. Its dirty ring is not read, and may be gone already: if it holds
+ * entries that vmmu_dirty_ring_reset has not taken back, every later write to a logged slot is logged again, by whichever vCPU.
+ * Sleeps.
+ */
 void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu);
 
 /* What a CPU loads at VM entry. */

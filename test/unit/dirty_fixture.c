@@ -20,10 +20,10 @@ void region_set(struct fixture *f, uint32_t flags, uint64_t npages)
 	assert_int_equal(vmmu_region_set(f->vm, &region), VMMU_OK);
 }
 
-struct fixture *fixture_make(unsigned mode, bool rings, enum vmmu_format format)
+struct fixture *fixture_make_on(enum vmmu_mmu mmu, unsigned mode, bool rings, enum vmmu_format format)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct vmmu_config config = { .host = &thost_ops, .format = format };
+	struct vmmu_config config = { .host = &thost_ops, .mmu = mmu, .format = format };
 
 	f->rings = rings;
 	f->mapped = mmap(NULL, 8 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -42,6 +42,11 @@ struct fixture *fixture_make(unsigned mode, bool rings, enum vmmu_format format)
 	}
 	region_set(f, 0, PAGES);
 	return f;
+}
+
+struct fixture *fixture_make(unsigned mode, bool rings, enum vmmu_format format)
+{
+	return fixture_make_on(VMMU_MMU_TDP, mode, rings, format);
 }
 
 static void print_line(void *arg, const char *text)

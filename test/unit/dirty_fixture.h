@@ -35,6 +35,8 @@ struct fixture {
 };
 
 /** Without a log, two vCPUs. `mode`: of the bitmap. */
+struct fixture *fixture_make_on(enum vmmu_mmu mmu, unsigned mode, bool rings, enum vmmu_format format);
+/** On TDP. */
 struct fixture *fixture_make(unsigned mode, bool rings, enum vmmu_format format);
 /** Audits first. */
 void fixture_free(struct fixture *f);

@@ -2,6 +2,8 @@
 /* The dirty rings as a user sees them, step by step, and as one who means harm does (P11, zoo 20). */
 #include "test/unit/dirty_fixture.h"
 
+#include <sys/mman.h>
+
 #include "core/base/types.h"
 #include "core/fault/vcpu.h"
 
@@ -55,6 +57,78 @@ static void test_ring_nearly_full_stops_the_vcpu_until_reset(void **state)
 	assert_int_equal(reset(f), 2);
 	guest_write(f, 0, 1001);
 	assert_int_equal(guest_try(f, 0, 1002), MCPU_RING_FULL);
+	fixture_free(f);
+}
+
+static void vcpu_make(struct fixture *f, unsigned id, struct vmmu_dirty_gfn *ring)
+{
+	assert_int_equal(vmmu_vcpu_create(f->vm, id, f, &f->vcpu[id]), VMMU_OK);
+	vmmu_vcpu_dirty_ring_set(f->vcpu[id], ring);
+	mcpu_init(&f->cpu[id], f->vcpu[id]);
+	f->harvested[id] = 0;
+}
+
+/*
+ * A vCPU goes and with it the ring that held some pages: neither read by the program, nor given back, and its memory is gone. Whoever writes the pages
+ * from now on is logged, a vCPU that was there all the time and one that is made anew.
+ */
+static void ring_goes_with_its_vcpu(enum vmmu_mmu mmu, bool harvested)
+{
+	struct fixture *f = fixture_make_on(mmu, 0, true, VMMU_FORMAT_NPT4);
+	void *ring = mmap(NULL, sizeof(f->ring[0]), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t pages[RING_SIZE];
+
+	assert_ptr_not_equal(ring, MAP_FAILED);
+	vmmu_vcpu_dirty_ring_set(f->vcpu[0], ring);
+	region_set(f, LOG, PAGES);
+	guest_write(f, 1, 1000);
+	guest_write(f, 0, 9);
+	guest_write(f, 0, 700);
+	guest_write(f, 1, 700); /* writable already: no entry */
+	for (unsigned i = 0; i < 2 && harvested; i++)
+		((struct vmmu_dirty_gfn *)ring)[i].flags = VMMU_DIRTY_GFN_RESET;
+	assert_int_equal(harvest(f, 1, pages, RING_SIZE), 1);
+	assert_int_equal(munmap(ring, sizeof(f->ring[0])), 0);
+	mcpu_leave(&f->cpu[0]);
+	vmmu_vcpu_destroy(f->vcpu[0]);
+	vcpu_make(f, 0, f->ring[0]);
+	audit(f);
+	guest_write(f, 1, 700);
+	guest_write(f, 0, 9);
+	assert_int_equal(harvest(f, 1, pages, RING_SIZE), 1);
+	assert_int_equal(pages[0], 700);
+	assert_int_equal(harvest(f, 0, pages, RING_SIZE), 1);
+	assert_int_equal(pages[0], 9);
+	assert_int_equal(reset(f), 3);
+	fixture_free(f);
+}
+
+static void test_ring_that_goes_with_its_vcpu_leaves_no_page_unlogged(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++)
+		ring_goes_with_its_vcpu(i % 2 ? VMMU_MMU_SHADOW : VMMU_MMU_TDP, i / 2);
+}
+
+/* A ring that was emptied names no page that could be forgotten: what others have is left alone. */
+static void test_empty_ring_that_goes_with_its_vcpu_costs_nothing(void **state)
+{
+	struct fixture *f = fixture_make(0, true, VMMU_FORMAT_NPT4);
+	uint64_t pages[RING_SIZE], faults;
+
+	(void)state;
+	region_set(f, LOG, PAGES);
+	guest_write(f, 0, 9);
+	assert_int_equal(harvest(f, 0, pages, RING_SIZE), 1);
+	assert_int_equal(reset(f), 1);
+	guest_write(f, 1, 700);
+	faults = f->cpu[1].faults;
+	mcpu_leave(&f->cpu[0]);
+	vmmu_vcpu_destroy(f->vcpu[0]);
+	mcpu_forget(&f->cpu[1]);
+	guest_write(f, 1, 700);
+	assert_int_equal(f->cpu[1].faults, faults);
+	vcpu_make(f, 0, f->ring[0]);
 	fixture_free(f);
 }
 
@@ -130,6 +204,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ring_reports_a_page_again_only_after_its_reset),
 		cmocka_unit_test(test_ring_nearly_full_stops_the_vcpu_until_reset),
+		cmocka_unit_test(test_ring_that_goes_with_its_vcpu_leaves_no_page_unlogged),
+		cmocka_unit_test(test_empty_ring_that_goes_with_its_vcpu_costs_nothing),
 		cmocka_unit_test(test_ring_with_forged_contents_is_harmless),
 		cmocka_unit_test(test_ring_with_forged_offset_does_not_touch_the_next_slot),
 	};
