@@ -349,7 +349,7 @@ enum event_kind { EVENT_EXCEPTION, EVENT_EXTERNAL, EVENT_SOFT_INT, EVENT_SOFT_EX
 /** Through the IDT. On return s.rip is the handler's. `rip`: to push. */
 void event_deliver(struct cpu *cpu, unsigned vector, enum event_kind kind, bool has_error, uint32_t error, uint64_t rip);
 
-/* ---- sys.c, msr.c, io.c, debug.c, fpu.c ---------------------------------------------------------------------------------- */
+/* ---- sys*.c, msr.c, io.c, debug.c, fpu.c ---------------------------------------------------------------------------------- */
 
 void rflags_set(struct cpu *cpu, uint64_t flags);
 bool cr0_write(struct cpu *cpu, uint64_t value); /* false: #GP */
