@@ -310,7 +310,7 @@ static long syscall_ours(long number, const long a[6])
 	case SYS_ftruncate:
 		return mem_ftruncate((int)a[0], a[1]);
 	default:
-		return sys_call(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+		return SYS6(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 	}
 	// NOLINTEND
 }

@@ -45,7 +45,7 @@ static long call_invalidating(const struct host_range *ranges, size_t count, lon
 	/* A handler of the client that makes such a call itself must not find us between begin and end. */
 	signals_hold();
 	invalidate_begin(ranges, count);
-	result = sys_call(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	result = SYS6(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 	invalidate_end(ranges, count);
 	signals_release();
 	return result;
@@ -104,10 +104,10 @@ long mem_mmap(void *address, size_t length, int protection, int flags, int fd, o
 			return refused;
 	}
 	if (!(flags & MAP_FIXED))
-		return sys_call(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
+		return SYS6(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
 	hints_forget(address, length);
 	if (!anybody_cares())
-		return sys_call(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
+		return SYS6(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
 	range = range_of(address, length);
 	host_memory_give_up(range.start, range.end);
 	return call_invalidating(&range, 1, SYS_mmap, a);
@@ -187,7 +187,7 @@ long mem_mprotect(void *address, size_t length, int protection, int key)
 	struct host_range range;
 
 	if (!anybody_cares())
-		return sys_call(number, a[0], a[1], a[2], a[3], 0, 0);
+		return SYS4(number, a[0], a[1], a[2], a[3]);
 	range = range_of(address, length);
 	host_memory_give_up(range.start, range.end);
 	return call_invalidating(&range, 1, number, a);
@@ -200,7 +200,7 @@ static long call_on_file(int fd, off_t offset, off_t length, long number, const 
 	size_t count = hostmap_of_file(fd, offset, length, ranges, FILE_RANGES);
 
 	if (count == 0)
-		return sys_call(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+		return SYS6(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 	return call_invalidating(ranges, count, number, a);
 }
 
