@@ -361,3 +361,16 @@ int guest_run_to_hlt(struct guest *g)
 		return vector;
 	}
 }
+
+int guest_setup(void **state)
+{
+	*state = guest_make();
+	guest_long(*state);
+	return 0;
+}
+
+int guest_teardown(void **state)
+{
+	guest_free(*state);
+	return 0;
+}

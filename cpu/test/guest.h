@@ -69,6 +69,10 @@ struct guest {
 struct guest *guest_make(void);
 void guest_free(struct guest *g);
 
+/** cmocka's setup and teardown: a machine in guest_long's mode. */
+int guest_setup(void **state);
+int guest_teardown(void **state);
+
 /** A second CPU of the same machine, in the state of the first. */
 struct cpu *guest_second(struct guest *g);
 

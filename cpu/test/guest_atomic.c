@@ -15,19 +15,6 @@
 
 #define ROUNDS 200000u
 
-static int setup(void **state)
-{
-	*state = guest_make();
-	guest_long(*state);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	guest_free(*state);
-	return 0;
-}
-
 static void *run_second(void *argument)
 {
 	struct cpu *cpu = argument;
@@ -142,11 +129,11 @@ static void test_atomic_across_pages_loses_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_atomic_arithmetic_loses_nothing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_atomic_compare_and_exchange_loses_nothing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_atomic_locks_exclude, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_atomic_across_a_line_loses_nothing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_atomic_across_pages_loses_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_atomic_arithmetic_loses_nothing, guest_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_atomic_compare_and_exchange_loses_nothing, guest_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_atomic_locks_exclude, guest_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_atomic_across_a_line_loses_nothing, guest_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_atomic_across_pages_loses_nothing, guest_setup, guest_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

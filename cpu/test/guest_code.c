@@ -12,19 +12,6 @@
 #include "guest.h"
 #include "guest_asm.h"
 
-static int setup(void **state)
-{
-	*state = guest_make();
-	guest_long(*state);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	guest_free(*state);
-	return 0;
-}
-
 /* A loop that rewrites the immediate of its own MOV, in the same block. */
 GUEST_ASM(code_self,
 	"mov $0x10000, %ebx \n xor %edx, %edx \n mov $100, %ecx \n"
@@ -220,7 +207,7 @@ static void test_host_page_gone_is_a_host_fault(void **state)
 
 int main(void)
 {
-#define GUEST_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define GUEST_TEST(name) cmocka_unit_test_setup_teardown(name, guest_setup, guest_teardown)
 	const struct CMUnitTest tests[] = {
 		GUEST_TEST(test_code_that_rewrites_the_next_instruction),
 		GUEST_TEST(test_code_patched_by_every_kind_of_write),

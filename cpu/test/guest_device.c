@@ -9,19 +9,6 @@
 #include "guest.h"
 #include "guest_asm.h"
 
-static int setup(void **state)
-{
-	*state = guest_make();
-	guest_long(*state);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	guest_free(*state);
-	return 0;
-}
-
 /* The next exit must be an access of a device; its address, data for a write. */
 static struct cpu_exit_info *expect_mmio(struct guest *g, bool write, uint64_t gpa, unsigned len)
 {
@@ -315,7 +302,7 @@ static void test_fetch_from_a_device_is_an_error(void **state)
 
 int main(void)
 {
-#define GUEST_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define GUEST_TEST(name) cmocka_unit_test_setup_teardown(name, guest_setup, guest_teardown)
 	const struct CMUnitTest tests[] = {
 		GUEST_TEST(test_device_in_fills_the_register_and_out_carries_it),
 		GUEST_TEST(test_device_in_is_given_up_when_rip_moves),

@@ -9,19 +9,6 @@
 #include "guest.h"
 #include "guest_asm.h"
 
-static int setup(void **state)
-{
-	*state = guest_make();
-	guest_long(*state);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	guest_free(*state);
-	return 0;
-}
-
 /* Word n of the handler's stack. */
 static uint64_t stacked(struct guest *g, unsigned n)
 {
@@ -488,7 +475,7 @@ static void test_event_x87_and_its_saving(void **state)
 
 int main(void)
 {
-#define GUEST_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define GUEST_TEST(name) cmocka_unit_test_setup_teardown(name, guest_setup, guest_teardown)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_event_exceptions_push_the_right_frame),
 		GUEST_TEST(test_event_user_code_comes_to_the_kernel_stack),

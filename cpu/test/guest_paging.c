@@ -25,19 +25,6 @@ GUEST_ASM(code_write, "mov %rax, (%rbx) \n hlt")
 GUEST_ASM(code_jump, "jmp *%rbx")
 GUEST_ASM(code_to_user, "push $0x3b \n push $0x420000 \n push $0x3002 \n push $0x43 \n push $0x400000 \n iretq")
 
-static int setup(void **state)
-{
-	*state = guest_make();
-	guest_long(*state);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	guest_free(*state);
-	return 0;
-}
-
 /* The error code that the handler of a #PF found on its stack. */
 static uint64_t pushed_error(struct guest *g)
 {
@@ -372,7 +359,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_paging_faults_have_exact_error_codes),
-#define GUEST_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define GUEST_TEST(name) cmocka_unit_test_setup_teardown(name, guest_setup, guest_teardown)
 		GUEST_TEST(test_paging_access_sets_accessed_and_write_sets_dirty),
 		GUEST_TEST(test_paging_accessed_bit_needs_a_writable_table),
 		GUEST_TEST(test_paging_invlpg_ends_a_stale_translation),
