@@ -86,11 +86,22 @@ WRAP(void, mmu_read_unlock, (struct mmu_read *read))
 	check_rw_unlock(&token->vm->mmu_lock, false);
 }
 
+static bool contended(void)
+{
+	static bool was[CHECK_MAX_THREADS]; /* plain: each thread its own */
+	bool *mine = &was[check_self()];
+
+	if (*mine)
+		return false;
+	*mine = check_choose(2);
+	return *mine;
+}
+
 WRAP(bool, mmu_lock_contended, (const struct mmu_token *token))
 {
 	if (real & REAL_MMU_LOCK)
 		return real_mmu_lock_contended(token);
-	return (real & MAY_CONTEND) && check_self() >= 0 && check_choose(2);
+	return (real & MAY_CONTEND) && check_self() >= 0 && contended();
 }
 
 WRAP(void, mmu_drop, (struct mmu_token *token))

@@ -57,13 +57,6 @@ static void tdp_setup_two_cpus(void)
 	map(&world.cpu[1], DATA_GPA);
 }
 
-static void tdp_setup_yield(void)
-{
-	tdp_setup_slots(MAY_CONTEND, 1);
-	map(&world.cpu[0], 0);
-	map(&world.cpu[0], DATA_GPA);
-}
-
 /* In the guest once, on whatever is there. */
 static void run_on(struct cpu *cpu, uint64_t address)
 {
@@ -240,9 +233,6 @@ SCENARIO(slot_delete_vs_invalidate_vs_run, .protocol = "P3 P5 P9", .claim = "the
 SCENARIO(slot_delete_vs_age_vs_run, .protocol = "P2 P3", .claim = "a table lives while a lockless walk may be in it (I3.7)", .threads = 3,
          .setup = tdp_setup_two_cpus, .thread = { run_other, age, delete }, .finish = finish);
 
-SCENARIO(slot_delete_vs_yield, .protocol = "P3 P5", .claim = "a zap that yields goes on where it was, under whatever came meanwhile (I3.1)", .threads = 2,
-         .setup = tdp_setup_yield, .thread = { invalidate_slot_0, delete }, .finish = finish);
-
 SCENARIO(slot_delete_vs_vcpu_destroy, .protocol = "P3 P9", .claim = "a vCPU goes while everybody is told; its reference is put once (I3.6)", .threads = 2,
          .setup = tdp_setup_two_cpus, .thread = { destroy_cpu, delete }, .finish = finish);
 
@@ -284,13 +274,6 @@ static void run_linear(void)
 	run_on(&world.cpu[0], 0);
 }
 
-/* Back to the first CR3, whose root is cached. */
-static void switch_and_run(void)
-{
-	world_cr3(&world.cpu[0], 0, true);
-	run_on(&world.cpu[0], 0);
-}
-
 static void fault_linear(void)
 {
 	struct host_frame *frame;
@@ -325,18 +308,6 @@ static void shadow_zap_setup(void)
 	remember_roots();
 }
 
-static void shadow_zap_setup_cached(void)
-{
-	shadow_setup();
-	/* The first CR3's is the one that is asked about. */
-	world_cr3(&world.cpu[0], 0, true);
-	cpu_enter(&world.cpu[0]);
-	cpu_leave(&world.cpu[0]);
-	remember_roots();
-	world_cr3(&world.cpu[0], SECOND_PML4, true);
-	map(&world.cpu[0], 0);
-}
-
 static void shadow_zap_setup_beside(void)
 {
 	shadow_setup_beside();
@@ -346,12 +317,6 @@ static void shadow_zap_setup_beside(void)
 static void shadow_zap_run(void)
 {
 	run_until_zapped(&world.cpu[0], 0);
-}
-
-static void shadow_zap_switch_and_run(void)
-{
-	world_cr3(&world.cpu[0], 0, true);
-	shadow_zap_run();
 }
 
 static void shadow_zap_fault(void)
@@ -364,17 +329,11 @@ static void shadow_zap_fault(void)
 SCENARIO(shadow_zap_all_vs_run, .protocol = "P3 P9", .claim = "no vCPU enters the guest on an obsolete root (I3.2)", .threads = 2,
          .setup = shadow_zap_setup, .thread = { shadow_zap_run, zap_all }, .finish = finish_shadow);
 
-SCENARIO(shadow_zap_all_vs_cached_root, .protocol = "P3 P9", .claim = "nor by way of a root that was cached (I3.2)", .threads = 2,
-         .setup = shadow_zap_setup_cached, .thread = { shadow_zap_switch_and_run, zap_all }, .finish = finish_shadow);
-
 SCENARIO(shadow_zap_all_vs_fault, .protocol = "P3", .claim = "nothing is installed under an obsolete root (I3.3)", .threads = 2,
          .setup = shadow_zap_setup_beside, .thread = { shadow_zap_fault, zap_all }, .finish = finish_shadow);
 
 SCENARIO(shadow_slot_delete_vs_run, .protocol = "P3 P9", .claim = "no CPU uses a page of a slot that is gone (I3.1, I3.2)", .threads = 2,
          .setup = shadow_setup, .thread = { run_linear, delete }, .finish = finish_shadow);
-
-SCENARIO(shadow_slot_delete_vs_cached_root, .protocol = "P3 P9", .claim = "nor by way of a root that was cached (I3.2)", .threads = 2, .setup = shadow_setup,
-         .thread = { switch_and_run, delete }, .finish = finish_shadow);
 
 SCENARIO(shadow_slot_delete_vs_fault, .protocol = "P3 P5", .claim = "nothing is installed under an obsolete root (I3.1, I3.3)", .threads = 2,
          .setup = shadow_setup_beside, .thread = { fault_linear, delete }, .finish = finish_shadow);

@@ -182,9 +182,6 @@ SCENARIO(run_vs_invalidate, .protocol = "P5 P9", .claim = "after begin no CPU us
 SCENARIO(fault_vs_two_invalidations, .protocol = "P5", .claim = "the range in progress covers all that is outstanding (I5.3, I5.5)", .threads = 3,
          .setup = setup, .thread = { fault, migrate_page, migrate_next }, .finish = finish);
 
-SCENARIO(fault_vs_invalidate_vs_slot_delete, .protocol = "P3 P5", .claim = "all three at once (I3.1, I5.1 to I5.4)", .threads = 3, .setup = setup,
-         .thread = { fault, invalidate, delete }, .finish = finish);
-
 /* --- nested on one thread: between the two begins the first one's range must stay covered --- */
 
 static void nested(void)

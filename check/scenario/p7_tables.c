@@ -117,12 +117,6 @@ static void log_stop(void)
 	world_slot(1, PAGE, BLOCK, PAGE, 0);
 }
 
-static void zap(void)
-{
-	vmmu_invalidate_begin(world.vm, host_hva(PAGE), host_hva(PAGE + BLOCK));
-	vmmu_invalidate_end(world.vm, host_hva(PAGE), host_hva(PAGE + BLOCK));
-}
-
 static void finish(void)
 {
 	world_audit(0);
@@ -143,9 +137,6 @@ SCENARIO(fault_vs_fault_huge, .protocol = "P7", .claim = "two faults that need t
 
 SCENARIO(fault_vs_fault_neighbours, .protocol = "P7", .claim = "neighbours are put only where nothing is", .threads = 2, .setup = setup_neighbours,
          .thread = { fault_0, fault_1_beside }, .finish = finish);
-
-SCENARIO(fault_vs_fault_vs_zap, .protocol = "P5 P7", .claim = "and all of it may go at any time", .threads = 3, .setup = setup_empty,
-         .thread = { fault_0, fault_1_beside, zap }, .finish = finish);
 
 SCENARIO(fault_vs_huge_fault, .protocol = "P7", .claim = "nothing is installed in a table that is being replaced: its entries are frozen (I3.7)", .threads = 2,
          .setup = setup_small, .thread = { fault_0, fault_1_huge }, .finish = finish);
