@@ -130,6 +130,8 @@ void op_room(struct model *m);
 /** Everything at once: the quiet point. */
 void op_compare_all(struct model *m);
 
+/** Take ring entries of vCPU n, in order, all of them or perhaps not, and give none back. Returns: how many. */
+uint64_t ring_take(struct model *m, unsigned n, bool all);
 /** Take and give back all ring entries, and compare them. */
 void ring_harvest(struct model *m, bool all);
 

@@ -122,21 +122,27 @@ static void ring_entry(struct model *m, unsigned n, const struct vmmu_dirty_gfn 
 	trace("vcpu %u ring: slot %x page %llx", n, entry->slot, (unsigned long long)entry->offset);
 }
 
+uint64_t ring_take(struct model *m, unsigned n, bool all)
+{
+	uint64_t taken = 0;
+
+	for (; m->cpu[n].exists; m->cpu[n].fetch++, taken++) {
+		struct vmmu_dirty_gfn *entry = &m->cpu[n].ring[m->cpu[n].fetch % RING];
+
+		if (!(__atomic_load_n(&entry->flags, __ATOMIC_ACQUIRE) & VMMU_DIRTY_GFN_DIRTY) || (!all && taken > 40 && rng_one_in(&m->rng, 8)))
+			break;
+		ring_entry(m, n, entry);
+		__atomic_store_n(&entry->flags, VMMU_DIRTY_GFN_RESET, __ATOMIC_RELEASE);
+	}
+	return taken;
+}
+
 void ring_harvest(struct model *m, bool all)
 {
 	uint64_t taken = 0, given;
 
-	for (unsigned n = 0; n < CPUS; n++) {
-		struct vmmu_dirty_gfn *entry;
-
-		for (; m->cpu[n].exists; m->cpu[n].fetch++, taken++) {
-			entry = &m->cpu[n].ring[m->cpu[n].fetch % RING];
-			if (!(__atomic_load_n(&entry->flags, __ATOMIC_ACQUIRE) & VMMU_DIRTY_GFN_DIRTY) || (!all && taken > 40 && rng_one_in(&m->rng, 8)))
-				break;
-			ring_entry(m, n, entry);
-			__atomic_store_n(&entry->flags, VMMU_DIRTY_GFN_RESET, __ATOMIC_RELEASE);
-		}
-	}
+	for (unsigned n = 0; n < CPUS; n++)
+		taken += ring_take(m, n, all);
 	if (vmmu_dirty_ring_reset(m->vm, &given) != VMMU_OK || given != taken)
 		mismatch(m, "%llu entries were taken back of %llu", (unsigned long long)given, (unsigned long long)taken);
 	m->compared++;
