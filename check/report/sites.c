@@ -139,7 +139,32 @@ static bool ends_with(const char *text, const char *end, size_t length)
 	return all >= length && !strncmp(text + all - length, end, length) && (all == length || text[all - length - 1] == '/');
 }
 
-const struct site *site_find(const char *text)
+/* Sites of a function. Returns: how many; *found is the last. */
+static unsigned sites_in(const char *function, const struct site **found)
+{
+	const struct sites *sites = sites_of_core();
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < sites->count; i++)
+		if (!strcmp(sites->site[i].seam->function, function)) {
+			*found = &sites->site[i];
+			count++;
+		}
+	return count;
+}
+
+static void several_put(const char *function)
+{
+	const struct sites *sites = sites_of_core();
+
+	fprintf(stderr, "vmmu-check: '%s' has more than one ordering site; name one as FILE:LINE:", function);
+	for (unsigned i = 0; i < sites->count; i++)
+		if (!strcmp(sites->site[i].seam->function, function))
+			fprintf(stderr, " %s:%u (%s)", sites->site[i].seam->file, sites->site[i].seam->line, sites->site[i].seam->name);
+	fputc('\n', stderr);
+}
+
+static const struct site *site_named(const char *text)
 {
 	const struct sites *sites = sites_of_core();
 	const char *colon = strrchr(text, ':');
@@ -166,8 +191,23 @@ const struct site *site_find(const char *text)
 		fprintf(stderr, "vmmu-check: there is no ordering site at %s; the nearest is %s:%u (%s)\n", text, near->seam->file, near->seam->line,
 		        near->seam->key);
 	else if (!found)
-		fprintf(stderr, "vmmu-check: '%s' is no ordering site of core/; name one as FILE:LINE or by its key (`vmmu-check sites` shows all)\n", text);
+		fprintf(stderr, "vmmu-check: '%s' is no ordering site of core/; name one as FILE:LINE, by its function, or by its key (`vmmu-check sites` shows all)\n", text);
 	return found;
+}
+
+const struct site *site_find(const char *text)
+{
+	const struct site *found;
+
+	switch (sites_in(text, &found)) {
+	case 0:
+		return site_named(text);
+	case 1:
+		return found;
+	default:
+		several_put(text);
+		return NULL;
+	}
 }
 
 bool site_is_met(const struct site *site, const struct check_site *met)
