@@ -29,7 +29,7 @@ static const char help[] =
 	"  --stale N           at most N reads of other than the newest store\n"
 	"  --seed S            pct, random: a number\n"
 	"  --tso               the memory model of x86 instead of C11's\n"
-	"  --weaken SITE=WAY   SITE as FILE:LINE, a function that has one only, or a key of `sites --tabs`;\n"
+	"  --weaken SITE=WAY   SITE as FILE:LINE, FUNCTION, 'FUNCTION NAME', or a key of `sites --tabs`;\n"
 	"                      WAY: relaxed, acquire, release, acq_rel, dropped (a fence),\n"
 	"                      skipped (a lock), split (a compare-and-swap); may be given more than once\n"
 	"  --protocol P3       check: only scenarios of that protocol\n"

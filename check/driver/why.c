@@ -63,7 +63,7 @@ int command_why(const struct options *options)
 	struct weight *weight = memory_get(sizeof(*weight));
 
 	if (options->words != 1)
-		fprintf(stderr, "vmmu-check: why wants one site: vmmu-check why FILE:LINE, or why FUNCTION\n");
+		fprintf(stderr, "vmmu-check: why wants one site: vmmu-check why FILE:LINE, or why FUNCTION; `vmmu-check sites` shows them\n");
 	if (!site)
 		return 2;
 	if (!files_make(options->html))

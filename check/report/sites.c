@@ -139,29 +139,45 @@ static bool ends_with(const char *text, const char *end, size_t length)
 	return all >= length && !strncmp(text + all - length, end, length) && (all == length || text[all - length - 1] == '/');
 }
 
-/* Sites of a function. Returns: how many; *found is the last. */
-static unsigned sites_in(const char *function, const struct site **found)
+#define MOST_TOLD 8u
+
+/* Is it a run of whole words of the site's key: its file, its function, what is called there? */
+static bool words_fit(const struct site *site, const char *words)
+{
+	const char *key = site->seam->key;
+	size_t length = strlen(words);
+
+	if (!length)
+		return false;
+	for (const char *at = strstr(key, words); at; at = strstr(at + 1, words))
+		if ((at == key || at[-1] == ' ') && (!at[length] || at[length] == ' '))
+			return true;
+	return false;
+}
+
+/* Returns: how many sites the words fit; *found is the first. */
+static unsigned sites_of_words(const char *words, const struct site **found)
 {
 	const struct sites *sites = sites_of_core();
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < sites->count; i++)
-		if (!strcmp(sites->site[i].seam->function, function)) {
+		if (words_fit(&sites->site[i], words) && !count++)
 			*found = &sites->site[i];
-			count++;
-		}
 	return count;
 }
 
-static void several_put(const char *function)
+static void several_put(const char *words, unsigned count)
 {
 	const struct sites *sites = sites_of_core();
+	unsigned told = 0;
 
-	fprintf(stderr, "vmmu-check: '%s' has more than one ordering site; name one as FILE:LINE:", function);
-	for (unsigned i = 0; i < sites->count; i++)
-		if (!strcmp(sites->site[i].seam->function, function))
-			fprintf(stderr, " %s:%u (%s)", sites->site[i].seam->file, sites->site[i].seam->line, sites->site[i].seam->name);
-	fputc('\n', stderr);
+	fprintf(stderr, "vmmu-check: '%s' is more than one ordering site; say which:", words);
+	for (unsigned i = 0; i < sites->count && told < MOST_TOLD; i++)
+		if (words_fit(&sites->site[i], words))
+			fprintf(stderr, "%s %s:%u (%s %s)", told++ ? "," : "", sites->site[i].seam->file, sites->site[i].seam->line, sites->site[i].seam->function,
+			        sites->site[i].seam->name);
+	fputs(count > MOST_TOLD ? " and more\n" : "\n", stderr);
 }
 
 static const struct site *site_named(const char *text)
@@ -191,23 +207,18 @@ static const struct site *site_named(const char *text)
 		fprintf(stderr, "vmmu-check: there is no ordering site at %s; the nearest is %s:%u (%s)\n", text, near->seam->file, near->seam->line,
 		        near->seam->key);
 	else if (!found)
-		fprintf(stderr, "vmmu-check: '%s' is no ordering site of core/; name one as FILE:LINE, by its function, or by its key (`vmmu-check sites` shows all)\n", text);
+		fprintf(stderr, "vmmu-check: '%s' is no ordering site of core/; name one as FILE:LINE, or by its function (`vmmu-check sites` shows all)\n", text);
 	return found;
 }
 
 const struct site *site_find(const char *text)
 {
-	const struct site *found;
+	const struct site *found = NULL;
+	unsigned count = sites_of_words(text, &found);
 
-	switch (sites_in(text, &found)) {
-	case 0:
-		return site_named(text);
-	case 1:
-		return found;
-	default:
-		several_put(text);
-		return NULL;
-	}
+	if (count > 1)
+		several_put(text, count);
+	return count == 0 ? site_named(text) : count == 1 ? found : NULL;
 }
 
 bool site_is_met(const struct site *site, const struct check_site *met)

@@ -26,8 +26,9 @@ struct sites {
 const struct sites *sites_of_core(void);
 
 /**
- * By key ("core/sync/srcu.c srcu_read_lock add_seqcst 1") by "FILE:LINE", FILE as much of the path as tells it apart, or by the function, if
- * it has one site only. Returns: NULL after a message. */
+ * By key ("core/sync/srcu.c srcu_read_lock add_seqcst 1") by "FILE:LINE", FILE as much of the path as tells it apart, or by words of the key that
+ * no other has ("notifier_ended", "gate_publish spin_lock 2"). Returns: NULL after a message.
+ */
 const struct site *site_find(const char *text);
 
 /** Is this one of the site's calls, as searches meet them? */
