@@ -227,3 +227,40 @@ static void answer_beside(void)
 
 SCENARIO(answers_vs_invalidate, .protocol = "P5 P7", .claim = "two install tables and leaves, and all of it may go at any time (I5.3)", .threads = 3,
          .setup = setup_two_roots, .thread = { answer_read, answer_beside, migrate }, .finish = finish);
+
+/* --- P10: a slot moves, and a page that is memory before and after is asked for --- */
+
+#define IN_BOTH 3u
+
+static void setup_move(void)
+{
+	world_make(0, VMMU_MMU_TDP, 1);
+	world_slot(1, IN_BOTH - 1, 2, PAGE, 0);
+	cpu_enter(&world.cpu[0]);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void move(void)
+{
+	world_slot(1, IN_BOTH, 2, PAGE, 0);
+}
+
+static void answer_in_both(void)
+{
+	world.cpu[0].error = 0;
+	check_assert(cpu_answer(&world.cpu[0], IN_BOTH * PAGE_SIZE) == CPU_DONE);
+}
+
+SCENARIO(slot_move_vs_answer, .protocol = "P10 P3", .claim = "a page of a slot that goes is not taken for MMIO", .threads = 2, .setup = setup_move,
+         .thread = { answer_in_both, move }, .finish = finish);
+
+/* --- P11 and P3: the log is read while roots go --- */
+
+static void setup_protected_beside(void)
+{
+	setup_protected();
+	world_slot(2, PAGE + BLOCK, 1, PAGE + 2, 0);
+}
+
+SCENARIO(answer_vs_dirty_get_vs_slot_delete, .protocol = "P11 P3", .claim = "write protection beside the end of a root (I3.4)", .threads = 3,
+         .setup = setup_protected_beside, .thread = { answer_write_0, harvest, delete_other }, .finish = finish_protected);
