@@ -24,7 +24,7 @@ static const char help[] =
 	"\n"
 	"searching:\n"
 	"  --budget TIME       90s, 10m, 2h\n"
-	"  --strategy NAME     auto (default): bounded, then exhaustive, then samples; dfs, pct, random\n"
+	"  --strategy NAME     auto (default): bounded, then exhaustive, then samples; dfs (exhaustive, unless a bound is given), pct, random\n"
 	"  --preemptions N     dfs: at most N preemptions, without reduction (any: no bound)\n"
 	"  --stale N           at most N reads of other than the newest store\n"
 	"  --seed S            pct, random: a number\n"
