@@ -41,6 +41,8 @@ bool audit_pages_dirty(struct vm *vm, const struct memslot *slot, uint64_t offse
 {
 	if (!vm->slots->ring_entries)
 		return slot->dirty && in_bitmap(slot, offset, pages);
+	if (vm->slots->ring_gone)
+		return true; /* in the ring that has gone, for all that is known */
 	for (uint64_t page = offset; page < offset + pages; page++)
 		if (!in_rings(vm, slot, page))
 			return false;

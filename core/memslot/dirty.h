@@ -46,7 +46,7 @@ bool dirty_ring_nearly_full(const struct dirty_ring *ring);
 /** Is there room for so many entries, or no ring that could overflow? On the vCPU's thread. */
 bool dirty_ring_has_room(const struct dirty_ring *ring, uint64_t entries);
 
-/** Every entry was taken back (or there never was one). On the vCPU's thread, with nobody taking back. */
+/** Every entry was taken back (or there never was one). On the vCPU's thread. Holds: vcpus.lock, or nobody takes back. */
 bool dirty_ring_is_empty(const struct dirty_ring *ring);
 
 /** Give the ring its memory, and start it empty. Before the vCPU first enters. */

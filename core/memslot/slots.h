@@ -51,6 +51,7 @@ struct slots {
 	unsigned dirty_mode;   /* VMMU_DIRTY_*; under slots_lock */
 	uint32_t ring_entries; /* 0: bitmaps. Constant once a vCPU exists */
 	struct dirty_batch *batches; /* DIRTY_BATCHES, when there are rings; under slots_lock */
+	bool ring_gone;        /* since the last reset a vCPU went with entries in its ring; under vcpus.lock */
 };
 
 /** Allocates. Returns: VMMU_OK, VMMU_ENOMEM. */

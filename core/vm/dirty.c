@@ -317,6 +317,17 @@ static uint64_t rings_reset(struct vm *vm)
 	return taken;
 }
 
+/*
+ * Pages of entries that went with their vCPU are writable and unlogged until now, like those of entries that are still there. They are anywhere: all that is
+ * logged is protected. Not when the vCPU goes, since mostly the VM goes with it.
+ */
+static void gone_rings_reset(struct vm *vm)
+{
+	if (vm->slots->ring_gone)
+		vm_logging_begin_again(vm);
+	vm->slots->ring_gone = false;
+}
+
 enum vmmu_status vmmu_dirty_ring_reset(struct vmmu_vm *vmmu, uint64_t *count)
 {
 	struct vm *vm = &vmmu->vm;
@@ -325,12 +336,14 @@ enum vmmu_status vmmu_dirty_ring_reset(struct vmmu_vm *vmmu, uint64_t *count)
 	*count = 0;
 	mutex_lock(&vm->vcpus.lock); /* no vCPU, and no ring, goes away */
 	mutex_lock(&vm->slots_lock);
-	if (vm_is_dead(vm))
+	if (vm_is_dead(vm)) {
 		status = VMMU_EDEAD;
-	else if (!vm->slots->ring_entries)
+	} else if (!vm->slots->ring_entries) {
 		status = VMMU_EINVAL;
-	else
+	} else {
 		*count = rings_reset(vm);
+		gone_rings_reset(vm);
+	}
 	mutex_unlock(&vm->slots_lock);
 	mutex_unlock(&vm->vcpus.lock);
 	return status;

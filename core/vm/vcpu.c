@@ -79,31 +79,22 @@ static void stats_keep(struct vcpu_stats *sum, const struct vcpu_stats *stats)
 	sum->dirty += load_relaxed(&stats->dirty);
 }
 
-static void vcpu_remove(struct vm *vm, struct vcpu *vcpu)
+/*
+ * What is left in the ring of a vCPU that goes will not be taken back. Which pages that is nobody can say: the ring is the program's, and perhaps not there
+ * any more. It is noted together with the removal: a reset finds the ring or the note.
+ */
+static void vcpu_remove(struct vm *vm, struct vmmu_vcpu *vcpu)
 {
 	struct vcpu_set *set = &vm->vcpus;
 
 	mutex_lock(&set->lock);
-	store_relaxed(&set->by_id[vcpu->id], NULL);
+	store_relaxed(&set->by_id[vcpu->vcpu.id], NULL);
 	while (set->limit && !set->by_id[set->limit - 1])
 		store_relaxed(&set->limit, set->limit - 1);
-	stats_keep(&vm->stats.gone, &vcpu->stats);
+	if (!dirty_ring_is_empty(&vcpu->ring))
+		vm->slots->ring_gone = true;
+	stats_keep(&vm->stats.gone, &vcpu->vcpu.stats);
 	mutex_unlock(&set->lock);
-}
-
-/*
- * What is left in the ring of a vCPU that goes will not be taken back, and its pages would stay writable and unlogged. Which pages those are nobody
- * can say: the ring is the program's, and perhaps not there any more. So all that is logged is protected. After vcpu_remove: nobody resets this ring.
- *
- * Also when the whole VM is about to go, which nothing tells at this point: a walk of the tables, where all of them will be taken apart.
- */
-static void vcpu_ring_drop(struct vm *vm, const struct dirty_ring *ring)
-{
-	if (dirty_ring_is_empty(ring) || vm_is_dead(vm))
-		return;
-	mutex_lock(&vm->slots_lock);
-	vm_logging_begin_again(vm);
-	mutex_unlock(&vm->slots_lock);
 }
 
 void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu)
@@ -113,8 +104,7 @@ void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu)
 
 	VM_BUG(vm, load_relaxed(&vcpu->vcpu.mode) != VCPU_OUTSIDE);
 	vcpu_root_drop(vcpu);
-	vcpu_remove(vm, &vcpu->vcpu);
-	vcpu_ring_drop(vm, &vcpu->ring);
+	vcpu_remove(vm, vcpu);
 	/* Who is raising a request on all vCPUs holds mmu_lock, and may still hold this one. */
 	token = mmu_write_lock(vm);
 	mmu_write_unlock(&token);

@@ -62,14 +62,16 @@ enum vmmu_status vmmu_dirty_ring_enable(struct vmmu_vm *vm, uint32_t entries);
 
 /**
  * Give a vCPU its ring. `ring` is shared with the program that harvests it; core never trusts what it reads
- * there. It must stay mapped for the vCPU's life; what it holds then is nobody's
- * (vmmu_vcpu_destroy). Required before the vCPU first enters when rings are on.
+ * there. It must stay mapped for the vCPU's life; entries that it holds at the end of it are taken back by
+ * the next vmmu_dirty_ring_reset, unread. Required before the vCPU first enters when rings are on.
  */
 void vmmu_vcpu_dirty_ring_set(struct vmmu_vcpu *vcpu, struct vmmu_dirty_gfn *ring);
 
 /**
  * Take back every entry that the harvester marked RESET, on all vCPUs, and write-protect their pages.
- * `count`: number of entries taken back.
+ * `count`: number of entries taken back, without those of vCPUs that are gone.
+ * After: of pages in entries taken back, what was written before is in the page, what is written later is logged. Read them now, not before.
+ * Cost: the pages named. The first call after a vCPU went with entries in its ring: a walk of all that is mapped of logged slots.
  * Returns: VMMU_OK, VMMU_EINVAL when rings are off.
  */
 enum vmmu_status vmmu_dirty_ring_reset(struct vmmu_vm *vm, uint64_t *count);

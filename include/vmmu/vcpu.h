@@ -26,8 +26,8 @@ enum vmmu_status vmmu_vcpu_create(struct vmmu_vm *vm, unsigned id, void *cookie,
                                   struct vmmu_vcpu **out);
 
 /**
- * Destroy a vCPU that is not entered and on which no call is under way. Its dirty ring is not read, and may be gone already: if it holds
- * entries that vmmu_dirty_ring_reset has not taken back, every later write to a logged slot is logged again, by whichever vCPU.
+ * Destroy a vCPU that is not entered and on which no call is under way. Its dirty ring is not read, and may be gone already. Pages that
+ * it names in entries not taken back stay writable and unlogged until the next vmmu_dirty_ring_reset, as if the ring were still there.
  * Sleeps.
  */
 void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu);

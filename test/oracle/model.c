@@ -111,6 +111,7 @@ static void slot_forget(struct mslot *slot)
 {
 	free(slot->dirty);
 	free(slot->ever);
+	free(slot->gone);
 	*slot = (struct mslot){ 0 };
 }
 

@@ -51,6 +51,7 @@ struct mslot {
 	uint64_t offset;      /* page in the arena */
 	uint8_t *dirty;       /* logged: written since last cleared */
 	uint8_t *ever;        /* logged: enum ever */
+	uint8_t *gone;        /* logged: named by a ring that went with its vCPU; until the next reset writes may be unlogged */
 };
 
 struct range {
@@ -130,8 +131,8 @@ void op_room(struct model *m);
 /** Everything at once: the quiet point. */
 void op_compare_all(struct model *m);
 
-/** Take ring entries of vCPU n, in order, all of them or perhaps not, and give none back. Returns: how many. */
-uint64_t ring_take(struct model *m, unsigned n, bool all);
+/** Take all ring entries of vCPU n, which is about to go, and give none back. */
+void ring_leave(struct model *m, unsigned n);
 /** Take and give back all ring entries, and compare them. */
 void ring_harvest(struct model *m, bool all);
 

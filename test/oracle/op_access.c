@@ -224,7 +224,7 @@ void op_vcpu(struct model *m)
 	}
 	mcpu_leave(&m->cpu[n].cpu);
 	if (m->ring)
-		ring_take(m, n, true); /* and not given back: from here on its pages are logged again all the same */
+		ring_leave(m, n);
 	vmmu_vcpu_destroy(m->cpu[n].cpu.vcpu);
 	free(m->cpu[n].ring);
 	m->cpu[n].ring = NULL;

@@ -108,7 +108,7 @@ static void ring_missing(struct model *m)
 				mismatch(m, "slot %u page %llx was written and is in no ring", m->slot[i].id, (unsigned long long)page);
 }
 
-static void ring_entry(struct model *m, unsigned n, const struct vmmu_dirty_gfn *entry)
+static void ring_entry(struct model *m, unsigned n, const struct vmmu_dirty_gfn *entry, bool goes)
 {
 	for (unsigned i = 0; i < SLOTS; i++) {
 		struct mslot *slot = &m->slot[i];
@@ -116,13 +116,15 @@ static void ring_entry(struct model *m, unsigned n, const struct vmmu_dirty_gfn 
 		if (!slot->dirty || (slot->as << 16 | slot->id) != entry->slot || entry->offset >= slot->pages)
 			continue;
 		/* An entry from before this log began is stale, and means nothing. */
-		if (slot->ever[entry->offset])
-			slot->dirty[entry->offset] = 0;
+		if (!slot->ever[entry->offset])
+			continue;
+		slot->dirty[entry->offset] = 0;
+		slot->gone[entry->offset] |= goes;
 	}
 	trace("vcpu %u ring: slot %x page %llx", n, entry->slot, (unsigned long long)entry->offset);
 }
 
-uint64_t ring_take(struct model *m, unsigned n, bool all)
+static uint64_t ring_take(struct model *m, unsigned n, bool all, bool goes)
 {
 	uint64_t taken = 0;
 
@@ -131,10 +133,24 @@ uint64_t ring_take(struct model *m, unsigned n, bool all)
 
 		if (!(__atomic_load_n(&entry->flags, __ATOMIC_ACQUIRE) & VMMU_DIRTY_GFN_DIRTY) || (!all && taken > 40 && rng_one_in(&m->rng, 8)))
 			break;
-		ring_entry(m, n, entry);
+		ring_entry(m, n, entry, goes);
 		__atomic_store_n(&entry->flags, VMMU_DIRTY_GFN_RESET, __ATOMIC_RELEASE);
 	}
 	return taken;
+}
+
+void ring_leave(struct model *m, unsigned n)
+{
+	ring_take(m, n, true, true);
+}
+
+/* The pages of rings that have gone are read after the reset, as those of every entry are: whatever was written before it has been seen. */
+static void ring_gone_seen(struct model *m)
+{
+	for (unsigned i = 0; i < SLOTS; i++)
+		for (uint64_t page = 0; m->slot[i].gone && page < m->slot[i].pages; page++)
+			if (m->slot[i].gone[page])
+				m->slot[i].dirty[page] = m->slot[i].gone[page] = 0;
 }
 
 void ring_harvest(struct model *m, bool all)
@@ -142,10 +158,11 @@ void ring_harvest(struct model *m, bool all)
 	uint64_t taken = 0, given;
 
 	for (unsigned n = 0; n < CPUS; n++)
-		taken += ring_take(m, n, all);
+		taken += ring_take(m, n, all, false);
 	if (vmmu_dirty_ring_reset(m->vm, &given) != VMMU_OK || given != taken)
 		mismatch(m, "%llu entries were taken back of %llu", (unsigned long long)given, (unsigned long long)taken);
 	m->compared++;
+	ring_gone_seen(m);
 	if (all)
 		ring_missing(m);
 }

@@ -57,6 +57,7 @@ static void log_start(struct model *m, struct mslot *slot)
 
 	slot->dirty = malloc(slot->pages);
 	slot->ever = calloc(slot->pages, 1);
+	slot->gone = calloc(slot->pages, 1);
 	memset(slot->dirty, all, slot->pages);
 }
 
@@ -64,7 +65,8 @@ static void log_stop(struct mslot *slot)
 {
 	free(slot->dirty);
 	free(slot->ever);
-	slot->dirty = slot->ever = NULL;
+	free(slot->gone);
+	slot->dirty = slot->ever = slot->gone = NULL;
 }
 
 static void apply(struct model *m, const struct vmmu_region *region, struct arena *arena)
