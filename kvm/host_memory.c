@@ -128,10 +128,11 @@ void host_memory_print(FILE *out, void (*line)(const char *name, uint64_t value)
 	line("pages taken away", stats.evicted);
 	line("pages brought back", stats.returned);
 	line("pages spared: in use", stats.young);
+	line("pages spared: no room", stats.kept);
 	line("pages in the pool", stats.pool_pages);
 	line("pages of one byte", stats.same_pages);
 	line("memory of the pool, KiB", stats.pool_bytes >> 10);
 	line("pages in the swap file", stats.swap_pages);
-	line("failures", stats.failed);
+	line("pages lost", stats.lost);
 	line("under pressure, ms", stats.pressure_us / 1000);
 }

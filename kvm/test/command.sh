@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The vmmu command: exit codes, messages, obstacles.  Usage: command.sh VMMU
+# The vmmu command: exit codes, messages, obstacles.  Usage: command.sh VMMU HOST_MEMORY_TEST
 vmmu=$1
+host_memory=$2
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 failed=0
@@ -79,6 +80,16 @@ if ${CC:-cc} -O1 -o "$dir/client" "$dir/k.c" 2>/dev/null; then
 	expect 1 "KVM_CREATE_VM" "$vmmu" doctor --all "$dir/client"
 	expect 0 "KVM_CREATE_PIT2" "$vmmu" doctor --trace -- "$dir/client"
 	expect 0 "KVM_CAP_NESTED_STATE" "$vmmu" doctor --trace "$dir/client"
+fi
+# What --stats says of host memory: pages that stay since there is no room are not lost, and the other way round.
+# The program says 77 where host memory cannot be had.
+host_memory() {
+	expect 0 "$(printf '  %-28s %14u' "$3" 0)" "$vmmu" run --stats --host-memory 1M --host-swap "$dir/swap-$1:$2" -- "$host_memory" "$1" "swap-$1"
+}
+"$vmmu" run --host-memory 1M --host-swap "$dir/swap:1M" -- "$host_memory" full swap >/dev/null 2>&1
+if [ $? != 77 ]; then
+	host_memory full 1M "pages lost"
+	host_memory corrupt 64M "pages spared: no room"
 fi
 echo "$count checks, $failed failed"
 [ "$failed" = 0 ]

@@ -125,7 +125,7 @@ static void page_lose(struct hostmem *hostmem, uint64_t *page, uint64_t address,
 	struct uffdio_range wake = { address, PAGE };
 
 	say(hostmem, why, address);
-	hostmem->stats.failed++;
+	hostmem->stats.lost++;
 	*page = LOST;
 	raw(SYS_mprotect, (long)address, PAGE, PROT_NONE, 0, 0);
 	uffd_call(hostmem, UFFDIO_WAKE, &wake);
@@ -234,11 +234,12 @@ static void batch_store(struct hostmem *hostmem, const struct range *range, uint
 		}
 		/* No room anywhere: it goes back where it was. */
 		*page = RESIDENT;
-		hostmem->stats.failed++;
 		if (!hostmem->full_said)
 			say(hostmem, why, address);
 		hostmem->full_said = true;
-		if (!page_fill(hostmem, address, contents))
+		if (page_fill(hostmem, address, contents))
+			hostmem->stats.kept++;
+		else
 			page_lose(hostmem, page, address, "could not be put back");
 	}
 	raw(SYS_madvise, (long)(uintptr_t)hostmem->staging, (long)(count * PAGE), MADV_DONTNEED, 0, 0);

@@ -36,7 +36,8 @@ struct hostmem_stats {
 	uint64_t budget, resident, peak;       /* bytes */
 	uint64_t managed;                      /* bytes of ranges given */
 	uint64_t evicted, returned, young;     /* pages taken away, brought back, and spared because they were in use */
-	uint64_t failed;                       /* evictions that found no place, and pages that were lost */
+	uint64_t kept;                         /* pages that stayed, each time that there was no room for them elsewhere: harmless */
+	uint64_t lost;                         /* pages whose contents are gone: unreadable, or corrupt; each was logged */
 	uint64_t pool_pages, pool_bytes, same_pages, swap_pages;
 	uint64_t pressure_us;                  /* time that room was being made */
 };
