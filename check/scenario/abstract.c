@@ -99,9 +99,9 @@ static bool contended(void)
 
 WRAP(bool, mmu_lock_contended, (const struct mmu_token *token))
 {
-	if (real & REAL_MMU_LOCK)
-		return real_mmu_lock_contended(token);
-	return (real & MAY_CONTEND) && check_self() >= 0 && contended();
+	if (real & MAY_CONTEND)
+		return check_self() >= 0 && contended();
+	return (real & REAL_MMU_LOCK) && real_mmu_lock_contended(token);
 }
 
 WRAP(void, mmu_drop, (struct mmu_token *token))

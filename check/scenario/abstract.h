@@ -9,7 +9,7 @@
 #define REAL_MUTEX     (1u << 0)
 #define REAL_MMU_LOCK  (1u << 1)
 #define REAL_SRCU      (1u << 2)
-#define MAY_CONTEND    (1u << 3) /* abstract mmu_lock: "contended" is answered both ways, so that a walk yields anywhere; once at most in each thread */
+#define MAY_CONTEND    (1u << 3) /* "contended" is answered both ways, so that a walk yields anywhere; once at most in each thread */
 #define SPIN_ONCE      (1u << 4) /* waiters look once more before they sleep */
 
 /** In setup, first of all: which are the library's own. None, until this is called. */

@@ -161,7 +161,7 @@ static void yield_setup(void)
 {
 	struct vmmu_config config = { .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS, .slot_delete_zaps_slot = true };
 
-	world_make_with(REAL_MMU_LOCK, &config, 1); /* what yields is the library's own lock */
+	world_make_with(REAL_MMU_LOCK | MAY_CONTEND, &config, 1); /* what yields is the library's own lock */
 	world_slot(0, 0, 2, 0, 0);
 	touch(&world.cpu[0], 0, false);
 }
