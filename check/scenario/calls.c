@@ -12,6 +12,13 @@ static void end(void)
 	world_end();
 }
 
+/* I2.5, I4.2: the leaves are where the records say. */
+static void end_audited(void)
+{
+	world_audit(0);
+	world_end();
+}
+
 static void touch(struct cpu *cpu, unsigned page, bool write)
 {
 	struct host_frame *frame;
@@ -239,9 +246,29 @@ static void delete_0(void)
 	world_slot_delete(0);
 }
 
+/*
+ * vCPU 1 on tables that begin a level further down, with other roles: eight pages, two more than the least limit leaves. The oldest go, which hang below the root of
+ * vCPU 0.
+ */
+static void limit_setup(void)
+{
+	shadow_setup();
+	host.frame[GUEST_DATA].word[0] = world_guest_entry(GUEST_DATA);
+	world_cr3(&world.cpu[1], 1, false);
+	touch(&world.cpu[1], 0, false);
+}
+
 static void limit(void)
 {
 	check_assert(vmmu_shadow_limit_set(world.vm, 1) == VMMU_OK);
+}
+
+static void try_first(void)
+{
+	struct host_frame *frame;
+
+	cpu_touch(&world.cpu[0], PAGE_SIZE, false, 2, &frame);
+	cpu_leave(&world.cpu[0]);
 }
 
 static void limit_two(void)
@@ -273,24 +300,24 @@ static void flush_and_enter(void)
 }
 
 SCENARIO(invlpg_vs_fault, .protocol = "P8", .claim = "tables do not change while an entry is looked for in them", .threads = 2, .setup = shadow_setup,
-         .thread = { invlpg, try_other }, .finish = end);
+         .thread = { invlpg, try_other }, .finish = end_audited);
 
 SCENARIO(invlpg_vs_slot_delete, .protocol = "P8 SRCU", .claim = "the arrays of a slot live while an entry leaves them", .threads = 2, .setup = shadow_setup,
          .thread = { invlpg, delete_0 }, .finish = end);
 
 SCENARIO(flush_vs_fault, .protocol = "P8", .claim = "tables do not change while they are brought up to date", .threads = 2, .setup = shadow_setup,
-         .thread = { flush_and_enter, try_other }, .finish = end);
+         .thread = { flush_and_enter, try_other }, .finish = end_audited);
 
-SCENARIO(limit_vs_fault, .protocol = "P3", .claim = "pages are taken while nobody walks them", .threads = 2, .setup = shadow_setup,
-         .thread = { limit, try_other }, .finish = end);
+SCENARIO(limit_vs_fault, .protocol = "P3", .claim = "pages are taken while nobody walks them", .threads = 2, .setup = limit_setup,
+         .thread = { limit, try_first }, .finish = end_audited);
 
 SCENARIO(limit_vs_limit, .protocol = "", .claim = "of two limits one counts", .threads = 2, .setup = shadow_setup, .thread = { limit, limit_two }, .finish = end);
 
 SCENARIO(shadow_log_off_vs_fault, .protocol = "P11", .claim = "leaves are taken while nobody maps", .threads = 2, .setup = logged_setup,
-         .thread = { log_off, try_other }, .finish = end);
+         .thread = { log_off, try_other }, .finish = end_audited);
 
 SCENARIO(shadow_log_on_vs_fault, .protocol = "P11", .claim = "leaves are write-protected while nobody maps", .threads = 2, .setup = shadow_setup,
-         .thread = { log_on, try_other }, .finish = end);
+         .thread = { log_on, try_other }, .finish = end_audited);
 
 /* --- RCU: walks without mmu_lock, or beside its other readers, while tables go --- */
 

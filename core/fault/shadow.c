@@ -37,6 +37,31 @@ static bool fault_is_stale(const struct mmu_token *token, const struct vmmu_vcpu
 	return notifier_must_retry(token, snapshot, start, end);
 }
 
+static enum shadow_result map_beside(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault, uint64_t snapshot)
+{
+	struct mmu_read token = mmu_read_lock(vcpu->vcpu.vm, vcpu->vcpu.id);
+	enum shadow_result result = SHADOW_RETRY;
+
+	if (!fault_is_stale(&token.token, vcpu, fault, snapshot))
+		result = shadow_map_beside(&token, vcpu->shadow, reader, fault);
+	mmu_read_unlock(&token);
+	return result;
+}
+
+static enum shadow_result map_alone(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault, uint64_t snapshot)
+{
+	struct mmu_write token = mmu_write_lock(vcpu->vcpu.vm);
+	enum shadow_result result = SHADOW_RETRY;
+
+	/* Room first: it may take the very pages that the check is about (zoo 4). */
+	shadow_make_room(&token);
+	if (!fault_is_stale(&token.token, vcpu, fault, snapshot))
+		result = shadow_map(&token, vcpu->shadow, reader, fault, &vcpu->tables);
+	mmu_flush(&token.token);
+	mmu_write_unlock(&token);
+	return result;
+}
+
 static enum vmmu_page_fault map_under_lock(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault, uint64_t snapshot)
 {
 	static const enum vmmu_page_fault answer[] = {
@@ -45,19 +70,13 @@ static enum vmmu_page_fault map_under_lock(struct vmmu_vcpu *vcpu, const struct 
 		[SHADOW_RETRY] = VMMU_PAGE_RETRY,
 		[SHADOW_EMULATE] = VMMU_PAGE_EMULATE,
 	};
-	struct vm *vm = vcpu->vcpu.vm;
-	struct mmu_write token;
-	enum shadow_result result = SHADOW_RETRY;
+	enum shadow_result result;
 
-	if (!shadow_caches_fill(vm, vcpu->shadow, &vcpu->tables))
+	if (!shadow_caches_fill(vcpu->vcpu.vm, vcpu->shadow, &vcpu->tables))
 		return VMMU_PAGE_NOMEM;
-	token = mmu_write_lock(vm);
-	/* Room first: it may take the very pages that the check is about (zoo 4). */
-	shadow_make_room(&token);
-	if (!fault_is_stale(&token.token, vcpu, fault, snapshot))
-		result = shadow_map(&token, vcpu->shadow, reader, fault, &vcpu->tables);
-	mmu_flush(&token.token);
-	mmu_write_unlock(&token);
+	result = map_beside(vcpu, reader, fault, snapshot);
+	if (result == SHADOW_ALONE)
+		result = map_alone(vcpu, reader, fault, snapshot);
 	vcpu_count(&vcpu->vcpu.stats.fixed, result == SHADOW_FIXED);
 	vcpu_count(&vcpu->vcpu.stats.spurious, result == SHADOW_SPURIOUS);
 	return answer[result];

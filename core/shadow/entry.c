@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Entries of shadow pages: what may stand in them, and the records that follow every change. Holds, throughout: mmu_lock write. */
+/* Entries of shadow pages: what may stand in them, and the records that follow every change. Holds, throughout: mmu_lock write, but for leaves that are new. */
 #include "core/shadow/shadow_int.h"
 
 #include "core/base/assert.h"
 
-/* With mmu_lock held for write nobody else counts: no locked instruction. */
-static void count(struct mmu_token *token, int level, int64_t change)
+void leaves_count(struct mmu_token *token, int level, int64_t change)
 {
 	uint64_t *pages = &token->vm->count[token->stripe].pages[level - 1];
 
-	store_relaxed(pages, load_relaxed(pages) + (uint64_t)change);
+	/* With mmu_lock held for write nobody else counts: no locked instruction. */
+	if (token->write)
+		store_relaxed(pages, load_relaxed(pages) + (uint64_t)change);
+	else
+		add_relaxed(pages, (uint64_t)change);
 }
 
 static void desc_free(struct vm *vm, struct rmap_desc *desc)
@@ -43,7 +46,7 @@ static void leaf_zapped(struct mmu_token *token, struct shadow *page, spte_t *en
 
 	if (!VM_BUG(token->vm, !rmap))
 		rmap_drop(token->vm, rmap, entry);
-	count(token, role_level(page->role), -1);
+	leaves_count(token, role_level(page->role), -1);
 	token->flush = true;
 }
 
@@ -144,27 +147,40 @@ static bool stricter(spte_t old, spte_t spte)
 	return (old & ~spte & (VMMU_NPT_W | VMMU_NPT_U)) || (spte & ~old & VMMU_NPT_NX) || ((old ^ spte) & BIT_MASK(62, 59));
 }
 
-void entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struct memslot *slot, struct shadow *page, spte_t *entry,
+/* Under mmu_lock for read it is for who comes first: what stands there then is not looked at. */
+static bool entry_fill(const struct mmu_token *token, spte_t *entry, spte_t spte)
+{
+	spte_t nothing = 0;
+
+	if (!token->write)
+		return cas_acqrel(entry, &nothing, spte);
+	store_release(entry, spte);
+	return true;
+}
+
+bool entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struct memslot *slot, struct shadow *page, spte_t *entry,
                     const struct leaf *leaf)
 {
 	int level = role_level(page->role);
 	spte_t old = load_relaxed(entry);
 
-	if (page->shadowed)
-		table_entries(page->shadowed)[entry_index_of(page, entry)] = leaf->gfn.v;
-	if (spte_is_present(old)) {
+	if (token->write && spte_is_present(old)) {
 		/* Hardware sets A and D meanwhile; they are no less true of the new entry. */
 		while (!cas_acqrel(entry, &old, leaf->spte | (old & (VMMU_NPT_A | VMMU_NPT_D))))
 			continue;
 		if (stricter(old, leaf->spte))
 			token->flush = true;
-		return;
+		return false;
 	}
-	store_release(entry, leaf->spte);
+	if (!entry_fill(token, entry, leaf->spte))
+		return false;
+	/* By whose entry it is, and no sooner: it is read under mmu_lock for write. */
+	if (page->shadowed)
+		table_entries(page->shadowed)[entry_index_of(page, entry)] = leaf->gfn.v;
 	if (!spte_is_leaf(leaf->spte, level))
-		return; /* an MMIO entry maps nothing */
+		return false; /* an MMIO entry maps nothing */
 	rmap_add_from(sv, gfn_rmap(slot, leaf->gfn, level), entry);
-	count(token, level, 1);
+	return true;
 }
 
 static bool leaf_write_protect(spte_t *entry)

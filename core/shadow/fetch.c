@@ -45,20 +45,27 @@ static void child_identity(const struct shadow_vcpu *sv, const struct shadow_fau
 	}
 }
 
-/* Make the entry lead to the child with this identity (25: the one that is there is kept only if both gfn and role match). */
+/* The child that the entry leads to, if it is that with this identity (25: kept only if both gfn and role match). */
+static struct shadow *child_there(const spte_t *entry, int level, gfn_t gfn, uint32_t role)
+{
+	spte_t spte = load_relaxed(entry);
+	struct shadow *child;
+
+	if (!spte_is_table(spte, level))
+		return NULL;
+	child = shadow_of(port_pfn_to_ptr(spte_pfn(spte).v));
+	return child->gfn.v == gfn.v && child->role == role ? child : NULL;
+}
+
+/* Make the entry lead to the child with this identity. */
 static struct shadow *child_get(struct mmu_token *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow *page,
                                 spte_t *entry, struct table_cache *tables, gfn_t gfn, uint32_t role)
 {
-	int level = role_level(page->role);
-	spte_t old = load_relaxed(entry);
-	struct shadow *child;
+	struct shadow *child = child_there(entry, role_level(page->role), gfn, role);
 
-	if (spte_is_table(old, level)) {
-		child = shadow_of(port_pfn_to_ptr(spte_pfn(old).v));
-		if (child->gfn.v == gfn.v && child->role == role)
-			return child;
-	}
-	if (old)
+	if (child)
+		return child;
+	if (load_relaxed(entry))
 		entry_zap(token, page, entry);
 	child = shadow_get(token, sv, tables, gfn, role);
 	/* Synced before it is linked (zoo 14). */
@@ -125,6 +132,25 @@ static unsigned rights_for(const struct shadow_vcpu *sv, const struct shadow_fau
 	return walk->dirty ? rights : rights & ~ACC_WRITE;
 }
 
+/* The frames that a leaf for the fault maps, and the entry that says so. */
+static struct leaf leaf_make(struct vm *vm, const struct shadow_fault *fault, int level, unsigned rights)
+{
+	gfn_t gfn = gfn_round(fault->walk.gfn, level);
+	pfn_t pfn = PFN(fault->page.pfn.v - (fault->walk.gfn.v - gfn.v));
+	bool writable = fault->page.writable && !(fault->slot->flags & VMMU_SLOT_READONLY);
+
+	return (struct leaf){ shadow_make_leaf(vm, pfn, level, rights, fault->walk.key, writable, true), gfn };
+}
+
+static void mmio_put(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry, const struct shadow_fault *fault)
+{
+	gfn_t gfn = gfn_round(fault->walk.gfn, role_level(page->role));
+
+	if (spte_is_present(load_relaxed(entry)))
+		entry_zap(token, page, entry); /* never written over (zoo 3) */
+	entry_set_leaf(token, sv, NULL, page, entry, &(struct leaf){ spte_make_mmio(token->vm->fmt, gfn, fault->mmio_generation), gfn });
+}
+
 static enum shadow_result leaf_put(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry,
                                    const struct shadow_fault *fault, unsigned rights)
 {
@@ -132,22 +158,8 @@ static enum shadow_result leaf_put(struct mmu_token *token, struct shadow_vcpu *
 	int level = role_level(page->role);
 	bool write = fault->error & VMMU_PF_WRITE, emulate = false;
 	spte_t old = load_relaxed(entry);
-	struct leaf leaf = { .gfn = gfn_round(fault->walk.gfn, level) };
-	pfn_t pfn;
+	struct leaf leaf;
 
-	if (!slot) {
-		if (spte_is_present(old))
-			entry_zap(token, page, entry); /* never written over (zoo 3) */
-		leaf.spte = spte_make_mmio(token->vm->fmt, leaf.gfn, fault->mmio_generation);
-		entry_set_leaf(token, sv, NULL, page, entry, &leaf);
-		return SHADOW_FIXED;
-	}
-	pfn = PFN(fault->page.pfn.v - (fault->walk.gfn.v - leaf.gfn.v));
-	/* A table where a leaf is to be, another frame, or another guest frame: by way of nothing. */
-	if (old && (!spte_is_leaf(old, level) || spte_pfn(old).v != pfn.v || shadow_entry_gfn(page, entry_index_of(page, entry)).v != leaf.gfn.v)) {
-		entry_zap(token, page, entry);
-		old = 0;
-	}
 	if (rights & ACC_WRITE) {
 		/* Logged: writable only for a write, which is then marked. Shadowed: only if its mirrors may go unsync. */
 		if ((slot->flags & VMMU_SLOT_LOG_DIRTY) && !write)
@@ -157,12 +169,69 @@ static enum shadow_result leaf_put(struct mmu_token *token, struct shadow_vcpu *
 			emulate = write;
 		}
 	}
-	leaf.spte = shadow_make_leaf(token->vm, pfn, level, rights, fault->walk.key,
-	                             fault->page.writable && !(slot->flags & VMMU_SLOT_READONLY), true);
+	leaf = leaf_make(token->vm, fault, level, rights);
+	/* A table where a leaf is to be, another frame, or another guest frame: by way of nothing. */
+	if (old && (!spte_is_leaf(old, level) || spte_pfn(old).v != spte_pfn(leaf.spte).v ||
+	            shadow_entry_gfn(page, entry_index_of(page, entry)).v != leaf.gfn.v)) {
+		entry_zap(token, page, entry);
+		old = 0;
+	}
 	if ((old | VMMU_NPT_A | VMMU_NPT_D) == (leaf.spte | VMMU_NPT_A | VMMU_NPT_D))
 		return emulate ? SHADOW_EMULATE : SHADOW_SPURIOUS;
-	entry_set_leaf(token, sv, slot, page, entry, &leaf);
+	if (entry_set_leaf(token, sv, slot, page, entry, &leaf))
+		leaves_count(token, level, 1);
 	return emulate ? SHADOW_EMULATE : SHADOW_FIXED;
+}
+
+/* An empty entry, and nothing to be marked or taken away for it: beside other faults. */
+static enum shadow_result leaf_put_beside(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry,
+                                          const struct shadow_fault *fault, unsigned rights)
+{
+	const struct memslot *slot = fault->slot;
+	struct leaf leaf;
+
+	if (load_relaxed(entry))
+		return SHADOW_ALONE;
+	if (rights & ACC_WRITE) {
+		if ((slot->flags & VMMU_SLOT_LOG_DIRTY) && !(fault->error & VMMU_PF_WRITE))
+			rights &= ~ACC_WRITE;
+		else if (!gfn_try_unsync(token, slot, fault->walk.gfn, false))
+			return SHADOW_ALONE;
+	}
+	leaf = leaf_make(token->vm, fault, 1, rights);
+	if (!entry_set_leaf(token, sv, slot, page, entry, &leaf))
+		return SHADOW_SPURIOUS; /* another vCPU was first: ours looks again */
+	leaves_count(token, 1, 1);
+	return SHADOW_FIXED;
+}
+
+enum shadow_result shadow_map_beside(struct mmu_read *read, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow_fault *fault)
+{
+	struct mmu_token *token = &read->token;
+	struct shadow *page = root_page(sv, fault->gva);
+	unsigned rights = rights_for(sv, fault);
+	spte_t *entry;
+
+	if (!page || !fault->slot || must_emulate(sv, fault) || leaf_level(token->vm, fault, page) > 1)
+		return SHADOW_ALONE;
+	for (int level = role_level(page->role); entry_is_unchanged(reader->mode, &fault->walk, level); level--) {
+		enum shadow_result result;
+		uint32_t role;
+		gfn_t gfn;
+
+		entry = &page->spt[shadow_index(fault->gva, level)];
+		if (level == 1) {
+			result = leaf_put_beside(token, sv, page, entry, fault, rights);
+			if (result == SHADOW_FIXED)
+				shadow_prefetch(token, sv, reader, page, entry_index_of(page, entry), fault);
+			return result;
+		}
+		child_identity(sv, fault, level, rights, &gfn, &role);
+		page = child_there(entry, level, gfn, role);
+		if (!page)
+			return SHADOW_ALONE;
+	}
+	return SHADOW_RETRY;
 }
 
 enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow_fault *fault,
@@ -181,7 +250,6 @@ enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, c
 	if (must_emulate(sv, fault))
 		return SHADOW_EMULATE;
 	target = leaf_level(token->vm, fault, page);
-	fault->walk.gva = fault->gva.v;
 	if (!entry_is_unchanged(reader->mode, &fault->walk, role_level(page->role)))
 		return SHADOW_RETRY;
 	for (int level = role_level(page->role);; level--) {
@@ -189,9 +257,13 @@ enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, c
 		uint32_t role;
 		gfn_t gfn;
 
+		if (level == target && !fault->slot) {
+			mmio_put(token, sv, page, entry, fault);
+			return SHADOW_FIXED;
+		}
 		if (level == target) {
 			result = leaf_put(token, sv, page, entry, fault, rights);
-			if (result == SHADOW_FIXED && level == 1 && fault->slot)
+			if (result == SHADOW_FIXED && level == 1)
 				shadow_prefetch(token, sv, reader, page, entry_index_of(page, entry), fault);
 			return result;
 		}

@@ -63,7 +63,7 @@ static bool host_answered_for(const struct prefetch *p, gfn_t gfn)
 	return memslot_contains(p->fault->slot, gfn) && hva.v >= p->start.v && hva.v < p->end.v;
 }
 
-static void put(struct mmu_token *token, struct shadow_vcpu *sv, const struct prefetch *p, struct shadow *page, unsigned index)
+static bool put(struct mmu_token *token, struct shadow_vcpu *sv, const struct prefetch *p, struct shadow *page, unsigned index)
 {
 	const struct shadow_fault *fault = p->fault;
 	const struct memslot *slot = fault->slot;
@@ -72,19 +72,19 @@ static void put(struct mmu_token *token, struct shadow_vcpu *sv, const struct pr
 	struct leaf leaf;
 
 	if (!guest_says(p, index, &n) || !host_answered_for(p, n.gfn))
-		return;
+		return false;
 	if ((slot->flags & VMMU_SLOT_LOG_DIRTY) || ((n.rights & ACC_WRITE) && !gfn_try_unsync(token, slot, n.gfn, false)))
 		n.rights &= ~ACC_WRITE;
 	leaf.gfn = n.gfn;
 	leaf.spte = shadow_make_leaf(token->vm, PFN(fault->page.pfn.v + (n.gfn.v - fault->walk.gfn.v)), 1, n.rights, n.key, writable, false);
-	entry_set_leaf(token, sv, slot, page, &page->spt[index], &leaf);
+	return entry_set_leaf(token, sv, slot, page, &page->spt[index], &leaf);
 }
 
 void shadow_prefetch(struct mmu_token *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow *page, unsigned index,
                      const struct shadow_fault *fault)
 {
 	struct prefetch p = { .mode = reader->mode, .page = page, .fault = fault };
-	unsigned first = index & ~(PREFETCH - 1u);
+	unsigned first = index & ~(PREFETCH - 1u), more = 0;
 
 	if (fault->page.max_level == VMMU_LEVEL_4K && !fault->page.neighbours)
 		return;
@@ -93,5 +93,7 @@ void shadow_prefetch(struct mmu_token *token, struct shadow_vcpu *sv, const stru
 	shadow_fault_host_range(fault, &p.start, &p.end);
 	for (unsigned i = first; i < first + PREFETCH; i++)
 		if (!load_relaxed(&page->spt[i]))
-			put(token, sv, &p, page, i);
+			more += put(token, sv, &p, page, i);
+	if (more)
+		leaves_count(token, 1, more);
 }

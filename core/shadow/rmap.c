@@ -37,7 +37,7 @@ void rmap_unlock(struct rmap *rmap, uintptr_t head)
 		store_release(&rmap->head, head); /* pairs with rmap_lock */
 }
 
-/* The writers' side: mmu_lock keeps other writers away, the bit the aging walk. An empty chain need not be locked: nobody walks it. */
+/* Who changes a chain: the bit keeps others away that add, and the aging walk. */
 static void head_store(struct rmap *rmap, uintptr_t head)
 {
 	store_release(&rmap->head, head); /* pairs with rmap_lock; gives the bit back */
@@ -45,13 +45,14 @@ static void head_store(struct rmap *rmap, uintptr_t head)
 
 void rmap_add(struct rmap *rmap, spte_t *entry, struct rmap_desc **spare)
 {
-	uintptr_t head = rmap_lock(rmap);
+	uintptr_t head = load_relaxed(&rmap->head);
 	struct rmap_desc *desc;
 
-	if (!head) {
-		head_store(rmap, (uintptr_t)entry);
+	/* Of two that find the chain empty one gets it. Nothing is taken off a chain meanwhile: who removes holds mmu_lock for write. release: pairs with rmap_lock */
+	if (!head && cas_acqrel(&rmap->head, &head, (uintptr_t)entry))
 		return;
-	}
+	head = rmap_lock(rmap);
+	ASSERT(head);
 	if (!(head & MANY) || head_desc(head)->count == RMAP_DESC_ENTRIES) {
 		desc = *spare;
 		*spare = NULL;

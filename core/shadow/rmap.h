@@ -4,7 +4,8 @@
  *
  *     head word      0: nothing      bit 0 clear: the one entry      bit 0 set: a chain of descriptors      bit 1: locked (P2)
  *
- * Writers of a chain hold mmu_lock for write and the lock bit; walkers that hold mmu_lock for write need no bit; the aging walk holds only the bit.
+ * Who adds holds mmu_lock, and who removes holds it for write; both hold the lock bit while they change the chain. Walkers that hold mmu_lock for write
+ * need no bit; the aging walk holds only the bit.
  */
 #ifndef CORE_SHADOW_RMAP_H
 #define CORE_SHADOW_RMAP_H
@@ -24,7 +25,7 @@ struct rmap_desc {
 	spte_t *entry[RMAP_DESC_ENTRIES];
 };
 
-/** Add an entry. Holds: mmu_lock write. `spare`: a descriptor set aside; set to NULL if it was used. */
+/** Add an entry. Holds: mmu_lock, for read or write. `spare`: a descriptor set aside; set to NULL if it was used. */
 void rmap_add(struct rmap *rmap, spte_t *entry, struct rmap_desc **spare);
 
 /** Remove an entry. Holds: mmu_lock write. Returns: a descriptor that is free now, or NULL. `found`: false when it was not there. */

@@ -99,7 +99,21 @@ struct shadow_fault {
 	struct guest_walk walk;
 };
 
-enum shadow_result { SHADOW_FIXED, SHADOW_SPURIOUS, SHADOW_RETRY, SHADOW_EMULATE };
+enum shadow_result {
+	SHADOW_FIXED,
+	SHADOW_SPURIOUS,
+	SHADOW_RETRY,
+	SHADOW_EMULATE,
+	SHADOW_ALONE, /* of shadow_map_beside: not without mmu_lock for write */
+};
+
+/**
+ * Install the translation beside other faults, if its tables are there and nothing but an empty 4K entry is to be filled. KVM has no such thing. What
+ * else there may be to do is done by holders of mmu_lock for write, and none of them is here: make pages, mark them unsync, change or remove entries, write
+ * guest tables on behalf of the guest (P4: such a store is followed by mmu_lock for write; the entries read here again are as before it, and it clears what was
+ * made of them, or as after it). Holds: mmu_lock read; the caller made the retry checks.
+ */
+enum shadow_result shadow_map_beside(struct mmu_read *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow_fault *fault);
 
 /** Install the translation. Holds: mmu_lock write; the caller made the retry checks after shadow_make_room. */
 enum shadow_result shadow_map(struct mmu_write *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow_fault *fault,

@@ -3,7 +3,8 @@
  * Inside the shadow MMU.
  *
  * Everything marked W changes only under mmu_lock for write. Entries (SPTEs) are changed by writers with atomic stores and swaps, because hardware
- * sets A and D in them and aging clears A (P2) without the lock.
+ * sets A and D in them and aging clears A (P2) without the lock. Under mmu_lock for read faults do one thing, beside each other: an empty entry of a page
+ * that is there becomes a leaf, by compare-and-swap, with its gfn and its place on the rmap (shadow_map_beside).
  *
  * Freed pages go the way of TDP tables: unlinked, then the flush (nobody in the guest walks them any more), then RCU (nor does a lockless reader).
  */
@@ -145,11 +146,14 @@ struct leaf {
 	gfn_t gfn;
 };
 /**
- * Store a leaf over an empty entry, or change rights of the leaf that is there (same pfn). Keeps the rmap. `slot`: that of the gfn; NULL for an MMIO
- * entry, and, like `sv`, where a leaf is there for sure.
+ * Store a leaf over an empty entry; with mmu_lock held for write also over an MMIO entry, or over a leaf whose rights it changes (same frames). Keeps the
+ * rmap. `slot`: that of the gfn; NULL for an MMIO entry, and, like `sv`, where a leaf is there for sure. Returns: whether there is one leaf more, for
+ * leaves_count; false, with mmu_lock held for read, also when another fault was first.
  */
-void entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struct memslot *slot, struct shadow *page, spte_t *entry,
+bool entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struct memslot *slot, struct shadow *page, spte_t *entry,
                     const struct leaf *leaf);
+/** So many leaves more, or fewer. */
+void leaves_count(struct mmu_token *token, int level, int64_t change);
 /** Take W from every leaf of gfn, in one address space's slot. Returns: true when one had it (flush owed). */
 bool gfn_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_t gfn, int min_level);
 

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Faults of a VM that shadows, beside each other (shadow_map_beside): the tables are there, the guest's page table is mirrored, and linear page 0 is mapped on both
+ * vCPUs. What two of them do to one entry, to one chain, and beside who changes the guest's entry. The audit says in the end whether each leaf is on the chain
+ * of its frame, once, and true to the guest's entry.
+ */
+#include "check/scenario/world.h"
+#include "core/shadow/shadow_int.h"
+
+#define FIRST    GUEST_DATA       /* where linear page 0 leads */
+#define SECOND   (GUEST_DATA + 1)
+#define TO_TABLE (3 * PAGE_SIZE)
+
+static void touch(struct cpu *cpu, uint64_t page, bool write)
+{
+	struct host_frame *frame;
+
+	check_assert(cpu_touch(cpu, page * PAGE_SIZE, write, 3, &frame) == CPU_DONE);
+	cpu_leave(cpu);
+}
+
+/* Where linear pages 1 and 2 lead. */
+static void setup_to(unsigned one, unsigned two)
+{
+	world_make(0, VMMU_MMU_SHADOW, 2);
+	world_slot(0, 0, 6, 0, 0);
+	world_guest_tables();
+	host.frame[GUEST_PT].word[1] = world_guest_entry(one);
+	host.frame[GUEST_PT].word[2] = world_guest_entry(two);
+	host.frame[GUEST_PT].word[3] = world_guest_entry(GUEST_PT);
+	touch(&world.cpu[0], 0, false);
+	touch(&world.cpu[1], 0, false);
+}
+
+static void setup(void)
+{
+	setup_to(SECOND, SECOND);
+}
+
+/* All lead to the frame of page 0, which has its leaf: a chain that becomes one of descriptors. */
+static void setup_one_frame(void)
+{
+	setup_to(FIRST, FIRST);
+}
+
+/* The table is unsync, and vCPU 0 has it in its TLB to write. */
+static void setup_unsync(void)
+{
+	setup();
+	touch(&world.cpu[0], 3, true);
+}
+
+static void one_on_0(void)
+{
+	touch(&world.cpu[0], 1, false);
+}
+
+static void one_on_1(void)
+{
+	touch(&world.cpu[1], 1, true);
+}
+
+static void two_on_1(void)
+{
+	touch(&world.cpu[1], 2, false);
+}
+
+static void store_entry(unsigned gfn)
+{
+	struct cpu *cpu = &world.cpu[0];
+	struct host_frame *frame;
+
+	cpu_enter(cpu);
+	frame = cpu_access(cpu, TO_TABLE, true);
+	check_assert(frame);
+	store_relaxed(&frame->word[1], world_guest_entry(gfn));
+	cpu_leave(cpu);
+}
+
+/* The guest changes the entry by a plain store, which it may, and uses it with no flush, which is its own risk: but not the library's. */
+static void store_and_touch(void)
+{
+	store_entry(FIRST);
+	one_on_0();
+}
+
+static void guest_write(void)
+{
+	uint64_t value = world_guest_entry(FIRST);
+
+	check_assert(vmmu_guest_write(world.cpu[0].vcpu, GPA(GUEST_PT * PAGE_SIZE + sizeof(value)), &value, sizeof(value)) == VMMU_OK);
+}
+
+static void age(void)
+{
+	vmmu_age(world.vm, host_hva(SECOND), host_hva(SECOND + 1), true);
+}
+
+static uint64_t leaves(void)
+{
+	return world_vm()->count[0].pages[0] + world_vm()->count[1].pages[0];
+}
+
+static void finish(void)
+{
+	world_audit(0);
+	world_end();
+}
+
+static void finish_two_leaves(void)
+{
+	check_assert(leaves() == 2);
+	finish();
+}
+
+static void finish_three_leaves(void)
+{
+	check_assert(leaves() == 3);
+	finish();
+}
+
+SCENARIO(shadow_fault_vs_fault, .protocol = "P2", .claim = "of two faults on one page one makes the leaf (I2.5)", .threads = 2, .setup = setup,
+         .thread = { one_on_0, one_on_1 }, .finish = finish_two_leaves);
+
+SCENARIO(shadow_faults_on_a_frame, .protocol = "P2", .claim = "two leaves of a frame that had none are both on its chain (I2.2, I2.5)", .threads = 2, .setup = setup,
+         .thread = { one_on_0, two_on_1 }, .finish = finish_three_leaves);
+
+SCENARIO(shadow_faults_on_a_chain, .protocol = "P2", .claim = "two more leaves of a frame are both on its chain (I2.1, I2.5)", .threads = 2, .setup = setup_one_frame,
+         .thread = { one_on_0, two_on_1 }, .finish = finish_three_leaves);
+
+SCENARIO(shadow_faults_vs_age, .protocol = "P2", .claim = "two leaves come onto a chain that is being walked (I2.1, I2.2)", .threads = 3, .setup = setup,
+         .thread = { one_on_0, two_on_1, age }, .finish = finish_three_leaves);
+
+SCENARIO(shadow_fault_vs_guest_store, .protocol = "P2 P8", .claim = "a leaf is on the chain of the frame that it maps, whoever saw which entry (I2.5)", .threads = 2,
+         .setup = setup_unsync, .thread = { store_and_touch, one_on_1 }, .finish = finish);
+
+SCENARIO(shadow_fault_vs_guest_write, .protocol = "P4", .claim = "no leaf of an entry that was written for the guest stays (I4.2)", .threads = 2, .setup = setup,
+         .thread = { guest_write, one_on_1 }, .finish = finish);
