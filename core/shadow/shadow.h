@@ -3,7 +3,8 @@
  * The shadow MMU: tables from guest virtual to host physical, kept true to the guest's own tables (P1, P2, P3, P4, P8).
  *
  * A shadow page mirrors one guest table (or stands for part of a guest's large page: "direct"). It is found by (gfn, role); one page may hang
- * under many parents. All changes are made under mmu_lock for write, but for Accessed bits (P2).
+ * under many parents. All changes are made under mmu_lock for write, but for Accessed bits (P2), and for leaves where there was nothing
+ * (shadow_map_beside).
  */
 #ifndef CORE_SHADOW_SHADOW_H
 #define CORE_SHADOW_SHADOW_H
