@@ -237,10 +237,12 @@ static void batch_store(struct hostmem *hostmem, const struct range *range, uint
 		if (!hostmem->full_said)
 			say(hostmem, why, address);
 		hostmem->full_said = true;
-		if (page_fill(hostmem, address, contents))
+		if (page_fill(hostmem, address, contents)) {
 			hostmem->stats.kept++;
-		else
-			page_lose(hostmem, page, address, "could not be put back");
+			continue;
+		}
+		hostmem->stats.resident -= PAGE;
+		page_lose(hostmem, page, address, "could not be put back");
 	}
 	raw(SYS_madvise, (long)(uintptr_t)hostmem->staging, (long)(count * PAGE), MADV_DONTNEED, 0, 0);
 }
