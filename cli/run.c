@@ -18,7 +18,8 @@ static const char help[] =
 	"\n"
 	"Options:\n"
 	"  --mmu tdp|shadow   how guest memory is translated (default: tdp)\n"
-	"  --format FORMAT    the second-stage tables: npt4 (default), npt5, ept4, ept5\n"
+	"  --format FORMAT    the second-stage tables: npt4 (default), npt5, ept4, ept5, and ept4-no-ad, ept5-no-ad:\n"
+	"                     of hardware that sets no accessed and dirty bits\n"
 	"  --host-memory SIZE keep guest memory within SIZE (K, M or G): what is cold is compressed, and brought\n"
 	"                     back when it is used\n"
 	"  --host-swap FILE[:SIZE]\n"
@@ -105,7 +106,7 @@ int run_exec(const struct run_options *options, char **argv)
 static bool is_format(const char *name)
 {
 	return strcmp(name, "npt4") == 0 || strcmp(name, "npt5") == 0 || strcmp(name, "ept4") == 0 ||
-	       strcmp(name, "ept5") == 0;
+	       strcmp(name, "ept5") == 0 || strcmp(name, "ept4-no-ad") == 0 || strcmp(name, "ept5-no-ad") == 0;
 }
 
 static bool options_agree(const struct run_options *run)
@@ -148,7 +149,7 @@ int command_run(int argc, char **argv)
 			break;
 		case 'f':
 			if (!is_format(optarg)) {
-				complain("--format takes npt4, npt5, ept4 or ept5, not '%s'", optarg);
+				complain("--format takes npt4, npt5, ept4, ept5, ept4-no-ad or ept5-no-ad, not '%s'", optarg);
 				return EXIT_USAGE;
 			}
 			run.format = optarg;

@@ -32,6 +32,10 @@ static const struct nested_format ept = {
 	.exec = VMMU_EPT_X, .accessed = VMMU_EPT_A, .dirty = VMMU_EPT_D, .large = VMMU_EPT_PS,
 };
 
+static const struct nested_format ept_no_ad = {
+	.present = VMMU_EPT_R | VMMU_EPT_W | VMMU_EPT_X, .read = VMMU_EPT_R, .write = VMMU_EPT_W, .exec = VMMU_EPT_X, .large = VMMU_EPT_PS,
+};
+
 /* Rights in struct ntlb_entry.tag. */
 #define NTLB_READ  1u
 #define NTLB_WRITE 2u /* writable, and Dirty is set */
@@ -93,7 +97,7 @@ INLINE enum step nested_tables(const struct vmmu_entry *entry, const struct nest
 
 			out->host = (e & VMMU_ENTRY_ADDR & ~inside) | (gpa & inside & ~UINT64_C(0xfff));
 			out->tag = (gpa & ~UINT64_C(0xfff)) | NTLB_READ |
-			           ((read & f.write) && (want & f.dirty) ? NTLB_WRITE : 0) | (no_exec ? 0 : NTLB_EXEC);
+			           ((read & f.write) && (want & f.dirty) == f.dirty ? NTLB_WRITE : 0) | (no_exec ? 0 : NTLB_EXEC);
 			return STEP_OK;
 		}
 		table = (uint64_t *)(uintptr_t)(e & VMMU_ENTRY_ADDR);
@@ -104,15 +108,19 @@ INLINE enum step nested_tables(const struct vmmu_entry *entry, const struct nest
 
 static bool nested_walk_slow(struct cpu *cpu, uint64_t gpa, uint64_t access, struct ntlb_entry *slot)
 {
-	bool is_ept = cpu->entry.format == VMMU_FORMAT_EPT4 || cpu->entry.format == VMMU_FORMAT_EPT5;
+	enum vmmu_format format = cpu->entry.format;
 	struct nested_table *known = &cpu->p->nested_tables[(gpa >> 21) % WALK_TABLES];
 	enum step step;
 	uint64_t error;
 
 	do {
 		error = access | VMMU_PF_USER;
-		step = is_ept ? nested_tables(&cpu->entry, ept, gpa, &error, known, slot)
-		              : nested_tables(&cpu->entry, npt, gpa, &error, known, slot);
+		if (format == VMMU_FORMAT_NPT4 || format == VMMU_FORMAT_NPT5)
+			step = nested_tables(&cpu->entry, npt, gpa, &error, known, slot);
+		else if (format == VMMU_FORMAT_EPT4 || format == VMMU_FORMAT_EPT5)
+			step = nested_tables(&cpu->entry, ept, gpa, &error, known, slot);
+		else
+			step = nested_tables(&cpu->entry, ept_no_ad, gpa, &error, known, slot);
 	} while (step == STEP_AGAIN);
 	if (step == STEP_OK)
 		return true;

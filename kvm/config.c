@@ -55,6 +55,8 @@ enum vmmu_format config_format(void)
 		{ "npt5", VMMU_FORMAT_NPT5 },
 		{ "ept4", VMMU_FORMAT_EPT4 },
 		{ "ept5", VMMU_FORMAT_EPT5 },
+		{ "ept4-no-ad", VMMU_FORMAT_EPT4_NO_AD },
+		{ "ept5-no-ad", VMMU_FORMAT_EPT5_NO_AD },
 	};
 	const char *value = getenv(CONFIG_ENV_FORMAT);
 

@@ -10,7 +10,7 @@
 #define CONFIG_ENV_STATS "VMMU_STATS"   /* "1": print statistics at exit */
 #define CONFIG_ENV_TRACE "VMMU_TRACE"   /* a file descriptor or path: names of ioctls and capabilities asked for */
 #define CONFIG_ENV_MMU "VMMU_MMU"       /* tdp (default), shadow */
-#define CONFIG_ENV_FORMAT "VMMU_FORMAT" /* npt4 (default), npt5, ept4, ept5 */
+#define CONFIG_ENV_FORMAT "VMMU_FORMAT" /* npt4 (default), npt5, ept4, ept5, ept4-no-ad, ept5-no-ad */
 
 #define CONFIG_ENV_HOST_MEMORY "VMMU_HOST_MEMORY" /* bytes: a budget for guest memory */
 #define CONFIG_ENV_HOST_SWAP "VMMU_HOST_SWAP"     /* a path: a swap file behind it */

@@ -28,6 +28,12 @@ static uint64_t *entry_at(uint64_t *table, uint64_t address, unsigned level)
 	return &table[address >> (PAGE_SHIFT + LEVEL_BITS * (level - 1)) & (ENTRIES - 1)];
 }
 
+/* R and W of EPT are where P and W of NPT are. */
+static uint64_t present(const struct cpu *cpu)
+{
+	return cpu->entry.format >= VMMU_FORMAT_EPT4 ? VMMU_EPT_R | VMMU_EPT_W | VMMU_EPT_X : VMMU_NPT_P;
+}
+
 /*
  * Down to a leaf. acquire: a CPU reads a table by the address that it read, never before. Returns: the leaf's entry, as *value; NULL with cpu->error.
  */
@@ -39,7 +45,7 @@ static uint64_t *walk(struct cpu *cpu, uint64_t address, bool write, uint64_t *v
 		at = entry_at(table, address, level);
 		*value = load_acquire(at);
 		cpu->error = write ? VMMU_PF_WRITE : 0;
-		if (!(*value & VMMU_NPT_P))
+		if (!(*value & present(cpu)))
 			return NULL;
 		cpu->error |= VMMU_PF_PRESENT;
 		if (*value & VMMU_ENTRY_RSVD) {
@@ -55,11 +61,11 @@ static uint64_t *walk(struct cpu *cpu, uint64_t address, bool write, uint64_t *v
 }
 
 /* The bits that this access sets, by one compare-and-swap: an entry that changed is walked again. */
-static bool mark_used(uint64_t *at, uint64_t value, bool write)
+static bool mark_used(const struct cpu *cpu, uint64_t *at, uint64_t value, bool write)
 {
 	uint64_t used = value | VMMU_NPT_A | (write ? VMMU_NPT_D : 0);
 
-	return used == value || cas_seqcst(at, &value, used);
+	return cpu->entry.format >= VMMU_FORMAT_EPT4_NO_AD || used == value || cas_seqcst(at, &value, used);
 }
 
 struct host_frame *cpu_access(struct cpu *cpu, uint64_t address, bool write)
@@ -73,7 +79,7 @@ struct host_frame *cpu_access(struct cpu *cpu, uint64_t address, bool write)
 		at = walk(cpu, address, write, &value);
 		if (!at)
 			return NULL;
-	} while (!mark_used(at, value, write));
+	} while (!mark_used(cpu, at, value, write));
 	cpu->tlb.page = page + 1;
 	/* Within a huge leaf: the frames are in a row. Scenarios have leaves of up to 4 pages. */
 	cpu->tlb.pfn = ((value & VMMU_ENTRY_ADDR) >> PAGE_SHIFT) + (value & VMMU_NPT_PS ? page & (ENTRIES - 1) : 0);

@@ -102,6 +102,36 @@ static void setup_huge(void)
 	map(&world.cpu[0], true);
 }
 
+/* The same where hardware sets no A bits, and then the page was aged: its rights are laid aside, and the TLB knows nothing of it (52). */
+static void setup_aged(void)
+{
+	struct vmmu_config config = { .host = &host_ops, .format = VMMU_FORMAT_EPT4_NO_AD, .max_vcpus = WORLD_CPUS };
+
+	world_make_with(0, &config, 1);
+	world_slot(0, 0, 4, 0, 0);
+	world_slot(1, PAGE, 2, PAGE, VMMU_SLOT_LOG_DIRTY);
+	map(&world.cpu[0], true);
+	check_assert(vmmu_age(world.vm, host_hva(PAGE), host_hva(PAGE + 1), true));
+}
+
+static void age(void)
+{
+	vmmu_age(world.vm, host_hva(PAGE), host_hva(PAGE + 1), true);
+}
+
+static void invalidate(void)
+{
+	vmmu_invalidate_begin(world.vm, host_hva(PAGE), host_hva(PAGE + 1));
+	vmmu_invalidate_end(world.vm, host_hva(PAGE), host_hva(PAGE + 1));
+}
+
+/* The TLB has nothing: the entry is what counts. */
+static void setup_aged_cold(void)
+{
+	setup_aged();
+	world.cpu[0].tlb.page = 0;
+}
+
 /* --- the guest --- */
 
 static void store_on(struct cpu *cpu, unsigned faults)
@@ -116,6 +146,15 @@ static void store_on(struct cpu *cpu, unsigned faults)
 static void store(void)
 {
 	store_on(&world.cpu[0], 1);
+}
+
+/* A read brings back all that was laid aside, and marks nothing. */
+static void load_and_store(void)
+{
+	struct host_frame *frame;
+
+	cpu_touch(&world.cpu[0], PAGE_GPA, false, 1, &frame);
+	store();
 }
 
 static void store_other(void)
@@ -167,6 +206,15 @@ SCENARIO(fast_fault_vs_dirty_get, .protocol = "P6 P11", .claim = "a page whose w
 
 SCENARIO(store_vs_dirty_get, .protocol = "P11", .claim = "contents are read when no TLB can write any more", .threads = 2,
          .setup = setup_marked, .thread = { store, get }, .finish = finish);
+
+SCENARIO(aged_store_vs_dirty_get, .protocol = "P2 P6 P11", .claim = "a right that is laid aside is taken with the TLB entry that still has it", .threads = 2,
+         .setup = setup_aged, .thread = { store, get }, .finish = finish);
+
+SCENARIO(aged_fault_vs_dirty_get, .protocol = "P2 P6 P11", .claim = "what comes back from aside is what has not been taken", .threads = 2,
+         .setup = setup_aged_cold, .thread = { load_and_store, get }, .finish = finish);
+
+SCENARIO(aged_fault_vs_age_vs_invalidate, .protocol = "P2 P5 P6", .claim = "rights go aside and come back, and nothing that was zapped does (I2.4)", .threads = 3,
+         .setup = setup_aged_cold, .thread = { store, age, invalidate }, .finish = finish);
 
 SCENARIO(fast_faults_vs_dirty_get, .protocol = "P6 P11", .claim = "the same with two vCPUs", .threads = 3,
          .setup = setup_protected_two, .thread = { store, store_other, get }, .finish = finish);

@@ -53,7 +53,7 @@ static void run_dump(struct dump *dump, const struct table *table, unsigned firs
 	} else {
 		text_hex(text, spte_is_table(spte, table->level) ? " table " : " page ", spte & SPTE_ADDR);
 		text_str(text, spte & format->write ? " W" : " r");
-		text_str(text, spte & format->accessed ? "A" : "-");
+		text_str(text, spte & format->young ? "A" : "-");
 		text_str(text, spte & format->dirty ? "D" : "-");
 		text_str(text, spte & SPTE_HOST_W ? " host-w" : "");
 	}

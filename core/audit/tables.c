@@ -16,9 +16,10 @@ struct place {
 static void leaf_check_rights(struct audit *audit, const struct memslot *slot, gfn_t gfn, spte_t spte, int level)
 {
 	struct vm *vm = audit->vm;
-	bool writable = spte & vm->fmt->write, logged = slot->flags & VMMU_SLOT_LOG_DIRTY;
+	bool writable = spte & vm->fmt->any_write, logged = slot->flags & VMMU_SLOT_LOG_DIRTY;
 	spte_t every = vm->shadow ? VMMU_NPT_P : vm->fmt->leaf; /* where guests are shadowed they decide about U */
 
+	spte = spte_rejuvenated(vm->fmt, spte);
 	if (writable && (spte & (SPTE_HOST_W | SPTE_MMU_W)) != (SPTE_HOST_W | SPTE_MMU_W))
 		audit_fail(audit, "a leaf is writable and its software bits say no (P6)", "gfn ", gfn.v, "spte ", spte);
 	if ((slot->flags & VMMU_SLOT_READONLY) && (writable || (spte & SPTE_HOST_W)))

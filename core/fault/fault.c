@@ -158,11 +158,13 @@ static enum vmmu_fault fault_in_slot(struct vmmu_vcpu *vcpu, const struct memslo
 		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
 		return VMMU_FAULT_RETRY;
 	}
-	if ((error & (VMMU_PF_PRESENT | VMMU_PF_RSVD)) == VMMU_PF_PRESENT) {
+	/* Without A bits a leaf that is not there for hardware may have been aged. */
+	if (!(error & VMMU_PF_RSVD) && ((error & VMMU_PF_PRESENT) || !vm->fmt->accessed)) {
 		switch (tdp_fast_fault(vm, vcpu->root, gfn, slot, access)) {
 		case TDP_FAST_FIXED:
 			vcpu_count(&vcpu->vcpu.stats.fast, 1);
-			written(vm, slot, gfn, vcpu);
+			if (access & VMMU_WRITE)
+				written(vm, slot, gfn, vcpu);
 			return VMMU_FAULT_FIXED;
 		case TDP_FAST_SPURIOUS:
 			vcpu_count(&vcpu->vcpu.stats.spurious, 1);

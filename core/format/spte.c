@@ -11,6 +11,9 @@ const struct format format_npt = {
 	.no_exec = VMMU_NPT_NX,
 	.accessed = VMMU_NPT_A,
 	.dirty = VMMU_NPT_D,
+	.young = VMMU_NPT_A,
+	.aside = VMMU_NPT_A,
+	.any_write = VMMU_NPT_W,
 	.mmio = VMMU_NPT_P | VMMU_NPT_W | VMMU_NPT_U | BIT(51),
 	.mmio_mask = VMMU_NPT_P | VMMU_NPT_W | VMMU_NPT_U | BIT(51),
 };
@@ -22,11 +25,29 @@ const struct format format_ept = {
 	.exec = VMMU_EPT_X,
 	.accessed = VMMU_EPT_A,
 	.dirty = VMMU_EPT_D,
+	.young = VMMU_EPT_A,
+	.aside = VMMU_EPT_A,
+	.any_write = VMMU_EPT_W,
 	/* Writable and executable but not readable: a misconfiguration on every CPU (SDM vol. 3, 29.3.3.1). */
 	.mmio = VMMU_EPT_W | VMMU_EPT_X | BIT(51),
 	.mmio_mask = VMMU_EPT_R | VMMU_EPT_W | VMMU_EPT_X | BIT(51),
 };
 
+#define EPT_RWX (VMMU_EPT_R | VMMU_EPT_W | VMMU_EPT_X)
+
+const struct format format_ept_no_ad = {
+	.leaf = VMMU_EPT_R | EPT_WB_IPAT,
+	.table = EPT_RWX,
+	.write = VMMU_EPT_W,
+	.exec = VMMU_EPT_X,
+	.young = EPT_RWX,
+	.aside = EPT_RWX,
+	.any_write = VMMU_EPT_W | VMMU_EPT_W << SPTE_ASIDE_SHIFT,
+	.mmio = VMMU_EPT_W | VMMU_EPT_X | BIT(51),
+	.mmio_mask = EPT_RWX | BIT(51),
+};
+
+_Static_assert(((SPTE_HOST_W | SPTE_MMU_W | SPTE_ADDR | VMMU_ENTRY_RSVD) & EPT_RWX << SPTE_ASIDE_SHIFT) == 0, "rights are laid aside where nothing is");
 _Static_assert((SPTE_FROZEN & (SPTE_PRESENT | VMMU_NPT_P | VMMU_EPT_R | VMMU_EPT_W | VMMU_EPT_X)) == 0,
                "a frozen entry maps nothing");
 _Static_assert(((SPTE_PRESENT | SPTE_HOST_W | SPTE_MMU_W) & (SPTE_ADDR | VMMU_ENTRY_RSVD | VMMU_EPT_A | VMMU_EPT_D | VMMU_NPT_NX)) == 0,

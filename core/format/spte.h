@@ -2,14 +2,17 @@
 /*
  * SPTEs: entries of the tables that hardware walks, and the bits that software keeps in them.
  *
- *   63 ...  58        57        52..51 ........ 12   11        8..7 ........ 0
- *          +---------+---------+--------------------+---------+---------------+
- *          | MMU_W   | HOST_W  | address            | PRESENT | hardware      |
- *          +---------+---------+--------------------+---------+---------------+
+ *   63 ...  58        57        56..54     52..51 ........ 12   11        8..7 ........ 0
+ *          +---------+---------+---------+--------------------+---------+---------------+
+ *          | MMU_W   | HOST_W  | aside   | address            | PRESENT | hardware      |
+ *          +---------+---------+---------+--------------------+---------+---------------+
  *
  * PRESENT (bit 11) is software's: hardware ignores it in NPT and in EPT. An entry without it maps nothing: it is 0, FROZEN,
  * or an MMIO entry. HOST_W says that the host allows writes; MMU_W that nothing but dirty logging stands against one, so the fast path may give
  * the write right back (P6).
+ *
+ * Where hardware sets no A bit (52, 53) an aged leaf has its rights R, W, X laid aside in bits 54 to 56, so that its next use faults, and the fault puts
+ * them back (P2, P6). Nothing is flushed for it: a CPU may go on using what is laid aside. So a right that is aside counts as given wherever rights are taken away.
  *
  * What differs between NPT and EPT is data (struct format). The address field and the huge bit (7) are the same in both, so a walk from table to
  * table does not need it.
@@ -35,12 +38,17 @@ struct format {
 	spte_t leaf;     /* set in every leaf: readable, and what hardware wants besides */
 	spte_t table;    /* set in every entry that points to a table: all rights, accessed */
 	spte_t write, exec, no_exec; /* exec: set to allow; no_exec: set to forbid. One of them is 0 */
-	spte_t accessed, dirty;
+	spte_t accessed, dirty; /* 0 where hardware sets neither */
+	spte_t young;    /* a leaf with one of these was used since it was last aged */
+	spte_t aside;    /* what aging takes; with A bits that bit, and nothing is kept of it; without: all rights, kept SPTE_ASIDE_SHIFT bits higher */
+	spte_t any_write; /* the write right, also when it is laid aside */
 	spte_t mmio;     /* what makes hardware fault on an MMIO entry */
 	spte_t mmio_mask; /* the bits of which `mmio` is the pattern */
 };
 
-extern const struct format format_npt, format_ept;
+extern const struct format format_npt, format_ept, format_ept_no_ad;
+
+#define SPTE_ASIDE_SHIFT 54
 
 static inline bool spte_is_present(spte_t spte)
 {
@@ -67,9 +75,31 @@ static inline pfn_t spte_pfn(spte_t spte)
 	return PFN((spte & SPTE_ADDR) >> PAGE_SHIFT);
 }
 
+/** Was the present leaf aged by laying its rights aside, and not used since? */
+static inline bool spte_is_laid_aside(const struct format *format, spte_t spte)
+{
+	return !format->accessed && !(spte & format->young);
+}
+
+/** The present leaf, aged: neither its frame nor what may be done with it changes (I2.4). */
+static inline spte_t spte_aged(const struct format *format, spte_t spte)
+{
+	return (spte & ~format->aside) | (format->accessed ? 0 : (spte & format->aside) << SPTE_ASIDE_SHIFT);
+}
+
+/** The present leaf with its rights where hardware finds them. */
+static inline spte_t spte_rejuvenated(const struct format *format, spte_t spte)
+{
+	spte_t kept = format->aside << SPTE_ASIDE_SHIFT;
+
+	return spte_is_laid_aside(format, spte) ? (spte & ~kept) | (spte & kept) >> SPTE_ASIDE_SHIFT : spte;
+}
+
 /** May the guest do `access` through this present leaf? */
 static inline bool spte_allows(const struct format *format, spte_t spte, unsigned access)
 {
+	if (spte_is_laid_aside(format, spte))
+		return false;
 	if ((access & VMMU_WRITE) && !(spte & format->write))
 		return false;
 	return !(access & VMMU_EXEC) || ((spte & format->exec) == format->exec && !(spte & format->no_exec));

@@ -157,22 +157,25 @@ bool tdp_next_small(struct vm *vm, unsigned as_id, gfn_t *gfn, gfn_t end)
  * P6. The write right comes back only to a direct 4K leaf (a huge one would let writes past the log), only if both software bits allow
  * it, by one compare-and-swap against the whole entry: had the frame changed in between (the ABA that loses a dirty bit), or the
  * entry been zapped or protected again, the swap fails and the slow path decides. The caller marks the page dirty after this returned: a
- * harvest that comes between sees the page next time.
+ * harvest that comes between sees the page next time. What aging laid aside (52) comes back in the same way, whatever the leaf is: no more was given than before.
  */
 static enum tdp_fast entry_restore(struct vm *vm, spte_t *entry, spte_t old, int level, const struct memslot *slot, unsigned access)
 {
 	const struct format *format = vm->fmt;
 	bool logged = slot->flags & VMMU_SLOT_LOG_DIRTY;
-	spte_t wanted = format->write | format->dirty | format->accessed;
+	spte_t new = spte_rejuvenated(format, old);
 
-	if (spte_allows(format, old, access))
+	if (!spte_allows(format, new, access)) {
+		if (!(access & VMMU_WRITE) || (old & (SPTE_HOST_W | SPTE_MMU_W)) != (SPTE_HOST_W | SPTE_MMU_W))
+			return TDP_FAST_NO;
+		if ((logged && level > 1) || !spte_allows(format, new | format->write, access))
+			return TDP_FAST_NO;
+		new |= format->write | format->dirty | format->accessed;
+	}
+	if (new == old)
 		return TDP_FAST_SPURIOUS;
-	if (!(access & VMMU_WRITE) || (old & (SPTE_HOST_W | SPTE_MMU_W)) != (SPTE_HOST_W | SPTE_MMU_W))
-		return TDP_FAST_NO;
-	if ((logged && level > 1) || !spte_allows(format, old | format->write, access))
-		return TDP_FAST_NO;
 	/* release is enough: the entry leads to no table; atomicity is the point (P7) */
-	return cas_release(entry, &old, old | wanted) ? TDP_FAST_FIXED : TDP_FAST_NO;
+	return cas_release(entry, &old, new) ? TDP_FAST_FIXED : TDP_FAST_NO;
 }
 
 enum tdp_fast tdp_fast_fault(struct vm *vm, struct table *root, gfn_t gfn, const struct memslot *slot, unsigned access)

@@ -13,7 +13,7 @@ void tdp_zap_range(struct mmu_token *token, unsigned as_id, gfn_t first, gfn_t e
 			if (yield && tdp_iter_yield(token, &iter))
 				continue;
 			while (spte_is_leaf(iter.old, iter.level) && !tdp_set(token, &iter, 0))
-				port_pause();
+				continue;
 		}
 		port_rcu_read_unlock();
 	}
@@ -21,7 +21,7 @@ void tdp_zap_range(struct mmu_token *token, unsigned as_id, gfn_t first, gfn_t e
 
 static void leaf_write_protect(struct mmu_token *token, struct tdp_iter *iter)
 {
-	spte_t write = token->vm->fmt->write;
+	spte_t write = token->vm->fmt->any_write; /* a CPU may still use what is laid aside */
 
 	while (spte_is_leaf(iter->old, iter->level) && (iter->old & write))
 		if (tdp_set(token, iter, iter->old & ~write))
@@ -115,24 +115,24 @@ void tdp_split(struct mmu_token *token, const struct memslot *slot, gfn_t first,
  * P2, without mmu_lock: one compare-and-swap, no retry. A lost race means that somebody changed the entry just now: young enough, and nothing
  * that was cleared comes back.
  */
-static always_inline bool leaf_age(spte_t accessed, spte_t *entry, int level, bool clear)
+static always_inline bool leaf_age(const struct format *format, spte_t *entry, int level, bool clear)
 {
 	spte_t old = load_relaxed(entry);
 
-	if (!spte_is_leaf(old, level) || !(old & accessed))
+	if (!spte_is_leaf(old, level) || !(old & format->young))
 		return false;
 	if (clear)
-		cas_relaxed(entry, &old, old & ~accessed);
+		cas_relaxed(entry, &old, spte_aged(format, old));
 	return true;
 }
 
 /* The 4K leaves of [first, end) in one table, without the iterator: this is where the time goes. */
-static bool table_age(spte_t accessed, spte_t *entries, uint64_t first, uint64_t end, bool clear)
+static bool table_age(const struct format *format, spte_t *entries, uint64_t first, uint64_t end, bool clear)
 {
 	bool young = false;
 
 	for (uint64_t i = first; i < end; i++)
-		young |= leaf_age(accessed, &entries[i], 1, clear);
+		young |= leaf_age(format, &entries[i], 1, clear);
 	return young;
 }
 
@@ -142,12 +142,12 @@ static bool entry_age(const struct format *format, const struct tdp_iter *iter, 
 	uint64_t from, to;
 
 	if (!spte_is_table(iter->old, iter->level))
-		return leaf_age(format->accessed, iter->entry, iter->level, clear);
+		return leaf_age(format, iter->entry, iter->level, clear);
 	if (iter->level > 2)
 		return false;
 	from = max_u64(first.v, iter->gfn.v) - iter->gfn.v;
 	to = min_u64(end.v - iter->gfn.v, ENTRIES);
-	return table_age(format->accessed, port_pfn_to_ptr(spte_pfn(iter->old).v), from, to, clear);
+	return table_age(format, port_pfn_to_ptr(spte_pfn(iter->old).v), from, to, clear);
 }
 
 bool tdp_age(struct vm *vm, unsigned as_id, gfn_t first, gfn_t end, bool clear)

@@ -43,7 +43,7 @@ static bool needs_flush(const struct format *format, spte_t old, spte_t spte, in
 		return false;
 	if (!spte_is_present(spte) || spte_is_leaf(old, level) != spte_is_leaf(spte, level))
 		return true;
-	return (old & format->write) && !(spte & format->write);
+	return (old & format->any_write) && !(spte & format->any_write);
 }
 
 bool tdp_set(struct mmu_token *token, struct tdp_iter *iter, spte_t spte)

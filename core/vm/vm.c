@@ -23,20 +23,30 @@ static bool config_is_valid(const struct vmmu_config *config)
 	const struct vmmu_host *host = config->host;
 
 	return host && host->chunk_alloc && host->chunk_free && host->alloc && host->free && host->page_get &&
-	       (config->mmu == VMMU_MMU_TDP ? config->format <= VMMU_FORMAT_EPT5 : config->mmu == VMMU_MMU_SHADOW && config->format == VMMU_FORMAT_NPT4) && config->address_spaces <= MAX_ADDRESS_SPACES &&
+	       (config->mmu == VMMU_MMU_TDP ? config->format <= VMMU_FORMAT_EPT5_NO_AD : config->mmu == VMMU_MMU_SHADOW && config->format == VMMU_FORMAT_NPT4) && config->address_spaces <= MAX_ADDRESS_SPACES &&
 	       config->guest_phys_bits <= VMMU_HOST_PHYS_BITS && (!config->guest_phys_bits || config->guest_phys_bits >= 32) &&
 	       config->max_vcpus <= VMMU_MAX_VCPUS;
 }
 
 static void vm_configure(struct vm *vm, const struct vmmu_config *config)
 {
-	bool ept = config->format == VMMU_FORMAT_EPT4 || config->format == VMMU_FORMAT_EPT5;
+	static const struct {
+		const struct format *format;
+		unsigned levels;
+	} formats[] = {
+		[VMMU_FORMAT_NPT4] = { &format_npt, 4 },
+		[VMMU_FORMAT_NPT5] = { &format_npt, 5 },
+		[VMMU_FORMAT_EPT4] = { &format_ept, 4 },
+		[VMMU_FORMAT_EPT5] = { &format_ept, 5 },
+		[VMMU_FORMAT_EPT4_NO_AD] = { &format_ept_no_ad, 4 },
+		[VMMU_FORMAT_EPT5_NO_AD] = { &format_ept_no_ad, 5 },
+	};
 
 	vm->host = config->host;
 	vm->host_state = config->host_state;
 	vm->format = config->format;
-	vm->fmt = ept ? &format_ept : &format_npt;
-	vm->levels = config->format == VMMU_FORMAT_NPT5 || config->format == VMMU_FORMAT_EPT5 ? 5 : 4;
+	vm->fmt = formats[config->format].format;
+	vm->levels = formats[config->format].levels;
 	vm->address_spaces = config->address_spaces ? config->address_spaces : 1;
 	vm->guest_phys_bits = config->guest_phys_bits ? config->guest_phys_bits : VMMU_HOST_PHYS_BITS;
 	vm->slot_delete_zaps_slot = config->slot_delete_zaps_slot;

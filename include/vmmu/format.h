@@ -19,7 +19,7 @@
 #define VMMU_NPT_PS (UINT64_C(1) << 7) /* leaf, at levels 2 and 3 */
 #define VMMU_NPT_NX (UINT64_C(1) << 63)
 
-/* EPT with A/D bits enabled in EPTP (SDM vol. 3, tables 29-1 to 29-7). Present when any of R, W, X is set. */
+/* EPT (SDM vol. 3, tables 29-1 to 29-7). Present when any of R, W, X is set. A and D: with A/D bits enabled in EPTP; ignored in the NO_AD formats. */
 #define VMMU_EPT_R  (UINT64_C(1) << 0)
 #define VMMU_EPT_W  (UINT64_C(1) << 1)
 #define VMMU_EPT_X  (UINT64_C(1) << 2)

@@ -19,6 +19,8 @@ enum vmmu_format {
 	VMMU_FORMAT_NPT5, /* the same, 5 levels */
 	VMMU_FORMAT_EPT4, /* Intel EPT with A/D bits, 4 levels (SDM vol. 3, 29.3) */
 	VMMU_FORMAT_EPT5, /* the same, 5 levels */
+	VMMU_FORMAT_EPT4_NO_AD, /* EPT on hardware that sets no A/D bits, 4 levels: aging lays a leaf's rights aside, and its next use faults */
+	VMMU_FORMAT_EPT5_NO_AD, /* the same, 5 levels */
 };
 
 /* Constant from creation to destruction. Zeroed fields mean the default. */

@@ -74,7 +74,12 @@ static enum mcpu_result enter(struct mcpu *cpu)
 
 static bool is_ept(const struct mcpu *cpu)
 {
-	return cpu->entry.format == VMMU_FORMAT_EPT4 || cpu->entry.format == VMMU_FORMAT_EPT5;
+	return cpu->entry.format >= VMMU_FORMAT_EPT4;
+}
+
+static bool sets_no_ad(const struct mcpu *cpu)
+{
+	return cpu->entry.format >= VMMU_FORMAT_EPT4_NO_AD;
 }
 
 static bool entry_present(bool ept, uint64_t e)
@@ -133,7 +138,7 @@ static void psc_fill(struct mcpu *cpu, uint64_t gfn, uint64_t *table)
 static enum walk walk(struct mcpu *cpu, uint64_t gfn, bool write, struct leaf *leaf, uint64_t *error)
 {
 	bool ept = is_ept(cpu);
-	uint64_t accessed = ept ? VMMU_EPT_A : VMMU_NPT_A, dirty = ept ? VMMU_EPT_D : VMMU_NPT_D;
+	uint64_t accessed = sets_no_ad(cpu) ? 0 : ept ? VMMU_EPT_A : VMMU_NPT_A, dirty = sets_no_ad(cpu) ? 0 : ept ? VMMU_EPT_D : VMMU_NPT_D;
 	uint64_t *table = psc_find(cpu, gfn);
 	int level = 1;
 
@@ -203,7 +208,7 @@ static struct mcpu_tlb *tlb_fill(struct mcpu *cpu, uint64_t gfn, const struct le
 		.tag = (gfn >> 9 * (leaf->level - 1)) + 1,
 		.host = leaf->value & VMMU_ENTRY_ADDR,
 		.write = leaf->write,
-		.dirty = write || (leaf->value & (is_ept(cpu) ? VMMU_EPT_D : VMMU_NPT_D)),
+		.dirty = write || sets_no_ad(cpu) || (leaf->value & (is_ept(cpu) ? VMMU_EPT_D : VMMU_NPT_D)),
 	};
 	return tlb;
 }

@@ -116,7 +116,7 @@ static bool vm_make(struct fuzz *f)
 		.host = &thost_ops,
 		.host_state = &f->host,
 		.mmu = mmu,
-		.format = mmu == VMMU_MMU_TDP ? byte(f) % 4 : byte(f) < 250 ? VMMU_FORMAT_NPT4 : byte(f),
+		.format = mmu == VMMU_MMU_TDP ? byte(f) % 6 : byte(f) < 250 ? VMMU_FORMAT_NPT4 : byte(f),
 		.address_spaces = byte(f) < 250 ? byte(f) % 3 : byte(f),
 		.guest_phys_bits = byte(f) < 200 ? 0 : byte(f),
 		.max_vcpus = byte(f) < 200 ? 8 : raw(f, 2),

@@ -56,13 +56,14 @@ static void kicked(void *cookie)
 
 static void vm_make(struct model *m)
 {
-	static const enum vmmu_format formats[] = { VMMU_FORMAT_NPT4, VMMU_FORMAT_NPT5, VMMU_FORMAT_EPT4, VMMU_FORMAT_EPT5 };
+	static const enum vmmu_format formats[] = { VMMU_FORMAT_NPT4,       VMMU_FORMAT_NPT5,       VMMU_FORMAT_EPT4, VMMU_FORMAT_EPT5,
+		                                    VMMU_FORMAT_EPT4_NO_AD, VMMU_FORMAT_EPT5_NO_AD };
 
 	m->config = (struct vmmu_config){
 		.host = &thost_ops,
 		.host_state = &m->host,
 		.mmu = m->shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP,
-		.format = m->shadow ? VMMU_FORMAT_NPT4 : formats[rng_below(&m->rng, 4)],
+		.format = m->shadow ? VMMU_FORMAT_NPT4 : formats[rng_below(&m->rng, sizeof(formats) / sizeof(*formats))],
 		.address_spaces = 1 + rng_below(&m->rng, 2),
 		.max_vcpus = 16,
 		.slot_delete_zaps_slot = rng_one_in(&m->rng, 2),

@@ -212,12 +212,12 @@ void vcpu_boot(struct storm *storm, struct mcpu *cpu, struct vmmu_vcpu *vcpu, un
 
 static void vm_make(struct storm *storm, unsigned variant)
 {
-	static const enum vmmu_format formats[] = { VMMU_FORMAT_NPT4, VMMU_FORMAT_EPT4, VMMU_FORMAT_NPT5 };
+	static const enum vmmu_format formats[] = { VMMU_FORMAT_NPT4, VMMU_FORMAT_EPT4, VMMU_FORMAT_NPT5, VMMU_FORMAT_EPT4_NO_AD };
 	struct vmmu_config config = {
 		.host = &thost_ops,
 		.host_state = &storm->host,
 		.mmu = storm->shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP,
-		.format = storm->shadow ? VMMU_FORMAT_NPT4 : formats[variant % 3],
+		.format = storm->shadow ? VMMU_FORMAT_NPT4 : formats[variant % array_size(formats)],
 		.max_vcpus = 64,
 		.slot_delete_zaps_slot = variant & 1,
 	};

@@ -29,10 +29,11 @@ static enum vmmu_status clear(struct fixture *f, uint64_t first, uint64_t npages
 	return vmmu_dirty_clear(f->vm, 0, SLOT, first, npages, f->bitmap);
 }
 
+static const enum vmmu_format formats[] = { VMMU_FORMAT_NPT4, VMMU_FORMAT_NPT5,       VMMU_FORMAT_EPT4,
+	                                    VMMU_FORMAT_EPT5, VMMU_FORMAT_EPT4_NO_AD, VMMU_FORMAT_EPT5_NO_AD };
+
 static void test_legacy_get_reports_each_write_once_and_protects_again(void **state)
 {
-	static const enum vmmu_format formats[] = { VMMU_FORMAT_NPT4, VMMU_FORMAT_NPT5, VMMU_FORMAT_EPT4, VMMU_FORMAT_EPT5 };
-
 	(void)state;
 	for (unsigned i = 0; i < array_size(formats); i++) {
 		struct fixture *f = fixture_make(0, false, formats[i]);
@@ -210,10 +211,65 @@ static void test_calls_with_bad_numbers_are_refused(void **state)
 	fixture_free(r);
 }
 
+static bool age(struct fixture *f, uint64_t page)
+{
+	uint64_t at = (uintptr_t)word_of(f, page) & ~UINT64_C(4095);
+
+	return vmmu_age(f->vm, (struct vmmu_hva){ at }, (struct vmmu_hva){ at + 4096 }, true);
+}
+
+/* Aging flushes nothing, and where there are no A bits it takes rights away from the entry, which a CPU may still remember. */
+static void test_aged_page_is_logged_whatever_a_cpu_remembers(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < array_size(formats); i++) {
+		struct fixture *f = fixture_make(0, false, formats[i]);
+
+		region_set(f, LOG, PAGES);
+		guest_write(f, 0, 7);
+		log_is(f, LIST(7));
+		guest_write(f, 0, 7); /* it has it in its TLB, writable */
+		assert_true(age(f, 7));
+		assert_false(age(f, 7));
+		log_is(f, LIST(7)); /* takes the mark, and the right, wherever that is */
+		guest_write(f, 0, 7);
+		log_is(f, LIST(7));
+		fixture_free(f);
+	}
+}
+
+/* A page that is used again is young, and may be done with what could be before: a read is enough, and makes nothing dirty. */
+static void test_aged_page_comes_back_as_it_was(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < array_size(formats); i++) {
+		struct fixture *f = fixture_make(0, false, formats[i]);
+		struct vmmu_stats before, after;
+
+		region_set(f, LOG, PAGES);
+		guest_write(f, 0, 7);
+		assert_true(age(f, 7));
+		guest_read(f, 1, 7); /* nothing of it in this CPU's TLB */
+		assert_true(age(f, 7));
+		log_is(f, LIST(7));
+		guest_read(f, 1, 7);
+		log_is(f, NOTHING);
+		assert_true(age(f, 7));
+		vmmu_stats_get(f->vm, &before);
+		guest_write(f, 1, 7);
+		vmmu_stats_get(f->vm, &after);
+		assert_int_equal(after.faults_fast, before.faults_fast + 1); /* both rights by one fault without a lock */
+		log_is(f, LIST(7));
+		fixture_free(f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_legacy_get_reports_each_write_once_and_protects_again),
+		cmocka_unit_test(test_aged_page_is_logged_whatever_a_cpu_remembers),
+		cmocka_unit_test(test_aged_page_comes_back_as_it_was),
 		cmocka_unit_test(test_get_into_memory_that_is_gone_loses_no_mark),
 		cmocka_unit_test(test_manual_get_clears_nothing_and_clear_only_what_it_is_told),
 		cmocka_unit_test(test_initially_set_protects_only_as_pages_are_cleared),
