@@ -66,7 +66,7 @@ void audit_leaf(struct audit *audit, const struct memslots *slots, gfn_t gfn, sp
 void audit_mmio(struct audit *audit, const struct memslots *slots, gfn_t gfn, spte_t spte)
 {
 	audit->report->mmio++;
-	if (spte_mmio_gfn(spte).v != gfn.v)
+	if (spte_mmio_gfn(audit->vm->mmio_guard, spte).v != gfn.v)
 		audit_fail(audit, "an MMIO entry of another gfn", "gfn ", gfn.v, "spte ", spte);
 	if (spte_mmio_generation(spte) == (slots->generation & MMIO_GENERATION_MASK) && memslot_find(slots, gfn))
 		audit_fail(audit, "a page of a slot passes for MMIO (P10)", "gfn ", gfn.v, "spte ", spte);

@@ -127,7 +127,7 @@ static enum vmmu_fault fault_mmio(struct vmmu_vcpu *vcpu, uint64_t generation, g
 
 static bool mmio_is_known(struct vmmu_vcpu *vcpu, uint64_t generation, gfn_t gfn, uint64_t error)
 {
-	const struct format *format = vcpu->vcpu.vm->fmt;
+	const struct vm *vm = vcpu->vcpu.vm;
 	spte_t spte;
 	int level;
 
@@ -138,7 +138,7 @@ static bool mmio_is_known(struct vmmu_vcpu *vcpu, uint64_t generation, gfn_t gfn
 	if (!(error & VMMU_PF_RSVD))
 		return false;
 	spte = tdp_leaf(vcpu->vcpu.vm, vcpu->root, gfn, &level);
-	return spte_is_mmio(format, spte) && spte_mmio_gfn(spte).v == gfn.v &&
+	return spte_is_mmio(vm->fmt, spte) && spte_mmio_gfn(vm->mmio_guard, spte).v == gfn.v &&
 	       spte_mmio_generation(spte) == (generation & MMIO_GENERATION_MASK);
 }
 

@@ -78,7 +78,9 @@ spte_t spte_make_split(spte_t huge, int level, unsigned index)
 	return level == 1 ? spte & ~SPTE_HUGE : spte;
 }
 
-spte_t spte_make_mmio(const struct format *format, gfn_t gfn, uint64_t generation)
+spte_t spte_make_mmio(const struct format *format, spte_t guard, gfn_t gfn, uint64_t generation)
 {
-	return format->mmio | gfn.v << PAGE_SHIFT | (generation & 0xff) << 3 | (generation >> 8 & 0x3ff) << 52;
+	uint64_t gpa = gfn.v << PAGE_SHIFT;
+
+	return format->mmio | gpa | guard | (gpa & guard) << MMIO_GUARD_BITS | (generation & 0xff) << 3 | (generation >> 8 & 0x3ff) << 52;
 }

@@ -121,7 +121,19 @@ static inline spte_t spte_make_table(const struct format *format, pfn_t table)
  */
 #define MMIO_GENERATION_MASK (BIT(18) - 1)
 
-spte_t spte_make_mmio(const struct format *format, gfn_t gfn, uint64_t generation);
+/*
+ * A CPU with L1TF speculates through an entry that faults, by the address in it, and finds there what the L1 data cache has. So that it finds nothing the top
+ * five bits of the address, as that cache compares it, are all set (`guard`; 0: no such CPU), where no memory is, and the gfn's own bits of that place stand
+ * five bits higher, beyond its widest address (50). Other entries that hardware takes for absent are 0, FROZEN, or a page of the guest's own, laid aside.
+ */
+#define MMIO_GUARD_BITS 5
+
+static inline spte_t mmio_guard(unsigned l1d_phys_bits)
+{
+	return l1d_phys_bits ? BIT_MASK(l1d_phys_bits - 1, l1d_phys_bits - MMIO_GUARD_BITS) : 0;
+}
+
+spte_t spte_make_mmio(const struct format *format, spte_t guard, gfn_t gfn, uint64_t generation);
 
 static inline bool spte_is_mmio(const struct format *format, spte_t spte)
 {
@@ -133,9 +145,11 @@ static inline uint64_t spte_mmio_generation(spte_t spte)
 	return (spte >> 3 & 0xff) | (spte >> 52 & 0x3ff) << 8;
 }
 
-static inline gfn_t spte_mmio_gfn(spte_t spte)
+static inline gfn_t spte_mmio_gfn(spte_t guard, spte_t spte)
 {
-	return GFN((spte & SPTE_ADDR) >> PAGE_SHIFT);
+	if (!guard)
+		return GFN((spte & SPTE_ADDR) >> PAGE_SHIFT);
+	return GFN(((spte & SPTE_ADDR & ((guard & -guard) - 1)) | (spte >> MMIO_GUARD_BITS & guard)) >> PAGE_SHIFT);
 }
 
 #endif

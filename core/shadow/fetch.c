@@ -144,11 +144,12 @@ static struct leaf leaf_make(struct vm *vm, const struct shadow_fault *fault, in
 
 static void mmio_put(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry, const struct shadow_fault *fault)
 {
-	gfn_t gfn = gfn_round(fault->walk.gfn, role_level(page->role));
+	struct leaf leaf = { .gfn = gfn_round(fault->walk.gfn, role_level(page->role)) };
 
 	if (spte_is_present(load_relaxed(entry)))
 		entry_zap(token, page, entry); /* never written over (zoo 3) */
-	entry_set_leaf(token, sv, NULL, page, entry, &(struct leaf){ spte_make_mmio(token->vm->fmt, gfn, fault->mmio_generation), gfn });
+	leaf.spte = spte_make_mmio(token->vm->fmt, token->vm->mmio_guard, leaf.gfn, fault->mmio_generation);
+	entry_set_leaf(token, sv, NULL, page, entry, &leaf);
 }
 
 static enum shadow_result leaf_put(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry,

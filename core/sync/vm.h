@@ -37,6 +37,7 @@ struct vm {
 	unsigned levels;          /* of a second-stage root: 4 or 5 */
 	unsigned address_spaces;
 	unsigned guest_phys_bits;
+	uint64_t mmio_guard;      /* address bits that are set in every MMIO entry (50) */
 	bool slot_delete_zaps_slot;
 
 	uint32_t dead;            /* atomic; 0 -> 1 once */

@@ -31,23 +31,23 @@ static enum tdp_result table_install(struct mmu_token *token, struct tdp_iter *i
 	return spte_is_table(iter->old, iter->level) ? TDP_FIXED : TDP_RETRY;
 }
 
-static spte_t leaf_wanted(const struct format *format, const struct tdp_iter *iter, const struct tdp_map *map)
+static spte_t leaf_wanted(const struct vm *vm, const struct tdp_iter *iter, const struct tdp_map *map)
 {
 	bool host_writable, writable;
 	pfn_t pfn;
 
 	if (!map->slot)
-		return spte_make_mmio(format, iter->gfn, map->mmio_generation);
+		return spte_make_mmio(vm->fmt, vm->mmio_guard, iter->gfn, map->mmio_generation);
 	host_writable = map->page.writable && !(map->slot->flags & VMMU_SLOT_READONLY);
 	writable = host_writable && (!map->write_protect || (map->access & VMMU_WRITE));
 	pfn = PFN(map->page.pfn.v - (map->gfn.v - iter->gfn.v)); /* contiguous, as page.max_level says */
-	return spte_make_leaf(format, pfn, iter->level, host_writable, writable, map->access != 0, writable && (map->access & VMMU_WRITE));
+	return spte_make_leaf(vm->fmt, pfn, iter->level, host_writable, writable, map->access != 0, writable && (map->access & VMMU_WRITE));
 }
 
 /* An MMIO entry, or another frame, may not be written over a present leaf: it goes by way of nothing (zoo 3). */
 static enum tdp_result leaf_install(struct mmu_token *token, struct tdp_iter *iter, const struct tdp_map *map)
 {
-	spte_t spte = leaf_wanted(token->vm->fmt, iter, map);
+	spte_t spte = leaf_wanted(token->vm, iter, map);
 
 	if (iter->old == spte)
 		return TDP_SPURIOUS;

@@ -25,6 +25,8 @@ static bool config_is_valid(const struct vmmu_config *config)
 	return host && host->chunk_alloc && host->chunk_free && host->alloc && host->free && host->page_get &&
 	       (config->mmu == VMMU_MMU_TDP ? config->format <= VMMU_FORMAT_EPT5_NO_AD : config->mmu == VMMU_MMU_SHADOW && config->format == VMMU_FORMAT_NPT4) && config->address_spaces <= MAX_ADDRESS_SPACES &&
 	       config->guest_phys_bits <= VMMU_HOST_PHYS_BITS && (!config->guest_phys_bits || config->guest_phys_bits >= 32) &&
+	       (!config->l1d_phys_bits || (config->l1d_phys_bits >= 36 && config->l1d_phys_bits <= 46 && config->guest_phys_bits &&
+	                                   config->guest_phys_bits <= config->l1d_phys_bits)) &&
 	       config->max_vcpus <= VMMU_MAX_VCPUS;
 }
 
@@ -49,6 +51,7 @@ static void vm_configure(struct vm *vm, const struct vmmu_config *config)
 	vm->levels = formats[config->format].levels;
 	vm->address_spaces = config->address_spaces ? config->address_spaces : 1;
 	vm->guest_phys_bits = config->guest_phys_bits ? config->guest_phys_bits : VMMU_HOST_PHYS_BITS;
+	vm->mmio_guard = mmio_guard(config->l1d_phys_bits);
 	vm->slot_delete_zaps_slot = config->slot_delete_zaps_slot;
 	vm->vcpus.max = config->max_vcpus ? config->max_vcpus : VMMU_MAX_VCPUS;
 	srcu_init(&vm->srcu);

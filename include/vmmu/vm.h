@@ -31,6 +31,8 @@ struct vmmu_config {
 	enum vmmu_format format;
 	unsigned address_spaces;      /* 1 or 2 (1: SMM); default 1 */
 	unsigned guest_phys_bits;     /* width of a guest physical address; default and most: 48 */
+	unsigned l1d_phys_bits;       /* 0: the CPU has no L1TF (default). Else how wide a physical address is for its L1 data cache, 36 .. 46, and
+	                                 at least guest_phys_bits: MMIO entries then name no address where memory may be */
 	unsigned max_vcpus;           /* 1 .. VMMU_MAX_VCPUS; default VMMU_MAX_VCPUS */
 	bool slot_delete_zaps_slot;   /* zap only the deleted slot's range. Default, as KVM's
 	                                 quirk SLOT_ZAP_ALL: everything is zapped and rebuilt */
