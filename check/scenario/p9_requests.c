@@ -111,6 +111,16 @@ static void create(void)
 	check_assert(vmmu_vcpu_create(world.vm, 1, NULL, &world.cpu[1].vcpu) == VMMU_OK);
 }
 
+/* One that has been in the guest, and goes for good. */
+static void run_and_go(void)
+{
+	struct cpu *cpu = &world.cpu[0];
+
+	run_once_in_guest();
+	vmmu_vcpu_destroy(cpu->vcpu);
+	cpu->vcpu = NULL;
+}
+
 static void finish(void)
 {
 	world_end();
@@ -135,3 +145,9 @@ SCENARIO(kick_vs_run, .protocol = "P9", .claim = "a kick ends a visit to the gue
 
 SCENARIO(flush_vs_vcpu_create, .protocol = "P9", .claim = "a vCPU is seen whole or not at all", .threads = 2, .setup = setup,
          .thread = { flush, create }, .finish = finish);
+
+SCENARIO(flush_vs_vcpu_destroy, .protocol = "P9", .claim = "a vCPU that is not there any more has left the guest (I5.4)", .threads = 2, .setup = setup_two,
+         .thread = { run_and_go, flush }, .finish = finish);
+
+SCENARIO(flush_vs_last_vcpu_destroy, .protocol = "P9", .claim = "nor is one, when none is there (I5.4)", .threads = 2, .setup = setup,
+         .thread = { run_and_go, flush }, .finish = finish);

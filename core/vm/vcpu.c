@@ -88,9 +88,10 @@ static void vcpu_remove(struct vm *vm, struct vmmu_vcpu *vcpu)
 	struct vcpu_set *set = &vm->vcpus;
 
 	mutex_lock(&set->lock);
-	store_relaxed(&set->by_id[vcpu->vcpu.id], NULL);
+	/* release, both: who asks all vCPUs and finds this one gone finds that all it did in the guest is over, as if it had answered (pairs with request.c), P9 */
+	store_release(&set->by_id[vcpu->vcpu.id], NULL);
 	while (set->limit && !set->by_id[set->limit - 1])
-		store_relaxed(&set->limit, set->limit - 1);
+		store_release(&set->limit, set->limit - 1);
 	if (!dirty_ring_is_empty(&vcpu->ring))
 		vm->slots->ring_gone = true;
 	stats_keep(&vm->stats.gone, &vcpu->vcpu.stats);
