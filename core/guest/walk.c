@@ -36,7 +36,7 @@ static enum guest_walk_result entry_set(const struct guest_reader *reader, struc
 	if (!swapped)
 		return GUEST_WALK_AGAIN;
 	/* A ring that this fills is noticed with the next page, or at the next entry: it has room for more than one walk. */
-	dirty_mark(reader->vm, slot, gpa_to_gfn(walk->entry[level - 1]), reader->ring);
+	dirty_mark(reader->vm, slot, walk->table[level - 1], reader->ring);
 	walk->value[level - 1] = new;
 	return GUEST_WALK_OK;
 }
@@ -76,7 +76,6 @@ static enum guest_walk_result walk_tables(const struct guest_reader *reader, gfn
 
 		walk->level = level;
 		walk->table[level - 1] = table;
-		walk->entry[level - 1] = GPA(gfn_to_gpa(table).v + offset);
 		if (!guest_table_find(reader, table, &at) || !guest_entry_read(mode, at, index, &entry))
 			return fault(mode, walk, error, 0); /* tables outside memory: as KVM, the page is not there */
 		walk->hva[level - 1] = HVA(at.v + offset);

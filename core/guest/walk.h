@@ -13,12 +13,10 @@
 #include "core/memslot/memslot.h"
 
 struct guest_walk {
-	uint64_t gva;                     /* what was translated */
 	int levels;                       /* where it began */
 	int level;                        /* of the leaf */
 	gfn_t table[GUEST_MAX_LEVELS];    /* [level - 1]: frame of the table that held the entry */
-	gpa_t entry[GUEST_MAX_LEVELS];    /* [level - 1]: where the entry is */
-	hva_t hva[GUEST_MAX_LEVELS];      /* [level - 1]: the same in host memory, for as long as the SRCU read section lasts */
+	hva_t hva[GUEST_MAX_LEVELS];      /* [level - 1]: where the entry is, for as long as the SRCU read section lasts */
 	uint64_t value[GUEST_MAX_LEVELS]; /* [level - 1]: what it was */
 	unsigned rights[GUEST_MAX_LEVELS]; /* [level - 1]: ACC_* of the path down to and including this entry */
 	unsigned key;                     /* protection key of the leaf */

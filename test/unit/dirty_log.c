@@ -218,7 +218,7 @@ static bool age(struct fixture *f, uint64_t page)
 	return vmmu_age(f->vm, (struct vmmu_hva){ at }, (struct vmmu_hva){ at + 4096 }, true);
 }
 
-/* Aging flushes nothing, and where there are no A bits it takes rights away from the entry, which a CPU may still remember. */
+/* P11, 52: aging flushes nothing, and where there are no A bits it takes rights away from the entry, which a CPU may still remember. */
 static void test_aged_page_is_logged_whatever_a_cpu_remembers(void **state)
 {
 	(void)state;
@@ -238,7 +238,7 @@ static void test_aged_page_is_logged_whatever_a_cpu_remembers(void **state)
 	}
 }
 
-/* A page that is used again is young, and may be done with what could be before: a read is enough, and makes nothing dirty. */
+/* I2.4, P6, 52: a page that is used again is young, and may be done with what could be before: a read is enough, and makes nothing dirty. */
 static void test_aged_page_comes_back_as_it_was(void **state)
 {
 	(void)state;
