@@ -154,7 +154,7 @@ const char *words_message(const struct picture *picture, const char *message)
 	return memory_text(text);
 }
 
-/* "first_root, page.c:222" */
+/* "first_root, core/shadow/page.c:222" */
 const char *words_party(const struct picture *picture, uint32_t pc, int thread)
 {
 	const struct source *source = source_of_return(pc);

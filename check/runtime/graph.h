@@ -12,7 +12,7 @@
  *     read the newest store, stores were placed last and nobody read them ("maximal").
  *
  * What a thread waits for is a load like any other, which its thread stands still at; a later store revisits it. Locks, sleeping and grace periods are
- * made of loads, stores and read-modify-writes of abstract locations (lock.c, wait.c, grace.c), so nothing here knows of them.
+ * made of loads, stores and read-modify-writes of abstract locations (lock.c, grace.c), so nothing here knows of them.
  *
  * What is left to do is a stack of items, each a whole graph and what to try in it. An item can be given to another process.
  */

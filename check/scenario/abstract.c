@@ -2,7 +2,7 @@
 /*
  * Not instrumented: what happens here is one step of the checker.
  *
- * mmu_yield and the like must be wrapped one by one: what mmu_lock.c calls of itself the linker does not see.
+ * mmu_yield and the like must be wrapped one by one: what sync/mmu_lock.c calls of itself the linker does not see.
  */
 #include "check/scenario/abstract.h"
 

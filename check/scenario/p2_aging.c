@@ -57,7 +57,7 @@ static void bit_hold_1(void)
 	bit_hold(1);
 }
 
-/* What rmap_age of range.c does with a chain. */
+/* What rmap_age of shadow/range.c does with a chain. */
 static void bit_walk(void)
 {
 	uintptr_t head = rmap_lock(&bit.rmap);

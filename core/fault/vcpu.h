@@ -31,7 +31,7 @@ _Static_assert(VMMU_POLL_RUN == VCPU_IN_GUEST, "CPUs poll the mode");
 
 /**
  * Map the page of `gfn` for `access` under `root`: the slow path of a fault. Holds: SRCU read side, nothing else. Sleeps, allocates.
- * `slot`: that of gfn; valid, and writable if access has VMMU_WRITE. `ring`: where a write is logged.
+ * `slot`: that of gfn; valid, and writable if access has VMMU_WRITE. `vcpu`: its ring logs a write.
  */
 enum vmmu_fault fault_map(struct vm *vm, struct table *root, const struct memslot *slot, gfn_t gfn, unsigned access,
                           struct table_cache *tables, struct vmmu_vcpu *vcpu);

@@ -63,7 +63,7 @@ static enum guest_walk_result fault(const struct guest_mode *mode, struct guest_
 	return GUEST_WALK_FAULT;
 }
 
-/* Follow the tables down to a leaf. `table`: the first table's frame; `offset`: the bytes at which it begins in its frame (PAE has none left). */
+/* Follow the tables down to a leaf. `table`: the first table's frame. */
 static enum guest_walk_result walk_tables(const struct guest_reader *reader, gfn_t table, gva_t gva, uint64_t error, struct guest_walk *walk)
 {
 	const struct guest_mode *mode = reader->mode;

@@ -43,7 +43,7 @@ struct guest_reader {
 
 /**
  * Translate gva for an access. Holds: SRCU read side. May sleep (host pages of the tables).
- * `root`: CR3, or for PAE the PDPTEs. `error`: the kind of access (VMMU_PF_WRITE, USER, FETCH, SMAP).
+ * `cr3`: where the tables begin; for PAE `pdpte` instead. `error`: the kind of access (VMMU_PF_WRITE, USER, FETCH, SMAP).
  */
 enum guest_walk_result guest_walk(const struct guest_reader *reader, uint64_t cr3, const uint64_t pdpte[4], gva_t gva, uint64_t error,
                                   uint32_t pkru, struct guest_walk *walk);

@@ -150,7 +150,7 @@ void shadow_zap_collapsible(struct mmu_write *token, const struct memslot *slot)
 /** P2: without mmu_lock. Holds: SRCU read side. */
 bool shadow_age(struct vm *vm, const struct memslot *slot, gfn_t first, gfn_t end, bool clear);
 
-/* --- everything (zap.c, P3) --- */
+/* --- everything (page.c, P3) --- */
 
 /** Front half, in one section with tdp's and with the request. Holds: slots_lock, mmu_lock write. */
 void shadow_obsolete_all(struct mmu_write *token);

@@ -127,7 +127,7 @@ struct shadow **shadow_bucket(struct vm *vm, gfn_t gfn);
 /** Next valid page that mirrors the guest table `gfn`, after `page` (NULL to begin), in any address space (zoo 5). */
 struct shadow *shadow_next_of(struct vm *vm, gfn_t gfn, struct shadow *page);
 
-/** Unlink the page from everything and give it back after the flush; a root stays, invalid, until its last reference goes. Returns: true if pages other than it went too. */
+/** Unlink the page from everything and give it back after the flush; a root stays, invalid, until its last reference goes. */
 void shadow_zap(struct mmu_token *token, struct shadow *page);
 /** Drop a root reference. */
 void shadow_root_put(struct mmu_token *token, struct shadow *page);
@@ -163,7 +163,7 @@ bool gfn_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_
 bool gfn_try_unsync(struct mmu_token *token, const struct memslot *slot, gfn_t gfn, bool can_unsync);
 /** Bring one unsync page up to date with the guest's table. */
 void shadow_sync_page(struct mmu_token *token, const struct guest_reader *reader, struct shadow *page);
-/** All unsync pages at or below `page`. May yield between pages. */
+/** Bring all unsync pages at or below `page` up to date. Does not yield. */
 void shadow_sync_below(struct mmu_token *token, const struct guest_reader *reader, struct shadow *page);
 /** The page is unsync from here on; its ancestors know the way to it. */
 void shadow_unsync_mark(struct shadow *page);

@@ -3,7 +3,7 @@
  * struct vm: the part of a VM that every folder of core may see: its host, its locks, its vCPUs, its counters. What a folder
  * owns (memslots, roots, the invalidation state) is in a struct of that folder; core/vm puts them together.
  *
- * Lock order (protocols.md), outermost first:
+ * Lock order (doc/locking.md), outermost first:
  *     slots_lock > [SRCU read side] > slots_arch_lock > notifier lock (memslot/gate.h) > mmu_lock > tables lock (tdp)
  */
 #ifndef CORE_SYNC_VM_H

@@ -70,7 +70,7 @@ void tdp_invalidate_roots(struct mmu_write *token);
 /** P3, back half: zap and put every scheduled root. Holds: slots_lock, no mmu_lock. Sleeps no longer than mmu_lock does. */
 void tdp_zap_invalidated_roots(struct vm *vm);
 
-/* --- faults (map.c, fast.c) --- */
+/* --- faults (map.c) --- */
 
 /** Install the mapping under `root`. The caller has made the retry checks in this same lock section. */
 enum tdp_result tdp_map(struct mmu_read *token, struct table *root, const struct tdp_map *map, struct table_cache *cache);

@@ -9,7 +9,7 @@ static enum vmmu_status vcpu_add(struct vm *vm, struct vcpu *vcpu)
 
 	mutex_lock(&set->lock);
 	if (!set->by_id[vcpu->id]) {
-		store_release(&set->by_id[vcpu->id], vcpu); /* pairs with the acquires in request.c */
+		store_release(&set->by_id[vcpu->id], vcpu); /* pairs with the acquires in sync/request.c */
 		if (vcpu->id >= set->limit)
 			store_release(&set->limit, vcpu->id + 1);
 		status = VMMU_OK;
@@ -88,7 +88,10 @@ static void vcpu_remove(struct vm *vm, struct vmmu_vcpu *vcpu)
 	struct vcpu_set *set = &vm->vcpus;
 
 	mutex_lock(&set->lock);
-	/* release, both: who asks all vCPUs and finds this one gone finds that all it did in the guest is over, as if it had answered (pairs with request.c), P9 */
+	/*
+	 * release, both stores: a thread that scans the vCPUs and finds this one gone must see everything that it did in the guest as
+	 * finished, as if it had answered. Pairs with the acquires in sync/request.c. P9
+	 */
 	store_release(&set->by_id[vcpu->vcpu.id], NULL);
 	while (set->limit && !set->by_id[set->limit - 1])
 		store_release(&set->limit, set->limit - 1);

@@ -26,7 +26,7 @@ struct scpu {
 
 enum scpu_outcome { SCPU_DONE, SCPU_FAULT, SCPU_MMIO, SCPU_STUCK };
 
-/** Tell the library of the registers. `flush`: as a MOV to CR3 does. */
+/** Tell the library of the registers. */
 void scpu_regs(struct scpu *cpu);
 void scpu_invlpg(struct scpu *cpu, uint64_t gva);
 
