@@ -45,11 +45,15 @@ static void head_store(struct rmap *rmap, uintptr_t head)
 
 void rmap_add(struct rmap *rmap, spte_t *entry, struct rmap_desc **spare)
 {
-	uintptr_t head = load_relaxed(&rmap->head);
+	uintptr_t head = 0;
 	struct rmap_desc *desc;
 
-	/* Of two that find the chain empty one gets it. Nothing is taken off a chain meanwhile: who removes holds mmu_lock for write. release: pairs with rmap_lock */
-	if (!head && cas_acqrel(&rmap->head, &head, (uintptr_t)entry))
+	/*
+	 * Tried before the head is read: a page of heads that is first read is the host's zero page, and for the write that follows the host replaces it and
+	 * interrupts every CPU of the process. Of two faults that find the chain empty one gets it. Nothing is taken off a chain meanwhile: who
+	 * removes holds mmu_lock for write. release: pairs with rmap_lock
+	 */
+	if (cas_acqrel(&rmap->head, &head, (uintptr_t)entry))
 		return;
 	head = rmap_lock(rmap);
 	ASSERT(head);
