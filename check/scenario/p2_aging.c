@@ -61,11 +61,12 @@ static void bit_hold_1(void)
 static void bit_walk(void)
 {
 	uintptr_t head = rmap_lock(&bit.rmap);
+	struct rmap_iter iter;
 	spte_t *entry;
 
 	if (!head)
 		return;
-	for (uint64_t i = 0; (entry = rmap_entry(&bit.rmap, i)); i++)
+	rmap_for_each(entry, &bit.rmap, &iter)
 		check_assert(entry >= bit.entry && entry < bit.entry + array_size(bit.entry));
 	rmap_unlock(&bit.rmap, head);
 }
@@ -116,7 +117,7 @@ static void bit_finish_holders(void)
 
 static void bit_finish_added_one(void)
 {
-	check_assert(rmap_count(&bit.rmap) == 1 && rmap_entry(&bit.rmap, 0) == &bit.entry[0]);
+	check_assert(rmap_count(&bit.rmap) == 1 && rmap_any(&bit.rmap) == &bit.entry[0]);
 	check_free(bit.spare);
 }
 

@@ -11,10 +11,11 @@ struct arrays_walk {
 
 unsigned audit_rmap_has(const struct rmap *rmap, const spte_t *entry)
 {
+	struct rmap_iter iter;
 	unsigned found = 0;
 	spte_t *other;
 
-	for (uint64_t i = 0; (other = rmap_entry(rmap, i)); i++)
+	rmap_for_each(other, rmap, &iter)
 		found += other == entry;
 	return found;
 }

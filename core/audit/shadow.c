@@ -104,10 +104,11 @@ static void frame_check(struct audit *audit, const struct shadow *page)
 {
 	for (unsigned as_id = 0; as_id < audit->vm->address_spaces; as_id++) {
 		const struct memslot *slot = memslot_find(memslots_current(audit->vm, as_id), page->gfn);
+		struct rmap_iter iter;
 		spte_t *entry;
 
 		for (int level = 1; slot && slot->arrays && level <= ARRAY_LEVELS; level++)
-			for (uint64_t i = 0; (entry = rmap_entry(gfn_rmap(slot, page->gfn, level), i)); i++)
+			rmap_for_each(entry, gfn_rmap(slot, page->gfn, level), &iter)
 				if (load_relaxed(entry) & VMMU_NPT_W)
 					audit_fail(audit, "a shadowed table can be written unseen (I4.4)", "gfn ", page->gfn.v, "address space ", as_id);
 	}

@@ -62,11 +62,12 @@ static void unsync_bit_clear(struct shadow *page, unsigned index)
 /* Nothing at or below the page is unsync any more: forget the way to it, or every flush of the guest would go and look. */
 static void path_clear(struct shadow *page)
 {
+	struct rmap_iter iter;
 	spte_t *parent;
 
 	if (page->unsync || page->unsync_children)
 		return;
-	for (uint64_t i = 0; (parent = rmap_entry(&page->parents, i)); i++) {
+	rmap_for_each(parent, &page->parents, &iter) {
 		unsync_bit_clear(shadow_of(parent), entry_index_of(shadow_of(parent), parent));
 		path_clear(shadow_of(parent));
 	}
@@ -102,6 +103,7 @@ static void rmap_add_from(struct shadow_vcpu *sv, struct rmap *rmap, spte_t *ent
 /* Something at or below page->spt[index] is unsync: remember the way down, in every ancestor (P8). */
 static void unsync_mark_path(struct shadow *page, unsigned index)
 {
+	struct rmap_iter iter;
 	spte_t *parent;
 
 	if (page->unsync_map[index / 64] & BIT(index % 64))
@@ -110,17 +112,18 @@ static void unsync_mark_path(struct shadow *page, unsigned index)
 	store_relaxed(&page->unsync_children, page->unsync_children + 1);
 	if (page->unsync_children > 1)
 		return; /* the way to here is marked */
-	for (uint64_t i = 0; (parent = rmap_entry(&page->parents, i)); i++)
+	rmap_for_each(parent, &page->parents, &iter)
 		unsync_mark_path(shadow_of(parent), entry_index_of(shadow_of(parent), parent));
 }
 
 void shadow_unsync_mark(struct shadow *page)
 {
+	struct rmap_iter iter;
 	spte_t *parent;
 
 	/* release: seen by a vCPU before the entry that lets the guest write its table (pairs with shadow_sync_roots), P8 */
 	store_release(&page->unsync, true);
-	for (uint64_t i = 0; (parent = rmap_entry(&page->parents, i)); i++)
+	rmap_for_each(parent, &page->parents, &iter)
 		unsync_mark_path(shadow_of(parent), entry_index_of(shadow_of(parent), parent));
 }
 
@@ -195,12 +198,13 @@ static bool leaf_write_protect(spte_t *entry)
 
 bool gfn_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_t gfn, int min_level)
 {
+	struct rmap_iter iter;
 	bool any = false;
 	spte_t *entry;
 
 	(void)token;
 	for (int level = min_level; level <= ARRAY_LEVELS; level++)
-		for (uint64_t i = 0; (entry = rmap_entry(gfn_rmap(slot, gfn, level), i)); i++)
+		rmap_for_each(entry, gfn_rmap(slot, gfn, level), &iter)
 			any |= leaf_write_protect(entry);
 	return any;
 }

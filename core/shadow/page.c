@@ -188,7 +188,7 @@ void shadow_zap(struct mmu_token *token, struct shadow *page)
 	for (unsigned i = 0; i < ENTRIES; i++)
 		if (load_relaxed(&page->spt[i]))
 			entry_zap(token, page, &page->spt[i]);
-	while ((parent = rmap_entry(&page->parents, 0)))
+	while ((parent = rmap_any(&page->parents)))
 		entry_zap(token, shadow_of(parent), parent);
 	if (page->unsync)
 		shadow_unsync_clear(page);

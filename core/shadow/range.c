@@ -16,7 +16,7 @@ static void rmap_zap(struct mmu_token *token, struct rmap *rmap)
 {
 	spte_t *entry;
 
-	while ((entry = rmap_entry(rmap, 0)))
+	while ((entry = rmap_any(rmap)))
 		entry_zap(token, shadow_of(entry), entry);
 }
 
@@ -59,11 +59,10 @@ static bool entry_write_protect(spte_t *entry)
 
 static void rmap_write_protect(struct mmu_token *token, struct rmap *rmap)
 {
+	struct rmap_iter iter;
 	spte_t *entry;
 
-	if (rmap_is_empty(rmap))
-		return;
-	for (uint64_t i = 0; (entry = rmap_entry(rmap, i)); i++)
+	rmap_for_each(entry, rmap, &iter)
 		if (entry_write_protect(entry))
 			token->flush = true;
 }
@@ -124,7 +123,7 @@ void shadow_zap_collapsible(struct mmu_write *token, const struct memslot *slot)
 		return;
 	for (gfn_t gfn = slot->base; gfn.v < end.v; gfn.v++) {
 		struct rmap *rmap = gfn_rmap(slot, gfn, 1);
-		spte_t *entry = rmap_entry(rmap, 0);
+		spte_t *entry = rmap_any(rmap);
 
 		/* Only pieces of a guest's large page can become one leaf. */
 		if (entry && (shadow_of(entry)->role & ROLE_DIRECT) && memslot_max_level(slot, gfn) > 1)
@@ -150,12 +149,13 @@ static bool entry_age(spte_t *entry, int level, bool clear)
 static bool rmap_age(struct rmap *rmap, int level, bool clear)
 {
 	uintptr_t head = rmap_lock(rmap);
+	struct rmap_iter iter;
 	bool young = false;
 	spte_t *entry;
 
 	if (!head)
 		return false;
-	for (uint64_t i = 0; (entry = rmap_entry(rmap, i)); i++)
+	rmap_for_each(entry, rmap, &iter)
 		young |= entry_age(entry, level, clear);
 	rmap_unlock(rmap, head);
 	return young;

@@ -117,16 +117,24 @@ uint64_t rmap_count(const struct rmap *rmap)
 	return count;
 }
 
-spte_t *rmap_entry(const struct rmap *rmap, uint64_t at)
+spte_t *rmap_any(const struct rmap *rmap)
 {
 	uintptr_t head = load_relaxed(&rmap->head);
 
-	if (!(head & MANY))
-		return at == 0 ? (spte_t *)(head & ~LOCKED) : NULL;
-	for (const struct rmap_desc *desc = head_desc(head); desc; desc = desc->more) {
-		if (at < desc->count)
-			return desc->entry[at];
-		at -= desc->count;
-	}
-	return NULL;
+	return head & MANY ? head_desc(head)->entry[0] : (spte_t *)(head & ~LOCKED);
+}
+
+spte_t *rmap_first(const struct rmap *rmap, struct rmap_iter *iter)
+{
+	uintptr_t head = load_relaxed(&rmap->head);
+
+	*iter = (struct rmap_iter){ .desc = head & MANY ? head_desc(head) : NULL };
+	return iter->desc ? rmap_next(iter) : (spte_t *)(head & ~LOCKED);
+}
+
+spte_t *rmap_next(struct rmap_iter *iter)
+{
+	if (iter->desc && iter->at == iter->desc->count)
+		*iter = (struct rmap_iter){ .desc = iter->desc->more };
+	return iter->desc ? iter->desc->entry[iter->at++] : NULL;
 }

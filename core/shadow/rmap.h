@@ -34,11 +34,21 @@ struct rmap_desc *rmap_remove(struct rmap *rmap, const spte_t *entry, bool *foun
 /** Number of entries. Holds: mmu_lock write. */
 uint64_t rmap_count(const struct rmap *rmap);
 
-/**
- * Walk: entry number `at` (0, 1, ...) or NULL at the end. Holds: mmu_lock write, or the bit. O(at / 14). The chain must not change during the walk,
- * except that removing the entry just returned moves another into its place.
- */
-spte_t *rmap_entry(const struct rmap *rmap, uint64_t at);
+/** Some entry, which rmap_remove then finds at once; NULL when there is none. Holds: mmu_lock write. O(1): to empty a chain, one by one. */
+spte_t *rmap_any(const struct rmap *rmap);
+
+/* Where a walk stands. It goes from descriptor to descriptor and never looks back: the guest decides how long a chain gets. */
+struct rmap_iter {
+	const struct rmap_desc *desc; /* NULL: the chain was one entry */
+	uint64_t at;                  /* the next one in desc */
+};
+
+/** Begin a walk. Holds, until its end: mmu_lock write, or the bit. The chain does not change meanwhile. Returns: an entry; NULL: there is none. */
+spte_t *rmap_first(const struct rmap *rmap, struct rmap_iter *iter);
+/** Returns: another entry; NULL: all were visited. O(1). */
+spte_t *rmap_next(struct rmap_iter *iter);
+
+#define rmap_for_each(entry, rmap, iter) for ((entry) = rmap_first((rmap), (iter)); (entry); (entry) = rmap_next(iter))
 
 /** P2: take the bit without mmu_lock. Returns: the head without the bit; 0 when the chain is empty, and then the bit was not taken. */
 uintptr_t rmap_lock(struct rmap *rmap);
