@@ -20,8 +20,8 @@ static inline bool memslot_logs(const struct memslot *slot)
 }
 
 /*
- * A vCPU's ring. `entries` is shared with the program that harvests it: everything read there is distrusted. Where the ring stands is
- * known from the two counters alone, and nobody else can write those.
+ * A vCPU's ring, and its count of what it marked. `entries` is shared with the program that harvests it: everything read there is distrusted.
+ * Where the ring stands is known from `next` and `reset` alone, and nobody else can write those.
  *   o  the vCPU's thread; atomic, since others look
  *   S  under slots_lock; atomic, since the vCPU looks
  */
@@ -30,12 +30,13 @@ struct dirty_ring {
 	uint32_t size;                  /* a power of two; 0: no ring */
 	uint32_t next;                  /* o: entries filled, ever */
 	uint32_t reset;                 /* S: entries taken back, ever: next - size <= reset <= next */
+	uint64_t marked;                /* o: pages newly marked dirty, in the ring or in bitmaps; only statistics look */
 };
 
 /**
  * `gfn` of `slot` was written by this vCPU, or is about to be through an entry that was installed before this call (P6: marked after).
  * Into the ring when the VM has rings, else into the bitmap. No effect when the slot is not logged.
- * `ring`: the vCPU's, or NULL for a write by the hypervisor outside any vCPU (bitmap only).
+ * `ring`: the vCPU's, whether it has entries or not, or NULL for a write by the hypervisor outside any vCPU (bitmap only).
  * Returns: true when the ring is nearly full and the vCPU should ask for an exit (REQ_RING_FULL).
  */
 bool dirty_mark(struct vm *vm, const struct memslot *slot, gfn_t gfn, struct dirty_ring *ring);
@@ -49,7 +50,7 @@ bool dirty_ring_has_room(const struct dirty_ring *ring, uint64_t entries);
 /** Every entry was taken back (or there never was one). On the vCPU's thread. Holds: vcpus.lock, or nobody takes back. */
 bool dirty_ring_is_empty(const struct dirty_ring *ring);
 
-/** Give the ring its memory, and start it empty. Before the vCPU first enters. */
+/** Give the ring its memory, and start it empty. `marked` stays. Before the vCPU first enters. */
 void dirty_ring_init(struct dirty_ring *ring, struct vmmu_dirty_gfn *entries, uint32_t size);
 
 /* What an entry of a ring says: not to be believed. */

@@ -13,7 +13,9 @@
 
 void dirty_ring_init(struct dirty_ring *ring, struct vmmu_dirty_gfn *entries, uint32_t size)
 {
-	*ring = (struct dirty_ring){ .entries = entries, .size = size };
+	ring->entries = entries;
+	ring->size = size;
+	ring->next = ring->reset = 0;
 }
 
 static uint32_t ring_left(const struct dirty_ring *ring)
@@ -80,6 +82,15 @@ bool dirty_ring_take_back(struct dirty_ring *ring, struct dirty_claim *claim)
 	return true;
 }
 
+/* On the vCPU's own cache line: vCPUs that write to a logged slot share no counter. */
+static void marked(struct vm *vm, struct dirty_ring *ring)
+{
+	if (ring)
+		store_relaxed(&ring->marked, ring->marked + 1);
+	else
+		add_relaxed(&vm->stats.dirty, 1);
+}
+
 static bool mark_in_ring(struct vm *vm, const struct memslot *slot, gfn_t gfn, struct dirty_ring *ring)
 {
 	bool pushed;
@@ -90,7 +101,7 @@ static bool mark_in_ring(struct vm *vm, const struct memslot *slot, gfn_t gfn, s
 	/* Who may write has looked for room first: a fault at the reserve, a copy at dirty_ring_has_room. A page would be lost. */
 	VM_BUG(vm, !pushed && ring->entries);
 	if (pushed)
-		add_relaxed(&vm->stats.dirty, 1);
+		marked(vm, ring);
 	return dirty_ring_nearly_full(ring);
 }
 
@@ -99,13 +110,13 @@ static bool mark_in_ring(struct vm *vm, const struct memslot *slot, gfn_t gfn, s
  * (of the entry, or of the page itself) and see the bit just before it is taken, while the take's owner does not see the store yet: store
  * buffering, and the page is lost. It needs a full barrier, which costs what the atomic or costs.
  */
-static void mark_in_bitmap(struct vm *vm, const struct memslot *slot, gfn_t gfn)
+static void mark_in_bitmap(struct vm *vm, const struct memslot *slot, gfn_t gfn, struct dirty_ring *ring)
 {
 	uint64_t page = gfn.v - slot->base.v, bit = BIT(page % 64);
 
 	/* release: pairs with dirty_take */
 	if (!(or_release(&slot->dirty[page / 64], bit) & bit))
-		add_relaxed(&vm->stats.dirty, 1);
+		marked(vm, ring);
 }
 
 bool dirty_mark(struct vm *vm, const struct memslot *slot, gfn_t gfn, struct dirty_ring *ring)
@@ -116,6 +127,6 @@ bool dirty_mark(struct vm *vm, const struct memslot *slot, gfn_t gfn, struct dir
 	if (vm->slots->ring_entries)
 		return mark_in_ring(vm, slot, gfn, ring);
 	if (slot->dirty)
-		mark_in_bitmap(vm, slot, gfn);
+		mark_in_bitmap(vm, slot, gfn, ring);
 	return false;
 }

@@ -45,7 +45,7 @@ struct vcpu {
 	uint32_t watched;         /* a: somebody waits for this vCPU to leave the guest */
 	uint32_t exits;           /* a: times it left the guest, so that a waiter is content with one */
 	struct vcpu_stats {       /* o */
-		uint64_t fixed, fast, spurious, retried, mmio, host, requests, dirty;
+		uint64_t fixed, fast, spurious, retried, mmio, host, requests;
 	} stats;
 };
 

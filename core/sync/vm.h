@@ -60,7 +60,8 @@ struct vm {
 		uint64_t splits, recovered;
 		uint64_t tlb_flushes, kicks;
 		uint64_t slot_changes, invalidations, invalidations_hit, ages, ages_young;
-		uint64_t rmap_bytes, slot_bytes, dirty;
+		uint64_t rmap_bytes, slot_bytes;
+		uint64_t dirty;         /* pages newly marked by no vCPU, or by one that was destroyed */
 		struct vcpu_stats gone; /* what destroyed vCPUs had counted; under vcpus.lock */
 	} stats;
 };

@@ -76,7 +76,6 @@ static void stats_keep(struct vcpu_stats *sum, const struct vcpu_stats *stats)
 	sum->mmio += load_relaxed(&stats->mmio);
 	sum->host += load_relaxed(&stats->host);
 	sum->requests += load_relaxed(&stats->requests);
-	sum->dirty += load_relaxed(&stats->dirty);
 }
 
 /*
@@ -98,6 +97,7 @@ static void vcpu_remove(struct vm *vm, struct vmmu_vcpu *vcpu)
 	if (!dirty_ring_is_empty(&vcpu->ring))
 		vm->slots->ring_gone = true;
 	stats_keep(&vm->stats.gone, &vcpu->vcpu.stats);
+	add_relaxed(&vm->stats.dirty, vcpu->ring.marked);
 	mutex_unlock(&set->lock);
 }
 
@@ -115,13 +115,19 @@ void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu)
 	vcpu_free(vm, vcpu);
 }
 
-static void stats_vcpus(struct vm *vm, struct vcpu_stats *sum)
+static void stats_vcpus(struct vm *vm, struct vcpu_stats *sum, uint64_t *dirty)
 {
 	mutex_lock(&vm->vcpus.lock);
 	*sum = vm->stats.gone;
-	for (unsigned id = 0; id < vm->vcpus.limit; id++)
-		if (vm->vcpus.by_id[id])
-			stats_keep(sum, &vm->vcpus.by_id[id]->stats);
+	*dirty = load_relaxed(&vm->stats.dirty);
+	for (unsigned id = 0; id < vm->vcpus.limit; id++) {
+		const struct vcpu *vcpu = vm->vcpus.by_id[id];
+
+		if (!vcpu)
+			continue;
+		stats_keep(sum, &vcpu->stats);
+		*dirty += load_relaxed(&container_of(vcpu, struct vmmu_vcpu, vcpu)->ring.marked);
+	}
 	mutex_unlock(&vm->vcpus.lock);
 }
 
@@ -129,13 +135,13 @@ void vmmu_stats_get(struct vmmu_vm *vmmu, struct vmmu_stats *out)
 {
 	struct vm *vm = &vmmu->vm;
 	const struct vm_stats *stats = &vm->stats;
-	uint64_t pages[3] = { 0 };
+	uint64_t pages[3] = { 0 }, dirty;
 	struct vcpu_stats sum;
 
 	for (int stripe = 0; stripe < MMU_LOCK_STRIPES; stripe++)
 		for (int level = 0; level < 3; level++)
 			pages[level] += load_relaxed(&vm->count[stripe].pages[level]);
-	stats_vcpus(vm, &sum);
+	stats_vcpus(vm, &sum, &dirty);
 	*out = (struct vmmu_stats){
 		.faults_fixed = sum.fixed,
 		.faults_fast = sum.fast,
@@ -158,7 +164,7 @@ void vmmu_stats_get(struct vmmu_vm *vmmu, struct vmmu_stats *out)
 		.invalidations_hit = load_relaxed(&stats->invalidations_hit),
 		.ages = load_relaxed(&stats->ages),
 		.ages_young = load_relaxed(&stats->ages_young),
-		.dirty_pages = load_relaxed(&stats->dirty) + sum.dirty,
+		.dirty_pages = dirty,
 		.rmap_bytes = load_relaxed(&stats->rmap_bytes),
 		.slot_bytes = load_relaxed(&stats->slot_bytes),
 	};

@@ -212,6 +212,32 @@ static void test_ring_with_forged_offset_does_not_touch_the_next_slot(void **sta
 	fixture_free(f);
 }
 
+/* What a vCPU marks it counts on its own: the VM's counter, which all vCPUs share, moves only when a vCPU goes, and by what that one had counted. */
+static void test_marks_are_counted_by_each_vcpu(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct fixture *f = fixture_make_on(i % 2 ? VMMU_MMU_SHADOW : VMMU_MMU_TDP, 0, i / 2, VMMU_FORMAT_NPT4);
+		struct vmmu_stats stats;
+
+		region_set(f, LOG, PAGES);
+		for (unsigned page = 0; page < 5; page++)
+			guest_write(f, page % 2, 3 * page);
+		guest_write(f, 1, 0); /* dirty already */
+		assert_int_equal(vmmu_guest_write(f->vcpu[0], (struct vmmu_gpa){ (BASE + 20) * 4096 }, "1", 1), VMMU_OK);
+		assert_int_equal(f->vm->vm.stats.dirty, 0);
+		vmmu_stats_get(f->vm, &stats);
+		assert_int_equal(stats.dirty_pages, 6);
+		mcpu_leave(&f->cpu[0]);
+		vmmu_vcpu_destroy(f->vcpu[0]);
+		assert_int_equal(f->vm->vm.stats.dirty, 4);
+		vcpu_make(f, 0, f->rings ? f->ring[0] : NULL);
+		vmmu_stats_get(f->vm, &stats);
+		assert_int_equal(stats.dirty_pages, 6);
+		fixture_free(f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -221,6 +247,7 @@ int main(void)
 		cmocka_unit_test(test_empty_ring_that_goes_with_its_vcpu_costs_nothing),
 		cmocka_unit_test(test_ring_with_forged_contents_is_harmless),
 		cmocka_unit_test(test_ring_with_forged_offset_does_not_touch_the_next_slot),
+		cmocka_unit_test(test_marks_are_counted_by_each_vcpu),
 	};
 
 	return cmocka_run_group_tests(tests, watchdog_setup, NULL);
