@@ -3,7 +3,7 @@
  * A second-stage fault, from the slot to the entry. In order: MMIO that is known already; the slot; the fast path (P6); then the slow
  * path: page from the host, mmu_lock for read, is it still true, install.
  */
-#include "core/fault/vcpu.h"
+#include "core/fault/admit.h"
 #include "core/format/spte.h"
 #include "core/notifier/notifier.h"
 #include "core/tdp/tdp.h"
@@ -73,39 +73,23 @@ static enum vmmu_fault map_under_lock(struct vm *vm, struct table *root, const s
 	return answer[result];
 }
 
-/* After the entry is in place (P6, P11). */
-static void written(struct vm *vm, const struct memslot *slot, gfn_t gfn, struct vmmu_vcpu *vcpu)
+enum vmmu_fault fault_map(struct vm *vm, struct table *root, const struct admitted *fault, struct table_cache *tables, struct vmmu_vcpu *vcpu)
 {
-	if (dirty_mark(vm, slot, gfn, vcpu ? &vcpu->ring : NULL))
-		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
-}
-
-enum vmmu_fault fault_map(struct vm *vm, struct table *root, const struct memslot *slot, gfn_t gfn, unsigned access,
-                          struct table_cache *tables, struct vmmu_vcpu *vcpu)
-{
-	struct tdp_map map = { .gfn = gfn, .slot = slot, .access = access, .write_protect = memslot_logs(slot) };
+	const struct memslot *slot = fault->slot;
+	struct tdp_map map = { .gfn = fault->gfn, .slot = slot, .access = fault->access, .write_protect = memslot_logs(slot) };
 	uint64_t snapshot = notifier_snapshot(vm);
 	enum vmmu_fault answer;
 
 	if (!table_cache_fill(vm, tables, vm->levels))
 		return VMMU_FAULT_NOMEM;
-	switch (vm->host->page_get(vm->host_state, memslot_hva(slot, gfn), access & (VMMU_READ | VMMU_WRITE), &map.page)) {
-	case VMMU_OK:
-		break;
-	case VMMU_EAGAIN:
-		return VMMU_FAULT_RETRY;
-	case VMMU_ENOMEM:
-		return VMMU_FAULT_NOMEM;
-	default:
-		return VMMU_FAULT_HOST;
-	}
-	if ((access & VMMU_WRITE) && !map.page.writable)
-		return VMMU_FAULT_HOST;
-	map.level = map_level(slot, gfn, &map.page);
+	answer = fault_page_get(vm, fault, &map.page);
+	if (answer != VMMU_FAULT_FIXED)
+		return answer;
+	map.level = map_level(slot, fault->gfn, &map.page);
 	map_span(&map);
 	answer = map_under_lock(vm, root, &map, snapshot, tables, vcpu);
-	if (answer == VMMU_FAULT_FIXED && (access & VMMU_WRITE))
-		written(vm, slot, gfn, vcpu);
+	if (answer == VMMU_FAULT_FIXED && vcpu)
+		fault_written(vcpu, fault);
 	return answer;
 }
 
@@ -142,29 +126,20 @@ static bool mmio_is_known(struct vmmu_vcpu *vcpu, uint64_t generation, gfn_t gfn
 	       spte_mmio_generation(spte) == (generation & MMIO_GENERATION_MASK);
 }
 
-static enum vmmu_fault fault_in_slot(struct vmmu_vcpu *vcpu, const struct memslot *slot, gfn_t gfn, unsigned access, uint64_t error)
+static enum vmmu_fault fault_in_slot(struct vmmu_vcpu *vcpu, const struct memslot *slot, gfn_t gfn, uint64_t error)
 {
 	struct vm *vm = vcpu->vcpu.vm;
+	struct admitted fault;
+	enum vmmu_fault answer = fault_admit(vcpu, slot, gfn, error_to_access(error), &fault);
 
-	/* Being deleted: neither memory nor MMIO. What it is will be known in a moment (I3.1, zoo 10). */
-	if (slot->flags & SLOT_INVALID) {
-		port_yield();
-		return VMMU_FAULT_RETRY;
-	}
-	if ((access & VMMU_WRITE) && (slot->flags & VMMU_SLOT_READONLY))
-		return VMMU_FAULT_MMIO;
-	/* Also of who does not enter the guest between faults, where the reserve is looked at: what does not fit in the ring would be lost. */
-	if ((access & VMMU_WRITE) && memslot_logs(slot) && dirty_ring_nearly_full(&vcpu->ring)) {
-		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
-		return VMMU_FAULT_RETRY;
-	}
+	if (answer != VMMU_FAULT_FIXED)
+		return answer;
 	/* Without A bits a leaf that is not there for hardware may have been aged. */
 	if (!(error & VMMU_PF_RSVD) && ((error & VMMU_PF_PRESENT) || !vm->fmt->accessed)) {
-		switch (tdp_fast_fault(vm, vcpu->root, gfn, slot, access)) {
+		switch (tdp_fast_fault(vm, vcpu->root, gfn, slot, fault.access)) {
 		case TDP_FAST_FIXED:
 			vcpu_count(&vcpu->vcpu.stats.fast, 1);
-			if (access & VMMU_WRITE)
-				written(vm, slot, gfn, vcpu);
+			fault_written(vcpu, &fault);
 			return VMMU_FAULT_FIXED;
 		case TDP_FAST_SPURIOUS:
 			vcpu_count(&vcpu->vcpu.stats.spurious, 1);
@@ -173,7 +148,7 @@ static enum vmmu_fault fault_in_slot(struct vmmu_vcpu *vcpu, const struct memslo
 			break;
 		}
 	}
-	return fault_map(vm, vcpu->root, slot, gfn, access, &vcpu->tables, vcpu);
+	return fault_map(vm, vcpu->root, &fault, &vcpu->tables, vcpu);
 }
 
 static enum vmmu_fault fault(struct vmmu_vcpu *vcpu, gpa_t gpa, uint64_t error)
@@ -197,7 +172,7 @@ static enum vmmu_fault fault(struct vmmu_vcpu *vcpu, gpa_t gpa, uint64_t error)
 		answer = VMMU_FAULT_MMIO;
 	} else {
 		slot = memslot_find_cached(&vcpu->slot_cache, slots, gfn);
-		answer = slot ? fault_in_slot(vcpu, slot, gfn, error_to_access(error), error) : fault_mmio(vcpu, generation, gfn);
+		answer = slot ? fault_in_slot(vcpu, slot, gfn, error) : fault_mmio(vcpu, generation, gfn);
 	}
 	srcu_read_unlock(&vm->srcu, token);
 	return answer;
@@ -226,10 +201,13 @@ static enum vmmu_status prefault_page(struct vmmu_vcpu *vcpu, gfn_t gfn)
 	struct srcu_read token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id);
 	const struct memslot *slot = memslot_find_cached(&vcpu->slot_cache, memslots_active(vm, vcpu->as_id, token), gfn);
 	enum vmmu_fault answer = VMMU_FAULT_RETRY;
+	struct admitted fault;
 
 	/* A slot on its way out is reported, not waited for: who deletes it may be waiting for this read section to end (zoo 15). */
-	if (slot && !(slot->flags & SLOT_INVALID) && vcpu->root)
-		answer = fault_map(vm, vcpu->root, slot, gfn, VMMU_READ, &vcpu->tables, vcpu);
+	if (slot && vcpu->root)
+		answer = fault_admit(vcpu, slot, gfn, VMMU_READ, &fault);
+	if (answer == VMMU_FAULT_FIXED)
+		answer = fault_map(vm, vcpu->root, &fault, &vcpu->tables, vcpu);
 	srcu_read_unlock(&vm->srcu, token);
 	if (!slot)
 		return VMMU_ENOENT;

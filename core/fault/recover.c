@@ -3,17 +3,20 @@
  * Huge pages come back when logging stops (18). To the tables it is as if every block had been faulted on at its largest level: the same page look-up,
  * the same retry checks, the same install, which puts a huge leaf in the place of a table.
  */
-#include "core/fault/vcpu.h"
+#include "core/fault/admit.h"
 #include "core/tdp/tdp.h"
 
 static bool block_recover(struct vm *vm, const struct memslot *slot, gfn_t gfn, struct table_cache *tables)
 {
 	struct table *root = tdp_next_root(vm, NULL, slot->as_id, true);
-	enum vmmu_fault answer = VMMU_FAULT_RETRY;
+	struct admitted fault;
+	enum vmmu_fault answer;
 
 	if (!root)
 		return false;
-	answer = fault_map(vm, root, slot, gfn, 0, tables, NULL);
+	answer = fault_admit(NULL, slot, gfn, 0, &fault);
+	if (answer == VMMU_FAULT_FIXED)
+		answer = fault_map(vm, root, &fault, tables, NULL);
 	tdp_root_put(vm, root);
 	return answer == VMMU_FAULT_FIXED;
 }

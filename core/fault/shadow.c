@@ -2,7 +2,7 @@
 /*
  * A #PF in a VM that shadows: is it the guest's own, MMIO, a write to a guest table, or a hole in the shadow to be filled?
  */
-#include "core/fault/vcpu.h"
+#include "core/fault/admit.h"
 #include "core/format/spte.h"
 #include "core/notifier/notifier.h"
 
@@ -91,26 +91,25 @@ static enum vmmu_page_fault fault_mmio(struct vmmu_vcpu *vcpu, const struct gues
 
 static enum vmmu_page_fault fault_memory(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault, uint64_t snapshot)
 {
-	struct vm *vm = vcpu->vcpu.vm;
+	static const enum vmmu_page_fault refused[] = {
+		[VMMU_FAULT_RETRY] = VMMU_PAGE_RETRY,
+		[VMMU_FAULT_MMIO] = VMMU_PAGE_MMIO,
+		[VMMU_FAULT_HOST] = VMMU_PAGE_HOST,
+		[VMMU_FAULT_NOMEM] = VMMU_PAGE_NOMEM,
+	};
 	unsigned access = fault->error & VMMU_PF_WRITE ? VMMU_READ | VMMU_WRITE : VMMU_READ;
+	struct admitted admitted;
+	enum vmmu_fault first = fault_admit(vcpu, fault->slot, fault->walk.gfn, access, &admitted);
 	enum vmmu_page_fault answer;
 
-	switch (vm->host->page_get(vm->host_state, memslot_hva(fault->slot, fault->walk.gfn), access, &fault->page)) {
-	case VMMU_OK:
-		break;
-	case VMMU_EAGAIN:
-		return VMMU_PAGE_RETRY;
-	case VMMU_ENOMEM:
-		return VMMU_PAGE_NOMEM;
-	default:
-		return VMMU_PAGE_HOST;
-	}
-	if ((access & VMMU_WRITE) && !fault->page.writable)
-		return VMMU_PAGE_HOST;
+	if (first == VMMU_FAULT_FIXED)
+		first = fault_page_get(vcpu->vcpu.vm, &admitted, &fault->page);
+	if (first != VMMU_FAULT_FIXED)
+		return refused[first];
 	answer = map_under_lock(vcpu, reader, fault, snapshot);
-	/* After the entry (P11). An emulated write is marked by vmmu_guest_write. */
-	if (answer == VMMU_PAGE_FIXED && (access & VMMU_WRITE) && dirty_mark(vm, fault->slot, fault->walk.gfn, &vcpu->ring))
-		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
+	/* An emulated write is marked by vmmu_guest_write, in the room that was found here. */
+	if (answer == VMMU_PAGE_FIXED)
+		fault_written(vcpu, &admitted);
 	return answer;
 }
 
@@ -128,6 +127,9 @@ static enum vmmu_page_fault page_fault(struct vmmu_vcpu *vcpu, const struct mems
 	case GUEST_WALK_FAULT:
 		info->error = fault->walk.error;
 		return VMMU_PAGE_GUEST;
+	case GUEST_WALK_RING_FULL:
+		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
+		return VMMU_PAGE_RETRY;
 	case GUEST_WALK_AGAIN:
 		return VMMU_PAGE_RETRY;
 	case GUEST_WALK_HOST:
@@ -135,15 +137,7 @@ static enum vmmu_page_fault page_fault(struct vmmu_vcpu *vcpu, const struct mems
 	}
 	info->gpa.v = gfn_to_gpa(fault->walk.gfn).v | (fault->gva.v & (PAGE_SIZE - 1));
 	fault->slot = memslot_find_cached(&vcpu->slot_cache, slots, fault->walk.gfn);
-	if (!fault->slot)
-		return fault_mmio(vcpu, &reader, fault);
-	if (fault->slot->flags & SLOT_INVALID) {
-		port_yield();
-		return VMMU_PAGE_RETRY;
-	}
-	if ((fault->error & VMMU_PF_WRITE) && (fault->slot->flags & VMMU_SLOT_READONLY))
-		return VMMU_PAGE_MMIO;
-	return fault_memory(vcpu, &reader, fault, snapshot);
+	return fault->slot ? fault_memory(vcpu, &reader, fault, snapshot) : fault_mmio(vcpu, &reader, fault);
 }
 
 enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva, uint64_t error, uint32_t pkru, struct vmmu_page_info *info)

@@ -29,12 +29,13 @@ struct vmmu_vcpu {
 
 _Static_assert(VMMU_POLL_RUN == VCPU_IN_GUEST, "CPUs poll the mode");
 
+struct admitted;
+
 /**
- * Map the page of `gfn` for `access` under `root`: the slow path of a fault. Holds: SRCU read side, nothing else. Sleeps, allocates.
- * `slot`: that of gfn; valid, and writable if access has VMMU_WRITE. `vcpu`: its ring logs a write.
+ * Map what was admitted under `root`: the slow path of a fault. Holds: SRCU read side, nothing else. Sleeps, allocates.
+ * `vcpu`: whose fault it is; NULL: nobody's, and no write.
  */
-enum vmmu_fault fault_map(struct vm *vm, struct table *root, const struct memslot *slot, gfn_t gfn, unsigned access,
-                          struct table_cache *tables, struct vmmu_vcpu *vcpu);
+enum vmmu_fault fault_map(struct vm *vm, struct table *root, const struct admitted *fault, struct table_cache *tables, struct vmmu_vcpu *vcpu);
 
 /** Make sure that the vCPU has a valid root. On its thread, outside the guest. Returns: VMMU_OK, VMMU_ENOMEM. */
 enum vmmu_status vcpu_root_load(struct vmmu_vcpu *vcpu);

@@ -31,11 +31,13 @@ static enum guest_walk_result entry_set(const struct guest_reader *reader, struc
 	slot = table_slot(reader, walk->table[level - 1]);
 	if (!slot || (slot->flags & VMMU_SLOT_READONLY))
 		return GUEST_WALK_OK;
+	/* Asked for each bit: an entry that others keep changing is tried again, so a walk may set more of them than it has levels. */
+	if (!dirty_has_room(slot, reader->ring))
+		return GUEST_WALK_RING_FULL;
 	if (!port_cas_in_host(walk->hva[level - 1].v, guest_entry_bytes(reader->mode), old, new, &swapped))
 		return GUEST_WALK_HOST;
 	if (!swapped)
 		return GUEST_WALK_AGAIN;
-	/* A ring that this fills is noticed with the next page, or at the next entry: it has room for more than one walk. */
 	dirty_mark(reader->vm, slot, walk->table[level - 1], reader->ring);
 	walk->value[level - 1] = new;
 	return GUEST_WALK_OK;

@@ -29,6 +29,7 @@ enum guest_walk_result {
 	GUEST_WALK_OK,
 	GUEST_WALK_FAULT, /* walk->error */
 	GUEST_WALK_AGAIN, /* an entry changed while A or D was set */
+	GUEST_WALK_RING_FULL, /* A or D is to be set in a logged table, and the ring has no room to say so: nothing was set there */
 	GUEST_WALK_HOST,  /* the host has no page for a table */
 };
 

@@ -44,6 +44,16 @@ bool dirty_mark(struct vm *vm, const struct memslot *slot, gfn_t gfn, struct dir
 /** No more than VMMU_DIRTY_RING_RESERVED entries are left (or the ring was never set): the vCPU must not enter the guest. On its thread. */
 bool dirty_ring_nearly_full(const struct dirty_ring *ring);
 
+/**
+ * May the vCPU of this ring write a page of the slot once more? Asked before each write that a fault or a walk allows or makes; at the reserve the answer is no, so
+ * that however many faults there are between two entries to the guest, they leave it alone. `ring`: NULL for the bitmap. On the vCPU's thread.
+ * Returns: false: nothing may be written; ask for an exit (REQ_RING_FULL).
+ */
+static inline bool dirty_has_room(const struct memslot *slot, const struct dirty_ring *ring)
+{
+	return !memslot_logs(slot) || !ring || !dirty_ring_nearly_full(ring);
+}
+
 /** Is there room for so many entries, or no ring that could overflow? On the vCPU's thread. */
 bool dirty_ring_has_room(const struct dirty_ring *ring, uint64_t entries);
 

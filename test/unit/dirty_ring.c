@@ -60,6 +60,123 @@ static void test_ring_nearly_full_stops_the_vcpu_until_reset(void **state)
 	fixture_free(f);
 }
 
+/* One fault of vCPU 0, without an entry to the guest before or after it. Returns: is it to be retried? */
+static bool fault_again(struct fixture *f, uint64_t address, uint64_t error)
+{
+	struct vmmu_page_info info;
+
+	if (!f->cpu[0].entry.shadow) {
+		enum vmmu_fault answer = vmmu_fault(f->vcpu[0], GPA(address), error | VMMU_PF_USER);
+
+		assert_true(answer == VMMU_FAULT_FIXED || answer == VMMU_FAULT_RETRY);
+		return answer == VMMU_FAULT_RETRY;
+	}
+	switch (vmmu_page_fault(f->vcpu[0], GVA(address), error, 0, &info)) {
+	case VMMU_PAGE_FIXED:
+		return false;
+	case VMMU_PAGE_RETRY:
+		return true;
+	default:
+		fail();
+	}
+	return false;
+}
+
+static void vcpu_reenter(struct fixture *f, enum vmmu_enter expected)
+{
+	enum vmmu_enter answer = vmmu_vcpu_enter(f->vcpu[0], &f->cpu[0].entry);
+
+	assert_int_equal(answer, expected);
+	if (answer == VMMU_ENTER_RUN)
+		vmmu_vcpu_leave(f->vcpu[0]);
+}
+
+/* Many faults between two entries to the guest, each of which may fill an entry of the ring: the last ones are to be retried, and none is lost. */
+static void faults_without_entries(enum vmmu_mmu mmu)
+{
+	struct fixture *f = fixture_make_on(mmu, 0, true, VMMU_FORMAT_NPT4);
+	uint64_t pages[RING_SIZE];
+	uint64_t page = 0;
+
+	region_set(f, LOG, PAGES);
+	while (page < PAGES) {
+		unsigned most = RING_SIZE - VMMU_DIRTY_RING_RESERVED, found;
+
+		vcpu_reenter(f, VMMU_ENTER_RUN);
+		for (uint64_t first = page; page < PAGES && !fault_again(f, (BASE + page) * 4096, VMMU_PF_WRITE); page++)
+			assert_true(page - first < most);
+		assert_false(vmmu_vm_is_dead(f->vm));
+		if (page < PAGES) {
+			assert_true(fault_again(f, (BASE + page) * 4096, VMMU_PF_WRITE));
+			assert_false(fault_again(f, (BASE + page) * 4096, 0)); /* a read needs no entry */
+			vcpu_reenter(f, VMMU_ENTER_RING_FULL);
+		}
+		found = harvest(f, 0, pages, RING_SIZE);
+		assert_int_equal(found, page == PAGES ? (PAGES - 1) % most + 1 : most);
+		for (unsigned i = 0; i < found; i++)
+			assert_int_equal(pages[i], page - found + i);
+		assert_int_equal(reset(f), found);
+	}
+	fixture_free(f);
+}
+
+static void test_faults_without_an_entry_between_them_lose_no_page(void **state)
+{
+	(void)state;
+	faults_without_entries(VMMU_MMU_TDP);
+	faults_without_entries(VMMU_MMU_SHADOW);
+}
+
+#define ACCESSED UINT64_C(0x20)
+
+/* The guest's own tables: pages 0 to 3 of the slot, which are logged. Linear page 0 is page 4. */
+static void guest_tables_make(struct fixture *f)
+{
+	const struct vmmu_guest_regs regs = {
+		.cr0 = UINT64_C(0x80010001), .cr3 = BASE * 4096, .cr4 = 0x20, .efer = 0x500, .phys_bits = 48
+	};
+
+	for (uint64_t page = 0; page < 4; page++)
+		*word_of(f, page) = (BASE + page + 1) * 4096 | 7;
+	vmmu_guest_regs_set(f->vcpu[0], &regs, false);
+}
+
+/*
+ * A walk marks the tables in which it sets A bits, also for a read, and a guest whose other vCPUs keep changing them makes one walk set many. However many there are,
+ * the ring's reserve is left alone. Here it is one walk after another, without an entry between them.
+ */
+static void test_walks_of_logged_tables_lose_no_page(void **state)
+{
+	struct fixture *f = fixture_make_on(VMMU_MMU_SHADOW, 0, true, VMMU_FORMAT_NPT4);
+	uint64_t pages[RING_SIZE];
+	bool again = false;
+	unsigned walks = 0;
+
+	(void)state;
+	guest_tables_make(f);
+	region_set(f, LOG, PAGES);
+	vcpu_reenter(f, VMMU_ENTER_RUN);
+	while (walks < RING_SIZE) {
+		for (uint64_t page = 0; page < 4; page++)
+			*word_of(f, page) &= ~ACCESSED;
+		again = fault_again(f, 0, 0);
+		assert_false(vmmu_vm_is_dead(f->vm));
+		if (again)
+			break;
+		walks++;
+	}
+	assert_true(again);
+	assert_int_equal(walks, (RING_SIZE - VMMU_DIRTY_RING_RESERVED) / 4);
+	for (uint64_t page = 0; page < 4; page++)
+		assert_false(*word_of(f, page) & ACCESSED); /* a bit that is set is a write that is logged */
+	vcpu_reenter(f, VMMU_ENTER_RING_FULL);
+	assert_int_equal(harvest(f, 0, pages, RING_SIZE), 4 * walks);
+	assert_int_equal(reset(f), 4 * walks);
+	vcpu_reenter(f, VMMU_ENTER_RUN);
+	assert_false(fault_again(f, 0, 0));
+	fixture_free(f);
+}
+
 static void vcpu_make(struct fixture *f, unsigned id, struct vmmu_dirty_gfn *ring)
 {
 	assert_int_equal(vmmu_vcpu_create(f->vm, id, f, &f->vcpu[id]), VMMU_OK);
@@ -243,6 +360,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ring_reports_a_page_again_only_after_its_reset),
 		cmocka_unit_test(test_ring_nearly_full_stops_the_vcpu_until_reset),
+		cmocka_unit_test(test_faults_without_an_entry_between_them_lose_no_page),
+		cmocka_unit_test(test_walks_of_logged_tables_lose_no_page),
 		cmocka_unit_test(test_ring_that_goes_with_its_vcpu_is_taken_back_by_the_next_reset),
 		cmocka_unit_test(test_empty_ring_that_goes_with_its_vcpu_costs_nothing),
 		cmocka_unit_test(test_ring_with_forged_contents_is_harmless),
