@@ -219,11 +219,12 @@ enum leave {
 	LEAVE_EXIT,      /* cpu->exit is filled in; RIP stays at the instruction */
 	LEAVE_RESTART,   /* run the instruction at cpu->op again, alone (cpu->single_next) or from a fresh block */
 	LEAVE_DONE,      /* the instruction is complete; cpu->s.rip is already right */
+	LEAVE_PART,      /* part of it is done; its writes to devices come now, then the rest, before anything else */
 	LEAVE_HOST_FAULT,
 };
 
 /* An access of the current instruction that memory did not answer. */
-#define MMIO_FRAGMENTS 8u
+#define MMIO_FRAGMENTS 9u /* PUSHA and POPA over two pages */
 struct mmio_fragment {
 	uint64_t gpa;
 	uint8_t len;

@@ -58,7 +58,7 @@ void debug_before(struct cpu *cpu)
 	uint64_t pc = cpu->seg_base[CPU_CS] + cpu->s.rip, hits = 0;
 
 	tlb_flush(cpu);
-	if (cpu->s.rflags & RFLAGS_RF)
+	if ((cpu->s.rflags & RFLAGS_RF) || cpu->p->completing)
 		return;
 	for (unsigned n = 0; n < 4; n++) {
 		if (enabled(dr[7], n) && kind(dr[7], n) == 0 && dr[n] == pc)

@@ -42,7 +42,7 @@ static void sse_state_check(struct cpu *cpu)
 		cpu_raise(cpu, VECTOR_NM);
 }
 
-/* As KVM's emulator: no x87 on devices. */
+/* As KVM's emulator: no x87 on devices but FNSTCW and FNSTSW. */
 static void no_device(struct cpu *cpu)
 {
 	if (unlikely(cpu->p->armed_count != 0))
@@ -85,7 +85,6 @@ static void op_fldcw(struct cpu *cpu, const struct op *op)
 static void op_fnstcw(struct cpu *cpu, const struct op *op)
 {
 	x87_check(cpu);
-	no_device(cpu);
 	mem_write(cpu, op_linear(cpu, op, 2, true), 2, cpu->s.fx.fcw);
 }
 
@@ -99,7 +98,6 @@ static uint16_t status_word(const struct cpu *cpu)
 static void op_fnstsw(struct cpu *cpu, const struct op *op)
 {
 	x87_check(cpu);
-	no_device(cpu);
 	if (op->mem == 0)
 		mem_write(cpu, op_linear(cpu, op, 2, true), 2, status_word(cpu));
 	else

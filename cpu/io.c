@@ -115,6 +115,9 @@ static void op_ins(struct cpu *cpu, const struct op *op)
 	while (p->io_used < p->io_have && count > 0) {
 		ins_store(cpu, op, down);
 		count = repeated(op) ? elements(cpu, op) : 0;
+		/* An element for a device, or for the library, goes there before the next one is stored. */
+		if ((p->writes_count != 0 || p->shadow.writes_count != 0) && p->io_used < p->io_have && count > 0)
+			cpu_leave(cpu, LEAVE_PART);
 	}
 	if (count == 0) {
 		next_rip(cpu, op);

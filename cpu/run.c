@@ -95,8 +95,16 @@ static void devices_forget(struct cpu *cpu)
 	p->armed_count = 0;
 	p->reads_count = p->reads_used = 0;
 	p->io_have = p->io_used = 0;
+	p->completing = false;
 	p->shadow.guest_fault = false;
 	p->shadow.emulations = 0;
+}
+
+/* Run the instruction again with what came. Until it is complete nothing else comes first: see `completing`. */
+static void complete_again(struct cpu *cpu)
+{
+	cpu->p->single_next = true;
+	cpu->p->completing = true;
 }
 
 /* The instruction before s.rip is complete, seen from the outside of it. */
@@ -128,8 +136,9 @@ bool interrupt_possible(const struct cpu *cpu)
 static bool guest_landed(struct cpu *cpu, enum leave why)
 {
 	struct cpu_private *p = cpu->p;
+	bool alone; /* the instruction was completed after an exit: what was asked for meanwhile comes next */
 
-	if (why != LEAVE_NONE && why != LEAVE_DONE)
+	if (why != LEAVE_NONE && why != LEAVE_DONE && why != LEAVE_PART)
 		p->shadow.writes_count = 0;
 	if (unlikely(p->atomic_locked) && p->shadow.writes_count == 0) {
 		p->atomic_locked = false;
@@ -148,16 +157,23 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 			return false;
 		break;
 	case LEAVE_DONE:
+		alone = p->completing;
 		instruction_done(cpu);
-		if (p->writes_count != 0 || p->shadow.writes_count != 0 || p->cr8_written || p->debug_exit)
+		if (alone || p->writes_count != 0 || p->shadow.writes_count != 0 || p->cr8_written || p->debug_exit)
 			return false;
 		break;
+	case LEAVE_PART:
+		cpu->s.rip = cpu->op->rip;
+		p->armed_count = 0;
+		complete_again(cpu);
+		return false;
 	case LEAVE_EXCEPTION:
 		/* The instruction had no effect; the event is in s.events. */
+		alone = p->completing;
 		devices_forget(cpu);
 		p->writes_count = 0;
 		cpu->single = p->step_trap = false;
-		if (cpu->s.events.triple_fault || p->debug_exit)
+		if (alone || cpu->s.events.triple_fault || p->debug_exit)
 			return false;
 		break;
 	case LEAVE_RESTART:
@@ -165,14 +181,16 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 		p->writes_count = 0;
 		codemap_serve(cpu); /* see codemap_heed */
 		break;
+	case LEAVE_EXIT: /* while completing: one more answer is wanted, or the code has changed and this is another instruction */
+		p->completing = false;
+		p->writes_count = p->reads_used = 0;
+		return false;
 	default: /* out, and perhaps back to the same instruction */
-		if (why != LEAVE_EXIT)
-			cpu->s.rip = cpu->op->rip;
-		p->writes_count = 0;
-		p->reads_used = 0;
+		cpu->s.rip = cpu->op->rip;
+		p->writes_count = p->reads_used = 0;
 		return false;
 	}
-	return !vmmu_entry_must_leave(&cpu->entry) && !(p->attention && interrupt_possible(cpu));
+	return !vmmu_entry_must_leave(&cpu->entry) && (p->completing || !(p->attention && interrupt_possible(cpu)));
 }
 
 /* One instruction, or blocks until something happens. */
@@ -182,8 +200,7 @@ static enum leave guest_step(struct cpu *cpu)
 	const struct op *resume = p->resume;
 
 	p->resume = NULL;
-	p->completing = false;
-	if (event_is_pending(cpu)) {
+	if (event_is_pending(cpu) && !p->completing) {
 		event_deliver_pending(cpu);
 		/* What was found out about an instruction is found out again after the handler. */
 		p->shadow.guest_fault = false;
@@ -511,7 +528,7 @@ static enum cpu_exit before_entry(struct cpu *cpu)
 		return CPU_EXIT_SHUTDOWN;
 	}
 	if (p->completing)
-		return interrupts(cpu);
+		return GO_ON;
 	if (atomic_load(&p->requests) & REQUEST_EXIT) {
 		atomic_fetch_and(&p->requests, ~REQUEST_EXIT);
 		return CPU_EXIT_KICKED;
@@ -578,13 +595,6 @@ static void complete_in(struct cpu *cpu)
 	memcpy(&value, p->io_data, p->exit.io.size);
 	reg_write(cpu, OPR(CPU_RAX), p->exit.io.size == 1 ? 1 : p->exit.io.size == 2 ? 2 : 4, value);
 	step_over(cpu);
-}
-
-/* Run the instruction again with what came. */
-static void complete_again(struct cpu *cpu)
-{
-	cpu->p->single_next = true;
-	cpu->p->completing = true;
 }
 
 static void complete_mmio_read(struct cpu *cpu)
@@ -654,8 +664,11 @@ enum cpu_exit cpu_run(struct cpu *cpu)
 	cpu->code_gen++;
 	p->resume = NULL;
 	p->debug_exit = false;
-	if (p->completion == COMPLETE_NONE)
+	/* An exit for another reason (a full ring, say) may have come before an instruction was completed: it goes on, where it was. */
+	if (p->completing ? cpu->s.rip != p->complete_rip : p->completion == COMPLETE_NONE)
 		devices_forget(cpu);
+	if (p->completing)
+		complete_again(cpu);
 	complete(cpu);
 	do {
 		exit = before_entry(cpu);

@@ -154,7 +154,8 @@ struct cpu_private {
 	bool attention;          /* something waits for interrupts to become possible */
 	bool window_wanted;
 	bool single_next;        /* run the next instruction alone */
-	bool completing;         /* an instruction that exited runs again with the answer: before any other exit */
+	bool completing;         /* an instruction that exited runs again with the answer, before any request, event or
+	                            interrupt: its reads of devices cannot be made twice. Then the guest is left to look at those */
 	bool large_pages;        /* the TLB may hold pieces of large guest pages */
 	int delivering;          /* vector whose delivery is under way, -1: none */
 	bool delivering_external; /* it is an interrupt or exception, not INT n: EXT in error codes */

@@ -257,12 +257,12 @@ static long run_with_state(struct vcpu *vcpu)
 	}
 	complete(vcpu);
 	if (immediate) {
-		/* The last instruction is completed, which may need the client again; none is begun. */
+		/* The last instruction is completed, which may have an exit of its own (its next access, a debugger's step); none is begun. */
 		enum cpu_exit reason;
 
 		cpu_request_exit(vcpu->cpu);
 		reason = cpu_run(vcpu->cpu);
-		if (reason == CPU_EXIT_IO || reason == CPU_EXIT_MMIO || reason == CPU_EXIT_HOST_FAULT)
+		if (reason != CPU_EXIT_KICKED)
 			return handle(vcpu, reason);
 		count(&vcpu->exits[EXITS_IMMEDIATE]);
 		return -EINTR;

@@ -21,6 +21,10 @@
 
 enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry)
 {
+	if (vcpu->ring_full) {
+		vcpu->ring_full = false;
+		return VMMU_ENTER_RING_FULL;
+	}
 	vcpu->poll = VMMU_POLL_RUN;
 	*entry = (struct vmmu_entry){
 		.root = vcpu->guest->root, .format = VMMU_FORMAT_NPT4, .levels = 4, .flush = vcpu->flush,

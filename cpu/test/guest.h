@@ -49,6 +49,7 @@ struct vmmu_vcpu {
 	struct guest *guest;
 	_Atomic uint32_t poll;
 	bool flush;
+	bool ring_full; /* what the next vmmu_vcpu_enter says */
 };
 
 struct guest {

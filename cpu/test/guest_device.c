@@ -276,6 +276,228 @@ static void test_request_does_not_lose_a_completion(void **state)
 	assert_int_equal(s->rip, GUEST_CODE + 8);
 }
 
+/* ---- a request, an event or another exit between an access of a device and the end of its instruction ---------------- */
+
+/* What follows the instruction ends, so that a request that was lost shows. */
+#define THEN_COUNT "\n 1: inc %rcx \n cmp $1000, %rcx \n jb 1b \n hlt"
+GUEST_ASM(code_finish_read, "mov (%rbx), %rax" THEN_COUNT)
+GUEST_ASM(code_finish_rmw, "addl $5, (%rbx)" THEN_COUNT)
+GUEST_ASM(code_finish_push, "push (%rbx)" THEN_COUNT)
+GUEST_ASM(code_finish_movs, "rep movsb \n xor %ecx, %ecx" THEN_COUNT)
+GUEST_ASM(code_finish_ins, "rep insb \n xor %ecx, %ecx" THEN_COUNT)
+
+/* Complete what is under way, and nothing else. */
+static void expect_kicked(struct guest *g, uint64_t rip)
+{
+	cpu_request_exit(g->cpu);
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_KICKED);
+	assert_int_equal(cpu_state(g->cpu)->rip, rip);
+}
+
+static void test_request_while_a_read_is_answered(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	GUEST_LOAD(g, GUEST_CODE, code_finish_read);
+	s->gpr[CPU_RBX] = GUEST_MMIO + 0xffc;
+	answer(expect_mmio(g, false, GUEST_MMIO + 0xffc, 4), 0x11111111);
+	cpu_request_exit(g->cpu);
+	answer(expect_mmio(g, false, GUEST_MMIO + 0x1000, 4), 0x22222222);
+	expect_kicked(g, GUEST_CODE + 3);
+	assert_int_equal(s->gpr[CPU_RAX], 0x2222222211111111);
+	assert_int_equal(s->gpr[CPU_RCX], 0);
+	assert_int_equal(guest_run_to_hlt(g), -1);
+}
+
+static void test_request_while_a_read_is_answered_and_a_write_follows(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	GUEST_LOAD(g, GUEST_CODE, code_finish_rmw);
+	s->gpr[CPU_RBX] = GUEST_MMIO;
+	answer(expect_mmio(g, false, GUEST_MMIO, 4), 37);
+	cpu_request_exit(g->cpu);
+	assert_int_equal(written(expect_mmio(g, true, GUEST_MMIO, 4)), 42);
+	expect_kicked(g, GUEST_CODE + 3);
+	assert_int_equal(s->gpr[CPU_RCX], 0);
+}
+
+/* The second stage is gone meanwhile, so that the instruction faults once more on its way to the end. */
+static void test_request_while_a_read_is_answered_and_memory_faults(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	GUEST_LOAD(g, GUEST_CODE, code_finish_push);
+	s->gpr[CPU_RBX] = GUEST_MMIO;
+	answer(expect_mmio(g, false, GUEST_MMIO, 8), 77);
+	guest_unmap_all(g);
+	expect_kicked(g, GUEST_CODE + 2);
+	assert_int_equal(guest_read(g, GUEST_STACK - 8, 8), 77);
+	assert_int_equal(s->gpr[CPU_RSP], GUEST_STACK - 8);
+}
+
+static void test_request_in_a_string_move_from_a_device(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	GUEST_LOAD(g, GUEST_CODE, code_finish_movs);
+	s->gpr[CPU_RSI] = GUEST_MMIO;
+	s->gpr[CPU_RDI] = GUEST_DATA;
+	s->gpr[CPU_RCX] = 3;
+	for (unsigned i = 0; i < 3; i++) {
+		answer(expect_mmio(g, false, GUEST_MMIO + i, 1), 0x40 + i);
+		expect_kicked(g, GUEST_CODE + (i == 2 ? 2 : 0));
+		assert_int_equal(s->gpr[CPU_RCX], 2 - i);
+		assert_int_equal(guest_read(g, GUEST_DATA + i, 1), 0x40 + i);
+	}
+	assert_int_equal(guest_run_to_hlt(g), -1);
+}
+
+static void test_request_in_a_string_input(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	struct cpu_exit_info *info = cpu_exit_info(g->cpu);
+
+	GUEST_LOAD(g, GUEST_CODE, code_finish_ins);
+	s->gpr[CPU_RDI] = GUEST_DATA + 0xffe;
+	s->gpr[CPU_RCX] = 5;
+	for (unsigned done = 0; done < 5; done += info->io.count) {
+		assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
+		assert_int_equal(info->io.count, done == 0 ? 2 : 3);
+		memset(info->io.data, 0x55, info->io.count);
+		guest_unmap_all(g);
+		expect_kicked(g, GUEST_CODE + (done == 0 ? 0 : 2));
+	}
+	assert_int_equal(guest_read(g, GUEST_DATA + 0xffe, 5), 0x5555555555);
+	assert_int_equal(s->gpr[CPU_RCX], 0);
+	assert_int_equal(guest_run_to_hlt(g), -1);
+}
+
+/* The device has answered, so the instruction ends before the event is delivered. */
+static void test_event_while_a_read_is_answered(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	GUEST_LOAD(g, GUEST_CODE, code_finish_read);
+	s->gpr[CPU_RBX] = GUEST_MMIO;
+	answer(expect_mmio(g, false, GUEST_MMIO, 8), 99);
+	s->events.interrupt.injected = true;
+	s->events.interrupt.vector = 0x40;
+	assert_int_equal(guest_run_to_hlt(g), 0x40);
+	assert_int_equal(guest_read(g, GUEST_STACK - 40, 8), GUEST_CODE + 3);
+	assert_int_equal(s->gpr[CPU_RCX], 0);
+}
+
+static int interrupt_once(void *state)
+{
+	static const struct guest *last;
+	bool first = last != state;
+
+	last = state;
+	return first ? 0x41 : -1;
+}
+
+static void test_interrupt_while_a_read_is_answered(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	g->ops.interrupt = interrupt_once;
+	GUEST_LOAD(g, GUEST_CODE, code_finish_read);
+	s->gpr[CPU_RBX] = GUEST_MMIO;
+	s->rflags |= 0x200;
+	cpu_state_changed(g->cpu, CPU_CHANGED_RFLAGS);
+	answer(expect_mmio(g, false, GUEST_MMIO, 8), 99);
+	cpu_interrupt_raise(g->cpu);
+	assert_int_equal(guest_run_to_hlt(g), 0x41);
+	assert_int_equal(guest_read(g, GUEST_STACK - 40, 8), GUEST_CODE + 3);
+	assert_int_equal(s->gpr[CPU_RCX], 0);
+}
+
+/* An exit that has nothing to do with it comes in between: the device is not asked again. */
+static void test_another_exit_while_a_read_is_answered(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	GUEST_LOAD(g, GUEST_CODE, code_finish_read);
+	s->gpr[CPU_RBX] = GUEST_MMIO;
+	answer(expect_mmio(g, false, GUEST_MMIO, 8), 99);
+	g->vcpu[0].ring_full = true;
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_RING_FULL);
+	assert_int_equal(guest_run_to_hlt(g), -1);
+	assert_int_equal(s->gpr[CPU_RAX], 99);
+}
+
+/* ---- string input whose target is a device ------------------------------------------------------------------------------ */
+
+static void test_device_string_input_to_a_device(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	struct cpu_exit_info *info = cpu_exit_info(g->cpu);
+
+	GUEST_LOAD(g, GUEST_CODE, code_finish_ins);
+	s->gpr[CPU_RDI] = GUEST_MMIO;
+	s->gpr[CPU_RCX] = 300;
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
+	assert_int_equal(info->io.count, 300);
+	for (unsigned i = 0; i < 300; i++)
+		info->io.data[i] = (uint8_t)(i * 7);
+	for (unsigned i = 0; i < 300; i++) {
+		/* A request is for the end of the instruction, which has its data. */
+		cpu_request_exit(g->cpu);
+		assert_int_equal(written(expect_mmio(g, true, GUEST_MMIO + i, 1)), (uint8_t)(i * 7));
+	}
+	expect_kicked(g, GUEST_CODE + 2);
+	assert_int_equal(s->gpr[CPU_RCX], 0);
+	assert_int_equal(s->gpr[CPU_RDI], GUEST_MMIO + 300);
+	assert_int_equal(guest_run_to_hlt(g), -1);
+}
+
+static void test_device_string_input_to_a_device_is_given_up_when_rip_moves(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	struct cpu_exit_info *info = cpu_exit_info(g->cpu);
+
+	GUEST_LOAD(g, GUEST_CODE, code_finish_ins);
+	GUEST_LOAD(g, GUEST_CODE + 0x100, code_finish_ins);
+	s->gpr[CPU_RDI] = GUEST_MMIO;
+	s->gpr[CPU_RCX] = 20;
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
+	expect_mmio(g, true, GUEST_MMIO, 1);
+	s->rip = GUEST_CODE + 0x100;
+	s->gpr[CPU_RDI] = GUEST_DATA;
+	s->gpr[CPU_RCX] = 1;
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
+	assert_int_equal(info->io.count, 1);
+	info->io.data[0] = 0x77;
+	assert_int_equal(guest_run_to_hlt(g), -1);
+	assert_int_equal(guest_read(g, GUEST_DATA, 2), 0x77);
+}
+
+GUEST_ASM(code_fnst, "fninit \n fnstcw (%rbx) \n fnstsw 2(%rbx) \n fldcw (%rbx) \n hlt")
+
+/* Of x87, KVM's emulator knows these two with an operand in memory. */
+static void test_device_takes_x87_control_and_status_words(void **state)
+{
+	struct guest *g = *state;
+
+	GUEST_LOAD(g, GUEST_CODE, code_fnst);
+	cpu_state(g->cpu)->gpr[CPU_RBX] = GUEST_MMIO;
+	assert_int_equal(written(expect_mmio(g, true, GUEST_MMIO, 2)), 0x37f);
+	assert_int_equal(written(expect_mmio(g, true, GUEST_MMIO + 2, 2)), 0);
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_INTERNAL_ERROR);
+	assert_int_equal(cpu_exit_info(g->cpu)->error.suberror, CPU_ERROR_EMULATION);
+}
+
 GUEST_ASM(code_unknown, "vaddps %ymm0, %ymm1, %ymm2 \n hlt")
 
 static void test_unknown_instruction_comes_out_with_its_bytes(void **state)
@@ -316,6 +538,17 @@ int main(void)
 		GUEST_TEST(test_device_of_the_owner_needs_no_exit),
 		GUEST_TEST(test_request_before_a_run_ends_it_at_once),
 		GUEST_TEST(test_request_does_not_lose_a_completion),
+		GUEST_TEST(test_request_while_a_read_is_answered),
+		GUEST_TEST(test_request_while_a_read_is_answered_and_a_write_follows),
+		GUEST_TEST(test_request_while_a_read_is_answered_and_memory_faults),
+		GUEST_TEST(test_request_in_a_string_move_from_a_device),
+		GUEST_TEST(test_request_in_a_string_input),
+		GUEST_TEST(test_event_while_a_read_is_answered),
+		GUEST_TEST(test_interrupt_while_a_read_is_answered),
+		GUEST_TEST(test_another_exit_while_a_read_is_answered),
+		GUEST_TEST(test_device_string_input_to_a_device),
+		GUEST_TEST(test_device_string_input_to_a_device_is_given_up_when_rip_moves),
+		GUEST_TEST(test_device_takes_x87_control_and_status_words),
 		GUEST_TEST(test_unknown_instruction_comes_out_with_its_bytes),
 		GUEST_TEST(test_fetch_from_a_device_is_an_error),
 	};

@@ -156,6 +156,111 @@ static void test_immediate(void)
 	machine_free(&m, 1);
 }
 
+/* mov eax, [0x8ffe]; then for ever: inc bx. The operand is in two pages of a device. */
+static const uint8_t device_read[] = { 0x66, 0xa1, 0xfe, 0x8f, 0x43, 0xeb, 0xfd };
+/* mov si, 0x9000; mov di, 0x2000; mov cx, 2; rep movsb; then the same */
+static const uint8_t device_move[] = { 0xbe, 0x00, 0x90, 0xbf, 0x00, 0x20, 0xb9, 2, 0, 0xf3, 0xa4, 0x43, 0xeb, 0xfd };
+
+static void expect_read(struct machine *m, uint64_t address, unsigned bytes, const char *data)
+{
+	struct kvm_run *run = m->run[0];
+
+	CHECK(ioctl(m->vcpu[0], KVM_RUN, 0) == 0 && run->exit_reason == KVM_EXIT_MMIO);
+	CHECK(run->mmio.phys_addr == address && run->mmio.len == bytes && !run->mmio.is_write);
+	memcpy(run->mmio.data, data, bytes);
+}
+
+static struct kvm_regs expect_end(struct machine *m, uint64_t rip)
+{
+	struct kvm_regs regs;
+
+	errno = 0;
+	CHECK(ioctl(m->vcpu[0], KVM_RUN, 0) == -1 && errno == EINTR);
+	NEED(ioctl(m->vcpu[0], KVM_GET_REGS, &regs) == 0);
+	CHECK(regs.rip == rip && regs.rbx == 0);
+	return regs;
+}
+
+/* Told to end while a device has the word: the instruction is finished, and no other is begun. */
+static void test_device(struct machine *m)
+{
+	struct kvm_regs regs;
+
+	memcpy(m->memory + 0x1000, device_read, sizeof(device_read));
+	machine_start(m, 0, 0x1000);
+	m->run[0]->immediate_exit = 0;
+	expect_read(m, 0x8ffe, 2, "\x11\x22");
+	m->run[0]->immediate_exit = 1;
+	expect_read(m, 0x9000, 2, "\x33\x44");
+	regs = expect_end(m, 0x1004);
+	CHECK((uint32_t)regs.rax == 0x44332211);
+
+	memcpy(m->memory + 0x1000, device_move, sizeof(device_move));
+	machine_start(m, 0, 0x1000);
+	for (unsigned i = 0; i < 2; i++) {
+		m->run[0]->immediate_exit = 0;
+		expect_read(m, 0x9000 + i, 1, "Z");
+		m->run[0]->immediate_exit = 1;
+		regs = expect_end(m, i == 0 ? 0x1009 : 0x100b);
+		CHECK(m->memory[0x2000 + i] == 'Z' && (uint16_t)regs.rcx == 1 - i);
+	}
+}
+
+static void test_immediate_device(void)
+{
+	struct machine m;
+
+	machine_make(&m, 1, 8 * PAGE);
+	test_device(&m);
+	machine_free(&m, 1);
+}
+
+/* The same of a signal that is pending all the time, as the mask of KVM_RUN lets it through. */
+static void test_pending_device(void)
+{
+	struct {
+		struct kvm_signal_mask head;
+		uint64_t mask;
+	} __attribute__((packed)) mask = { .head.len = 8 };
+	struct machine m;
+	struct kvm_regs regs;
+	sigset_t set;
+	siginfo_t info;
+
+	machine_make(&m, 1, 8 * PAGE);
+	memcpy(m.memory + 0x1000, device_read, sizeof(device_read));
+	install(SIGUSR2, 0);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	CHECK(ioctl(m.vcpu[0], KVM_SET_SIGNAL_MASK, &mask) == 0);
+	expect_read(&m, 0x8ffe, 2, "\x11\x22");
+	pthread_kill(pthread_self(), SIGUSR2);
+	expect_read(&m, 0x9000, 2, "\x33\x44");
+	regs = expect_end(&m, 0x1004);
+	CHECK((uint32_t)regs.rax == 0x44332211);
+	CHECK(sigwaitinfo(&set, &info) == SIGUSR2);
+	CHECK(ioctl(m.vcpu[0], KVM_SET_SIGNAL_MASK, NULL) == 0);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	machine_free(&m, 1);
+}
+
+/* A debugger's step ends with the instruction that is finished: told to end at once, KVM_RUN says so all the same. */
+static void test_immediate_step(void)
+{
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP };
+	struct machine m;
+
+	machine_make(&m, 1, 8 * PAGE);
+	memcpy(m.memory + 0x1000, "\xa0\x00\x80\x90\x90", 5); /* mov al, [0x8000]; nop */
+	CHECK(ioctl(m.vcpu[0], KVM_SET_GUEST_DEBUG, &debug) == 0);
+	expect_read(&m, 0x8000, 1, "Z");
+	m.run[0]->immediate_exit = 1;
+	CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == 0 && m.run[0]->exit_reason == KVM_EXIT_DEBUG);
+	CHECK(m.run[0]->debug.arch.pc == 0x1003);
+	machine_free(&m, 1);
+}
+
 /* The wrapper must not show. */
 static void test_sigaction(void)
 {
@@ -274,6 +379,9 @@ int main(void)
 	test_mask(false);
 	test_mask(true);
 	test_immediate();
+	test_immediate_device();
+	test_pending_device();
+	test_immediate_step();
 	test_sigaction();
 	test_client_segv();
 	test_storm();
