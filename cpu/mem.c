@@ -269,6 +269,7 @@ void mem_check_write(struct cpu *cpu, uint64_t linear, unsigned size)
 void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rmw *m, bool lock)
 {
 	bool crosses = size > page_left(linear);
+	unsigned reads_used;
 	struct place first;
 
 	if (unlikely(debug_slow(cpu)))
@@ -290,13 +291,15 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 		m->host = cpu_shadow_in_place(cpu, &first, size);
 		return;
 	}
-	/* Read first: a device's answer may still be missing. */
+	/* Read first: a device's answer may still be missing. The second reading is of memory: a device behind it has answered. */
+	reads_used = cpu->p->reads_used;
 	mem_read_bytes(cpu, linear, m->bounce, size);
 	if (lock && (first.host != NULL || first.behind != NULL)) {
 		while (!codemap_atomic_trylock(cpu->p->vm))
 			cpu_shadow_lock_wait(cpu);
 		cpu->p->atomic_locked = true;
 		m->locked = true;
+		cpu->p->reads_used = reads_used;
 		mem_read_bytes(cpu, linear, m->bounce, size);
 	}
 	m->copy = true;
