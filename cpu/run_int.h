@@ -236,6 +236,25 @@ bool cpu_needs_look(const struct cpu *cpu);
 /** IF, no shadow, nothing else under way. */
 bool interrupt_possible(const struct cpu *cpu);
 
+/** Forget what devices answered: the instruction that asked is over, or given up. */
+void devices_forget(struct cpu *cpu);
+/** The instruction before s.rip is complete, seen from the outside of it. */
+void instruction_done(struct cpu *cpu);
+
+/* ---- exit.c -------------------------------------------------------------------------------------------------- */
+
+/** Not an exit: cpu_run goes on. */
+#define GO_ON ((enum cpu_exit)-1)
+
+/** p->exit is filled in: do what can be done here. Returns: GO_ON, or what cpu_run answers. */
+enum cpu_exit exit_handle(struct cpu *cpu);
+/** The next write that the last instruction made to a device, for each an exit. Returns: GO_ON when all are made. */
+enum cpu_exit exit_writes(struct cpu *cpu);
+/** The owner has answered the last exit. */
+void exit_complete(struct cpu *cpu);
+/** The instruction at s.rip runs again with what came, before anything else: see `completing`. */
+void complete_again(struct cpu *cpu);
+
 /* ---- execute.c ------------------------------------------------------------------------------------------------ */
 
 /** Run blocks from s.rip until something asks for attention; s.rip is right on return. */
