@@ -9,6 +9,11 @@ static void differs(struct audit *audit, const char *what, const struct shadow *
 	audit_fail(audit, what, "table ", page->gfn.v << PAGE_SHIFT | index, "guest's entry ", value);
 }
 
+bool audit_supervisor_may(uint32_t role, bool users_page, bool user, bool exec)
+{
+	return !(role & (ROLE_WP | ROLE_SMAP_NOT_WP | ROLE_PKE | ROLE_NO_PAGING)) && !user && !((role & ROLE_SMEP_NOT_WP) && users_page && exec);
+}
+
 /* Rights that entries below may give. */
 static void rights_check(struct audit *audit, const struct shadow *page, unsigned index, uint64_t value, const struct audit_meaning *m, bool readonly,
                          unsigned rights)
@@ -24,7 +29,7 @@ static void rights_check(struct audit *audit, const struct shadow *page, unsigne
 	if (m->write)
 		return;
 	/* CR0.WP = 0: the supervisor's alone, where nothing depends on it being the user's. */
-	if ((page->role & (ROLE_WP | ROLE_SMAP_NOT_WP | ROLE_PKE)) || user || ((page->role & ROLE_SMEP_NOT_WP) && exec))
+	if (!audit_supervisor_may(page->role, m->user, user, exec))
 		differs(audit, "a page may be written that the guest made read-only (I4.2)", page, index, value);
 }
 
@@ -49,6 +54,8 @@ static void table_mirror(struct audit *audit, const struct shadow *page, unsigne
 	if (direct != m->leaf || child->gfn.v != m->frame)
 		differs(audit, "a child mirrors another table than the guest's entry names (25, zoo 2)", page, index, value);
 	if (direct) {
+		if ((child->role & ROLE_DIRTY) && !m->dirty && !readonly)
+			differs(audit, "pieces of a clean large page are taken for those of a dirty one (I4.2)", page, index, value);
 		rights_check(audit, page, index, value, m, readonly, role_rights(child->role));
 		if ((child->role >> 19 & 15) != m->key)
 			differs(audit, "a piece of a large page has another protection key than it", page, index, value);

@@ -53,13 +53,24 @@ static void child_check(struct audit *audit, struct totals *totals, const struct
 	if (role_level(child->role) != role_level(page->role) - 1 || ((child->role ^ page->role) & ROLE_MODE))
 		audit_fail(audit, "a child of another role (25, zoo 1)", "role ", page->role, "child's ", child->role);
 	if ((page->role & ROLE_DIRECT) && (!(child->role & ROLE_DIRECT) || child->gfn.v != page->gfn.v + index * level_pages(role_level(page->role)) ||
-	                                   role_rights(child->role) != role_rights(page->role)))
+	                                   role_rights(child->role) != role_rights(page->role) || ((child->role ^ page->role) & ROLE_DIRTY)))
 		audit_fail(audit, "a piece of another large page (25)", "gfn ", page->gfn.v, "child's ", child->gfn.v);
 	if (audit_rmap_has(&child->parents, entry) != 1)
 		audit_fail(audit, "a child does not know its parent once (26)", "child ", child->gfn.v, "parent ", page->gfn.v);
 	if (unsync != (page->unsync_map[index / 64] >> (index % 64) & 1))
 		audit_fail(audit, unsync ? "an unsync page that no flush finds (P8)" : "a way to an unsync page where there is none (P8)", "table ", page->gfn.v,
 		           "entry ", index);
+}
+
+/* A leaf of a page that stands for part of a large page, whose rights, key and D are in the role. */
+static void piece_check(struct audit *audit, uint32_t role, gfn_t gfn, spte_t spte)
+{
+	bool write = spte & VMMU_NPT_W, user = spte & VMMU_NPT_U, exec = !(spte & VMMU_NPT_NX);
+	unsigned rights = role_rights(role);
+	bool may_write = (rights & ACC_WRITE) || ((role & ROLE_DIRTY) && audit_supervisor_may(role, rights & ACC_USER, user, exec));
+
+	if ((write && !may_write) || (user && !(rights & ACC_USER)) || (exec && !(rights & ACC_EXEC)) || (spte >> 59 & 15) != role_key(role))
+		audit_fail(audit, "a piece of a large page gives more rights than it", "gfn ", gfn.v, "spte ", spte);
 }
 
 static void leaf_check(struct audit *audit, const struct shadow *page, spte_t *entry, spte_t spte)
@@ -72,10 +83,8 @@ static void leaf_check(struct audit *audit, const struct shadow *page, spte_t *e
 	audit_leaf(audit, slots, gfn, spte, role_level(page->role));
 	if (slot && slot->arrays && audit_rmap_has(gfn_rmap(slot, gfn, role_level(page->role)), entry) != 1)
 		audit_fail(audit, "a leaf is not on its chain once (I2.5)", "gfn ", gfn.v, "spte ", spte);
-	if ((page->role & ROLE_DIRECT) && ((spte & VMMU_NPT_U && !(role_rights(page->role) & ACC_USER)) ||
-	                                   (spte & VMMU_NPT_W && !(role_rights(page->role) & ACC_WRITE)) ||
-	                                   (!(spte & VMMU_NPT_NX) && !(role_rights(page->role) & ACC_EXEC)) || (spte >> 59 & 15) != (page->role >> 19 & 15)))
-		audit_fail(audit, "a piece of a large page gives more rights than it", "gfn ", gfn.v, "spte ", spte);
+	if (page->role & ROLE_DIRECT)
+		piece_check(audit, page->role, gfn, spte);
 }
 
 static void entry_check(struct audit *audit, struct totals *totals, const struct shadow *page, spte_t *entry)

@@ -23,6 +23,11 @@ struct audit_meaning audit_guest_meaning(const struct audit *audit, const struct
 /** Is an entry of a page of a guest's table, not unsync, what the guest's current entry says, or stricter? (mirror.c) */
 void audit_mirror(struct audit *audit, const struct shadow *page, unsigned index, spte_t spte);
 
+/**
+ * CR0.WP = 0: may an entry with these rights be writable where the guest's is not? `role`: of its page. `users_page`: the guest's entry is a user's. (mirror.c)
+ */
+bool audit_supervisor_may(uint32_t role, bool users_page, bool user, bool exec);
+
 /** How often `entry` stands on a chain. */
 unsigned audit_rmap_has(const struct rmap *rmap, const spte_t *entry);
 

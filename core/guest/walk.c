@@ -19,7 +19,15 @@ bool guest_table_find(const struct guest_reader *reader, gfn_t table, hva_t *hva
 	return true;
 }
 
-/* Set bits in an entry that was used. A table in read-only memory keeps its bits: hardware would, too, if it could not write. */
+/* The slot of a table if its entries can be written. In read-only memory they keep their bits: hardware's would, too, if it could not write. */
+static const struct memslot *table_slot_writable(const struct guest_reader *reader, gfn_t table)
+{
+	const struct memslot *slot = table_slot(reader, table);
+
+	return slot && !(slot->flags & VMMU_SLOT_READONLY) ? slot : NULL;
+}
+
+/* Set bits in an entry that was used. */
 static enum guest_walk_result entry_set(const struct guest_reader *reader, struct guest_walk *walk, int level, uint64_t bits)
 {
 	uint64_t old = walk->value[level - 1], new = old | bits;
@@ -28,8 +36,8 @@ static enum guest_walk_result entry_set(const struct guest_reader *reader, struc
 
 	if (old == new)
 		return GUEST_WALK_OK;
-	slot = table_slot(reader, walk->table[level - 1]);
-	if (!slot || (slot->flags & VMMU_SLOT_READONLY))
+	slot = table_slot_writable(reader, walk->table[level - 1]);
+	if (!slot)
 		return GUEST_WALK_OK;
 	/* Asked for each bit: an entry that others keep changing is tried again, so a walk may set more of them than it has levels. */
 	if (!dirty_has_room(slot, reader->ring))
@@ -52,8 +60,8 @@ static enum guest_walk_result accessed_and_dirty_set(const struct guest_reader *
 
 		result = entry_set(reader, walk, level, bits);
 	}
-	/* A write goes on without its D bit where that cannot be set: or it would fault for ever. */
-	walk->dirty = (walk->value[walk->level - 1] & GPTE_D) || (error & VMMU_PF_WRITE);
+	/* Where D cannot be set a write goes on without it, or it would fault for ever; and a read says the same as a write, or they would undo each other's work. */
+	walk->dirty = (walk->value[walk->level - 1] & GPTE_D) || !table_slot_writable(reader, walk->table[walk->level - 1]);
 	return result;
 }
 

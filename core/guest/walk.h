@@ -20,7 +20,7 @@ struct guest_walk {
 	uint64_t value[GUEST_MAX_LEVELS]; /* [level - 1]: what it was */
 	unsigned rights[GUEST_MAX_LEVELS]; /* [level - 1]: ACC_* of the path down to and including this entry */
 	unsigned key;                     /* protection key of the leaf */
-	bool dirty;                       /* the leaf has D set */
+	bool dirty;                       /* the leaf has D set, or is in memory where it never will: a write need not be waited for */
 	gfn_t gfn;                        /* the 4K frame that was asked for */
 	uint64_t error;                   /* after a fault: the guest's error code */
 };

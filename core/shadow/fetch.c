@@ -28,8 +28,17 @@ static bool entry_is_unchanged(const struct guest_mode *mode, const struct guest
 	return port_load_from_host(walk->hva[level - 1].v, guest_entry_bytes(mode), &value) && value == walk->value[level - 1];
 }
 
-/* What hangs below the entry at `level`: the shadow of the guest's next table, or a piece of a large page. */
-static void child_identity(const struct shadow_vcpu *sv, const struct shadow_fault *fault, int level, unsigned rights, gfn_t *gfn, uint32_t *role)
+/* A clean page becomes writable with the write that makes it dirty. */
+static unsigned leaf_rights(const struct guest_walk *walk)
+{
+	return walk->dirty ? walk->rights[walk->level - 1] : walk->rights[walk->level - 1] & ~ACC_WRITE;
+}
+
+/*
+ * What hangs below the entry at `level`: the shadow of the guest's next table, or a piece of a large page. It follows from what the guest's tables say, never from what
+ * the access is: an instruction that fetches, reads and writes in one large page needs all of that mapped at once, so these faults must agree on the child.
+ */
+static void child_identity(const struct shadow_vcpu *sv, const struct shadow_fault *fault, int level, gfn_t *gfn, uint32_t *role)
 {
 	const struct guest_walk *walk = &fault->walk;
 
@@ -41,7 +50,7 @@ static void child_identity(const struct shadow_vcpu *sv, const struct shadow_fau
 			*role |= ROLE_QUADRANT(shadow_index(fault->gva, level) & 1);
 	} else {
 		*gfn = gfn_round(walk->gfn, level);
-		*role |= ROLE_DIRECT | ROLE_RIGHTS(rights) | ROLE_KEY(walk->key);
+		*role |= ROLE_DIRECT | ROLE_RIGHTS(leaf_rights(walk)) | ROLE_KEY(walk->key) | (walk->dirty ? ROLE_DIRTY : 0);
 	}
 }
 
@@ -98,8 +107,8 @@ static int leaf_level(struct vm *vm, const struct shadow_fault *fault, const str
 
 /*
  * CR0.WP = 0: the supervisor writes a page that is read-only, by its W bits or its protection key. Our CPU runs with WP = 1, so for a while the page is the
- * supervisor's alone, and writable; a user's access faults and turns it back. It must not be executable under SMEP, which would have
- * forbidden it as a user's page.
+ * supervisor's alone, and writable; a user's access faults and turns it back. Where it was a user's page, SMEP forbids the supervisor to execute it, and so must
+ * what it is now; where it was the supervisor's already, it stays executable, or a fetch and a write would take it from each other for ever.
  */
 static bool write_against_rights(const struct shadow_vcpu *sv, const struct shadow_fault *fault)
 {
@@ -123,13 +132,11 @@ static unsigned rights_for(const struct shadow_vcpu *sv, const struct shadow_fau
 	unsigned rights = walk->rights[walk->level - 1];
 
 	if (write_against_rights(sv, fault)) {
-		rights = (rights | ACC_WRITE) & ~ACC_USER;
-		if (sv->mode.smep)
+		if (sv->mode.smep && (rights & ACC_USER))
 			rights &= ~ACC_EXEC;
-		return rights;
+		return (rights | ACC_WRITE) & ~ACC_USER;
 	}
-	/* A clean page becomes writable with the write that makes it dirty. */
-	return walk->dirty ? rights : rights & ~ACC_WRITE;
+	return leaf_rights(walk);
 }
 
 /* The frames that a leaf for the fault maps, and the entry that says so. */
@@ -227,7 +234,7 @@ enum shadow_result shadow_map_beside(struct mmu_read *read, struct shadow_vcpu *
 				shadow_prefetch(token, sv, reader, page, entry_index_of(page, entry), fault);
 			return result;
 		}
-		child_identity(sv, fault, level, rights, &gfn, &role);
+		child_identity(sv, fault, level, &gfn, &role);
 		page = child_there(entry, level, gfn, role);
 		if (!page)
 			return SHADOW_ALONE;
@@ -268,7 +275,7 @@ enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, c
 				shadow_prefetch(token, sv, reader, page, entry_index_of(page, entry), fault);
 			return result;
 		}
-		child_identity(sv, fault, level, rights, &gfn, &role);
+		child_identity(sv, fault, level, &gfn, &role);
 		page = child_get(token, sv, reader, page, entry, tables, gfn, role);
 		if (!entry_is_unchanged(reader->mode, &fault->walk, level - 1))
 			return SHADOW_RETRY;

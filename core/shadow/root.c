@@ -149,7 +149,7 @@ static void root_make(struct mmu_token *token, struct shadow_vcpu *sv, struct ta
 		else if (sv->mode.levels == 2)
 			root->page[i] = root_page_get(token, sv, tables, GFN(root->cr3 >> PAGE_SHIFT), role | ROLE_LEVEL(2) | ROLE_QUADRANT(i));
 		else if (sv->mode.levels == 0)
-			root->page[i] = root_page_get(token, sv, tables, GFN((uint64_t)i << 18), role | ROLE_LEVEL(2) | ROLE_DIRECT);
+			root->page[i] = root_page_get(token, sv, tables, GFN((uint64_t)i << 18), role | ROLE_LEVEL(2) | ROLE_DIRECT | ROLE_DIRTY);
 	}
 }
 

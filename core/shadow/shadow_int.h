@@ -35,6 +35,7 @@
 #define ROLE_PSE         (1u << 17) /* of a 4-byte guest: decides what a PDE means */
 #define ROLE_NO_PAGING   (1u << 18)
 #define ROLE_PAE         (1u << 23) /* bits 62:52 are reserved */
+#define ROLE_DIRTY       (1u << 24) /* of a direct page: the large page that it is a piece of is dirty, or cannot be marked so */
 #define ROLE_KEY(k)      ((uint32_t)(k) << 19) /* 19-22: of a direct page: the protection key of the large page that it is a piece of */
 
 static inline int role_level(uint32_t role)

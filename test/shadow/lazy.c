@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Flushes that the library owes on its own account: a vCPU that has no reason to flush keeps a writable translation, step by step, to where the translation would
- * do harm. Each is one interleaving of two vCPUs, on a CPU whose TLB drops nothing by itself (scpu.h). And shadow pages that two uses of a table must not share.
+ * do harm. Each is one interleaving of two vCPUs, on a CPU whose TLB drops nothing by itself (scpu.h). And shadow pages that two uses of a table must not share, or must.
  */
 #include "test/shadow/scpu.h"
 
@@ -278,6 +278,114 @@ static void test_write_to_a_device_shares_nothing_with_memory(void **state)
 	assert_int_equal(error, 1);
 }
 
+#define W     2u
+#define U     4u
+#define D     0x40u
+#define PS    0x80u
+#define PD2   0x5000u
+#define ROM   0x800000u   /* a slot of one page, read-only */
+#define LARGE (1ull << 30) /* linear: the second GiB, in which PD2 maps the first 2 MiB again and again, by large pages. They hold the tables, so none stays whole */
+#define FAR   (V + 0x10000) /* too far from V to come with it */
+
+static void large_make(struct lazy *l, uint64_t path, uint64_t entry)
+{
+	put(l, PDPT + 8, PD2 | path);
+	put(l, PD2, entry | PS);
+	put(l, PD2 + 8, entry | PS);
+}
+
+/* All accesses of an instruction must be mapped at once for it to end. Returns: faults of the last of many rounds of two accesses. */
+static uint64_t faults_of(struct scpu *cpu, uint64_t first, enum ref_access access, uint64_t written)
+{
+	uint64_t value, error, before = 0;
+
+	scpu_regs(cpu);
+	for (int round = 0; round < 10; round++) {
+		before = cpu->faults;
+		assert_int_equal(scpu_access(cpu, first, access, 8, &value, &error), SCPU_DONE);
+		value = round;
+		assert_int_equal(scpu_access(cpu, written, REF_WRITE, 8, &value, &error), SCPU_DONE);
+	}
+	return cpu->faults - before;
+}
+
+/* CR0.WP = 0: pages of a large page that is read-only, by its own W bit or that above; the user's, or the supervisor's. */
+static void test_instruction_that_writes_a_read_only_large_page_ends(void **state)
+{
+	static const struct { uint64_t path, entry; } large[] = {
+		{ ALL & ~W, ALL }, { ALL, ALL & ~W }, { ALL & ~W & ~U, ALL & ~W }, { ALL & ~W, ALL & ~D }, { ALL, ALL & ~W & ~D & ~U },
+	};
+	struct lazy *l = *state;
+
+	l->a.regs.cr0 = 0x80000001;
+	for (unsigned i = 0; i < sizeof(large) / sizeof(large[0]); i++)
+		for (int smep = 0; smep < 2; smep++) {
+			bool user = large[i].path & large[i].entry & U;
+
+			large_make(l, large[i].path, large[i].entry);
+			vmmu_unprotect(l->a.vcpu, (struct vmmu_gpa){ PDPT });
+			vmmu_unprotect(l->a.vcpu, (struct vmmu_gpa){ PD2 });
+			l->a.regs.cr4 = 0x20 | (smep ? 1u << 20 : 0);
+			assert_int_equal(faults_of(&l->a, LARGE + V, REF_READ, LARGE + FAR), 0);
+			assert_int_equal(faults_of(&l->a, LARGE + V, REF_READ, LARGE + V), 0);
+			if (user && smep)
+				continue;
+			assert_int_equal(faults_of(&l->a, LARGE + V, REF_FETCH, LARGE + FAR), 0);
+			assert_int_equal(faults_of(&l->a, LARGE + V, REF_FETCH, LARGE + V), 0); /* code that writes its own page */
+		}
+}
+
+/* As before, on 4 KiB pages. */
+static void test_instruction_that_writes_its_own_read_only_page_ends(void **state)
+{
+	struct lazy *l = *state;
+
+	l->a.regs.cr0 = 0x80000001;
+	l->a.regs.cr4 = 0x20 | 1u << 20;
+	put(l, PT + 8 * (V >> 12), V | (ALL & ~W & ~U));
+	assert_int_equal(faults_of(&l->a, V, REF_FETCH, V), 0);
+}
+
+/* D cannot be set in read-only memory: a write goes on without it, and what reads and fetches make is not other than that. */
+static void test_instruction_that_writes_a_clean_large_page_of_a_table_in_rom_ends(void **state)
+{
+	struct lazy *l = *state;
+	uint64_t *rom = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct vmmu_region region = { .slot = 1, .gpa = { ROM }, .bytes = 4096, .flags = VMMU_SLOT_READONLY, .hva = { (uintptr_t)rom } };
+
+	assert_ptr_not_equal(rom, MAP_FAILED);
+	assert_int_equal(vmmu_region_set(l->vm, &region), VMMU_OK);
+	rom[0] = (ALL & ~D) | PS;
+	put(l, PDPT + 8, ROM | ALL);
+	assert_int_equal(faults_of(&l->a, LARGE + V, REF_READ, LARGE + FAR), 0);
+	assert_int_equal(faults_of(&l->a, LARGE + V, REF_FETCH, LARGE + FAR), 0);
+	assert_int_equal(rom[0], (ALL & ~D) | PS);
+	assert_true(quiet_audit(l->vm, NULL));
+	region.bytes = 0;
+	assert_int_equal(vmmu_region_set(l->vm, &region), VMMU_OK);
+	munmap(rom, 4096);
+}
+
+/* CR0.WP = 0, one large page mapped twice, read-only and clean: what the write through one mapping made may not let the other be written without its D bit. */
+static void test_each_of_two_mappings_of_a_large_page_becomes_dirty(void **state)
+{
+	struct lazy *l = *state;
+	uint64_t entry;
+
+	large_make(l, ALL, ALL & ~W & ~D);
+	l->a.regs.cr0 = 0x80000001;
+	scpu_regs(&l->a);
+	read_at(&l->a, LARGE + V);
+	read_at(&l->a, LARGE + (2u << 20) + V);
+	for (unsigned i = 0; i < 2; i++) {
+		memcpy(&entry, l->ram + PD2 + 8 * i, 8);
+		assert_false(entry & D);
+		assert_int_equal(write_at(&l->a, LARGE + i * (2u << 20) + V, i), SCPU_DONE);
+		memcpy(&entry, l->ram + PD2 + 8 * i, 8);
+		assert_true(entry & D);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -288,6 +396,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_flush_of_all_contexts_reaches_cached_roots, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_table_of_long_mode_and_of_pae, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_write_to_a_device_shares_nothing_with_memory, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_instruction_that_writes_a_read_only_large_page_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_instruction_that_writes_its_own_read_only_page_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_instruction_that_writes_a_clean_large_page_of_a_table_in_rom_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_each_of_two_mappings_of_a_large_page_becomes_dirty, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
