@@ -47,10 +47,20 @@ const char *program_obstacle(enum program_kind kind);
 /** The preload library. Returns: false when it is not installed (and complains). */
 bool preload_find(char *path, size_t size);
 
+/* ---- watch.c ---- */
+
+/** From now on somebody says it on stderr when this process has ended and nothing asked for /dev/kvm. Where a kernel lacks
+ * what that needs (Linux 5.3), nobody does. */
+void watch_start(void);
+
+/** Nobody will: the program was not started. */
+void watch_stop(void);
+
 /* ---- run.c ---- */
 
 struct run_options {
 	bool stats;
+	bool quiet; /* do not say that nothing asked for /dev/kvm */
 	const char *trace; /* a file for what was refused, or NULL */
 	const char *mmu, *format;
 	const char *host_memory, *host_swap, *host_swap_size; /* bytes as decimal digits; a path; or NULL */

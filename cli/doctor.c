@@ -146,7 +146,7 @@ static void print_trace(const char *file)
 static int trace(char **argv)
 {
 	char file[] = "/tmp/vmmu-trace-XXXXXX";
-	struct run_options options = { .trace = file };
+	struct run_options options = { .trace = file, .quiet = true };
 	int fd = mkstemp(file), status = 0;
 	pid_t child;
 

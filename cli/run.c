@@ -25,14 +25,16 @@ static const char help[] =
 	"  --host-swap FILE[:SIZE]\n"
 	"                     a swap file behind the compressed pages (default SIZE: four times --host-memory)\n"
 	"  --stats            print counters to stderr when the program ends\n"
+	"  --quiet            do not say at the end that nothing asked for /dev/kvm\n"
 	"  --help, -h         this text\n"
 	"\n"
 	"Exit status: the program's own; 2 for a wrong command line; 125 when vmmu fails;\n"
 	"126 when PROGRAM cannot be run (static, setuid, not executable); 127 when it is not found.\n";
 
+/* Empty is as good as not there, and an outer `vmmu run` does not put it back. */
 static bool set_or_clear(const char *name, const char *value)
 {
-	return (value ? setenv(name, value, 1) : unsetenv(name)) == 0;
+	return (value || getenv(name) ? setenv(name, value ? value : "", 1) : 0) == 0;
 }
 
 /* "256M" in bytes, as decimal digits in `text`. Returns: false when it is no size, or less than a mebibyte. */
@@ -89,8 +91,8 @@ int run_exec(const struct run_options *options, char **argv)
 		return EXIT_FAILED;
 	}
 	if (setenv("LD_PRELOAD", preload, 1) != 0 ||
-	    (options->stats ? setenv(CONFIG_ENV_STATS, "1", 1) : unsetenv(CONFIG_ENV_STATS)) != 0 ||
-	    (options->trace ? setenv(CONFIG_ENV_TRACE, options->trace, 1) : unsetenv(CONFIG_ENV_TRACE)) != 0 ||
+	    !set_or_clear(CONFIG_ENV_STATS, options->stats ? "1" : NULL) ||
+	    !set_or_clear(CONFIG_ENV_TRACE, options->trace) || !set_or_clear(CONFIG_ENV_WATCH, NULL) ||
 	    !set_or_clear(CONFIG_ENV_HOST_MEMORY, options->host_memory) || !set_or_clear(CONFIG_ENV_HOST_SWAP, options->host_swap) ||
 	    !set_or_clear(CONFIG_ENV_HOST_SWAP_SIZE, options->host_swap_size) ||
 	    (options->mmu && setenv(CONFIG_ENV_MMU, options->mmu, 1) != 0) ||
@@ -98,9 +100,13 @@ int run_exec(const struct run_options *options, char **argv)
 		complain("cannot set the environment: %s", strerror(errno));
 		return EXIT_FAILED;
 	}
+	if (!options->quiet)
+		watch_start();
 	execv(program, argv);
-	complain("%s: %s", program, strerror(errno));
-	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+	error = errno;
+	watch_stop();
+	complain("%s: %s", program, strerror(error));
+	return error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
 }
 
 static bool is_format(const char *name)
@@ -126,6 +132,7 @@ static const struct option known[] = {
 	{ "host-memory", required_argument, NULL, 'b' },
 	{ "host-swap", required_argument, NULL, 'w' },
 	{ "stats", no_argument, NULL, 's' },
+	{ "quiet", no_argument, NULL, 'q' },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
 };
@@ -169,6 +176,9 @@ int command_run(int argc, char **argv)
 			break;
 		case 's':
 			run.stats = true;
+			break;
+		case 'q':
+			run.quiet = true;
 			break;
 		case 'h':
 			fputs(help, stdout);

@@ -1,37 +1,94 @@
 /* SPDX-License-Identifier: MIT */
 #include "kvm/config.h"
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include <x86intrin.h>
+
+static const char *const variables[] = {
+	CONFIG_ENV_STATS, CONFIG_ENV_TRACE, CONFIG_ENV_MMU, CONFIG_ENV_FORMAT, CONFIG_ENV_HOST_MEMORY, CONFIG_ENV_HOST_SWAP,
+	CONFIG_ENV_HOST_SWAP_SIZE, CONFIG_ENV_WATCH,
+};
+#define VARIABLES (sizeof(variables) / sizeof(*variables))
+
+static const char *kept[VARIABLES + 1]; /* "NAME=value" */
+static const char *library;
+
+/* In "NAME=value"; NULL when that is of another name. */
+static const char *value_in(const char *entry, const char *name)
+{
+	size_t length = strlen(name);
+
+	return strncmp(entry, name, length) == 0 && entry[length] == '=' ? entry + length + 1 : NULL;
+}
+
+void config_init(void)
+{
+	size_t count = 0;
+	Dl_info info;
+
+	/* Not by getenv: a shell has one of its own, which is not ready for us here. */
+	for (char **entry = environ; entry && *entry; entry++)
+		for (size_t i = 0; i < VARIABLES; i++)
+			if (count < VARIABLES && value_in(*entry, variables[i]))
+				kept[count++] = strdup(*entry);
+	if (dladdr(variables, &info) && info.dli_fname)
+		library = strdup(info.dli_fname);
+}
+
+const char *config_library(void)
+{
+	return library;
+}
+
+const char *const *config_kept(void)
+{
+	return kept;
+}
+
+static const char *config_get(const char *name)
+{
+	for (const char **entry = kept; *entry; entry++) {
+		const char *value = value_in(*entry, name);
+
+		if (value)
+			return *value ? value : NULL;
+	}
+	return NULL;
+}
+
+const char *config_watch(void)
+{
+	return config_get(CONFIG_ENV_WATCH);
+}
 
 bool config_stats(void)
 {
-	const char *value = getenv(CONFIG_ENV_STATS);
+	const char *value = config_get(CONFIG_ENV_STATS);
 
 	return value && strcmp(value, "1") == 0;
 }
 
 const char *config_trace(void)
 {
-	const char *value = getenv(CONFIG_ENV_TRACE);
-
-	return value && *value ? value : NULL;
+	return config_get(CONFIG_ENV_TRACE);
 }
 
 static uint64_t bytes_of(const char *name)
 {
-	const char *value = getenv(name);
+	const char *value = config_get(name);
 
 	return value ? strtoull(value, NULL, 10) : 0;
 }
 
 bool config_host_memory(uint64_t *budget, const char **swap_path, uint64_t *swap_bytes)
 {
-	const char *path = getenv(CONFIG_ENV_HOST_SWAP);
+	const char *path = config_get(CONFIG_ENV_HOST_SWAP);
 
 	*budget = bytes_of(CONFIG_ENV_HOST_MEMORY);
-	*swap_path = path && *path ? path : NULL;
+	*swap_path = path;
 	*swap_bytes = bytes_of(CONFIG_ENV_HOST_SWAP_SIZE);
 	if (!*swap_bytes)
 		*swap_bytes = *budget * 4;
@@ -40,7 +97,7 @@ bool config_host_memory(uint64_t *budget, const char **swap_path, uint64_t *swap
 
 enum vmmu_mmu config_mmu(void)
 {
-	const char *value = getenv(CONFIG_ENV_MMU);
+	const char *value = config_get(CONFIG_ENV_MMU);
 
 	return value && strcmp(value, "shadow") == 0 ? VMMU_MMU_SHADOW : VMMU_MMU_TDP;
 }
@@ -58,7 +115,7 @@ enum vmmu_format config_format(void)
 		{ "ept4-no-ad", VMMU_FORMAT_EPT4_NO_AD },
 		{ "ept5-no-ad", VMMU_FORMAT_EPT5_NO_AD },
 	};
-	const char *value = getenv(CONFIG_ENV_FORMAT);
+	const char *value = config_get(CONFIG_ENV_FORMAT);
 
 	for (unsigned i = 0; value && config_mmu() == VMMU_MMU_TDP && i < sizeof(formats) / sizeof(*formats); i++)
 		if (strcmp(value, formats[i].name) == 0)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What `vmmu run` tells the preload library through the environment, read once. */
+/* What `vmmu run` tells the preload library through the environment. It is read when the program starts: what the client does
+ * to its environment later is no concern of it. */
 #ifndef VMMU_KVM_CONFIG_H
 #define VMMU_KVM_CONFIG_H
 
@@ -16,7 +17,19 @@
 #define CONFIG_ENV_HOST_SWAP "VMMU_HOST_SWAP"     /* a path: a swap file behind it */
 #define CONFIG_ENV_HOST_SWAP_SIZE "VMMU_HOST_SWAP_SIZE" /* bytes; default: four times the budget */
 
+#define CONFIG_ENV_WATCH "VMMU_WATCH" /* the abstract socket of who wants to know that /dev/kvm was asked for */
+
+/** Read the environment. Called by the library's constructor, once. */
+void config_init(void);
+
+/** The path by which the loader knows this library; NULL before config_init. */
+const char *config_library(void);
+/** The variables of above that were set, as "NAME=value", and NULL. */
+const char *const *config_kept(void);
+
 bool config_stats(void);
+/** Of whom to tell that /dev/kvm was asked for, or NULL. */
+const char *config_watch(void);
 /** Is there a budget for guest memory? `swap_path`: NULL without a swap file. */
 bool config_host_memory(uint64_t *budget, const char **swap_path, uint64_t *swap_bytes);
 /** Where to append the trace at exit, or NULL. */

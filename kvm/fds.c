@@ -3,6 +3,7 @@
 #include "kvm/dispatch.h"
 #include "kvm/file.h"
 #include "kvm/interpose.h"
+#include "kvm/path.h"
 #include "kvm/signals.h"
 #include "kvm/sys.h"
 #include "kvm/vm.h"
@@ -10,19 +11,18 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/userfaultfd.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
-#include <string.h>
-#include <sys/mman.h>
-
-bool fds_is_kvm_path(const char *path)
-{
-	return path && strcmp(path, "/dev/kvm") == 0;
-}
 
 long fds_open_kvm(int flags)
 {
-	long fd = SYS2(SYS_memfd_create, "kvm", flags & O_CLOEXEC ? MFD_CLOEXEC : 0);
+	long fd;
 
+	if (flags & O_DIRECTORY)
+		return -ENOTDIR;
+	if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
+		return -EEXIST;
+	fd = file_memory("/dev/kvm", flags & O_CLOEXEC);
 	signals_init();
 	if (fd < 0)
 		return fd;
@@ -31,6 +31,63 @@ long fds_open_kvm(int flags)
 		return -ENOMEM;
 	}
 	return fd;
+}
+
+/* Put a /dev/kvm of ours under a number that has the machine's own, or one of another process. */
+static struct file *system_replace(int fd)
+{
+	long ours = fds_open_kvm((int)SYS2(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC ? O_CLOEXEC : 0);
+	struct file *file = ours < 0 ? NULL : file_get_unverified((int)ours);
+
+	if (file && SYS3(SYS_dup3, ours, fd, SYS2(SYS_fcntl, ours, F_GETFD) & FD_CLOEXEC ? O_CLOEXEC : 0) >= 0)
+		file_alias(fd, file);
+	if (ours >= 0)
+		fds_close((int)ours);
+	return file;
+}
+
+/*
+ * A KVM request on a number that we did not give: the descriptor came over a socket or an exec, or by a call that we do not see.
+ * Ours is known by its inode. One of KVM's that is not ours belongs to another process, or to the machine: *error is -EIO then, as
+ * KVM says of a VM that is not this process's. Returns: the file with a reference, or NULL.
+ */
+static struct file *adopt(int fd, long *error)
+{
+	char link[32], name[64];
+	struct file *file;
+	struct stat st;
+	long length;
+
+	*error = 0;
+	if (fd < 0 || !file_table_may_change() || SYS2(SYS_fstat, fd, &st) != 0)
+		return NULL;
+	file = file_get_by_stat(&st);
+	if (file) {
+		file_alias(fd, file);
+		return file;
+	}
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = path_readlink(SYS3(SYS_readlink, link, name, sizeof(name)), name);
+	if (length <= 0 || !file_name_is_kvm(name, (size_t)length))
+		return NULL;
+	if (name[0] == '/')
+		file = system_replace(fd);
+	*error = file ? 0 : -EIO;
+	return file;
+}
+
+bool fds_is_kvm(int fd)
+{
+	struct file *file = file_get(fd);
+
+	if (file)
+		file_put(file);
+	return file;
+}
+
+bool fds_fcntl_refused(int fd, int command)
+{
+	return (command == F_ADD_SEALS || command == F_GET_SEALS) && fds_is_kvm(fd);
 }
 
 /* Requests that the kernel answers for every descriptor, whatever is behind it. */
@@ -47,6 +104,23 @@ static bool is_generic(unsigned int request)
 	}
 }
 
+/*
+ * Whose ioctl is it? Numbers are verified, but for KVM's requests on a vCPU: they are its hot path, and the thread may be under a filter that
+ * allows little more than ioctl. Returns: the file with a reference; or NULL, and an error if there is one.
+ */
+static struct file *request_file(int fd, unsigned request, long *error)
+{
+	struct file *file = file_get_unverified(fd);
+	bool of_kvm = _IOC_TYPE(request) == KVMIO;
+
+	*error = 0;
+	if (file && !(of_kvm && file->kind == FILE_VCPU) && !file_verify(fd, file)) {
+		file_put(file);
+		file = NULL;
+	}
+	return file || !of_kvm ? file : adopt(fd, error);
+}
+
 long fds_ioctl(int fd, unsigned long request, unsigned long argument)
 {
 	struct cancel_state cancel;
@@ -54,9 +128,11 @@ long fds_ioctl(int fd, unsigned long request, unsigned long argument)
 	long result;
 
 	signals_hold();
-	file = file_get(fd);
+	file = request_file(fd, (unsigned int)request, &result);
 	if (!file) {
 		signals_release();
+		if (result)
+			return result;
 		if (_IOC_TYPE(request) == UFFDIO)
 			return mem_userfaultfd_ioctl(fd, request, argument);
 		return SYS3(SYS_ioctl, fd, request, argument);

@@ -37,7 +37,19 @@ long fds_close(int fd);
 long fds_dup(long number, int fd, int wanted, int flags);
 long fds_close_range(unsigned first, unsigned last, unsigned flags);
 long fds_open_kvm(int flags);
-bool fds_is_kvm_path(const char *path);
+/** Is it a descriptor of ours? */
+bool fds_is_kvm(int fd);
+
+/** A request of fcntl that memfds have and KVM's files have not. */
+bool fds_fcntl_refused(int fd, int command);
+
+/* syscall(2) for the calls of interpose_path.c, interpose_file.c and exec.c. Returns: false for any other number; else `result` is set. */
+bool syscall_path(long number, const long a[6], long *result);
+bool syscall_file(long number, const long a[6], long *result);
+bool syscall_exec(long number, const long a[6], long *result);
+
+/** What libc's function answered, as a value or -errno. */
+long libc_result(long result);
 
 /* userfaultfd requests that change what a fault in a range means (mem.c). */
 long mem_userfaultfd_ioctl(int fd, unsigned long request, unsigned long argument);

@@ -175,13 +175,16 @@ static void stats_release(struct file *file)
 static long stats_fd(struct vm *vm, struct vcpu *vcpu)
 {
 	struct stats_file *s = calloc(1, sizeof(*s));
+	char name[40] = "anon_inode:kvm-vm-stats";
 	long fd = -ENOMEM;
 
 	if (!s)
 		return -ENOMEM;
+	if (vcpu)
+		snprintf(name, sizeof(name), "anon_inode:kvm-vcpu-stats:%u", vcpu->id);
 	s->vm = vm;
 	s->vcpu = vcpu;
-	fd = SYS2(SYS_memfd_create, vcpu ? "kvm-vcpu-stats" : "kvm-vm-stats", MFD_CLOEXEC);
+	fd = file_memory(name, true);
 	if (fd < 0)
 		goto no_fd;
 	/* Ours stays open whatever the client does with its number. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The ioctls of /dev/kvm itself that need no file of their own, and what happens when the process forks or ends. */
+#include "kvm/config.h"
 #include "kvm/dispatch.h"
 #include "kvm/file.h"
 #include "kvm/lapic_timer.h"
@@ -35,6 +36,7 @@ static void fork_child(void)
 
 __attribute__((constructor)) static void begin(void)
 {
+	config_init();
 	pthread_atfork(NULL, NULL, fork_child);
 }
 

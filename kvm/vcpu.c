@@ -107,8 +107,8 @@ static long create_locked(struct vm *vm, unsigned id)
 
 	if (vm->vcpus[id])
 		return -EEXIST;
-	snprintf(name, sizeof(name), "kvm-vcpu:%u", id);
-	fd = SYS2(SYS_memfd_create, name, MFD_CLOEXEC);
+	snprintf(name, sizeof(name), "anon_inode:kvm-vcpu:%u", id);
+	fd = file_memory(name, true);
 	if (fd < 0)
 		return fd;
 	vcpu = calloc(1, sizeof(*vcpu));

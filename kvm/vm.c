@@ -121,7 +121,7 @@ long vm_create(unsigned long type)
 
 	if (type != 0)
 		return -EINVAL;
-	fd = SYS2(SYS_memfd_create, "kvm-vm", MFD_CLOEXEC);
+	fd = file_memory("anon_inode:kvm-vm", true);
 	if (fd < 0)
 		return fd;
 	vm = vm_make(&error);

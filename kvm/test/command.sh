@@ -54,6 +54,26 @@ expect 2 "which program" "$vmmu" doctor
 expect 127 "No such file" "$vmmu" doctor nonexistent-program
 expect 0 "Neither" "$vmmu" doctor sh
 
+# Who asked for /dev/kvm in whatever way, and whatever became of its environment, is not told that nobody did.
+nobody="nothing asked for /dev/kvm"
+expect 0 "$nobody" "$vmmu" run -- true
+expect 3 "$nobody" "$vmmu" run -- sh -c 'exit 3'
+expect 137 "$nobody" "$vmmu" run -- sh -c 'kill -9 $$'
+silent() {
+	expect 0 "" "$@"
+	case $out in *"$nobody"*) failed=$((failed + 1)); echo "$*: says '$out'" ;; esac
+}
+silent "$vmmu" run --quiet -- true
+silent "$vmmu" run -- test -c /dev/kvm
+silent "$vmmu" run -- sh -c '[ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ] && ! [ -L /dev/kvm ]'
+silent "$vmmu" run -- env -i sh -c '[ -c /dev/../dev//kvm ]'
+silent "$vmmu" run -- sh -c 'env -i sh -c "test -e /dev/kvm" & wait'
+silent "$vmmu" doctor --trace -- true
+expect 126 "" "$vmmu" run -- /etc/passwd
+case $out in *"$nobody"*) failed=$((failed + 1)); echo "a program that did not start: $out" ;; esac
+expect 0 "character special file" "$vmmu" run -- stat -c %F /dev/kvm
+expect 0 "/dev/kvm" "$vmmu" run -- realpath "//dev/./kvm"
+
 if printf 'int main(void){return 3;}' >"$dir/s.c" && ${CC:-cc} -static -o "$dir/static" "$dir/s.c" 2>/dev/null; then
 	expect 126 "statically linked" "$vmmu" run -- "$dir/static"
 	expect 126 "statically linked" "$vmmu" doctor "$dir/static"
