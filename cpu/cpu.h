@@ -156,6 +156,10 @@ struct cpu_exit_info {
 			uint32_t suberror; /* CPU_ERROR_* */
 			uint8_t length;    /* of bytes; 0: could not even be fetched */
 			uint8_t bytes[15]; /* the instruction, from RIP */
+			/* CPU_ERROR_DELIVERY_EV: */
+			uint32_t event;    /* the lower half of EXITINTINFO (APM vol. 2, 15.7.2) */
+			uint64_t gpa;      /* what its delivery touched */
+			uint64_t access;   /* and how: VMMU_PF_* */
 		} error;
 		struct {
 			uint64_t gpa;

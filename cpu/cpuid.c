@@ -174,6 +174,9 @@ void features_update(struct cpu *cpu)
 	p->phys_mask = (UINT64_C(1) << phys) - 1;
 	p->cr4_valid = cr4_from(one, seven);
 	p->gbpages = ext[3] & 1u << 26;
+	p->has_invpcid = seven[1] & 1u << 10;
+	p->has_rdtscp = ext[3] & 1u << 27;
+	p->has_rdpid = seven[2] & 1u << 22;
 	p->efer_valid = EFER_LMA;
 	if (ext[3] & 1u << 11)
 		p->efer_valid |= EFER_SCE;

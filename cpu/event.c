@@ -349,6 +349,24 @@ static void deliver_nmi(struct cpu *cpu)
 	e->nmi.injected = false;
 }
 
+/* In the order of event_deliver_pending: what was not delivered is still there. */
+void event_undelivered(const struct cpu *cpu, struct cpu_exit_info *exit)
+{
+	enum { INTERRUPT, NMI = 2, EXCEPTION, SOFTWARE };
+	const struct cpu_events *e = &cpu->s.events;
+	uint32_t event;
+
+	if (e->exception.pending || e->exception.injected)
+		event = (e->exception.has_error ? 1u << 11 : 0) | EXCEPTION << 8 | e->exception.vector;
+	else if (e->nmi.injected)
+		event = NMI << 8 | VECTOR_NMI;
+	else
+		event = (uint32_t)(e->interrupt.soft ? SOFTWARE : INTERRUPT) << 8 | e->interrupt.vector;
+	exit->error.event = 1u << 31 | event;
+	exit->error.gpa = cpu->p->fault_gpa.v;
+	exit->error.access = cpu->p->fault_error;
+}
+
 bool event_deliver_pending(struct cpu *cpu)
 {
 	struct cpu_events *e = &cpu->s.events;

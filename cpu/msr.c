@@ -12,6 +12,8 @@
 #define MSR_SYSENTER_EIP   0x176u
 #define MSR_MISC_ENABLE    0x1a0u
 #define MSR_PAT            0x277u
+#define MISC_ENABLE_EMON   (UINT64_C(1) << 7)
+#define MISC_ENABLE_UNAVAILABLE (1u << 11 | 1u << 12) /* branch trace storage, precise events: read-only for the guest */
 #define MSR_XSS            0xda0u
 #define MSR_EFER           0xc0000080u
 #define MSR_STAR           0xc0000081u
@@ -120,6 +122,7 @@ static bool msr_is_legal(const struct cpu *cpu, uint32_t index, uint64_t value, 
 	case MSR_PAT: return pat_is_valid(value);
 	case MSR_TSC_AUX: return value >> 32 == 0;
 	case MSR_XSS: return value == 0;
+	case MSR_MISC_ENABLE: return host || !((cpu->s.misc_enable ^ value) & MISC_ENABLE_UNAVAILABLE);
 	case MSR_APIC_BASE: return host || !(value & (~cpu->p->phys_mask | 0x2ff));
 	default: return true;
 	}
@@ -137,6 +140,8 @@ bool cpu_msr_set(struct cpu *cpu, uint32_t index, uint64_t value, bool host)
 		return efer_write(cpu, value, host);
 	if (variable == NULL || !msr_is_legal(cpu, index, value, host))
 		return false;
+	if (index == MSR_MISC_ENABLE && !host) /* whether there is performance monitoring is not the guest's to say */
+		value = (value & ~MISC_ENABLE_EMON) | (*variable & MISC_ENABLE_EMON);
 	*variable = value;
 	if (index == MSR_FS_BASE || index == MSR_GS_BASE)
 		mode_update(cpu);

@@ -233,13 +233,16 @@ static __attribute__((noinline)) enum leave guest(struct cpu *cpu)
 
 /* ---- outside ---------------------------------------------------------------------------------------------------------- */
 
-static enum cpu_exit internal_error(struct cpu *cpu, uint32_t suberror)
+static enum cpu_exit internal_error(struct cpu *cpu)
 {
 	struct cpu_private *p = cpu->p;
+	bool delivery = cpu->op == &p->event_op;
 
-	p->exit.error.suberror = suberror;
+	p->exit.error.suberror = delivery ? CPU_ERROR_DELIVERY_EV : CPU_ERROR_EMULATION;
 	p->exit.error.length = 0;
-	if (suberror == CPU_ERROR_EMULATION && cpu->op != &p->fetch_op)
+	if (delivery)
+		event_undelivered(cpu, &p->exit);
+	else if (cpu->op != &p->fetch_op)
 		error_bytes(cpu);
 	p->completion = COMPLETE_NONE;
 	return CPU_EXIT_INTERNAL_ERROR;
@@ -250,10 +253,9 @@ static enum cpu_exit fault_is_mmio(struct cpu *cpu)
 {
 	struct cpu_private *p = cpu->p;
 
-	if (cpu->op == &p->event_op)
-		return internal_error(cpu, CPU_ERROR_DELIVERY_EV);
-	if ((p->fault_error & VMMU_PF_FETCH) || p->armed_count == sizeof(p->armed) / sizeof(p->armed[0]))
-		return internal_error(cpu, CPU_ERROR_EMULATION);
+	if (cpu->op == &p->event_op || (p->fault_error & VMMU_PF_FETCH) ||
+	    p->armed_count == sizeof(p->armed) / sizeof(p->armed[0]))
+		return internal_error(cpu);
 	p->armed[p->armed_count++] = (struct mmio_armed){
 		.page = p->fault_gpa.v >> 12, .write = p->fault_error & VMMU_PF_WRITE, .tag = p->shadow.tag,
 	};
@@ -286,7 +288,7 @@ static enum cpu_exit page_fault(struct cpu *cpu)
 		p->exit.host_fault.gpa = p->fault_gpa.v;
 		return CPU_EXIT_HOST_FAULT;
 	case SHADOW_NOMEM: return CPU_EXIT_NOMEM;
-	case SHADOW_STUCK: return internal_error(cpu, cpu->op == &p->event_op ? CPU_ERROR_DELIVERY_EV : CPU_ERROR_EMULATION);
+	case SHADOW_STUCK: return internal_error(cpu);
 	default: return CPU_EXIT_DEAD;
 	}
 }

@@ -209,6 +209,7 @@ struct cpu_private {
 	uint64_t phys_mask;  /* guest physical address bits */
 	uint64_t cr4_valid, efer_valid, xcr0_valid;
 	bool gbpages;
+	bool has_invpcid, has_rdtscp, has_rdpid; /* what KVM takes away from a guest whose CPUID lacks it */
 	bool atomic_locked;   /* the VM lock of codemap.c is held by an instruction */
 
 	unsigned debug;      /* CPU_DEBUG_* */
@@ -361,6 +362,8 @@ void far_call(struct cpu *cpu, uint16_t selector, uint64_t offset, uint64_t next
 void far_return(struct cpu *cpu, unsigned osize, unsigned pop_bytes);
 void iret(struct cpu *cpu, unsigned osize);
 
+/** Tell of the event whose delivery did not come to its end: error.event, gpa and access of the exit. */
+void event_undelivered(const struct cpu *cpu, struct cpu_exit_info *exit);
 /** Deliver what events.* holds, if anything can be. In the guest. True when RIP changed. */
 bool event_deliver_pending(struct cpu *cpu);
 /** Anything in events.* to be delivered at once? */

@@ -84,7 +84,7 @@ void cpu_reset(struct cpu *cpu, bool init)
 	s->dr[7] = 0x400;
 	s->apic_base = 0xfee00900;
 	s->pat = UINT64_C(0x0007040600070406);
-	s->misc_enable = 1;
+	s->misc_enable = 0x1800; /* no branch trace storage, no precise events */
 	reset_fpu(s);
 	if (init) {
 		s->cr0 = CR0_ET | (old.cr0 & (CR0_NW | CR0_CD));

@@ -101,6 +101,8 @@ static void op_invpcid(struct cpu *cpu, const struct op *op)
 	uint64_t type, linear, pcid, address;
 	unsigned shift = cpu->s.cr4 & CR4_LA57 ? 64 - 57 : 64 - 48;
 
+	if (!cpu->p->has_invpcid)
+		cpu_ud(cpu);
 	need_supervisor(cpu);
 	type = reg_read(cpu, op->reg[0], cpu_is_64(cpu) ? 8 : 4);
 	linear = op_linear(cpu, op, 16, false);

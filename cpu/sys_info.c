@@ -19,6 +19,8 @@ static void op_rdtsc(struct cpu *cpu, const struct op *op)
 {
 	uint64_t tsc;
 
+	if (op->sub && !cpu->p->has_rdtscp)
+		cpu_ud(cpu);
 	if ((cpu->s.cr4 & CR4_TSD) && cpu->cpl != 0)
 		cpu_gp(cpu);
 	tsc = cpu_tsc(cpu);
@@ -30,6 +32,8 @@ static void op_rdtsc(struct cpu *cpu, const struct op *op)
 
 static void op_rdpid(struct cpu *cpu, const struct op *op)
 {
+	if (!cpu->p->has_rdpid)
+		cpu_ud(cpu);
 	reg_write(cpu, op->reg[0], 8, cpu->s.tsc_aux);
 }
 

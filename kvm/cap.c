@@ -86,7 +86,7 @@ static long enable_manual_protect(struct vm *vm, uint64_t mode)
 
 static long enable_max_vcpu_id(struct vm *vm, uint64_t max)
 {
-	if (max > MAX_VCPU_ID)
+	if (max > MAX_VCPU_ID || vm->boot_cpu_id > max)
 		return -EINVAL;
 	if (vm->max_vcpu_id == max)
 		return 0;

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #define LEAF1_ECX_X2APIC     (1u << 21)
-#define LEAF1_ECX_DEADLINE   (1u << 24)
 #define LEAF1_ECX_XSAVE      (1u << 26)
 #define LEAF1_ECX_OSXSAVE    (1u << 27)
 #define LEAF1_ECX_HYPERVISOR (1u << 31)
@@ -27,13 +26,16 @@ struct list {
 	bool full;
 };
 
-/* One leaf of the software CPU with what the front end adds to it: a local APIC, and being a hypervisor. */
+/*
+ * One leaf of the software CPU with what the front end adds to it: a local APIC, and being a hypervisor. The TSC-deadline timer is not
+ * shown: a client that emulates the APIC by itself may have none, and one with KVM's asks KVM_CAP_TSC_DEADLINE_TIMER.
+ */
 static void host_leaf(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
 	cpu_cpuid_max(leaf, subleaf, out);
 	if (leaf == 1) {
 		out[2] &= ~LEAF1_ECX_OSXSAVE;
-		out[2] |= LEAF1_ECX_HYPERVISOR | LEAF1_ECX_X2APIC | LEAF1_ECX_DEADLINE;
+		out[2] |= LEAF1_ECX_HYPERVISOR | LEAF1_ECX_X2APIC;
 		out[3] |= LEAF1_EDX_APIC;
 	}
 	if (leaf == 7 && subleaf == 0) {
@@ -181,6 +183,30 @@ static const struct kvm_cpuid_entry2 *find(const struct kvm_cpuid_entry2 *entrie
 	return NULL;
 }
 
+static uint32_t with_bit(uint32_t value, uint32_t bit, bool on)
+{
+	return on ? value | bit : value & ~bit;
+}
+
+/* The bits that follow the vCPU's state. Like KVM's kvm_update_cpuid_runtime: the client's own value of them counts for nothing. */
+static void follow_state(struct vcpu *vcpu, struct kvm_cpuid_entry2 *e)
+{
+	const struct cpu_state *s = cpu_state(vcpu->cpu);
+
+	if (e->function == 1) {
+		e->ecx = with_bit(e->ecx, LEAF1_ECX_OSXSAVE, s->cr4 & CR4_OSXSAVE);
+		e->edx = with_bit(e->edx, LEAF1_EDX_APIC, s->apic_base & APIC_BASE_ENABLE);
+	}
+	if (e->function == 7 && e->index == 0)
+		e->ecx = with_bit(e->ecx, LEAF7_ECX_OSPKE, s->cr4 & CR4_PKE);
+}
+
+static void all_follow_state(struct vcpu *vcpu, struct kvm_cpuid_entry2 *entries, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		follow_state(vcpu, &entries[i]);
+}
+
 /* Takes over `entries`. */
 static long install(struct vcpu *vcpu, struct kvm_cpuid_entry2 *entries, unsigned n)
 {
@@ -189,8 +215,13 @@ static long install(struct vcpu *vcpu, struct kvm_cpuid_entry2 *entries, unsigne
 
 	if (vcpu->ran) {
 		/* The CPU model of a vCPU that has run is fixed; the same again is accepted. */
-		bool same = n == vcpu->cpuid_count &&
-		            (n == 0 || memcmp(entries, vcpu->cpuid, n * sizeof(*entries)) == 0);
+		bool same = n == vcpu->cpuid_count;
+
+		if (same && n != 0) {
+			all_follow_state(vcpu, entries, n);
+			all_follow_state(vcpu, vcpu->cpuid, n);
+			same = memcmp(entries, vcpu->cpuid, n * sizeof(*entries)) == 0;
+		}
 
 		free(entries);
 		return same ? 0 : -EINVAL;
@@ -265,6 +296,7 @@ long vcpu_get_cpuid2(struct vcpu *vcpu, unsigned long argument)
 	if (head.nent < vcpu->cpuid_count)
 		return -E2BIG;
 	head.nent = vcpu->cpuid_count;
+	all_follow_state(vcpu, vcpu->cpuid, vcpu->cpuid_count);
 	if (user_write(argument + sizeof(head), vcpu->cpuid, vcpu->cpuid_count * sizeof(*vcpu->cpuid)) != 0 ||
 	    user_write(argument, &head, sizeof(head)) != 0)
 		result = -EFAULT;
@@ -297,62 +329,80 @@ static const struct kvm_cpuid_entry2 *out_of_range(struct vcpu *vcpu, uint32_t l
 
 void cpuid_answer(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
-	const struct cpu_state *s;
-	const struct kvm_cpuid_entry2 *e;
+	const struct kvm_cpuid_entry2 *found;
+	struct kvm_cpuid_entry2 e;
 
 	if (!vcpu->cpuid && vcpu->cpuid_unset_means_all) {
 		host_leaf(leaf, subleaf, out);
 		return;
 	}
 	memset(out, 0, 4 * sizeof(*out));
-	e = find(vcpu->cpuid, vcpu->cpuid_count, leaf, subleaf);
-	if (!e) {
-		e = out_of_range(vcpu, leaf, subleaf);
-		if (e)
-			leaf = e->function;
-	}
-	if (!e) {
-		e = leaf == 0xb || leaf == 0x1f ? find(vcpu->cpuid, vcpu->cpuid_count, leaf, 1) : NULL;
-		if (e) {
+	found = find(vcpu->cpuid, vcpu->cpuid_count, leaf, subleaf);
+	if (!found)
+		found = out_of_range(vcpu, leaf, subleaf);
+	if (found) {
+		/* While cpu_create asks there is no state to follow yet, and no entry either. */
+		e = *found;
+		follow_state(vcpu, &e);
+		out[0] = e.eax;
+		out[1] = e.ebx;
+		out[2] = e.ecx;
+		out[3] = e.edx;
+	} else if (leaf == 0xb || leaf == 0x1f) {
+		found = find(vcpu->cpuid, vcpu->cpuid_count, leaf, 1);
+		if (found) {
 			out[2] = subleaf & 0xff;
-			out[3] = e->edx;
+			out[3] = found->edx;
 		}
-		return;
 	}
-	out[0] = e->eax;
-	out[1] = e->ebx;
-	out[2] = e->ecx;
-	out[3] = e->edx;
-	/* Bits that mirror the state of the moment. (While cpu_create asks there is no state yet, and no entry either.) */
-	s = cpu_state(vcpu->cpu);
-	if (leaf == 1) {
-		if (out[2] & LEAF1_ECX_XSAVE)
-			out[2] = (out[2] & ~LEAF1_ECX_OSXSAVE) | (s->cr4 & CR4_OSXSAVE ? LEAF1_ECX_OSXSAVE : 0);
-		if (!(s->apic_base & APIC_BASE_ENABLE))
-			out[3] &= ~LEAF1_EDX_APIC;
-	}
-	if (leaf == 7 && subleaf == 0 && out[2] & 1u << 3)
-		out[2] = (out[2] & ~LEAF7_ECX_OSPKE) | (s->cr4 & CR4_PKE ? LEAF7_ECX_OSPKE : 0);
 }
 
-unsigned cpuid_guest_phys_bits(struct vcpu *vcpu)
+/* Like KVM's cpuid_query_maxphyaddr, but before KVM_SET_CPUID2, when it is what the software CPU has. */
+static unsigned guest_phys_bits(struct vcpu *vcpu)
 {
+	const struct kvm_cpuid_entry2 *max = find(vcpu->cpuid, vcpu->cpuid_count, 0x80000000u, 0);
 	const struct kvm_cpuid_entry2 *e = find(vcpu->cpuid, vcpu->cpuid_count, 0x80000008u, 0);
 	uint32_t r[4];
 
-	if (e && (e->eax & 0xff))
-		return e->eax & 0xff;
 	if (vcpu->cpuid)
-		return 36;
+		return max && max->eax >= 0x80000008u && e ? e->eax & 0xff : 36;
 	cpu_cpuid_max(0x80000008u, 0, r);
-	return r[0] & 0xff ? r[0] & 0xff : 36;
+	return r[0] & 0xff;
 }
 
-bool cpuid_guest_has_x2apic(struct vcpu *vcpu)
+uint64_t cpuid_guest_reserved_gpa(struct vcpu *vcpu)
 {
-	const struct kvm_cpuid_entry2 *e = find(vcpu->cpuid, vcpu->cpuid_count, 1, 0);
+	unsigned bits = guest_phys_bits(vcpu);
 
-	return e && e->ecx & LEAF1_ECX_X2APIC;
+	return bits < 64 ? ~((UINT64_C(1) << bits) - 1) : 0;
+}
+
+static bool guest_has(struct vcpu *vcpu, uint32_t leaf, enum cpuid_register which, uint32_t bits)
+{
+	const struct kvm_cpuid_entry2 *e = find(vcpu->cpuid, vcpu->cpuid_count, leaf, 0);
+	const uint32_t value[] = { [CPUID_EBX] = e ? e->ebx : 0, [CPUID_ECX] = e ? e->ecx : 0, [CPUID_EDX] = e ? e->edx : 0 };
+
+	return value[which] & bits;
+}
+
+bool cpuid_guest_has(struct vcpu *vcpu, enum cpuid_feature feature)
+{
+	/* A feature is there if any of its bits is. */
+	static const struct {
+		struct { uint32_t leaf; enum cpuid_register which; uint32_t bits; } any[2];
+	} features[] = {
+		[CPUID_X2APIC] = { { { 1, CPUID_ECX, LEAF1_ECX_X2APIC } } },
+		[CPUID_PDCM] = { { { 1, CPUID_ECX, 1u << 15 } } },
+		/* Intel's bit, AMD's IBRS, STIBP and SSBD. */
+		[CPUID_SPEC_CTRL] = { { { 7, CPUID_EDX, 1u << 26 }, { 0x80000008u, CPUID_EBX, 1u << 14 | 1u << 15 | 1u << 24 } } },
+		/* RDTSCP and RDPID, both read it. */
+		[CPUID_TSC_AUX] = { { { 0x80000001u, CPUID_EDX, 1u << 27 }, { 7, CPUID_ECX, 1u << 22 } } },
+	};
+
+	for (unsigned i = 0; i < 2; i++)
+		if (guest_has(vcpu, features[feature].any[i].leaf, features[feature].any[i].which, features[feature].any[i].bits))
+			return true;
+	return false;
 }
 
 bool cpuid_has_xsave(void)

@@ -17,6 +17,7 @@
 #define MSR_BIOS_SIGN     0x8bu
 #define MSR_PLATFORM_INFO 0xceu
 #define MSR_MTRR_CAP      0xfeu
+#define MSR_SPEC_CTRL     0x48u
 #define MSR_ARCH_CAP      0x10au
 #define MSR_MISC_FEATURES 0x140u
 #define MSR_MCG_CAP       0x179u
@@ -27,15 +28,20 @@
 #define MSR_MTRR_VAR      0x200u
 #define MSR_MTRR_DEFTYPE  0x2ffu
 #define MSR_MCE_BANK      0x400u
+#define MSR_PERF_CAP      0x345u
 #define MSR_TSC_DEADLINE  0x6e0u
 #define MSR_X2APIC        0x800u
+#define MSR_TSC_AUX       0xc0000103u
+#define MSR_K7_EVNTSEL0   0xc0010000u
+#define MSR_K7_PERFCTR3   0xc0010007u
+#define MSR_HWCR          0xc0010015u
 
 #define MAX_IO_MSRS 256u
 
 /* Saved and restored by clients, beside the CPU's. */
 static const uint32_t own_list[] = {
 	MSR_APIC_BASE, MSR_TSC_ADJUST, MSR_BIOS_SIGN, MSR_PLATFORM_INFO, MSR_MISC_FEATURES, MSR_MCG_STATUS, MSR_MCG_CTL,
-	MSR_TSC_DEADLINE, MSR_MTRR_DEFTYPE, MSR_ARCH_CAP, MSR_POWER_CTL,
+	MSR_TSC_DEADLINE, MSR_MTRR_DEFTYPE, MSR_ARCH_CAP, MSR_PERF_CAP, MSR_POWER_CTL, MSR_HWCR,
 };
 
 /* The same on every vCPU, before there is one. */
@@ -45,6 +51,7 @@ static const struct {
 } feature_list[] = {
 	{ MSR_BIOS_SIGN, UINT64_C(0x100000000) },
 	{ MSR_ARCH_CAP, 0 },
+	{ MSR_PERF_CAP, 0 },
 };
 
 /* Registers of real processors that a BIOS or a kernel reads and that hold nothing here. Writing 0 is allowed. */
@@ -55,7 +62,6 @@ static const uint32_t zero_list[] = {
 	0x1d9,      /* DEBUGCTL */
 	0x606,      /* RAPL_POWER_UNIT */
 	0xc0010010, /* SYSCFG */
-	0xc0010015, /* HWCR */
 	0xc001001f, /* NB_CFG */
 	0xc0010055, /* INT_PENDING_MSG */
 	0xc0010058, /* MMIO_CONF_BASE */
@@ -67,6 +73,12 @@ static const uint32_t zero_list[] = {
 	/* KVM's paravirtual clock, page faults, steal time, EOI: not there, so never switched on. */
 	0x11, 0x12, 0x4b564d00, 0x4b564d01, 0x4b564d02, 0x4b564d03, 0x4b564d04,
 };
+
+/* Those of a CPU without counters that software programs all the same: they read 0, and what is written is forgotten. */
+static bool is_k7_counter(uint32_t index)
+{
+	return index >= MSR_K7_EVNTSEL0 && index <= MSR_K7_PERFCTR3;
+}
 
 static bool is_zero_msr(uint32_t index)
 {
@@ -110,6 +122,7 @@ static uint64_t *own_variable(struct vcpu *vcpu, uint32_t index)
 	case MSR_MCG_CTL: return &vcpu->mcg_ctl;
 	case MSR_MTRR_DEFTYPE: return &vcpu->mtrr_def_type;
 	case MSR_POWER_CTL: return &vcpu->power_ctl;
+	case MSR_HWCR: return &vcpu->hwcr;
 	case MSR_TSC_ADJUST: return &vcpu->tsc_adjust;
 	default: break;
 	}
@@ -123,10 +136,23 @@ static uint64_t *own_variable(struct vcpu *vcpu, uint32_t index)
 	return NULL;
 }
 
+/* An MSR that comes with a feature, and the guest's CPUID does not have that. The client may use it all the same. */
+static bool guest_lacks(struct vcpu *vcpu, uint32_t index)
+{
+	switch (index) {
+	case MSR_SPEC_CTRL: return !cpuid_guest_has(vcpu, CPUID_SPEC_CTRL);
+	case MSR_TSC_AUX: return !cpuid_guest_has(vcpu, CPUID_TSC_AUX);
+	case MSR_PERF_CAP: return !cpuid_guest_has(vcpu, CPUID_PDCM);
+	default: return false;
+	}
+}
+
 static bool msr_read(struct vcpu *vcpu, uint32_t index, uint64_t *value, bool host)
 {
 	const uint64_t *variable = own_variable(vcpu, index);
 
+	if (!host && guest_lacks(vcpu, index))
+		return false;
 	if (variable) {
 		if (index == MSR_PLATFORM_INFO && !host && atomic_load(&vcpu->vm->hide_platform_info))
 			return false;
@@ -150,7 +176,7 @@ static bool msr_read(struct vcpu *vcpu, uint32_t index, uint64_t *value, bool ho
 	if (cpu_msr_get(vcpu->cpu, index, value))
 		return true;
 	*value = 0;
-	return is_zero_msr(index);
+	return is_zero_msr(index) || is_k7_counter(index) || index == MSR_PERF_CAP;
 }
 
 /* What the guest may not write, and reserved bits. */
@@ -183,6 +209,14 @@ static bool msr_write(struct vcpu *vcpu, uint32_t index, uint64_t value, bool ho
 {
 	uint64_t *variable = own_variable(vcpu, index);
 
+	if (!host && guest_lacks(vcpu, index))
+		return false;
+	if (index == MSR_HWCR) {
+		/* Of flush filter, IGNNE emulation and TLB cache nothing is here to be switched off; McStatusWrEn and TscFreqSel are kept. */
+		value &= ~(UINT64_C(1) << 6 | UINT64_C(1) << 8 | UINT64_C(1) << 3);
+		if (value & ~(UINT64_C(1) << 18 | UINT64_C(1) << 24))
+			return false;
+	}
 	if (variable) {
 		if (!own_write_allowed(vcpu, index, value, host))
 			return false;
@@ -202,10 +236,9 @@ static bool msr_write(struct vcpu *vcpu, uint32_t index, uint64_t value, bool ho
 		return true;
 	}
 	if (index == MSR_APIC_BASE) {
-		uint64_t wide = ~((UINT64_C(1) << cpuid_guest_phys_bits(vcpu)) - 1);
-		bool x2apic = cpuid_guest_has_x2apic(vcpu);
+		bool x2apic = cpuid_guest_has(vcpu, CPUID_X2APIC);
 
-		if (value & (wide | 0x2ff | (x2apic ? 0 : 1u << 10)) || (value & (3u << 10)) == 1u << 10)
+		if (value & (cpuid_guest_reserved_gpa(vcpu) | 0x2ff | (x2apic ? 0 : 1u << 10)) || (value & (3u << 10)) == 1u << 10)
 			return false;
 		cpu_state(vcpu->cpu)->apic_base = value;
 		if (vcpu->lapic)
@@ -221,7 +254,9 @@ static bool msr_write(struct vcpu *vcpu, uint32_t index, uint64_t value, bool ho
 		return vcpu->lapic && lapic_x2apic_write(vcpu->lapic, index - MSR_X2APIC, value, host);
 	if (cpu_msr_set(vcpu->cpu, index, value, host))
 		return true;
-	return is_zero_msr(index) && value == 0;
+	if (index == MSR_PERF_CAP) /* only the client's, and nothing to switch on */
+		return host && value == 0;
+	return is_k7_counter(index) || (is_zero_msr(index) && value == 0);
 }
 
 /* ---- the guest ---------------------------------------------------------------------------------- */

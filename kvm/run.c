@@ -30,6 +30,8 @@ const char *const exit_counter_names[EXITS_COUNT] = {
 /* A handled exit goes back into the guest. */
 #define RUN_ON 1
 
+#define EXIT_NPF 0x400u /* nested page fault (APM vol. 2, appendix C) */
+
 static long leave(struct vcpu *vcpu, uint32_t reason, enum exit_counter counter)
 {
 	vcpu->run->exit_reason = reason;
@@ -116,6 +118,15 @@ static long exit_error(struct vcpu *vcpu, const struct cpu_exit_info *info)
 			memset(run->emulation_failure.insn_bytes, 0x90, sizeof(run->emulation_failure.insn_bytes));
 			memcpy(run->emulation_failure.insn_bytes, info->error.bytes, info->error.length);
 		}
+	}
+	if (info->error.suberror == CPU_ERROR_DELIVERY_EV) {
+		/* Like KVM's kvm_prepare_event_vectoring_exit on AMD: event, exit, its EXITINFO1, the address, the last CPU. */
+		run->internal.ndata = 5;
+		run->internal.data[0] = info->error.event;
+		run->internal.data[1] = EXIT_NPF;
+		run->internal.data[2] = info->error.access;
+		run->internal.data[3] = info->error.gpa;
+		run->internal.data[4] = UINT32_MAX; /* not known here */
 	}
 	return leave(vcpu, KVM_EXIT_INTERNAL_ERROR, EXITS_ERROR);
 }

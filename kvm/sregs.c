@@ -73,10 +73,9 @@ void sregs_get(struct vcpu *vcpu, struct kvm_sregs *out)
 
 static bool apic_base_valid(struct vcpu *vcpu, uint64_t value)
 {
-	uint64_t address_bits = ~((UINT64_C(1) << cpuid_guest_phys_bits(vcpu)) - 1);
-	bool x2apic = cpuid_guest_has_x2apic(vcpu);
+	bool x2apic = cpuid_guest_has(vcpu, CPUID_X2APIC);
 
-	if (value & (address_bits | 0x2ff | (x2apic ? 0 : 1u << 10)))
+	if (value & (cpuid_guest_reserved_gpa(vcpu) | 0x2ff | (x2apic ? 0 : 1u << 10)))
 		return false;
 	/* x2APIC mode without the APIC enabled does not exist. */
 	return (value & (3u << 10)) != 1u << 10;
@@ -90,7 +89,7 @@ static long sregs_set_common(struct vcpu *vcpu, const struct kvm_sregs *in)
 	if ((in->efer & EFER_LME) && (in->cr0 & CR0_PG)) {
 		if (!(in->cr4 & CR4_PAE) || !(in->efer & EFER_LMA))
 			return -EINVAL;
-		if (in->cr3 >> cpuid_guest_phys_bits(vcpu))
+		if (in->cr3 & cpuid_guest_reserved_gpa(vcpu))
 			return -EINVAL;
 	} else if (in->efer & EFER_LMA || in->cs.l) {
 		return -EINVAL;
@@ -204,7 +203,8 @@ long vcpu_translate(struct vcpu *vcpu, unsigned long argument)
 
 	if (user_read(&t, argument, sizeof(t)) != 0)
 		return -EFAULT;
-	t.valid = cpu_translate(vcpu->cpu, t.linear_address, &gpa, &writable, &user);
+	/* With paging off an address is its own translation, and ~0, which says "none", is none. */
+	t.valid = cpu_translate(vcpu->cpu, t.linear_address, &gpa, &writable, &user) && gpa != UINT64_MAX;
 	t.physical_address = t.valid ? gpa : UINT64_MAX;
 	/* KVM's constants for these two on x86. */
 	t.writeable = 1;

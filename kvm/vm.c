@@ -165,6 +165,8 @@ long vm_set_boot_cpu(struct vm *vm, unsigned long argument)
 	pthread_mutex_lock(&vm->lock);
 	if (vm->vcpu_count)
 		result = -EBUSY;
+	else if (argument > (vm->max_vcpu_id ? vm->max_vcpu_id : MAX_VCPU_ID))
+		result = -EINVAL; /* the argument in full: no lower half of it is meant */
 	else
 		vm->boot_cpu_id = (uint32_t)argument;
 	pthread_mutex_unlock(&vm->lock);

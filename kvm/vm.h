@@ -92,7 +92,7 @@ struct vcpu {
 	uint32_t tsc_khz;          /* [v] */
 	uint64_t mcg_cap, mcg_status, mcg_ctl; /* [v] */
 	uint64_t mce[MCE_BANKS * 4]; /* [v] */
-	uint64_t platform_info, misc_features, arch_capabilities, bios_sign, power_ctl, tsc_adjust; /* [v] MSRs */
+	uint64_t platform_info, misc_features, arch_capabilities, bios_sign, power_ctl, hwcr, tsc_adjust; /* [v] MSRs */
 	uint64_t mtrr_fixed[11], mtrr_var[16], mtrr_def_type; /* [v] */
 	struct lapic *lapic;       /* [c] NULL without an irqchip */
 	atomic_uint wake;          /* [a] futex: changes when a halted vCPU must look again */
