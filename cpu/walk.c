@@ -220,6 +220,7 @@ static uint32_t rights_check(struct cpu *cpu, enum access access, uint64_t right
 {
 	bool user = cpu->tlb_tag & TLB_USER, user_page = rights & PTE_U;
 	bool wp = cpu->s.cr0 & CR0_WP;
+	uint32_t denied = 0;
 
 	if (user && !user_page)
 		return PF_P;
@@ -228,17 +229,16 @@ static uint32_t rights_check(struct cpu *cpu, enum access access, uint64_t right
 			return PF_P;
 		return 0;
 	}
-	if (access == ACCESS_WRITE && !(rights & PTE_W) && (user || wp))
-		return PF_P;
-	if (user_page && (cpu->tlb_tag & TLB_SMAP))
-		return PF_P;
+	if ((access == ACCESS_WRITE && !(rights & PTE_W) && (user || wp)) || (user_page && (cpu->tlb_tag & TLB_SMAP)))
+		denied = PF_P;
+	/* The PK bit says that the key denies the access, whether or not something else does as well (SDM vol. 3, 4.7). */
 	if (unlikely((cpu->s.cr4 & CR4_PKE) && user_page && (cpu->s.efer & EFER_LMA))) {
 		uint32_t pkru = cpu->s.pkru >> (2 * key);
 
 		if ((pkru & 1) || (access == ACCESS_WRITE && (pkru & 2) && (user || wp)))
-			return PF_P | PF_PK;
+			denied = PF_P | PF_PK;
 	}
-	return 0;
+	return denied;
 }
 
 /* Bits of an entry of the 8-byte formats that must be 0. */

@@ -66,16 +66,16 @@ static inline unsigned access_index(uint64_t error)
  */
 static inline uint64_t guest_mode_check(const struct guest_mode *mode, uint64_t error, unsigned rights, unsigned key, uint32_t pkru)
 {
+	uint64_t denied = mode->faults[access_index(error)] >> rights & 1 ? VMMU_PF_PRESENT : 0;
 	uint32_t deny;
 
-	if (mode->faults[access_index(error)] >> rights & 1)
-		return VMMU_PF_PRESENT;
 	if (!mode->pke || !(rights & ACC_USER) || (error & VMMU_PF_FETCH))
-		return 0;
+		return denied;
+	/* The PK bit says that the key denies the access, whether or not something else does as well (SDM vol. 3, 4.7). */
 	deny = pkru >> (2 * key) & 3;
 	if ((deny & 1) || ((deny & 2) && (error & VMMU_PF_WRITE) && ((error & VMMU_PF_USER) || mode->wp)))
-		return VMMU_PF_PRESENT | VMMU_PF_PK;
-	return 0;
+		denied = VMMU_PF_PRESENT | VMMU_PF_PK;
+	return denied;
 }
 
 #endif

@@ -68,30 +68,45 @@ struct fault_case {
 	bool user;
 	int vector; /* -1: the access works (a user's HLT then is #GP, 13) */
 	uint64_t error;
+	uint32_t pkru;
 };
+
+#define PKE   UINT64_C(0x400000)
+#define KEY   (UINT64_C(5) << 59) /* of the page */
+#define KEY_A (UINT32_C(1) << 10) /* PKRU: no access with it */
+#define KEY_W (UINT32_C(2) << 10) /* no write */
 
 /* Every line: a leaf that is present, writable and supervisor, changed as said. */
 static const struct fault_case cases[] = {
-	{ "read, fine", 0, 0, 0, 0, READ, false, -1, 0 },
-	{ "write, fine", 0, 0, 0, 0, WRITE, false, -1, 0 },
-	{ "read, not present", 0, PTE_P, 0, 0, READ, false, 14, 0 },
-	{ "write, not present", 0, PTE_P, 0, 0, WRITE, false, 14, 2 },
-	{ "fetch, not present", 0, PTE_P, 0, 0, JUMP, false, 14, 0x10 },
-	{ "user read, not present", 0, PTE_P, 0, 0, READ, true, 14, 4 },
-	{ "user read of a supervisor page", 0, 0, 0, 0, READ, true, 14, 5 },
-	{ "user write of a supervisor page", 0, 0, 0, 0, WRITE, true, 14, 7 },
-	{ "user read, fine", PTE_U, 0, 0, 0, READ, true, 13, 0 },
-	{ "user write of a read-only page", PTE_U, PTE_W, 0, 0, WRITE, true, 14, 7 },
-	{ "write, read-only, WP", 0, PTE_W, 0, 0, WRITE, false, 14, 3 },
-	{ "write, read-only, no WP", 0, PTE_W, 0x10000, 0, WRITE, false, -1, 0 },
-	{ "fetch, NX", PTE_NX, 0, 0, 0, JUMP, false, 14, 0x11 },
-	{ "read, NX", PTE_NX, 0, 0, 0, READ, false, -1, 0 },
-	{ "reserved bit", UINT64_C(1) << 50, 0, 0, 0, READ, false, 14, 9 },
-	{ "reserved bit, user write", UINT64_C(1) << 50 | PTE_U, 0, 0, 0, WRITE, true, 14, 15 },
-	{ "SMEP", PTE_U, 0, 0, 0x100000, JUMP, false, 14, 0x11 },
-	{ "SMAP read", PTE_U, 0, 0, 0x200000, READ, false, 14, 1 },
-	{ "SMAP write", PTE_U, 0, 0, 0x200000, WRITE, false, 14, 3 },
-	{ "SMAP, supervisor page", 0, 0, 0, 0x200000, WRITE, false, -1, 0 },
+	{ "read, fine", 0, 0, 0, 0, READ, false, -1, 0, 0 },
+	{ "write, fine", 0, 0, 0, 0, WRITE, false, -1, 0, 0 },
+	{ "read, not present", 0, PTE_P, 0, 0, READ, false, 14, 0, 0 },
+	{ "write, not present", 0, PTE_P, 0, 0, WRITE, false, 14, 2, 0 },
+	{ "fetch, not present", 0, PTE_P, 0, 0, JUMP, false, 14, 0x10, 0 },
+	{ "user read, not present", 0, PTE_P, 0, 0, READ, true, 14, 4, 0 },
+	{ "user read of a supervisor page", 0, 0, 0, 0, READ, true, 14, 5, 0 },
+	{ "user write of a supervisor page", 0, 0, 0, 0, WRITE, true, 14, 7, 0 },
+	{ "user read, fine", PTE_U, 0, 0, 0, READ, true, 13, 0, 0 },
+	{ "user write of a read-only page", PTE_U, PTE_W, 0, 0, WRITE, true, 14, 7, 0 },
+	{ "write, read-only, WP", 0, PTE_W, 0, 0, WRITE, false, 14, 3, 0 },
+	{ "write, read-only, no WP", 0, PTE_W, 0x10000, 0, WRITE, false, -1, 0, 0 },
+	{ "fetch, NX", PTE_NX, 0, 0, 0, JUMP, false, 14, 0x11, 0 },
+	{ "read, NX", PTE_NX, 0, 0, 0, READ, false, -1, 0, 0 },
+	{ "reserved bit", UINT64_C(1) << 50, 0, 0, 0, READ, false, 14, 9, 0 },
+	{ "reserved bit, user write", UINT64_C(1) << 50 | PTE_U, 0, 0, 0, WRITE, true, 14, 15, 0 },
+	{ "SMEP", PTE_U, 0, 0, 0x100000, JUMP, false, 14, 0x11, 0 },
+	{ "SMAP read", PTE_U, 0, 0, 0x200000, READ, false, 14, 1, 0 },
+	{ "SMAP write", PTE_U, 0, 0, 0x200000, WRITE, false, 14, 3, 0 },
+	{ "SMAP, supervisor page", 0, 0, 0, 0x200000, WRITE, false, -1, 0, 0 },
+	{ "key, read", PTE_U | KEY, 0, 0, PKE, READ, true, 14, 0x25, KEY_A },
+	{ "key, read by the supervisor", PTE_U | KEY, 0, 0, PKE, READ, false, 14, 0x21, KEY_A },
+	{ "key, write", PTE_U | KEY, 0, 0, PKE, WRITE, true, 14, 0x27, KEY_W },
+	{ "key against writing, read", PTE_U | KEY, 0, 0, PKE, READ, true, 13, 0, KEY_W },
+	{ "key and W", PTE_U | KEY, PTE_W, 0, PKE, WRITE, true, 14, 0x27, KEY_W },
+	{ "key and W, supervisor", PTE_U | KEY, PTE_W, 0, PKE, WRITE, false, 14, 0x23, KEY_W },
+	{ "key and SMAP", PTE_U | KEY, 0, 0, 0x200000 | PKE, READ, false, 14, 0x21, KEY_A },
+	{ "key and U", KEY, 0, 0, PKE, READ, true, 14, 5, KEY_A },
+	{ "key and NX", PTE_U | PTE_NX | KEY, 0, 0, PKE, JUMP, true, 14, 0x15, KEY_A },
 };
 
 static void test_paging_faults_have_exact_error_codes(void **state)
@@ -109,6 +124,7 @@ static void test_paging_faults_have_exact_error_codes(void **state)
 		/* The upper levels allow users. */
 		s->cr0 &= ~c->cr0_clear;
 		s->cr4 |= c->cr4_set;
+		s->pkru = c->pkru;
 		cpu_state_changed(g->cpu, CPU_CHANGED_ALL);
 		vector = access_at(g, c->kind, c->user, LINEAR);
 		if (vector != c->vector || (vector == 14 && (pushed_error(g) != c->error || s->cr2 != LINEAR)))

@@ -140,20 +140,21 @@ static uint32_t walk_64(const uint8_t *ram, uint64_t bytes, const struct ref_cpu
 static uint32_t rights_check(const struct ref_cpu *cpu, const struct walk *walk, enum ref_access access)
 {
 	bool wp = cpu->cr0 >> 16 & 1, smep = cpu->cr4 >> 20 & 1, smap = cpu->cr4 >> 21 & 1;
-	uint32_t keys = cpu->pkru >> (2 * walk->key) & 3;
+	uint32_t keys = cpu->pkru >> (2 * walk->key) & 3, denied = 0;
 
 	if (cpu->user && !walk->user)
 		return FAULT | 1;
 	if (access == REF_FETCH)
 		return walk->no_exec || (!cpu->user && smep && walk->user) ? FAULT | 1 : 0;
 	if (access == REF_WRITE && !walk->writable && (cpu->user || wp))
-		return FAULT | 1;
+		denied = FAULT | 1;
 	if (!cpu->user && smap && walk->user && !cpu->ac)
-		return FAULT | 1;
+		denied = FAULT | 1;
+	/* Whatever else denies it (SDM vol. 3, 4.7, the PK flag). */
 	if ((cpu->cr4 >> 22 & 1) && (cpu->efer & 1 << 10) && walk->user &&
 	    ((keys & 1) || ((keys & 2) && access == REF_WRITE && (cpu->user || wp))))
-		return FAULT | 1 | 0x20;
-	return 0;
+		denied = FAULT | 1 | 0x20;
+	return denied;
 }
 
 static void mark(uint8_t *ram, const struct step *step, uint64_t bits, struct ref_result *result)
