@@ -183,7 +183,10 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 		p->writes_count = p->reads_used = 0;
 		return false;
 	}
-	return !vmmu_entry_must_leave(&cpu->entry) && (p->completing || !(p->attention && interrupt_possible(cpu)));
+	/* Requests and interrupts let an instruction be completed, but none begin. */
+	if (unlikely(!p->completing && (p->request_came || (p->attention && interrupt_possible(cpu)))))
+		return false;
+	return !vmmu_entry_must_leave(&cpu->entry);
 }
 
 /* One instruction, or blocks until something happens. */
@@ -374,6 +377,18 @@ static enum cpu_exit before_entry(struct cpu *cpu)
 	return interrupts(cpu);
 }
 
+/*
+ * Did a request come after before_entry looked? Its kick may have found the vCPU outside and done nothing. An interrupt that before_entry
+ * saw and could not take is no such request: `attention` remembers it.
+ */
+static bool request_is_new(const struct cpu *cpu)
+{
+	const struct cpu_private *p = cpu->p;
+	unsigned requests = atomic_load(&p->requests);
+
+	return (requests & REQUEST_EXIT) || ((requests & REQUEST_INTERRUPT) && !p->attention && p->ops->interrupt != NULL);
+}
+
 /* One stay in the guest. */
 static enum cpu_exit enter(struct cpu *cpu)
 {
@@ -390,10 +405,11 @@ static enum cpu_exit enter(struct cpu *cpu)
 	}
 	if (cpu->entry.flush)
 		tlb_flush_nested(cpu);
-	/* Set before requests are read; pairs with their setters, who read it after. */
+	/* Set before requests are read; pairs with their setters, who read it, or the vCPU's mode, after. P9 */
 	atomic_store(&p->in_guest, 1);
 	codemap_serve(cpu);
-	if (likely(!(atomic_load(&p->requests) & REQUEST_EXIT)) || p->completing) {
+	p->request_came = request_is_new(cpu);
+	if (likely(!p->request_came) || p->completing) {
 		cpu_running = cpu;
 		why = guest(cpu);
 		p->env_valid = false;

@@ -152,6 +152,7 @@ struct cpu_private {
 	sigjmp_buf env;
 	volatile bool env_valid; /* a longjmp to env is possible: guest code is being run */
 	bool attention;          /* something waits for interrupts to become possible */
+	bool request_came;       /* a request was found after the vCPU had entered the guest */
 	bool window_wanted;
 	bool single_next;        /* run the next instruction alone */
 	bool completing;         /* an instruction that exited runs again with the answer, before any request, event or

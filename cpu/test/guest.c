@@ -21,10 +21,15 @@
 
 enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry)
 {
+	void (*entering)(struct guest *) = vcpu->guest->entering;
+
 	if (vcpu->ring_full) {
 		vcpu->ring_full = false;
 		return VMMU_ENTER_RING_FULL;
 	}
+	vcpu->guest->entering = NULL;
+	if (entering != NULL)
+		entering(vcpu->guest);
 	vcpu->poll = VMMU_POLL_RUN;
 	*entry = (struct vmmu_entry){
 		.root = vcpu->guest->root, .format = VMMU_FORMAT_NPT4, .levels = 4, .flush = vcpu->flush,

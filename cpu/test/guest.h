@@ -65,6 +65,7 @@ struct guest {
 	struct cpu_vm *vm;
 	struct cpu *cpu;    /* vcpu[0]'s */
 	struct cpu_ops ops; /* may be filled in before guest_boot_* */
+	void (*entering)(struct guest *g); /* once, in the middle of vmmu_vcpu_enter: when a kick is too early */
 };
 
 struct guest *guest_make(void);

@@ -207,6 +207,46 @@ static void test_event_sti_holds_interrupts_for_one_instruction(void **state)
 	assert_int_equal(stacked(g, 2) & 0x200, 0x200);
 }
 
+GUEST_ASM(ev_long_loop, "sti \n mov $100000, %ecx \n 1: dec %ecx \n jnz 1b \n hlt")
+
+static void raise_now(struct guest *g)
+{
+	guest_write(g, 0x100000, 4, 0x41 + 1);
+	cpu_interrupt_raise(g->cpu);
+}
+
+/* The raise comes after the CPU has looked for interrupts, and its kick before the CPU is in the guest. */
+static void test_event_interrupt_raised_on_the_way_in_is_taken(void **state)
+{
+	struct guest *g = *state;
+
+	g->ops.interrupt = one_vector;
+	GUEST_LOAD(g, GUEST_CODE, ev_long_loop);
+	assert_int_equal(guest_run_to_hlt(g), -1);
+	/* All pages are mapped now: the guest is entered once. */
+	cpu_state(g->cpu)->rip = GUEST_CODE;
+	g->entering = raise_now;
+	assert_int_equal(guest_run_to_hlt(g), 0x41);
+}
+
+/* The same while an instruction is to be completed: the interrupt comes after it. */
+static void test_event_interrupt_waits_for_a_completion(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	g->ops.interrupt = one_vector;
+	s->rflags |= 0x200;
+	cpu_state_changed(g->cpu, CPU_CHANGED_RFLAGS);
+	GUEST_CODE_BYTES(g, GUEST_CODE, 0xa1, 0, 0, 0, 0xd0, 0, 0, 0, 0, 0x90, 0xf4); /* movabs 0xd0000000,%eax; nop; hlt */
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_MMIO);
+	memset(cpu_exit_info(g->cpu)->mmio.data, 0x11, 8);
+	raise_now(g);
+	assert_int_equal(guest_run_to_hlt(g), 0x41);
+	assert_int_equal(s->gpr[CPU_RAX], 0x11111111);
+	assert_int_equal(stacked(g, 0), GUEST_CODE + 9);
+}
+
 GUEST_ASM(ev_sti_hlt, "sti \n hlt \n inc %eax \n hlt")
 
 static void test_event_interrupt_after_a_halt(void **state)
@@ -485,6 +525,8 @@ int main(void)
 		GUEST_TEST(test_event_third_fault_shuts_down),
 		GUEST_TEST(test_event_stack_page_is_mapped_during_delivery),
 		GUEST_TEST(test_event_sti_holds_interrupts_for_one_instruction),
+		GUEST_TEST(test_event_interrupt_raised_on_the_way_in_is_taken),
+		GUEST_TEST(test_event_interrupt_waits_for_a_completion),
 		GUEST_TEST(test_event_interrupt_after_a_halt),
 		GUEST_TEST(test_event_window_opens_when_interrupts_do),
 		GUEST_TEST(test_event_nmi_is_masked_until_iret),
