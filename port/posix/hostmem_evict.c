@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/* The thread that makes room. */
+#include "port/posix/hostmem_int.h"
+
+#include <sys/mman.h>
+#include <time.h>
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+/* Move [start, start + count pages) to the staging place. Returns: false when the kernel would not: then nothing moved. */
+static bool batch_move(struct hostmem *hostmem, uint64_t start, unsigned count)
+{
+	long moved = raw(SYS_mremap, (long)start, (long)(count * PAGE), (long)(count * PAGE), MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+	                 (long)(uintptr_t)hostmem->staging);
+
+	return moved == (long)(uintptr_t)hostmem->staging;
+}
+
+/* Holds: lock; the pages are in the staging place, and nobody else sees them. */
+static void batch_store(struct hostmem *hostmem, const struct range *range, uint64_t start, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t address = start + i * PAGE, *page = page_of(range, address);
+		const char *why, *contents = hostmem->staging + i * PAGE;
+
+		if (*page != RESIDENT)
+			continue;
+		*page = store_put(hostmem->store, contents, &why);
+		if (*page) {
+			hostmem->stats.evicted++;
+			hostmem->stats.resident -= PAGE;
+			continue;
+		}
+		/* No room anywhere: it goes back where it was. */
+		*page = RESIDENT;
+		if (!hostmem->full_said)
+			say(hostmem, why, address);
+		hostmem->full_said = true;
+		if (page_fill(hostmem, address, contents)) {
+			hostmem->stats.kept++;
+			continue;
+		}
+		hostmem->stats.resident -= PAGE;
+		page_lose(hostmem, page, address, "could not be put back");
+	}
+	raw(SYS_madvise, (long)(uintptr_t)hostmem->staging, (long)(count * PAGE), MADV_DONTNEED, 0, 0);
+}
+
+/*
+ * One batch: a run of resident pages that nobody used since the hand came by last. Holds: lock, which is let go around the VMs' callbacks, as faults
+ * must be answered meanwhile. Returns: pages looked at; 0 when there is no range.
+ */
+static unsigned batch_evict(struct hostmem *hostmem, struct range *range)
+{
+	const struct hostmem_users *users = &hostmem->config.users;
+	uint64_t start = range->hand, address = start, end = range->end;
+	unsigned count = 0;
+	bool young;
+
+	while (address < end && count < BATCH && *page_of(range, address) == RESIDENT)
+		count++, address += PAGE;
+	range->hand = address + (count ? 0 : PAGE) >= end ? range->start : address + (count ? 0 : PAGE);
+	if (!count)
+		return 1;
+	hostmem->busy = range;
+	pthread_mutex_unlock(&hostmem->lock);
+	young = users->age && users->age(users->arg, start, address);
+	if (!young && users->invalidate_begin)
+		users->invalidate_begin(users->arg, start, address);
+	pthread_mutex_lock(&hostmem->lock);
+	if (young) {
+		hostmem->stats.young += count;
+	} else {
+		if (batch_move(hostmem, start, count))
+			batch_store(hostmem, range, start, count);
+		pthread_mutex_unlock(&hostmem->lock);
+		if (users->invalidate_end)
+			users->invalidate_end(users->arg, start, address);
+		pthread_mutex_lock(&hostmem->lock);
+	}
+	hostmem->busy = NULL;
+	pthread_cond_broadcast(&hostmem->idle);
+	return count;
+}
+
+static uint64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* The first range goes to the end: the next one's turn. */
+static void ranges_turn(struct hostmem *hostmem)
+{
+	struct range *first = hostmem->ranges, **last = &hostmem->ranges;
+
+	if (!first || !first->next)
+		return;
+	hostmem->ranges = first->next;
+	while (*last)
+		last = &(*last)->next;
+	*last = first;
+	first->next = NULL;
+}
+
+#define TURN 64 /* batches of one range before the next one's turn */
+
+/* Down to 1/16 below the budget, or until two rounds found nothing: then all of it is in use, or there is no place to put it. */
+static void make_room(struct hostmem *hostmem)
+{
+	uint64_t target = hostmem->config.budget - hostmem->config.budget / 16, begun = now_us(), evicted = hostmem->stats.evicted;
+	uint64_t looked = 0, most = 2 * hostmem->stats.managed / PAGE + 2;
+
+	for (unsigned turn = 0; hostmem->ranges && hostmem->stats.resident > target && !hostmem->stop && looked < most; turn++) {
+		/* Whatever happened while the lock was let go: begin with the list as it is now. */
+		looked += batch_evict(hostmem, hostmem->ranges);
+		if (turn % TURN == TURN - 1)
+			ranges_turn(hostmem);
+		if (hostmem->stats.evicted != evicted) {
+			evicted = hostmem->stats.evicted;
+			looked = 0;
+		}
+	}
+	hostmem->stats.pressure_us += now_us() - begun;
+}
+
+void *evict_main(void *arg)
+{
+	struct hostmem *hostmem = arg;
+
+	pthread_mutex_lock(&hostmem->lock);
+	while (!hostmem->stop) {
+		if (hostmem->stats.resident <= hostmem->config.budget) {
+			pthread_cond_wait(&hostmem->pressure, &hostmem->lock);
+			continue;
+		}
+		make_room(hostmem);
+		if (hostmem->stats.resident > hostmem->config.budget && !hostmem->stop) {
+			/* Everything is in use, or nothing can be stored: look again in a while, not all the time. */
+			struct timespec until;
+
+			clock_gettime(CLOCK_REALTIME, &until);
+			until.tv_nsec += 20 * 1000000;
+			until.tv_sec += until.tv_nsec / 1000000000;
+			until.tv_nsec %= 1000000000;
+			pthread_cond_timedwait(&hostmem->pressure, &hostmem->lock, &until);
+		}
+	}
+	pthread_mutex_unlock(&hostmem->lock);
+	return NULL;
+}

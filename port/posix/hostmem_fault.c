@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/* A page's way back, and the thread that answers faults. */
+#include "port/posix/hostmem_int.h"
+
+#include <errno.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+void say(struct hostmem *hostmem, const char *what, uint64_t address)
+{
+	char line[160];
+
+	snprintf(line, sizeof(line), "host memory: page at %#llx: %s", (unsigned long long)address, what);
+	if (hostmem->config.users.log)
+		hostmem->config.users.log(hostmem->config.users.arg, line);
+}
+
+void resident_add(struct hostmem *hostmem)
+{
+	hostmem->stats.resident += PAGE;
+	if (hostmem->stats.resident > hostmem->stats.peak)
+		hostmem->stats.peak = hostmem->stats.resident;
+	if (hostmem->stats.resident > hostmem->config.budget)
+		pthread_cond_signal(&hostmem->pressure);
+}
+
+void page_lose(struct hostmem *hostmem, uint64_t *page, uint64_t address, const char *why)
+{
+	struct uffdio_range wake = { address, PAGE };
+
+	say(hostmem, why, address);
+	hostmem->stats.lost++;
+	*page = LOST;
+	raw(SYS_mprotect, (long)address, PAGE, PROT_NONE, 0, 0);
+	uffd_call(hostmem, UFFDIO_WAKE, &wake);
+}
+
+bool page_fill(struct hostmem *hostmem, uint64_t address, const void *contents)
+{
+	struct uffdio_copy copy = { .dst = address, .src = (uintptr_t)contents, .len = PAGE };
+	struct uffdio_range wake = { address, PAGE };
+
+	long result;
+
+	do
+		result = uffd_call(hostmem, UFFDIO_COPY, &copy);
+	while (result == -EAGAIN);
+	if (result == -EEXIST)
+		result = uffd_call(hostmem, UFFDIO_WAKE, &wake);
+	return result == 0;
+}
+
+bool page_return(struct hostmem *hostmem, uint64_t *page, uint64_t address)
+{
+	static const char zeros[PAGE];
+	char contents[PAGE];
+	const char *why;
+
+	if (is_stored(*page)) {
+		if (!store_get(hostmem->store, *page, contents, &why)) {
+			store_drop(hostmem->store, *page);
+			page_lose(hostmem, page, address, why);
+			return false;
+		}
+		if (!page_fill(hostmem, address, contents))
+			return false;
+		store_drop(hostmem->store, *page);
+		hostmem->stats.returned++;
+	} else if (!page_fill(hostmem, address, zeros)) {
+		return false;
+	}
+	*page = RESIDENT;
+	resident_add(hostmem);
+	return true;
+}
+
+static void fault_answer(struct hostmem *hostmem, uint64_t address)
+{
+	struct uffdio_range wake = { address, PAGE };
+	struct range *range;
+	uint64_t *page;
+
+	pthread_mutex_lock(&hostmem->lock);
+	range = range_of(hostmem, address);
+	page = range ? page_of(range, address) : NULL;
+	if (!page || *page == LOST)
+		uffd_call(hostmem, UFFDIO_WAKE, &wake);
+	else if (*page == RESIDENT)
+		page_fill(hostmem, address, (const char[PAGE]){ 0 }); /* discarded behind our back: empty, and counted already */
+	else
+		page_return(hostmem, page, address);
+	pthread_mutex_unlock(&hostmem->lock);
+}
+
+void *fault_main(void *arg)
+{
+	struct hostmem *hostmem = arg;
+	struct pollfd poll_fds[2] = { { .fd = hostmem->uffd, .events = POLLIN }, { .fd = hostmem->wake, .events = POLLIN } };
+	struct uffd_msg message;
+
+	while (poll(poll_fds, 2, -1) >= 0 || errno == EINTR) {
+		if (poll_fds[1].revents)
+			break;
+		while (read(hostmem->uffd, &message, sizeof(message)) == (ssize_t)sizeof(message))
+			if (message.event == UFFD_EVENT_PAGEFAULT)
+				fault_answer(hostmem, message.arg.pagefault.address & ~(PAGE - 1));
+	}
+	return NULL;
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Two threads and a lock. A page of a managed range is
+ *
+ *     absent     never touched, or discarded: its next use is answered with zeros
+ *     resident   in place; counted against the budget
+ *     stored     in the store; its next use is answered with its contents
+ *     lost       could not be brought back: protected, so that its use is a fault that a vCPU reports as -EFAULT
+ *
+ * Taking a page away is atomic for everyone who looks, also for the program's own threads: mremap with MREMAP_DONTUNMAP moves it, contents and all, to a
+ * place of ours, and leaves a hole that the userfaultfd watches. There is no moment at which a store could be lost.
+ *
+ * Lock order: the VM's locks are taken (invalidate_begin) with `lock` free; a thread that waits for a page holds none of ours, and who answers holds only
+ * `lock`, for which nobody waits inside an invalidation's locks.
+ */
+#ifndef PORT_POSIX_HOSTMEM_INT_H
+#define PORT_POSIX_HOSTMEM_INT_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+
+#include "port/posix/hostmem.h"
+#include "port/posix/raw.h"
+#include "port/posix/store.h"
+
+#define PAGE  4096ull
+#define BATCH 16 /* pages taken away in one invalidation */
+
+/* page state: a store_handle, or one of these (handles are addresses: never this small) */
+#define ABSENT   0ull
+#define RESIDENT 1ull
+#define LOST     2ull
+
+struct range {
+	uint64_t start, end;
+	uint64_t hand; /* where the eviction scan goes on */
+	uint64_t *page; /* state of each */
+	struct range *next;
+};
+
+struct hostmem {
+	struct hostmem_config config;
+	int uffd, wake;      /* wake: eventfd that ends the fault thread */
+	pthread_t fault_thread, evict_thread;
+	pthread_mutex_t lock; /* all below */
+	pthread_cond_t pressure; /* resident went over the budget, or stop */
+	struct range *ranges;
+	struct range *busy;  /* the eviction thread works on it with the lock let go: it may not be freed */
+	pthread_cond_t idle; /* busy was cleared */
+	struct store *store;
+	struct hostmem_stats stats;
+	char *staging;       /* BATCH pages: where pages are moved to */
+	bool stop;
+	bool full_said;      /* the log has been told that there is no room */
+};
+
+static inline bool is_stored(uint64_t page)
+{
+	return page > LOST;
+}
+
+/* Our own mapping calls are no changes of the program's. */
+static inline long raw(long number, long a, long b, long c, long d, long e)
+{
+	return raw_syscall(number, a, b, c, d, e, 0);
+}
+
+/* Returns: 0 or -errno. */
+static inline long uffd_call(const struct hostmem *hostmem, unsigned long request, void *argument)
+{
+	return raw(SYS_ioctl, hostmem->uffd, (long)request, (long)(uintptr_t)argument, 0, 0);
+}
+
+/* The page's number in its range. */
+static inline uint64_t *page_of(const struct range *range, uint64_t address)
+{
+	return &range->page[(address - range->start) / PAGE];
+}
+
+/* The managed range that `address` lies in, or NULL. Holds: lock. */
+struct range *range_of(struct hostmem *hostmem, uint64_t address);
+
+/* One line for the log. */
+void say(struct hostmem *hostmem, const char *what, uint64_t address);
+
+/* A page is in place now. Holds: lock. */
+void resident_add(struct hostmem *hostmem);
+
+/* The page cannot come back: its use must fail, once and for all, for whoever waits and whoever comes. Holds: lock. */
+void page_lose(struct hostmem *hostmem, uint64_t *page, uint64_t address, const char *why);
+
+/* Fill the hole. EEXIST: somebody else's answer was faster (two threads fault on one page). */
+bool page_fill(struct hostmem *hostmem, uint64_t address, const void *contents);
+
+/* Holds: lock. Returns: false when the page was lost, or could not be put in place. */
+bool page_return(struct hostmem *hostmem, uint64_t *page, uint64_t address);
+
+/* The two threads. */
+void *fault_main(void *hostmem);
+void *evict_main(void *hostmem);
+
+#endif
