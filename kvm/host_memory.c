@@ -3,6 +3,7 @@
 
 #include "kvm/config.h"
 #include "kvm/machines.h"
+#include "kvm/sys.h"
 #include "kvm/vm.h"
 #include "port/posix/hostmem.h"
 #include <errno.h>
@@ -46,10 +47,14 @@ static bool age(void *arg, uint64_t start, uint64_t end)
 	return age.young;
 }
 
+/* Not by stdio: a thread of the program may wait for a page of ours with its lock. */
 static void say(void *arg, const char *message)
 {
+	char line[256];
+	int bytes = snprintf(line, sizeof(line), "vmmu: %s\n", message);
+
 	(void)arg;
-	fprintf(stderr, "vmmu: %s\n", message);
+	SYS3(SYS_write, 2, line, bytes < (int)sizeof(line) ? bytes : (int)sizeof(line) - 1);
 }
 
 /* A child has the memory of its parent but none of the threads that would bring it back: all of it is there when it begins. */
@@ -108,10 +113,19 @@ void host_memory_give_up(uint64_t start, uint64_t end)
 		hostmem_remove(hostmem, start, end);
 }
 
-void host_memory_discard(uint64_t start, uint64_t end)
+long host_memory_discard(uint64_t start, uint64_t end, int advice, bool lazily)
 {
-	if (host_memory_any() && start < end)
-		hostmem_discard(hostmem, start, end);
+	return hostmem_discard(hostmem, start, end, advice, lazily);
+}
+
+long host_memory_unmap(uint64_t start, uint64_t end, long number, const long a[6])
+{
+	return hostmem_unmap(hostmem, start, end, number, a);
+}
+
+long host_memory_protect(uint64_t start, uint64_t end, long number, const long a[6])
+{
+	return hostmem_protect(hostmem, start, end, number, a);
 }
 
 void host_memory_print(FILE *out, void (*line)(const char *name, uint64_t value))

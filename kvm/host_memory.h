@@ -21,11 +21,13 @@ static inline bool host_memory_any(void)
 /** A slot is backed by [start, end) from now on. */
 void host_memory_slot(uint64_t start, uint64_t end);
 
-/** The program is about to unmap, remap, protect or register [start, end): it gets it back whole, and it is its own again. */
+/** The program is about to move, register or poison [start, end): it gets it back whole, and it is its own again. */
 void host_memory_give_up(uint64_t start, uint64_t end);
 
-/** The program is about to discard what is in [start, end). */
-void host_memory_discard(uint64_t start, uint64_t end);
+/* The program's calls on [start, end), made where its pages are known: see port/posix/hostmem.h. Only with host_memory_any. Return: as the kernel. */
+long host_memory_discard(uint64_t start, uint64_t end, int advice, bool lazily);
+long host_memory_unmap(uint64_t start, uint64_t end, long number, const long a[6]);
+long host_memory_protect(uint64_t start, uint64_t end, long number, const long a[6]);
 
 /** Lines of --stats. */
 void host_memory_print(FILE *out, void (*line)(const char *name, uint64_t value));

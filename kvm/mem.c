@@ -3,6 +3,7 @@
  * The client's memory calls as MMU notifier events: begin, the system call, end. After one returned, no vCPU sees what was
  * there before. With no VM in the process each costs one load.
  */
+#include "kvm/advice.h"
 #include "kvm/file.h"
 #include "kvm/host_memory.h"
 #include "kvm/hostmap.h"
@@ -29,7 +30,12 @@ static bool anybody_cares(void)
 	return machines_any() || host_memory_any();
 }
 
-/* [address, address + length) in whole pages; empty when the kernel will refuse it. */
+static bool failed(long result)
+{
+	return result < 0 && result >= -4095;
+}
+
+/* [address, address + length) in whole pages; empty when it has no bytes or wraps: nothing is there, or the kernel refuses it. */
 static struct host_range range_of(const void *address, size_t length)
 {
 	uintptr_t start = (uintptr_t)address & ~(uintptr_t)4095;
@@ -38,29 +44,77 @@ static struct host_range range_of(const void *address, size_t length)
 	return (struct host_range){ start, end > start ? end : start };
 }
 
-static long call_invalidating(const struct host_range *ranges, size_t count, long number, const long a[6])
+/* What a call does to the first of its ranges; the host memory manager follows it. */
+enum effect {
+	MOVES,    /* to another owner, or nobody knows where: all of it is given back before */
+	UNMAPS,
+	PROTECTS,
+	DISCARDS, /* a madvise */
+	FREES,    /* the same, later */
+	KEEPS,
+};
+
+static long call_with_effect(struct host_range range, enum effect effect, long number, const long a[6])
+{
+	if (host_memory_any() && range.start < range.end) {
+		switch (effect) {
+		case UNMAPS:
+			return host_memory_unmap(range.start, range.end, number, a);
+		case PROTECTS:
+			return host_memory_protect(range.start, range.end, number, a);
+		case DISCARDS:
+		case FREES:
+			return host_memory_discard(range.start, range.end, (int)a[2], effect == FREES);
+		case MOVES:
+			host_memory_give_up(range.start, range.end);
+			break;
+		case KEEPS:
+			break;
+		}
+	}
+	return SYS6(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+/*
+ * What the program said of huge pages, unless it was refused. Also while there is no VM: one may map this range later. A kernel without huge pages knows
+ * neither advice; a guest of ours sees small pages all the same.
+ */
+static void advice_note(struct host_range range, int advice, long result)
+{
+	if (advice != MADV_NOHUGEPAGE && advice != MADV_HUGEPAGE)
+		return;
+	if (failed(result) && result != -ENOMEM && advice_is_known(advice))
+		return;
+	if (advice == MADV_NOHUGEPAGE)
+		posix_hint_set(range.start, range.end, POSIX_HINT_SMALL);
+	else
+		posix_hint_clear(range.start, range.end, POSIX_HINT_SMALL);
+}
+
+static long call_invalidating(const struct host_range *ranges, size_t count, enum effect effect, long number, const long a[6])
 {
 	long result;
 
 	/* A handler of the client that makes such a call itself must not find us between begin and end. */
 	signals_hold();
 	invalidate_begin(ranges, count);
-	result = SYS6(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	result = call_with_effect(ranges[0], effect, number, a);
+	if (number == SYS_madvise)
+		advice_note(ranges[0], (int)a[2], result); /* before a fault may ask */
 	invalidate_end(ranges, count);
 	signals_release();
 	return result;
 }
 
-/*
- * What is mapped there next is other memory, for which nothing was said about huge pages. Before the call, so that what the next owner says
- * is not forgotten with it.
- */
-static void hints_forget(const void *address, size_t length)
+/* What is mapped at [address, address + length) next is other memory, for which nothing was said about huge pages. Returns: true when something was. */
+static bool hints_forget(const void *address, size_t length)
 {
 	struct host_range range = range_of(address, length);
 
-	if (range.start == (uintptr_t)address && range.start < range.end)
-		posix_hint_set(range.start, range.end, POSIX_HINT_NONE);
+	if (range.start != (uintptr_t)address || range.start >= range.end || !posix_hint_any(range.start, range.end))
+		return false;
+	posix_hint_clear(range.start, range.end, POSIX_HINT_ALONE | POSIX_HINT_SMALL);
+	return true;
 }
 
 /* KVM refuses to map a vCPU's dirty ring where writes would not be shared, or executable. */
@@ -95,7 +149,8 @@ static long map_refused(int fd, size_t length, int protection, int flags, off_t 
 long mem_mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset)
 {
 	const long a[6] = { (long)address, (long)length, protection, flags, fd, offset };
-	struct host_range range;
+	struct host_range range = range_of(address, length);
+	long result;
 
 	if (fd >= 0 && !(flags & MAP_ANONYMOUS)) {
 		long refused = map_refused(fd, length, protection, flags, offset);
@@ -105,78 +160,84 @@ long mem_mmap(void *address, size_t length, int protection, int flags, int fd, o
 	}
 	if (!(flags & MAP_FIXED))
 		return SYS6(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
-	hints_forget(address, length);
-	if (!anybody_cares())
-		return SYS6(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
-	range = range_of(address, length);
-	host_memory_give_up(range.start, range.end);
-	return call_invalidating(&range, 1, SYS_mmap, a);
+	if (anybody_cares() && range.start == (uintptr_t)address)
+		result = call_invalidating(&range, 1, UNMAPS, SYS_mmap, a);
+	else
+		result = SYS6(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
+	/* After the call, which may be refused: the memory is this caller's, who says nothing of it before he has it. */
+	if (!failed(result))
+		hints_forget(address, length);
+	return result;
 }
 
 long mem_munmap(void *address, size_t length)
 {
 	const long a[6] = { (long)address, (long)length };
-	struct host_range range;
+	struct host_range range = range_of(address, length);
+	/* Before the call, so that what the next owner says is not forgotten with it. */
+	bool forgotten = hints_forget(address, length);
+	long result;
 
-	hints_forget(address, length);
-	if (!anybody_cares())
-		return SYS2(SYS_munmap, address, length);
-	range = range_of(address, length);
-	host_memory_give_up(range.start, range.end);
-	return call_invalidating(&range, 1, SYS_munmap, a);
+	if (anybody_cares() && range.start == (uintptr_t)address)
+		result = call_invalidating(&range, 1, UNMAPS, SYS_munmap, a);
+	else
+		result = SYS2(SYS_munmap, address, length);
+	/* It is still there. Of what was said the strictest is right for all of it. */
+	if (forgotten && failed(result))
+		posix_hint_set(range.start, range.end, POSIX_HINT_ALONE);
+	return result;
 }
 
 long mem_mremap(void *address, size_t old_length, size_t length, int flags, void *wanted)
 {
 	const long a[6] = { (long)address, (long)old_length, (long)length, flags, (long)wanted };
-	struct host_range ranges[2];
+	struct host_range old = range_of(address, old_length), ranges[2];
 
-	if (!anybody_cares())
+	if (!anybody_cares() || old.start != (uintptr_t)address)
 		return SYS5(SYS_mremap, address, old_length, length, flags, wanted);
-	/* An old length of 0 copies a shared mapping and takes nothing away. */
-	ranges[0] = range_of(address, old_length);
-	ranges[1] = flags & MREMAP_FIXED ? range_of(wanted, length) : range_of(NULL, 0);
-	host_memory_give_up(ranges[0].start, ranges[0].end);
-	host_memory_give_up(ranges[1].start, ranges[1].end);
-	return call_invalidating(ranges, 2, SYS_mremap, a);
+	if (!(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && length && length <= old_length) {
+		/* Where it is, less its end. */
+		ranges[0] = (struct host_range){ range_of(address, length).end, old.end };
+		return call_invalidating(ranges, 1, UNMAPS, SYS_mremap, a);
+	}
+	/* An old length of 0 copies a shared mapping and takes nothing away. What is moved is brought back to be moved. */
+	ranges[0] = flags & MREMAP_FIXED ? range_of(wanted, length) : range_of(NULL, 0);
+	ranges[1] = old;
+	host_memory_give_up(old.start, old.end);
+	return call_invalidating(ranges, 2, UNMAPS, SYS_mremap, a);
 }
 
-static bool advice_takes_away(int advice)
+static enum effect effect_of(enum advice_contents contents)
 {
-	switch (advice) {
-	case MADV_DONTNEED:
-	case MADV_FREE:
-	case MADV_REMOVE:
-	case MADV_PAGEOUT:
-	case 24: /* MADV_DONTNEED_LOCKED, Linux 5.18 */
-	case MADV_NOHUGEPAGE:
-	case MADV_HWPOISON:
-	case 101: /* MADV_SOFT_OFFLINE */
-	case 102: /* MADV_GUARD_INSTALL, Linux 6.13 */
-		return true;
-	default:
-		return false;
+	switch (contents) {
+	case ADVICE_KEEPS:
+	case ADVICE_REFUSED:
+		return KEEPS;
+	case ADVICE_LOSES:
+		return DISCARDS;
+	case ADVICE_FREES:
+		return FREES;
+	case ADVICE_POISONS:
+	case ADVICE_UNKNOWN:
+		break;
 	}
+	return MOVES;
 }
 
 long mem_madvise(void *address, size_t length, int advice)
 {
 	const long a[6] = { (long)address, (long)length, advice };
-	struct host_range range;
+	struct host_range range = range_of(address, length);
+	struct advice known;
 	long result;
 
-	if (advice == MADV_NOHUGEPAGE || advice == MADV_HUGEPAGE) {
-		/* Remembered also while there is no VM: one may map this range later. */
-		range = range_of(address, length);
-		if (range.start < range.end)
-			posix_hint_set(range.start, range.end,
-			               advice == MADV_NOHUGEPAGE ? POSIX_HINT_SMALL : POSIX_HINT_NONE);
-	}
-	if (!advice_takes_away(advice) || !anybody_cares())
-		return SYS3(SYS_madvise, address, length, advice);
-	range = range_of(address, length);
-	host_memory_discard(range.start, range.end);
-	result = call_invalidating(&range, 1, SYS_madvise, a);
+	if (range.start != (uintptr_t)address || range.start >= range.end)
+		return SYS3(SYS_madvise, address, length, advice); /* refused, or nothing */
+	known = advice_of(advice);
+	if (known.takes_away && anybody_cares())
+		return call_invalidating(&range, 1, effect_of(known.contents), SYS_madvise, a);
+	result = SYS3(SYS_madvise, address, length, advice);
+	advice_note(range, advice, result);
 	return result;
 }
 
@@ -189,8 +250,7 @@ long mem_mprotect(void *address, size_t length, int protection, int key)
 	if (!anybody_cares())
 		return SYS4(number, a[0], a[1], a[2], a[3]);
 	range = range_of(address, length);
-	host_memory_give_up(range.start, range.end);
-	return call_invalidating(&range, 1, number, a);
+	return call_invalidating(&range, 1, PROTECTS, number, a);
 }
 
 /* Of a file: wherever it is mapped now. */
@@ -201,7 +261,7 @@ static long call_on_file(int fd, off_t offset, off_t length, long number, const 
 
 	if (count == 0)
 		return SYS6(number, a[0], a[1], a[2], a[3], a[4], a[5]);
-	return call_invalidating(ranges, count, number, a);
+	return call_invalidating(ranges, count, KEEPS, number, a);
 }
 
 long mem_fallocate(int fd, int mode, off_t offset, off_t length)
@@ -248,8 +308,6 @@ long mem_userfaultfd_ioctl(int fd, unsigned long request, unsigned long argument
 		return SYS3(SYS_ioctl, fd, request, argument);
 
 	range = range_of((void *)(uintptr_t)uffd_range.start, uffd_range.len); // NOLINT: an address
-	if (request == UFFDIO_REGISTER)
-		host_memory_give_up(range.start, range.end); /* its own from here on */
 	if (request == UFFDIO_REGISTER && range.start < range.end &&
 	    !posix_hint_set(range.start, range.end, POSIX_HINT_ALONE))
 		return -ENOMEM;
@@ -258,9 +316,10 @@ long mem_userfaultfd_ioctl(int fd, unsigned long request, unsigned long argument
 	} else {
 		const long a[6] = { fd, (long)request, (long)argument };
 
-		result = call_invalidating(&range, 1, SYS_ioctl, a);
+		/* Registered memory is the program's own from here on. */
+		result = call_invalidating(&range, 1, request == UFFDIO_REGISTER ? MOVES : KEEPS, SYS_ioctl, a);
 	}
 	if (request == UFFDIO_UNREGISTER && result == 0)
-		posix_hint_set(range.start, range.end, POSIX_HINT_NONE);
+		posix_hint_clear(range.start, range.end, POSIX_HINT_ALONE);
 	return result;
 }

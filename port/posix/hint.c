@@ -11,7 +11,7 @@
 
 struct range {
 	uint64_t start, end;
-	enum posix_hint hint;
+	unsigned hints; /* not 0 */
 };
 
 struct hints {
@@ -42,7 +42,7 @@ static void hints_free(struct port_rcu_head *head)
 	raw_munmap(hints, hints->bytes);
 }
 
-static bool hints_overlap(uint64_t start, uint64_t end)
+bool posix_hint_any(uint64_t start, uint64_t end)
 {
 	const struct hints *hints;
 	bool overlap = false;
@@ -55,53 +55,74 @@ static bool hints_overlap(uint64_t start, uint64_t end)
 	return overlap;
 }
 
-static void range_append(struct hints *hints, uint64_t start, uint64_t end, enum posix_hint hint)
+static void range_append(struct hints *hints, uint64_t start, uint64_t end, unsigned set)
 {
 	struct range *last = hints->count ? &hints->range[hints->count - 1] : NULL;
 
-	if (start >= end || hint == POSIX_HINT_NONE)
+	if (start >= end || !set)
 		return;
-	if (last && last->end == start && last->hint == hint)
+	if (last && last->end == start && last->hints == set)
 		last->end = end;
 	else
-		hints->range[hints->count++] = (struct range){ start, end, hint };
+		hints->range[hints->count++] = (struct range){ start, end, set };
 }
 
-bool posix_hint_set(uint64_t start, uint64_t end, enum posix_hint hint)
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint64_t most(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static void hints_copy(struct hints *new, const struct hints *old, uint64_t start, uint64_t end, unsigned set, unsigned clear)
+{
+	uint64_t at = start; /* [start, at) has been dealt with */
+
+	for (size_t i = 0; old && i < old->count; i++) {
+		const struct range *r = &old->range[i];
+
+		range_append(new, r->start, least(r->end, start), r->hints);
+		range_append(new, at, least(r->start, end), set);
+		range_append(new, most(r->start, start), least(r->end, end), (r->hints & ~clear) | set);
+		range_append(new, most(r->start, end), r->end, r->hints);
+		at = most(at, least(r->end, end));
+	}
+	range_append(new, at, end, set);
+}
+
+static bool hints_change(uint64_t start, uint64_t end, unsigned set, unsigned clear)
 {
 	struct hints *old, *new;
-	size_t count;
-	bool placed = false;
 
-	/* The usual case, for every munmap: nothing was said of it. */
-	if (hint == POSIX_HINT_NONE && !hints_overlap(start, end))
-		return true;
 	pthread_mutex_lock(&lock);
 	old = current;
-	count = old ? old->count : 0;
-	new = hints_alloc(count + 2); /* one may split in two around the new one */
+	/* Each old range may be cut at `start` and at `end`, and have a gap before it. */
+	new = hints_alloc(2 * (old ? old->count : 0) + 3);
 	if (!new) {
 		pthread_mutex_unlock(&lock);
 		return false;
 	}
 	new->count = 0;
-	for (size_t i = 0; i < count; i++) {
-		const struct range *r = &old->range[i];
-
-		range_append(new, r->start, r->end < start ? r->end : start, r->hint);
-		if (!placed && r->end > start) {
-			range_append(new, start, end, hint);
-			placed = true;
-		}
-		range_append(new, r->start > end ? r->start : end, r->end, r->hint);
-	}
-	if (!placed)
-		range_append(new, start, end, hint);
+	hints_copy(new, old, start, end, set, clear);
 	__atomic_store_n(&current, new, __ATOMIC_RELEASE); /* pairs with the acquires of readers */
 	pthread_mutex_unlock(&lock);
 	if (old)
 		port_rcu_call(&old->rcu, hints_free);
 	return true;
+}
+
+bool posix_hint_set(uint64_t start, uint64_t end, unsigned hints)
+{
+	return hints_change(start, end, hints, 0);
+}
+
+bool posix_hint_clear(uint64_t start, uint64_t end, unsigned hints)
+{
+	/* The usual case, for every munmap: nothing was said of it. */
+	return !posix_hint_any(start, end) || hints_change(start, end, 0, hints);
 }
 
 /* The first range that ends after `address`. */
@@ -145,7 +166,7 @@ static enum vmmu_level hints_ask(const struct hints *hints, uint64_t hva, bool *
 	for (size_t i = hints_after(hints, first); i < hints->count && hints->range[i].start < hva + AFTER; i++) {
 		const struct range *r = &hints->range[i];
 
-		if (r->hint == POSIX_HINT_ALONE)
+		if (r->hints & POSIX_HINT_ALONE)
 			*neighbours = false;
 		small |= r->start <= hva && hva < r->end;
 	}

@@ -12,17 +12,20 @@
 
 #include <vmmu/types.h>
 
-enum posix_hint {
-	POSIX_HINT_ALONE, /* one page at a time, each asked for */
-	POSIX_HINT_SMALL, /* 4 KiB pages */
-	POSIX_HINT_NONE,  /* forget what was said */
-};
+/* A set of these holds for a page. */
+#define POSIX_HINT_ALONE 1u /* one page at a time, each asked for */
+#define POSIX_HINT_SMALL 2u /* 4 KiB pages */
 
 /**
- * From now on this holds for [start, end). Mappings that exist stay: the caller invalidates the range if it matters. Page-aligned. Sleeps, allocates.
+ * From now on these hold for [start, end) too, or hold no more. Mappings that exist stay: the caller invalidates the range if it matters. Page-aligned. Sleeps,
+ * allocates.
  * Returns: false when there is no memory.
  */
-bool posix_hint_set(uint64_t start, uint64_t end, enum posix_hint hint);
+bool posix_hint_set(uint64_t start, uint64_t end, unsigned hints);
+bool posix_hint_clear(uint64_t start, uint64_t end, unsigned hints);
+
+/** Was something said of a page of [start, end)? Lockless. */
+bool posix_hint_any(uint64_t start, uint64_t end);
 
 /** The largest block around the page at `hva`, and struct vmmu_host_page's `neighbours`. Lockless. */
 enum vmmu_level posix_hint_get(uint64_t hva, bool *neighbours);

@@ -48,15 +48,31 @@ struct hostmem *hostmem_create(const struct hostmem_config *config);
 void hostmem_destroy(struct hostmem *hostmem);
 
 /**
- * Manage [start, end), page-aligned. Returns: false when the memory is of another kind or has a userfaultfd of the program's own: it is left alone.
+ * Manage [start, end), page-aligned, as far as it is not managed. Returns: false when nothing was added: the memory is of another kind, or has a userfaultfd
+ * of the program's own, and is left alone; or all of it is managed.
  */
 bool hostmem_add(struct hostmem *hostmem, uint64_t start, uint64_t end);
 
-/** Give up [start, end): what was taken comes back first. Before the program unmaps it, or registers its own userfaultfd. */
+/**
+ * Give up [start, end): what was taken comes back first, over the budget if need be. Before the program moves it, registers its own userfaultfd, or does what
+ * is not known here.
+ */
 void hostmem_remove(struct hostmem *hostmem, uint64_t start, uint64_t end);
 
-/** The program discards the contents of [start, end) (MADV_DONTNEED): copies kept are dropped. Before the call is made. */
-void hostmem_discard(struct hostmem *hostmem, uint64_t start, uint64_t end);
+/**
+ * Make the program's madvise(start, end - start, advice), an advice that throws contents away; `lazily`: later, if at all (MADV_FREE). Copies of what was
+ * thrown away are dropped. Page-aligned. Returns: as the kernel, 0 or -errno.
+ */
+long hostmem_discard(struct hostmem *hostmem, uint64_t start, uint64_t end, int advice, bool lazily);
+
+/**
+ * Make a system call of the program's that unmaps [start, end) or maps something else there. When it did, the range is given up without coming back.
+ * Returns: as the kernel; -ENOMEM, and no call was made.
+ */
+long hostmem_unmap(struct hostmem *hostmem, uint64_t start, uint64_t end, long number, const long a[6]);
+
+/** Make a system call of the program's that changes the rights to [start, end). Contents stay where they are. Returns: as the kernel. */
+long hostmem_protect(struct hostmem *hostmem, uint64_t start, uint64_t end, long number, const long a[6]);
 
 /**
  * Before fork: everything is brought back and nothing happens until hostmem_release, in the parent. The child has its memory and no manager.

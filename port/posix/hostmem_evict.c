@@ -2,6 +2,8 @@
 /* The thread that makes room. */
 #include "port/posix/hostmem_int.h"
 
+#include <errno.h>
+#include <linux/userfaultfd.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -9,13 +11,42 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 
+/*
+ * Is [start, start + count pages) one mapping that our userfaultfd watches? The program may have unmapped it where nobody sees it, in libc's free, and
+ * what is mapped there now would lose its contents to a hole that nobody fills. The kernel knows: a page that is there is not written over by the
+ * question (EEXIST).
+ */
+static bool batch_is_ours(struct hostmem *hostmem, uint64_t start, unsigned count)
+{
+	struct uffdio_zeropage zeropage = { .range = { start, count * PAGE }, .mode = UFFDIO_ZEROPAGE_MODE_DONTWAKE };
+	long result;
+
+	do
+		result = uffd_call(hostmem, UFFDIO_ZEROPAGE, &zeropage);
+	while (result == -EAGAIN && zeropage.zeropage == -EAGAIN);
+	return result != -ENOENT && result != -EINVAL;
+}
+
+/* The staging place has got the rights and the key of what was moved there, and we are to read it. */
+static bool staging_open(struct hostmem *hostmem, uint64_t bytes)
+{
+	long staging = (long)(uintptr_t)hostmem->staging, rights = PROT_READ | PROT_WRITE;
+
+	return raw(SYS_pkey_mprotect, staging, (long)bytes, rights, 0, 0) == 0 || raw(SYS_mprotect, staging, (long)bytes, rights, 0, 0) == 0;
+}
+
 /* Move [start, start + count pages) to the staging place. Returns: false when the kernel would not: then nothing moved. */
 static bool batch_move(struct hostmem *hostmem, uint64_t start, unsigned count)
 {
-	long moved = raw(SYS_mremap, (long)start, (long)(count * PAGE), (long)(count * PAGE), MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
-	                 (long)(uintptr_t)hostmem->staging);
+	long staging = (long)(uintptr_t)hostmem->staging, bytes = (long)(count * PAGE);
+	const long flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
 
-	return moved == (long)(uintptr_t)hostmem->staging;
+	if (raw(SYS_mremap, (long)start, bytes, bytes, flags, staging) != staging)
+		return false;
+	if (staging_open(hostmem, bytes))
+		return true;
+	raw(SYS_mremap, staging, bytes, bytes, flags, (long)start);
+	return false;
 }
 
 /* Holds: lock; the pages are in the staging place, and nobody else sees them. */
@@ -38,7 +69,7 @@ static void batch_store(struct hostmem *hostmem, const struct range *range, uint
 		if (!hostmem->full_said)
 			say(hostmem, why, address);
 		hostmem->full_said = true;
-		if (page_fill(hostmem, address, contents)) {
+		if (page_fill(hostmem, address, contents) == 0) {
 			hostmem->stats.kept++;
 			continue;
 		}
@@ -46,6 +77,21 @@ static void batch_store(struct hostmem *hostmem, const struct range *range, uint
 		page_lose(hostmem, page, address, "could not be put back");
 	}
 	raw(SYS_madvise, (long)(uintptr_t)hostmem->staging, (long)(count * PAGE), MADV_DONTNEED, 0, 0);
+}
+
+/* Holds: lock; the pages are out of reach of every guest. */
+static void batch_take(struct hostmem *hostmem, struct range *range, uint64_t start, unsigned count)
+{
+	if (count > 1 && !batch_is_ours(hostmem, start, count)) {
+		/* Several mappings, or one that is not ours any more: page by page. */
+		for (unsigned i = 0; i < count; i++)
+			batch_take(hostmem, range, start + i * PAGE, 1);
+		return;
+	}
+	if (count == 1 && !batch_is_ours(hostmem, start, 1))
+		page_drop(hostmem, page_of(range, start));
+	else if (batch_move(hostmem, start, count))
+		batch_store(hostmem, range, start, count);
 }
 
 /*
@@ -73,8 +119,7 @@ static unsigned batch_evict(struct hostmem *hostmem, struct range *range)
 	if (young) {
 		hostmem->stats.young += count;
 	} else {
-		if (batch_move(hostmem, start, count))
-			batch_store(hostmem, range, start, count);
+		batch_take(hostmem, range, start, count);
 		pthread_mutex_unlock(&hostmem->lock);
 		if (users->invalidate_end)
 			users->invalidate_end(users->arg, start, address);

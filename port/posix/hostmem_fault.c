@@ -38,43 +38,59 @@ void page_lose(struct hostmem *hostmem, uint64_t *page, uint64_t address, const 
 	uffd_call(hostmem, UFFDIO_WAKE, &wake);
 }
 
-bool page_fill(struct hostmem *hostmem, uint64_t address, const void *contents)
+long page_fill(struct hostmem *hostmem, uint64_t address, const void *contents)
 {
 	struct uffdio_copy copy = { .dst = address, .src = (uintptr_t)contents, .len = PAGE };
 	struct uffdio_range wake = { address, PAGE };
-
 	long result;
 
 	do
 		result = uffd_call(hostmem, UFFDIO_COPY, &copy);
 	while (result == -EAGAIN);
+	/* Somebody else's answer was faster: two threads faulted on one page. */
 	if (result == -EEXIST)
 		result = uffd_call(hostmem, UFFDIO_WAKE, &wake);
-	return result == 0;
+	return result;
 }
 
-bool page_return(struct hostmem *hostmem, uint64_t *page, uint64_t address)
+static const char zeros[PAGE];
+
+long page_return(struct hostmem *hostmem, uint64_t *page, uint64_t address)
 {
-	static const char zeros[PAGE];
 	char contents[PAGE];
 	const char *why;
+	long result;
 
 	if (is_stored(*page)) {
 		if (!store_get(hostmem->store, *page, contents, &why)) {
 			store_drop(hostmem->store, *page);
 			page_lose(hostmem, page, address, why);
-			return false;
+			return -EIO;
 		}
-		if (!page_fill(hostmem, address, contents))
-			return false;
+		result = page_fill(hostmem, address, contents);
+		if (result)
+			return result;
 		store_drop(hostmem->store, *page);
 		hostmem->stats.returned++;
-	} else if (!page_fill(hostmem, address, zeros)) {
-		return false;
+	} else {
+		result = page_fill(hostmem, address, zeros);
+		if (result)
+			return result;
 	}
 	*page = RESIDENT;
 	resident_add(hostmem);
-	return true;
+	return 0;
+}
+
+void page_drop(struct hostmem *hostmem, uint64_t *page)
+{
+	if (*page == LOST)
+		return; /* it stays protected */
+	if (is_stored(*page))
+		store_drop(hostmem->store, *page);
+	if (*page == RESIDENT)
+		hostmem->stats.resident -= PAGE;
+	*page = ABSENT;
 }
 
 static void fault_answer(struct hostmem *hostmem, uint64_t address)
@@ -82,16 +98,19 @@ static void fault_answer(struct hostmem *hostmem, uint64_t address)
 	struct uffdio_range wake = { address, PAGE };
 	struct range *range;
 	uint64_t *page;
+	long result = -ENOENT;
 
 	pthread_mutex_lock(&hostmem->lock);
 	range = range_of(hostmem, address);
 	page = range ? page_of(range, address) : NULL;
-	if (!page || *page == LOST)
+	/* Not managed, but watched: a mapping that grew. Or discarded behind our back, and counted already. Anonymous memory begins as zeros. */
+	if (!page || *page == RESIDENT)
+		result = page_fill(hostmem, address, zeros);
+	else if (*page != LOST)
+		result = page_return(hostmem, page, address);
+	/* The access is tried again. It fails, as the page is protected or unmapped; or it faults again, and the kernel may have memory then. */
+	if (result)
 		uffd_call(hostmem, UFFDIO_WAKE, &wake);
-	else if (*page == RESIDENT)
-		page_fill(hostmem, address, (const char[PAGE]){ 0 }); /* discarded behind our back: empty, and counted already */
-	else
-		page_return(hostmem, page, address);
 	pthread_mutex_unlock(&hostmem->lock);
 }
 

@@ -33,10 +33,18 @@
 #define RESIDENT 1ull
 #define LOST     2ull
 
+/* The states of the pages of what was added at once. The pieces that it was cut into since share it. */
+struct states {
+	size_t bytes;    /* of this mapping */
+	unsigned ranges; /* that use it */
+	uint64_t page[];
+};
+
 struct range {
 	uint64_t start, end;
-	uint64_t hand; /* where the eviction scan goes on */
-	uint64_t *page; /* state of each */
+	uint64_t hand;  /* where the eviction scan goes on */
+	uint64_t *page; /* state of each, in `states` */
+	struct states *states;
 	struct range *next;
 };
 
@@ -47,7 +55,7 @@ struct hostmem {
 	pthread_mutex_t lock; /* all below */
 	pthread_cond_t pressure; /* resident went over the budget, or stop */
 	struct range *ranges;
-	struct range *busy;  /* the eviction thread works on it with the lock let go: it may not be freed */
+	struct range *busy;  /* the eviction thread works on it with the lock let go: it may not be freed or cut */
 	pthread_cond_t idle; /* busy was cleared */
 	struct store *store;
 	struct hostmem_stats stats;
@@ -73,7 +81,7 @@ static inline long uffd_call(const struct hostmem *hostmem, unsigned long reques
 	return raw(SYS_ioctl, hostmem->uffd, (long)request, (long)(uintptr_t)argument, 0, 0);
 }
 
-/* The page's number in its range. */
+/* The state of a page of the range. */
 static inline uint64_t *page_of(const struct range *range, uint64_t address)
 {
 	return &range->page[(address - range->start) / PAGE];
@@ -91,11 +99,23 @@ void resident_add(struct hostmem *hostmem);
 /* The page cannot come back: its use must fail, once and for all, for whoever waits and whoever comes. Holds: lock. */
 void page_lose(struct hostmem *hostmem, uint64_t *page, uint64_t address, const char *why);
 
-/* Fill the hole. EEXIST: somebody else's answer was faster (two threads fault on one page). */
-bool page_fill(struct hostmem *hostmem, uint64_t address, const void *contents);
+/* Fill the hole; a page that is there already is left as it is. Returns: 0; -ENOENT when the memory is not registered with us; another -errno. */
+long page_fill(struct hostmem *hostmem, uint64_t address, const void *contents);
 
-/* Holds: lock. Returns: false when the page was lost, or could not be put in place. */
-bool page_return(struct hostmem *hostmem, uint64_t *page, uint64_t address);
+/* Put a page in place that is stored or absent. Holds: lock. Returns: as page_fill; -EIO when the page was lost. */
+long page_return(struct hostmem *hostmem, uint64_t *page, uint64_t address);
+
+/* The page's contents are of no use to anybody any more, here and in the store. Holds: lock. */
+void page_drop(struct hostmem *hostmem, uint64_t *page);
+
+/* The range goes out of the account; its memory is left alone. Holds: lock; it is on no list. */
+void range_free(struct hostmem *hostmem, struct range *range);
+
+/* Cut ranges so that none reaches over `start` or `end`. Holds: lock, which may be let go for a while. Returns: false when there is no memory for that. */
+bool ranges_cut(struct hostmem *hostmem, uint64_t start, uint64_t end);
+
+/* Is some of [start, end) managed? Holds: lock. */
+bool ranges_overlap(const struct hostmem *hostmem, uint64_t start, uint64_t end);
 
 /* The two threads. */
 void *fault_main(void *hostmem);

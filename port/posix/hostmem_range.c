@@ -2,6 +2,7 @@
 /* Which memory is managed. */
 #include "port/posix/hostmem_int.h"
 
+#include <errno.h>
 #include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,25 +57,54 @@ static bool is_private_anonymous(uint64_t start, uint64_t end)
 	return fine;
 }
 
-bool hostmem_add(struct hostmem *hostmem, uint64_t start, uint64_t end)
+bool ranges_overlap(const struct hostmem *hostmem, uint64_t start, uint64_t end)
+{
+	for (const struct range *range = hostmem->ranges; range; range = range->next)
+		if (range->start < end && start < range->end)
+			return true;
+	return false;
+}
+
+/*
+ * What is mapped here is not allocated: a range is cut inside the program's munmap, and the caller of that may be its allocator, with its locks held.
+ */
+static struct range *range_make(struct states *states, uint64_t *page, uint64_t start, uint64_t end)
+{
+	struct range *range = raw_mmap(sizeof(*range));
+
+	if (!range)
+		return NULL;
+	*range = (struct range){ .start = start, .end = end, .hand = start, .page = page, .states = states };
+	states->ranges++;
+	return range;
+}
+
+void range_free(struct hostmem *hostmem, struct range *range)
+{
+	struct states *states = range->states;
+
+	hostmem->stats.managed -= range->end - range->start;
+	if (--states->ranges == 0)
+		raw_munmap(states, states->bytes);
+	raw_munmap(range, sizeof(*range));
+}
+
+/* Holds: lock; nothing of it is managed. */
+static bool range_add(struct hostmem *hostmem, uint64_t start, uint64_t end)
 {
 	struct uffdio_register reg = { .range = { start, end - start }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+	size_t bytes = sizeof(struct states) + (end - start) / PAGE * sizeof(uint64_t);
+	struct states *states = raw_mmap(bytes);
 	struct range *range;
 
-	if (start >= end || !is_private_anonymous(start, end))
+	if (!states)
 		return false;
-	range = calloc(1, sizeof(*range));
-	if (!range)
-		return false;
-	*range = (struct range){ .start = start, .end = end, .hand = start, .page = calloc((end - start) / PAGE, sizeof(uint64_t)) };
-	pthread_mutex_lock(&hostmem->lock);
-	for (struct range *other = hostmem->ranges; other; other = other->next)
-		if (other->start < end && start < other->end)
-			start = end; /* overlaps one that is managed: that one stays */
-	if (!range->page || start == end || uffd_call(hostmem, UFFDIO_REGISTER, &reg) < 0) {
-		pthread_mutex_unlock(&hostmem->lock);
-		free(range->page);
-		free(range);
+	states->bytes = bytes;
+	range = range_make(states, states->page, start, end);
+	if (!range || uffd_call(hostmem, UFFDIO_REGISTER, &reg) < 0) {
+		raw_munmap(states, bytes);
+		if (range)
+			raw_munmap(range, sizeof(*range));
 		return false;
 	}
 	/* Page by page: what is outside memory must be waited for outside the guest. */
@@ -83,68 +113,85 @@ bool hostmem_add(struct hostmem *hostmem, uint64_t start, uint64_t end)
 	range->next = hostmem->ranges;
 	hostmem->ranges = range;
 	hostmem->stats.managed += end - start;
-	pthread_mutex_unlock(&hostmem->lock);
 	return true;
 }
 
-/* Holds: lock. */
+bool hostmem_add(struct hostmem *hostmem, uint64_t start, uint64_t end)
+{
+	bool added = false;
+
+	if (start >= end || !is_private_anonymous(start, end))
+		return false;
+	pthread_mutex_lock(&hostmem->lock);
+	for (uint64_t at = start, next; at < end; at = next) {
+		struct range *managed = range_of(hostmem, at);
+
+		next = managed ? managed->end : end;
+		for (struct range *range = hostmem->ranges; !managed && range; range = range->next)
+			if (range->start > at && range->start < next)
+				next = range->start;
+		added |= !managed && range_add(hostmem, at, next);
+	}
+	pthread_mutex_unlock(&hostmem->lock);
+	return added;
+}
+
+static bool range_cut(struct hostmem *hostmem, uint64_t at)
+{
+	struct range *range = range_of(hostmem, at), *rest;
+
+	if (!range || range->start == at)
+		return true;
+	rest = range_make(range->states, page_of(range, at), at, range->end);
+	if (!rest)
+		return false;
+	rest->next = range->next;
+	range->next = rest;
+	range->end = at;
+	range->hand = range->start;
+	return true;
+}
+
+bool ranges_cut(struct hostmem *hostmem, uint64_t start, uint64_t end)
+{
+	while (hostmem->busy && hostmem->busy->start < end && start < hostmem->busy->end)
+		pthread_cond_wait(&hostmem->idle, &hostmem->lock);
+	return range_cut(hostmem, start) && range_cut(hostmem, end);
+}
+
+/* The program has its memory back as if it had never been managed. Holds: lock. */
 static void range_give_up(struct hostmem *hostmem, struct range *range)
 {
 	struct uffdio_range whole = { range->start, range->end - range->start };
 
 	for (uint64_t address = range->start; address < range->end; address += PAGE) {
 		uint64_t *page = page_of(range, address);
+		long result = is_stored(*page) ? page_return(hostmem, page, address) : 0;
 
-		if (is_stored(*page))
-			page_return(hostmem, page, address);
-		if (is_stored(*page))
-			store_drop(hostmem->store, *page); /* unmapped already: nobody misses it */
-		if (*page == RESIDENT)
-			hostmem->stats.resident -= PAGE;
+		if (result && is_stored(*page) && result != -ENOENT) {
+			store_drop(hostmem->store, *page);
+			page_lose(hostmem, page, address, "the kernel has no memory to put it back");
+		}
+		page_drop(hostmem, page); /* of the account; or it was unmapped already, and nobody misses it */
 	}
 	uffd_call(hostmem, UFFDIO_UNREGISTER, &whole);
-	hostmem->stats.managed -= range->end - range->start;
-	free(range->page);
-	free(range);
+	range_free(hostmem, range);
 }
 
 void hostmem_remove(struct hostmem *hostmem, uint64_t start, uint64_t end)
 {
-	struct range **at;
-
 	pthread_mutex_lock(&hostmem->lock);
-	for (at = &hostmem->ranges; *at;) {
+	/* When there is no memory to cut them, more than was asked for is given up: right, if more than the budget. */
+	ranges_cut(hostmem, start, end);
+	for (struct range **at = &hostmem->ranges; *at;) {
 		struct range *range = *at;
 
 		if (range->start >= end || start >= range->end) {
 			at = &range->next;
 			continue;
 		}
-		if (hostmem->busy == range) {
-			pthread_cond_wait(&hostmem->idle, &hostmem->lock);
-			at = &hostmem->ranges; /* the list may be another */
-			continue;
-		}
-		/* All of it: a range that is partly gone is no longer ours to judge. */
 		*at = range->next;
 		range_give_up(hostmem, range);
-	}
-	pthread_mutex_unlock(&hostmem->lock);
-}
-
-void hostmem_discard(struct hostmem *hostmem, uint64_t start, uint64_t end)
-{
-	pthread_mutex_lock(&hostmem->lock);
-	for (uint64_t address = start; address < end; address += PAGE) {
-		struct range *range = range_of(hostmem, address);
-		uint64_t *page = range ? page_of(range, address) : NULL;
-
-		if (page && is_stored(*page))
-			store_drop(hostmem->store, *page);
-		if (page && *page == RESIDENT)
-			hostmem->stats.resident -= PAGE;
-		if (page && *page != LOST)
-			*page = ABSENT;
 	}
 	pthread_mutex_unlock(&hostmem->lock);
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -119,8 +120,7 @@ static void test_hostmem_discarded_page_reads_zero(void **state)
 	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
 	for (uint64_t page = 0; page < PAGES; page++)
 		page_write(memory, page, 1);
-	hostmem_discard(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES / 2 * PAGE);
-	assert_int_equal(madvise(memory, PAGES / 2 * PAGE, MADV_DONTNEED), 0);
+	assert_int_equal(hostmem_discard(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES / 2 * PAGE, MADV_DONTNEED, false), 0);
 	for (uint64_t page = 0; page < PAGES / 2; page++)
 		assert_int_equal(*(volatile uint64_t *)(memory + page * PAGE), 0);
 	for (uint64_t page = PAGES / 2; page < PAGES; page++)
@@ -216,6 +216,7 @@ static void test_hostmem_corrupt_page_is_a_fault_and_the_rest_lives(void **state
 {
 	struct hostmem *hostmem = manager_make(1 << 20, 4096, 64 << 20);
 	char *memory = memory_make();
+	const long rights[6] = { (long)memory, PAGES * PAGE, PROT_READ | PROT_WRITE };
 	struct hostmem_stats stats;
 	unsigned gone = 0;
 
@@ -239,8 +240,72 @@ static void test_hostmem_corrupt_page_is_a_fault_and_the_rest_lives(void **state
 	hostmem_stats_get(hostmem, &stats);
 	assert_int_equal(stats.kept, 0);
 	assert_int_equal(stats.lost, gone);
+	/* The program cannot make them readable: they would be zeros that nobody wrote. */
+	assert_int_equal(hostmem_protect(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE, SYS_mprotect, rights), 0);
+	for (uint64_t page = 0; page < PAGES; page++)
+		gone -= !posix_probe_read(memory + page * PAGE);
+	assert_int_equal(gone, 0);
 	hostmem_destroy(hostmem); /* its threads wrote the log */
 	assert_non_null(strstr(last_log, "corrupt"));
+	munmap(memory, PAGES * PAGE);
+}
+
+/* Until room has been made, and nothing moves any more. */
+static void wait_quiet(struct hostmem *hostmem, struct hostmem_stats *stats)
+{
+	uint64_t evicted;
+
+	hostmem_stats_get(hostmem, stats);
+	do {
+		evicted = stats->evicted;
+		usleep(30000);
+		hostmem_stats_get(hostmem, stats);
+	} while (stats->resident > stats->budget || stats->evicted != evicted);
+}
+
+/* What is unmapped does not come back first, and what is left of the range stays managed. */
+static void test_hostmem_unmap_brings_nothing_back(void **state)
+{
+	struct hostmem *hostmem = manager_make(1 << 20, 1 << 20, 32 << 20);
+	char *memory = memory_make(), *middle = memory + PAGES / 4 * PAGE;
+	const long refused[6] = { (long)middle + 1, PAGES / 2 * PAGE }, good[6] = { (long)middle, PAGES / 2 * PAGE };
+	struct hostmem_stats before, after;
+
+	(void)state;
+	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
+	for (uint64_t page = 0; page < PAGES; page++)
+		page_write(memory, page, 1);
+	wait_quiet(hostmem, &before);
+	assert_int_equal(hostmem_unmap(hostmem, (uintptr_t)middle, (uintptr_t)middle + PAGES / 2 * PAGE, SYS_munmap, refused), -EINVAL);
+	assert_int_equal(hostmem_unmap(hostmem, (uintptr_t)middle, (uintptr_t)middle + PAGES / 2 * PAGE, SYS_munmap, good), 0);
+	hostmem_stats_get(hostmem, &after);
+	assert_int_equal(after.returned, before.returned);
+	assert_int_equal(after.managed, PAGES / 2 * PAGE);
+	assert_true(after.pool_pages + after.same_pages + after.swap_pages < before.pool_pages + before.same_pages + before.swap_pages);
+	for (uint64_t page = 0; page < PAGES; page++)
+		if (page < PAGES / 4 || page >= PAGES / 4 * 3)
+			page_check(memory, page, 1);
+	hostmem_destroy(hostmem);
+	munmap(memory, PAGES * PAGE);
+}
+
+/* MADV_FREE takes what is stored, and leaves what is in place to the kernel: in the account, and in reach of the next eviction. */
+static void test_hostmem_lazy_discard_keeps_account(void **state)
+{
+	struct hostmem *hostmem = manager_make(1 << 20, 1 << 20, 32 << 20);
+	char *memory = memory_make();
+	struct hostmem_stats before, after;
+
+	(void)state;
+	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
+	for (uint64_t page = 0; page < PAGES; page++)
+		page_write(memory, page, 1);
+	wait_quiet(hostmem, &before);
+	assert_int_equal(hostmem_discard(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE, MADV_FREE, true), 0);
+	hostmem_stats_get(hostmem, &after);
+	assert_int_equal(after.resident, before.resident);
+	assert_int_equal(after.pool_pages + after.same_pages + after.swap_pages, 0);
+	hostmem_destroy(hostmem);
 	munmap(memory, PAGES * PAGE);
 }
 
@@ -264,6 +329,8 @@ int main(void)
 		cmocka_unit_test(test_hostmem_threads_lose_no_write),
 		cmocka_unit_test(test_hostmem_no_place_left_keeps_pages_in_memory),
 		cmocka_unit_test(test_hostmem_corrupt_page_is_a_fault_and_the_rest_lives),
+		cmocka_unit_test(test_hostmem_unmap_brings_nothing_back),
+		cmocka_unit_test(test_hostmem_lazy_discard_keeps_account),
 		cmocka_unit_test(test_hostmem_foreign_memory_is_refused),
 	};
 
