@@ -119,6 +119,24 @@ static void write_and_yield(void)
 	mmu_write_unlock(&token);
 }
 
+static unsigned passed; /* plain: under mmu_lock for write */
+
+static void write_beside_a_waiter(void)
+{
+	struct mmu_write token = mmu_write_lock(&vm);
+
+	if (load_relaxed(&vm.mmu_lock.waiters))
+		check_assert(++passed <= 1);
+	mmu_write_unlock(&token);
+}
+
+static void write_three_times_beside_a_waiter(void)
+{
+	write_beside_a_waiter();
+	write_beside_a_waiter();
+	write_beside_a_waiter();
+}
+
 static void finish_mmu_lock(void)
 {
 	check_assert(shared % 2 == 0 && !vm.mmu_lock.writer && !vm.mmu_lock.waiters);
@@ -143,6 +161,12 @@ SCENARIO(mmu_lock_write_vs_write, .protocol = "", .claim = "one writer", .thread
 
 SCENARIO(mmu_lock_writes_vs_read, .protocol = "", .claim = "one writer, and a reader gets its turn", .threads = 3, .setup = setup_mmu_lock,
          .thread = { write_once, write_once, read_0 }, .finish = finish_mmu_lock);
+
+SCENARIO(mmu_lock_reader_that_waits_vs_writes, .protocol = "", .claim = "a reader that waits is passed by one writer, and no more", .threads = 2,
+         .setup = setup_mmu_lock, .thread = { read_0, write_three_times_beside_a_waiter }, .finish = finish_mmu_lock);
+
+SCENARIO(mmu_lock_reader_that_waits_vs_two_writers, .protocol = "", .claim = "the same with writers of several threads", .threads = 3, .setup = setup_mmu_lock,
+         .thread = { read_0, write_beside_a_waiter, write_beside_a_waiter }, .finish = finish_mmu_lock);
 
 SCENARIO(mmu_lock_yield_vs_read, .protocol = "", .claim = "a holder that yields comes back", .threads = 2, .setup = setup_mmu_lock,
          .thread = { write_and_yield, read_0 }, .finish = finish_mmu_lock);

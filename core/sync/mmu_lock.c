@@ -18,34 +18,53 @@ void mmu_lock_init(struct mmu_lock *lock)
  *
  * At least one of them sees the other. A reader that sees a writer steps back and waits for it.
  */
-static void read_wait(struct mmu_lock *lock)
+static bool read_try(struct mmu_lock *lock, uint32_t *readers)
 {
-	for (int i = 0; i < SPINS; i++) {
-		if (!load_relaxed(&lock->writer))
-			return;
-		port_pause();
-	}
-	/* full, both: the count is out before `writer` is looked at (pairs with write_unlock), or the wake-up could be skipped */
+	/* full: pairs with write_lock's store of `writer` */
+	add_seqcst(readers, 1);
+	if (likely(!load_seqcst(&lock->writer)))
+		return true;
+	/* The writer may be asleep waiting for this very count. */
+	if (sub_acqrel(readers, 1) == 1)
+		port_wake(readers);
+	return false;
+}
+
+/*
+ * Why a reader does not starve. It counts itself among the waiters, and then tries; while it is counted no writer comes in that was not there before:
+ *
+ *     reader: waiters++ ; look at writer        writer: look at waiters ; writer = 1 ; ... ; writer = 0        the next writer: look at waiters
+ *
+ * One writer may have looked too early. The reader that meets it looked before that writer left, and so was counted before the next one looked. Hence a
+ * reader that is counted is passed by one writer, and no more. Writers do not starve either: only a reader that met a writer becomes a waiter, and
+ * none can meet a writer that still waits for the waiters.
+ */
+static void read_wait(struct mmu_lock *lock, uint32_t *readers)
+{
+	/* full, both: the count is out before `writer` is looked at (pairs with write_unlock and write_lock), or the wake-up could be skipped, and the
+	 * next writer could come first */
 	add_seqcst(&lock->waiters, 1);
-	while (load_seqcst(&lock->writer))
-		port_wait(&lock->writer, 1);
-	add_relaxed(&lock->waiters, -1u);
+	do
+		while (load_seqcst(&lock->writer))
+			port_wait(&lock->writer, 1);
+	while (!read_try(lock, readers));
+	/* A writer may be asleep waiting for this very count. */
+	if (sub_acqrel(&lock->waiters, 1) == 1)
+		port_wake(&lock->waiters);
 }
 
 static void read_lock(struct mmu_lock *lock, unsigned stripe)
 {
 	uint32_t *readers = &lock->stripe[stripe].readers;
 
-	for (;;) {
-		/* full: pairs with write_lock's store of `writer` */
-		add_seqcst(readers, 1);
-		if (likely(!load_seqcst(&lock->writer)))
+	if (likely(read_try(lock, readers)))
+		return;
+	for (int i = 0; i < SPINS; i++) {
+		if (!load_relaxed(&lock->writer) && read_try(lock, readers))
 			return;
-		/* The writer may be asleep waiting for this very count. */
-		if (sub_acqrel(readers, 1) == 1)
-			port_wake(readers);
-		read_wait(lock);
+		port_pause();
 	}
+	read_wait(lock, readers);
 }
 
 static void read_unlock(struct mmu_lock *lock, unsigned stripe)
@@ -58,6 +77,7 @@ static void read_unlock(struct mmu_lock *lock, unsigned stripe)
 		port_wake(readers);
 }
 
+/* Until a count of readers is 0. Who takes it to 0 wakes who waits. */
 static void readers_wait(uint32_t *readers)
 {
 	for (int spins = 0;; spins++) {
@@ -75,14 +95,15 @@ static void readers_wait(uint32_t *readers)
 static void write_lock(struct mmu_lock *lock)
 {
 	mutex_lock(&lock->writers);
-	store_seqcst(&lock->writer, 1); /* full: pairs with read_lock and read_unlock */
+	readers_wait(&lock->waiters);   /* full: they go first (pairs with read_wait) */
+	store_seqcst(&lock->writer, 1); /* full: pairs with read_try and read_unlock */
 	for (int i = 0; i < MMU_LOCK_STRIPES; i++)
 		readers_wait(&lock->stripe[i].readers);
 }
 
 static void write_unlock(struct mmu_lock *lock)
 {
-	/* release part: readers that see 0 see all that the writer did (read_lock's load). full: 0 is out before `waiters` is looked at
+	/* release part: readers that see 0 see all that the writer did (read_try's load). full: 0 is out before `waiters` is looked at
 	 * (pairs with read_wait) */
 	store_seqcst(&lock->writer, 0);
 	if (load_seqcst(&lock->waiters))

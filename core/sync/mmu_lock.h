@@ -4,7 +4,9 @@
  *
  * Readers are vCPUs that install entries by compare-and-swap; writers are invalidations and other work that must exclude them. Readers
  * count on stripes of their own, so two vCPUs that fault on different pages do not share a cache line. A writer that waits keeps new
- * readers out: it never starves.
+ * readers out, and the next writer keeps out of the way of readers that waited: neither starves. A reader looks for as long as a writer
+ * may be expected to take; from then on it is counted as a waiter, and is passed by one writer at most. Among themselves writers have no
+ * order.
  *
  * A token also carries the TLB flush that its holder owes. Unlocking with a flush pending is a bug that the unlock functions catch, so
  * "dropped the lock with a flush pending" cannot be written by accident.
@@ -27,7 +29,7 @@ struct mmu_lock_stripe {
 struct mmu_lock {
 	struct mmu_lock_stripe stripe[MMU_LOCK_STRIPES];
 	cacheline uint32_t writer; /* 1 while a writer holds the lock or waits for readers to leave */
-	uint32_t waiters;          /* readers that sleep, or are about to: the writer wakes them when it leaves */
+	uint32_t waiters;          /* readers that sleep, or are about to: a writer wakes them when it leaves, and the next lets them in first */
 	struct mutex writers;      /* one writer at a time */
 };
 

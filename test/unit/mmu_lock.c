@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* mmu_lock: exclusion, no starving writer, contention that is seen, and no unlock with a flush pending. */
+/* mmu_lock: exclusion, no starving writer and no starving reader, contention that is seen, and no unlock with a flush pending. */
 #include "test/unit/threads.h"
+
+#include <signal.h>
 
 #include "core/sync/vm.h"
 #include "test/unit/test_vm.h"
@@ -10,7 +12,7 @@ struct fixture {
 	struct vm *vm;
 	uint64_t a, b;            /* plain: equal whenever no writer is inside */
 	uint32_t readers, writers; /* atomic: inside now */
-	uint32_t done, entered, leave, over;
+	uint32_t done, entered, over;
 	uint64_t reads, writes;   /* atomic */
 };
 
@@ -185,6 +187,7 @@ static void *one_read(void *arg)
 	struct fixture *f = arg;
 	struct mmu_read token = mmu_read_lock(f->vm, 7);
 
+	store_release(&f->entered, 1);
 	look_as_reader(f);
 	mmu_read_unlock(&token);
 	store_release(&f->over, 1);
@@ -220,16 +223,17 @@ static void test_reader_yields_to_waiting_writer(void **state)
 	fixture_free(&f);
 }
 
-static void writer_yields_to(void *(*body)(void *))
+static void test_writer_yields_to_waiting_writer(void **state)
 {
 	struct mmu_write token;
 	struct fixture f;
 	pthread_t thread;
 
+	(void)state;
 	fixture_make(&f);
 	token = mmu_write_lock(f.vm);
 	assert_false(mmu_lock_contended(&token.token));
-	thread = thread_start(body, &f);
+	thread = thread_start(one_write, &f);
 	assert_true(contended_soon(&token.token));
 	assert_int_equal(load_acquire(&f.over), 0);
 	for (long end = now_ms() + 20000; !load_acquire(&f.over) && now_ms() < end;)
@@ -240,16 +244,78 @@ static void writer_yields_to(void *(*body)(void *))
 	fixture_free(&f);
 }
 
-static void test_writer_yields_to_waiting_reader(void **state)
+/* --- a reader that waits is next --- */
+
+static struct mmu_lock *stopped_at;
+static uint32_t stopped, let_go; /* atomic */
+
+/* The next writer has its turn, and does not use it: it waits for readers. */
+static bool a_writer_stands_back(const struct mmu_lock *lock)
 {
-	(void)state;
-	writer_yields_to(one_read);
+	for (int i = 0; i < 2000; i++, port_yield())
+		if (!mutex_is_locked(&lock->writers) || load_seqcst(&lock->writer))
+			return false;
+	return true;
 }
 
-static void test_writer_yields_to_waiting_writer(void **state)
+/* The reader is kept from looking at the lock, as by a host that gives its CPU to others, for as long as a writer would not notice. */
+static void reader_stop(int signal)
+{
+	(void)signal;
+	store_release(&stopped, 1);
+	while (!load_acquire(&let_go) && !a_writer_stands_back(stopped_at))
+		continue;
+}
+
+/* `again`: how the writer goes and comes back. */
+static void reader_is_next(void (*again)(struct vm *vm, struct mmu_write *token))
+{
+	struct sigaction stop = { .sa_handler = reader_stop }, before;
+	struct mmu_write token;
+	struct fixture f;
+	pthread_t thread;
+
+	fixture_make(&f);
+	stopped_at = &f.vm->mmu_lock;
+	stopped = let_go = 0;
+	assert_int_equal(sigaction(SIGUSR1, &stop, &before), 0);
+	token = mmu_write_lock(f.vm);
+	assert_false(mmu_lock_contended(&token.token));
+	thread = thread_start(one_read, &f);
+	assert_true(contended_soon(&token.token));
+	assert_int_equal(pthread_kill(thread, SIGUSR1), 0);
+	assert_true(word_becomes(&stopped, 1));
+	again(f.vm, &token);
+	assert_int_equal(load_acquire(&f.entered), 1);
+	store_release(&let_go, 1);
+	mmu_write_unlock(&token);
+	thread_join(thread);
+	assert_int_equal(sigaction(SIGUSR1, &before, NULL), 0);
+	fixture_free(&f);
+}
+
+static void unlock_and_lock(struct vm *vm, struct mmu_write *token)
+{
+	mmu_write_unlock(token);
+	*token = mmu_write_lock(vm);
+}
+
+static void yield(struct vm *vm, struct mmu_write *token)
+{
+	(void)vm;
+	mmu_yield(&token->token);
+}
+
+static void test_writer_that_comes_back_at_once_finds_the_waiting_reader_served(void **state)
 {
 	(void)state;
-	writer_yields_to(one_write);
+	reader_is_next(unlock_and_lock);
+}
+
+static void test_writer_that_yields_finds_the_waiting_reader_served(void **state)
+{
+	(void)state;
+	reader_is_next(yield);
 }
 
 static void test_drop_lets_writers_in_and_retake_keeps_them_out(void **state)
@@ -335,8 +401,9 @@ int main(void)
 		cmocka_unit_test(test_storm_of_writers),
 		cmocka_unit_test(test_writer_does_not_starve),
 		cmocka_unit_test(test_reader_yields_to_waiting_writer),
-		cmocka_unit_test(test_writer_yields_to_waiting_reader),
 		cmocka_unit_test(test_writer_yields_to_waiting_writer),
+		cmocka_unit_test(test_writer_that_comes_back_at_once_finds_the_waiting_reader_served),
+		cmocka_unit_test(test_writer_that_yields_finds_the_waiting_reader_served),
 		cmocka_unit_test(test_drop_lets_writers_in_and_retake_keeps_them_out),
 		cmocka_unit_test(test_flush_is_done_once_and_only_when_owed),
 		cmocka_unit_test(test_unlock_with_flush_pending_kills_the_vm_after_flushing),
