@@ -60,8 +60,7 @@ GUEST_RACY static uint32_t shadow_tables(struct cpu *cpu, uint64_t linear, enum 
 	for (unsigned level = cpu->entry.levels;; level--) {
 		unsigned shift = 12 + 9 * (level - 1);
 		uint64_t *at = &table[linear >> shift & 511];
-		/* acquire: a table's entries are out before the entry that leads to it */
-		uint64_t e = __atomic_load_n(at, __ATOMIC_ACQUIRE), want = e | VMMU_NPT_A;
+		uint64_t e = vmmu_table_entry_load(at), want = e | VMMU_NPT_A;
 
 		if (!(e & VMMU_NPT_P))
 			return DENIED;
@@ -79,9 +78,9 @@ GUEST_RACY static uint32_t shadow_tables(struct cpu *cpu, uint64_t linear, enum 
 				want |= VMMU_NPT_D;
 			*host = (e & VMMU_ENTRY_ADDR & ~inside) | (linear & inside);
 			*writable = (leaf.rights & VMMU_NPT_W) && (want & VMMU_NPT_D);
-			if (want == e || __atomic_compare_exchange_n(at, &e, want, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+			if (want == e || vmmu_table_entry_mark(at, e, want))
 				return 0;
-		} else if (want == e || __atomic_compare_exchange_n(at, &e, want, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+		} else if (want == e || vmmu_table_entry_mark(at, e, want)) {
 			table = (uint64_t *)(uintptr_t)(e & VMMU_ENTRY_ADDR);
 			continue;
 		}

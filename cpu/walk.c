@@ -41,16 +41,6 @@ static const struct nested_format ept_no_ad = {
 #define NTLB_WRITE 2u /* writable, and Dirty is set */
 #define NTLB_EXEC  4u
 
-GUEST_RACY_INLINE uint64_t entry_load(const uint64_t *at)
-{
-	return __atomic_load_n(at, __ATOMIC_RELAXED);
-}
-
-GUEST_RACY_INLINE bool entry_cas(uint64_t *at, uint64_t old, uint64_t new)
-{
-	return __atomic_compare_exchange_n(at, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-}
-
 enum step { STEP_OK, STEP_FAULT, STEP_AGAIN };
 
 /* One walk from the root. On STEP_FAULT *error has PRESENT and RSVD added as they apply. */
@@ -70,7 +60,7 @@ INLINE enum step nested_tables(const struct vmmu_entry *entry, const struct nest
 	for (;; level--) {
 		unsigned shift = 12 + 9 * (level - 1);
 		uint64_t *at = &table[(gpa >> shift) & 511];
-		uint64_t e = entry_load(at), want;
+		uint64_t e = vmmu_table_entry_load(at), want;
 		bool leaf;
 
 		if (!(e & f.present))
@@ -90,7 +80,7 @@ INLINE enum step nested_tables(const struct vmmu_entry *entry, const struct nest
 		}
 		if (leaf && (*error & VMMU_PF_WRITE))
 			want |= f.dirty;
-		if (want != e && !entry_cas(at, e, want))
+		if (want != e && !vmmu_table_entry_mark(at, e, want))
 			return STEP_AGAIN;
 		if (leaf) {
 			uint64_t inside = (UINT64_C(1) << shift) - 1;
@@ -176,6 +166,12 @@ static uint32_t fault_code(struct cpu *cpu, enum access access)
 	return code;
 }
 
+/* An entry of a guest's table. acquire: a CPU reads a table after the entry that led to it, whatever wrote them. */
+GUEST_RACY_INLINE uint64_t guest_entry_load(const uint64_t *at)
+{
+	return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+}
+
 /* Where a guest table entry is in the host. A table that is no memory makes the translation fail, as in KVM. */
 static void *table_entry(struct cpu *cpu, uint64_t gpa, uint64_t linear, enum access access)
 {
@@ -201,7 +197,7 @@ GUEST_RACY static bool table_entry_set(struct cpu *cpu, uint64_t gpa, uint64_t o
 	}
 	at = (void *)(uintptr_t)host;
 	if (size == 8)
-		return entry_cas(at, old, old | bits);
+		return __atomic_compare_exchange_n((uint64_t *)at, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 	uint32_t expected = (uint32_t)old;
 	return __atomic_compare_exchange_n((uint32_t *)at, &expected, (uint32_t)(old | bits), false,
 	                                   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
@@ -292,7 +288,7 @@ INLINE bool walk_long(struct cpu *cpu, uint64_t linear, enum access access, unsi
 		unsigned shift = 12 + 9 * (level - 1);
 
 		gpas[level] = table + ((linear >> shift) & (pae && level == 3 ? 3 : 511)) * 8;
-		e = entry_load(table_entry(cpu, gpas[level], linear, access));
+		e = guest_entry_load(table_entry(cpu, gpas[level], linear, access));
 		entries[level] = e;
 		if (!(e & PTE_P))
 			raise_page_fault(cpu, linear, fault_code(cpu, access));

@@ -18,7 +18,7 @@ static char *walk(const struct vmmu_entry *cpu, uint64_t gpa)
 
 	for (unsigned level = cpu->levels;; level--) {
 		unsigned shift = 12 + 9 * (level - 1);
-		uint64_t entry = table[gpa >> shift & 511];
+		uint64_t entry = vmmu_table_entry_load(&table[gpa >> shift & 511]);
 
 		if (!(entry & VMMU_NPT_P) || !(entry & VMMU_NPT_W || level > 1))
 			return NULL;

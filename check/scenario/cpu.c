@@ -35,7 +35,7 @@ static uint64_t present(const struct cpu *cpu)
 }
 
 /*
- * Down to a leaf. acquire: a CPU reads a table by the address that it read, never before. Returns: the leaf's entry, as *value; NULL with cpu->error.
+ * Down to a leaf, by the accesses that a CPU in software is given (vmmu/format.h): what is shown here is shown of those that ship. Returns: the leaf's entry, as *value; NULL with cpu->error.
  */
 static uint64_t *walk(struct cpu *cpu, uint64_t address, bool write, uint64_t *value)
 {
@@ -43,7 +43,7 @@ static uint64_t *walk(struct cpu *cpu, uint64_t address, bool write, uint64_t *v
 
 	for (unsigned level = cpu->entry.levels;; level--) {
 		at = entry_at(table, address, level);
-		*value = load_acquire(at);
+		*value = vmmu_table_entry_load(at);
 		cpu->error = write ? VMMU_PF_WRITE : 0;
 		if (!(*value & present(cpu)))
 			return NULL;
@@ -65,7 +65,7 @@ static bool mark_used(const struct cpu *cpu, uint64_t *at, uint64_t value, bool 
 {
 	uint64_t used = value | VMMU_NPT_A | (write ? VMMU_NPT_D : 0);
 
-	return cpu->entry.format >= VMMU_FORMAT_EPT4_NO_AD || used == value || cas_seqcst(at, &value, used);
+	return cpu->entry.format >= VMMU_FORMAT_EPT4_NO_AD || used == value || vmmu_table_entry_mark(at, value, used);
 }
 
 struct host_frame *cpu_access(struct cpu *cpu, uint64_t address, bool write)

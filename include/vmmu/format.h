@@ -8,6 +8,7 @@
 #ifndef VMMU_FORMAT_H
 #define VMMU_FORMAT_H
 
+#include <stdbool.h>
 #include <vmmu/types.h>
 
 /* NPT: the long-mode format, with the U bit always required (APM vol. 2, 15.25.5). */
@@ -32,5 +33,23 @@
 #define VMMU_HOST_PHYS_BITS 48
 #define VMMU_ENTRY_ADDR     UINT64_C(0x0000fffffffff000)
 #define VMMU_ENTRY_RSVD     UINT64_C(0x000f000000000000)
+
+/**
+ * Read an entry of a table as a CPU in software must. acquire: pairs with the release by which an entry that leads to a table is stored, after the table was filled.
+ * Hardware needs no barrier: the second read takes its address from the first, and C11 has no way to say that.
+ */
+static inline uint64_t vmmu_table_entry_load(const uint64_t *entry)
+{
+	return __atomic_load_n(entry, __ATOMIC_ACQUIRE);
+}
+
+/**
+ * Set A or D in an entry that was read as `old`: by one atomic operation, so that an entry which somebody changed or removed meanwhile is not brought back.
+ * Returns: false: it changed; begin the walk again.
+ */
+static inline bool vmmu_table_entry_mark(uint64_t *entry, uint64_t old, uint64_t bits)
+{
+	return __atomic_compare_exchange_n(entry, &old, old | bits, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
 
 #endif

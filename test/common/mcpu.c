@@ -112,7 +112,7 @@ static bool entry_set(uint64_t *entry, uint64_t *e, uint64_t bits)
 {
 	if ((*e & bits) == bits)
 		return true;
-	if (!__atomic_compare_exchange_n(entry, e, *e | bits, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+	if (!vmmu_table_entry_mark(entry, *e, bits))
 		return false;
 	*e |= bits;
 	return true;
@@ -152,7 +152,7 @@ static enum walk walk(struct mcpu *cpu, uint64_t gfn, bool write, struct leaf *l
 	leaf->write = true;
 	for (;; level--) {
 		uint64_t *entry = table + (gfn >> 9 * (level - 1) & 511);
-		uint64_t e = __atomic_load_n(entry, __ATOMIC_ACQUIRE);
+		uint64_t e = vmmu_table_entry_load(entry);
 
 		if (!entry_present(ept, e))
 			return WALK_FAULT;

@@ -387,13 +387,51 @@ static void test_two_count(void **state)
 	machine_each(two_count);
 }
 
+/* --- the dirty log --- */
+
+GUEST_ASM(store_one, "mov %rcx, (%rax) \n hlt")
+
+/*
+ * What is written is dirty, and nothing else: not code that runs, nor data that is read. The guest's tables are written by the processor, which sets A and D.
+ */
+static void log_of_code(struct machine *m, bool shadow)
+{
+	static const uint64_t written[] = { PML4, PDPT, PD, PT, DATA };
+	struct vmmu_region region = { .bytes = RAM, .flags = VMMU_SLOT_LOG_DIRTY, .hva = { (uintptr_t)m->ram } };
+	uint64_t log[RAM / 4096 / 64], expected[RAM / 4096 / 64] = { 0 };
+
+	(void)shadow;
+	assert_int_equal(vmmu_region_set(m->mmu, &region), VMMU_OK);
+	LOAD(m, CODE, store_one);
+	LOAD(m, CODE + 0x1000, look);
+	for (unsigned i = 0; i < sizeof(written) / sizeof(written[0]); i++)
+		expected[(written[i] >> 12) / 64] |= 1ull << ((written[i] >> 12) % 64);
+	for (unsigned round = 0; round < 2; round++) {
+		cpu_state(m->cpu[0])->gpr[CPU_RAX] = DATA;
+		cpu_state(m->cpu[0])->gpr[CPU_RBX] = DATA + 0x1000;
+		assert_int_equal(machine_run(m, 0, CODE), -1);
+		assert_int_equal(machine_run(m, 0, CODE + 0x1000), -1);
+		assert_int_equal(vmmu_dirty_get(m->mmu, 0, 0, log, RAM / 4096 / 64), VMMU_OK);
+		assert_memory_equal(log, expected, sizeof(log));
+		/* In the second round A and D are there already. */
+		memset(expected, 0, sizeof(expected));
+		expected[(DATA >> 12) / 64] |= 1ull << ((DATA >> 12) % 64);
+	}
+}
+
+static void test_log_of_code(void **state)
+{
+	(void)state;
+	machine_each(log_of_code);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_writers_of_tables_in_use), cmocka_unit_test(test_remapping), cmocka_unit_test(test_code_in_a_table),
 		cmocka_unit_test(test_stack_in_a_table), cmocka_unit_test(test_devices), cmocka_unit_test(test_guest_faults),
 		cmocka_unit_test(test_pae_pdptes_reserved_gp), cmocka_unit_test(test_mode_switches),
-		cmocka_unit_test(test_address_space_numbers), cmocka_unit_test(test_two_count),
+		cmocka_unit_test(test_address_space_numbers), cmocka_unit_test(test_two_count), cmocka_unit_test(test_log_of_code),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,7 +46,7 @@ static uint32_t walk(const struct vmmu_entry *entry, uint64_t gva, struct scpu_t
 	*t = (struct scpu_tlb){ .page = (gva >> 12) + 1, .write = true, .user = true };
 	for (unsigned level = entry->levels;; level--) {
 		unsigned shift = 12 + 9 * (level - 1);
-		uint64_t *at = &table[gva >> shift & 511], e = __atomic_load_n(at, __ATOMIC_ACQUIRE), want = e | VMMU_NPT_A;
+		uint64_t *at = &table[gva >> shift & 511], e = vmmu_table_entry_load(at), want = e | VMMU_NPT_A;
 		uint32_t denied;
 		bool leaf = level == 1 || (e & VMMU_NPT_PS);
 
@@ -65,7 +65,7 @@ static uint32_t walk(const struct vmmu_entry *entry, uint64_t gva, struct scpu_t
 			if (access == REF_WRITE)
 				want |= VMMU_NPT_D;
 		}
-		if (want != e && !__atomic_compare_exchange_n(at, &e, want, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+		if (want != e && !vmmu_table_entry_mark(at, e, want))
 			return walk(entry, gva, t, access, cpu);
 		if (leaf) {
 			t->dirty = want & VMMU_NPT_D;
