@@ -20,18 +20,23 @@ BUILD ?= build$(if $(findstring clang,$(CC)),-clang)$(san_name)
 san_setup := $(if $(filter none,$(SAN)),,-Db_sanitize=$(SAN) -Db_lundef=false)
 SETUP ?=
 prefix ?=
-setup_prefix := $(if $(prefix),--prefix=$(prefix))
+
+# A build directory keeps what it was given when it was made; what is given later changes it.
+given := $(strip $(if $(prefix),--prefix=$(prefix)) $(SETUP))
 
 .PHONY: all build deps run test bench install selftests lint clean distclean help
 
 all: build
 
 build: $(BUILD)/build.ninja
+	@$(if $(given),[ "$$(cat $(BUILD)/given 2>/dev/null)" = '$(given)' ] || \
+		{ CC='$(CC)' meson setup --reconfigure $(given) $(BUILD) && echo '$(given)' >$(BUILD)/given; })
 	@ninja -C $(BUILD)
 
 # ninja sees changes of the folders it knows; a folder that is new needs this rule.
 $(BUILD)/build.ninja: $(wildcard meson.build meson_options.txt */meson.build */*/meson.build) | packages
-	CC='$(CC)' meson setup $(if $(wildcard $@),--reconfigure) $(setup_prefix) $(san_setup) $(SETUP) $(BUILD)
+	CC='$(CC)' meson setup $(if $(wildcard $@),--reconfigure) $(san_setup) $(given) $(BUILD)
+	@$(if $(given),echo '$(given)' >$(BUILD)/given)
 	@touch $@
 
 # Names what is missing and stops; `make deps` installs it.
@@ -98,7 +103,7 @@ help:
 	@echo 'make ordering   is every order, fence and lock of core/ accounted for in doc/ordering.md?'
 	@echo 'make lint       only the checks of the source itself (includes, style, comments, freestanding)'
 	@echo 'make bench      vmmu beside the real /dev/kvm'
-	@echo 'make install    prefix=/usr/local (at the first build) DESTDIR='
+	@echo 'make install    prefix=/usr/local DESTDIR='
 	@echo 'make clean      remove what was built; make distclean removes every build directory'
 	@echo
 	@echo 'CC=clang, SAN=address,undefined, SAN=thread choose another build directory.'

@@ -3,6 +3,7 @@
 #ifndef VMMU_CLI_CLI_H
 #define VMMU_CLI_CLI_H
 
+#include "kvm/program.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -29,17 +30,19 @@ void print_coloured(FILE *out, const char *code, const char *text);
 enum program_kind {
 	PROGRAM_DYNAMIC,
 	PROGRAM_STATIC,     /* has no interpreter: nothing can be preloaded */
+	PROGRAM_MUSL,       /* its loader is not glibc's */
+	PROGRAM_LIBRARY,    /* a shared object that is no program */
 	PROGRAM_SETUID,     /* the loader ignores LD_PRELOAD */
-	PROGRAM_SCRIPT,     /* begins with #! */
 	PROGRAM_FOREIGN,    /* an ELF file for another machine, or 32-bit */
 	PROGRAM_UNREADABLE, /* cannot be looked at; exec decides */
-	PROGRAM_OTHER,      /* no ELF file and no script */
+	PROGRAM_OTHER,      /* no ELF file: a script, or nothing that runs */
 };
 
 /** Find a program as execvp does. `path`: room for the answer. Returns: 0, or an errno value. */
 int program_find(const char *name, char *path, size_t size);
 
-enum program_kind program_examine(const char *path);
+/** What kind of program it is. `runtime`: the sanitizer's runtime that it needs, which must be preloaded first, or "". */
+enum program_kind program_examine(const char *path, char runtime[static PROGRAM_RUNTIME]);
 
 /** Why the kind cannot be run under vmmu, in a sentence; NULL when it can. */
 const char *program_obstacle(enum program_kind kind);

@@ -10,6 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define DOCTOR_UNKNOWN 3 /* the exit status when the search found the name and no request */
+
 static const char help[] =
 	"Usage: vmmu doctor [--all] PROGRAM\n"
 	"       vmmu doctor --trace [--] PROGRAM [ARGUMENTS]\n"
@@ -26,8 +28,8 @@ static const char help[] =
 	"  --trace      run the program\n"
 	"  --help, -h   this text\n"
 	"\n"
-	"Exit status: 0 nothing is missing, 1 something is (without --trace); with --trace the\n"
-	"program's own; 2, 125, 126 and 127 as for 'vmmu run'.\n";
+	"Exit status: 0 nothing is missing, 1 something is, 3 it cannot be told (without --trace);\n"
+	"with --trace the program's own; 2, 125, 126 and 127 as for 'vmmu run'.\n";
 
 static void print_status(enum surface_status status)
 {
@@ -85,21 +87,21 @@ static unsigned print_caps(const struct scan *scan, bool all)
 
 static int examine(const char *name, bool all)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], runtime[PROGRAM_RUNTIME];
+	enum program_kind kind = PROGRAM_OTHER;
 	const char *obstacle;
 	struct scan scan;
 	unsigned refused;
 	int error = program_find(name, path, sizeof(path));
 
 	if (!error) {
-		enum program_kind kind = program_examine(path);
-
+		kind = program_examine(path, runtime);
 		obstacle = program_obstacle(kind);
-		if (obstacle) {
+		if (obstacle && kind != PROGRAM_LIBRARY) {
 			complain("%s: %s", path, obstacle);
 			return EXIT_CANNOT_RUN;
 		}
-		if (kind != PROGRAM_DYNAMIC) {
+		if (!obstacle && kind != PROGRAM_DYNAMIC) {
 			complain("%s is not an ELF program; name the program that it starts", path);
 			return EXIT_CANNOT_RUN;
 		}
@@ -110,10 +112,17 @@ static int examine(const char *name, bool all)
 		return error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
 	}
 
-	printf("%s: dynamically linked, a library can be preloaded\n", path);
+	printf("%s: %s\n", path,
+	       kind == PROGRAM_LIBRARY ? "a shared object: part of what a program that loads it would ask for"
+	                               : "dynamically linked, a library can be preloaded");
 	if (!scan.names_kvm && !scan.ioctl_count) {
 		printf("Neither /dev/kvm nor a KVM request is in this file; its libraries were not searched.\n");
 		return 0;
+	}
+	if (!scan.ioctl_count) {
+		printf("/dev/kvm is in this file and none of KVM's requests is: it makes them up when it runs, as Rust's debug builds\n"
+		       "do, or has them in a library. Nothing can be said without running it: 'vmmu doctor --trace'.\n");
+		return DOCTOR_UNKNOWN;
 	}
 	refused = print_ioctls(&scan, all);
 	refused += print_caps(&scan, all);

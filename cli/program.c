@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Which file a name means, whether a library can be preloaded into it, and where that library is. */
 #include "cli/cli.h"
-#include <elf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,62 +50,37 @@ int program_find(const char *name, char *path, size_t size)
 	}
 }
 
-/* Without an interpreter there is no dynamic loader to preload anything. */
-static bool has_interpreter(int fd, const Elf64_Ehdr *header)
-{
-	for (unsigned i = 0; i < header->e_phnum; i++) {
-		Elf64_Phdr segment;
-
-		if (pread(fd, &segment, sizeof(segment), (off_t)(header->e_phoff + (Elf64_Off)i * header->e_phentsize)) !=
-		    sizeof(segment))
-			return false;
-		if (segment.p_type == PT_INTERP)
-			return true;
-	}
-	return false;
-}
-
-static bool is_privileged(int fd)
+static bool is_privileged(const char *path)
 {
 	struct stat st;
 
-	if (fstat(fd, &st) == 0) {
+	if (stat(path, &st) == 0) {
 		if (st.st_mode & S_ISUID && st.st_uid != geteuid())
 			return true;
 		if (st.st_mode & S_ISGID && st.st_gid != getegid())
 			return true;
 	}
-	return geteuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0;
+	return geteuid() != 0 && getxattr(path, "security.capability", NULL, 0) > 0;
 }
 
-static enum program_kind examine(int fd)
+enum program_kind program_examine(const char *path, char runtime[static PROGRAM_RUNTIME])
 {
-	Elf64_Ehdr header;
-	ssize_t got = pread(fd, &header, sizeof(header), 0);
+	struct program_file file;
 
-	if (got < 4)
-		return PROGRAM_OTHER;
-	if (memcmp(&header, "#!", 2) == 0)
-		return PROGRAM_SCRIPT;
-	if (got < (ssize_t)sizeof(header) || memcmp(header.e_ident, ELFMAG, SELFMAG) != 0)
-		return PROGRAM_OTHER;
-	if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_machine != EM_X86_64)
-		return PROGRAM_FOREIGN;
-	if (!has_interpreter(fd, &header))
-		return PROGRAM_STATIC;
-	return is_privileged(fd) ? PROGRAM_SETUID : PROGRAM_DYNAMIC;
-}
-
-enum program_kind program_examine(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	enum program_kind kind;
-
-	if (fd < 0)
+	runtime[0] = '\0';
+	if (!program_look(path, &file))
 		return PROGRAM_UNREADABLE;
-	kind = examine(fd);
-	close(fd);
-	return kind;
+	switch (file.form) {
+	case FORM_OTHER: return PROGRAM_OTHER;
+	case FORM_FOREIGN:
+	case FORM_BROKEN: return PROGRAM_FOREIGN;
+	case FORM_STATIC: return PROGRAM_STATIC;
+	case FORM_LIBRARY: return PROGRAM_LIBRARY;
+	case FORM_MUSL: return PROGRAM_MUSL;
+	case FORM_GLIBC: break;
+	}
+	snprintf(runtime, PROGRAM_RUNTIME, "%s", file.runtime);
+	return is_privileged(path) ? PROGRAM_SETUID : PROGRAM_DYNAMIC;
 }
 
 const char *program_obstacle(enum program_kind kind)
@@ -119,6 +92,11 @@ const char *program_obstacle(enum program_kind kind)
 	case PROGRAM_SETUID:
 		return "setuid, setgid or with file capabilities: the loader ignores LD_PRELOAD for it "
 		       "(run a copy without those bits)";
+	case PROGRAM_MUSL:
+		return "linked with musl: the library that vmmu preloads is glibc's and cannot be loaded into it "
+		       "(build it for glibc: cc instead of musl-gcc, Rust's target x86_64-unknown-linux-gnu)";
+	case PROGRAM_LIBRARY:
+		return "a shared object, not a program";
 	case PROGRAM_FOREIGN:
 		return "not an x86-64 program";
 	default:

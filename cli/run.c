@@ -29,7 +29,7 @@ static const char help[] =
 	"  --help, -h         this text\n"
 	"\n"
 	"Exit status: the program's own; 2 for a wrong command line; 125 when vmmu fails;\n"
-	"126 when PROGRAM cannot be run (static, setuid, not executable); 127 when it is not found.\n";
+	"126 when PROGRAM cannot be run (static, musl's, setuid, not executable); 127 when it is not found.\n";
 
 /* Empty is as good as not there, and an outer `vmmu run` does not put it back. */
 static bool set_or_clear(const char *name, const char *value)
@@ -66,10 +66,19 @@ static bool swap_parse(char *word, struct run_options *run, char size[24])
 	return *word;
 }
 
+/* LD_PRELOAD: a sanitizer's runtime wants to be first; ours is last, after what was there. Returns: false when it is too long. */
+static bool preload_make(char *preload, size_t size, const char *runtime, const char *library)
+{
+	const char *before = getenv("LD_PRELOAD");
+	bool first = *runtime && !(before && strstr(before, runtime)), some = before && *before;
+
+	return snprintf(preload, size, "%s%s%s%s%s", first ? runtime : "", first ? ":" : "", some ? before : "",
+	                some ? ":" : "", library) < (int)size;
+}
+
 int run_exec(const struct run_options *options, char **argv)
 {
-	char program[PATH_MAX], library[PATH_MAX], preload[2 * PATH_MAX];
-	const char *before = getenv("LD_PRELOAD");
+	char program[PATH_MAX], library[PATH_MAX], preload[2 * PATH_MAX], runtime[PROGRAM_RUNTIME];
 	const char *obstacle;
 	int error = program_find(argv[0], program, sizeof(program));
 
@@ -77,16 +86,14 @@ int run_exec(const struct run_options *options, char **argv)
 		complain("%s: %s", argv[0], strerror(error));
 		return error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
 	}
-	obstacle = program_obstacle(program_examine(program));
+	obstacle = program_obstacle(program_examine(program, runtime));
 	if (obstacle) {
 		complain("%s: %s", program, obstacle);
 		return EXIT_CANNOT_RUN;
 	}
 	if (!preload_find(library, sizeof(library)))
 		return EXIT_FAILED;
-	/* Ours last: a sanitizer's runtime wants to be first. */
-	if (snprintf(preload, sizeof(preload), "%s%s%s", before && *before ? before : "",
-	             before && *before ? ":" : "", library) >= (int)sizeof(preload)) {
+	if (!preload_make(preload, sizeof(preload), runtime, library)) {
 		complain("LD_PRELOAD is too long");
 		return EXIT_FAILED;
 	}

@@ -13,6 +13,8 @@ static const char *const variables[] = {
 };
 #define VARIABLES (sizeof(variables) / sizeof(*variables))
 
+_Static_assert(VARIABLES <= CONFIG_KEPT, "room for all");
+
 static const char *kept[VARIABLES + 1]; /* "NAME=value" */
 static const char *library;
 

@@ -24,6 +24,7 @@ void config_init(void);
 
 /** The path by which the loader knows this library; NULL before config_init. */
 const char *config_library(void);
+#define CONFIG_KEPT 8u /* at most so many */
 /** The variables of above that were set, as "NAME=value", and NULL. */
 const char *const *config_kept(void);
 

@@ -7,12 +7,15 @@
  */
 #include "kvm/config.h"
 #include "kvm/interpose.h"
+#include "kvm/program.h"
 #include "kvm/sys.h"
 #include <alloca.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -50,44 +53,73 @@ static bool preloads(const char *value, const char *library)
 	size_t length = strlen(library);
 
 	for (const char *at = strstr(value, library); at; at = strstr(at + 1, library))
-		if (strchr("=: ", at[-1]) && strchr(": ", at[length]))
+		if ((at == value || strchr(": ", at[-1])) && strchr(": ", at[length]))
 			return true;
 	return false;
+}
+
+/* What is about to be started, where its path is known: a name to be looked for in PATH is no program of somebody's own making. */
+static void program_look_at(const struct start *start, struct program_file *program)
+{
+	char link[32];
+
+	program->runtime[0] = '\0';
+	if (!start->path || (start->flags & AT_EMPTY_PATH && !*start->path)) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", start->fd);
+		program_look(link, program);
+	} else if (start->path && strchr(start->path, '/')) {
+		program_look(start->path, program);
+	}
+}
+
+/* Of "LD_PRELOAD=a:b" what comes after a runtime that we put first for another program: a name without a directory. */
+static const char *without_runtime(const char *value)
+{
+	size_t length = strcspn(value, ": ");
+
+	return program_is_runtime(value, length) ? value + length + (value[length] != '\0') : value;
+}
+
+#define PRELOAD_ROOM(value, library) (sizeof(PRELOAD) + PROGRAM_RUNTIME + strlen(value) + strlen(library) + 2)
+
+/* LD_PRELOAD for a program that needs `runtime`, from its `value`: the runtime, what was there, the library. */
+static void preload_make(char *to, const char *runtime, const char *value, const char *library)
+{
+	to = stpcpy(to, PRELOAD);
+	to = stpcpy(to, runtime);
+	if (*runtime)
+		to = stpcpy(to, ":");
+	to = stpcpy(to, value);
+	if (preloads(value, library))
+		return;
+	if (*value)
+		to = stpcpy(to, ":");
+	strcpy(to, library);
 }
 
 static long start_whole(const struct start *start, char *const *environment)
 {
 	const char *library = config_library(), *const *kept = config_kept();
-	const char *preload = environment_find(environment, PRELOAD);
-	char **whole, *text;
-	size_t count = 0, more = 1;
+	const char *preload = environment_find(environment, PRELOAD), *value = preload ? preload + sizeof(PRELOAD) - 1 : "";
+	struct program_file program;
+	char **whole, *made;
+	size_t count = 0;
 
-	if (!library)
+	if (!library || (intptr_t)environment < 0) /* no address: the kernel says so */
 		return start->call(start, environment);
 	while (environment && environment[count])
 		count++;
-	while (kept[more - 1])
-		more++;
-	whole = alloca((count + more + 1) * sizeof(*whole));
+	whole = alloca((count + 1 + CONFIG_KEPT + 1) * sizeof(*whole));
 	count = 0;
 	for (; environment && *environment; environment++)
 		if (*environment != preload)
 			whole[count++] = *environment;
-	if (preload && preloads(preload, library)) {
-		whole[count++] = (char *)preload;
-	} else {
-		bool some = preload && preload[sizeof(PRELOAD) - 1];
-		size_t before = some ? strlen(preload) : sizeof(PRELOAD) - 1;
-
-		text = alloca(before + 1 + strlen(library) + 1);
-		memcpy(text, some ? preload : PRELOAD, before);
-		if (some)
-			text[before++] = ':';
-		strcpy(text + before, library);
-		whole[count++] = text;
-	}
-	whole[count] = NULL;
-	for (; *kept; kept++)
+	program_look_at(start, &program);
+	value = without_runtime(value);
+	made = alloca(PRELOAD_ROOM(value, library));
+	preload_make(made, strstr(value, program.runtime) ? "" : program.runtime, value, library);
+	whole[count++] = made;
+	for (whole[count] = NULL; *kept; kept++)
 		if (!environment_find(whole, *kept)) {
 			whole[count++] = (char *)*kept;
 			whole[count] = NULL;

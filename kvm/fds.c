@@ -3,6 +3,7 @@
 #include "kvm/dispatch.h"
 #include "kvm/file.h"
 #include "kvm/interpose.h"
+#include "kvm/leaks.h"
 #include "kvm/path.h"
 #include "kvm/signals.h"
 #include "kvm/sys.h"
@@ -23,13 +24,13 @@ long fds_open_kvm(int flags)
 	if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
 		return -EEXIST;
 	fd = file_memory("/dev/kvm", flags & O_CLOEXEC);
+	leaks_hold();
 	signals_init();
-	if (fd < 0)
-		return fd;
-	if (!file_install((int)fd, FILE_SYSTEM, NULL, NULL)) {
+	if (fd >= 0 && !file_install((int)fd, FILE_SYSTEM, NULL, NULL)) {
 		SYS1(SYS_close, fd);
-		return -ENOMEM;
+		fd = -ENOMEM;
 	}
+	leaks_release();
 	return fd;
 }
 
@@ -121,6 +122,16 @@ static struct file *request_file(int fd, unsigned request, long *error)
 	return file || !of_kvm ? file : adopt(fd, error);
 }
 
+static long answer(struct file *file, unsigned request, unsigned long argument)
+{
+	long result;
+
+	leaks_hold();
+	result = dispatch(file, request, argument);
+	leaks_release();
+	return result;
+}
+
 long fds_ioctl(int fd, unsigned long request, unsigned long argument)
 {
 	struct cancel_state cancel;
@@ -141,7 +152,7 @@ long fds_ioctl(int fd, unsigned long request, unsigned long argument)
 	if (is_generic((unsigned int)request))
 		result = SYS3(SYS_ioctl, fd, request, argument);
 	else
-		result = dispatch(file, (unsigned int)request, argument);
+		result = answer(file, (unsigned int)request, argument);
 	file_put(file);
 	signals_release();
 	signals_cancel_release(&cancel);

@@ -1,8 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The vmmu command: exit codes, messages, obstacles.  Usage: command.sh VMMU HOST_MEMORY_TEST
+# The vmmu command: exit codes, messages, obstacles.  Usage: command.sh VMMU HOST_MEMORY_TEST FILES.C SANITIZER
 vmmu=$1
 host_memory=$2
+files=$3
+sanitizer=$4
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 failed=0
@@ -77,6 +79,44 @@ expect 0 "/dev/kvm" "$vmmu" run -- realpath "//dev/./kvm"
 if printf 'int main(void){return 3;}' >"$dir/s.c" && ${CC:-cc} -static -o "$dir/static" "$dir/s.c" 2>/dev/null; then
 	expect 126 "statically linked" "$vmmu" run -- "$dir/static"
 	expect 126 "statically linked" "$vmmu" doctor "$dir/static"
+fi
+if ${CC:-cc} -static-pie -o "$dir/static-pie" "$dir/s.c" 2>/dev/null; then
+	expect 126 "statically linked" "$vmmu" run -- "$dir/static-pie"
+fi
+if ${CC:-cc} -Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1 -o "$dir/musl" "$dir/s.c" 2>/dev/null; then
+	expect 126 "linked with musl" "$vmmu" run -- "$dir/musl"
+	expect 126 "build it for glibc" "$vmmu" doctor "$dir/musl"
+fi
+# A shared object is none of that, and what it would ask for can be told.
+if printf '#include <linux/kvm.h>\n#include <sys/ioctl.h>\nint f(int k){return ioctl(k, KVM_CREATE_PIT2, 0);}' >"$dir/l.c" &&
+	${CC:-cc} -O1 -shared -fPIC -o "$dir/library.so" "$dir/l.c" 2>/dev/null; then
+	expect 126 "a shared object, not a program" "$vmmu" run -- "$dir/library.so"
+	expect 1 "a shared object" "$vmmu" doctor "$dir/library.so"
+	expect 1 "KVM_CREATE_PIT2" "$vmmu" doctor "$dir/library.so"
+fi
+# Requests that are made up at run time.
+if printf '#include <fcntl.h>\n#include <sys/ioctl.h>\nint main(void){volatile int t = 0xae; return ioctl(open("/dev/kvm", O_RDWR), t << 8 | 1, 0) < 0;}' \
+	>"$dir/r.c" && ${CC:-cc} -o "$dir/rusty" "$dir/r.c" 2>/dev/null; then
+	expect 3 "Nothing can be said" "$vmmu" doctor "$dir/rusty"
+	expect 0 "" "$vmmu" run -- "$dir/rusty"
+fi
+# Files that end where their headers say that more follows.
+for size in 5 40 70 300; do
+	head -c $size "$dir/rusty" >"$dir/cut" && chmod +x "$dir/cut"
+	expect 126 "" "$vmmu" run -- "$dir/cut"
+done
+# The client's own sanitizer: its runtime is a library, which must come first, or in the program. Children keep it, and other children do not get it.
+if [ "$sanitizer" = none ]; then
+	for cc in gcc "gcc -static-libasan" clang; do
+		if $cc -g -D_GNU_SOURCE -fsanitize=address -o "$dir/asan" "$files" 2>/dev/null; then
+			expect 0 " 0 failed" "$vmmu" run -- "$dir/asan"
+			expect 0 " 0 failed" "$vmmu" run -- sh -c "'$dir/asan'"
+			printf '#include <stdlib.h>\nint main(void){return system("exec sh -c \\"exec tr a b </dev/null\\"");}' >"$dir/p.c"
+			$cc -fsanitize=address -o "$dir/asan-parent" "$dir/p.c" && expect 0 "" "$vmmu" run --quiet -- "$dir/asan-parent"
+		else
+			echo "no $cc with AddressSanitizer here"
+		fi
+	done
 fi
 cat >"$dir/k.c" <<'C'
 #include <fcntl.h>
