@@ -154,6 +154,7 @@ struct cpu_exit_info {
 		} mmio;
 		struct {
 			uint32_t suberror; /* CPU_ERROR_* */
+			bool is_instruction; /* CPU_ERROR_EMULATION: #UD in its place would be an answer to the guest */
 			uint8_t length;    /* of bytes; 0: could not even be fetched */
 			uint8_t bytes[15]; /* the instruction, from RIP */
 			/* CPU_ERROR_DELIVERY_EV: */

@@ -264,6 +264,8 @@ _Noreturn void cpu_gp(struct cpu *cpu);
 _Noreturn void cpu_ud(struct cpu *cpu);
 /** The instruction (or this form of it) is not there yet: CPU_EXIT_INTERNAL_ERROR. */
 _Noreturn void cpu_unimplemented(struct cpu *cpu);
+/** The same for the hardware's task switches, which stop the guest at any privilege level. */
+_Noreturn void cpu_no_task_switch(struct cpu *cpu);
 
 /**
  * For string instructions, after each element was committed (count register included) and more are left:

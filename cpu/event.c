@@ -175,7 +175,7 @@ static void gate_read(struct cpu *cpu, const struct delivery *d, struct gate *g)
 	low = sys_read(cpu, at, 8);
 	type = low >> 40 & 31;
 	if (type == 5 && !is_long)
-		cpu_unimplemented(cpu); /* a task gate */
+		cpu_no_task_switch(cpu);
 	if (type != 14 && type != 15 && (is_long || (type != 6 && type != 7)))
 		cpu_raise_error(cpu, VECTOR_GP, idt_error(cpu, d));
 	if (is_soft(d) && (low >> 45 & 3) < cpu->cpl)

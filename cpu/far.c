@@ -99,7 +99,7 @@ static void gate_open(struct cpu *cpu, uint16_t selector, uint64_t low, bool jum
 
 	if ((low >> 44 & 1) || (type != 12 && (is_long || type != 4))) {
 		if (!is_long && !(low >> 44 & 1) && (type == 1 || type == 5 || type == 9))
-			cpu_unimplemented(cpu); /* a task */
+			cpu_no_task_switch(cpu);
 		cpu_raise_error(cpu, VECTOR_GP, error);
 	}
 	if (dpl < cpu->cpl || dpl < (selector & 3u))
@@ -359,7 +359,7 @@ void iret(struct cpu *cpu, unsigned osize)
 	if (cpu->s.rflags & RFLAGS_NT) {
 		if (cpu->s.efer & EFER_LMA)
 			cpu_gp(cpu);
-		cpu_unimplemented(cpu); /* back to another task */
+		cpu_no_task_switch(cpu); /* back to another task */
 	}
 	rip = stack_peek(cpu, osize, 0);
 	selector = (uint16_t)stack_peek(cpu, osize, osize);

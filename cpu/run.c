@@ -41,30 +41,6 @@ _Noreturn void cpu_leave_exit(struct cpu *cpu, enum cpu_exit reason, enum comple
 	cpu_leave(cpu, LEAVE_EXIT);
 }
 
-/* The bytes at the instruction, as far as they can be seen without effects. */
-static void error_bytes(struct cpu *cpu)
-{
-	struct cpu_exit_info *exit = &cpu->p->exit;
-	unsigned n = 0;
-
-	for (; n < sizeof(exit->error.bytes); n++) {
-		uint64_t linear = (cpu->seg_base[CPU_CS] + cpu->op->rip + n) & cpu->lin_mask;
-		const uint8_t *at = tlb_find(cpu, TLB_EXEC, linear, 1);
-
-		if (at == NULL)
-			break;
-		exit->error.bytes[n] = (uint8_t)host_load(at, 1);
-	}
-	exit->error.length = (uint8_t)n;
-}
-
-_Noreturn void cpu_unimplemented(struct cpu *cpu)
-{
-	cpu->p->exit.error.suberror = CPU_ERROR_EMULATION;
-	error_bytes(cpu);
-	cpu_leave_exit(cpu, CPU_EXIT_INTERNAL_ERROR, COMPLETE_NONE);
-}
-
 /* Must the next instruction be run alone? */
 static bool must_step(const struct cpu *cpu)
 {
@@ -236,20 +212,6 @@ static __attribute__((noinline)) enum leave guest(struct cpu *cpu)
 
 /* ---- outside ---------------------------------------------------------------------------------------------------------- */
 
-static enum cpu_exit internal_error(struct cpu *cpu)
-{
-	struct cpu_private *p = cpu->p;
-	bool delivery = cpu->op == &p->event_op;
-
-	p->exit.error.suberror = delivery ? CPU_ERROR_DELIVERY_EV : CPU_ERROR_EMULATION;
-	p->exit.error.length = 0;
-	if (delivery)
-		event_undelivered(cpu, &p->exit);
-	else if (cpu->op != &p->fetch_op)
-		error_bytes(cpu);
-	p->completion = COMPLETE_NONE;
-	return CPU_EXIT_INTERNAL_ERROR;
-}
 
 /* The second stage says that no memory is there. */
 static enum cpu_exit fault_is_mmio(struct cpu *cpu)
@@ -258,7 +220,7 @@ static enum cpu_exit fault_is_mmio(struct cpu *cpu)
 
 	if (cpu->op == &p->event_op || (p->fault_error & VMMU_PF_FETCH) ||
 	    p->armed_count == sizeof(p->armed) / sizeof(p->armed[0]))
-		return internal_error(cpu);
+		return cpu_internal_error(cpu);
 	p->armed[p->armed_count++] = (struct mmio_armed){
 		.page = p->fault_gpa.v >> 12, .write = p->fault_error & VMMU_PF_WRITE, .tag = p->shadow.tag,
 	};
@@ -291,7 +253,7 @@ static enum cpu_exit page_fault(struct cpu *cpu)
 		p->exit.host_fault.gpa = p->fault_gpa.v;
 		return CPU_EXIT_HOST_FAULT;
 	case SHADOW_NOMEM: return CPU_EXIT_NOMEM;
-	case SHADOW_STUCK: return internal_error(cpu);
+	case SHADOW_STUCK: return cpu_internal_error(cpu);
 	default: return CPU_EXIT_DEAD;
 	}
 }

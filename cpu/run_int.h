@@ -257,6 +257,11 @@ void exit_complete(struct cpu *cpu);
 /** The instruction at s.rip runs again with what came, before anything else: see `completing`. */
 void complete_again(struct cpu *cpu);
 
+/* ---- error.c ---------------------------------------------------------------------------------------------------- */
+
+/** Outside the guest: the exit for an internal error at cpu->op, an instruction or the delivery of an event. */
+enum cpu_exit cpu_internal_error(struct cpu *cpu);
+
 /* ---- execute.c ------------------------------------------------------------------------------------------------ */
 
 /** Run blocks from s.rip until something asks for attention; s.rip is right on return. */

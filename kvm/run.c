@@ -17,6 +17,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#define CR0_PE    1u
+
 #define SYNC_FIELDS (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
 
 const char *const exit_counter_names[EXITS_COUNT] = {
@@ -101,10 +103,25 @@ static long exit_mmio(struct vcpu *vcpu, const struct cpu_exit_info *info)
 	return leave(vcpu, KVM_EXIT_MMIO, EXITS_MMIO);
 }
 
+/* As KVM: the guest finds #UD when it goes on, which it does at once unless its kernel was running. */
+static bool answer_undefined(struct vcpu *vcpu)
+{
+	struct cpu_state *s = cpu_state(vcpu->cpu);
+
+	if (atomic_load(&vcpu->vm->exit_on_emulation_failure))
+		return false;
+	s->events.exception.pending = true;
+	s->events.exception.vector = UD_VECTOR;
+	s->events.exception.has_error = s->events.exception.has_payload = false;
+	return (s->cr0 & CR0_PE) && s->seg[CPU_SS].dpl != 0;
+}
+
 static long exit_error(struct vcpu *vcpu, const struct cpu_exit_info *info)
 {
 	struct kvm_run *run = vcpu->run;
 
+	if (info->error.suberror == CPU_ERROR_EMULATION && info->error.is_instruction && answer_undefined(vcpu))
+		return RUN_ON;
 	run->internal.suberror = info->error.suberror;
 	run->internal.ndata = 0;
 	if (info->error.suberror == CPU_ERROR_EMULATION) {
