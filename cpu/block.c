@@ -41,9 +41,9 @@ bool block_memory_init(struct cpu *cpu)
 	/* The front of the arena is the block of single instructions; it is never given out. */
 	p->single_block = (struct block *)p->arena;
 	p->arena_used = 512;
-	ZydisDecoderInit(&p->decoder[MODE_BITS_16], ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
-	ZydisDecoderInit(&p->decoder[MODE_BITS_32], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
-	ZydisDecoderInit(&p->decoder[MODE_BITS_64], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	decoder_init(&p->decoder[MODE_BITS_16], ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
+	decoder_init(&p->decoder[MODE_BITS_32], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
+	decoder_init(&p->decoder[MODE_BITS_64], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 	return true;
 }
 

@@ -238,7 +238,8 @@ struct cpu_state *cpu_state(struct cpu *cpu);
 #define CPU_CHANGED_PAGING (1u << 2) /* CR0, CR3, CR4, EFER, PKRU, PDPTEs: cached translations are dropped */
 #define CPU_CHANGED_DEBUG  (1u << 3) /* DR7 */
 #define CPU_CHANGED_CPUID  (1u << 4) /* ops->cpuid answers differently now */
-#define CPU_CHANGED_ALL    0x1fu
+#define CPU_CHANGED_FPU    (1u << 5) /* the x87 control or status word: ES and B of the status are computed */
+#define CPU_CHANGED_ALL    0x3fu
 /** Tell the CPU which parts of its state were written. Cheap. */
 void cpu_state_changed(struct cpu *cpu, unsigned what);
 

@@ -174,6 +174,9 @@ struct insn {
 	unsigned bits; /* of the code segment: 16, 32, 64 */
 };
 
+/** The handler of what is not there: #UD. */
+void op_undefined(struct cpu *cpu, const struct op *op);
+
 /** Selectors. May write op->sub, imm, size*; return NULL when the instruction is not theirs. */
 op_fn *sys_select(const struct insn *insn, struct op *op);
 op_fn *fpu_select(const struct insn *insn, struct op *op);

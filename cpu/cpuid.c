@@ -13,6 +13,8 @@ static void features_1(uint32_t out[4])
 	out[2] = 1u << 0     /* SSE3 */
 	         | 1u << 13  /* CMPXCHG16B */
 	         | 1u << 17  /* PCID */
+	         | 1u << 22  /* MOVBE */
+	         | 1u << 23  /* POPCNT */
 	         | 1u << 26  /* XSAVE */
 	         | 1u << 31; /* hypervisor */
 	/* FPU DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2 */
@@ -27,7 +29,10 @@ static void features_7(uint32_t subleaf, uint32_t out[4])
 	         | 1u << 7   /* SMEP */
 	         | 1u << 9   /* ERMS */
 	         | 1u << 10  /* INVPCID */
-	         | 1u << 20; /* SMAP */
+	         | 1u << 13  /* x87 images with selectors of 0 */
+	         | 1u << 20  /* SMAP */
+	         | 1u << 23  /* CLFLUSHOPT */
+	         | 1u << 24; /* CLWB */
 	out[2] = 1u << 2     /* UMIP */
 	         | 1u << 3   /* PKU */
 	         | 1u << 16  /* LA57 */
@@ -55,7 +60,7 @@ static void features_extended(uint32_t leaf, uint32_t out[4])
 		break;
 	case 0x80000001:
 		out[0] = 0x00000f61;
-		out[2] = 1u << 0 | 1u << 4 | 1u << 8; /* LAHF in 64-bit mode, CR8 in legacy mode, PREFETCHW */
+		out[2] = 1u << 0 | 1u << 4 | 1u << 5 | 1u << 8; /* LAHF in 64-bit mode, CR8 in legacy mode, LZCNT, PREFETCHW */
 		/* SYSCALL NX FXSR_OPT is not there, 1 GiB pages, RDTSCP, long mode, and what leaf 1 says as AMD repeats it */
 		out[3] = (0x078bfbfd & 0x0183f3ff) | 1u << 11 | 1u << 20 | 1u << 26 | 1u << 27 | 1u << 29;
 		break;

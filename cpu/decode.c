@@ -6,12 +6,6 @@
 
 /* ---- handlers of what is no instruction ---------------------------------------------------------------------- */
 
-static void op_undefined(struct cpu *cpu, const struct op *op)
-{
-	(void)op;
-	cpu_ud(cpu);
-}
-
 static void op_too_long(struct cpu *cpu, const struct op *op)
 {
 	(void)op;
@@ -168,8 +162,13 @@ static void decode_operands(const struct insn *insn, struct op *op)
 
 static op_fn *select_handler(const struct insn *insn, struct op *op)
 {
-	op_fn *fn = sys_select(insn, op);
+	op_fn *fn;
 
+	if (!instruction_is_offered(insn->z)) {
+		op->flags |= OPF_END;
+		return op_undefined;
+	}
+	fn = sys_select(insn, op);
 	if (fn == NULL)
 		fn = fpu_select(insn, op);
 	if (fn == NULL)
@@ -184,13 +183,25 @@ static void op_clear(struct op *op, uint64_t rip)
 	*op = (struct op){ .rip = rip, .mem = OP_NO_MEM, .seg = CPU_DS };
 }
 
-static enum decoded decode_failed(struct cpu *cpu, ZyanStatus status, unsigned available, struct op *op)
+/* How many bytes it takes to see that there is no instruction: a change of any of them may make one. */
+static unsigned failed_length(const ZydisDecoder *decoder, const uint8_t *bytes, unsigned available)
+{
+	ZydisDecodedInstruction z;
+	unsigned length = 1;
+
+	while (length < available &&
+	       ZydisDecoderDecodeInstruction(decoder, NULL, bytes, length, &z) == ZYDIS_STATUS_NO_MORE_DATA)
+		length++;
+	return length;
+}
+
+static enum decoded decode_failed(struct cpu *cpu, ZyanStatus status, const uint8_t *bytes, unsigned available, struct op *op)
 {
 	if (status == ZYDIS_STATUS_NO_MORE_DATA && available < 15)
 		return DECODED_MORE;
 	op->fn = status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG || status == ZYDIS_STATUS_NO_MORE_DATA ? op_too_long
 	                                                                                             : op_undefined;
-	op->len = 1;
+	op->len = (uint8_t)failed_length(&cpu->p->decoder[cpu->mode & MODE_BITS], bytes, available);
 	op->flags |= OPF_END;
 	op_label_set(cpu, op, 0);
 	return DECODED_END;
@@ -213,7 +224,7 @@ enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, u
 	if (ZYAN_SUCCESS(status))
 		status = ZydisDecoderDecodeOperands(&cpu->p->decoder[mode], &context, &z, operands, z.operand_count);
 	if (!ZYAN_SUCCESS(status))
-		return decode_failed(cpu, status, available, op);
+		return decode_failed(cpu, status, bytes, available, op);
 	op->len = z.length;
 	decode_operands(&insn, op);
 	op->fn = select_handler(&insn, op);

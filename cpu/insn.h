@@ -28,6 +28,7 @@ op_fn *sse_integer_select(const struct insn *insn, struct op *op);
 op_fn *sse_float_select(const struct insn *insn, struct op *op);
 op_fn *sse_convert_select(const struct insn *insn, struct op *op);
 op_fn *mmx_select(const struct insn *insn, struct op *op);
+op_fn *mmx_convert_select(const struct insn *insn, struct op *op);
 
 /* Where the two operands of an instruction are. L: locked. */
 enum form { FORM_RR, FORM_RI, FORM_RM, FORM_MR, FORM_MI, FORM_LMR, FORM_LMI, FORM_COUNT };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* BT BTS BTR BTC, BSF BSR, POPCNT LZCNT TZCNT. */
+/* BT BTS BTR BTC, BSF BSR, POPCNT LZCNT. */
 #include "cpu/insn.h"
 
 enum bit { BIT_TEST, BIT_SET, BIT_RESET, BIT_COMPLEMENT };
@@ -98,7 +98,7 @@ BIT_ALL(btc, BIT_COMPLEMENT)
 
 /* ---- scans and counts ------------------------------------------------------------------------------------------- */
 
-enum scan { SCAN_BSF, SCAN_BSR, SCAN_TZCNT, SCAN_LZCNT, SCAN_POPCNT };
+enum scan { SCAN_BSF, SCAN_BSR, SCAN_LZCNT, SCAN_POPCNT };
 
 INLINE void scan(struct cpu *cpu, const struct op *op, enum scan k, unsigned size, uint64_t a)
 {
@@ -115,9 +115,6 @@ INLINE void scan(struct cpu *cpu, const struct op *op, enum scan k, unsigned siz
 		}
 		flags_update(cpu, RFLAGS_ZF, a == 0 ? RFLAGS_ZF : 0);
 		return;
-	case SCAN_TZCNT:
-		res = a == 0 ? bits : (unsigned)__builtin_ctzll(a);
-		break;
 	case SCAN_LZCNT:
 		res = a == 0 ? bits : (unsigned)__builtin_clzll(a) - (64 - bits);
 		break;
@@ -147,26 +144,8 @@ INLINE void scan(struct cpu *cpu, const struct op *op, enum scan k, unsigned siz
 	static op_fn *const name##_forms[2][4] = { BY_SIZE_WIDE(name, _r), BY_SIZE_WIDE(name, _m) };
 SCAN_ALL(bsf, SCAN_BSF)
 SCAN_ALL(bsr, SCAN_BSR)
-SCAN_ALL(tzcnt, SCAN_TZCNT)
 SCAN_ALL(lzcnt, SCAN_LZCNT)
 SCAN_ALL(popcnt, SCAN_POPCNT)
-
-/* A CPU without BMI1 (TZCNT) or ABM (LZCNT) runs their bytes as BSF and BSR. */
-static bool counts_trailing(void)
-{
-	uint32_t out[4];
-
-	cpu_cpuid_max(7, 0, out);
-	return out[1] >> 3 & 1;
-}
-
-static bool counts_leading(void)
-{
-	uint32_t out[4];
-
-	cpu_cpuid_max(0x80000001, 0, out);
-	return out[2] >> 5 & 1;
-}
 
 op_fn *bit_select(const struct insn *insn, struct op *op)
 {
@@ -179,8 +158,7 @@ op_fn *bit_select(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_BTC: return btc_forms[form_of(insn, op)][n];
 	case ZYDIS_MNEMONIC_BSF: return bsf_forms[memory][n];
 	case ZYDIS_MNEMONIC_BSR: return bsr_forms[memory][n];
-	case ZYDIS_MNEMONIC_TZCNT: return (counts_trailing() ? tzcnt_forms : bsf_forms)[memory][n];
-	case ZYDIS_MNEMONIC_LZCNT: return (counts_leading() ? lzcnt_forms : bsr_forms)[memory][n];
+	case ZYDIS_MNEMONIC_LZCNT: return lzcnt_forms[memory][n];
 	case ZYDIS_MNEMONIC_POPCNT: return popcnt_forms[memory][n];
 	default: return NULL;
 	}

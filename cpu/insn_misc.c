@@ -121,26 +121,6 @@ static void arpl(struct cpu *cpu, const struct op *op)
 	flags_update(cpu, RFLAGS_ZF, raise ? RFLAGS_ZF : 0);
 }
 
-/* CRC32 of SSE4.2: Castagnoli, bit-reflected. */
-INLINE void crc32(struct cpu *cpu, const struct op *op, unsigned size)
-{
-	uint64_t v = op->mem == 1 ? operand_load(cpu, op, size) : operand_read(cpu, op, 1, size);
-	uint32_t crc = (uint32_t)operand_read(cpu, op, 0, 4);
-
-	for (unsigned i = 0; i < size; i++) {
-		crc ^= (uint8_t)(v >> (8 * i));
-		for (unsigned bit = 0; bit < 8; bit++)
-			crc = crc >> 1 ^ (0x82f63b78u & (0 - (crc & 1)));
-	}
-	reg_write(cpu, op->reg[0], 8, crc);
-}
-
-static void crc321(struct cpu *cpu, const struct op *op) { crc32(cpu, op, 1); }
-static void crc322(struct cpu *cpu, const struct op *op) { crc32(cpu, op, 2); }
-static void crc324(struct cpu *cpu, const struct op *op) { crc32(cpu, op, 4); }
-static void crc328(struct cpu *cpu, const struct op *op) { crc32(cpu, op, 8); }
-static op_fn *const crc32_forms[4] = BY_SIZE(crc32, );
-
 op_fn *misc_select(const struct insn *insn, struct op *op)
 {
 	switch (insn->z->mnemonic) {
@@ -173,7 +153,6 @@ op_fn *misc_select(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_XLAT: return xlat;
 	case ZYDIS_MNEMONIC_BOUND: return op->size == 2 ? bound2 : bound4;
 	case ZYDIS_MNEMONIC_ARPL: return arpl;
-	case ZYDIS_MNEMONIC_CRC32: return crc32_forms[size_index(op->size2)];
 	default: return NULL;
 	}
 }

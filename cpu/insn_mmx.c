@@ -8,17 +8,17 @@
  */
 #include "cpu/insn_sse.h"
 
-#define FSW_EVENTS 0x3fu
+#define FSW_ES 0x80u
 
 /* ---- the register file ---------------------------------------------------------------------------------------- */
 
-static void mmx_check(struct cpu *cpu)
+void mmx_check(struct cpu *cpu)
 {
 	if (unlikely(cpu->s.cr0 & CR0_EM))
 		cpu_ud(cpu);
 	if (unlikely(cpu->s.cr0 & CR0_TS))
 		cpu_raise(cpu, VECTOR_NM);
-	if (unlikely(cpu->s.fx.fsw & ~cpu->s.fx.fcw & FSW_EVENTS))
+	if (unlikely(cpu->s.fx.fsw & FSW_ES))
 		cpu_raise(cpu, VECTOR_MF);
 }
 
@@ -30,7 +30,7 @@ static uint8_t *mmx_at(struct cpu *cpu, unsigned n)
 	return cpu->s.fx.st[(n - top) & 7];
 }
 
-static uint64_t mmx_read(struct cpu *cpu, unsigned n)
+uint64_t mmx_read(struct cpu *cpu, unsigned n)
 {
 	uint64_t v;
 
@@ -38,14 +38,13 @@ static uint64_t mmx_read(struct cpu *cpu, unsigned n)
 	return v;
 }
 
-/* After everything that can fault. */
-static void mmx_begin_write(struct cpu *cpu)
+void mmx_begin_write(struct cpu *cpu)
 {
 	x87_top_clear(cpu);
 	cpu->s.fx.ftw = 0xff;
 }
 
-static void mmx_write(struct cpu *cpu, unsigned n, uint64_t v)
+void mmx_write(struct cpu *cpu, unsigned n, uint64_t v)
 {
 	static const uint8_t exponent[2] = { 0xff, 0xff };
 
@@ -76,11 +75,6 @@ static uint64_t high_half(__m128i v)
 	union xmm x = { .i = v };
 
 	return x.q[1];
-}
-
-INLINE uint64_t mmx_source(struct cpu *cpu, const struct op *op, unsigned size)
-{
-	return op->mem == 1 ? operand_load(cpu, op, size) : mmx_read(cpu, op->reg[1]);
 }
 
 /* ---- a = f(a, b) ------------------------------------------------------------------------------------------------- */

@@ -87,6 +87,22 @@ INLINE union xmm xmm_source(struct cpu *cpu, const struct op *op, unsigned size)
 	return xmm_read(cpu, op->reg[1]);
 }
 
+/* ---- MMX registers (insn_mmx.c) ------------------------------------------------------------------------------- */
+
+/** The exceptions that come before an instruction on MMX registers does anything: #UD, #NM, and #MF that waited. */
+void mmx_check(struct cpu *cpu);
+uint64_t mmx_read(struct cpu *cpu, unsigned n);
+/** What an instruction that uses MMX registers does to the x87 state. After everything that can fault. */
+void mmx_begin_write(struct cpu *cpu);
+/** That, and the register. */
+void mmx_write(struct cpu *cpu, unsigned n, uint64_t v);
+
+/* Operand 1: a register, or memory of `size` bytes. */
+INLINE uint64_t mmx_source(struct cpu *cpu, const struct op *op, unsigned size)
+{
+	return op->mem == 1 ? operand_load(cpu, op, size) : mmx_read(cpu, op->reg[1]);
+}
+
 /* ---- floating point ------------------------------------------------------------------------------------------ */
 
 #define MXCSR_FLAGS   0x3fu

@@ -293,9 +293,9 @@ op_fn *insn_sse_select(const struct insn *insn, struct op *op)
 	static op_fn *(*const select[])(const struct insn *insn, struct op *op) = {
 		sse_move_select, sse_integer_select, sse_float_select, sse_convert_select,
 	};
-	op_fn *fn = NULL;
+	op_fn *fn = mmx_convert_select(insn, op);
 
-	if (names_mmx(insn))
+	if (fn == NULL && names_mmx(insn))
 		return mmx_select(insn, op);
 	for (unsigned i = 0; fn == NULL && i < sizeof(select) / sizeof(select[0]); i++)
 		fn = select[i](insn, op);

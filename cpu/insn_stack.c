@@ -90,7 +90,8 @@ static void pop_all4(struct cpu *cpu, const struct op *op) { (void)op; pop_all(c
 INLINE void enter(struct cpu *cpu, const struct op *op, unsigned size)
 {
 	unsigned level = op->imm2 % ENTER_LEVELS;
-	uint64_t sp = cpu->s.gpr[CPU_RSP], bp = cpu->s.gpr[CPU_RBP], frame = sp - size;
+	uint64_t sp = cpu->s.gpr[CPU_RSP], bp = cpu->s.gpr[CPU_RBP], mask = stack_mask(cpu);
+	uint64_t frame = (sp & ~mask) | ((sp - size) & mask); /* what is above the stack pointer is no part of the subtraction */
 
 	mem_write(cpu, stack_linear(cpu, frame, size, true), size, bp);
 	for (unsigned i = 1; i < level; i++) {

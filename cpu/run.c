@@ -212,7 +212,6 @@ static __attribute__((noinline)) enum leave guest(struct cpu *cpu)
 
 /* ---- outside ---------------------------------------------------------------------------------------------------------- */
 
-
 /* The second stage says that no memory is there. */
 static enum cpu_exit fault_is_mmio(struct cpu *cpu)
 {

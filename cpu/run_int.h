@@ -275,11 +275,16 @@ unsigned hot_select(const struct insn *insn, struct op *op);
 /** Fill in op->label. 0: call op->fn, and look up the next block when OPF_END; 1: the end of a block. */
 void op_label_set(struct cpu *cpu, struct op *op, unsigned hot);
 
-/* ---- decode.c, block.c ------------------------------------------------------------------------------------------ */
+/* ---- decode.c, offer.c, block.c ------------------------------------------------------------------------------------------ */
 
 enum decoded { DECODED_OK, DECODED_END, DECODED_MORE /* needs bytes beyond `available` */ };
 /** Decode one instruction. Always fills in the op (undefined ones raise #UD). DECODED_END: a block ends after it. */
 enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, uint64_t rip, struct op *op);
+
+/** Does this processor have the instruction? If not, it is #UD. */
+bool instruction_is_offered(const ZydisDecodedInstruction *z);
+/** ZydisDecoderInit for this processor. */
+void decoder_init(ZydisDecoder *decoder, ZydisMachineMode mode, ZydisStackWidth width);
 
 /** The valid block at s.rip. May leave (fetch faults). */
 struct block *block_get(struct cpu *cpu);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "cpu/fpu_int.h"
 #include "cpu/run_int.h"
 
 /* Pages that are never touched cost nothing: 2048 CPUs that never run must be cheap. */
@@ -116,6 +117,8 @@ void cpu_state_changed(struct cpu *cpu, unsigned what)
 	}
 	if (what & (CPU_CHANGED_MODE | CPU_CHANGED_RFLAGS | CPU_CHANGED_PAGING))
 		mode_update(cpu);
+	if (what & CPU_CHANGED_FPU)
+		cpu->s.fx.fsw = x87_status(cpu->s.fx.fsw, cpu->s.fx.fcw);
 	if (what & CPU_CHANGED_DEBUG)
 		tlb_flush(cpu);
 }

@@ -186,14 +186,7 @@ static op_fn *select_nothing(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_ENDBR32: case ZYDIS_MNEMONIC_ENDBR64: case ZYDIS_MNEMONIC_PREFETCH:
 	case ZYDIS_MNEMONIC_PREFETCHNTA: case ZYDIS_MNEMONIC_PREFETCHT0: case ZYDIS_MNEMONIC_PREFETCHT1:
 	case ZYDIS_MNEMONIC_PREFETCHT2: case ZYDIS_MNEMONIC_PREFETCHW: case ZYDIS_MNEMONIC_PREFETCHWT1:
-	case ZYDIS_MNEMONIC_RDSSPD: case ZYDIS_MNEMONIC_RDSSPQ:
 		return op_nop;
-	default:
-		break;
-	}
-	switch (insn->z->meta.isa_set) {
-	case ZYDIS_ISA_SET_VTX: case ZYDIS_ISA_SET_SVM: case ZYDIS_ISA_SET_SMX: case ZYDIS_ISA_SET_RTM:
-		return ends(op, op_undefined); /* CPUID says that they are not there */
 	default:
 		return NULL;
 	}

@@ -15,7 +15,6 @@ op_fn *sys_segment_select(const struct insn *insn, struct op *op);
 op_fn *sys_info_select(const struct insn *insn, struct op *op);
 
 /** #UD. */
-void op_undefined(struct cpu *cpu, const struct op *op);
 
 static inline uint64_t next_rip(const struct cpu *cpu, const struct op *op)
 {

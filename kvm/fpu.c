@@ -53,6 +53,7 @@ long vcpu_set_fpu(struct vcpu *vcpu, unsigned long argument)
 	fx->fip = fpu.last_ip;
 	fx->fdp = fpu.last_dp;
 	memcpy(fx->xmm, fpu.xmm, sizeof(fpu.xmm));
+	cpu_state_changed(vcpu->cpu, CPU_CHANGED_FPU);
 	return 0;
 }
 
@@ -112,6 +113,7 @@ long vcpu_set_xsave(struct vcpu *vcpu, unsigned long argument)
 	*fx = area.legacy;
 	legacy_reset(fx, area.xstate_bv);
 	fx->mxcsr_mask = MXCSR_MASK;
+	cpu_state_changed(vcpu->cpu, CPU_CHANGED_FPU);
 	return 0;
 }
 

@@ -209,6 +209,18 @@ static bool choose_operand(struct build *b, int n, char kind, char size_letter)
 	case 't':
 		size = 10;
 		break;
+	case 'e':
+		size = 14;
+		break;
+	case 'f':
+		size = 28;
+		break;
+	case 's':
+		size = 94;
+		break;
+	case 'r':
+		size = 108;
+		break;
 	default:
 		break;
 	}
@@ -349,6 +361,9 @@ bool gen_choose_instruction(struct build *b)
 			b->address_bytes = 4;
 		}
 	}
+	/* Frames of the operand size that is not the mode's own. */
+	if ((b->row->mnemonic == ZYDIS_MNEMONIC_ENTER || b->row->kind == GEN_LEAVE) && gen_percent(&b->rand, 40))
+		b->req.operand_size_hint = b->mode16 ? ZYDIS_OPERAND_SIZE_HINT_32 : ZYDIS_OPERAND_SIZE_HINT_16;
 	if (b->branch >= 0 && gen_percent(&b->rand, 50)) {
 		b->req.branch_type = ZYDIS_BRANCH_TYPE_NEAR;
 		b->req.branch_width = b->mode16 ? ZYDIS_BRANCH_WIDTH_16 : ZYDIS_BRANCH_WIDTH_32;

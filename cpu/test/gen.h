@@ -77,6 +77,7 @@ struct gen_case {
 	uint64_t flags_undefined;	/* flags not to compare */
 	uint32_t gpr_undefined;		/* registers not to compare */
 	uint64_t code_base;		/* of CS */
+	bool pieces;			/* memory is read in the order that the processor likes: of cr2 only the page is known */
 	bool partial;			/* a fault leaves some of many accesses done; all are done again */
 };
 
@@ -117,7 +118,8 @@ enum { GEN_64 = 1, GEN_32 = 2 /* and 16 */, GEN_BOTH = 3, GEN_16 = 4 };
  *   R register, E register or memory, M memory, A accumulator, C cl, I immediate, 1 the constant one,
  *   X xmm register, W xmm register or memory, P mmx register, Q mmx register or memory, T st(0), S any st,
  *   J branch target;
- *   b w d q o for 1 2 4 8 16 bytes, v for the size of the row, t for 10 bytes.
+ *   b w d q o for 1 2 4 8 16 bytes, v for the size of the row, t for 10 bytes,
+ *   e f s r for 14 28 94 108 (an x87 environment of 16 and 32 bits, and with the registers).
  */
 struct gen_row {
 	ZydisMnemonic mnemonic;

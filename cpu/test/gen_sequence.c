@@ -19,11 +19,9 @@ static bool is_usable(const struct gen_row *row, unsigned int bits)
 	switch (row->mnemonic) {
 	case ZYDIS_MNEMONIC_UD2:
 	case ZYDIS_MNEMONIC_AAM: /* may divide by zero */
-	case ZYDIS_MNEMONIC_TZCNT:
 	case ZYDIS_MNEMONIC_LZCNT:
 	case ZYDIS_MNEMONIC_POPCNT:
 	case ZYDIS_MNEMONIC_MOVBE:
-	case ZYDIS_MNEMONIC_CRC32:
 		return false;
 	default:
 		break;

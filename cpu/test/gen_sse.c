@@ -55,6 +55,8 @@ static const struct gen_row rows[] = {
 	FP(CVTDQ2PS, "Xo,Wo", 0), FP(CVTPS2DQ, "Xo,Wo", 0), FP(CVTTPS2DQ, "Xo,Wo", 0),
 	FP(CVTDQ2PD, "Xo,Wq", 0), FP(CVTPD2DQ, "Xo,Wo", 0), FP(CVTTPD2DQ, "Xo,Wo", 0),
 	FP(CVTPS2PD, "Xo,Wq", 0), FP(CVTPD2PS, "Xo,Wo", 0), FP(CVTSS2SD, "Xo,Wd", 0), FP(CVTSD2SS, "Xo,Wq", 0),
+	FP(CVTPI2PS, "Xo,Qq", 0), FP(CVTPI2PD, "Xo,Qq", 0), FP(CVTPS2PI, "Pq,Wq", 0), FP(CVTTPS2PI, "Pq,Wq", 0),
+	FP(CVTPD2PI, "Pq,Wo", 0), FP(CVTTPD2PI, "Pq,Wo", 0),
 	FP(CVTSI2SS, "Xo,Ed", 0), FP(CVTSI2SD, "Xo,Ed", 0), FP64(CVTSI2SS, "Xo,Eq", 0), FP64(CVTSI2SD, "Xo,Eq", 0),
 	FP(CVTSS2SI, "Rv,Wd", GEN_DQ), FP(CVTTSS2SI, "Rv,Wd", GEN_DQ),
 	FP(CVTSD2SI, "Rv,Wq", GEN_DQ), FP(CVTTSD2SI, "Rv,Wq", GEN_DQ),

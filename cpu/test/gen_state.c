@@ -337,8 +337,10 @@ static bool fill_kind(struct build *b)
 		return true;
 	case GEN_STACK:
 		set_stack(b, RSP);
+		if (b->mode16 && b->base == NO_REG)
+			*gpr(b, RSP) |= gen_next(&b->rand) & 0x7fff0000; /* no part of a 16-bit stack pointer */
 		if (b->row->mnemonic == ZYDIS_MNEMONIC_ENTER)
-			*gpr(b, RBP) = stack_address(b);
+			*gpr(b, RBP) = stack_address(b) | (gen_percent(&b->rand, 30) ? gen_next(&b->rand) & 0x7fff0000 : 0);
 		b->c->partial = b->row->mnemonic == ZYDIS_MNEMONIC_ENTER ||
 				b->row->mnemonic == ZYDIS_MNEMONIC_PUSHA ||
 				b->row->mnemonic == ZYDIS_MNEMONIC_PUSHAD ||
@@ -356,7 +358,7 @@ static bool fill_kind(struct build *b)
 		poke(b, 1, *gpr(b, RSP) + b->data_base, &v, 8);
 		return b->c->poke[1].size != 0;
 	case GEN_LEAVE:
-		*gpr(b, RBP) = stack_address(b);
+		*gpr(b, RBP) = stack_address(b) | (b->mode16 ? gen_next(&b->rand) & 0x7fff0000 : 0);
 		return true;
 	case GEN_BRANCH:
 		fill_branch(b);
@@ -442,6 +444,11 @@ static void fill_x87(struct build *b)
 		s->fcw = (uint16_t)(0x7f | gen_below(&b->rand, 4) << 10 | (gen_below(&b->rand, 3) * 5 + 2) / 4 << 8);
 		if (gen_percent(&b->rand, 30))
 			s->fsw |= gen_next(&b->rand) & 0x3f;
+		if (gen_percent(&b->rand, 40))
+			s->fcw &= (uint16_t)~(gen_next(&b->rand) & 0x3f);
+	} else if (gen_percent(&b->rand, 3)) { /* #MF for MMX, nothing for others */
+		s->fcw &= (uint16_t)~(1u << gen_below(&b->rand, 6));
+		s->fsw |= gen_next(&b->rand) & 0x3f;
 	}
 }
 
@@ -473,6 +480,7 @@ bool gen_fill_state(struct build *b)
 		bytes[i] = b->row->kind >= GEN_FLOAT ? lane(b) : gen_integer(&b->rand);
 	if (b->memory >= 0)
 		poke(b, 0, b->target, bytes, 32);
+	b->c->pieces = b->memory >= 0 && (b->memory_size > 16 || b->memory_size == 14);
 	return fill_kind(b);
 }
 

@@ -56,6 +56,51 @@ static void test_code_patched_by_every_kind_of_write(void **state)
 	assert_int_equal(s->gpr[CPU_R12], 5);
 }
 
+/* What was no instruction is overwritten and becomes one: by its owner between two runs, and by the guest's own handler. */
+static void undefined_then_written(struct guest *g, uint64_t at)
+{
+	struct cpu_state *s = cpu_state(g->cpu);
+	uint64_t second = at + 1;
+
+	/* 0f 04 is #UD, 0f 31 reads the TSC. */
+	GUEST_CODE_BYTES(g, at, 0x0f, 0x04, 0xf4);
+	s->rip = at;
+	assert_int_equal(guest_run_to_hlt(g), 6);
+	GUEST_CODE_BYTES(g, second, 0x31);
+	s->rip = at;
+	assert_int_equal(guest_run_to_hlt(g), -1);
+	GUEST_CODE_BYTES(g, second, 0x04);
+	s->rip = at;
+	assert_int_equal(guest_run_to_hlt(g), 6);
+	/* The handler of #UD: mov byte [second], 0x31; iretq. */
+	GUEST_CODE_BYTES(g, GUEST_STUBS + 16 * 6, 0xc6, 0x04, 0x25, (uint8_t)second, (uint8_t)(second >> 8), (uint8_t)(second >> 16),
+	                 (uint8_t)(second >> 24), 0x31, 0x48, 0xcf);
+	s->rip = at;
+	assert_int_equal(guest_run_to_hlt(g), -1);
+	assert_int_equal(s->rip, at + 3);
+}
+
+static void test_code_that_was_undefined_and_is_written(void **state)
+{
+	undefined_then_written(*state, 0x50000);
+}
+
+static void test_code_that_was_undefined_and_is_written_in_the_next_page(void **state)
+{
+	undefined_then_written(*state, 0x50fff);
+}
+
+/* The byte that makes it undefined is the last of its page, and the next page is absent. */
+static void test_undefined_code_fetches_no_byte_that_does_not_matter(void **state)
+{
+	struct guest *g = *state;
+
+	GUEST_CODE_BYTES(g, 0x50ffe, 0x0f, 0x04);
+	*guest_pte(g, 0x51000) = 0;
+	cpu_state(g->cpu)->rip = 0x50ffe;
+	assert_int_equal(guest_run_to_hlt(g), 6);
+}
+
 /* Code and the data that it writes share a page, line by line. */
 GUEST_ASM(code_mixed, "mov $0x10400, %ebx \n mov $1000, %ecx \n 1: incq (%rbx) \n push (%rbx) \n pop %rax \n dec %ecx \n jne 1b \n hlt")
 
@@ -211,6 +256,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		GUEST_TEST(test_code_that_rewrites_the_next_instruction),
 		GUEST_TEST(test_code_patched_by_every_kind_of_write),
+		GUEST_TEST(test_code_that_was_undefined_and_is_written),
+		GUEST_TEST(test_code_that_was_undefined_and_is_written_in_the_next_page),
+		GUEST_TEST(test_undefined_code_fetches_no_byte_that_does_not_matter),
 		GUEST_TEST(test_code_page_holds_data_too),
 		GUEST_TEST(test_code_across_pages),
 		GUEST_TEST(test_code_written_by_the_program_between_runs),

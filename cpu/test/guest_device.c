@@ -498,19 +498,21 @@ static void test_device_takes_x87_control_and_status_words(void **state)
 	assert_int_equal(cpu_exit_info(g->cpu)->error.suberror, CPU_ERROR_EMULATION);
 }
 
-GUEST_ASM(code_unknown, "vaddps %ymm0, %ymm1, %ymm2 \n hlt")
+GUEST_ASM(code_x87, "mov $0xd0000000, %ebx \n flds (%rbx) \n hlt")
+#define CODE_X87_FLD 5
 
-static void test_unknown_instruction_comes_out_with_its_bytes(void **state)
+static void test_x87_on_a_device_comes_out_with_its_bytes(void **state)
 {
 	struct guest *g = *state;
 	struct cpu_exit_info *info = cpu_exit_info(g->cpu);
 
-	GUEST_LOAD(g, GUEST_CODE, code_unknown);
+	GUEST_LOAD(g, GUEST_CODE, code_x87);
 	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_INTERNAL_ERROR);
 	assert_int_equal(info->error.suberror, CPU_ERROR_EMULATION);
 	assert_int_equal(info->error.length, 15);
-	assert_memory_equal(info->error.bytes, code_unknown, code_unknown_end - code_unknown);
-	assert_int_equal(cpu_state(g->cpu)->rip, GUEST_CODE);
+	assert_true(info->error.is_instruction);
+	assert_memory_equal(info->error.bytes, code_x87 + CODE_X87_FLD, code_x87_end - code_x87 - CODE_X87_FLD);
+	assert_int_equal(cpu_state(g->cpu)->rip, GUEST_CODE + CODE_X87_FLD);
 }
 
 static void test_fetch_from_a_device_is_an_error(void **state)
@@ -549,7 +551,7 @@ int main(void)
 		GUEST_TEST(test_device_string_input_to_a_device),
 		GUEST_TEST(test_device_string_input_to_a_device_is_given_up_when_rip_moves),
 		GUEST_TEST(test_device_takes_x87_control_and_status_words),
-		GUEST_TEST(test_unknown_instruction_comes_out_with_its_bytes),
+		GUEST_TEST(test_x87_on_a_device_comes_out_with_its_bytes),
 		GUEST_TEST(test_fetch_from_a_device_is_an_error),
 	};
 

@@ -95,8 +95,11 @@ static void leave(ucontext_t *uc)
 	native.end.vector = (unsigned int)g[REG_TRAPNO];
 	native.end.error = (uint32_t)g[REG_ERR];
 	native.end.cr2 = (uint64_t)g[REG_CR2];
-	/* Only the registers: the signal mask and the stack are as they were. */
+	/* Only the registers: the signal mask and the stack are as they were. No exception of the case's may be pending in the test's own code. */
 	memcpy(g, native.host, sizeof(native.host));
+	fp->cwd = 0x37f;
+	fp->swd = fp->ftw = 0;
+	fp->mxcsr = 0x1f80;
 }
 
 static void handler(int signal, siginfo_t *info, void *context)

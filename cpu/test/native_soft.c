@@ -243,21 +243,6 @@ void soft_fini(void)
 	munmap(soft.area, RAM_SIZE + LARGE_PAGE);
 }
 
-bool soft_has(ZydisMnemonic mnemonic)
-{
-	uint32_t out[4];
-
-	if (mnemonic == ZYDIS_MNEMONIC_TZCNT) {
-		cpu_cpuid_max(7, 0, out);
-		return out[1] >> 3 & 1;
-	}
-	if (mnemonic == ZYDIS_MNEMONIC_LZCNT) {
-		cpu_cpuid_max(0x80000001, 0, out);
-		return out[2] >> 5 & 1;
-	}
-	return true;
-}
-
 /* ---- one case ------------------------------------------------------------------------------------------------------ */
 
 static void write_data(const struct gen_case *c)
@@ -324,7 +309,7 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	s->mp_state = CPU_MP_RUNNABLE;
 	memset(&s->events, 0, sizeof(s->events));
 	cpu_debug_set(soft.cpu, mode == SOFT_STEP ? CPU_DEBUG_STEP : 0, NULL);
-	cpu_state_changed(soft.cpu, CPU_CHANGED_RFLAGS | CPU_CHANGED_MODE);
+	cpu_state_changed(soft.cpu, CPU_CHANGED_RFLAGS | CPU_CHANGED_MODE | CPU_CHANGED_FPU);
 
 	/* A repeated string instruction is stepped element by element; what follows the instruction is run. */
 	for (unsigned int i = 0; i < 2 * GEN_PAGE; i++) {

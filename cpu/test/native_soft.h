@@ -24,9 +24,6 @@ bool soft_init(const uint8_t pattern[GEN_DATA_SIZE]);
 void soft_fini(void);
 enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct gen_state *after, struct gen_end *end);
 
-/* False for instructions that the software CPU does not have by CPUID and then runs as older ones. */
-bool soft_has(ZydisMnemonic mnemonic);
-
 /* Copy out the data area as the run left it. */
 void soft_data(uint8_t data[GEN_DATA_SIZE]);
 
