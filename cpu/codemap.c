@@ -5,8 +5,8 @@
  * A page that holds code is never written through a fast TLB entry: such writes come to mem.c, which calls codemap_written when
  * they touch a line with code. The protocol, for a decoder D and a writer W:
  *
- *   D: v = version; if lines has mine and write TLBs were shot for v: go on, else with the lock: v = version, lines |= mine, shoot and
- *      wait. Decode; the block remembers v and its lines.
+ *   D: v = version; if lines has mine and write TLBs were shot for v: go on. Else with the lock: v = version, lines |= mine; then without
+ *      it, shoot, wait, and note that they were shot for v. Decode; the block remembers v and its lines.
  *   W: (fast entry)  the shoot removes it, and its stores before that are visible to D.
  *   W: (slow entry)  store; fence; if lines has the line, with the lock: REQUEST_CODE to all; lines = 0; version++.
  *
@@ -14,6 +14,15 @@
  * REQUEST_CODE: at the next block boundary after the kick, or when it writes to a page that it finds without code (codemap_heed),
  * so that a CPU that changes code itself never runs what was there. REQUEST_CODE is set before lines are cleared: who sees no line
  * sees the request. version rises last: who reads the new one sees no line of before, and takes the lock.
+ *
+ * Waiting. A guest may make its CPUs write each other's code all the time, so nobody may be kept waiting by that. The lock is held for a
+ * few instructions and goes round in turns (turns.h). Nobody waits for another CPU with the lock held: a shoot is waited for without it,
+ * and a CPU that waits answers the shoots of others, so that two which shoot each other both go on. The wait is given up when
+ * the CPU is asked to exit: the lines stay marked, which costs at most a needless look, and the shoot is not noted.
+ *
+ * Two shoots at a time: both set REQUEST_SHOOT, and one answer is good for both, since the answer is a flush and then the clearing of the bit,
+ * with no guest instruction between. An entry made after that sees the lines of both. A version that moves on during a
+ * shoot: the note is for a version that is gone, and the next decoder shoots again.
  *
  * Records are never freed before the VM: a few dozen bytes for each page that ever held code.
  */
@@ -27,9 +36,10 @@
 #define BUCKETS 4096u
 
 struct cpu_vm {
-	pthread_mutex_t lock; /* the list of CPUs */
+	struct turns lock; /* who sits where; versions, lines as they are cleared, and REQUEST_CODE */
+	struct bell bell;  /* of CPUs that wait for a shoot */
+	_Atomic(struct seat *) seats; /* only added to */
 	pthread_mutex_t atomic_lock;
-	struct cpu *cpus;
 	_Atomic(struct code_page *) bucket[BUCKETS];
 };
 
@@ -40,7 +50,6 @@ struct cpu_vm *cpu_vm_create(void)
 
 	if (vm == MAP_FAILED)
 		return NULL;
-	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->atomic_lock, NULL);
 	return vm;
 }
@@ -57,29 +66,51 @@ void cpu_vm_destroy(struct cpu_vm *vm)
 			page = next;
 		}
 	}
-	pthread_mutex_destroy(&vm->lock);
+	for (struct seat *seat = atomic_load(&vm->seats), *next; seat != NULL; seat = next) {
+		next = seat->next;
+		free(seat);
+	}
 	pthread_mutex_destroy(&vm->atomic_lock);
 	munmap(vm, sizeof(*vm));
 }
 
-void codemap_cpu_add(struct cpu_vm *vm, struct cpu *cpu)
+/* With the lock. An empty seat, if need be a new one. */
+static struct seat *seat_get(struct cpu_vm *vm)
 {
-	pthread_mutex_lock(&vm->lock);
-	cpu->p->next = vm->cpus;
-	vm->cpus = cpu;
-	pthread_mutex_unlock(&vm->lock);
+	struct seat *seat;
+
+	for (seat = atomic_load(&vm->seats); seat != NULL; seat = seat->next) {
+		if (seat->cpu == NULL)
+			return seat;
+	}
+	seat = calloc(1, sizeof(*seat));
+	if (seat == NULL)
+		return NULL;
+	seat->next = atomic_load(&vm->seats);
+	atomic_store(&vm->seats, seat); /* seq_cst: readers without the lock see it whole */
+	return seat;
+}
+
+bool codemap_cpu_add(struct cpu_vm *vm, struct cpu *cpu)
+{
+	struct seat *seat;
+
+	turns_take(&vm->lock);
+	seat = seat_get(vm);
+	if (seat != NULL) {
+		seat->cpu = cpu;
+		atomic_store(&seat->requests, 0);
+		cpu->p->seat = seat;
+	}
+	turns_give(&vm->lock);
+	return seat != NULL;
 }
 
 void codemap_cpu_remove(struct cpu_vm *vm, struct cpu *cpu)
 {
-	pthread_mutex_lock(&vm->lock);
-	for (struct cpu **at = &vm->cpus; *at != NULL; at = &(*at)->p->next) {
-		if (*at == cpu) {
-			*at = cpu->p->next;
-			break;
-		}
-	}
-	pthread_mutex_unlock(&vm->lock);
+	turns_take(&vm->lock);
+	cpu->p->seat->cpu = NULL;
+	turns_give(&vm->lock);
 }
 
 static _Atomic(struct code_page *) *codemap_bucket(struct cpu_vm *vm, uint64_t page)
@@ -127,61 +158,104 @@ static struct code_page *codemap_make(struct cpu_vm *vm, uint64_t page)
 	return made;
 }
 
-static void serve_shoot(struct cpu *cpu)
+/* ---- asking the other CPUs, and answering ---------------------------------------------------------------------- */
+
+void codemap_ring(struct cpu *cpu)
 {
-	if (atomic_load(&cpu->p->requests) & REQUEST_SHOOT) {
-		tlb_flush_writes(cpu);
-		atomic_fetch_and(&cpu->p->requests, ~REQUEST_SHOOT);
-	}
+	bell_ring(&cpu->p->vm->bell);
 }
 
-static void codemap_lock(struct cpu *cpu)
+static void serve_shoot(struct cpu *cpu)
 {
-	while (pthread_mutex_trylock(&cpu->p->vm->lock) != 0) {
-		serve_shoot(cpu); /* whoever has it may be waiting for this CPU */
-		sched_yield();
-	}
+	struct seat *seat = cpu->p->seat;
+
+	if (likely(!(atomic_load(&seat->requests) & REQUEST_SHOOT)))
+		return;
+	tlb_flush_writes(cpu);
+	atomic_fetch_and(&seat->requests, ~REQUEST_SHOOT);
+	codemap_ring(cpu);
 }
 
 /* With the lock, so that a writer who has set the request is through: blocks that are looked at from now on are seen to be dead. */
 static void serve_code(struct cpu *cpu)
 {
-	codemap_lock(cpu);
-	atomic_fetch_and(&cpu->p->requests, ~REQUEST_CODE);
-	pthread_mutex_unlock(&cpu->p->vm->lock);
+	turns_take(&cpu->p->vm->lock);
+	atomic_fetch_and(&cpu->p->seat->requests, ~REQUEST_CODE);
+	turns_give(&cpu->p->vm->lock);
 	cpu->code_gen++;
 }
 
 void codemap_serve(struct cpu *cpu)
 {
 	serve_shoot(cpu);
-	if (unlikely(atomic_load(&cpu->p->requests) & REQUEST_CODE))
+	if (unlikely(atomic_load(&cpu->p->seat->requests) & REQUEST_CODE))
 		serve_code(cpu);
 }
 
-/* Take fast write entries away from every CPU of the VM, and wait until none can be using one. With the lock. */
-static void codemap_shoot(struct cpu *cpu)
+/* With the lock. The CPUs that are in the guest come out of it. */
+static void others_kick(struct cpu *cpu)
 {
-	struct cpu_vm *vm = cpu->p->vm;
-
-	tlb_flush_writes(cpu);
-	for (struct cpu *other = vm->cpus; other != NULL; other = other->p->next) {
-		if (other == cpu)
-			continue;
+	for (struct seat *seat = atomic_load(&cpu->p->vm->seats); seat != NULL; seat = seat->next) {
 		/* seq_cst pairs with in_guest = 1 then requests in run.c: one of the two sees the other. */
-		atomic_fetch_or(&other->p->requests, REQUEST_SHOOT);
-		if (atomic_load(&other->p->in_guest))
-			vmmu_vcpu_kick(other->p->vcpu);
-	}
-	for (struct cpu *other = vm->cpus; other != NULL; other = other->p->next) {
-		if (other == cpu)
-			continue;
-		while (atomic_load(&other->p->in_guest) && (atomic_load(&other->p->requests) & REQUEST_SHOOT)) {
-			serve_shoot(cpu);
-			sched_yield();
-		}
+		if (seat->cpu != NULL && seat->cpu != cpu && atomic_load(&seat->in_guest))
+			vmmu_vcpu_kick(seat->cpu->p->vcpu);
 	}
 }
+
+/* With the lock. */
+static void others_ask(struct cpu *cpu, unsigned request)
+{
+	for (struct seat *seat = atomic_load(&cpu->p->vm->seats); seat != NULL; seat = seat->next) {
+		if (seat->cpu != NULL && seat->cpu != cpu)
+			atomic_fetch_or(&seat->requests, request);
+	}
+}
+
+static bool has_answered(struct seat *seat)
+{
+	return !atomic_load(&seat->in_guest) || !(atomic_load(&seat->requests) & REQUEST_SHOOT);
+}
+
+#define SHOOT_SPINS 200u
+
+/* Returns: false when this CPU is asked to exit. */
+static bool answer_await(struct cpu *cpu, struct seat *seat)
+{
+	struct bell *bell = &cpu->p->vm->bell;
+
+	for (unsigned spins = 0; !has_answered(seat); spins++) {
+		serve_shoot(cpu);
+		if (atomic_load(&cpu->p->seat->requests) & REQUEST_EXIT)
+			return false;
+		if (spins < SHOOT_SPINS) {
+			turns_pause();
+		} else {
+			uint32_t seen = bell_listen(bell);
+
+			if (!has_answered(seat) && !(atomic_load(&cpu->p->seat->requests) & (REQUEST_SHOOT | REQUEST_EXIT)))
+				bell_sleep(bell, seen);
+			bell_leave(bell);
+		}
+	}
+	return true;
+}
+
+/*
+ * Take fast write entries away from every CPU of the VM, and wait until none can be using one. Without the lock. The CPUs were asked, and
+ * those in the guest kicked. Returns: false when this CPU is asked to exit.
+ */
+static bool shoot_await(struct cpu *cpu)
+{
+	tlb_flush_writes(cpu);
+	codemap_ring(cpu); /* some may sleep here themselves */
+	for (struct seat *seat = atomic_load(&cpu->p->vm->seats); seat != NULL; seat = seat->next) {
+		if (seat != cpu->p->seat && !answer_await(cpu, seat))
+			return false;
+	}
+	return true;
+}
+
+/* ---- code, and writes to it ---------------------------------------------------------------------------------------- */
 
 uint64_t codemap_lines(const uint8_t *host, unsigned bytes)
 {
@@ -194,20 +268,27 @@ struct code_page *codemap_mark(struct cpu *cpu, const uint8_t *host, unsigned by
 {
 	uint64_t mask = codemap_lines(host, bytes);
 	struct code_page *page = codemap_make(cpu->p->vm, (uint64_t)(uintptr_t)host & ~UINT64_C(0xfff));
+	bool shot;
 
 	if (page == NULL)
 		return NULL;
 	*version = atomic_load(&page->version);
 	if ((atomic_load(&page->lines) & mask) == mask && atomic_load(&page->shot) == *version + 1)
 		return page;
-	codemap_lock(cpu);
+	turns_take(&cpu->p->vm->lock);
 	*version = atomic_load(&page->version);
 	atomic_fetch_or(&page->lines, mask);
-	if (atomic_load(&page->shot) != *version + 1) {
-		codemap_shoot(cpu);
-		atomic_store(&page->shot, *version + 1);
+	shot = atomic_load(&page->shot) == *version + 1;
+	if (!shot) {
+		others_ask(cpu, REQUEST_SHOOT);
+		others_kick(cpu);
 	}
-	pthread_mutex_unlock(&cpu->p->vm->lock);
+	turns_give(&cpu->p->vm->lock);
+	if (shot)
+		return page;
+	if (!shoot_await(cpu))
+		cpu_leave(cpu, LEAVE_RESTART);
+	atomic_store(&page->shot, *version + 1);
 	return page;
 }
 
@@ -220,32 +301,27 @@ void codemap_written(struct cpu *cpu, struct code_page *page)
 {
 	struct cpu_vm *vm = cpu->p->vm;
 
-	codemap_lock(cpu);
-	for (struct cpu *other = vm->cpus; other != NULL; other = other->p->next) {
-		if (other != cpu)
-			atomic_fetch_or(&other->p->requests, REQUEST_CODE);
-	}
+	turns_take(&vm->lock);
+	others_ask(cpu, REQUEST_CODE);
 	atomic_store(&page->lines, 0);
 	atomic_fetch_add(&page->version, 1);
-	for (struct cpu *other = vm->cpus; other != NULL; other = other->p->next) {
-		if (other != cpu && atomic_load(&other->p->in_guest))
-			vmmu_vcpu_kick(other->p->vcpu);
-	}
-	pthread_mutex_unlock(&vm->lock);
+	others_kick(cpu);
+	turns_give(&vm->lock);
 	cpu->code_gen++;
 }
 
 void codemap_heed(struct cpu *cpu)
 {
-	struct cpu_private *p = cpu->p;
-
-	if (likely(!(atomic_load(&p->requests) & REQUEST_CODE)))
+	if (likely(!(atomic_load(&cpu->p->seat->requests) & REQUEST_CODE)))
 		return;
 	/*
 	 * It may have been code that this CPU still believes in, perhaps the block that is being run. Not here, where the instruction
-	 * may hold an address that answering REQUEST_SHOOT takes away: run.c serves when it lands, and the instruction begins again.
+	 * may hold an address that answering REQUEST_SHOOT takes away: run.c serves when it lands, and the instruction begins again, alone.
+	 * One that runs alone goes on, or others could send it back for ever: no old block runs before run.c serves at its end.
 	 */
-	p->single_next = true;
+	if (cpu->single)
+		return;
+	cpu->p->single_next = true;
 	cpu_leave(cpu, LEAVE_RESTART);
 }
 

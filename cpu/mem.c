@@ -81,15 +81,21 @@ static void mmio_write(struct cpu *cpu, uint64_t gpa, unsigned size, uint64_t va
 
 /* ---- writes to pages with code ---------------------------------------------------------------------------------- */
 
+/* Begin the instruction again as one that codemap_heed does not send back. */
+static void run_alone(struct cpu *cpu)
+{
+	if (cpu->single)
+		return;
+	cpu->p->single_next = true;
+	cpu_leave(cpu, LEAVE_RESTART);
+}
+
 /* The instruction writes over code, perhaps of its own block: run it alone, and let no old block live after it. */
 static void code_write_note(struct cpu *cpu, struct code_page *page)
 {
 	struct cpu_private *p = cpu->p;
 
-	if (!cpu->single) {
-		p->single_next = true;
-		cpu_leave(cpu, LEAVE_RESTART);
-	}
+	run_alone(cpu);
 	for (unsigned i = 0; i < p->written_count; i++) {
 		if (p->written[i] == page)
 			return;
@@ -128,6 +134,7 @@ static uint64_t place_read(struct cpu *cpu, const struct place *place, unsigned 
 	return value;
 }
 
+/* After place_check_code of every place that the instruction writes: this does not leave. */
 static void place_write(struct cpu *cpu, const struct place *place, unsigned size, uint64_t value)
 {
 	struct code_page *page;
@@ -139,7 +146,6 @@ static void place_write(struct cpu *cpu, const struct place *place, unsigned siz
 			mmio_write(cpu, place->gpa, size, value);
 		return;
 	}
-	place_check_code(cpu, place, size);
 	if ((size & (size - 1)) == 0) {
 		host_store(place->host, size, value);
 	} else {
@@ -186,12 +192,13 @@ void mem_write_slow(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t va
 		debug_data(cpu, linear, size, true);
 	first = locate(cpu, linear, ACCESS_WRITE);
 	if (likely(size <= left)) {
+		place_check_code(cpu, &first, size);
 		place_write(cpu, &first, size, value);
 		return;
 	}
 	second = locate(cpu, (linear + left) & cpu->lin_mask, ACCESS_WRITE);
-	if (second.host != NULL)
-		place_check_code(cpu, &second, size - left);
+	place_check_code(cpu, &first, left);
+	place_check_code(cpu, &second, size - left);
 	place_write(cpu, &first, left, value);
 	place_write(cpu, &second, size - left, value >> (8 * left));
 }
@@ -257,8 +264,7 @@ void mem_check_write(struct cpu *cpu, uint64_t linear, unsigned size)
 		unsigned n = size < page_left(linear) ? size : page_left(linear);
 		struct place place = locate(cpu, linear & cpu->lin_mask, ACCESS_WRITE);
 
-		if (place.host != NULL)
-			place_check_code(cpu, &place, n);
+		place_check_code(cpu, &place, n);
 		linear += n;
 		size -= n;
 	}
@@ -274,6 +280,8 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 
 	if (unlikely(debug_slow(cpu)))
 		debug_data(cpu, linear, size, true);
+	if (crosses)
+		run_alone(cpu); /* when one half is stored, the instruction must not begin again */
 	mem_check_write(cpu, linear, size);
 	first = locate(cpu, linear, ACCESS_WRITE);
 	m->linear = linear;

@@ -128,6 +128,7 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 	case LEAVE_DONE:
 		alone = p->completing;
 		instruction_done(cpu);
+		codemap_serve(cpu); /* see codemap_heed */
 		if (alone || p->writes_count != 0 || p->shadow.writes_count != 0 || p->cr8_written || p->debug_exit)
 			return false;
 		break;
@@ -282,7 +283,7 @@ static enum cpu_exit nested_fault(struct cpu *cpu)
 static enum cpu_exit interrupts(struct cpu *cpu)
 {
 	struct cpu_private *p = cpu->p;
-	bool raised = atomic_load(&p->requests) & REQUEST_INTERRUPT;
+	bool raised = atomic_load(&p->seat->requests) & REQUEST_INTERRUPT;
 
 	if (raised && p->ops->interrupt == NULL)
 		raised = false;
@@ -290,11 +291,11 @@ static enum cpu_exit interrupts(struct cpu *cpu)
 		int vector;
 
 		/* Cleared first: what is raised from here on is asked for again. */
-		atomic_fetch_and(&p->requests, ~REQUEST_INTERRUPT);
+		atomic_fetch_and(&p->seat->requests, ~REQUEST_INTERRUPT);
 		vector = p->ops->interrupt(p->ops_state);
 		raised = vector >= 0;
 		if (raised) {
-			atomic_fetch_or(&p->requests, REQUEST_INTERRUPT);
+			atomic_fetch_or(&p->seat->requests, REQUEST_INTERRUPT);
 			cpu->s.events.interrupt.injected = true;
 			cpu->s.events.interrupt.soft = false;
 			cpu->s.events.interrupt.vector = (uint8_t)vector;
@@ -329,8 +330,8 @@ static enum cpu_exit before_entry(struct cpu *cpu)
 	}
 	if (p->completing)
 		return GO_ON;
-	if (atomic_load(&p->requests) & REQUEST_EXIT) {
-		atomic_fetch_and(&p->requests, ~REQUEST_EXIT);
+	if (atomic_load(&p->seat->requests) & REQUEST_EXIT) {
+		atomic_fetch_and(&p->seat->requests, ~REQUEST_EXIT);
 		return CPU_EXIT_KICKED;
 	}
 	if (p->ops->check != NULL && p->ops->check(p->ops_state))
@@ -345,7 +346,7 @@ static enum cpu_exit before_entry(struct cpu *cpu)
 static bool request_is_new(const struct cpu *cpu)
 {
 	const struct cpu_private *p = cpu->p;
-	unsigned requests = atomic_load(&p->requests);
+	unsigned requests = atomic_load(&p->seat->requests);
 
 	return (requests & REQUEST_EXIT) || ((requests & REQUEST_INTERRUPT) && !p->attention && p->ops->interrupt != NULL);
 }
@@ -367,7 +368,7 @@ static enum cpu_exit enter(struct cpu *cpu)
 	if (cpu->entry.flush)
 		tlb_flush_nested(cpu);
 	/* Set before requests are read; pairs with their setters, who read it, or the vCPU's mode, after. P9 */
-	atomic_store(&p->in_guest, 1);
+	atomic_store(&p->seat->in_guest, 1);
 	codemap_serve(cpu);
 	p->request_came = request_is_new(cpu);
 	if (likely(!p->request_came) || p->completing) {
@@ -377,8 +378,9 @@ static enum cpu_exit enter(struct cpu *cpu)
 		cpu_running = NULL;
 	}
 	/* release: who waits for it (codemap_shoot) sees every write made with what is being taken away */
-	atomic_store_explicit(&p->in_guest, 0, memory_order_release);
+	atomic_store_explicit(&p->seat->in_guest, 0, memory_order_release);
 	vmmu_vcpu_leave(p->vcpu);
+	codemap_ring(cpu); /* the leave is a full barrier */
 	p->shadow.guest_fault = false;
 	if (unlikely(p->shadow.writes_count != 0) && !cpu_shadow_writes(cpu)) {
 		p->exit.host_fault.gpa = p->fault_gpa.v;
@@ -430,18 +432,19 @@ enum cpu_exit cpu_run(struct cpu *cpu)
 
 void cpu_request_exit(struct cpu *cpu)
 {
-	atomic_fetch_or(&cpu->p->requests, REQUEST_EXIT);
+	atomic_fetch_or(&cpu->p->seat->requests, REQUEST_EXIT);
 	vmmu_vcpu_kick(cpu->p->vcpu);
+	codemap_ring(cpu);
 }
 
 void cpu_request_clear(struct cpu *cpu)
 {
-	atomic_fetch_and(&cpu->p->requests, ~REQUEST_EXIT);
+	atomic_fetch_and(&cpu->p->seat->requests, ~REQUEST_EXIT);
 }
 
 void cpu_interrupt_raise(struct cpu *cpu)
 {
-	atomic_fetch_or(&cpu->p->requests, REQUEST_INTERRUPT);
+	atomic_fetch_or(&cpu->p->seat->requests, REQUEST_INTERRUPT);
 	vmmu_vcpu_kick(cpu->p->vcpu);
 }
 

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "cpu/cpu_int.h"
+#include "cpu/turns.h"
 
 /* ---- requests from other threads ------------------------------------------------------------------------ */
 
@@ -16,6 +17,17 @@
 #define REQUEST_INTERRUPT 2u
 #define REQUEST_SHOOT     4u /* drop write translations: a page became code (codemap.c) */
 #define REQUEST_CODE      8u /* decoded code was written: validate blocks again */
+
+/*
+ * What the other CPUs of the VM see of one. A seat outlives its CPU and goes to a later one, so that it may be looked at without a
+ * lock. `cpu` is read and written under the VM's lock.
+ */
+struct seat {
+	_Atomic(unsigned) requests; /* REQUEST_* */
+	_Atomic(unsigned) in_guest;
+	struct cpu *cpu;            /* NULL: empty */
+	struct seat *next;          /* constant */
+};
 
 /* ---- blocks ------------------------------------------------------------------------------------------------ */
 
@@ -144,10 +156,7 @@ struct cpu_private {
 	const struct cpu_ops *ops;
 	void *ops_state;
 	struct cpu_vm *vm;
-	struct cpu *next; /* in the VM's list */
-
-	_Atomic(unsigned) requests; /* REQUEST_* */
-	_Atomic(unsigned) in_guest;
+	struct seat *seat;
 
 	sigjmp_buf env;
 	volatile bool env_valid; /* a longjmp to env is possible: guest code is being run */
@@ -299,11 +308,12 @@ INLINE unsigned jump_slot(uint64_t rip)
 
 /* ---- codemap.c -------------------------------------------------------------------------------------------------- */
 
-void codemap_cpu_add(struct cpu_vm *vm, struct cpu *cpu);
+/** Returns: false without memory. */
+bool codemap_cpu_add(struct cpu_vm *vm, struct cpu *cpu);
 void codemap_cpu_remove(struct cpu_vm *vm, struct cpu *cpu);
 /** The page's record when it holds decoded code now, else NULL. Any time. */
 struct code_page *codemap_find(struct cpu_vm *vm, const void *host);
-/** An instruction is about to write where no code was found: take note if there was some. May leave. */
+/** An instruction is about to write where no code was found: take note if there was some. May leave, unless it runs alone. */
 void codemap_heed(struct cpu *cpu);
 /** codemap_find for a page that an instruction is about to write, with codemap_heed. */
 struct code_page *codemap_for_write(struct cpu *cpu, const void *host);
@@ -311,12 +321,17 @@ struct code_page *codemap_for_write(struct cpu *cpu, const void *host);
 uint64_t codemap_lines(const uint8_t *host, unsigned bytes);
 /** Is what was decoded at that version, from those lines, still good? */
 bool codemap_alive(const struct code_page *page, uint64_t version, uint64_t lines);
-/** Before decoding `bytes` at `host` (one page): after it, no vCPU writes there unnoticed. Returns: NULL without memory. */
+/**
+ * Before decoding `bytes` at `host` (one page): after it, no vCPU writes there unnoticed. Waits for other CPUs; leaves when this one is
+ * asked to exit meanwhile. Returns: NULL without memory.
+ */
 struct code_page *codemap_mark(struct cpu *cpu, const uint8_t *host, unsigned bytes, uint64_t *version);
 /** The page was (or is about to have been) written: all its blocks die, in every CPU. */
 void codemap_written(struct cpu *cpu, struct code_page *page);
 /** Answer REQUEST_SHOOT and REQUEST_CODE. At a block boundary or outside the guest. */
 void codemap_serve(struct cpu *cpu);
+/** For CPUs that wait in codemap_mark: this one left the guest, or was asked something. After a full barrier. Async-signal-safe. */
+void codemap_ring(struct cpu *cpu);
 /** One lock for accesses that no atomic instruction can do. Held outside the guest, too, so nobody sleeps for it inside. */
 bool codemap_atomic_trylock(struct cpu_vm *vm);
 void codemap_atomic_unlock(struct cpu_vm *vm);

@@ -33,7 +33,11 @@ struct cpu *cpu_create(struct vmmu_vcpu *vcpu, const struct cpu_ops *ops, void *
 	cpu->p->delivering = -1;
 	cpu->p->step_past = ~UINT64_C(0);
 	cpu_reset(cpu, false);
-	codemap_cpu_add(vm, cpu);
+	if (!codemap_cpu_add(vm, cpu)) {
+		munmap(cpu->p, sizeof(struct cpu_private));
+		munmap(cpu, sizeof(struct cpu));
+		return NULL;
+	}
 	return cpu;
 }
 

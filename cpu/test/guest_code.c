@@ -226,6 +226,68 @@ static void test_code_pages_shared_by_two_writers(void **state)
 	cpu_destroy(second);
 }
 
+/* A CPU whose thread does not come out of the guest: CPUID is answered inside it. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool inside, go;
+} stuck = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false };
+
+static void stuck_cpuid(void *state, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+	cpu_cpuid_max(leaf, subleaf, out);
+	(void)state;
+	if (leaf != 0x77)
+		return;
+	pthread_mutex_lock(&stuck.lock);
+	stuck.inside = true;
+	pthread_cond_broadcast(&stuck.changed);
+	while (!stuck.go)
+		pthread_cond_wait(&stuck.changed, &stuck.lock);
+	pthread_mutex_unlock(&stuck.lock);
+}
+
+static void *ask_to_exit(void *cpu)
+{
+	usleep(20000); /* long enough that it usually waits by then; just as right when not */
+	cpu_request_exit(cpu);
+	return NULL;
+}
+
+GUEST_ASM(code_stuck, "mov $0x77, %eax \n cpuid \n hlt")
+
+/* Code must not run before every other CPU has let go of it; but who waits for one that does not is not deaf. */
+static void test_code_wait_for_a_cpu_ends_when_asked_to_exit(void **state)
+{
+	struct guest *g = *state;
+	struct cpu *second;
+	pthread_t thread, asker;
+
+	g->ops.cpuid = stuck_cpuid;
+	second = guest_second(g);
+	GUEST_LOAD(g, GUEST_CODE, code_stuck);
+	GUEST_LOAD(g, GUEST_CODE + 0x1000, code_self); /* a HLT is all that is wanted of it */
+	pthread_create(&thread, NULL, run_second, second);
+	pthread_mutex_lock(&stuck.lock);
+	while (!stuck.inside)
+		pthread_cond_wait(&stuck.changed, &stuck.lock);
+	pthread_mutex_unlock(&stuck.lock);
+
+	cpu_state(g->cpu)->rip = GUEST_CODE + 0x1000 + (uint64_t)(code_self_end - code_self) - 1;
+	for (unsigned i = 0; i < 3; i++) {
+		pthread_create(&asker, NULL, ask_to_exit, g->cpu);
+		assert_int_equal(cpu_run(g->cpu), CPU_EXIT_KICKED);
+		pthread_join(asker, NULL);
+	}
+	pthread_mutex_lock(&stuck.lock);
+	stuck.go = true;
+	pthread_cond_broadcast(&stuck.changed);
+	pthread_mutex_unlock(&stuck.lock);
+	assert_int_equal(guest_run_to_hlt(g), -1);
+	pthread_join(thread, NULL);
+	cpu_destroy(second);
+}
+
 /* ---- memory that goes away ---------------------------------------------------------------------------------------------- */
 
 GUEST_ASM(code_touch, "mov (%rbx), %rax \n mov (%rcx), %rax \n hlt")
@@ -265,6 +327,7 @@ int main(void)
 		GUEST_TEST(test_code_at_an_address_that_leads_elsewhere),
 		GUEST_TEST(test_code_patched_by_another_vcpu_is_seen),
 		GUEST_TEST(test_code_pages_shared_by_two_writers),
+		GUEST_TEST(test_code_wait_for_a_cpu_ends_when_asked_to_exit),
 		GUEST_TEST(test_host_page_gone_is_a_host_fault),
 	};
 

@@ -64,7 +64,7 @@ enum vmmu_enter {
  */
 enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry);
 
-/** Leave the guest. Never sleeps. The CPU's cached translations may be kept: the next enter says if not. */
+/** Leave the guest. Never sleeps. A full barrier. The CPU's cached translations may be kept: the next enter says if not. */
 void vmmu_vcpu_leave(struct vmmu_vcpu *vcpu);
 
 /**
