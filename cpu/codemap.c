@@ -28,8 +28,6 @@
  */
 #include "cpu/run_int.h"
 
-#include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -39,7 +37,8 @@ struct cpu_vm {
 	struct turns lock; /* who sits where; versions, lines as they are cleared, and REQUEST_CODE */
 	struct bell bell;  /* of CPUs that wait for a shoot */
 	_Atomic(struct seat *) seats; /* only added to */
-	pthread_mutex_t atomic_lock;
+	struct cpu *_Atomic atomic_owner; /* written with the lock */
+	uint64_t atomic_asked;            /* with the lock: the number that was given out last */
 	_Atomic(struct code_page *) bucket[BUCKETS];
 };
 
@@ -50,7 +49,6 @@ struct cpu_vm *cpu_vm_create(void)
 
 	if (vm == MAP_FAILED)
 		return NULL;
-	pthread_mutex_init(&vm->atomic_lock, NULL);
 	return vm;
 }
 
@@ -70,7 +68,6 @@ void cpu_vm_destroy(struct cpu_vm *vm)
 		next = seat->next;
 		free(seat);
 	}
-	pthread_mutex_destroy(&vm->atomic_lock);
 	munmap(vm, sizeof(*vm));
 }
 
@@ -334,15 +331,73 @@ struct code_page *codemap_for_write(struct cpu *cpu, const void *host)
 	return page;
 }
 
-bool codemap_atomic_trylock(struct cpu_vm *vm)
+/* ---- one locked access at a time ------------------------------------------------------------------------------------ */
+
+bool codemap_atomic_try(struct cpu *cpu)
 {
-	if (pthread_mutex_trylock(&vm->atomic_lock) == 0)
-		return true;
-	sched_yield();
-	return false;
+	struct cpu_vm *vm = cpu->p->vm;
+	bool got;
+
+	turns_take(&vm->lock);
+	got = atomic_load(&vm->atomic_owner) == NULL; /* with somebody waiting it has an owner */
+	if (got)
+		atomic_store(&vm->atomic_owner, cpu);
+	turns_give(&vm->lock);
+	cpu->p->atomic_locked = got;
+	return got;
 }
 
-void codemap_atomic_unlock(struct cpu_vm *vm)
+/* It goes to the CPU that has waited longest. */
+void codemap_atomic_give(struct cpu *cpu)
 {
-	pthread_mutex_unlock(&vm->atomic_lock);
+	struct cpu_vm *vm = cpu->p->vm;
+	struct seat *first = NULL;
+
+	turns_take(&vm->lock);
+	for (struct seat *seat = atomic_load(&vm->seats); seat != NULL; seat = seat->next) {
+		if (seat->atomic_number != 0 && (first == NULL || seat->atomic_number < first->atomic_number))
+			first = seat;
+	}
+	if (first != NULL)
+		first->atomic_number = 0;
+	atomic_store(&vm->atomic_owner, first != NULL ? first->cpu : NULL);
+	turns_give(&vm->lock);
+	cpu->p->atomic_locked = false;
+	codemap_ring(cpu);
+}
+
+/* With the lock. Give up waiting, unless it has come already. */
+static bool atomic_withdraw(struct cpu *cpu)
+{
+	cpu->p->seat->atomic_number = 0;
+	return atomic_load(&cpu->p->vm->atomic_owner) != cpu;
+}
+
+void codemap_atomic_await(struct cpu *cpu)
+{
+	struct cpu_vm *vm = cpu->p->vm;
+	bool withdrawn = false;
+
+	if (codemap_atomic_try(cpu))
+		return;
+	turns_take(&vm->lock);
+	if (atomic_load(&vm->atomic_owner) == NULL)
+		atomic_store(&vm->atomic_owner, cpu); /* it was given back meanwhile */
+	else
+		cpu->p->seat->atomic_number = ++vm->atomic_asked;
+	turns_give(&vm->lock);
+	while (atomic_load(&vm->atomic_owner) != cpu && !withdrawn) {
+		uint32_t seen = bell_listen(&vm->bell);
+
+		/* What a device has answered is finished all the same. */
+		if (!cpu->p->completing && (atomic_load(&cpu->p->seat->requests) & REQUEST_EXIT)) {
+			turns_take(&vm->lock);
+			withdrawn = atomic_withdraw(cpu);
+			turns_give(&vm->lock);
+		} else if (atomic_load(&vm->atomic_owner) != cpu) {
+			bell_sleep(&vm->bell, seen);
+		}
+		bell_leave(&vm->bell);
+	}
+	cpu->p->atomic_locked = !withdrawn;
 }

@@ -223,6 +223,7 @@ enum leave {
 	LEAVE_RESTART,   /* run the instruction at cpu->op again, alone (cpu->single_next) or from a fresh block */
 	LEAVE_DONE,      /* the instruction is complete; cpu->s.rip is already right */
 	LEAVE_PART,      /* part of it is done; its writes to devices come now, then the rest, before anything else */
+	LEAVE_LOCK,      /* run it again when this CPU has codemap.c's lock for locked accesses */
 	LEAVE_HOST_FAULT,
 };
 

@@ -303,9 +303,10 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 	reads_used = cpu->p->reads_used;
 	mem_read_bytes(cpu, linear, m->bounce, size);
 	if (lock && (first.host != NULL || first.behind != NULL)) {
-		while (!codemap_atomic_trylock(cpu->p->vm))
-			cpu_shadow_lock_wait(cpu);
-		cpu->p->atomic_locked = true;
+		if (!cpu->p->atomic_locked && !codemap_atomic_try(cpu)) {
+			cpu->p->single_next = true;
+			cpu_leave(cpu, LEAVE_LOCK);
+		}
 		m->locked = true;
 		cpu->p->reads_used = reads_used;
 		mem_read_bytes(cpu, linear, m->bounce, size);
@@ -318,10 +319,8 @@ void mem_rmw_finish(struct cpu *cpu, struct mem_rmw *m)
 {
 	mem_write_bytes(cpu, m->linear, m->bounce, m->size);
 	/* What the library writes is written later, under the same lock. */
-	if (m->locked && cpu->p->shadow.writes_count == 0) {
-		cpu->p->atomic_locked = false;
-		codemap_atomic_unlock(cpu->p->vm);
-	}
+	if (m->locked && cpu->p->shadow.writes_count == 0)
+		codemap_atomic_give(cpu);
 }
 
 void *mem_span(struct cpu *cpu, uint64_t linear, bool write, unsigned *bytes)

@@ -109,10 +109,9 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 
 	if (why != LEAVE_NONE && why != LEAVE_DONE && why != LEAVE_PART)
 		p->shadow.writes_count = 0;
-	if (unlikely(p->atomic_locked) && p->shadow.writes_count == 0) {
-		p->atomic_locked = false;
-		codemap_atomic_unlock(p->vm);
-	}
+	/* LEAVE_NONE: the instruction that the lock is for comes now. */
+	if (unlikely(p->atomic_locked) && p->shadow.writes_count == 0 && why != LEAVE_NONE)
+		codemap_atomic_give(cpu);
 	tlb_tag_update(cpu);
 	p->delivering = -1;
 	p->delivering_external = false;
@@ -386,7 +385,12 @@ static enum cpu_exit enter(struct cpu *cpu)
 		p->exit.host_fault.gpa = p->fault_gpa.v;
 		return CPU_EXIT_HOST_FAULT;
 	}
+	if (unlikely(p->atomic_locked))
+		codemap_atomic_give(cpu); /* called out before the instruction */
 	switch (why) {
+	case LEAVE_LOCK:
+		codemap_atomic_await(cpu);
+		return GO_ON;
 	case LEAVE_FAULT:
 		return nested_fault(cpu);
 	case LEAVE_EXIT:
@@ -425,6 +429,8 @@ enum cpu_exit cpu_run(struct cpu *cpu)
 		if (exit == GO_ON)
 			exit = enter(cpu);
 	} while (exit == GO_ON);
+	if (unlikely(p->atomic_locked))
+		codemap_atomic_give(cpu); /* it came with a request to exit, or the guest cannot be entered */
 	cpu->s.rflags = rflags_get(cpu);
 	p->exit.reason = exit;
 	return exit;

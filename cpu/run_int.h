@@ -26,6 +26,7 @@ struct seat {
 	_Atomic(unsigned) requests; /* REQUEST_* */
 	_Atomic(unsigned) in_guest;
 	struct cpu *cpu;            /* NULL: empty */
+	uint64_t atomic_number;     /* with the VM's lock: its place among those that wait for codemap_atomic_await, or 0 */
 	struct seat *next;          /* constant */
 };
 
@@ -220,7 +221,7 @@ struct cpu_private {
 	uint64_t cr4_valid, efer_valid, xcr0_valid;
 	bool gbpages;
 	bool has_invpcid, has_rdtscp, has_rdpid; /* what KVM takes away from a guest whose CPUID lacks it */
-	bool atomic_locked;   /* the VM lock of codemap.c is held by an instruction */
+	bool atomic_locked;   /* codemap.c's lock for locked accesses is held: by an instruction, or for the next one */
 
 	unsigned debug;      /* CPU_DEBUG_* */
 	uint64_t debug_dr[8];
@@ -332,9 +333,14 @@ void codemap_written(struct cpu *cpu, struct code_page *page);
 void codemap_serve(struct cpu *cpu);
 /** For CPUs that wait in codemap_mark: this one left the guest, or was asked something. After a full barrier. Async-signal-safe. */
 void codemap_ring(struct cpu *cpu);
-/** One lock for accesses that no atomic instruction can do. Held outside the guest, too, so nobody sleeps for it inside. */
-bool codemap_atomic_trylock(struct cpu_vm *vm);
-void codemap_atomic_unlock(struct cpu_vm *vm);
+/**
+ * One lock for accesses that no atomic instruction can do; p->atomic_locked says that this CPU has it. Its owner may be outside the guest,
+ * where the library makes the access, and wait for CPUs that are inside. So it is only tried inside, and awaited outside: until it
+ * comes, in the order of asking, or the CPU is asked to exit.
+ */
+bool codemap_atomic_try(struct cpu *cpu);
+void codemap_atomic_await(struct cpu *cpu);
+void codemap_atomic_give(struct cpu *cpu);
 
 /* ---- tlb.c, walk.c, mem.c ----------------------------------------------------------------------------------------- */
 

@@ -279,15 +279,6 @@ void *cpu_shadow_in_place(struct cpu *cpu, const struct place *place, unsigned s
 	return (void *)(uintptr_t)place->behind;
 }
 
-void cpu_shadow_lock_wait(struct cpu *cpu)
-{
-	if (!vmmu_entry_must_leave(&cpu->entry))
-		return;
-	if (cpu->single)
-		cpu->p->single_next = true;
-	cpu_leave(cpu, LEAVE_RESTART);
-}
-
 bool cpu_shadow_writes(struct cpu *cpu)
 {
 	struct cpu_private *p = cpu->p;
@@ -310,10 +301,8 @@ bool cpu_shadow_writes(struct cpu *cpu)
 			codemap_written(cpu, page);
 	}
 	s->writes_count = 0;
-	if (p->atomic_locked) {
-		p->atomic_locked = false;
-		codemap_atomic_unlock(p->vm);
-	}
+	if (p->atomic_locked)
+		codemap_atomic_give(cpu);
 	return ok;
 }
 

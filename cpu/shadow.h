@@ -17,9 +17,6 @@ void cpu_shadow_write(struct cpu *cpu, const struct place *place, unsigned size,
 /** A locked access to such a page, all in it: where to make it. The library is told when the instruction is complete. */
 void *cpu_shadow_in_place(struct cpu *cpu, const struct place *place, unsigned size);
 
-/** Give up waiting for a lock that is held outside the guest when this vCPU is wanted there: the instruction runs again. */
-void cpu_shadow_lock_wait(struct cpu *cpu);
-
 /*
  * MOV to CR0, CR3, CR4, INVLPG and INVPCID concern the library: in shadow mode these leave the guest and do not return. The others return
  * at once. cpu_shadow_cr: only when the write changes something for paging.

@@ -7,9 +7,11 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "cpu/run_int.h"
 #include "guest.h"
 #include "guest_asm.h"
 
@@ -102,6 +104,13 @@ static void test_atomic_locks_exclude(void **state)
 	assert_int_equal(guest_read(g, GUEST_DATA + 8, 8), 0);
 }
 
+static void *ask_to_exit(void *cpu)
+{
+	usleep(10000); /* it usually waits by then; just as right when not */
+	cpu_request_exit(cpu);
+	return NULL;
+}
+
 GUEST_ASM(atomic_split, "1: lock incl (%rbx) \n lock addl $2, (%rbx) \n dec %rbp \n jne 1b \n hlt")
 
 static void test_atomic_across_a_line_loses_nothing(void **state)
@@ -126,6 +135,32 @@ static void test_atomic_across_pages_loses_nothing(void **state)
 			 6 * ROUNDS / 100);
 }
 
+/* A locked access that waits for another one is not deaf, and takes nothing with it when it gives up. */
+static void test_atomic_across_pages_waits_and_gives_up(void **state)
+{
+	struct guest *g = *state;
+	struct cpu *second = guest_second(g);
+
+	GUEST_LOAD(g, GUEST_CODE, atomic_split);
+	cpu_state(g->cpu)->gpr[CPU_RBX] = GUEST_DATA + 0xffe;
+	cpu_state(g->cpu)->gpr[CPU_RBP] = 1;
+	for (unsigned i = 0; i < 3; i++) {
+		pthread_t asker;
+
+		assert_true(codemap_atomic_try(second));
+		assert_int_equal(pthread_create(&asker, NULL, ask_to_exit, g->cpu), 0);
+		assert_int_equal(cpu_run(g->cpu), CPU_EXIT_KICKED);
+		pthread_join(asker, NULL);
+		assert_int_equal(cpu_state(g->cpu)->rip, GUEST_CODE);
+		codemap_atomic_give(second);
+	}
+	assert_true(codemap_atomic_try(second)); /* nobody waits that is not there */
+	codemap_atomic_give(second);
+	assert_int_equal(guest_run_to_hlt(g), -1);
+	assert_int_equal(guest_read(g, GUEST_DATA + 0xffe, 4), 3);
+	cpu_destroy(second);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -134,6 +169,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_atomic_locks_exclude, guest_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_atomic_across_a_line_loses_nothing, guest_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_atomic_across_pages_loses_nothing, guest_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_atomic_across_pages_waits_and_gives_up, guest_setup, guest_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
