@@ -43,6 +43,19 @@ static void setup_one_frame(void)
 	setup_to(FIRST, FIRST);
 }
 
+/* All four lead to one frame, and three have their leaves: as many as a chain may have. */
+static void setup_crowd(void)
+{
+	world_make(0, VMMU_MMU_SHADOW, 2);
+	world_slot(0, 0, 6, 0, 0);
+	world_guest_tables();
+	for (unsigned i = 0; i < 4; i++)
+		host.frame[GUEST_PT].word[i] = world_guest_entry(FIRST);
+	for (unsigned i = 0; i < RMAP_MOST; i++)
+		touch(&world.cpu[0], i, false);
+	touch(&world.cpu[1], 0, false);
+}
+
 /* The table is unsync, and vCPU 0 has it in its TLB to write. */
 static void setup_unsync(void)
 {
@@ -63,6 +76,26 @@ static void one_on_1(void)
 static void two_on_1(void)
 {
 	touch(&world.cpu[1], 2, false);
+}
+
+static void three_on_0(void)
+{
+	touch(&world.cpu[0], 3, false);
+}
+
+/* The same while the frame goes: until it is gone every fault is to be retried. */
+static void try_three_on_0(void)
+{
+	struct host_frame *frame;
+	enum cpu_result result = cpu_touch(&world.cpu[0], 3 * PAGE_SIZE, false, 3, &frame);
+
+	check_assert(result == CPU_DONE || result == CPU_TIRED);
+	cpu_leave(&world.cpu[0]);
+}
+
+static void zero_on_1(void)
+{
+	touch(&world.cpu[1], 0, true);
 }
 
 static void store_entry(unsigned gfn)
@@ -96,6 +129,17 @@ static void age(void)
 	vmmu_age(world.vm, host_hva(SECOND), host_hva(SECOND + 1), true);
 }
 
+static void age_first(void)
+{
+	vmmu_age(world.vm, host_hva(FIRST), host_hva(FIRST + 1), true);
+}
+
+static void invalidate_first(void)
+{
+	vmmu_invalidate_begin(world.vm, host_hva(FIRST), host_hva(FIRST + 1));
+	vmmu_invalidate_end(world.vm, host_hva(FIRST), host_hva(FIRST + 1));
+}
+
 static uint64_t leaves(void)
 {
 	return world_vm()->count[0].pages[0] + world_vm()->count[1].pages[0];
@@ -110,6 +154,12 @@ static void finish(void)
 static void finish_two_leaves(void)
 {
 	check_assert(leaves() == 2);
+	finish();
+}
+
+static void finish_few_leaves(void)
+{
+	check_assert(leaves() >= 1 && leaves() <= RMAP_MOST);
 	finish();
 }
 
@@ -136,3 +186,12 @@ SCENARIO(shadow_fault_vs_guest_store, .protocol = "P2 P8", .claim = "a leaf is o
 
 SCENARIO(shadow_fault_vs_guest_write, .protocol = "P4", .claim = "no leaf of an entry that was written for the guest stays (I4.2)", .threads = 2, .setup = setup,
          .thread = { guest_write, one_on_1 }, .finish = finish);
+
+SCENARIO(shadow_recycle_vs_age, .protocol = "P2", .claim = "a chain that got too long is emptied while it is walked (I2.3, I2.4)", .threads = 2, .setup = setup_crowd,
+         .thread = { three_on_0, age_first }, .finish = finish_few_leaves);
+
+SCENARIO(shadow_recycle_vs_fault, .protocol = "P2", .claim = "a leaf that comes onto a chain while it is emptied is there or gone, and whole (I2.5)", .threads = 2,
+         .setup = setup_crowd, .thread = { three_on_0, zero_on_1 }, .finish = finish_few_leaves);
+
+SCENARIO(shadow_recycle_vs_invalidate, .protocol = "P2 P5", .claim = "two empty one chain (I2.5, I5.3)", .threads = 2, .setup = setup_crowd,
+         .thread = { try_three_on_0, invalidate_first }, .finish = finish);

@@ -21,6 +21,14 @@
 #define SHADOW_HASH_BITS 12
 #endif
 
+/*
+ * Leaves of one frame. A leaf is looked for on its frame's chain when it goes, and the guest decides how long chains get: with more leaves than this all of them go, and
+ * come back as they are used (27).
+ */
+#ifndef RMAP_MOST
+#define RMAP_MOST 1000
+#endif
+
 /* Counters of readers, so that vCPUs do not share a cache line. */
 #ifndef READER_STRIPES
 #define READER_STRIPES 16

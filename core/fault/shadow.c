@@ -48,15 +48,21 @@ static enum shadow_result map_beside(struct vmmu_vcpu *vcpu, const struct guest_
 	return result;
 }
 
-static enum shadow_result map_alone(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault, uint64_t snapshot)
+/* What map_beside could not do; and what it found to be done, of which its result says nothing: then that stands, since what it mapped may have been used. */
+static enum shadow_result map_alone(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault, uint64_t snapshot,
+                                    enum shadow_result result)
 {
 	struct mmu_write token = mmu_write_lock(vcpu->vcpu.vm);
-	enum shadow_result result = SHADOW_RETRY;
 
-	/* Room first: it may take the very pages that the check is about (zoo 4). */
-	shadow_make_room(&token);
-	if (!fault_is_stale(&token.token, vcpu, fault, snapshot))
-		result = shadow_map(&token, vcpu->shadow, reader, fault, &vcpu->tables);
+	if (result == SHADOW_ALONE) {
+		/* Room first: it may take the very pages that the check is about (zoo 4). */
+		shadow_make_room(&token);
+		result = SHADOW_RETRY;
+		if (!fault_is_stale(&token.token, vcpu, fault, snapshot))
+			result = shadow_map(&token, vcpu->shadow, reader, fault, &vcpu->tables);
+	}
+	if (vcpu->shadow->crowded)
+		shadow_rmap_recycle(&token, vcpu->shadow);
 	mmu_flush(&token.token);
 	mmu_write_unlock(&token);
 	return result;
@@ -75,8 +81,8 @@ static enum vmmu_page_fault map_under_lock(struct vmmu_vcpu *vcpu, const struct 
 	if (!shadow_caches_fill(vcpu->vcpu.vm, vcpu->shadow, &vcpu->tables))
 		return VMMU_PAGE_NOMEM;
 	result = map_beside(vcpu, reader, fault, snapshot);
-	if (result == SHADOW_ALONE)
-		result = map_alone(vcpu, reader, fault, snapshot);
+	if (result == SHADOW_ALONE || vcpu->shadow->crowded)
+		result = map_alone(vcpu, reader, fault, snapshot, result);
 	vcpu_count(&vcpu->vcpu.stats.fixed, result == SHADOW_FIXED);
 	vcpu_count(&vcpu->vcpu.stats.spurious, result == SHADOW_SPURIOUS);
 	return answer[result];

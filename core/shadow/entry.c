@@ -90,14 +90,15 @@ void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry)
 	}
 }
 
-/* A descriptor for rmap_add, which may not need it. */
-static void rmap_add_from(struct shadow_vcpu *sv, struct rmap *rmap, spte_t *entry)
+/* A descriptor for rmap_add, which may not need it. Returns: entries on the chain now. */
+static uint64_t rmap_add_from(struct shadow_vcpu *sv, struct rmap *rmap, spte_t *entry)
 {
 	struct rmap_desc *spare = sv->rmaps.object[sv->rmaps.count - 1];
+	uint64_t count = rmap_add(rmap, entry, &spare);
 
-	rmap_add(rmap, entry, &spare);
 	if (!spare)
 		sv->rmaps.count--;
+	return count;
 }
 
 /* Something at or below page->spt[index] is unsync: remember the way down, in every ancestor (P8). */
@@ -182,7 +183,8 @@ bool entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struc
 		table_entries(page->shadowed)[entry_index_of(page, entry)] = leaf->gfn.v;
 	if (!spte_is_leaf(leaf->spte, level))
 		return false; /* an MMIO entry maps nothing */
-	rmap_add_from(sv, gfn_rmap(slot, leaf->gfn, level), entry);
+	if (rmap_add_from(sv, gfn_rmap(slot, leaf->gfn, level), entry) > RMAP_MOST)
+		sv->crowded = gfn_rmap(slot, leaf->gfn, level);
 	return true;
 }
 

@@ -20,6 +20,12 @@ static void rmap_zap(struct mmu_token *token, struct rmap *rmap)
 		entry_zap(token, shadow_of(entry), entry);
 }
 
+void shadow_rmap_recycle(struct mmu_write *token, struct shadow_vcpu *sv)
+{
+	rmap_zap(&token->token, sv->crowded);
+	sv->crowded = NULL;
+}
+
 static struct rmap *block_rmap(const struct memslot *slot, uint64_t block, int level)
 {
 	return &slot->arrays->rmap[level - 1][block];

@@ -43,10 +43,11 @@ static void head_store(struct rmap *rmap, uintptr_t head)
 	store_release(&rmap->head, head); /* pairs with rmap_lock; gives the bit back */
 }
 
-void rmap_add(struct rmap *rmap, spte_t *entry, struct rmap_desc **spare)
+uint64_t rmap_add(struct rmap *rmap, spte_t *entry, struct rmap_desc **spare)
 {
 	uintptr_t head = 0;
 	struct rmap_desc *desc;
+	uint64_t count;
 
 	/*
 	 * Tried before the head is read: a page of heads that is first read is the host's zero page, and for the write that follows the host replaces it and
@@ -54,7 +55,7 @@ void rmap_add(struct rmap *rmap, spte_t *entry, struct rmap_desc **spare)
 	 * removes holds mmu_lock for write. release: pairs with rmap_lock
 	 */
 	if (cas_acqrel(&rmap->head, &head, (uintptr_t)entry))
-		return;
+		return 1;
 	head = rmap_lock(rmap);
 	ASSERT(head);
 	if (!(head & MANY) || head_desc(head)->count == RMAP_DESC_ENTRIES) {
@@ -62,13 +63,16 @@ void rmap_add(struct rmap *rmap, spte_t *entry, struct rmap_desc **spare)
 		*spare = NULL;
 		desc->more = head & MANY ? head_desc(head) : NULL;
 		desc->count = 0;
+		desc->behind = head & MANY ? head_desc(head)->behind + RMAP_DESC_ENTRIES : 0;
 		if (!(head & MANY))
 			desc->entry[desc->count++] = (spte_t *)head;
 		head = (uintptr_t)desc | MANY;
 	}
 	desc = head_desc(head);
 	desc->entry[desc->count++] = entry;
-	head_store(rmap, head);
+	count = desc->behind + desc->count;
+	head_store(rmap, head); /* from here on others may change it */
+	return count;
 }
 
 /* Fill the hole from the first descriptor, the only one that may be partly full. Returns: that descriptor if it is empty now. */
@@ -108,13 +112,8 @@ struct rmap_desc *rmap_remove(struct rmap *rmap, const spte_t *entry, bool *foun
 uint64_t rmap_count(const struct rmap *rmap)
 {
 	uintptr_t head = load_relaxed(&rmap->head);
-	uint64_t count = 0;
 
-	if (!(head & MANY))
-		return (head & ~LOCKED) != 0;
-	for (const struct rmap_desc *desc = head_desc(head); desc; desc = desc->more)
-		count += desc->count;
-	return count;
+	return head & MANY ? head_desc(head)->behind + head_desc(head)->count : (head & ~LOCKED) != 0;
 }
 
 spte_t *rmap_any(const struct rmap *rmap)

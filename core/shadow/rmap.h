@@ -10,6 +10,7 @@
 #ifndef CORE_SHADOW_RMAP_H
 #define CORE_SHADOW_RMAP_H
 
+#include "core/base/size.h"
 #include "core/base/types.h"
 #include "core/sync/atomic.h"
 
@@ -21,17 +22,18 @@ struct rmap {
 
 struct rmap_desc {
 	struct rmap_desc *more;
-	uint64_t count; /* entries in use; only the first descriptor of a chain may be partly full */
+	uint32_t count;  /* entries in use; only the first descriptor of a chain may be partly full */
+	uint32_t behind; /* entries of those behind it */
 	spte_t *entry[RMAP_DESC_ENTRIES];
 };
 
-/** Add an entry. Holds: mmu_lock, for read or write. `spare`: a descriptor set aside; set to NULL if it was used. */
-void rmap_add(struct rmap *rmap, spte_t *entry, struct rmap_desc **spare);
+/** Add an entry. Holds: mmu_lock, for read or write. `spare`: a descriptor set aside; set to NULL if it was used. Returns: entries on the chain now. */
+uint64_t rmap_add(struct rmap *rmap, spte_t *entry, struct rmap_desc **spare);
 
 /** Remove an entry. Holds: mmu_lock write. Returns: a descriptor that is free now, or NULL. `found`: false when it was not there. */
 struct rmap_desc *rmap_remove(struct rmap *rmap, const spte_t *entry, bool *found);
 
-/** Number of entries. Holds: mmu_lock write. */
+/** Number of entries. Holds: mmu_lock write. O(1). */
 uint64_t rmap_count(const struct rmap *rmap);
 
 /** Some entry, which rmap_remove then finds at once; NULL when there is none. Holds: mmu_lock write. O(1): to empty a chain, one by one. */

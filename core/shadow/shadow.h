@@ -19,6 +19,7 @@
 
 struct shadow;     /* one shadow page */
 struct shadow_mmu; /* all of a VM's */
+struct rmap;
 
 enum vmmu_status shadow_init(struct vm *vm);
 /** Free all pages. No vCPU is left. Holds: slots_lock. */
@@ -51,6 +52,7 @@ struct shadow_vcpu {
 	struct shadow_root previous[SHADOW_PREVIOUS]; /* for fast CR3 switches (33) */
 	struct table *top;                    /* what hardware starts from when that is no shadow page: PDPTEs, or nothing; NULL before the first root */
 	struct shadow_cache rmaps, pages;
+	struct rmap *crowded;                 /* of this fault: a frame with too many leaves; NULL: none */
 };
 
 /** After all its roots were dropped. */
@@ -122,6 +124,9 @@ enum shadow_result shadow_map(struct mmu_write *token, struct shadow_vcpu *sv, c
 
 /** The host addresses that shadow_map may install something of: those for which fault->page speaks. */
 void shadow_fault_host_range(const struct shadow_fault *fault, hva_t *start, hva_t *end);
+
+/** Zap the leaves of the frame that the fault found to have too many: theirs and its own. Holds: mmu_lock write, and still the SRCU read section of the fault. */
+void shadow_rmap_recycle(struct mmu_write *token, struct shadow_vcpu *sv);
 
 /** Fill the caches for one shadow_map. Returns: false when the host has no memory. */
 bool shadow_caches_fill(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables);

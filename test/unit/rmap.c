@@ -26,7 +26,7 @@ static void chain_make(struct chain *c, unsigned entries)
 	for (unsigned i = 0; i < entries; i++) {
 		struct rmap_desc *spare = calloc(1, sizeof(*spare)), *given = spare;
 
-		rmap_add(&c->rmap, &c->entry[i], &spare);
+		assert_int_equal(rmap_add(&c->rmap, &c->entry[i], &spare), i + 1);
 		if (spare)
 			free(spare);
 		else
@@ -150,6 +150,7 @@ static void test_remove_keeps_the_rest(void **state)
 			rmap_remove(&c.rmap, &c.entry[at], &found);
 			assert_true(found);
 			left--;
+			assert_int_equal(rmap_count(&c.rmap), left);
 			rmap_remove(&c.rmap, &c.entry[at], &found);
 			assert_false(found);
 			if (left % 41)
