@@ -1,70 +1,111 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ranges with a hint, in an immutable sorted array behind an RCU pointer: page faults read it, hints replace it.
+ * The ranges with a hint, sorted. Page faults read them without a lock, and so does every munmap; hints that change are rare.
+ *
+ * There are two copies, and the low bit of `version` says which one is read. A change writes the other copy and then raises `version`. A reader whose
+ * version is still the same at its end has read a copy that nobody wrote meanwhile; otherwise it reads again.
+ *
+ * Not RCU, and no allocator: the caller may be one of those. liburcu unmaps memory, and allocators do, with their own locks held.
  */
 #include "port/posix/hint.h"
 
-#include <pthread.h>
-
-#include "port/contract/port.h"
+#include "port/posix/fork.h"
+#include "port/posix/lock.h"
 #include "port/posix/raw.h"
 
+/* All fields are read and written by relaxed atomics: a reader may see them change, and reads again. */
 struct range {
 	uint64_t start, end;
-	unsigned hints; /* not 0 */
+	uint64_t hints; /* not 0 */
 };
 
 struct hints {
-	struct port_rcu_head rcu; /* first */
-	size_t bytes;
-	size_t count;
+	size_t capacity; /* lock */
+	size_t count;    /* at most capacity at any time */
 	struct range range[];
 };
 
-static struct hints *current;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct posix_lock lock = POSIX_LOCK_INIT;
+static struct hints *copies[2];
+static uint64_t version;
 
-/* Mapped, not allocated: the caller may be the program's own allocator, giving memory back. */
-static struct hints *hints_alloc(size_t ranges)
+#define GET(field)        __atomic_load_n(&(field), __ATOMIC_RELAXED)
+#define SET(field, value) __atomic_store_n(&(field), value, __ATOMIC_RELAXED)
+
+/* Returns: what is to be read; NULL: nothing was ever said. */
+static const struct hints *read_begin(uint64_t *seen)
 {
-	size_t bytes = sizeof(struct hints) + ranges * sizeof(struct range);
-	struct hints *hints = raw_mmap(bytes);
-
-	if (hints)
-		hints->bytes = bytes;
-	return hints;
+	*seen = __atomic_load_n(&version, __ATOMIC_ACQUIRE); /* pairs with the release in hints_publish */
+	return __atomic_load_n(&copies[*seen & 1], __ATOMIC_ACQUIRE); /* pairs with the release in hints_reserve */
 }
 
-static void hints_free(struct port_rcu_head *head)
+static bool read_again(uint64_t seen)
 {
-	struct hints *hints = (struct hints *)head;
+	/* Pairs with the fence in hints_publish: a reader that saw a field of a later change also sees the version before it. */
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return GET(version) != seen;
+}
 
-	raw_munmap(hints, hints->bytes);
+/*
+ * The copy that is not read, with room for `ranges`. An array that is too small gives way to one of twice the size and stays mapped, as a reader
+ * may be in it: together the old ones are smaller than the last. Holds: lock. Returns: NULL when there is no memory.
+ */
+static struct hints *hints_reserve(size_t ranges)
+{
+	struct hints **spare = &copies[(version + 1) & 1], *bigger;
+	size_t bytes = 4096;
+
+	if (*spare && (*spare)->capacity >= ranges)
+		return *spare;
+	while (bytes < sizeof(struct hints) + ranges * sizeof(struct range))
+		bytes *= 2;
+	bigger = raw_mmap(bytes);
+	if (!bigger)
+		return NULL;
+	bigger->capacity = (bytes - sizeof(struct hints)) / sizeof(struct range);
+	__atomic_store_n(spare, bigger, __ATOMIC_RELEASE); /* pairs with the acquire in read_begin */
+	return bigger;
+}
+
+/* Holds: lock. */
+static void hints_publish(void)
+{
+	__atomic_store_n(&version, version + 1, __ATOMIC_RELEASE); /* pairs with the acquire in read_begin */
+	/* The next change writes what readers of the version before are in. Pairs with the fence in read_again. */
+	__atomic_thread_fence(__ATOMIC_RELEASE);
 }
 
 bool posix_hint_any(uint64_t start, uint64_t end)
 {
 	const struct hints *hints;
-	bool overlap = false;
+	bool overlap;
+	uint64_t seen;
 
-	port_rcu_read_lock();
-	hints = __atomic_load_n(&current, __ATOMIC_ACQUIRE);
-	for (size_t i = 0; hints && i < hints->count; i++)
-		overlap |= hints->range[i].start < end && start < hints->range[i].end;
-	port_rcu_read_unlock();
+	do {
+		hints = read_begin(&seen);
+		overlap = false;
+		for (size_t i = 0; hints && i < GET(hints->count); i++)
+			overlap |= GET(hints->range[i].start) < end && start < GET(hints->range[i].end);
+	} while (read_again(seen));
 	return overlap;
 }
 
-static void range_append(struct hints *hints, uint64_t start, uint64_t end, unsigned set)
+/* Holds: lock. */
+static void range_append(struct hints *hints, uint64_t start, uint64_t end, uint64_t set)
 {
-	struct range *last = hints->count ? &hints->range[hints->count - 1] : NULL;
+	size_t count = hints->count;
+	struct range *last = count ? &hints->range[count - 1] : NULL;
 
 	if (start >= end || !set)
 		return;
-	if (last && last->end == start && last->hints == set)
-		last->end = end;
-	else
-		hints->range[hints->count++] = (struct range){ start, end, set };
+	if (last && last->end == start && last->hints == set) {
+		SET(last->end, end);
+		return;
+	}
+	SET(hints->range[count].start, start);
+	SET(hints->range[count].end, end);
+	SET(hints->range[count].hints, set);
+	SET(hints->count, count + 1);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -77,10 +118,12 @@ static uint64_t most(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-static void hints_copy(struct hints *new, const struct hints *old, uint64_t start, uint64_t end, unsigned set, unsigned clear)
+/* Holds: lock. */
+static void hints_copy(struct hints *new, const struct hints *old, uint64_t start, uint64_t end, uint64_t set, uint64_t clear)
 {
 	uint64_t at = start; /* [start, at) has been dealt with */
 
+	SET(new->count, 0);
 	for (size_t i = 0; old && i < old->count; i++) {
 		const struct range *r = &old->range[i];
 
@@ -93,25 +136,21 @@ static void hints_copy(struct hints *new, const struct hints *old, uint64_t star
 	range_append(new, at, end, set);
 }
 
-static bool hints_change(uint64_t start, uint64_t end, unsigned set, unsigned clear)
+static bool hints_change(uint64_t start, uint64_t end, uint64_t set, uint64_t clear)
 {
-	struct hints *old, *new;
+	const struct hints *old;
+	struct hints *new;
 
-	pthread_mutex_lock(&lock);
-	old = current;
+	posix_lock(&lock);
+	old = copies[version & 1];
 	/* Each old range may be cut at `start` and at `end`, and have a gap before it. */
-	new = hints_alloc(2 * (old ? old->count : 0) + 3);
-	if (!new) {
-		pthread_mutex_unlock(&lock);
-		return false;
+	new = hints_reserve(2 * (old ? old->count : 0) + 3);
+	if (new) {
+		hints_copy(new, old, start, end, set, clear);
+		hints_publish();
 	}
-	new->count = 0;
-	hints_copy(new, old, start, end, set, clear);
-	__atomic_store_n(&current, new, __ATOMIC_RELEASE); /* pairs with the acquires of readers */
-	pthread_mutex_unlock(&lock);
-	if (old)
-		port_rcu_call(&old->rcu, hints_free);
-	return true;
+	posix_unlock(&lock);
+	return new != NULL;
 }
 
 bool posix_hint_set(uint64_t start, uint64_t end, unsigned hints)
@@ -125,15 +164,23 @@ bool posix_hint_clear(uint64_t start, uint64_t end, unsigned hints)
 	return !posix_hint_any(start, end) || hints_change(start, end, 0, hints);
 }
 
-/* The first range that ends after `address`. */
-static size_t hints_after(const struct hints *hints, uint64_t address)
+void hint_fork(enum fork_step step)
 {
-	size_t low = 0, high = hints->count;
+	if (step == FORK_PREPARE)
+		posix_lock(&lock);
+	else
+		posix_unlock(&lock);
+}
+
+/* The first range that ends after `address`. */
+static size_t hints_after(const struct hints *hints, size_t count, uint64_t address)
+{
+	size_t low = 0, high = count;
 
 	while (low < high) {
 		size_t middle = (low + high) / 2;
 
-		if (hints->range[middle].end <= address)
+		if (GET(hints->range[middle].end) <= address)
 			low = middle + 1;
 		else
 			high = middle;
@@ -142,13 +189,13 @@ static size_t hints_after(const struct hints *hints, uint64_t address)
 }
 
 /* The largest naturally aligned block around hva that nothing was said about. */
-static enum vmmu_level hints_level(const struct hints *hints, uint64_t hva)
+static enum vmmu_level hints_level(const struct hints *hints, size_t count, uint64_t hva)
 {
 	for (int level = VMMU_LEVEL_1G; level > VMMU_LEVEL_4K; level--) {
 		uint64_t bytes = VMMU_PAGE_SIZE << (9 * (level - 1)), start = hva & ~(bytes - 1);
-		size_t at = hints_after(hints, start);
+		size_t at = hints_after(hints, count, start);
 
-		if (at == hints->count || hints->range[at].start >= start + bytes)
+		if (at == count || GET(hints->range[at].start) >= start + bytes)
 			return level;
 	}
 	return VMMU_LEVEL_4K;
@@ -158,31 +205,36 @@ static enum vmmu_level hints_level(const struct hints *hints, uint64_t hva)
 #define BEFORE (7 * VMMU_PAGE_SIZE)
 #define AFTER  (8 * VMMU_PAGE_SIZE)
 
-static enum vmmu_level hints_ask(const struct hints *hints, uint64_t hva, bool *neighbours)
+static enum vmmu_level hints_ask(const struct hints *hints, size_t count, uint64_t hva, bool *neighbours)
 {
 	uint64_t first = hva > BEFORE ? hva - BEFORE : 0;
 	bool small = false;
 
-	for (size_t i = hints_after(hints, first); i < hints->count && hints->range[i].start < hva + AFTER; i++) {
+	for (size_t i = hints_after(hints, count, first); i < count && GET(hints->range[i].start) < hva + AFTER; i++) {
 		const struct range *r = &hints->range[i];
 
-		if (r->hints & POSIX_HINT_ALONE)
+		if (GET(r->hints) & POSIX_HINT_ALONE)
 			*neighbours = false;
-		small |= r->start <= hva && hva < r->end;
+		small |= GET(r->start) <= hva && hva < GET(r->end);
 	}
-	return small ? VMMU_LEVEL_4K : hints_level(hints, hva);
+	return small ? VMMU_LEVEL_4K : hints_level(hints, count, hva);
 }
 
 enum vmmu_level posix_hint_get(uint64_t hva, bool *neighbours)
 {
-	enum vmmu_level level = VMMU_LEVEL_1G;
 	const struct hints *hints;
+	enum vmmu_level level;
+	uint64_t seen;
 
-	*neighbours = true;
-	port_rcu_read_lock();
-	hints = __atomic_load_n(&current, __ATOMIC_ACQUIRE);
-	if (hints && hints->count)
-		level = hints_ask(hints, hva, neighbours);
-	port_rcu_read_unlock();
+	do {
+		size_t count;
+
+		hints = read_begin(&seen);
+		count = hints ? GET(hints->count) : 0;
+		level = VMMU_LEVEL_1G;
+		*neighbours = true;
+		if (count)
+			level = hints_ask(hints, count, hva, neighbours);
+	} while (read_again(seen));
 	return level;
 }

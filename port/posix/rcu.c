@@ -26,5 +26,6 @@ void port_rcu_call(struct port_rcu_head *head, void (*fn)(struct port_rcu_head *
 
 void port_rcu_barrier(void)
 {
+	rcu_worker_start();
 	urcu_bp_barrier();
 }

@@ -2,53 +2,63 @@
 /* What liburcu's thread that runs callbacks wants, for either rcu.c: no signals, and care around fork. */
 #include "port/posix/worker.h"
 
-#include <pthread.h>
+#include <stdbool.h>
 #include <urcu/urcu-bp.h>
 
-#include "port/posix/raw.h"
+#include "port/posix/fork.h"
+#include "port/posix/lock.h"
+
+static struct posix_lock lock = POSIX_LOCK_INIT;
+static bool runs;      /* lock; read without it */
+static bool inherited; /* lock: liburcu's thread was the parent's, and liburcu still waits to be told */
 
 /* liburcu would make the thread at the first callback, with the mask of whoever that is. */
-static void start(void)
-{
-	uint64_t mask = raw_signals_block();
-
-	urcu_bp_get_default_call_rcu_data();
-	raw_signals_restore(mask);
-}
-
 void rcu_worker_start(void)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-	pthread_once(&once, start);
+	if (__atomic_load_n(&runs, __ATOMIC_ACQUIRE)) /* pairs with the release below */
+		return;
+	posix_lock(&lock);
+	if (!runs) {
+		if (inherited)
+			urcu_bp_call_rcu_after_fork_child();
+		inherited = false;
+		urcu_bp_get_default_call_rcu_data();
+		__atomic_store_n(&runs, true, __ATOMIC_RELEASE);
+	}
+	posix_unlock(&lock);
 }
 
 /*
- * A forked child has none of the threads that run the callbacks: liburcu starts new ones, and forgets the readers that are not there. Its two
- * halves are separate, and the callback threads must be still first.
+ * liburcu's two halves are separate, and the callback threads must be still first. Their half is not told of the child until somebody there needs a
+ * callback: it would make a thread at once, and a program that forks expects a child with one thread.
  */
-static void fork_before(void)
+void rcu_fork(enum fork_step step)
 {
-	urcu_bp_call_rcu_before_fork();
-	urcu_bp_before_fork();
+	if (step == FORK_PREPARE) {
+		posix_lock(&lock);
+		if (!inherited)
+			urcu_bp_call_rcu_before_fork();
+		urcu_bp_before_fork();
+		return;
+	}
+	if (step == FORK_CHILD) {
+		urcu_bp_after_fork_child();
+		runs = false;
+		inherited = true;
+	} else {
+		urcu_bp_after_fork_parent();
+		if (!inherited)
+			urcu_bp_call_rcu_after_fork_parent();
+	}
+	posix_unlock(&lock);
 }
 
-static void fork_parent(void)
+/* Later versions of liburcu end their thread at exit, under a lock that is held until they are told. */
+__attribute__((destructor)) static void end(void)
 {
-	urcu_bp_after_fork_parent();
-	urcu_bp_call_rcu_after_fork_parent();
-}
-
-static void fork_child(void)
-{
-	uint64_t mask = raw_signals_block();
-
-	urcu_bp_after_fork_child();
-	urcu_bp_call_rcu_after_fork_child();
-	raw_signals_restore(mask);
-}
-
-__attribute__((constructor)) static void fork_init(void)
-{
-	pthread_atfork(fork_before, fork_parent, fork_child);
+	posix_lock(&lock);
+	if (inherited)
+		urcu_bp_call_rcu_after_fork_child();
+	inherited = false;
+	posix_unlock(&lock);
 }
