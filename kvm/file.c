@@ -265,8 +265,10 @@ void file_forget_range(unsigned first, unsigned last)
 	}
 }
 
-void file_fork_child(void)
+void file_fork(enum fork_step step)
 {
+	if (step != FORK_CHILD)
+		return;
 	for (unsigned c = 0; c < CHUNKS; c++) {
 		struct chunk *chunk = atomic_load(&chunks[c]);
 

@@ -16,6 +16,8 @@
 #include <stddef.h>
 #include <sys/stat.h>
 
+#include "port/posix/fork.h"
+
 enum file_kind {
 	FILE_SYSTEM, /* /dev/kvm */
 	FILE_VM,
@@ -75,8 +77,8 @@ void file_forget(int descriptor);
 /** Forget all in [first, last]. */
 void file_forget_range(unsigned first, unsigned last);
 
-/** In a forked child: every file becomes foreign. */
-void file_fork_child(void);
+/** In a forked child every file becomes foreign. */
+fork_fn file_fork;
 
 /** How many statistics descriptors exist: read(2) looks for them only when there are some. */
 extern atomic_uint file_stats_count;

@@ -58,22 +58,26 @@ static void say(void *arg, const char *message)
 }
 
 /* A child has the memory of its parent but none of the threads that would bring it back: all of it is there when it begins. */
-static void fork_prepare(void)
+void host_memory_fork(enum fork_step step)
 {
-	if (hostmem)
+	static bool held; /* another thread may start it between the steps */
+
+	if (step == FORK_PREPARE)
+		held = host_memory_any();
+	if (!held)
+		return;
+	switch (step) {
+	case FORK_PREPARE:
 		hostmem_hold(hostmem);
-}
-
-static void fork_parent(void)
-{
-	if (hostmem)
+		break;
+	case FORK_PARENT:
 		hostmem_release(hostmem);
-}
-
-static void fork_child(void)
-{
-	atomic_store(&host_memory_on, false);
-	hostmem = NULL;
+		break;
+	case FORK_CHILD:
+		atomic_store(&host_memory_on, false);
+		hostmem = NULL;
+		break;
+	}
 }
 
 static void start(void)
@@ -90,7 +94,6 @@ static void start(void)
 		        strerror(errno));
 		_exit(125);
 	}
-	pthread_atfork(fork_prepare, fork_parent, fork_child);
 	atomic_store_explicit(&host_memory_on, true, memory_order_release);
 }
 

@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "port/posix/fork.h"
+
 /** Read the configuration and start, if it asks for a budget. A budget that cannot be had ends the program with the reason: it was asked for. Once. */
 void host_memory_start(void);
 
@@ -28,6 +30,9 @@ void host_memory_give_up(uint64_t start, uint64_t end);
 long host_memory_discard(uint64_t start, uint64_t end, int advice, bool lazily);
 long host_memory_unmap(uint64_t start, uint64_t end, long number, const long a[6]);
 long host_memory_protect(uint64_t start, uint64_t end, long number, const long a[6]);
+
+/** A child has the memory of its parent, whole, and no budget. */
+fork_fn host_memory_fork;
 
 /** Lines of --stats. */
 void host_memory_print(FILE *out, void (*line)(const char *name, uint64_t value));

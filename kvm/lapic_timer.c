@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct lapic_timer {
 	struct vcpu *vcpu;
@@ -182,11 +181,15 @@ uint64_t lapic_timer_deadline(struct lapic_timer *timer)
 	return timer->deadline;
 }
 
-void lapic_timer_fork_child(void)
+void lapic_timer_fork(enum fork_step step)
 {
-	pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
-
-	memcpy(&list_lock, &fresh, sizeof(list_lock));
-	list = NULL;
-	thread_runs = false;
+	if (step == FORK_PREPARE) {
+		pthread_mutex_lock(&list_lock);
+		return;
+	}
+	if (step == FORK_CHILD) {
+		list = NULL;
+		thread_runs = false;
+	}
+	pthread_mutex_unlock(&list_lock);
 }

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "port/posix/fork.h"
+
 struct vcpu;
 struct lapic_timer;
 
@@ -28,7 +30,7 @@ uint64_t lapic_timer_left(struct lapic_timer *timer);
 /** The armed TSC deadline, or 0. */
 uint64_t lapic_timer_deadline(struct lapic_timer *timer);
 
-/** In a forked child: there is no thread. */
-void lapic_timer_fork_child(void);
+/** A forked child has no timers and no thread for them. */
+fork_fn lapic_timer_fork;
 
 #endif

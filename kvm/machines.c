@@ -2,9 +2,9 @@
 /* The list of VMs behind one reader-writer lock: memory calls share it, creation and destruction own it. */
 #include "kvm/machines.h"
 #include "kvm/vm.h"
+#include "port/posix/raw.h"
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <vmmu/notifier.h>
@@ -17,28 +17,26 @@ static size_t capacity;  /* lock */
 atomic_uint machines_count;
 
 /* A handler that makes a memory call must not run while this thread owns the list. */
-static void own(sigset_t *saved)
+static uint64_t own(void)
 {
-	sigset_t all;
+	uint64_t mask = raw_signals_block();
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, saved);
 	pthread_rwlock_wrlock(&lock);
+	return mask;
 }
 
-static void disown(const sigset_t *saved)
+static void disown(uint64_t mask)
 {
 	pthread_rwlock_unlock(&lock);
-	pthread_sigmask(SIG_SETMASK, saved, NULL);
+	raw_signals_restore(mask);
 }
 
 int machines_add(struct vm *vm)
 {
-	sigset_t saved;
+	uint64_t mask = own();
 	size_t count;
 	int result = 0;
 
-	own(&saved);
 	count = atomic_load_explicit(&machines_count, memory_order_relaxed);
 	if (count == capacity) {
 		struct vm **bigger = realloc(list, (capacity * 2 + 8) * sizeof(*list));
@@ -54,16 +52,15 @@ int machines_add(struct vm *vm)
 		list[count] = vm;
 		atomic_store_explicit(&machines_count, (unsigned)count + 1, memory_order_release);
 	}
-	disown(&saved);
+	disown(mask);
 	return result;
 }
 
 void machines_remove(struct vm *vm)
 {
-	sigset_t saved;
+	uint64_t mask = own();
 	size_t count;
 
-	own(&saved);
 	count = atomic_load_explicit(&machines_count, memory_order_relaxed);
 	for (size_t i = 0; i < count; i++) {
 		if (list[i] != vm)
@@ -72,7 +69,7 @@ void machines_remove(struct vm *vm)
 		atomic_store_explicit(&machines_count, (unsigned)count - 1, memory_order_release);
 		break;
 	}
-	disown(&saved);
+	disown(mask);
 }
 
 void machines_each(void (*each)(struct vm *vm, void *context), void *context)
@@ -103,11 +100,20 @@ void invalidate_end(const struct host_range *ranges, size_t count)
 	pthread_rwlock_unlock(&lock);
 }
 
-void machines_fork_child(void)
+void machines_fork(enum fork_step step)
 {
 	pthread_rwlock_t fresh = PTHREAD_RWLOCK_INITIALIZER;
 
-	/* Whoever held the lock in the parent is not here. */
-	memcpy(&lock, &fresh, sizeof(lock));
-	atomic_store(&machines_count, 0);
+	switch (step) {
+	case FORK_PREPARE:
+		pthread_rwlock_rdlock(&lock); /* the list stays as it is; calls under way need not end */
+		break;
+	case FORK_PARENT:
+		pthread_rwlock_unlock(&lock);
+		break;
+	case FORK_CHILD:
+		memcpy(&lock, &fresh, sizeof(lock)); /* the other threads that share it are not here */
+		atomic_store(&machines_count, 0);
+		break;
+	}
 }

@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "port/posix/fork.h"
+
 struct vm;
 
 /** Enter a VM. Sleeps until no invalidation is under way. Returns: 0 or -ENOMEM. */
@@ -43,7 +45,7 @@ struct host_range {
 void invalidate_begin(const struct host_range *ranges, size_t count);
 void invalidate_end(const struct host_range *ranges, size_t count);
 
-/** In a forked child, which has none of its parent's VMs. */
-void machines_fork_child(void);
+/** A forked child has none of its parent's VMs. */
+fork_fn machines_fork;
 
 #endif

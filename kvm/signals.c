@@ -1,30 +1,28 @@
 /* SPDX-License-Identifier: MIT */
-/* The client's signal handlers, wrapped; and what of a signal happens inside KVM_RUN. */
+/* What of a signal happens inside our code, and inside KVM_RUN. */
 #include "kvm/signals.h"
 #include "cpu/cpu.h"
+#include "kvm/handlers.h"
 #include "kvm/interpose.h"
 #include "kvm/machines.h"
 #include "kvm/sys.h"
 #include "kvm/vm.h"
 #include "port/posix/probe.h"
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <ucontext.h>
 
-#define SIGNALS 65
+#define BLOCK_ALL (~SIGNALS_FAULT)
 
-/* All but SIGSEGV and SIGBUS, by which a missing page shows. */
-#define BLOCK_ALL (~(UINT64_C(1) << (SIGSEGV - 1) | UINT64_C(1) << (SIGBUS - 1)))
+/* What the kernel keeps of a siginfo_t. The last word of it is free in every form that a real-time signal takes. */
+struct info {
+	uint64_t word[6];
+};
+#define INFO_MARK 5
 
-/* What the client believes is installed. `lock` orders writers; the wrapper reads without it. */
-static struct sigaction client[SIGNALS];
-static bool wrapped[SIGNALS];  /* our wrapper is what the kernel has */
-static bool prepared[SIGNALS]; /* and stays, even for SIG_DFL */
-static bool initialised;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+#define REALTIME 32 /* the kernel's own first one: from here on signals of one number wait in line */
+#define LATE     32
 
 static __thread struct {
 	int depth;          /* inside our code: handlers of the client wait */
@@ -32,21 +30,14 @@ static __thread struct {
 	bool put_off;       /* at least one signal waits for the end of it */
 	bool swapped;       /* KVM_SET_SIGNAL_MASK's mask is in force */
 	uint64_t mask;      /* the thread's own mask, when put_off or swapped */
+	unsigned late_count;
+	struct {
+		int number;
+		struct info info;
+	} late[LATE];       /* see late_next; changes while every signal is blocked */
 } running;
 
-typedef int sigaction_fn(int, const struct sigaction *, struct sigaction *);
-
-static int real_sigaction(int number, const struct sigaction *action, struct sigaction *old)
-{
-	return REAL(sigaction, sigaction_fn *)(number, action, old);
-}
-
-static uint64_t bit_of(int number)
-{
-	return UINT64_C(1) << (number - 1);
-}
-
-static uint64_t set_mask(uint64_t mask)
+uint64_t signals_mask(uint64_t mask)
 {
 	uint64_t old = 0;
 
@@ -54,8 +45,7 @@ static uint64_t set_mask(uint64_t mask)
 	return old;
 }
 
-/* Raised by the processor for what this thread just did, rather than sent by somebody. */
-static bool is_synchronous(int number, const siginfo_t *info)
+bool signals_synchronous(int number, const siginfo_t *info)
 {
 	switch (number) {
 	case SIGSEGV:
@@ -86,6 +76,84 @@ static void vcpu_leave_soon(struct vcpu *vcpu)
 		AnnotateIgnoreSyncEnd(__FILE__, __LINE__);
 }
 
+/*
+ * Real-time signals of one number come in the order in which they were sent. One that is put off can only be sent again, behind those that wait by now. So
+ * what it said is kept here, in the order of arrival, and the signal that goes to the end of the line is a token, which says nothing. From then on each
+ * signal that arrives is answered with the first that was kept: it takes that one's place, unless it is a token.
+ */
+static bool is_token(const struct info *info)
+{
+	return info->word[INFO_MARK] == (uintptr_t)&running;
+}
+
+static int late_find(int number)
+{
+	for (unsigned i = 0; i < running.late_count; i++)
+		if (running.late[i].number == number)
+			return (int)i;
+	return -1;
+}
+
+static void late_remove(unsigned at)
+{
+	running.late_count--;
+	memmove(&running.late[at], &running.late[at + 1], (running.late_count - at) * sizeof(running.late[0]));
+}
+
+static bool late_append(int number, const struct info *info)
+{
+	if (running.late_count == LATE)
+		return false;
+	running.late[running.late_count].number = number;
+	running.late[running.late_count].info = *info;
+	running.late_count++;
+	return true;
+}
+
+/* A signal arrives at its handler: which one is it really? */
+static void late_next(int number, siginfo_t *given)
+{
+	struct info info, first;
+	int at;
+
+	at = late_find(number);
+	if (at < 0)
+		return;
+	memcpy(&info, given, sizeof(info));
+	first = running.late[at].info;
+	late_remove((unsigned)at);
+	if (!is_token(&info))
+		late_append(number, &info); /* there is room: one was removed */
+	memcpy(given, &first, sizeof(first));
+}
+
+/* The mask is in force again, so what it lets through has arrived. A token that never came was taken by somebody else, as when the signal is ignored now. */
+static void late_forget(uint64_t blocked)
+{
+	uint64_t mask;
+
+	if (!running.late_count)
+		return;
+	mask = raw_signals_block();
+	for (unsigned i = running.late_count; i-- > 0;)
+		if (!(blocked & signals_bit(running.late[i].number)))
+			late_remove(i);
+	raw_signals_restore(mask);
+}
+
+/* Send it to this thread again. One that the thread itself blocks is not for a handler, and is sent as it came. */
+static void send_again(int number, siginfo_t *given)
+{
+	struct info info;
+
+	memcpy(&info, given, sizeof(info));
+	if (number >= REALTIME && !is_token(&info) && !(running.mask & signals_bit(number)) && late_append(number, &info)) {
+		info.word[INFO_MARK] = (uintptr_t)&running;
+		memcpy(given, &info, sizeof(info));
+	}
+	SYS4(SYS_rt_tgsigqueueinfo, SYS0(SYS_getpid), SYS0(SYS_gettid), number, given);
+}
+
 /* Keep the signal for when our code is left: blocked in the interrupted context, and pending again. */
 static void put_off(int number, siginfo_t *info, ucontext_t *context)
 {
@@ -94,56 +162,13 @@ static void put_off(int number, siginfo_t *info, ucontext_t *context)
 	if (!running.put_off && !running.swapped)
 		running.mask = *blocked;
 	running.put_off = true;
-	*blocked |= bit_of(number);
-	SYS4(SYS_rt_tgsigqueueinfo, SYS0(SYS_getpid), SYS0(SYS_gettid), number, info);
+	*blocked |= signals_bit(number);
+	send_again(number, info);
 	if (running.vcpu)
 		vcpu_leave_soon(running.vcpu);
 }
 
-static void die_of(int number)
-{
-	struct sigaction none = { .sa_handler = SIG_DFL };
-
-	real_sigaction(number, &none, NULL);
-	SYS3(SYS_tgkill, SYS0(SYS_getpid), SYS0(SYS_gettid), number);
-	/* It is blocked here and strikes when the wrapper returns. */
-}
-
-static void call_client(int number, siginfo_t *info, void *context)
-{
-	struct sigaction action = client[number];
-
-	if (action.sa_handler == SIG_IGN)
-		return;
-	if (action.sa_handler == SIG_DFL) {
-		if (is_synchronous(number, info)) {
-			struct sigaction none = { .sa_handler = SIG_DFL };
-
-			real_sigaction(number, &none, NULL); /* the access faults again, with nobody in the way */
-		} else {
-			die_of(number);
-		}
-		return;
-	}
-	if (action.sa_flags & (int)SA_RESETHAND) {
-		client[number].sa_handler = SIG_DFL;
-		if (!prepared[number] && number != SIGSEGV && number != SIGBUS) {
-			struct sigaction none = { .sa_handler = SIG_DFL };
-
-			wrapped[number] = false;
-			real_sigaction(number, &none, NULL);
-		}
-	}
-	if (number == SIGSEGV || number == SIGBUS) {
-		/* Our wrapper is installed without a mask; the client's handler gets the one it asked for. */
-		uint64_t block = *(uint64_t *)&action.sa_mask | (action.sa_flags & SA_NODEFER ? 0 : bit_of(number));
-
-		SYS4(SYS_rt_sigprocmask, SIG_BLOCK, &block, NULL, sizeof(block));
-	}
-	action.sa_sigaction(number, info, context);
-}
-
-static void wrapper(int number, siginfo_t *info, void *context)
+void signals_wrapper(int number, siginfo_t *info, void *context)
 {
 	int saved = errno;
 
@@ -152,83 +177,15 @@ static void wrapper(int number, siginfo_t *info, void *context)
 			return;
 		if (info->si_code > 0 && cpu_host_fault_signal(number, info, context))
 			return;
+		signals_mask(BLOCK_ALL); /* not before: a host fault does not return */
 	}
-	if ((running.depth || running.put_off || running.swapped) && !is_synchronous(number, info)) {
+	if ((running.depth || running.put_off || running.swapped) && !signals_synchronous(number, info)) {
 		put_off(number, info, context);
-		errno = saved;
-		return;
+	} else {
+		late_next(number, info);
+		handlers_call(number, info, context);
 	}
-	call_client(number, info, context);
 	errno = saved;
-}
-
-/* Give the kernel our wrapper, with the flags and the mask that the client asked for. Holds: lock. */
-static int install(int number)
-{
-	struct sigaction action = client[number];
-
-	action.sa_sigaction = wrapper;
-	action.sa_flags &= ~(int)SA_RESETHAND;
-	action.sa_flags |= SA_SIGINFO;
-	if (number == SIGSEGV || number == SIGBUS) {
-		/* A guest access may fault inside a handler for another one; see cpu_host_fault_signal. */
-		action.sa_flags |= SA_NODEFER | SA_ONSTACK;
-		sigemptyset(&action.sa_mask);
-	}
-	if (real_sigaction(number, &action, NULL) != 0)
-		return -1;
-	wrapped[number] = true;
-	return 0;
-}
-
-static bool is_fault_signal(int number)
-{
-	return initialised && (number == SIGSEGV || number == SIGBUS);
-}
-
-EXPORT int sigaction(int number, const struct sigaction *action, struct sigaction *old)
-{
-	struct sigaction before, wanted;
-	int result = 0;
-
-	if (number < 1 || number >= SIGNALS || number == SIGKILL || number == SIGSTOP)
-		return real_sigaction(number, action, old);
-	if (action)
-		wanted = *action; /* a bad pointer is the client's fault, in its own code, as with libc's */
-	pthread_mutex_lock(&lock);
-	if (wrapped[number])
-		before = client[number];
-	else if (real_sigaction(number, NULL, &before) != 0)
-		result = -1; /* one of libc's own signals */
-	if (action && result == 0) {
-		bool plain = wanted.sa_handler == SIG_DFL || wanted.sa_handler == SIG_IGN;
-
-		client[number] = wanted;
-		if (!plain || prepared[number] || is_fault_signal(number)) {
-			result = install(number);
-		} else {
-			wrapped[number] = false;
-			result = real_sigaction(number, &wanted, NULL);
-		}
-	}
-	pthread_mutex_unlock(&lock);
-	if (result == 0 && old)
-		*old = before;
-	return result;
-}
-
-EXPORT sighandler_t signal(int number, sighandler_t handler)
-{
-	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
-	struct sigaction old;
-
-	if (handler == SIG_ERR || number < 1 || number >= SIGNALS) {
-		errno = EINVAL;
-		return SIG_ERR;
-	}
-	sigemptyset(&action.sa_mask);
-	sigaddset(&action.sa_mask, number);
-	return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
 }
 
 /* A blocked SIGSEGV kills where a handler could have answered: guest memory may be gone in any thread. Those two are never
@@ -259,65 +216,6 @@ EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old)
 	if (how != SIG_UNBLOCK)
 		set = unblockable(set, &copy);
 	return REAL(sigprocmask, int (*)(int, const sigset_t *, sigset_t *))(how, set, old);
-}
-
-static void init(void)
-{
-	pthread_mutex_lock(&lock);
-	for (int i = 0; i < 2; i++) {
-		int number = i ? SIGBUS : SIGSEGV;
-
-		if (!wrapped[number])
-			real_sigaction(number, NULL, &client[number]);
-	}
-	initialised = true;
-	install(SIGSEGV);
-	install(SIGBUS);
-	pthread_mutex_unlock(&lock);
-}
-
-void signals_init(void)
-{
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	struct sigaction client_segv, client_bus;
-
-	if (initialised)
-		return;
-	/* The port installs its own handlers once; it does so now, through our sigaction, and is then taken out of the chain
-	 * again, because the wrapper asks it directly. */
-	sigaction(SIGSEGV, NULL, &client_segv);
-	sigaction(SIGBUS, NULL, &client_bus);
-	posix_probe_install();
-	sigaction(SIGSEGV, &client_segv, NULL);
-	sigaction(SIGBUS, &client_bus, NULL);
-	pthread_once(&once, init);
-}
-
-void signals_prepare(uint64_t mask)
-{
-	pthread_mutex_lock(&lock);
-	for (int number = 1; number < SIGNALS; number++) {
-		struct sigaction now;
-
-		if (mask & bit_of(number) || prepared[number])
-			continue;
-		switch (number) {
-		case SIGKILL: case SIGSTOP: case SIGSEGV: case SIGBUS: case SIGFPE: case SIGILL: case SIGTRAP:
-			continue; /* cannot be caught, or are not ours to put off */
-		case SIGCHLD: case SIGCONT: case SIGURG: case SIGWINCH: case SIGTSTP: case SIGTTIN: case SIGTTOU:
-			continue; /* by default they end nothing */
-		default:
-			break;
-		}
-		if (!wrapped[number]) {
-			if (real_sigaction(number, NULL, &now) != 0 || now.sa_handler == SIG_IGN)
-				continue;
-			client[number] = now;
-		}
-		prepared[number] = true;
-		install(number);
-	}
-	pthread_mutex_unlock(&lock);
 }
 
 bool signals_pending(void)
@@ -366,8 +264,11 @@ EXPORT int pthread_cancel(pthread_t thread)
 {
 	int result = REAL(pthread_cancel, int (*)(pthread_t))(thread);
 
-	if (result == 0 && machines_any())
+	if (result == 0 && machines_any()) {
+		signals_hold();
 		machines_each(cancel_in, &thread);
+		signals_release();
+	}
 	return result;
 }
 
@@ -386,7 +287,7 @@ void signals_run_begin(struct vcpu *vcpu)
 		if (!signals_pending())
 			running.mask = own; /* else it is known, and `own` has the signal that was put off */
 		running.swapped = true;
-		set_mask(vcpu->mask);
+		signals_mask(vcpu->mask);
 	}
 }
 
@@ -394,7 +295,7 @@ void signals_run_end(void)
 {
 	/* Everything is blocked until our code is left, so that nothing runs under KVM_RUN's mask. */
 	if (running.swapped)
-		set_mask(BLOCK_ALL);
+		signals_mask(BLOCK_ALL);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	running.vcpu = NULL;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -408,6 +309,8 @@ void signals_hold(void)
 
 void signals_release(void)
 {
+	uint64_t mask;
+
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	if (--running.depth > 0)
 		return;
@@ -415,8 +318,10 @@ void signals_release(void)
 	if (!*(volatile bool *)&running.swapped && !signals_pending())
 		return; /* from here on handlers run at once */
 	/* The flags still hold handlers back, until all signals are blocked; then the mask delivers what was put off. */
-	set_mask(BLOCK_ALL);
+	signals_mask(BLOCK_ALL);
 	running.swapped = false;
 	running.put_off = false;
-	set_mask(running.mask);
+	mask = running.mask; /* a handler may use our code too */
+	signals_mask(mask);
+	late_forget(mask);
 }

@@ -8,10 +8,28 @@
 #ifndef VMMU_KVM_SIGNALS_H
 #define VMMU_KVM_SIGNALS_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct vcpu;
+
+static inline uint64_t signals_bit(int number)
+{
+	return UINT64_C(1) << (number - 1);
+}
+
+/* By these a missing page shows: they are never blocked. */
+#define SIGNALS_FAULT (UINT64_C(1) << (SIGSEGV - 1) | UINT64_C(1) << (SIGBUS - 1))
+
+/** Set this thread's mask. Returns: the one before. */
+uint64_t signals_mask(uint64_t mask);
+
+/** Raised by the processor for what this thread just did, rather than sent by somebody? */
+bool signals_synchronous(int number, const siginfo_t *info);
+
+/** The handler that the kernel has for every signal that the client handles, installed with a mask that blocks all but SIGNALS_FAULT. */
+void signals_wrapper(int number, siginfo_t *info, void *context);
 
 /** Take SIGSEGV and SIGBUS, for guest memory that is gone. Idempotent; called when /dev/kvm is first opened. */
 void signals_init(void);

@@ -6,6 +6,7 @@
 #include "kvm/machines.h"
 #include "kvm/unknown.h"
 #include "kvm/vm.h"
+#include "port/posix/lock.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@ struct totals {
 };
 
 static struct totals gone;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct posix_lock lock = POSIX_LOCK_INIT;
 
 _Static_assert(sizeof(struct vmmu_stats) % sizeof(uint64_t) == 0, "all counters are 64 bits");
 
@@ -46,9 +47,20 @@ static void add_vm(struct vm *vm, void *context)
 
 void stats_vm_gone(struct vm *vm)
 {
-	pthread_mutex_lock(&lock);
+	posix_lock(&lock);
 	add_vm(vm, &gone);
-	pthread_mutex_unlock(&lock);
+	posix_unlock(&lock);
+}
+
+void stats_fork(enum fork_step step)
+{
+	if (step == FORK_PREPARE) {
+		posix_lock(&lock);
+		return;
+	}
+	if (step == FORK_CHILD)
+		memset(&gone, 0, sizeof(gone)); /* those were the parent's, which says so itself */
+	posix_unlock(&lock);
 }
 
 static void line(const char *name, uint64_t value)
@@ -106,9 +118,9 @@ void stats_at_exit(void)
 	if ((!config_stats() && !trace) || atomic_flag_test_and_set(&done))
 		return;
 	if (config_stats()) {
-		pthread_mutex_lock(&lock);
+		posix_lock(&lock);
 		totals = gone;
-		pthread_mutex_unlock(&lock);
+		posix_unlock(&lock);
 		machines_each(add_vm, &totals);
 		if (totals.vms || totals.runs)
 			print(&totals);

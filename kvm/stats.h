@@ -3,6 +3,8 @@
 #ifndef VMMU_KVM_STATS_H
 #define VMMU_KVM_STATS_H
 
+#include "port/posix/fork.h"
+
 struct vm;
 
 /** If the descriptor is a statistics file, write the numbers of now into it. Preserves errno. */
@@ -10,6 +12,8 @@ void stats_refresh(int descriptor);
 
 /** A VM goes away: add its numbers to the totals. */
 void stats_vm_gone(struct vm *vm);
+
+fork_fn stats_fork;
 
 /** Print what the environment asks for, once. */
 void stats_at_exit(void);
