@@ -14,16 +14,16 @@
  *  - Memory is reached only through mem.h. Guest memory is never dereferenced otherwise.
  *  - Flags only through flags.h.
  *
- * Who finds a handler: decode.c fills a struct op with operands and asks, in turn, the hot handlers of execute.c, the system
- * instructions (sys_select), insn_int_select and insn_sse_select. A selector looks at the struct insn, may refine
- * the op (sub, imm, size, ...), and returns a handler, or NULL for "not mine". Nobody's: CPU_ERROR_EMULATION.
+ * Who finds a handler: decode.c fills a struct op with operands. What CPUID does not offer (offer.c) is #UD. For the rest it asks, in turn,
+ * the system instructions (sys_select), fpu_select, insn_int_select and insn_sse_select. A selector looks at the struct insn, may refine
+ * the op (sub, imm, size, ...), and returns a handler, or NULL for "not mine". Nobody's: CPU_ERROR_EMULATION, which guest-sweep finds.
  *
  * Who has what:
  *  - execute.c: the fast forms (4 and 8 bytes, flat 64-bit addressing) of moves, ALU, push, pop, call, ret, jumps. An
  *    optimisation only: every data instruction also has its general handler in insn_int*.c.
  *  - sys*.c: control transfers of every kind (jmp jcc loop jcxz call ret int iret syscall, far ones), PUSHF POPF CLI STI, moves to and from
  *    segment, control and debug registers (LDS.. POP Sreg), IN OUT INS OUTS, CPUID, MSRs, TSC, TLB and cache instructions, fences, hints, NOPs.
- *  - fpu.c: x87, EMMS, FXSAVE..XRSTOR, LDMXCSR STMXCSR.
+ *  - fpu*.c: x87, FXSAVE..XRSTOR, LDMXCSR STMXCSR.
  *  - insn_int*.c: all else on GPRs: MOV of every width and segment, ALU, shifts, MUL DIV, BT*, BCD, XCHG, CMPXCHG*, XADD, PUSH POP (GPR,
  *    imm, memory) PUSHA POPA ENTER LEAVE, LEA, SETcc, CMOVcc, XLAT, BOUND, flags (CLC CMC CLD LAHF ...), MOVS STOS LODS SCAS CMPS, LOCK forms.
  *  - insn_sse*.c: instructions on XMM (and MMX) registers.

@@ -2,6 +2,8 @@
 /*
  * Bytes -> struct op, by way of Zydis. Runs once per instruction of a block.
  */
+#include <string.h>
+
 #include "cpu/run_int.h"
 
 /* ---- handlers of what is no instruction ---------------------------------------------------------------------- */
@@ -207,6 +209,32 @@ static enum decoded decode_failed(struct cpu *cpu, ZyanStatus status, const uint
 	return DECODED_END;
 }
 
+/*
+ * AMD's CR8 for code that has no REX prefix: LOCK MOV from or to CR0. To Zydis it is an instruction that takes no LOCK, so decode it with a
+ * prefix in that place that means nothing to it.
+ */
+static ZyanStatus decode_locked_cr8(const ZydisDecoder *decoder, const uint8_t *bytes, unsigned available, ZydisDecodedInstruction *z,
+				    ZydisDecodedOperand *operands)
+{
+	uint8_t unlocked[15], *lock;
+	ZyanStatus status;
+
+	memcpy(unlocked, bytes, available);
+	lock = memchr(unlocked, 0xf0, available); /* the prefix: no other stands before it */
+	*lock = 0x3e;
+	status = ZydisDecoderDecodeFull(decoder, unlocked, available, z, operands);
+	if (!ZYAN_SUCCESS(status))
+		return status;
+	if (z->opcode_map != ZYDIS_OPCODE_MAP_0F || (z->opcode != 0x20 && z->opcode != 0x22))
+		return ZYDIS_STATUS_ILLEGAL_LOCK;
+	for (unsigned i = 0; i < 2; i++)
+		if (operands[i].reg.value == ZYDIS_REGISTER_CR0)
+			operands[i].reg.value = ZYDIS_REGISTER_CR8;
+		else if (ZydisRegisterGetClass(operands[i].reg.value) == ZYDIS_REGCLASS_CONTROL)
+			return ZYDIS_STATUS_ILLEGAL_LOCK;
+	return status;
+}
+
 enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, uint64_t rip, struct op *op)
 {
 	static const uint8_t widths[] = { 16, 32, 64, 64 };
@@ -221,7 +249,9 @@ enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, u
 	if (available > 15)
 		available = 15;
 	status = ZydisDecoderDecodeInstruction(&cpu->p->decoder[mode], &context, bytes, available, &z);
-	if (ZYAN_SUCCESS(status))
+	if (status == ZYDIS_STATUS_ILLEGAL_LOCK)
+		status = decode_locked_cr8(&cpu->p->decoder[mode], bytes, available, &z, operands);
+	else if (ZYAN_SUCCESS(status))
 		status = ZydisDecoderDecodeOperands(&cpu->p->decoder[mode], &context, &z, operands, z.operand_count);
 	if (!ZYAN_SUCCESS(status))
 		return decode_failed(cpu, status, bytes, available, op);

@@ -114,6 +114,22 @@ static void test_what_cpuid_offers_is_there(void **state)
 	assert_int_equal(RUN(run_code, g, 0x66, 0x0f, 0xae, 0x33, 0xf4), -1); /* CLWB */
 }
 
+static void test_lock_makes_cr8_of_cr0(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	guest_protected(g);
+	s->gpr[CPU_RAX] = 5;
+	/* lock mov cr0, eax; lock mov ebx, cr0 */
+	assert_int_equal(RUN(run_code, g, 0xf0, 0x0f, 0x22, 0xc0, 0xf0, 0x0f, 0x20, 0xc3, 0xf4), -1);
+	assert_int_equal(s->cr8, 5);
+	assert_int_equal(s->gpr[CPU_RBX], 5);
+	assert_int_equal(s->rip, GUEST_CODE + 9);
+	assert_int_equal(RUN(run_code, g, 0xf0, 0x0f, 0x20, 0xdb, 0xf4), UD); /* CR3 */
+	assert_int_equal(RUN(run_code, g, 0xf0, 0x89, 0xc0, 0xf4), UD);
+}
+
 /* Without CET 3E is the segment DS, and [EBP] would be SS. */
 static void test_a_ds_prefix_of_an_indirect_call_is_a_segment(void **state)
 {
@@ -308,6 +324,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_hint_opcodes_do_nothing, guest_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_what_cpuid_does_not_offer_is_undefined, guest_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_what_cpuid_offers_is_there, guest_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_lock_makes_cr8_of_cr0, setup_machine, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_a_ds_prefix_of_an_indirect_call_is_a_segment, setup_machine, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_enter_of_32_bits_at_the_end_of_a_16_bit_stack, setup_machine, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_an_unmasked_exception_waits_and_leaves_the_operands, guest_setup, guest_teardown),
