@@ -67,6 +67,13 @@ static void no_huge_check(struct audit *audit, const struct memslot *slot, int l
 		audit_fail(audit, "shadowed tables in the blocks of a slot (20)", "slot ", slot->id, "counted ", all);
 }
 
+static bool block_is_used(const struct memslot *slot, uint64_t gfn)
+{
+	uint64_t block = slot_block(slot, GFN(max_u64(gfn, slot->base.v)), VMMU_LEVEL_2M);
+
+	return slot->arrays->used[block / 64] >> (block % 64) & 1;
+}
+
 static void chains_check(struct arrays_walk *walk, const struct memslot *slot)
 {
 	for (int level = 1; level <= ARRAY_LEVELS; level++)
@@ -75,6 +82,8 @@ static void chains_check(struct arrays_walk *walk, const struct memslot *slot)
 
 			if (rmap_is_empty(rmap))
 				continue;
+			if (level < ARRAY_LEVELS && !block_is_used(slot, gfn_round(slot->base, level).v + i * level_pages(level)))
+				audit_fail(walk->audit, "a block has leaves, and walks would skip it (I2.5)", "slot ", slot->id, "block ", i);
 			if (load_relaxed(&rmap->head) & 2)
 				audit_fail(walk->audit, "a chain is locked and nobody walks it (I2.1)", "slot ", slot->id, "block ", i);
 			walk->chained += rmap_count(rmap);
@@ -102,6 +111,8 @@ static bool slot_arrays_check(void *arg, struct memslot *slot)
 		if (arrays->blocks[level - 1] != blocks)
 			audit_fail(audit, "arrays of another slot", "slot ", slot->id, "blocks ", arrays->blocks[level - 1]);
 		walk->bytes += blocks * (sizeof(struct rmap) + (level > 1 ? sizeof(uint32_t) : 0));
+		if (level == VMMU_LEVEL_2M)
+			walk->bytes += (blocks + 63) / 64 * sizeof(uint64_t);
 	}
 	if (!walk->exist)
 		return false;

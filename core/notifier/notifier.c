@@ -44,18 +44,22 @@ static bool range_hits_slot(struct vm *vm, hva_t start, hva_t end)
 	return false;
 }
 
+/*
+ * Both walks let mmu_lock go when others wait. Nothing comes back into the range meanwhile, since it is noted already, and the slot stays, since a set is
+ * published only when no invalidation is in the gate.
+ */
 static bool span_zap(void *arg, const struct memslot_span *span)
 {
 	struct mmu_write *token = arg;
 	gfn_t end = GFN(span->last.v + 1);
 
-	tdp_zap_range(&token->token, span->slot->as_id, span->first, end, false);
+	tdp_zap_range(&token->token, span->slot->as_id, span->first, end);
 	if (token->token.vm->shadow)
 		shadow_zap_range(token, span->slot, span->first, end);
 	return false;
 }
 
-/* I5.5: the lock is held from the count to the end of the zap, so no fault comes between. */
+/* I5.5: before the zap, in one lock section with its beginning: from here on faults in the range are tried again. */
 static void notifier_began(struct notifier *notifier, hva_t start, hva_t end)
 {
 	if (notifier->in_progress++ == 0) {

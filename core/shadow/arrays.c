@@ -4,9 +4,14 @@
 #include "core/memslot/slots.h"
 #include "core/shadow/shadow_int.h"
 
+static size_t used_words(const uint64_t blocks[ARRAY_LEVELS])
+{
+	return (blocks[1] + 63) / 64;
+}
+
 static size_t arrays_bytes(const uint64_t blocks[ARRAY_LEVELS])
 {
-	size_t bytes = sizeof(struct slot_arrays) + blocks[0] * sizeof(uint16_t);
+	size_t bytes = sizeof(struct slot_arrays) + used_words(blocks) * sizeof(uint64_t) + blocks[0] * sizeof(uint16_t);
 
 	for (int i = 0; i < ARRAY_LEVELS; i++)
 		bytes += blocks[i] * sizeof(struct rmap);
@@ -34,6 +39,8 @@ struct slot_arrays *arrays_make(struct vm *vm, const struct memslot *slot)
 		arrays->rmap[i] = (struct rmap *)next;
 		next += blocks[i] * sizeof(struct rmap);
 	}
+	arrays->used = (uint64_t *)next;
+	next += used_words(blocks) * sizeof(uint64_t);
 	for (int i = 1; i < ARRAY_LEVELS; i++) {
 		arrays->no_huge[i - 1] = (uint32_t *)next;
 		next += blocks[i] * sizeof(uint32_t);

@@ -15,6 +15,7 @@ struct slot_arrays {
 	struct rmap *rmap[ARRAY_LEVELS];      /* [level - 1][block] */
 	uint16_t *tracked;                    /* W: per 4K page: shadow pages above 4K level, of this address space, that mirror it */
 	uint32_t *no_huge[ARRAY_LEVELS - 1];  /* W: [level - 2][block]: shadow pages of this address space that mirror a table in the block */
+	uint64_t *used;                       /* a: a bit for each 2M block: a 4K or 2M leaf maps something in it, or did. Cleared under mmu_lock for write */
 	uint64_t blocks[ARRAY_LEVELS];        /* c: length of the arrays */
 };
 
@@ -22,6 +23,15 @@ struct slot_arrays {
 static inline uint64_t slot_block(const struct memslot *slot, gfn_t gfn, int level)
 {
 	return gfn.v / level_pages(level) - slot->base.v / level_pages(level);
+}
+
+/** A leaf of gfn is about to go on its rmap: walks must not skip the block. Holds: mmu_lock. Writes once a block, so that faults share no line here. */
+static inline void slot_block_use(const struct memslot *slot, gfn_t gfn)
+{
+	uint64_t block = slot_block(slot, gfn, VMMU_LEVEL_2M), bit = BIT(block % 64), *word = &slot->arrays->used[block / 64];
+
+	if (!(load_relaxed(word) & bit))
+		or_relaxed(word, bit);
 }
 
 /** Arrays for a slot. Sleeps. Returns: NULL when the host has no memory. */

@@ -183,6 +183,7 @@ bool entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struc
 		table_entries(page->shadowed)[entry_index_of(page, entry)] = leaf->gfn.v;
 	if (!spte_is_leaf(leaf->spte, level))
 		return false; /* an MMIO entry maps nothing */
+	slot_block_use(slot, leaf->gfn);
 	if (rmap_add_from(sv, gfn_rmap(slot, leaf->gfn, level), entry) > RMAP_MOST)
 		sv->crowded = gfn_rmap(slot, leaf->gfn, level);
 	return true;

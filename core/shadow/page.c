@@ -228,8 +228,14 @@ void shadow_make_room(struct mmu_write *token)
 		struct shadow *page = container_of(link, struct shadow, link);
 
 		link = link->next;
-		if (!page->roots)
-			shadow_zap(&token->token, page);
+		if (page->roots)
+			continue;
+		shadow_zap(&token->token, page);
+		/* A limit that fell takes many pages. The list is another one after a yield. */
+		if (mmu->used > limit && mmu_lock_contended(&token->token)) {
+			mmu_yield(&token->token);
+			link = mmu->pages.next;
+		}
 	}
 }
 

@@ -11,7 +11,71 @@ static bool slot_may_have_leaves(const struct vm *vm, const struct memslot *slot
 	return arrays_exist(vm) && slot->arrays;
 }
 
-/* Call fn for every entry of every block of [first, end) at levels >= min_level, until the block's chain is empty or each was visited once. */
+/* The first 2M block of [block, last] that is used; beyond `last` when none is. */
+static uint64_t next_used(const struct slot_arrays *arrays, uint64_t block, uint64_t last)
+{
+	while (block <= last) {
+		uint64_t bits = load_relaxed(&arrays->used[block / 64]) >> (block % 64);
+
+		if (bits)
+			return block + __builtin_ctzll(bits);
+		block = (block | 63) + 1;
+	}
+	return block;
+}
+
+/* What a walk does with a chain, that of (gfn, level). */
+typedef void visit(void *arg, struct rmap *rmap, const struct memslot *slot, gfn_t gfn, int level);
+
+/*
+ * The chains of one level in [first, end). `token`: of mmu_lock for write; the walk lets it go between chains when others wait. All that a walk reads is read
+ * anew for each chain, so a yield makes nothing stale, and it comes after a chain that is done, so there is progress. NULL: no lock is held (P2).
+ * Returns: was there a chain that was not empty?
+ */
+static always_inline bool level_walk(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t end, int level, visit *fn, void *arg)
+{
+	struct rmap *rmap = gfn_rmap(slot, first, level);
+	bool any = false;
+
+	for (gfn_t gfn = first; gfn.v < end.v; gfn.v = gfn_round(gfn, level).v + level_pages(level), rmap++) {
+		if (rmap_is_empty(rmap))
+			continue;
+		any = true;
+		fn(arg, rmap, slot, gfn, level);
+		if (token && gfn.v + level_pages(level) < end.v && mmu_lock_contended(token))
+			mmu_yield(token);
+	}
+	return any;
+}
+
+/*
+ * Every chain of [first, end) of a slot, without a look at memory where nothing is mapped. The slot stays while the lock is let go: who walks holds slots_lock,
+ * or is in the gate (an invalidation).
+ */
+static always_inline void slot_walk(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t end, visit *fn, void *arg)
+{
+	struct slot_arrays *arrays = slot->arrays;
+	uint64_t last;
+
+	if (first.v >= end.v)
+		return;
+	last = slot_block(slot, GFN(end.v - 1), VMMU_LEVEL_2M);
+	level_walk(token, slot, first, end, VMMU_LEVEL_1G, fn, arg);
+	for (uint64_t block = slot_block(slot, first, VMMU_LEVEL_2M); (block = next_used(arrays, block, last)) <= last; block++) {
+		uint64_t start = gfn_round(slot->base, VMMU_LEVEL_2M).v + block * level_pages(VMMU_LEVEL_2M), stop = start + level_pages(VMMU_LEVEL_2M);
+		gfn_t from = GFN(max_u64(first.v, start)), to = GFN(min_u64(end.v, stop));
+		bool whole = from.v <= max_u64(start, slot->base.v) && to.v >= min_u64(stop, slot->base.v + slot->npages), any;
+
+		any = level_walk(token, slot, from, to, VMMU_LEVEL_2M, fn, arg);
+		any |= level_walk(token, slot, from, to, VMMU_LEVEL_4K, fn, arg);
+		/* Nothing was there, so the lock was not let go, and nobody has put anything there. */
+		if (token && whole && !any)
+			and_relaxed(&arrays->used[block / 64], ~BIT(block % 64));
+		if (token && block < last && mmu_lock_contended(token))
+			mmu_yield(token);
+	}
+}
+
 static void rmap_zap(struct mmu_token *token, struct rmap *rmap)
 {
 	spte_t *entry;
@@ -26,31 +90,16 @@ void shadow_rmap_recycle(struct mmu_write *token, struct shadow_vcpu *sv)
 	sv->crowded = NULL;
 }
 
-static struct rmap *block_rmap(const struct memslot *slot, uint64_t block, int level)
+static void chain_zap(void *arg, struct rmap *rmap, const struct memslot *slot, gfn_t gfn, int level)
 {
-	return &slot->arrays->rmap[level - 1][block];
-}
-
-/* gfns [first, end) of a slot as blocks [*from, *to] of a level. Returns: false when there is nothing to do. */
-static bool blocks_of(const struct memslot *slot, gfn_t first, gfn_t end, int level, uint64_t *from, uint64_t *to)
-{
-	if (first.v >= end.v)
-		return false;
-	*from = slot_block(slot, first, level);
-	*to = slot_block(slot, GFN(end.v - 1), level);
-	return true;
+	(void)slot, (void)gfn, (void)level;
+	rmap_zap(arg, rmap);
 }
 
 void shadow_zap_range(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end)
 {
-	uint64_t from, to;
-
-	if (!slot_may_have_leaves(token->token.vm, slot))
-		return;
-	for (int level = 1; level <= ARRAY_LEVELS; level++)
-		if (blocks_of(slot, first, end, level, &from, &to))
-			for (uint64_t block = from; block <= to; block++)
-				rmap_zap(&token->token, block_rmap(slot, block, level));
+	if (slot_may_have_leaves(token->token.vm, slot))
+		slot_walk(&token->token, slot, first, end, chain_zap, &token->token);
 }
 
 static bool entry_write_protect(spte_t *entry)
@@ -73,22 +122,16 @@ static void rmap_write_protect(struct mmu_token *token, struct rmap *rmap)
 			token->flush = true;
 }
 
-void shadow_write_protect(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end, int min_level)
+static void chain_write_protect(void *arg, struct rmap *rmap, const struct memslot *slot, gfn_t gfn, int level)
 {
-	uint64_t from, to;
+	(void)slot, (void)gfn, (void)level;
+	rmap_write_protect(arg, rmap);
+}
 
-	if (!slot_may_have_leaves(token->token.vm, slot))
-		return;
-	for (int level = min_level; level <= ARRAY_LEVELS; level++) {
-		if (!blocks_of(slot, first, end, level, &from, &to))
-			return;
-		for (uint64_t block = from; block <= to; block++) {
-			rmap_write_protect(&token->token, block_rmap(slot, block, level));
-			/* The chain is walked anew for each block: a yield makes nothing stale. */
-			if (!(block % 512) && mmu_lock_contended(&token->token))
-				mmu_yield(&token->token);
-		}
-	}
+void shadow_write_protect(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end)
+{
+	if (slot_may_have_leaves(token->token.vm, slot))
+		slot_walk(&token->token, slot, first, end, chain_write_protect, &token->token);
 }
 
 /* Huge leaves, if there are any, once for each block that the mask touches: 64 pages lie in two at most. */
@@ -109,32 +152,19 @@ void shadow_write_protect_mask(struct mmu_write *token, const struct memslot *sl
 		rmap_write_protect(&token->token, gfn_rmap(slot, GFN(base.v + __builtin_ctzll(mask)), 1));
 }
 
-void shadow_zap_huge(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end)
+static void chain_zap_collapsible(void *arg, struct rmap *rmap, const struct memslot *slot, gfn_t gfn, int level)
 {
-	uint64_t from, to;
+	spte_t *entry = rmap_any(rmap);
 
-	if (!slot_may_have_leaves(token->token.vm, slot))
-		return;
-	for (int level = 2; level <= ARRAY_LEVELS; level++)
-		if (blocks_of(slot, first, end, level, &from, &to))
-			for (uint64_t block = from; block <= to; block++)
-				rmap_zap(&token->token, block_rmap(slot, block, level));
+	/* Only pieces of a guest's large page can become one leaf. */
+	if (level == VMMU_LEVEL_4K && entry && (shadow_of(entry)->role & ROLE_DIRECT) && memslot_max_level(slot, gfn) > 1)
+		rmap_zap(arg, rmap);
 }
 
 void shadow_zap_collapsible(struct mmu_write *token, const struct memslot *slot)
 {
-	gfn_t end = GFN(slot->base.v + slot->npages);
-
-	if (!slot_may_have_leaves(token->token.vm, slot))
-		return;
-	for (gfn_t gfn = slot->base; gfn.v < end.v; gfn.v++) {
-		struct rmap *rmap = gfn_rmap(slot, gfn, 1);
-		spte_t *entry = rmap_any(rmap);
-
-		/* Only pieces of a guest's large page can become one leaf. */
-		if (entry && (shadow_of(entry)->role & ROLE_DIRECT) && memslot_max_level(slot, gfn) > 1)
-			rmap_zap(&token->token, rmap);
-	}
+	if (slot_may_have_leaves(token->token.vm, slot))
+		slot_walk(&token->token, slot, slot->base, GFN(slot->base.v + slot->npages), chain_zap_collapsible, &token->token);
 }
 
 /*
@@ -167,17 +197,24 @@ static bool rmap_age(struct rmap *rmap, int level, bool clear)
 	return young;
 }
 
+struct age {
+	bool clear, young;
+};
+
+static void chain_age(void *arg, struct rmap *rmap, const struct memslot *slot, gfn_t gfn, int level)
+{
+	struct age *age = arg;
+
+	(void)slot, (void)gfn;
+	age->young |= rmap_age(rmap, level, age->clear);
+}
+
 bool shadow_age(struct vm *vm, const struct memslot *slot, gfn_t first, gfn_t end, bool clear)
 {
-	bool young = false;
-	uint64_t from, to;
+	struct age age = { .clear = clear };
 
 	/* Not by a counter read relaxed: that would be right only on x86. */
-	if (!slot_may_have_leaves(vm, slot))
-		return false;
-	for (int level = 1; level <= ARRAY_LEVELS; level++)
-		if (blocks_of(slot, first, end, level, &from, &to))
-			for (uint64_t block = from; block <= to; block++)
-				young |= rmap_age(block_rmap(slot, block, level), level, clear);
-	return young;
+	if (slot_may_have_leaves(vm, slot))
+		slot_walk(NULL, slot, first, end, chain_age, &age);
+	return age.young;
 }

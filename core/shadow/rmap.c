@@ -130,10 +130,3 @@ spte_t *rmap_first(const struct rmap *rmap, struct rmap_iter *iter)
 	*iter = (struct rmap_iter){ .desc = head & MANY ? head_desc(head) : NULL };
 	return iter->desc ? rmap_next(iter) : (spte_t *)(head & ~LOCKED);
 }
-
-spte_t *rmap_next(struct rmap_iter *iter)
-{
-	if (iter->desc && iter->at == iter->desc->count)
-		*iter = (struct rmap_iter){ .desc = iter->desc->more };
-	return iter->desc ? iter->desc->entry[iter->at++] : NULL;
-}

@@ -47,8 +47,13 @@ struct rmap_iter {
 
 /** Begin a walk. Holds, until its end: mmu_lock write, or the bit. The chain does not change meanwhile. Returns: an entry; NULL: there is none. */
 spte_t *rmap_first(const struct rmap *rmap, struct rmap_iter *iter);
-/** Returns: another entry; NULL: all were visited. O(1). */
-spte_t *rmap_next(struct rmap_iter *iter);
+/** Returns: another entry; NULL: all were visited. O(1). Here, since most chains are one entry and the walk is over with a look at `iter`. */
+static inline spte_t *rmap_next(struct rmap_iter *iter)
+{
+	if (iter->desc && iter->at == iter->desc->count)
+		*iter = (struct rmap_iter){ .desc = iter->desc->more };
+	return iter->desc ? iter->desc->entry[iter->at++] : NULL;
+}
 
 #define rmap_for_each(entry, rmap, iter) for ((entry) = rmap_first((rmap), (iter)); (entry); (entry) = rmap_next(iter))
 

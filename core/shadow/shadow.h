@@ -131,7 +131,7 @@ void shadow_rmap_recycle(struct mmu_write *token, struct shadow_vcpu *sv);
 /** Fill the caches for one shadow_map. Returns: false when the host has no memory. */
 bool shadow_caches_fill(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables);
 
-/** Zap the oldest pages until one fault's worth fits under the limit (62). Holds: mmu_lock write. */
+/** Zap the oldest pages until one fault's worth fits under the limit (62). Yields after a page when others wait. Holds: mmu_lock write. */
 void shadow_make_room(struct mmu_write *token);
 
 /* --- writes to guest tables (write.c) --- */
@@ -146,11 +146,11 @@ bool shadow_unprotect(struct vm *vm, gfn_t gfn);
 
 /* --- ranges of a slot, through its rmaps (range.c); no effect before the first shadow root (P1) --- */
 
+/** Those that hold mmu_lock let it go when others wait, but for the mask's. Holds, so that the slot stays: slots_lock, or the gate. Cost: the leaves in the range. */
 void shadow_zap_range(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end);
-void shadow_write_protect(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end, int min_level);
+void shadow_write_protect(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end);
 void shadow_write_protect_mask(struct mmu_write *token, const struct memslot *slot, gfn_t base, uint64_t mask);
-/** Zap huge leaves (they come back small) or, after logging, small leaves that may be huge again. */
-void shadow_zap_huge(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end);
+/** Zap small leaves that may be huge again, after logging. */
 void shadow_zap_collapsible(struct mmu_write *token, const struct memslot *slot);
 /** P2: without mmu_lock. Holds: SRCU read side. */
 bool shadow_age(struct vm *vm, const struct memslot *slot, gfn_t first, gfn_t end, bool clear);

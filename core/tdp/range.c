@@ -2,7 +2,7 @@
 /* What is done to ranges of leaves: zap, write-protect, split, age. */
 #include "core/tdp/tdp_int.h"
 
-void tdp_zap_range(struct mmu_token *token, unsigned as_id, gfn_t first, gfn_t end, bool yield)
+void tdp_zap_range(struct mmu_token *token, unsigned as_id, gfn_t first, gfn_t end)
 {
 	struct vm *vm = token->vm;
 	struct tdp_iter iter;
@@ -10,7 +10,7 @@ void tdp_zap_range(struct mmu_token *token, unsigned as_id, gfn_t first, gfn_t e
 	for (struct table *root = tdp_next_root(vm, NULL, as_id, false); root; root = tdp_next_root(vm, root, as_id, false)) {
 		port_rcu_read_lock();
 		tdp_for_each(&iter, root, first, end, 1) {
-			if (yield && tdp_iter_yield(token, &iter))
+			if (iter.goal.v != first.v && tdp_iter_yield(token, &iter))
 				continue;
 			while (spte_is_leaf(iter.old, iter.level) && !tdp_set(token, &iter, 0))
 				continue;

@@ -91,8 +91,8 @@ spte_t tdp_leaf(struct vm *vm, struct table *root, gfn_t gfn, int *level);
 
 /* --- ranges: gfns [first, end) --- */
 
-/** Zap all leaves in the range, in every root, invalid ones too. Yields if `yield`. Holds: mmu_lock write, or read with CAS. */
-void tdp_zap_range(struct mmu_token *token, unsigned as_id, gfn_t first, gfn_t end, bool yield);
+/** Zap all leaves in the range, in every root, invalid ones too. Yields, but not before it has come to a second entry. Holds: mmu_lock write. */
+void tdp_zap_range(struct mmu_token *token, unsigned as_id, gfn_t first, gfn_t end);
 
 /** Make every leaf of the range at level >= min_level read-only. Leaves a flush pending if any changed. Yields. */
 void tdp_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t end, int min_level);

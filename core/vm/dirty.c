@@ -37,6 +37,13 @@ static void protect_begin(struct protect *p)
 	}
 }
 
+/* Between words: long stretches of a bitmap may have nothing to protect. A yield flushes first, and nothing that was read of tables outlives a word. */
+static void protect_pause(struct protect *p, uint64_t word)
+{
+	if (p->token && !(word % 512) && mmu_lock_contended(p->token))
+		mmu_yield(p->token);
+}
+
 /* Write-protect the pages of word `word` of a slot whose bit is set in `mask`. */
 static void protect_word(struct protect *p, const struct memslot *slot, uint64_t word, uint64_t mask)
 {
@@ -133,6 +140,8 @@ static enum vmmu_status bitmap_take(struct vm *vm, const struct memslot *slot, u
 		snapshot[word] = dirty_take(slot, word, ~UINT64_C(0));
 		if (snapshot[word])
 			protect_word(&p, slot, word, snapshot[word]);
+		else
+			protect_pause(&p, word);
 	}
 	protect_end(&p);
 	status = hand_out(bitmap, slot, snapshot);
@@ -169,8 +178,10 @@ static void bitmap_clear(struct vm *vm, const struct memslot *slot, uint64_t fir
 		/* Only what was set: a page that was not has been write-protected since, and may be written and marked right now. */
 		uint64_t mask = wanted[i] ? dirty_take(slot, first_word + i, wanted[i]) : 0;
 
-		if (!mask)
+		if (!mask) {
+			protect_pause(&p, i);
 			continue;
+		}
 		split_before(&p, slot, first_word + i);
 		protect_word(&p, slot, first_word + i, mask);
 	}

@@ -41,7 +41,7 @@ static void slot_zap(struct vm *vm, const struct memslot *slot)
 		return;
 	}
 	token = mmu_write_lock(vm);
-	tdp_zap_range(&token.token, slot->as_id, slot->base, slot_end(slot), true);
+	tdp_zap_range(&token.token, slot->as_id, slot->base, slot_end(slot));
 	mmu_flush(&token.token);
 	mmu_write_unlock(&token);
 }
@@ -54,7 +54,7 @@ static void shadow_logging_begin(struct vm *vm, const struct memslot *slot)
 {
 	struct mmu_write token = mmu_write_lock(vm);
 
-	shadow_write_protect(&token, slot, slot->base, slot_end(slot), 1);
+	shadow_write_protect(&token, slot, slot->base, slot_end(slot));
 	mmu_flush(&token.token);
 	mmu_write_unlock(&token);
 }
