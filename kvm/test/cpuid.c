@@ -204,6 +204,7 @@ static void test_absent(void)
 		{ "INVPCID", "\x66\x0f\x38\x82\x07", 5, 7, 0, 10, true }, /* invpcid eax, [bx] */
 		{ "RDTSCP", "\x0f\x01\xf9", 3, 0x80000001, 2, 27, true },
 		{ "RDPID", "\xf3\x0f\xc7\xf8", 4, 7, 1, 22, true },
+		{ "RDPRU", "\x0f\x01\xfd", 3, 0x80000008, 0, 4, false },
 	};
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
