@@ -78,7 +78,7 @@ struct cpu_events {
 		uint8_t vector;
 	} interrupt;
 	struct {
-		bool pending;  /* wanted; delivered when not masked */
+		uint8_t pending; /* how many wait until it is not masked: one latched, and one more that is on its way (2 at most) */
 		bool injected; /* delivered at the next cpu_run */
 		bool masked;   /* until IRET */
 	} nmi;

@@ -341,8 +341,9 @@ static void deliver_nmi(struct cpu *cpu)
 {
 	struct cpu_events *e = &cpu->s.events;
 
+	if (!e->nmi.injected)
+		e->nmi.pending--;
 	e->nmi.injected = true;
-	e->nmi.pending = false;
 	e->nmi.masked = true;
 	cpu->p->delivering = VECTOR_NMI;
 	event_deliver(cpu, VECTOR_NMI, EVENT_EXTERNAL, false, 0, cpu->s.rip);

@@ -49,7 +49,7 @@ static bool must_step(const struct cpu *cpu)
 
 bool cpu_needs_look(const struct cpu *cpu)
 {
-	return cpu->single || cpu->p->attention || must_step(cpu);
+	return cpu->single || cpu->p->attention || must_step(cpu) || event_is_pending(cpu);
 }
 
 bool rep_must_stop(struct cpu *cpu)

@@ -9,10 +9,17 @@
 
 #define NMI_VECTOR 2u
 
-static void nmi_collect(struct vcpu *vcpu)
+void events_nmi_collect(struct vcpu *vcpu)
 {
-	if (atomic_exchange(&vcpu->nmi_queued, false))
-		cpu_state(vcpu->cpu)->events.nmi.pending = true;
+	struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
+	/* One is latched while the handler runs. When none runs, one may be about to be delivered and another latched behind it. */
+	unsigned limit = e->nmi.masked || e->nmi.injected ? 1 : 2, queued, all;
+
+	if (atomic_load_explicit(&vcpu->nmi_queued, memory_order_relaxed) == 0)
+		return;
+	queued = atomic_exchange(&vcpu->nmi_queued, 0);
+	all = queued < limit ? e->nmi.pending + queued : limit;
+	e->nmi.pending = (uint8_t)(all < limit ? all : limit);
 }
 
 void events_get(struct vcpu *vcpu, struct kvm_vcpu_events *out)
@@ -20,7 +27,7 @@ void events_get(struct vcpu *vcpu, struct kvm_vcpu_events *out)
 	const struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
 	bool payload = atomic_load(&vcpu->vm->exception_payload);
 
-	nmi_collect(vcpu);
+	events_nmi_collect(vcpu);
 	memset(out, 0, sizeof(*out));
 	out->exception.injected = e->exception.injected;
 	out->exception.pending = e->exception.pending;
@@ -88,7 +95,7 @@ long events_set(struct vcpu *vcpu, const struct kvm_vcpu_events *from)
 
 	if (result)
 		return result;
-	nmi_collect(vcpu);
+	events_nmi_collect(vcpu);
 	e->exception.injected = in.exception.injected;
 	e->exception.pending = in.exception.pending;
 	e->exception.vector = in.exception.nr;
@@ -102,9 +109,12 @@ long events_set(struct vcpu *vcpu, const struct kvm_vcpu_events *from)
 	if (in.flags & KVM_VCPUEVENT_VALID_SHADOW)
 		e->shadow = in.interrupt.shadow & (CPU_SHADOW_MOV_SS | CPU_SHADOW_STI);
 	e->nmi.injected = in.nmi.injected;
-	if (in.flags & KVM_VCPUEVENT_VALID_NMI_PENDING)
-		e->nmi.pending = in.nmi.pending;
+	if (in.flags & KVM_VCPUEVENT_VALID_NMI_PENDING) {
+		e->nmi.pending = 0;
+		atomic_store(&vcpu->nmi_queued, in.nmi.pending);
+	}
 	e->nmi.masked = in.nmi.masked;
+	events_nmi_collect(vcpu);
 	if (in.flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
 		e->triple_fault = in.triple_fault.pending;
 	if (in.flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR && vcpu->lapic)
@@ -150,7 +160,7 @@ long vcpu_interrupt(struct vcpu *vcpu, unsigned long argument)
 long vcpu_nmi(struct vcpu *vcpu, unsigned long argument)
 {
 	(void)argument;
-	atomic_store(&vcpu->nmi_queued, true);
+	atomic_fetch_add(&vcpu->nmi_queued, 1);
 	vcpu_wake(vcpu);
 	return 0;
 }

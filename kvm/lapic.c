@@ -2,7 +2,6 @@
 /* Interrupts of the local APIC: which is due, who gets one, INIT and SIPI (SDM vol. 3, chapter 11). */
 #include "kvm/lapic_int.h"
 #include <stdlib.h>
-#include <string.h>
 
 static uint32_t id_of(struct lapic *a)
 {
@@ -11,7 +10,8 @@ static uint32_t id_of(struct lapic *a)
 
 void lapic_reset(struct lapic *a)
 {
-	memset(a->reg, 0, sizeof(a->reg));
+	for (uint32_t o = 0; o < 0x400; o += 0x10)
+		*reg(a, o) = 0;
 	for (int i = 0; i < 8; i++)
 		atomic_store(&a->irr[i], 0);
 	*reg(a, REG_ID) = a->vcpu->id << 24;
@@ -20,6 +20,7 @@ void lapic_reset(struct lapic *a)
 	*reg(a, REG_SVR) = 0xff;
 	for (uint32_t o = REG_LVT_TIMER; o <= REG_LVT_LAST; o += 0x10)
 		*reg(a, o) = LVT_MASKED;
+	cpu_state(a->vcpu->cpu)->cr8 = 0; /* it is the TPR */
 	lapic_timer_stop(a->timer);
 }
 
@@ -137,6 +138,8 @@ static bool logical_match(struct lapic *a, uint32_t destination)
 	if (is_x2apic(a))
 		return destination == UINT32_MAX || ((destination >> 16) == a->vcpu->id / 16 &&
 		                                     destination >> (a->vcpu->id % 16) & 1);
+	if (destination == 0xff) /* whatever the model and the LDR */
+		return true;
 	if (*reg(a, REG_DFR) >> 28 == 15)
 		return ldr & destination;
 	return ldr >> 4 == (destination >> 4 & 15) && ldr & destination & 15;
@@ -144,20 +147,25 @@ static bool logical_match(struct lapic *a, uint32_t destination)
 
 static bool is_destination(struct lapic *a, uint32_t destination, bool logical, bool x2apic)
 {
+	if (!(a->base & BASE_ENABLE))
+		return false;
 	if (logical)
 		return logical_match(a, destination);
 	return destination == id_of(a) || destination == (x2apic ? UINT32_MAX : 0xffu);
 }
 
-static void receive(struct lapic *a, unsigned mode, uint8_t vector)
+/* An APIC that software switched off takes only what needs no vector. Returns: was it taken? */
+static bool receive(struct lapic *a, unsigned mode, uint8_t vector)
 {
 	switch (mode) {
 	case 0:
 	case 1:
+		if (!(*reg(a, REG_SVR) & SVR_ENABLE))
+			return false;
 		lapic_request(a, vector);
 		break;
 	case 4:
-		atomic_store(&a->vcpu->nmi_queued, true);
+		atomic_fetch_add(&a->vcpu->nmi_queued, 1);
 		vcpu_wake(a->vcpu);
 		cpu_request_exit(a->vcpu->cpu);
 		break;
@@ -175,6 +183,7 @@ static void receive(struct lapic *a, unsigned mode, uint8_t vector)
 	default:
 		break;
 	}
+	return true;
 }
 
 int lapic_deliver(struct vm *vm, uint32_t destination, bool logical, unsigned mode, uint8_t vector, bool x2apic)
@@ -186,9 +195,8 @@ int lapic_deliver(struct vm *vm, uint32_t destination, bool logical, unsigned mo
 
 		if (!vcpu || !vcpu->lapic || !is_destination(vcpu->lapic, destination, logical, x2apic))
 			continue;
-		receive(vcpu->lapic, mode, vector);
-		reached++;
-		if (mode == 1) /* the first will do as the one with the lowest priority */
+		reached += receive(vcpu->lapic, mode, vector);
+		if (mode == 1 && reached) /* the first will do as the one with the lowest priority */
 			break;
 	}
 	return reached;
@@ -213,7 +221,7 @@ void lapic_send(struct lapic *a, uint32_t low, uint32_t destination)
 	for (unsigned id = 0; id < MAX_VCPU_ID; id++) {
 		struct vcpu *vcpu = vm_vcpu(a->vcpu->vm, id);
 
-		if (vcpu && vcpu->lapic && (shorthand == 2 || vcpu != a->vcpu))
+		if (vcpu && vcpu->lapic && vcpu->lapic->base & BASE_ENABLE && (shorthand == 2 || vcpu != a->vcpu))
 			receive(vcpu->lapic, mode, vector);
 	}
 }

@@ -2,8 +2,9 @@
 /*
  * What the files of the local APIC share: lapic.c takes and sends interrupts, lapic_regs.c is the registers as the guest and the client see them.
  *
- * All registers belong to the vCPU's thread, but for IRR and the pending INIT and SIPI, which others set: those are atomic.
- * A sender sets its bit and then wakes the vCPU (vcpu_wake); the vCPU looks again after each wake.
+ * All registers belong to the vCPU's thread, but for IRR and the pending INIT and SIPI, which others set. A sender reads ID, LDR, DFR, SVR and
+ * the base of each destination. So all are atomic. A sender sets its bit and then wakes the vCPU (vcpu_wake); the vCPU looks
+ * again after each wake.
  */
 #ifndef VMMU_KVM_LAPIC_INT_H
 #define VMMU_KVM_LAPIC_INT_H
@@ -39,20 +40,22 @@
 #define LVT_MASKED  (1u << 16)
 #define VERSION     0x50014u /* 6 LVT entries, like KVM's */
 
+#define SHORTHAND_SELF (1u << 18) /* in ICR */
+
 #define LATCH_INIT 1u
 #define LATCH_SIPI 2u
 
 struct lapic {
 	struct vcpu *vcpu;
-	uint32_t reg[64];         /* by offset / 16; IRR lives in irr */
+	_Atomic uint32_t reg[64]; /* by offset / 16; IRR lives in irr */
 	_Atomic uint32_t irr[8];
 	atomic_uint latch;        /* LATCH_* */
 	atomic_uint sipi_vector;
-	uint64_t base;
+	_Atomic uint64_t base;
 	struct lapic_timer *timer;
 };
 
-static inline uint32_t *reg(struct lapic *a, uint32_t offset)
+static inline _Atomic uint32_t *reg(struct lapic *a, uint32_t offset)
 {
 	return &a->reg[offset / 16];
 }
@@ -60,6 +63,11 @@ static inline uint32_t *reg(struct lapic *a, uint32_t offset)
 static inline bool is_x2apic(const struct lapic *a)
 {
 	return (a->base & (BASE_ENABLE | BASE_X2APIC)) == (BASE_ENABLE | BASE_X2APIC);
+}
+
+static inline bool is_deadline_mode(struct lapic *a)
+{
+	return (*reg(a, REG_LVT_TIMER) >> 17 & 3) == 2;
 }
 
 /** [own] As after a power-up, but for the base and what is latched. */

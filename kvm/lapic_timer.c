@@ -137,6 +137,11 @@ void lapic_timer_arm_deadline(struct lapic_timer *timer, uint64_t tsc, uint64_t 
 	set_due(timer, now_ns() + (tsc > now ? (uint64_t)((unsigned __int128)(tsc - now) * 1000000u / khz) : 0));
 }
 
+void lapic_timer_period(struct lapic_timer *timer, uint64_t period)
+{
+	timer->period = period;
+}
+
 void lapic_timer_stop(struct lapic_timer *timer)
 {
 	atomic_store(&timer->due, 0);

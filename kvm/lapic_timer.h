@@ -20,6 +20,8 @@ void lapic_timer_destroy(struct lapic_timer *timer);
 void lapic_timer_arm(struct lapic_timer *timer, uint64_t ns, uint64_t period);
 /** Due when the guest's TSC, which is `now` and runs at `khz`, reaches `tsc`; 0 stops. */
 void lapic_timer_arm_deadline(struct lapic_timer *timer, uint64_t tsc, uint64_t now, uint32_t khz);
+/** What follows when a running count is over: another one of `period` ns, or nothing for 0. */
+void lapic_timer_period(struct lapic_timer *timer, uint64_t period);
 void lapic_timer_stop(struct lapic_timer *timer);
 
 /** True once for each time that it was due (missed periods count once). */

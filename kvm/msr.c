@@ -36,6 +36,10 @@
 #define MSR_K7_PERFCTR3   0xc0010007u
 #define MSR_HWCR          0xc0010015u
 
+#define APIC_BASE_X2APIC UINT64_C(0x400)
+#define APIC_BASE_ENABLE UINT64_C(0x800)
+#define APIC_BASE_MODE   (APIC_BASE_X2APIC | APIC_BASE_ENABLE)
+
 #define MAX_IO_MSRS 256u
 
 /* Saved and restored by clients, beside the CPU's. */
@@ -205,6 +209,19 @@ static bool own_write_allowed(struct vcpu *vcpu, uint32_t index, uint64_t value,
 	return true;
 }
 
+bool msr_apic_base_is_legal(struct vcpu *vcpu, uint64_t value, bool host)
+{
+	uint64_t reserved = cpuid_guest_reserved_gpa(vcpu) | 0x2ff | (cpuid_guest_has(vcpu, CPUID_X2APIC) ? 0 : APIC_BASE_X2APIC);
+	uint64_t from = cpu_state(vcpu->cpu)->apic_base & APIC_BASE_MODE, to = value & APIC_BASE_MODE;
+
+	if ((value & reserved) || to == APIC_BASE_X2APIC)
+		return false;
+	if (host)
+		return true;
+	/* Into x2APIC mode only from xAPIC mode; out of it only by switching the APIC off (SDM vol. 3, 11.12.5). */
+	return !(to == APIC_BASE_MODE && from == 0) && !(to == APIC_BASE_ENABLE && from == APIC_BASE_MODE);
+}
+
 static bool msr_write(struct vcpu *vcpu, uint32_t index, uint64_t value, bool host)
 {
 	uint64_t *variable = own_variable(vcpu, index);
@@ -236,9 +253,7 @@ static bool msr_write(struct vcpu *vcpu, uint32_t index, uint64_t value, bool ho
 		return true;
 	}
 	if (index == MSR_APIC_BASE) {
-		bool x2apic = cpuid_guest_has(vcpu, CPUID_X2APIC);
-
-		if (value & (cpuid_guest_reserved_gpa(vcpu) | 0x2ff | (x2apic ? 0 : 1u << 10)) || (value & (3u << 10)) == 1u << 10)
+		if (!msr_apic_base_is_legal(vcpu, value, host))
 			return false;
 		cpu_state(vcpu->cpu)->apic_base = value;
 		if (vcpu->lapic)

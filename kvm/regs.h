@@ -14,6 +14,8 @@ void sregs_get(struct vcpu *vcpu, struct kvm_sregs *out);
 long sregs_set(struct vcpu *vcpu, const struct kvm_sregs *in);
 void events_get(struct vcpu *vcpu, struct kvm_vcpu_events *out);
 long events_set(struct vcpu *vcpu, const struct kvm_vcpu_events *in);
+/** NMIs that other threads sent go to the CPU's state. On the vCPU's thread. */
+void events_nmi_collect(struct vcpu *vcpu);
 
 /** kvm_dirty_regs -> the vCPU. Returns: 0 or -EINVAL. */
 long regs_sync_in(struct vcpu *vcpu);

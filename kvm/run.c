@@ -247,11 +247,7 @@ static long run_guest(struct vcpu *vcpu)
 	long result;
 
 	do {
-		struct cpu_state *state = cpu_state(vcpu->cpu);
-
-		if (atomic_load_explicit(&vcpu->nmi_queued, memory_order_relaxed) &&
-		    atomic_exchange(&vcpu->nmi_queued, false))
-			state->events.nmi.pending = true;
+		events_nmi_collect(vcpu);
 		if (vcpu->lapic) {
 			result = halt_accept(vcpu);
 			if (result != RUN_ON)

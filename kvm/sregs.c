@@ -2,6 +2,7 @@
 /* KVM_GET/SET_SREGS and SREGS2, KVM_TRANSLATE. */
 #include "kvm/cpuid.h"
 #include "kvm/dispatch.h"
+#include "kvm/msr.h"
 #include "kvm/regs.h"
 #include "kvm/user.h"
 #include "kvm/vm.h"
@@ -71,16 +72,6 @@ void sregs_get(struct vcpu *vcpu, struct kvm_sregs *out)
 		                                                          << (s->events.interrupt.vector % 64);
 }
 
-static bool apic_base_valid(struct vcpu *vcpu, uint64_t value)
-{
-	bool x2apic = cpuid_guest_has(vcpu, CPUID_X2APIC);
-
-	if (value & (cpuid_guest_reserved_gpa(vcpu) | 0x2ff | (x2apic ? 0 : 1u << 10)))
-		return false;
-	/* x2APIC mode without the APIC enabled does not exist. */
-	return (value & (3u << 10)) != 1u << 10;
-}
-
 /* What both forms have in common. Nothing is changed unless all of it is legal. */
 static long sregs_set_common(struct vcpu *vcpu, const struct kvm_sregs *in)
 {
@@ -100,7 +91,7 @@ static long sregs_set_common(struct vcpu *vcpu, const struct kvm_sregs *in)
 		return -EINVAL;
 	}
 	vcpu->cpuid_unset_means_all = false;
-	if (!apic_base_valid(vcpu, in->apic_base))
+	if (!msr_apic_base_is_legal(vcpu, in->apic_base, true))
 		return -EINVAL;
 
 	segment_set(&s->seg[CPU_CS], &in->cs);

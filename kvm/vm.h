@@ -96,7 +96,7 @@ struct vcpu {
 	uint64_t mtrr_fixed[11], mtrr_var[16], mtrr_def_type; /* [v] */
 	struct lapic *lapic;       /* [c] NULL without an irqchip */
 	atomic_uint wake;          /* [a] futex: changes when a halted vCPU must look again */
-	atomic_bool nmi_queued;    /* [a] */
+	atomic_uint nmi_queued;    /* [a] how many came since the vCPU looked */
 	_Atomic pthread_t runner;  /* [a] the thread that called KVM_RUN last */
 	atomic_bool cancelled;     /* [a] that thread was cancelled: leave the guest */
 	uint64_t exits[EXITS_COUNT]; /* [v] read by anyone */

@@ -287,15 +287,16 @@ static void test_event_nmi_is_masked_until_iret(void **state)
 
 	GUEST_CODE_BYTES(g, GUEST_CODE, 0x90, 0xf4);
 	GUEST_CODE_BYTES(g, GUEST_STUBS + 2 * 16, 0xff, 0xc0, 0x48, 0xcf); /* inc %eax; iretq */
-	s->events.nmi.pending = true;
+	s->events.nmi.pending = 1;
 	assert_int_equal(guest_run_to_hlt(g), -1);
 	assert_int_equal(s->gpr[CPU_RAX], 1);
 	assert_false(s->events.nmi.masked);
-	s->events.nmi.masked = s->events.nmi.pending = true;
+	s->events.nmi.masked = true;
+	s->events.nmi.pending = 1;
 	s->rip = GUEST_CODE;
 	assert_int_equal(guest_run_to_hlt(g), -1);
 	assert_int_equal(s->gpr[CPU_RAX], 1);
-	assert_true(s->events.nmi.pending);
+	assert_int_equal(s->events.nmi.pending, 1);
 }
 
 GUEST_ASM(ev_trap, "pushf \n orl $0x100, (%rsp) \n popf \n nop \n nop \n hlt")

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What goes into a vCPU comes out again; interrupts, NMIs, HLT, windows, I/O and MMIO as a small device model sees them. */
+/* What goes into a vCPU comes out again; interrupts, NMIs, windows, I/O and MMIO as a small device model sees them. */
 #include "check.h"
-#include <pthread.h>
 #include <stddef.h>
 #include <sys/eventfd.h>
 
@@ -240,103 +239,6 @@ static void test_ioeventfd(void)
 	close(address_fd);
 }
 
-/* ---- with local APICs ----------------------------------------------------------------------------- */
-
-static int apic_vm, apic_result;
-static struct machine apic;
-
-static void apic_make(unsigned vcpus)
-{
-	struct machine *m = &apic;
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entry[100];
-	} cpuid = { .head.nent = 100 };
-
-	memset(m, 0, sizeof(*m));
-	m->kvm = open("/dev/kvm", O_RDWR);
-	m->vm = apic_vm = ioctl(m->kvm, KVM_CREATE_VM, 0);
-	NEED(ioctl(m->vm, KVM_CREATE_IRQCHIP, 0) == 0);
-	NEED(ioctl(m->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) == 0);
-	m->bytes = 16 * PAGE;
-	m->memory = mmap(NULL, m->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	NEED(machine_slot(m->vm, 0, 0, 0, m->bytes, m->memory) == 0);
-	for (unsigned i = 0; i < vcpus; i++) {
-		m->vcpu[i] = ioctl(m->vm, KVM_CREATE_VCPU, (unsigned long)i);
-		NEED(m->vcpu[i] >= 0 && ioctl(m->vcpu[i], KVM_SET_CPUID2, &cpuid) == 0);
-		m->run[i] = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu[i], 0);
-		NEED(m->run[i] != MAP_FAILED);
-	}
-	machine_start(m, 0, 0x1000);
-}
-
-/* Switch the APIC on, as software does: the spurious-interrupt register. */
-static void apic_enable(int vcpu)
-{
-	struct kvm_lapic_state lapic;
-	uint32_t svr = 0x1ff;
-
-	NEED(ioctl(vcpu, KVM_GET_LAPIC, &lapic) == 0);
-	memcpy(lapic.regs + 0xf0, &svr, 4);
-	NEED(ioctl(vcpu, KVM_SET_LAPIC, &lapic) == 0);
-}
-
-static void *apic_run(void *argument)
-{
-	(void)argument;
-	apic_result = run(&apic);
-	return NULL;
-}
-
-static void test_halt(void)
-{
-	struct kvm_msi msi = { .address_lo = 0xfee00000, .data = 0x41 };
-	struct kvm_mp_state mp;
-	pthread_t thread;
-
-	apic_make(2);
-	CHECK(ioctl(apic.vcpu[1], KVM_GET_MP_STATE, &mp) == 0 && mp.mp_state == KVM_MP_STATE_UNINITIALIZED);
-	/* sti; hlt; out 0x10, al; and in the handler out 0x41, al; iret */
-	CODE(&apic, 0xfb, 0xf4, 0xe6, 0x10, 0xeb, 0xfb);
-	memcpy(apic.memory + 0x1100, "\xe6\x41\xcf", 3);
-	vector(&apic, 0x41, 0x1100);
-	apic_enable(apic.vcpu[0]);
-	NEED(pthread_create(&thread, NULL, apic_run, NULL) == 0);
-	usleep(30000);
-	CHECK(ioctl(apic.vm, KVM_SIGNAL_MSI, &msi) == 1);
-	pthread_join(thread, NULL);
-	CHECK(apic_result == KVM_EXIT_IO && out_to(&apic, 0x41));
-	CHECK(run(&apic) == KVM_EXIT_IO && out_to(&apic, 0x10));
-	machine_free(&apic, 2);
-}
-
-/* The APIC's timer ends HLT, and interrupts a guest that spins. */
-static void test_timer(void)
-{
-	static const uint8_t programs[2][6] = {
-		{ 0xfb, 0xf4, 0xe6, 0x10, 0xeb, 0xfb }, /* sti; hlt; out; jmp */
-		{ 0xfb, 0xeb, 0xfe },                   /* sti; jmp . */
-	};
-
-	for (int i = 0; i < 2; i++) {
-		struct kvm_lapic_state lapic;
-		const uint32_t svr = 0x1ff, lvt = 0x42, initial = 20000000, divide = 0xb;
-
-		apic_make(1);
-		code(&apic, programs[i], sizeof(programs[i]));
-		memcpy(apic.memory + 0x1100, "\xe6\x42\xcf", 3);
-		vector(&apic, 0x42, 0x1100);
-		NEED(ioctl(apic.vcpu[0], KVM_GET_LAPIC, &lapic) == 0);
-		memcpy(lapic.regs + 0xf0, &svr, 4);
-		memcpy(lapic.regs + 0x320, &lvt, 4);
-		memcpy(lapic.regs + 0x3e0, &divide, 4);
-		memcpy(lapic.regs + 0x380, &initial, 4);
-		NEED(ioctl(apic.vcpu[0], KVM_SET_LAPIC, &lapic) == 0);
-		CHECK(run(&apic) == KVM_EXIT_IO && out_to(&apic, 0x42));
-		machine_free(&apic, 1);
-	}
-}
-
 /* ---- the rest ------------------------------------------------------------------------------------- */
 
 static void test_step(void)
@@ -407,8 +309,6 @@ int main(void)
 	test_mmio();
 	test_interrupts();
 	test_ioeventfd();
-	test_halt();
-	test_timer();
 	test_step();
 	test_dirty_log();
 	test_stats();
