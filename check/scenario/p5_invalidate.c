@@ -38,6 +38,16 @@ static void setup_mapped(void)
 	cpu_leave(&world.cpu[0]);
 }
 
+/* The page is mapped, and a walk that goes on beyond it may let mmu_lock go. */
+static void setup_mapped_and_yielding(void)
+{
+	struct host_frame *frame;
+
+	setup_slots(MAY_CONTEND, 1);
+	check_assert(cpu_touch(&world.cpu[0], PAGE_GPA, false, 2, &frame) == CPU_DONE);
+	cpu_leave(&world.cpu[0]);
+}
+
 static void setup_no_slot(void)
 {
 	world_make(0, VMMU_MMU_TDP, 0);
@@ -118,6 +128,15 @@ static void migrate_next(void)
 	migrate(PAGE + 1, 1);
 }
 
+/* The page, in an invalidation of more. */
+static void migrate_in_passing(void)
+{
+	vmmu_invalidate_begin(world.vm, host_hva(PAGE), host_hva(PAGE + 2));
+	host_move(PAGE, SPARE);
+	host.frame[PAGE].data = 1;
+	vmmu_invalidate_end(world.vm, host_hva(PAGE), host_hva(PAGE + 2));
+}
+
 static void invalidate(void)
 {
 	begin(PAGE);
@@ -175,6 +194,9 @@ SCENARIO(gate_vs_itself, .protocol = "P5", .claim = "a sleeping slot change has 
 
 SCENARIO(fault_vs_invalidate, .protocol = "P5", .claim = "no page is installed that was looked up before it was taken away (I5.3, I5.4)", .threads = 2,
          .setup = setup, .thread = { fault, migrate_page }, .finish = finish);
+
+SCENARIO(fault_vs_invalidate_that_yields, .protocol = "P5", .claim = "nothing comes back into a range while its invalidation lets mmu_lock go (I5.4, I5.5)",
+         .threads = 2, .setup = setup_mapped_and_yielding, .thread = { fault, migrate_in_passing }, .finish = finish);
 
 SCENARIO(run_vs_invalidate, .protocol = "P5 P9", .claim = "after begin no CPU uses the page (I5.4)", .threads = 2, .setup = setup_mapped,
          .thread = { run, migrate_page }, .finish = finish);
