@@ -63,13 +63,23 @@ static void program_look_at(const struct start *start, struct program_file *prog
 {
 	char link[32];
 
-	program->runtime[0] = '\0';
+	memset(program, 0, sizeof(*program));
 	if (!start->path || (start->flags & AT_EMPTY_PATH && !*start->path)) {
 		snprintf(link, sizeof(link), "/proc/self/fd/%d", start->fd);
 		program_look(link, program);
 	} else if (start->path && strchr(start->path, '/')) {
 		program_look(start->path, program);
 	}
+}
+
+/* The loader will give up on it, in many words of its own. */
+static void say_musl(const char *path)
+{
+	static const char before[] = "vmmu: ", after[] = ": linked with musl: the library that vmmu preloads is glibc's\n";
+
+	SYS3(SYS_write, STDERR_FILENO, before, sizeof(before) - 1);
+	SYS3(SYS_write, STDERR_FILENO, path, strlen(path));
+	SYS3(SYS_write, STDERR_FILENO, after, sizeof(after) - 1);
 }
 
 /* Of "LD_PRELOAD=a:b" what comes after a runtime that we put first for another program: a name without a directory. */
@@ -115,6 +125,8 @@ static long start_whole(const struct start *start, char *const *environment)
 		if (*environment != preload)
 			whole[count++] = *environment;
 	program_look_at(start, &program);
+	if (program.form == FORM_MUSL && start->path)
+		say_musl(start->path);
 	value = without_runtime(value);
 	made = alloca(PRELOAD_ROOM(value, library));
 	preload_make(made, strstr(value, program.runtime) ? "" : program.runtime, value, library);

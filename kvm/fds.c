@@ -13,7 +13,9 @@
 #include <linux/close_range.h>
 #include <linux/userfaultfd.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 long fds_open_kvm(int flags)
 {
@@ -77,6 +79,37 @@ static struct file *adopt(int fd, long *error)
 	return file;
 }
 
+/* What came over a socket and is ours is entered at once, so that it can be told from a memfd before it is asked for KVM. */
+static void descriptor_received(int fd)
+{
+	struct file *file;
+	struct stat st;
+
+	if (!file_table_is_ours() || SYS2(SYS_fstat, fd, &st) != 0)
+		return;
+	file = file_get_by_stat(&st);
+	if (!file)
+		return;
+	file_alias(fd, file);
+	file_put(file);
+}
+
+void fds_received(struct msghdr *message)
+{
+	struct cmsghdr *part = message->msg_controllen ? CMSG_FIRSTHDR(message) : NULL;
+
+	for (; part; part = CMSG_NXTHDR(message, part)) {
+		if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS || part->cmsg_len < CMSG_LEN(0))
+			continue;
+		for (size_t i = 0; i < (part->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(part) + i * sizeof(fd), sizeof(fd));
+			descriptor_received(fd);
+		}
+	}
+}
+
 bool fds_is_kvm(int fd)
 {
 	struct file *file = file_get(fd);
@@ -106,20 +139,38 @@ static bool is_generic(unsigned int request)
 }
 
 /*
- * Whose ioctl is it? Numbers are verified, but for KVM's requests on a vCPU: they are its hot path, and the thread may be under a filter that
- * allows little more than ioctl. Returns: the file with a reference; or NULL, and an error if there is one.
+ * Requests that are made so often, or from threads under so strict a filter, that a system call to verify the number would be felt: all of a vCPU, and
+ * what changes a running VM. Nobody makes them of a file that is not KVM's.
  */
+static bool is_hot(const struct file *file, unsigned request)
+{
+	if (_IOC_TYPE(request) != KVMIO)
+		return false;
+	switch (request) {
+	case KVM_SET_USER_MEMORY_REGION:
+	case KVM_GET_DIRTY_LOG:
+	case KVM_CLEAR_DIRTY_LOG:
+	case KVM_RESET_DIRTY_RINGS:
+	case KVM_IRQ_LINE:
+	case KVM_IRQ_LINE_STATUS:
+	case KVM_SIGNAL_MSI:
+		return file->kind == FILE_VM;
+	default:
+		return file->kind == FILE_VCPU;
+	}
+}
+
+/* Whose ioctl is it? Returns: the file with a reference; or NULL, and an error if there is one. */
 static struct file *request_file(int fd, unsigned request, long *error)
 {
 	struct file *file = file_get_unverified(fd);
-	bool of_kvm = _IOC_TYPE(request) == KVMIO;
 
 	*error = 0;
-	if (file && !(of_kvm && file->kind == FILE_VCPU) && !file_verify(fd, file)) {
+	if (file && !is_hot(file, request) && !file_verify(fd, file)) {
 		file_put(file);
 		file = NULL;
 	}
-	return file || !of_kvm ? file : adopt(fd, error);
+	return file || _IOC_TYPE(request) != KVMIO ? file : adopt(fd, error);
 }
 
 static long answer(struct file *file, unsigned request, unsigned long argument)

@@ -22,7 +22,7 @@ struct chunk {
 };
 
 static struct chunk *_Atomic chunks[CHUNKS];
-static atomic_int table_owner; /* process id; 0 until the first file */
+static atomic_int table_owner; /* process id; 0 before file_init */
 static _Atomic dev_t memfd_device; /* of all memfds; 0 until the first file */
 
 atomic_uint file_stats_count;
@@ -117,7 +117,6 @@ struct file *file_install(int descriptor, enum file_kind kind, void *object, voi
 {
 	struct file *file = calloc(1, sizeof(*file));
 	struct stat st;
-	int none = 0;
 
 	if (!file || !entry_find((unsigned)descriptor, true) || SYS2(SYS_fstat, descriptor, &st) != 0 ||
 	    !seal(descriptor, kind)) {
@@ -132,7 +131,6 @@ struct file *file_install(int descriptor, enum file_kind kind, void *object, voi
 	file->release = release;
 	if (kind == FILE_STATS)
 		atomic_fetch_add(&file_stats_count, 1);
-	atomic_compare_exchange_strong(&table_owner, &none, (int)SYS0(SYS_getpid));
 	entry_replace((unsigned)descriptor, file);
 	return file;
 }
@@ -285,14 +283,19 @@ void file_fork(enum fork_step step)
 	atomic_store(&table_owner, (int)SYS0(SYS_getpid));
 }
 
-bool file_table_is_ours(void)
+bool file_table_may_change(void)
 {
 	int owner = atomic_load_explicit(&table_owner, memory_order_relaxed);
 
-	return owner != 0 && owner == (int)SYS0(SYS_getpid);
+	return owner == 0 || owner == (int)SYS0(SYS_getpid);
 }
 
-bool file_table_may_change(void)
+bool file_table_is_ours(void)
 {
-	return atomic_load_explicit(&table_owner, memory_order_relaxed) == 0 || file_table_is_ours();
+	return atomic_load_explicit(&memfd_device, memory_order_relaxed) != 0 && file_table_may_change();
+}
+
+void file_init(void)
+{
+	atomic_store(&table_owner, (int)SYS0(SYS_getpid));
 }

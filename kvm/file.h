@@ -77,16 +77,19 @@ void file_forget(int descriptor);
 /** Forget all in [first, last]. */
 void file_forget_range(unsigned first, unsigned last);
 
+/** The process that the table belongs to is this one. Called by the library's constructor. */
+void file_init(void);
+
 /** In a forked child every file becomes foreign. */
 fork_fn file_fork;
 
 /** How many statistics descriptors exist: read(2) looks for them only when there are some. */
 extern atomic_uint file_stats_count;
 
-/** False in a vfork child, which shares our memory but must not change our table. */
+/** False in a vfork child, which shares our memory but must not change our table; and while there is no file. */
 bool file_table_is_ours(void);
 
-/** The same, and true also before the first file. */
+/** The same, and true also while there is no file. */
 bool file_table_may_change(void);
 
 #endif

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 long libc_result(long result)
@@ -63,6 +64,25 @@ EXPORT int dup2(int fd, int wanted)
 EXPORT int dup3(int fd, int wanted, int flags)
 {
 	return (int)sys_result(fds_dup(SYS_dup3, fd, wanted, flags));
+}
+
+EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+	ssize_t result = REAL(recvmsg, ssize_t(*)(int, struct msghdr *, int))(fd, message, flags);
+
+	if (result >= 0)
+		fds_received(message);
+	return result;
+}
+
+EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout)
+{
+	int result = REAL(recvmmsg, int (*)(int, struct mmsghdr *, unsigned, int, struct timespec *))(fd, messages, count,
+	                                                                                             flags, timeout);
+
+	for (int i = 0; i < result; i++)
+		fds_received(&messages[i].msg_hdr);
+	return result;
 }
 
 #define DEFINE_FCNTL(name)                                                                                         \
@@ -163,6 +183,11 @@ static long syscall_ours(long number, const long a[6])
 	switch (number) {
 	case SYS_ioctl:
 		return fds_ioctl((int)a[0], (unsigned long)a[1], (unsigned long)a[2]);
+	case SYS_recvmsg:
+		result = SYS3(number, a[0], a[1], a[2]);
+		if (result >= 0)
+			fds_received((struct msghdr *)a[1]);
+		return result;
 	case SYS_close:
 		return fds_close((int)a[0]);
 	case SYS_close_range:

@@ -37,6 +37,8 @@ long fds_close(int fd);
 long fds_dup(long number, int fd, int wanted, int flags);
 long fds_close_range(unsigned first, unsigned last, unsigned flags);
 long fds_open_kvm(int flags);
+struct msghdr;
+void fds_received(struct msghdr *message); /* recvmsg filled it */
 /** Is it a descriptor of ours? */
 bool fds_is_kvm(int fd);
 

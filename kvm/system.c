@@ -40,6 +40,7 @@ static fork_fn *const fork_list[] = {
 __attribute__((constructor)) static void begin(void)
 {
 	config_init();
+	file_init();
 	handlers_begin();
 	posix_fork_above(fork_list);
 }

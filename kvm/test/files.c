@@ -340,6 +340,8 @@ static void test_passed(void)
 	vm = receive_descriptor(pair[1]);
 	send_descriptor(pair[0], m.vcpu[0]);
 	vcpu = receive_descriptor(pair[1]);
+	check_descriptor(kvm, EINVAL);
+	check_descriptor(vcpu, ESPIPE);
 	CHECK(ioctl(kvm, KVM_GET_API_VERSION, 0) == 12);
 	CHECK(ioctl(vm, KVM_CREATE_VCPU, 0ul) == -1 && errno == EEXIST);
 	CHECK(ioctl(vcpu, KVM_GET_REGS, &regs) == 0 && regs.rip == 0x1000);
@@ -420,12 +422,35 @@ static int child(const char *system, const char *vm)
 	return check_failures != 0;
 }
 
+/* A vfork child, which shares our memory, opens it before anybody else: that is no concern of ours. */
+static void test_vfork_first(void)
+{
+	int status = -1, kvm;
+	pid_t child = vfork();
+
+	if (child == 0) {
+		int own = open("/dev/kvm", O_RDWR);
+
+		_exit(own >= 0 && ioctl(own, KVM_GET_API_VERSION, 0) == 12 ? 0 : 1);
+	}
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	kvm = open("/dev/kvm", O_RDWR);
+	NEED(kvm >= 0);
+	close(kvm);
+	CHECK(ioctl(kvm, KVM_GET_API_VERSION, 0) == -1 && errno == EBADF);
+	kvm = open("/dev/null", O_RDWR);
+	CHECK(ioctl(kvm, KVM_GET_API_VERSION, 0) == -1 && errno == ENOTTY);
+	close(kvm);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 3)
 		return child(argv[1], argv[2]);
 	if (argc == 2)
 		make_dev();
+	if (!under_runtime("__tsan_init"))
+		test_vfork_first();
 	make_names();
 	test_names();
 	test_descriptors();
