@@ -32,6 +32,7 @@
 #include <sys/mman.h>
 
 #define BUCKETS 4096u
+#define RECORDS (UINT64_C(1) << 18) /* for 1 GiB of code */
 
 struct cpu_vm {
 	struct turns lock; /* who sits where; versions, lines as they are cleared, and REQUEST_CODE */
@@ -39,8 +40,23 @@ struct cpu_vm {
 	_Atomic(struct seat *) seats; /* only added to */
 	struct cpu *_Atomic atomic_owner; /* written with the lock */
 	uint64_t atomic_asked;            /* with the lock: the number that was given out last */
+	struct code_page *records;      /* RECORDS of them, mapped: the guest makes a CPU need one, and that makes no system call */
+	_Atomic(uint64_t) records_used; /* more than RECORDS: the rest came from malloc */
 	_Atomic(struct code_page *) bucket[BUCKETS];
 };
+
+static struct code_page *record_make(struct cpu_vm *vm)
+{
+	uint64_t n = atomic_fetch_add(&vm->records_used, 1);
+
+	return n < RECORDS ? &vm->records[n] : calloc(1, sizeof(struct code_page));
+}
+
+static void record_free(struct cpu_vm *vm, struct code_page *record)
+{
+	if (record < vm->records || record >= vm->records + RECORDS)
+		free(record);
+}
 
 struct cpu_vm *cpu_vm_create(void)
 {
@@ -49,6 +65,11 @@ struct cpu_vm *cpu_vm_create(void)
 
 	if (vm == MAP_FAILED)
 		return NULL;
+	vm->records = mmap(NULL, RECORDS * sizeof(struct code_page), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (vm->records == MAP_FAILED) {
+		munmap(vm, sizeof(*vm));
+		return NULL;
+	}
 	return vm;
 }
 
@@ -60,7 +81,7 @@ void cpu_vm_destroy(struct cpu_vm *vm)
 		while (page != NULL) {
 			struct code_page *next = page->next;
 
-			free(page);
+			record_free(vm, page);
 			page = next;
 		}
 	}
@@ -68,6 +89,7 @@ void cpu_vm_destroy(struct cpu_vm *vm)
 		next = seat->next;
 		free(seat);
 	}
+	munmap(vm->records, RECORDS * sizeof(struct code_page));
 	munmap(vm, sizeof(*vm));
 }
 
@@ -139,7 +161,7 @@ static struct code_page *codemap_make(struct cpu_vm *vm, uint64_t page)
 
 	if (found != NULL)
 		return found;
-	made = calloc(1, sizeof(*made));
+	made = record_make(vm);
 	if (made == NULL)
 		return NULL;
 	made->page = page;
@@ -148,7 +170,7 @@ static struct code_page *codemap_make(struct cpu_vm *vm, uint64_t page)
 		/* Somebody added one: perhaps this page. */
 		found = codemap_lookup(vm, page);
 		if (found != NULL) {
-			free(made);
+			record_free(vm, made); /* a mapped one is lost, as often as two CPUs meet here */
 			return found;
 		}
 	}

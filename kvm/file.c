@@ -5,7 +5,6 @@
 #include "kvm/sys.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,7 +58,7 @@ static struct file *entry_lock(_Atomic uintptr_t *entry)
 	for (;;) {
 		value = atomic_load_explicit(entry, memory_order_relaxed);
 		if (value & ENTRY_BUSY) {
-			sched_yield();
+			raw_rest();
 			continue;
 		}
 		if (atomic_compare_exchange_weak_explicit(entry, &value, value | ENTRY_BUSY, memory_order_acquire,

@@ -82,6 +82,14 @@ static void thread_start(void)
 		pthread_detach(thread);
 }
 
+void lapic_timer_start(void)
+{
+	pthread_mutex_lock(&list_lock);
+	if (!thread_runs)
+		thread_start();
+	pthread_mutex_unlock(&list_lock);
+}
+
 struct lapic_timer *lapic_timer_create(struct vcpu *vcpu)
 {
 	struct lapic_timer *timer = calloc(1, sizeof(*timer));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* One timer a local APIC. One thread for the whole process wakes vCPUs whose timer is due; it exists once a timer was armed. */
+/* One timer a local APIC. One thread for the whole process wakes vCPUs whose timer is due; it exists once a vCPU with one has run. */
 #ifndef VMMU_KVM_LAPIC_TIMER_H
 #define VMMU_KVM_LAPIC_TIMER_H
 
@@ -15,6 +15,9 @@ struct lapic_timer;
 struct lapic_timer *lapic_timer_create(struct vcpu *vcpu);
 /** After: the thread does not know the vCPU any more. */
 void lapic_timer_destroy(struct lapic_timer *timer);
+
+/** The vCPU runs for the first time: what may need the thread comes later, when no thread may be made any more. */
+void lapic_timer_start(void);
 
 /** Due after `ns`, then every `period` ns unless 0. */
 void lapic_timer_arm(struct lapic_timer *timer, uint64_t ns, uint64_t period);

@@ -2,7 +2,8 @@
 /*
  * KVM_RUN: complete the last exit, run the guest, say why it stopped.
  *
- * The common path (an I/O exit and back) makes no system call. Signals: see signals.h.
+ * KVM_RUN makes no system call but futex once its vCPU has run, since a client may forbid the threads of its vCPUs all others:
+ * memory for tables was mapped before (arena.h), and threads were made. Exceptions: doc/kvm-conformance.md. Signals: see signals.h.
  */
 #include "kvm/run.h"
 #include "kvm/cpuid.h"
@@ -12,7 +13,9 @@
 #include "kvm/msr.h"
 #include "kvm/regs.h"
 #include "kvm/signals.h"
+#include "kvm/lapic_timer.h"
 #include "kvm/vm.h"
+#include "port/posix/worker.h"
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
@@ -307,6 +310,15 @@ static void save(struct vcpu *vcpu)
 	run->ready_for_interrupt_injection = vcpu->lapic || cpu_interrupt_ready(vcpu->cpu);
 }
 
+/* Threads that a later run would have to make. */
+static void first_run(struct vcpu *vcpu)
+{
+	vcpu->ran = true;
+	rcu_worker_start();
+	if (vcpu->lapic)
+		lapic_timer_start();
+}
+
 long vcpu_run(struct vcpu *vcpu, unsigned long argument)
 {
 	long result;
@@ -317,7 +329,8 @@ long vcpu_run(struct vcpu *vcpu, unsigned long argument)
 	cpu_request_clear(vcpu->cpu);
 	signals_run_begin(vcpu);
 	count(&vcpu->runs);
-	vcpu->ran = true;
+	if (!vcpu->ran)
+		first_run(vcpu);
 	vcpu->run->flags = 0;
 	if (vcpu->lapic && cpu_state(vcpu->cpu)->mp_state == CPU_MP_UNINITIALIZED) {
 		result = vcpu->run->immediate_exit ? -EINTR : halt_uninitialized(vcpu);

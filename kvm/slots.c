@@ -9,6 +9,21 @@
 
 _Static_assert(sizeof(struct vmmu_dirty_gfn) == sizeof(struct kvm_dirty_gfn), "the ring is shared as it is");
 
+/* Tables are made while vCPUs run, where no memory is asked for any more. */
+static void tables_expect(struct vm *vm, const struct vmmu_region *region)
+{
+	uint64_t units = region->bytes / SLOT_SIZE_UNIT;
+	unsigned now = units < UINT32_MAX ? (unsigned)units : UINT32_MAX, before;
+	unsigned long long sum;
+
+	if (atomic_load_explicit(&vm->slot_size[region->slot], memory_order_relaxed) == now)
+		return;
+	before = atomic_exchange(&vm->slot_size[region->slot], now);
+	sum = atomic_fetch_add(&vm->slots_size, (unsigned long long)now - before) + now - before;
+	if (now > before)
+		arena_expect(&vm->arena, sum * SLOT_SIZE_UNIT);
+}
+
 long vm_set_region(struct vm *vm, unsigned long argument)
 {
 	struct kvm_userspace_memory_region in;
@@ -29,6 +44,8 @@ long vm_set_region(struct vm *vm, unsigned long argument)
 		.hva = { in.userspace_addr },
 	};
 	status = vmmu_region_set(vm->mmu, &region);
+	if (status == VMMU_OK)
+		tables_expect(vm, &region);
 	if (status == VMMU_OK && region.bytes)
 		host_memory_slot(region.hva.v, region.hva.v + region.bytes);
 	return status_errno(status);

@@ -49,6 +49,7 @@ static struct vm *vm_map(void)
 
 static void vm_unmap(struct vm *vm)
 {
+	arena_fini(&vm->arena);
 	SYS2(SYS_munmap, vm, sizeof(*vm));
 }
 
@@ -79,7 +80,6 @@ static struct vm *vm_make(long *error)
 {
 	static atomic_uint numbers;
 	struct vmmu_config config = {
-		.host = &vmmu_host_posix,
 		.mmu = config_mmu(),
 		.format = config_format(),
 		.address_spaces = 1,
@@ -91,6 +91,9 @@ static struct vm *vm_make(long *error)
 	*error = -ENOMEM;
 	if (!vm)
 		return NULL;
+	arena_init(&vm->arena);
+	config.host = &arena_host;
+	config.host_state = &vm->arena;
 	host_memory_start();
 	status = vmmu_vm_create(&config, &vm->mmu);
 	if (status != VMMU_OK) {

@@ -10,6 +10,7 @@
 #define VMMU_KVM_VM_H
 
 #include "cpu/cpu.h"
+#include "kvm/arena.h"
 #include "kvm/lapic.h"
 #include <linux/kvm.h>
 #include <pthread.h>
@@ -21,6 +22,7 @@
 #define RUN_PIO_PAGE  1u
 #define RUN_RING_PAGE 64u /* KVM_DIRTY_LOG_PAGE_OFFSET on x86 */
 
+#define SLOT_SIZE_UNIT (UINT64_C(2) << 20)
 #define MAX_VCPUS    1024u
 #define MAX_VCPU_ID  4096u
 #define MAX_CPUID    256u
@@ -41,7 +43,9 @@ struct vm {
 	atomic_uint refs;              /* [a] the VM's file, each vCPU's file, each statistics file */
 	unsigned number;               /* [c] for messages and statistics names */
 	struct vmmu_vm *mmu;           /* [c] */
-	void *host_state;              /* [c] the port's */
+	struct arena arena;            /* the library's memory */
+	atomic_uint slot_size[VMMU_MAX_SLOTS]; /* [a] of each slot, in SLOT_SIZE_UNITs: what the arena was told */
+	atomic_ullong slots_size;      /* [a] their sum */
 	struct cpu_vm *code;           /* [c] which pages hold decoded code */
 	pthread_mutex_t lock;
 	struct vcpu *vcpus[MAX_VCPU_ID]; /* [a] by id; written once under the lock */

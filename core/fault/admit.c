@@ -5,7 +5,7 @@ enum vmmu_fault fault_admit(struct vmmu_vcpu *vcpu, const struct memslot *slot, 
 {
 	/* Being deleted: neither memory nor MMIO. What it is will be known in a moment (I3.1, zoo 10). */
 	if (slot->flags & SLOT_INVALID) {
-		port_yield();
+		port_rest();
 		return VMMU_FAULT_RETRY;
 	}
 	if ((access & VMMU_WRITE) && (slot->flags & VMMU_SLOT_READONLY))

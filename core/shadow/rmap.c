@@ -27,7 +27,7 @@ uintptr_t rmap_lock(struct rmap *rmap)
 		if (spins < SPINS)
 			port_pause();
 		else
-			port_yield(); /* the holder lost its CPU */
+			port_rest(); /* the holder lost its CPU */
 	}
 }
 

@@ -14,6 +14,11 @@ void port_pause(void)
 		check_pause();
 }
 
+void port_rest(void)
+{
+	port_yield();
+}
+
 void port_yield(void)
 {
 	check_yield();

@@ -32,6 +32,12 @@ void port_wake(const uint32_t *word);
 /** Give the CPU to somebody else, if there is somebody. */
 void port_yield(void);
 
+/**
+ * The same for a vCPU's thread that waits for another thread: a moment of sleep will do. A client may forbid the threads of its vCPUs
+ * all system calls but futex.
+ */
+void port_rest(void);
+
 /** Run fn(head) after every RCU read section that is open now has closed. Never sleeps. */
 void port_rcu_call(struct port_rcu_head *head, void (*fn)(struct port_rcu_head *head));
 

@@ -6,10 +6,12 @@
 #ifndef PORT_POSIX_RAW_H
 #define PORT_POSIX_RAW_H
 
+#include <linux/futex.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 /** Returns: what the kernel returned, a value or -errno. */
 static inline long raw_syscall(long number, long a, long b, long c, long d, long e, long f)
@@ -24,6 +26,15 @@ static inline long raw_syscall(long number, long a, long b, long c, long d, long
 	                 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
 	                 : "rcx", "r11", "memory");
 	return result;
+}
+
+/** A moment of sleep (as short as the kernel makes it, some 50 us), by futex: nobody wakes it. */
+static inline void raw_rest(void)
+{
+	static const uint32_t word;
+	const struct timespec moment = { .tv_nsec = 1000 };
+
+	raw_syscall(SYS_futex, (long)(uintptr_t)&word, FUTEX_WAIT_PRIVATE, 0, (long)(uintptr_t)&moment, 0, 0);
 }
 
 /** Block every signal of this thread, for the threads that it makes: they inherit it. Returns: the mask before. */

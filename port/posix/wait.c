@@ -24,6 +24,11 @@ void port_yield(void)
 	sched_yield();
 }
 
+void port_rest(void)
+{
+	raw_rest();
+}
+
 void port_panic(const char *file, int line, const char *what)
 {
 	fprintf(stderr, "vmmu: %s:%d: assertion failed: %s\n", file, line, what);
