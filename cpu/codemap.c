@@ -120,6 +120,7 @@ bool codemap_cpu_add(struct cpu_vm *vm, struct cpu *cpu)
 		seat->cpu = cpu;
 		atomic_store(&seat->requests, 0);
 		cpu->p->seat = seat;
+		cpu->p->bell = &vm->bell;
 	}
 	turns_give(&vm->lock);
 	return seat != NULL;
@@ -179,11 +180,6 @@ static struct code_page *codemap_make(struct cpu_vm *vm, uint64_t page)
 
 /* ---- asking the other CPUs, and answering ---------------------------------------------------------------------- */
 
-void codemap_ring(struct cpu *cpu)
-{
-	bell_ring(&cpu->p->vm->bell);
-}
-
 static void serve_shoot(struct cpu *cpu)
 {
 	struct seat *seat = cpu->p->seat;
@@ -204,7 +200,7 @@ static void serve_code(struct cpu *cpu)
 	cpu->code_gen++;
 }
 
-void codemap_serve(struct cpu *cpu)
+void codemap_answer(struct cpu *cpu)
 {
 	serve_shoot(cpu);
 	if (unlikely(atomic_load(&cpu->p->seat->requests) & REQUEST_CODE))

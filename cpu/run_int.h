@@ -158,6 +158,7 @@ struct cpu_private {
 	void *ops_state;
 	struct cpu_vm *vm;
 	struct seat *seat;
+	struct bell *bell; /* of the VM's CPUs that wait for each other; codemap.c's */
 
 	sigjmp_buf env;
 	volatile bool env_valid; /* a longjmp to env is possible: guest code is being run */
@@ -330,9 +331,17 @@ struct code_page *codemap_mark(struct cpu *cpu, const uint8_t *host, unsigned by
 /** The page was (or is about to have been) written: all its blocks die, in every CPU. */
 void codemap_written(struct cpu *cpu, struct code_page *page);
 /** Answer REQUEST_SHOOT and REQUEST_CODE. At a block boundary or outside the guest. */
-void codemap_serve(struct cpu *cpu);
+void codemap_answer(struct cpu *cpu);
+INLINE void codemap_serve(struct cpu *cpu)
+{
+	if (unlikely(atomic_load(&cpu->p->seat->requests) & (REQUEST_SHOOT | REQUEST_CODE)))
+		codemap_answer(cpu);
+}
 /** For CPUs that wait in codemap_mark: this one left the guest, or was asked something. After a full barrier. Async-signal-safe. */
-void codemap_ring(struct cpu *cpu);
+INLINE void codemap_ring(struct cpu *cpu)
+{
+	bell_ring(cpu->p->bell);
+}
 /**
  * One lock for accesses that no atomic instruction can do; p->atomic_locked says that this CPU has it. Its owner may be outside the guest,
  * where the library makes the access, and wait for CPUs that are inside. So it is only tried inside, and awaited outside: until it

@@ -66,10 +66,8 @@ void bell_leave(struct bell *bell)
 	atomic_fetch_sub(&bell->sleepers, 1);
 }
 
-void bell_ring(struct bell *bell)
+void bell_wake(struct bell *bell)
 {
-	if (__builtin_expect(atomic_load(&bell->sleepers) == 0, 1))
-		return;
 	atomic_fetch_add(&bell->rung, 1);
 	futex(&bell->rung, FUTEX_WAKE_BITSET, INT_MAX, FUTEX_BITSET_MATCH_ANY);
 }

@@ -37,8 +37,13 @@ struct bell {
 uint32_t bell_listen(struct bell *bell);
 void bell_sleep(struct bell *bell, uint32_t seen);
 void bell_leave(struct bell *bell);
+void bell_wake(struct bell *bell);
 /** Async-signal-safe. Costs a load while nobody sleeps. */
-void bell_ring(struct bell *bell);
+static inline void bell_ring(struct bell *bell)
+{
+	if (__builtin_expect(atomic_load(&bell->sleepers) != 0, 0))
+		bell_wake(bell);
+}
 
 /** A moment in a loop that waits for another CPU. */
 static inline void turns_pause(void)
