@@ -327,6 +327,17 @@ INLINE void cpu_sse_check(struct cpu *cpu)
 	}
 }
 
+INLINE bool sign_extended(uint64_t value, unsigned bits)
+{
+	return (uint64_t)((int64_t)(value << (64 - bits)) >> (64 - bits)) == value;
+}
+
+/** Canonical as the paging mode has it: what is jumped to or accessed. */
+INLINE bool canonical(const struct cpu *cpu, uint64_t linear)
+{
+	return sign_extended(linear, cpu->s.cr4 & CR4_LA57 ? 57 : 48);
+}
+
 /** In 64-bit mode right now? (Also OPF_LONG in the op.) */
 #define MODE_BITS_16 0u
 #define MODE_BITS_32 1u

@@ -178,6 +178,7 @@ void features_update(struct cpu *cpu)
 		phys = 52;
 	p->phys_mask = (UINT64_C(1) << phys) - 1;
 	p->cr4_valid = cr4_from(one, seven);
+	p->intel = zero[1] == 0x756e6547 && zero[3] == 0x49656e69 && zero[2] == 0x6c65746e; /* GenuineIntel */
 	p->gbpages = ext[3] & 1u << 26;
 	p->has_invpcid = seven[1] & 1u << 10;
 	p->has_rdtscp = ext[3] & 1u << 27;

@@ -58,7 +58,7 @@ void debug_before(struct cpu *cpu)
 	uint64_t pc = cpu->seg_base[CPU_CS] + cpu->s.rip, hits = 0;
 
 	tlb_flush(cpu);
-	if ((cpu->s.rflags & RFLAGS_RF) || cpu->p->completing)
+	if ((cpu->s.rflags & RFLAGS_RF) || cpu->p->completing || cpu->p->rep_rip == cpu->s.rip)
 		return;
 	for (unsigned n = 0; n < 4; n++) {
 		if (enabled(dr[7], n) && kind(dr[7], n) == 0 && dr[n] == pc)
@@ -103,32 +103,46 @@ void debug_register_access(struct cpu *cpu)
 	}
 }
 
-void debug_after(struct cpu *cpu)
+static void trap(struct cpu *cpu, uint64_t dr6)
 {
-	struct cpu_private *p = cpu->p;
-	uint64_t pc = cpu->seg_base[CPU_CS] + cpu->s.rip, dr6 = p->dr6_hits;
-
-	p->step_past = ~UINT64_C(0);
-	p->dr6_hits = 0;
-	cpu->s.rflags &= ~RFLAGS_RF;
-	if (p->debug & CPU_DEBUG_STEP) {
-		exit_debug(cpu, pc, dr6 | DR6_BS);
-		return;
-	}
-	if (dr6 != 0 && (p->debug & CPU_DEBUG_HW_BP)) {
-		exit_debug(cpu, pc, dr6);
-		return;
-	}
-	if (p->step_trap && !(cpu->s.events.shadow & CPU_SHADOW_MOV_SS))
-		dr6 |= DR6_BS;
-	p->step_trap = false;
-	if (dr6 == 0)
-		return;
 	cpu->s.events.exception.pending = true;
 	cpu->s.events.exception.vector = VECTOR_DB;
 	cpu->s.events.exception.has_error = false;
 	cpu->s.events.exception.has_payload = true;
 	cpu->s.events.exception.payload = dr6;
+}
+
+void debug_held(struct cpu *cpu)
+{
+	uint64_t dr6 = cpu->p->dr6_held;
+
+	cpu->p->dr6_held = 0;
+	if (dr6 != 0)
+		trap(cpu, dr6);
+}
+
+void debug_after(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	uint64_t pc = cpu->seg_base[CPU_CS] + cpu->s.rip, dr6 = p->dr6_hits | p->dr6_held;
+	bool step = p->step_trap;
+
+	p->step_past = ~UINT64_C(0);
+	p->dr6_hits = p->dr6_held = 0;
+	p->step_trap = false;
+	if (p->debug & CPU_DEBUG_STEP) {
+		exit_debug(cpu, pc, dr6 | DR6_BS);
+		return;
+	}
+	/* Nothing comes between MOV SS and the next instruction. A step is dropped, a breakpoint is held. */
+	if (cpu->s.events.shadow & CPU_SHADOW_MOV_SS) {
+		p->dr6_held = dr6;
+		return;
+	}
+	if (dr6 != 0 && (p->debug & CPU_DEBUG_HW_BP))
+		exit_debug(cpu, pc, dr6);
+	else if (step || dr6 != 0)
+		trap(cpu, dr6 | (step ? DR6_BS : 0));
 }
 
 void cpu_debug_set(struct cpu *cpu, unsigned flags, const uint64_t dr[8])

@@ -298,6 +298,8 @@ void event_deliver(struct cpu *cpu, unsigned vector, enum event_kind kind, bool 
 	/* A fault is returned from to the same instruction, which must not hit its breakpoint again. */
 	if (kind == EVENT_EXCEPTION && vector != VECTOR_DB && vector != VECTOR_DF)
 		d.flags |= RFLAGS_RF;
+	if (rip == cpu->p->rep_rip)
+		d.flags |= RFLAGS_RF;
 	cpu->p->delivering_external = kind == EVENT_EXTERNAL || kind == EVENT_EXCEPTION;
 	if (!(cpu->s.cr0 & CR0_PE))
 		deliver_real(cpu, &d);

@@ -118,13 +118,6 @@ INLINE uint64_t multiply(struct cpu *cpu, uint64_t a, uint64_t b, unsigned size)
 
 /* ---- the loop ------------------------------------------------------------------------------------------------------- */
 
-static inline bool canonical(const struct cpu *cpu, uint64_t rip)
-{
-	unsigned shift = cpu->s.cr4 & CR4_LA57 ? 7 : 16;
-
-	return (uint64_t)((int64_t)(rip << shift) >> shift) == rip;
-}
-
 /*
  * `start`: an op to begin with, or NULL for the block at s.rip. With cpu NULL: only tell the labels.
  */

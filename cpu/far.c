@@ -8,13 +8,6 @@
 
 #define TYPE_CONFORMING 4u
 
-static bool canonical(const struct cpu *cpu, uint64_t rip)
-{
-	unsigned shift = cpu->s.cr4 & CR4_LA57 ? 7 : 16;
-
-	return (uint64_t)((int64_t)(rip << shift) >> shift) == rip;
-}
-
 /* ---- code segments ------------------------------------------------------------------------------------------------ */
 
 /* Where a far transfer goes. */
@@ -309,7 +302,7 @@ static void iret_flags(struct cpu *cpu, uint64_t flags, unsigned osize, unsigned
 		mask |= RFLAGS_IOPL | (osize >= 4 ? RFLAGS_VIF | RFLAGS_VIP : 0);
 	if (old_cpl <= (cpu->s.rflags >> 12 & 3))
 		mask |= RFLAGS_IF;
-	rflags_set(cpu, (rflags_get(cpu) & ~mask) | (flags & mask));
+	rflags_set(cpu, (rflags_get(cpu) & ~mask & ~RFLAGS_RF) | (flags & mask));
 }
 
 static void iret_real(struct cpu *cpu, unsigned osize)

@@ -21,9 +21,7 @@ static uint64_t wrap(const struct op *op, uint64_t rip)
 /* #GP for a target outside the code segment. Before anything is committed. */
 static void check_target(struct cpu *cpu, uint64_t rip)
 {
-	unsigned shift = cpu->s.cr4 & CR4_LA57 ? 7 : 16;
-
-	if (cpu_is_64(cpu) ? (uint64_t)((int64_t)(rip << shift) >> shift) != rip : rip > cpu->s.seg[CPU_CS].limit)
+	if (cpu_is_64(cpu) ? !canonical(cpu, rip) : rip > cpu->s.seg[CPU_CS].limit)
 		cpu_gp(cpu);
 }
 
@@ -176,6 +174,7 @@ static void op_iret(struct cpu *cpu, const struct op *op)
 {
 	iret(cpu, op->osize);
 	cpu->s.events.nmi.masked = false;
+	cpu->p->rf_loaded = cpu->s.rflags & RFLAGS_RF;
 	look(cpu);
 }
 
@@ -184,6 +183,7 @@ static void op_iret(struct cpu *cpu, const struct op *op)
 static void soft(struct cpu *cpu, const struct op *op, unsigned vector, enum event_kind kind)
 {
 	event_deliver(cpu, vector, kind, false, 0, next_rip(cpu, op));
+	cpu->p->step_trap = false; /* TF is in the frame, and steps again after the IRET */
 	look(cpu);
 }
 
@@ -205,8 +205,11 @@ static void op_int3(struct cpu *cpu, const struct op *op)
 	soft(cpu, op, VECTOR_BP, EVENT_SOFT_EXCEPTION);
 }
 
+/* A #DB itself: breakpoints that a MOV SS held are reported with it. */
 static void op_int1(struct cpu *cpu, const struct op *op)
 {
+	cpu->s.dr[6] |= cpu->p->dr6_held;
+	cpu->p->dr6_held = 0;
 	soft(cpu, op, VECTOR_DB, EVENT_EXTERNAL);
 }
 
@@ -236,6 +239,14 @@ static void flat_stack(struct cpu *cpu, uint16_t selector, unsigned dpl)
 	};
 }
 
+/* SYSCALL and SYSRET load TF, and trap when it is set after them, not when it was before. */
+static void step_as_loaded(struct cpu *cpu)
+{
+	cpu->p->step_trap = cpu->s.rflags & RFLAGS_TF;
+	if (cpu->p->step_trap)
+		cpu->single = true;
+}
+
 static void op_syscall(struct cpu *cpu, const struct op *op)
 {
 	uint16_t selector = (uint16_t)(cpu->s.star >> 32) & 0xfffc;
@@ -250,6 +261,7 @@ static void op_syscall(struct cpu *cpu, const struct op *op)
 	flat_code(cpu, selector, 0, true);
 	flat_stack(cpu, (uint16_t)(selector + 8), 0);
 	mode_update(cpu);
+	step_as_loaded(cpu);
 	look(cpu);
 }
 
@@ -269,7 +281,15 @@ static void op_sysret(struct cpu *cpu, const struct op *op)
 	flat_stack(cpu, (uint16_t)((selector + 8) | 3), 3);
 	rflags_set(cpu, (cpu->s.gpr[CPU_R11] & 0x3c7fd7) & ~RFLAGS_RF);
 	mode_update(cpu);
+	step_as_loaded(cpu);
 	look(cpu);
+}
+
+/* AMD has SYSENTER and SYSEXIT in legacy mode alone (APM vol. 2, 6.1.2). */
+static void need_sysenter(struct cpu *cpu)
+{
+	if ((cpu->s.efer & EFER_LMA) && !cpu->p->intel)
+		cpu_ud(cpu);
 }
 
 static void op_sysenter(struct cpu *cpu, const struct op *op)
@@ -278,6 +298,7 @@ static void op_sysenter(struct cpu *cpu, const struct op *op)
 	bool is_long = cpu->s.efer & EFER_LMA;
 
 	(void)op;
+	need_sysenter(cpu);
 	if (!(cpu->s.cr0 & CR0_PE) || selector == 0)
 		cpu_gp(cpu);
 	rflags_set(cpu, rflags_get(cpu) & ~(RFLAGS_VM | RFLAGS_IF));
@@ -294,6 +315,7 @@ static void op_sysexit(struct cpu *cpu, const struct op *op)
 	uint16_t selector = (uint16_t)cpu->s.sysenter_cs;
 	bool to_64 = op->osize == 8;
 
+	need_sysenter(cpu);
 	if (!(cpu->s.cr0 & CR0_PE) || (selector & 0xfffc) == 0 || cpu->cpl != 0)
 		cpu_gp(cpu);
 	if (to_64)

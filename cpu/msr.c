@@ -94,13 +94,6 @@ bool cpu_msr_get(struct cpu *cpu, uint32_t index, uint64_t *value)
 	return true;
 }
 
-static bool is_canonical(const struct cpu *cpu, uint64_t value)
-{
-	unsigned shift = (cpu->s.cr4 & CR4_LA57) ? 7 : 16;
-
-	return (uint64_t)((int64_t)(value << shift) >> shift) == value;
-}
-
 /* Each byte a memory type that exists: 0, 1, 4, 5, 6, 7. */
 static bool pat_is_valid(uint64_t value)
 {
@@ -118,7 +111,7 @@ static bool msr_is_legal(const struct cpu *cpu, uint32_t index, uint64_t value, 
 	switch (index) {
 	case MSR_LSTAR: case MSR_CSTAR: case MSR_FS_BASE: case MSR_GS_BASE: case MSR_KERNEL_GS_BASE:
 	case MSR_SYSENTER_ESP: case MSR_SYSENTER_EIP:
-		return is_canonical(cpu, value);
+		return canonical_register(cpu, value);
 	case MSR_PAT: return pat_is_valid(value);
 	case MSR_TSC_AUX: return value >> 32 == 0;
 	case MSR_XSS: return value == 0;
@@ -126,6 +119,12 @@ static bool msr_is_legal(const struct cpu *cpu, uint32_t index, uint64_t value, 
 	case MSR_APIC_BASE: return host || !(value & (~cpu->p->phys_mask | 0x2ff));
 	default: return true;
 	}
+}
+
+/* Registers of 32 bits that Intel refuses to load with more, and AMD loads without it (APM vol. 2, 6.1.2 and 3.2.5). */
+static bool has_32_bits(const struct cpu *cpu, uint32_t index)
+{
+	return !cpu->p->intel && (index == MSR_SYSENTER_ESP || index == MSR_SYSENTER_EIP || index == MSR_TSC_AUX);
 }
 
 bool cpu_msr_set(struct cpu *cpu, uint32_t index, uint64_t value, bool host)
@@ -138,6 +137,8 @@ bool cpu_msr_set(struct cpu *cpu, uint32_t index, uint64_t value, bool host)
 	}
 	if (index == MSR_EFER)
 		return efer_write(cpu, value, host);
+	if (has_32_bits(cpu, index))
+		value = (uint32_t)value;
 	if (variable == NULL || !msr_is_legal(cpu, index, value, host))
 		return false;
 	if (index == MSR_MISC_ENABLE && !host) /* whether there is performance monitoring is not the guest's to say */

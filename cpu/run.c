@@ -44,7 +44,7 @@ _Noreturn void cpu_leave_exit(struct cpu *cpu, enum cpu_exit reason, enum comple
 /* Must the next instruction be run alone? */
 static bool must_step(const struct cpu *cpu)
 {
-	return cpu->p->single_next || (cpu->s.rflags & RFLAGS_TF) || cpu->s.events.shadow || debug_slow(cpu);
+	return cpu->p->single_next || (cpu->s.rflags & (RFLAGS_TF | RFLAGS_RF)) || cpu->s.events.shadow || debug_slow(cpu);
 }
 
 bool cpu_needs_look(const struct cpu *cpu)
@@ -59,6 +59,7 @@ bool rep_must_stop(struct cpu *cpu)
 
 _Noreturn void rep_restart(struct cpu *cpu)
 {
+	cpu->p->rep_rip = cpu->op->rip;
 	cpu_leave_done(cpu, cpu->op->rip);
 }
 
@@ -85,6 +86,10 @@ void instruction_done(struct cpu *cpu)
 	if (!p->shadow_set)
 		cpu->s.events.shadow = 0;
 	p->shadow_set = false;
+	/* It is for one instruction, the one after the IRET that loads it. */
+	if (!p->rf_loaded)
+		cpu->s.rflags &= ~RFLAGS_RF;
+	p->rf_loaded = false;
 	if (cpu->single)
 		debug_after(cpu);
 	cpu->single = false;
@@ -174,6 +179,7 @@ static enum leave guest_step(struct cpu *cpu)
 	p->resume = NULL;
 	if (event_is_pending(cpu) && !p->completing) {
 		event_deliver_pending(cpu);
+		debug_held(cpu);
 		/* What was found out about an instruction is found out again after the handler. */
 		p->shadow.guest_fault = false;
 		p->armed_count = 0;
@@ -187,8 +193,10 @@ static enum leave guest_step(struct cpu *cpu)
 		p->dr6_hits = 0;
 		if (debug_slow(cpu))
 			debug_before(cpu);
+		p->rep_rip = ~UINT64_C(0);
 		return execute_single(cpu);
 	}
+	p->rep_rip = ~UINT64_C(0);
 	if (resume != NULL && p->resume_gen == cpu->code_gen)
 		return execute_resume(cpu, resume);
 	return execute(cpu);

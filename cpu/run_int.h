@@ -221,6 +221,7 @@ struct cpu_private {
 	uint64_t phys_mask;  /* guest physical address bits */
 	uint64_t cr4_valid, efer_valid, xcr0_valid;
 	bool gbpages;
+	bool intel;          /* the vendor; any other is taken for AMD */
 	bool has_invpcid, has_rdtscp, has_rdpid; /* what KVM takes away from a guest whose CPUID lacks it */
 	bool atomic_locked;   /* codemap.c's lock for locked accesses is held: by an instruction, or for the next one */
 
@@ -228,10 +229,22 @@ struct cpu_private {
 	uint64_t debug_dr[8];
 	bool step_trap;      /* TF was set when the instruction began */
 	bool shadow_set;     /* the instruction set events.shadow itself */
+	bool rf_loaded;      /* the instruction was an IRET that loaded RF: it is for the next one */
+	uint64_t rep_rip;    /* of a string instruction that was left between two elements; ~0: none was. What comes there finds RF set */
 	uint64_t step_past;  /* the breakpoint that was just reported here */
 	bool debug_exit;     /* exit.debug is filled in */
 	uint64_t dr6_hits;   /* data breakpoints that the instruction hit */
+	uint64_t dr6_held;   /* those of a MOV SS: they trap after the next instruction */
 };
+
+/**
+ * Canonical as far as the CPU can page, whatever the paging mode of the moment: what a register holds (segment bases, descriptor tables,
+ * MSRs) and what INVPCID names.
+ */
+INLINE bool canonical_register(const struct cpu *cpu, uint64_t value)
+{
+	return sign_extended(value, cpu->p->cr4_valid & CR4_LA57 ? 57 : 48);
+}
 
 /** The CPU that runs guest code on this thread, for the signal handler. */
 extern _Thread_local struct cpu *cpu_running __attribute__((tls_model("initial-exec")));
@@ -426,6 +439,8 @@ op_fn *io_select(const struct insn *insn, struct op *op);
 op_fn *jump_select(const struct insn *insn, struct op *op);
 /** After an instruction in stepping or breakpoint mode; raises or exits. */
 void debug_after(struct cpu *cpu);
+/** After an event was delivered right behind a MOV SS: what it held traps before the handler's first instruction. */
+void debug_held(struct cpu *cpu);
 /** Before one: instruction breakpoints. */
 void debug_before(struct cpu *cpu);
 bool debug_is_on(const struct cpu *cpu);

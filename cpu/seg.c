@@ -279,7 +279,8 @@ void seg_drop_inner(struct cpu *cpu, unsigned cpl)
 		struct cpu_segment *s = &cpu->s.seg[data[i]];
 		bool conforming = (s->type & TYPE_CODE) && (s->type & TYPE_CONFORMING);
 
+		/* The base stays, and 64-bit code goes on using that of FS and GS. */
 		if (!s->unusable && !conforming && s->dpl < cpl)
-			*s = (struct cpu_segment){ .unusable = 1 };
+			*s = (struct cpu_segment){ .base = s->base, .unusable = 1 };
 	}
 }

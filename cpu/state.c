@@ -31,7 +31,7 @@ struct cpu *cpu_create(struct vmmu_vcpu *vcpu, const struct cpu_ops *ops, void *
 	cpu->p->ops_state = state;
 	cpu->p->vm = vm;
 	cpu->p->delivering = -1;
-	cpu->p->step_past = ~UINT64_C(0);
+	cpu->p->step_past = cpu->p->rep_rip = ~UINT64_C(0);
 	cpu_reset(cpu, false);
 	if (!codemap_cpu_add(vm, cpu)) {
 		munmap(cpu->p, sizeof(struct cpu_private));

@@ -78,7 +78,8 @@ static void op_sti(struct cpu *cpu, const struct op *op)
 /* sub: 1 for STAC. */
 static void op_stac(struct cpu *cpu, const struct op *op)
 {
-	if (!(cpu->s.cr4 & CR4_SMAP) || cpu->cpl != 0)
+	/* Whatever CR4.SMAP is: that the CPU has it is enough. */
+	if (!(cpu->p->cr4_valid & CR4_SMAP) || cpu->cpl != 0)
 		cpu_ud(cpu);
 	cpu->s.rflags = op->sub ? cpu->s.rflags | RFLAGS_AC : cpu->s.rflags & ~RFLAGS_AC;
 	tlb_tag_update(cpu);
@@ -99,7 +100,6 @@ static void op_invlpg(struct cpu *cpu, const struct op *op)
 static void op_invpcid(struct cpu *cpu, const struct op *op)
 {
 	uint64_t type, linear, pcid, address;
-	unsigned shift = cpu->s.cr4 & CR4_LA57 ? 64 - 57 : 64 - 48;
 
 	if (!cpu->p->has_invpcid)
 		cpu_ud(cpu);
@@ -109,7 +109,7 @@ static void op_invpcid(struct cpu *cpu, const struct op *op)
 	pcid = mem_read(cpu, linear, 8);
 	address = mem_read(cpu, (linear + 8) & cpu->lin_mask, 8);
 	if (type > 3 || pcid >> 12 || (type < 2 && pcid != 0 && !(cpu->s.cr4 & CR4_PCIDE)) ||
-	    (type == 0 && (uint64_t)((int64_t)(address << shift) >> shift) != address))
+	    (type == 0 && !canonical_register(cpu, address)))
 		cpu_gp(cpu);
 	cpu_shadow_invpcid(cpu, (unsigned)type, pcid, address);
 	tlb_flush(cpu);

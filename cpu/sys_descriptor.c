@@ -15,7 +15,7 @@ static void table_load(struct cpu *cpu, const struct op *op, struct cpu_table *t
 	base = mem_read(cpu, (linear + 2) & cpu->lin_mask, size == 8 ? 8 : 4);
 	if (size == 4 && op->osize == 2)
 		base &= 0xffffff;
-	if (size == 8 && (uint64_t)((int64_t)(base << 7) >> 7) != base)
+	if (size == 8 && !canonical_register(cpu, base))
 		cpu_gp(cpu);
 	table->limit = limit;
 	table->base = base;
@@ -69,6 +69,8 @@ static struct cpu_segment system_segment(struct cpu *cpu, uint16_t selector, uns
 		if (!descriptor_read(cpu, selector + 8, &high))
 			cpu_raise_error(cpu, VECTOR_GP, error);
 		s.base |= high << 32;
+		if (!canonical_register(cpu, s.base))
+			cpu_raise_error(cpu, VECTOR_GP, error);
 	}
 	return s;
 }

@@ -89,7 +89,7 @@ static void op_wrbase(struct cpu *cpu, const struct op *op)
 	uint64_t value = reg_read(cpu, op->reg[0], op->size == 4 ? 4 : 8);
 
 	need_fsgsbase(cpu);
-	if ((uint64_t)((int64_t)(value << 7) >> 7) != value)
+	if (!canonical_register(cpu, value))
 		cpu_gp(cpu);
 	cpu->s.seg[op->sub].base = cpu->seg_base[op->sub] = value;
 }

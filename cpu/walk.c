@@ -382,9 +382,7 @@ static bool walk_guest(struct cpu *cpu, uint64_t linear, enum access access, str
 
 static void check_canonical(struct cpu *cpu, uint64_t linear, enum access access)
 {
-	unsigned shift = cpu->s.cr4 & CR4_LA57 ? 64 - 57 : 64 - 48;
-
-	if (likely((uint64_t)((int64_t)(linear << shift) >> shift) == linear))
+	if (likely(canonical(cpu, linear)))
 		return;
 	/* An access that names no memory operand is a stack access. */
 	if (access != ACCESS_EXEC && (cpu->op->mem == OP_NO_MEM || cpu->op->seg == CPU_SS))
