@@ -35,7 +35,8 @@ static uint64_t present(const struct cpu *cpu)
 }
 
 /*
- * Down to a leaf, by the accesses that a CPU in software is given (vmmu/format.h): what is shown here is shown of those that ship. Returns: the leaf's entry, as *value; NULL with cpu->error.
+ * Down to a leaf, by the accesses that a CPU in software is given (vmmu/format.h): what is shown here is shown of
+ * those that ship. Returns: the leaf's entry, as *value; NULL with cpu->error.
  */
 static uint64_t *walk(struct cpu *cpu, uint64_t address, bool write, uint64_t *value)
 {

@@ -24,7 +24,8 @@ struct audit_meaning audit_guest_meaning(const struct audit *audit, const struct
 void audit_mirror(struct audit *audit, const struct shadow *page, unsigned index, spte_t spte);
 
 /**
- * CR0.WP = 0: may an entry with these rights be writable where the guest's is not? `role`: of its page. `users_page`: the guest's entry is a user's. (mirror.c)
+ * CR0.WP = 0: may an entry with these rights be writable where the guest's is not? `role`: of its page. `users_page`:
+ * the guest's entry is a user's. (mirror.c)
  */
 bool audit_supervisor_may(uint32_t role, bool users_page, bool user, bool exec);
 

@@ -22,8 +22,8 @@
 #endif
 
 /*
- * Leaves of one frame. A leaf is looked for on its frame's chain when it goes, and the guest decides how long chains get: with more leaves than this all of them go, and
- * come back as they are used (27).
+ * Leaves of one frame. A leaf is looked for on its frame's chain when it goes, and the guest decides how long chains
+ * get: with more leaves than this all of them go, and come back as they are used (27).
  */
 #ifndef RMAP_MOST
 #define RMAP_MOST 1000

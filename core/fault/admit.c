@@ -10,7 +10,10 @@ enum vmmu_fault fault_admit(struct vmmu_vcpu *vcpu, const struct memslot *slot, 
 	}
 	if ((access & VMMU_WRITE) && (slot->flags & VMMU_SLOT_READONLY))
 		return VMMU_FAULT_MMIO;
-	/* vmmu_vcpu_enter looks for room, too; but many faults may be answered between two entries, and an entry that does not fit is lost. */
+	/*
+	 * vmmu_vcpu_enter looks for room, too; but many faults may be answered between two entries, and an entry that
+	 * does not fit is lost.
+	 */
 	if ((access & VMMU_WRITE) && !dirty_has_room(slot, &vcpu->ring)) {
 		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
 		return VMMU_FAULT_RETRY;

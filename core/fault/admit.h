@@ -7,7 +7,8 @@
  *                        (the MMU installs it)
  *     fault_written      the page is marked dirty, in the room that fault_admit found (P6, P11)
  *
- * Only fault_admit makes a struct admitted, and the other two take nothing else: an MMU that does not ask has no page to install.
+ * Only fault_admit makes a struct admitted, and the other two take nothing else: an MMU that does not ask has no page
+ * to install.
  */
 #ifndef CORE_FAULT_ADMIT_H
 #define CORE_FAULT_ADMIT_H
@@ -21,14 +22,17 @@ struct admitted {
 };
 
 /**
- * May gfn of `slot` be mapped for `access` by this vCPU? Holds: SRCU read side. `vcpu`: NULL for the hypervisor's own sake, which does not write.
- * Returns: VMMU_FAULT_FIXED with *out: go on; VMMU_FAULT_RETRY (the next entry tells the user if it is for the ring); VMMU_FAULT_MMIO.
+ * May gfn of `slot` be mapped for `access` by this vCPU? Holds: SRCU read side. `vcpu`: NULL for the hypervisor's own
+ * sake, which does not write.
+ * Returns: VMMU_FAULT_FIXED with *out: go on; VMMU_FAULT_RETRY (the next entry tells the user if it is for the ring);
+ * VMMU_FAULT_MMIO.
  */
 enum vmmu_fault fault_admit(struct vmmu_vcpu *vcpu, const struct memslot *slot, gfn_t gfn, unsigned access, struct admitted *out);
 
 /**
  * The host's page for an access that was admitted. Holds: SRCU read side, no other lock. Sleeps.
- * Returns: VMMU_FAULT_FIXED with *page, which may be written if that was asked for; VMMU_FAULT_RETRY, VMMU_FAULT_NOMEM, VMMU_FAULT_HOST.
+ * Returns: VMMU_FAULT_FIXED with *page, which may be written if that was asked for; VMMU_FAULT_RETRY,
+ * VMMU_FAULT_NOMEM, VMMU_FAULT_HOST.
  */
 enum vmmu_fault fault_page_get(struct vm *vm, const struct admitted *fault, struct vmmu_host_page *page);
 

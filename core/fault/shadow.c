@@ -48,7 +48,11 @@ static enum shadow_result map_beside(struct vmmu_vcpu *vcpu, const struct guest_
 	return result;
 }
 
-/* What map_beside could not do; and what it found to be done, of which its result says nothing: then that stands, since what it mapped may have been used. */
+/*
+ * Do with mmu_lock held for write what map_beside could not, and recycle the chain of a frame with too many leaves. If
+ * map_beside mapped the page its result stands: other vCPUs may have written through the new leaf, and the page must be
+ * marked dirty.
+ */
 static enum shadow_result map_alone(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault, uint64_t snapshot,
                                     enum shadow_result result)
 {

@@ -19,7 +19,10 @@ bool guest_table_find(const struct guest_reader *reader, gfn_t table, hva_t *hva
 	return true;
 }
 
-/* The slot of a table if its entries can be written. In read-only memory they keep their bits: hardware's would, too, if it could not write. */
+/*
+ * The slot of a table if its entries can be written. In read-only memory they keep their bits: hardware's would, too,
+ * if it could not write.
+ */
 static const struct memslot *table_slot_writable(const struct guest_reader *reader, gfn_t table)
 {
 	const struct memslot *slot = table_slot(reader, table);
@@ -39,7 +42,10 @@ static enum guest_walk_result entry_set(const struct guest_reader *reader, struc
 	slot = table_slot_writable(reader, walk->table[level - 1]);
 	if (!slot)
 		return GUEST_WALK_OK;
-	/* Asked for each bit: an entry that others keep changing is tried again, so a walk may set more of them than it has levels. */
+	/*
+	 * Asked for each bit: an entry that others keep changing is tried again, so a walk may set more of them than
+	 * it has levels.
+	 */
 	if (!dirty_has_room(slot, reader->ring))
 		return GUEST_WALK_RING_FULL;
 	if (!port_cas_in_host(walk->hva[level - 1].v, guest_entry_bytes(reader->mode), old, new, &swapped))
@@ -60,7 +66,10 @@ static enum guest_walk_result accessed_and_dirty_set(const struct guest_reader *
 
 		result = entry_set(reader, walk, level, bits);
 	}
-	/* Where D cannot be set a write goes on without it, or it would fault for ever; and a read says the same as a write, or they would undo each other's work. */
+	/*
+	 * Where D cannot be set a write goes on without it, or it would fault for ever; and a read says the same as a
+	 * write, or they would undo each other's work.
+	 */
 	walk->dirty = (walk->value[walk->level - 1] & GPTE_D) || !table_slot_writable(reader, walk->table[walk->level - 1]);
 	return result;
 }

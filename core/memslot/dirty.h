@@ -45,8 +45,9 @@ bool dirty_mark(struct vm *vm, const struct memslot *slot, gfn_t gfn, struct dir
 bool dirty_ring_nearly_full(const struct dirty_ring *ring);
 
 /**
- * May the vCPU of this ring write a page of the slot once more? Asked before each write that a fault or a walk allows or makes; at the reserve the answer is no, so
- * that however many faults there are between two entries to the guest, they leave it alone. `ring`: NULL for the bitmap. On the vCPU's thread.
+ * May the vCPU of this ring write a page of the slot once more? Asked before each write that a fault or a walk allows
+ * or makes; at the reserve the answer is no, so that however many faults there are between two entries to the guest,
+ * they leave it alone. `ring`: NULL for the bitmap. On the vCPU's thread.
  * Returns: false: nothing may be written; ask for an exit (REQ_RING_FULL).
  */
 static inline bool dirty_has_room(const struct memslot *slot, const struct dirty_ring *ring)

@@ -35,8 +35,9 @@ static unsigned leaf_rights(const struct guest_walk *walk)
 }
 
 /*
- * What hangs below the entry at `level`: the shadow of the guest's next table, or a piece of a large page. It follows from what the guest's tables say, never from what
- * the access is: an instruction that fetches, reads and writes in one large page needs all of that mapped at once, so these faults must agree on the child.
+ * What hangs below the entry at `level`: the shadow of the guest's next table, or a piece of a large page. It follows
+ * from what the guest's tables say, never from what the access is: an instruction that fetches, reads and writes in
+ * one large page needs all of that mapped at once, so these faults must agree on the child.
  */
 static void child_identity(const struct shadow_vcpu *sv, const struct shadow_fault *fault, int level, gfn_t *gfn, uint32_t *role)
 {
@@ -106,9 +107,10 @@ static int leaf_level(struct vm *vm, const struct shadow_fault *fault, const str
 }
 
 /*
- * CR0.WP = 0: the supervisor writes a page that is read-only, by its W bits or its protection key. Our CPU runs with WP = 1, so for a while the page is the
- * supervisor's alone, and writable; a user's access faults and turns it back. Where it was a user's page, SMEP forbids the supervisor to execute it, and so must
- * what it is now; where it was the supervisor's already, it stays executable, or a fetch and a write would take it from each other for ever.
+ * CR0.WP = 0: the supervisor writes a page that is read-only, by its W bits or its protection key. Our CPU runs with
+ * WP = 1, so for a while the page is the supervisor's alone, and writable; a user's access faults and turns it back.
+ * Where it was a user's page, SMEP forbids the supervisor to execute it, and so must what it is now; where it was the
+ * supervisor's already, it stays executable, or a fetch and a write would take it from each other for ever.
  */
 static bool write_against_rights(const struct shadow_vcpu *sv, const struct shadow_fault *fault)
 {

@@ -27,7 +27,10 @@ struct rmap_desc {
 	spte_t *entry[RMAP_DESC_ENTRIES];
 };
 
-/** Add an entry. Holds: mmu_lock, for read or write. `spare`: a descriptor set aside; set to NULL if it was used. Returns: entries on the chain now. */
+/**
+ * Add an entry. Holds: mmu_lock, for read or write. `spare`: a descriptor set aside; set to NULL if it was used.
+ * Returns: entries on the chain now.
+ */
 uint64_t rmap_add(struct rmap *rmap, spte_t *entry, struct rmap_desc **spare);
 
 /** Remove an entry. Holds: mmu_lock write. Returns: a descriptor that is free now, or NULL. `found`: false when it was not there. */
@@ -36,16 +39,25 @@ struct rmap_desc *rmap_remove(struct rmap *rmap, const spte_t *entry, bool *foun
 /** Number of entries. Holds: mmu_lock write. O(1). */
 uint64_t rmap_count(const struct rmap *rmap);
 
-/** Some entry, which rmap_remove then finds at once; NULL when there is none. Holds: mmu_lock write. O(1): to empty a chain, one by one. */
+/**
+ * Some entry, which rmap_remove then finds at once; NULL when there is none. Holds: mmu_lock write. O(1): to empty a
+ * chain, one by one.
+ */
 spte_t *rmap_any(const struct rmap *rmap);
 
-/* Where a walk stands. It goes from descriptor to descriptor and never looks back: the guest decides how long a chain gets. */
+/*
+ * Where a walk stands. It goes from descriptor to descriptor and never looks back: the guest decides how long a chain
+ * gets.
+ */
 struct rmap_iter {
 	const struct rmap_desc *desc; /* NULL: the chain was one entry */
 	uint64_t at;                  /* the next one in desc */
 };
 
-/** Begin a walk. Holds, until its end: mmu_lock write, or the bit. The chain does not change meanwhile. Returns: an entry; NULL: there is none. */
+/**
+ * Begin a walk. Holds, until its end: mmu_lock write, or the bit. The chain does not change meanwhile. Returns: an
+ * entry; NULL: there is none.
+ */
 spte_t *rmap_first(const struct rmap *rmap, struct rmap_iter *iter);
 /** Returns: another entry; NULL: all were visited. O(1). Here, since most chains are one entry and the walk is over with a look at `iter`. */
 static inline spte_t *rmap_next(struct rmap_iter *iter)

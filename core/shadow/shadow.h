@@ -125,7 +125,10 @@ enum shadow_result shadow_map(struct mmu_write *token, struct shadow_vcpu *sv, c
 /** The host addresses that shadow_map may install something of: those for which fault->page speaks. */
 void shadow_fault_host_range(const struct shadow_fault *fault, hva_t *start, hva_t *end);
 
-/** Zap the leaves of the frame that the fault found to have too many: theirs and its own. Holds: mmu_lock write, and still the SRCU read section of the fault. */
+/**
+ * Zap the leaves of the frame that the fault found to have too many: theirs and its own. Holds: mmu_lock write, and
+ * still the SRCU read section of the fault.
+ */
 void shadow_rmap_recycle(struct mmu_write *token, struct shadow_vcpu *sv);
 
 /** Fill the caches for one shadow_map. Returns: false when the host has no memory. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dirty logging: which guest pages were written (P11). Two interfaces, as in KVM: a bitmap per slot,
- * and a ring per vCPU. A VM uses one of them.
+ * Dirty logging: which guest pages were written (P11). Two interfaces, as in KVM: a bitmap per slot, and a ring per
+ * vCPU. A VM uses one of them.
  *
- * A page is dirty when the guest wrote it, when A or D bits were set in it because it is a table of the guest's, or when vmmu_guest_write or vmmu_guest_written did.
- * A page that was only read or executed is not.
+ * A page is dirty when the guest wrote it, when A or D bits were set in it because it is a table of the guest's, or
+ * when vmmu_guest_write or vmmu_guest_written did. A page that was only read or executed is not.
  */
 #ifndef VMMU_DIRTY_H
 #define VMMU_DIRTY_H

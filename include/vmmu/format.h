@@ -35,8 +35,9 @@
 #define VMMU_ENTRY_RSVD     UINT64_C(0x000f000000000000)
 
 /**
- * Read an entry of a table as a CPU in software must. acquire: pairs with the release by which an entry that leads to a table is stored, after the table was filled.
- * Hardware needs no barrier: the second read takes its address from the first, and C11 has no way to say that.
+ * Read an entry of a table as a CPU in software must. acquire: pairs with the release by which an entry that leads to
+ * a table is stored, after the table was filled. Hardware needs no barrier: the second read takes its address from
+ * the first, and C11 has no way to say that.
  */
 static inline uint64_t vmmu_table_entry_load(const uint64_t *entry)
 {
@@ -44,7 +45,8 @@ static inline uint64_t vmmu_table_entry_load(const uint64_t *entry)
 }
 
 /**
- * Set A or D in an entry that was read as `old`: by one atomic operation, so that an entry which somebody changed or removed meanwhile is not brought back.
+ * Set A or D in an entry that was read as `old`: by one atomic operation, so that an entry which somebody changed or
+ * removed meanwhile is not brought back.
  * Returns: false: it changed; begin the walk again.
  */
 static inline bool vmmu_table_entry_mark(uint64_t *entry, uint64_t old, uint64_t bits)

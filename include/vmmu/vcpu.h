@@ -122,8 +122,9 @@ enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, c
                                   size_t bytes);
 
 /**
- * What vmmu_guest_write does beside the store, for one that was made already: by a locked instruction, on the page itself, that
- * VMMU_PAGE_EMULATE was the answer to. [gpa, gpa + bytes) lies in a page. Once for each such answer: for that one the dirty ring had room.
+ * What vmmu_guest_write does beside the store, for one that was made already: by a locked instruction, on the page
+ * itself, that VMMU_PAGE_EMULATE was the answer to. [gpa, gpa + bytes) lies in a page. Once for each such answer: for
+ * that one the dirty ring had room.
  */
 void vmmu_guest_written(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, size_t bytes);
 

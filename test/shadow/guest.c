@@ -392,7 +392,8 @@ static void test_two_count(void **state)
 GUEST_ASM(store_one, "mov %rcx, (%rax) \n hlt")
 
 /*
- * What is written is dirty, and nothing else: not code that runs, nor data that is read. The guest's tables are written by the processor, which sets A and D.
+ * What is written is dirty, and nothing else: not code that runs, nor data that is read. The guest's tables are
+ * written by the processor, which sets A and D.
  */
 static void log_of_code(struct machine *m, bool shadow)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Flushes that the library owes on its own account: a vCPU that has no reason to flush keeps a writable translation, step by step, to where the translation would
- * do harm. Each is one interleaving of two vCPUs, on a CPU whose TLB drops nothing by itself (scpu.h). And shadow pages that two uses of a table must not share, or must.
+ * Flushes that the library owes on its own account: a vCPU that has no reason to flush keeps a writable translation,
+ * step by step, to where the translation would do harm. Each is one interleaving of two vCPUs, on a CPU whose TLB
+ * drops nothing by itself (scpu.h). And shadow pages that two uses of a table must not share, or must.
  */
 #include "test/shadow/scpu.h"
 
@@ -295,7 +296,10 @@ static void large_make(struct lazy *l, uint64_t path, uint64_t entry)
 	put(l, PD2 + 8, entry | PS);
 }
 
-/* All accesses of an instruction must be mapped at once for it to end. Returns: faults of the last of many rounds of two accesses. */
+/*
+ * All accesses of an instruction must be mapped at once for it to end. Returns: faults of the last of many rounds of
+ * two accesses.
+ */
 static uint64_t faults_of(struct scpu *cpu, uint64_t first, enum ref_access access, uint64_t written)
 {
 	uint64_t value, error, before = 0;
@@ -310,7 +314,10 @@ static uint64_t faults_of(struct scpu *cpu, uint64_t first, enum ref_access acce
 	return cpu->faults - before;
 }
 
-/* CR0.WP = 0: pages of a large page that is read-only, by its own W bit or that above; the user's, or the supervisor's. */
+/*
+ * CR0.WP = 0: pages of a large page that is read-only, by its own W bit or that above; the user's, or the
+ * supervisor's.
+ */
 static void test_instruction_that_writes_a_read_only_large_page_ends(void **state)
 {
 	static const struct { uint64_t path, entry; } large[] = {
@@ -347,7 +354,10 @@ static void test_instruction_that_writes_its_own_read_only_page_ends(void **stat
 	assert_int_equal(faults_of(&l->a, V, REF_FETCH, V), 0);
 }
 
-/* D cannot be set in read-only memory: a write goes on without it, and what reads and fetches make is not other than that. */
+/*
+ * D cannot be set in read-only memory: a write goes on without it, and what reads and fetches make is not other than
+ * that.
+ */
 static void test_instruction_that_writes_a_clean_large_page_of_a_table_in_rom_ends(void **state)
 {
 	struct lazy *l = *state;
@@ -367,7 +377,10 @@ static void test_instruction_that_writes_a_clean_large_page_of_a_table_in_rom_en
 	munmap(rom, 4096);
 }
 
-/* CR0.WP = 0, one large page mapped twice, read-only and clean: what the write through one mapping made may not let the other be written without its D bit. */
+/*
+ * CR0.WP = 0, one large page mapped twice, read-only and clean: what the write through one mapping made may not let
+ * the other be written without its D bit.
+ */
 static void test_each_of_two_mappings_of_a_large_page_becomes_dirty(void **state)
 {
 	struct lazy *l = *state;
@@ -387,7 +400,10 @@ static void test_each_of_two_mappings_of_a_large_page_becomes_dirty(void **state
 	}
 }
 
-/* A frame that is mapped more often than chains get long: all mappings work, and what must be walked when one of them goes stays short (27). */
+/*
+ * A frame that is mapped more often than chains get long: all mappings work, and what must be walked when one of them
+ * goes stays short (27).
+ */
 static void test_chain_of_a_frame_stays_short(void **state)
 {
 	struct lazy *l = *state;

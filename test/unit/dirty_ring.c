@@ -91,7 +91,10 @@ static void vcpu_reenter(struct fixture *f, enum vmmu_enter expected)
 		vmmu_vcpu_leave(f->vcpu[0]);
 }
 
-/* Many faults between two entries to the guest, each of which may fill an entry of the ring: the last ones are to be retried, and none is lost. */
+/*
+ * Many faults between two entries to the guest, each of which may fill an entry of the ring: the last ones are to be
+ * retried, and none is lost.
+ */
 static void faults_without_entries(enum vmmu_mmu mmu)
 {
 	struct fixture *f = fixture_make_on(mmu, 0, true, VMMU_FORMAT_NPT4);
@@ -142,8 +145,9 @@ static void guest_tables_make(struct fixture *f)
 }
 
 /*
- * A walk marks the tables in which it sets A bits, also for a read, and a guest whose other vCPUs keep changing them makes one walk set many. However many there are,
- * the ring's reserve is left alone. Here it is one walk after another, without an entry between them.
+ * A walk marks the tables in which it sets A bits, also for a read, and a guest whose other vCPUs keep changing them
+ * makes one walk set many. However many there are, the ring's reserve is left alone. Here it is one walk after
+ * another, without an entry between them.
  */
 static void test_walks_of_logged_tables_lose_no_page(void **state)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reverse maps by themselves. The guest decides how many entries a chain has, so a step of a walk must not depend on how many went before: what a walk has passed is
- * spoilt behind it, and what it need not touch is out of its reach.
+ * Reverse maps by themselves. The guest decides how many entries a chain has, so a step of a walk must not depend on
+ * how many went before: what a walk has passed is spoilt behind it, and what it need not touch is out of its reach.
  */
 #include <signal.h>
 #include <sys/mman.h>
@@ -103,7 +103,10 @@ static void test_walk_does_not_look_back(void **state)
 	chain_free(&c);
 }
 
-/* To empty a chain by rmap_any and rmap_remove: only the first descriptor is looked at, however many there are behind it. */
+/*
+ * To empty a chain by rmap_any and rmap_remove: only the first descriptor is looked at, however many there are behind
+ * it.
+ */
 static void test_chain_is_emptied_from_its_head(void **state)
 {
 	spte_t *entry;
