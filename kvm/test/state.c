@@ -91,6 +91,28 @@ static void test_registers(void)
 	machine_free(&m, 1);
 }
 
+/* An x87 exception that the client sets is pending in the guest: ES and B are what the two words make them. */
+static void test_pending_exception(void)
+{
+	static const uint16_t status[2] = { 0x8084, 0x0004 };
+	struct machine m;
+
+	machine_make(&m, 1, 16 * PAGE);
+	CODE(&m, 0x0f, 0xae, 0x06, 0x00, 0x30, 0xf4); /* fxsave [0x3000]; hlt */
+	for (int masked = 0; masked < 2; masked++) {
+		struct kvm_fpu fpu = { .fcw = masked ? 0x37f : 0x37b, .fsw = masked ? 0x8084 : 0x0004 };
+		uint16_t words[2];
+
+		machine_start(&m, 0, 0x1000);
+		NEED(ioctl(m.vcpu[0], KVM_SET_FPU, &fpu) == 0);
+		CHECK(run(&m) == KVM_EXIT_HLT);
+		memcpy(words, m.memory + 0x3000, sizeof(words));
+		CHECK(words[0] == fpu.fcw);
+		CHECK(words[1] == status[masked]);
+	}
+	machine_free(&m, 1);
+}
+
 static void test_clock(void)
 {
 	struct machine m;
@@ -304,6 +326,7 @@ static void test_stats(void)
 int main(void)
 {
 	test_registers();
+	test_pending_exception();
 	test_clock();
 	test_io();
 	test_mmio();
