@@ -86,6 +86,7 @@ fi
 if ${CC:-cc} -Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1 -o "$dir/musl" "$dir/s.c" 2>/dev/null; then
 	expect 126 "linked with musl" "$vmmu" run -- "$dir/musl"
 	expect 126 "build it for glibc" "$vmmu" doctor "$dir/musl"
+	expect 0 "$dir/musl: linked with musl" "$vmmu" run -- sh -c "'$dir/musl'; exit 0"
 fi
 # A shared object is none of that, and what it would ask for can be told.
 if printf '#include <linux/kvm.h>\n#include <sys/ioctl.h>\nint f(int k){return ioctl(k, KVM_CREATE_PIT2, 0);}' >"$dir/l.c" &&
