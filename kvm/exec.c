@@ -116,7 +116,7 @@ static long start_whole(const struct start *start, char *const *environment)
 	size_t count = 0;
 
 	if (!library || (intptr_t)environment < 0) /* no address: the kernel says so */
-		return start->call(start, environment);
+		return start->call(start, environment); /* takes no lock of ours */
 	while (environment && environment[count])
 		count++;
 	whole = alloca((count + 1 + CONFIG_KEPT + 1) * sizeof(*whole));
@@ -136,7 +136,7 @@ static long start_whole(const struct start *start, char *const *environment)
 			whole[count++] = (char *)*kept;
 			whole[count] = NULL;
 		}
-	return start->call(start, whole);
+	return start->call(start, whole); /* takes no lock of ours */
 }
 
 /* ---- exec -------------------------------------------------------------------------------------- */

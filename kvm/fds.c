@@ -26,6 +26,7 @@ long fds_open_kvm(int flags)
 	if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
 		return -EEXIST;
 	fd = file_memory("/dev/kvm", flags & O_CLOEXEC);
+	signals_hold();
 	leaks_hold();
 	signals_init();
 	if (fd >= 0 && !file_install((int)fd, FILE_SYSTEM, NULL, NULL)) {
@@ -33,6 +34,7 @@ long fds_open_kvm(int flags)
 		fd = -ENOMEM;
 	}
 	leaks_release();
+	signals_release();
 	return fd;
 }
 

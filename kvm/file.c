@@ -228,9 +228,11 @@ void file_put(struct file *file)
 	if (file->kind == FILE_STATS)
 		atomic_fetch_sub(&file_stats_count, 1);
 	/* A foreign object belongs to the parent, whose threads and locks are not here. */
+	signals_hold();
 	if (file->release && !file->foreign)
 		file->release(file);
 	free(file);
+	signals_release();
 }
 
 void file_alias(int copy, struct file *file)

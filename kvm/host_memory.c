@@ -3,6 +3,7 @@
 
 #include "kvm/config.h"
 #include "kvm/machines.h"
+#include "kvm/signals.h"
 #include "kvm/sys.h"
 #include "kvm/vm.h"
 #include "port/posix/hostmem.h"
@@ -112,8 +113,11 @@ void host_memory_slot(uint64_t start, uint64_t end)
 
 void host_memory_give_up(uint64_t start, uint64_t end)
 {
-	if (host_memory_any() && start < end)
-		hostmem_remove(hostmem, start, end);
+	if (!host_memory_any() || start >= end)
+		return;
+	signals_hold();
+	hostmem_remove(hostmem, start, end);
+	signals_release();
 }
 
 long host_memory_discard(uint64_t start, uint64_t end, int advice, bool lazily)

@@ -161,9 +161,9 @@ static FILE *stream_opened(FILE *stream, const char *path, const char *mode)
 		if (file_table_is_ours())                                                                          \
 			file_forget(fileno(stream));                                                               \
 		if (!path || !path_leads_to_kvm(AT_FDCWD, path))                                                   \
-			return next(path, mode, stream);                                                           \
+			return next(path, mode, stream); /* takes no lock of ours */                               \
 		ours = sys_result(fds_open_kvm(mode_flags(mode)));                                                 \
-		stream = ours < 0 ? NULL : next("/dev/null", mode, stream);                                        \
+		stream = ours < 0 ? NULL : next("/dev/null", mode, stream); /* takes no lock of ours */             \
 		if (stream && dup2((int)ours, fileno(stream)) < 0)                                                 \
 			stream = NULL;                                                                             \
 		if (ours >= 0)                                                                                     \

@@ -4,6 +4,7 @@
 #include "kvm/config.h"
 #include "kvm/host_memory.h"
 #include "kvm/machines.h"
+#include "kvm/signals.h"
 #include "kvm/unknown.h"
 #include "kvm/vm.h"
 #include "port/posix/lock.h"
@@ -109,14 +110,10 @@ static void print(const struct totals *t)
 		fprintf(stderr, "  nothing\n");
 }
 
-void stats_at_exit(void)
+static void say(const char *trace)
 {
-	static atomic_flag done = ATOMIC_FLAG_INIT;
-	const char *trace = config_trace();
 	struct totals totals;
 
-	if ((!config_stats() && !trace) || atomic_flag_test_and_set(&done))
-		return;
 	if (config_stats()) {
 		posix_lock(&lock);
 		totals = gone;
@@ -133,4 +130,16 @@ void stats_at_exit(void)
 			fclose(out);
 		}
 	}
+}
+
+void stats_at_exit(void)
+{
+	static atomic_flag done = ATOMIC_FLAG_INIT;
+	const char *trace = config_trace();
+
+	if ((!config_stats() && !trace) || atomic_flag_test_and_set(&done))
+		return;
+	signals_hold();
+	say(trace);
+	signals_release();
 }

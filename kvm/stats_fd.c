@@ -5,6 +5,7 @@
  */
 #include "kvm/dispatch.h"
 #include "kvm/file.h"
+#include "kvm/signals.h"
 #include "kvm/stats.h"
 #include "kvm/sys.h"
 #include "kvm/vm.h"
@@ -157,9 +158,11 @@ void stats_refresh(int descriptor)
 
 	if (!file)
 		return;
+	signals_hold();
 	if (file->kind == FILE_STATS && !file->foreign)
 		put_data(file->object);
 	file_put(file);
+	signals_release();
 	errno = saved;
 }
 
