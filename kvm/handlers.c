@@ -130,20 +130,6 @@ EXPORT int sigaction(int number, const struct sigaction *action, struct sigactio
 	return result;
 }
 
-EXPORT sighandler_t signal(int number, sighandler_t handler)
-{
-	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
-	struct sigaction old;
-
-	if (handler == SIG_ERR || number < 1 || number >= SIGNALS) {
-		errno = EINVAL;
-		return SIG_ERR;
-	}
-	sigemptyset(&action.sa_mask);
-	sigaddset(&action.sa_mask, number);
-	return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
-}
-
 static void die_of(int number)
 {
 	struct sigaction none = { .sa_handler = SIG_DFL };

@@ -12,6 +12,7 @@
 #include "kvm/stats.h"
 #include "kvm/sys.h"
 #include "kvm/user.h"
+#include "port/posix/worker.h"
 #include <errno.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -95,6 +96,7 @@ static struct vm *vm_make(long *error)
 	config.host = &arena_host;
 	config.host_state = &vm->arena;
 	host_memory_start();
+	rcu_worker_start(); /* it allocates: not later, in a memory call that an allocator makes */
 	status = vmmu_vm_create(&config, &vm->mmu);
 	if (status != VMMU_OK) {
 		*error = status_errno(status);

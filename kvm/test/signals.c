@@ -3,6 +3,7 @@
 #include "check.h"
 #include <pthread.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 
@@ -351,6 +352,60 @@ static void test_storm(void)
 	machine_free(&storm, 1);
 }
 
+static volatile int older;
+
+static bool under_vmmu(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+
+	return preload && strstr(preload, "libvmmu-kvm");
+}
+
+static void on_older(int number)
+{
+	(void)number;
+	older++;
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* which they are, and used */
+
+/* However a handler is installed, it does not run inside KVM_RUN. */
+static void test_older_ways(void)
+{
+	void (*(*const ways[])(int, void (*)(int)))(int) = { signal, ssignal, sysv_signal, __sysv_signal, sigset };
+	struct {
+		void (*handler)(int);
+		unsigned long flags, restorer, mask;
+	} kernels;
+	struct sigaction action;
+	struct machine m;
+
+	machine_make(&m, 1, 16 * PAGE);
+	memcpy(m.memory + 0x1000, port, sizeof(port));
+	for (unsigned i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		struct kicker k = { pthread_self(), SIGUSR1, 1000 };
+		pthread_t thread;
+
+		CHECK(ways[i](SIGUSR1, on_older) == SIG_DFL);
+		/* The front end's wrapper calls it: what the kernel has is that. */
+		CHECK(syscall(SYS_rt_sigaction, SIGUSR1, NULL, &kernels, 8) == 0);
+		CHECK(!under_vmmu() || kernels.handler != on_older);
+		older = 0;
+		NEED(pthread_create(&thread, NULL, kick, &k) == 0);
+		while (!older) {
+			CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == 0 || errno == EINTR);
+		}
+		pthread_join(thread, NULL);
+		NEED(sigaction(SIGUSR1, NULL, &action) == 0);
+		CHECK(older == 1 && (action.sa_handler == on_older || action.sa_handler == SIG_DFL));
+		CHECK(sigignore(SIGUSR1) == 0 && signal(SIGUSR1, SIG_DFL) == SIG_IGN);
+	}
+	machine_free(&m, 1);
+}
+
+#pragma GCC diagnostic pop
+
 /* A signal of the process that all its threads block stays pending: no thread that we made for ourselves takes it. */
 static void test_foreign_threads(void)
 {
@@ -385,6 +440,7 @@ int main(void)
 	test_sigaction();
 	test_client_segv();
 	test_storm();
+	test_older_ways();
 	test_foreign_threads();
 	return check_end();
 }
