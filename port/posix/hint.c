@@ -19,24 +19,30 @@ struct range {
 	uint64_t hints; /* not 0 */
 };
 
+/* As many as a process may have mappings (vm.max_map_count), each of which can be said something else of. */
+#define RANGES 65536u
+
 struct hints {
-	size_t capacity; /* lock */
-	size_t count;    /* at most capacity at any time */
-	struct range range[];
+	bool full;    /* lock: a range found no room, so this copy is never read */
+	size_t count; /* at most RANGES at any time */
+	struct range range[RANGES];
 };
 
+/*
+ * Not mapped when needed: the caller may be about to unmap a range with holes, and the kernel may choose one of those. Memory that is never touched
+ * costs nothing.
+ */
+static struct hints copies[2];
 static struct posix_lock lock = POSIX_LOCK_INIT;
-static struct hints *copies[2];
 static uint64_t version;
 
 #define GET(field)        __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define SET(field, value) __atomic_store_n(&(field), value, __ATOMIC_RELAXED)
 
-/* Returns: what is to be read; NULL: nothing was ever said. */
 static const struct hints *read_begin(uint64_t *seen)
 {
 	*seen = __atomic_load_n(&version, __ATOMIC_ACQUIRE); /* pairs with the release in hints_publish */
-	return __atomic_load_n(&copies[*seen & 1], __ATOMIC_ACQUIRE); /* pairs with the release in hints_reserve */
+	return &copies[*seen & 1];
 }
 
 static bool read_again(uint64_t seen)
@@ -44,27 +50,6 @@ static bool read_again(uint64_t seen)
 	/* Pairs with the fence in hints_publish: a reader that saw a field of a later change also sees the version before it. */
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	return GET(version) != seen;
-}
-
-/*
- * The copy that is not read, with room for `ranges`. An array that is too small gives way to one of twice the size and stays mapped, as a reader
- * may be in it: together the old ones are smaller than the last. Holds: lock. Returns: NULL when there is no memory.
- */
-static struct hints *hints_reserve(size_t ranges)
-{
-	struct hints **spare = &copies[(version + 1) & 1], *bigger;
-	size_t bytes = 4096;
-
-	if (*spare && (*spare)->capacity >= ranges)
-		return *spare;
-	while (bytes < sizeof(struct hints) + ranges * sizeof(struct range))
-		bytes *= 2;
-	bigger = raw_mmap(bytes);
-	if (!bigger)
-		return NULL;
-	bigger->capacity = (bytes - sizeof(struct hints)) / sizeof(struct range);
-	__atomic_store_n(spare, bigger, __ATOMIC_RELEASE); /* pairs with the acquire in read_begin */
-	return bigger;
 }
 
 /* Holds: lock. */
@@ -84,7 +69,7 @@ bool posix_hint_any(uint64_t start, uint64_t end)
 	do {
 		hints = read_begin(&seen);
 		overlap = false;
-		for (size_t i = 0; hints && i < GET(hints->count); i++)
+		for (size_t i = 0; i < GET(hints->count); i++)
 			overlap |= GET(hints->range[i].start) < end && start < GET(hints->range[i].end);
 	} while (read_again(seen));
 	return overlap;
@@ -100,6 +85,10 @@ static void range_append(struct hints *hints, uint64_t start, uint64_t end, uint
 		return;
 	if (last && last->end == start && last->hints == set) {
 		SET(last->end, end);
+		return;
+	}
+	if (count == RANGES) {
+		hints->full = true;
 		return;
 	}
 	SET(hints->range[count].start, start);
@@ -123,8 +112,9 @@ static void hints_copy(struct hints *new, const struct hints *old, uint64_t star
 {
 	uint64_t at = start; /* [start, at) has been dealt with */
 
+	new->full = false;
 	SET(new->count, 0);
-	for (size_t i = 0; old && i < old->count; i++) {
+	for (size_t i = 0; i < old->count; i++) {
 		const struct range *r = &old->range[i];
 
 		range_append(new, r->start, least(r->end, start), r->hints);
@@ -138,19 +128,17 @@ static void hints_copy(struct hints *new, const struct hints *old, uint64_t star
 
 static bool hints_change(uint64_t start, uint64_t end, uint64_t set, uint64_t clear)
 {
-	const struct hints *old;
 	struct hints *new;
+	bool full;
 
 	posix_lock(&lock);
-	old = copies[version & 1];
-	/* Each old range may be cut at `start` and at `end`, and have a gap before it. */
-	new = hints_reserve(2 * (old ? old->count : 0) + 3);
-	if (new) {
-		hints_copy(new, old, start, end, set, clear);
+	new = &copies[(version + 1) & 1];
+	hints_copy(new, &copies[version & 1], start, end, set, clear);
+	full = new->full;
+	if (!full)
 		hints_publish();
-	}
 	posix_unlock(&lock);
-	return new != NULL;
+	return !full;
 }
 
 bool posix_hint_set(uint64_t start, uint64_t end, unsigned hints)
@@ -230,7 +218,7 @@ enum vmmu_level posix_hint_get(uint64_t hva, bool *neighbours)
 		size_t count;
 
 		hints = read_begin(&seen);
-		count = hints ? GET(hints->count) : 0;
+		count = GET(hints->count);
 		level = VMMU_LEVEL_1G;
 		*neighbours = true;
 		if (count)
