@@ -249,7 +249,7 @@ static void rmap_line(struct bare *bare, const char *name)
 {
 	struct vmmu_stats stats;
 
-	vmmu_stats_get(bare->vm, &stats);
+	vmmu_stats_get(bare->vm, &stats, sizeof(stats));
 	line(name, (double)stats.rmap_bytes / (double)BARE_PAGES, "bytes");
 }
 

@@ -56,8 +56,9 @@ static void vcpu_make(struct bare *bare, unsigned id)
 
 void bare_init(struct bare *bare, bool shadow)
 {
-	struct vmmu_config config = { .host = &vmmu_host_posix, .mmu = shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP };
+	struct vmmu_config config = { .size = sizeof(config), .host = &vmmu_host_posix, .mmu = shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP };
 
+	vmmu_posix_signals_own(); /* its memory is always there: no access fails */
 	*bare = (struct bare){ .shadow = shadow };
 	if (vmmu_vm_create(&config, &bare->vm) != VMMU_OK)
 		die("a VM");

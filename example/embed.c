@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Guest memory in a program of your own: one slot, one vCPU, and a CPU that is played by hand. It walks the tables that
- * the library builds, faults when a walk fails, and finds its write in the dirty log.
+ * the library builds, faults when a walk fails, and finds its write in the dirty log, with a device's.
  *
  *     cc embed.c $(pkg-config --cflags --libs vmmu) && ./a.out
  */
@@ -11,7 +11,10 @@
 #define PAGES 64
 static char memory[PAGES * VMMU_PAGE_SIZE] __attribute__((aligned(VMMU_PAGE_SIZE)));
 
-/* What hardware does: from the root to the byte at a guest physical address; NULL if nothing is mapped there. */
+/*
+ * What hardware does: from the root to the byte at a guest physical address; NULL if nothing is mapped there. It would set A and D on the way, which
+ * aging needs and nothing here does.
+ */
 static char *walk(const struct vmmu_entry *cpu, uint64_t gpa)
 {
 	const uint64_t *table = cpu->root;
@@ -30,7 +33,7 @@ static char *walk(const struct vmmu_entry *cpu, uint64_t gpa)
 
 int main(void)
 {
-	const struct vmmu_config config = { .host = &vmmu_host_posix };
+	const struct vmmu_config config = { .size = sizeof(config), .host = &vmmu_host_posix };
 	const struct vmmu_region ram = { .gpa = { 1 << 20 }, .hva = { (uintptr_t)memory }, .bytes = sizeof(memory),
 		                         .flags = VMMU_SLOT_LOG_DIRTY };
 	const struct vmmu_gpa gpa = { ram.gpa.v + 7 * VMMU_PAGE_SIZE };
@@ -50,11 +53,14 @@ int main(void)
 		if (!byte && vmmu_fault(vcpu, gpa, VMMU_PF_WRITE | VMMU_PF_USER) > VMMU_FAULT_RETRY)
 			return 1;
 	}
-	vmmu_dirty_get(vm, 0, 0, &dirty, 1);
-	vmmu_dirty_get(vm, 0, 0, &again, 1);
+	/* A device, on any thread. */
+	if (vmmu_memory_write(vm, 0, (struct vmmu_gpa){ ram.gpa.v + 9 * VMMU_PAGE_SIZE }, "!", 1))
+		return 1;
+	if (vmmu_dirty_get(vm, 0, 0, &dirty, 1) || vmmu_dirty_get(vm, 0, 0, &again, 1))
+		return 1;
 	printf("the host reads %d; dirty pages: %#llx, then %#llx\n", memory[7 * VMMU_PAGE_SIZE],
 	       (unsigned long long)dirty, (unsigned long long)again);
 	vmmu_vcpu_destroy(vcpu);
 	vmmu_vm_destroy(vm);
-	return memory[7 * VMMU_PAGE_SIZE] == 42 && dirty == 1 << 7 && again == 0 ? 0 : 1;
+	return memory[7 * VMMU_PAGE_SIZE] == 42 && dirty == (1 << 7 | 1 << 9) && again == 0 ? 0 : 1;
 }

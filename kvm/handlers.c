@@ -10,10 +10,10 @@
 #include "kvm/signals.h"
 #include "kvm/sys.h"
 #include "port/posix/lock.h"
-#include "port/posix/probe.h"
 #include <errno.h>
 #include <stdbool.h>
 #include <ucontext.h>
+#include <vmmu/posix.h>
 
 #define SIGNALS 65
 
@@ -183,15 +183,7 @@ void handlers_call(int number, siginfo_t *info, void *context)
 
 static void init(void)
 {
-	struct sigaction segv, bus;
-
-	/* The port installs its own handlers once; it does so now, through our sigaction, and is then taken out of the chain
-	 * again, because the wrapper asks it directly. */
-	sigaction(SIGSEGV, NULL, &segv);
-	sigaction(SIGBUS, NULL, &bus);
-	posix_probe_install();
-	sigaction(SIGSEGV, &segv, NULL);
-	sigaction(SIGBUS, &bus, NULL);
+	vmmu_posix_signals_own(); /* the wrapper asks it */
 	posix_lock(&lock);
 	believed(SIGSEGV, &client[SIGSEGV]);
 	believed(SIGBUS, &client[SIGBUS]);

@@ -7,11 +7,11 @@
 #include "kvm/machines.h"
 #include "kvm/sys.h"
 #include "kvm/vm.h"
-#include "port/posix/probe.h"
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
 #include <ucontext.h>
+#include <vmmu/posix.h>
 
 #define BLOCK_ALL (~SIGNALS_FAULT)
 
@@ -173,7 +173,7 @@ void signals_wrapper(int number, siginfo_t *info, void *context)
 	int saved = errno;
 
 	if (number == SIGSEGV || number == SIGBUS) {
-		if (posix_probe_signal(number, info, context))
+		if (vmmu_posix_signal(number, info, context))
 			return;
 		if (info->si_code > 0 && cpu_host_fault_signal(number, info, context))
 			return;

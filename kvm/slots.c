@@ -5,7 +5,6 @@
 #include "kvm/user.h"
 #include "kvm/vm.h"
 #include <errno.h>
-#include <stdlib.h>
 
 _Static_assert(sizeof(struct vmmu_dirty_gfn) == sizeof(struct kvm_dirty_gfn), "the ring is shared as it is");
 
@@ -85,8 +84,7 @@ long vm_get_dirty_log(struct vm *vm, unsigned long argument)
 long vm_clear_dirty_log(struct vm *vm, unsigned long argument)
 {
 	struct kvm_clear_dirty_log log;
-	uint64_t pages, *bitmap;
-	size_t bytes;
+	uint64_t pages;
 	long result;
 
 	if (user_read(&log, argument, sizeof(log)) != 0)
@@ -101,16 +99,7 @@ long vm_clear_dirty_log(struct vm *vm, unsigned long argument)
 	if (log.first_page > pages || log.num_pages > pages - log.first_page ||
 	    (log.num_pages < pages - log.first_page && (log.num_pages & 63)))
 		return -EINVAL;
-	bytes = ((size_t)log.num_pages + 63) / 64 * sizeof(*bitmap);
-	bitmap = malloc(bytes + sizeof(*bitmap));
-	if (!bitmap)
-		return -ENOMEM;
-	result = user_read(bitmap, (unsigned long)log.dirty_bitmap, bytes);
-	if (!result)
-		result = status_errno(vmmu_dirty_clear(vm->mmu, 0, log.slot & 0xffff, log.first_page, log.num_pages,
-		                                       bitmap));
-	free(bitmap);
-	return result;
+	return status_errno(vmmu_dirty_clear(vm->mmu, 0, log.slot & 0xffff, log.first_page, log.num_pages, log.dirty_bitmap));
 }
 
 long vm_reset_rings(struct vm *vm, unsigned long argument)

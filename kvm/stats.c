@@ -30,7 +30,7 @@ static void add_vm(struct vm *vm, void *context)
 	uint64_t *sum = (uint64_t *)&to->mmu;
 	const uint64_t *one = (const uint64_t *)&mmu;
 
-	vmmu_stats_get(vm->mmu, &mmu);
+	vmmu_stats_get(vm->mmu, &mmu, sizeof(mmu));
 	for (size_t i = 0; i < sizeof(mmu) / sizeof(*one); i++)
 		sum[i] += one[i];
 	to->vms++;

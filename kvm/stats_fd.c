@@ -144,7 +144,7 @@ static void put_data(const struct stats_file *s)
 	} else {
 		struct vmmu_stats stats;
 
-		vmmu_stats_get(s->vm->mmu, &stats);
+		vmmu_stats_get(s->vm->mmu, &stats, sizeof(stats));
 		for (size_t i = 0; i < VM_FIELDS; i++)
 			memcpy(&data[i], (char *)&stats + vm_fields[i].offset, sizeof(data[i]));
 	}

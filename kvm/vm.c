@@ -81,6 +81,7 @@ static struct vm *vm_make(long *error)
 {
 	static atomic_uint numbers;
 	struct vmmu_config config = {
+		.size = sizeof(config),
 		.mmu = config_mmu(),
 		.format = config_format(),
 		.address_spaces = 1,
@@ -180,15 +181,18 @@ long vm_set_boot_cpu(struct vm *vm, unsigned long argument)
 
 long vm_set_nr_mmu_pages(struct vm *vm, unsigned long argument)
 {
+	enum vmmu_status status = VMMU_OK;
+
 	/* KVM's smallest shadow cache. The limit is the shadow MMU's; two-dimensional tables are not bounded by it. */
 	if ((uint32_t)argument < 64)
 		return -EINVAL;
 	pthread_mutex_lock(&vm->lock);
-	vm->mmu_pages = argument;
 	if (config_mmu() == VMMU_MMU_SHADOW)
-		vmmu_shadow_limit_set(vm->mmu, argument);
+		status = vmmu_shadow_limit_set(vm->mmu, argument);
+	if (status == VMMU_OK)
+		vm->mmu_pages = argument;
 	pthread_mutex_unlock(&vm->lock);
-	return 0;
+	return status_errno(status);
 }
 
 long vm_get_nr_mmu_pages(struct vm *vm, unsigned long argument)

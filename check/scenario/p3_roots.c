@@ -98,8 +98,9 @@ static void fault(void)
 static void prefault(void)
 {
 	uint64_t done;
+	enum vmmu_status status = vmmu_prefault(world.cpu[0].vcpu, GPA(DATA_GPA), PAGE_SIZE, &done);
 
-	vmmu_prefault(world.cpu[0].vcpu, GPA(DATA_GPA), PAGE_SIZE, &done);
+	check_assert(status == VMMU_OK || status == VMMU_EAGAIN || status == VMMU_ENOENT);
 }
 
 static void invalidate_slot_0(void)
@@ -240,7 +241,7 @@ SCENARIO(slot_delete_vs_vcpu_destroy, .protocol = "P3 P9", .claim = "a vCPU goes
 
 static void tdp_setup_zaps_slot(void)
 {
-	struct vmmu_config config = { .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS, .slot_delete_zaps_slot = true };
+	struct vmmu_config config = { .size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS, .slot_delete_zaps_slot = true };
 
 	world_make_with(0, &config, 1);
 	world_slot(0, 0, 4, 0, 0);

@@ -3,6 +3,8 @@
  * P6 and P11: who writes a page and who harvests the log. The invariant, whatever happens: when all is over, what the harvester last copied is what the page holds, or the
  * page is marked. It begins with a copy; it copies a page again, after the call that took its mark has returned.
  */
+#include <vmmu/memory.h>
+
 #include "check/scenario/world.h"
 #include "core/fault/vcpu.h"
 #include "core/memslot/slots.h"
@@ -105,7 +107,7 @@ static void setup_huge(void)
 /* The same where hardware sets no A bits, and then the page was aged: its rights are laid aside, and the TLB knows nothing of it (52). */
 static void setup_aged(void)
 {
-	struct vmmu_config config = { .host = &host_ops, .format = VMMU_FORMAT_EPT4_NO_AD, .max_vcpus = WORLD_CPUS };
+	struct vmmu_config config = { .size = sizeof(config), .host = &host_ops, .format = VMMU_FORMAT_EPT4_NO_AD, .max_vcpus = WORLD_CPUS };
 
 	world_make_with(0, &config, 1);
 	world_slot(0, 0, 4, 0, 0);
@@ -168,6 +170,14 @@ static void write_for_guest(void)
 	uint64_t value = 1;
 
 	check_assert(vmmu_guest_write(world.cpu[0].vcpu, GPA(PAGE_GPA), &value, sizeof(value)) == VMMU_OK);
+}
+
+/* A device's, which has no vCPU. */
+static void write_of_device(void)
+{
+	uint64_t value = 1;
+
+	check_assert(vmmu_memory_write(world.vm, 0, GPA(PAGE_GPA), &value, sizeof(value)) == VMMU_OK);
 }
 
 /* --- the harvester --- */
@@ -236,6 +246,9 @@ SCENARIO(guest_write_vs_dirty_get, .protocol = "P11", .claim = "a write by the h
 
 SCENARIO(guest_write_vs_dirty_get_marked, .protocol = "P11", .claim = "and marked again if the mark was about to be taken", .threads = 2, .setup = setup_marked,
          .thread = { write_for_guest, get }, .finish = finish);
+
+SCENARIO(device_write_vs_dirty_get, .protocol = "P11", .claim = "a write by a device is marked, or was seen", .threads = 2, .setup = setup_protected,
+         .thread = { write_of_device, get }, .finish = finish);
 
 /* --- P6 against an invalidation: the frame goes --- */
 

@@ -89,7 +89,7 @@ SCENARIO(root_drop_vs_zap_all_vs_age, .protocol = "P2 P3", .claim = "a root, and
 
 static void setup_zaps_slot(void)
 {
-	struct vmmu_config config = { .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS, .slot_delete_zaps_slot = true };
+	struct vmmu_config config = { .size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS, .slot_delete_zaps_slot = true };
 
 	world_make_with(0, &config, 1);
 	world_slot(1, PAGE, 2, PAGE, 0);

@@ -19,7 +19,7 @@ void world_make_with(unsigned real, const struct vmmu_config *config, unsigned c
 
 void world_make(unsigned real, enum vmmu_mmu mmu, unsigned cpus)
 {
-	struct vmmu_config config = { .host = &host_ops, .mmu = mmu, .max_vcpus = WORLD_CPUS };
+	struct vmmu_config config = { .size = sizeof(config), .host = &host_ops, .mmu = mmu, .max_vcpus = WORLD_CPUS };
 
 	world_make_with(real, &config, cpus);
 }

@@ -169,13 +169,13 @@ SCENARIO(zoo_stale_before_reclaim, .protocol = "P3", .claim = "nothing is instal
 /* vCPU 1 is in address space 1 and has written gfn 7 there; it is no table yet. */
 static void spaces_setup(void)
 {
-	struct vmmu_config config = { .host = &host_ops, .mmu = VMMU_MMU_SHADOW, .max_vcpus = WORLD_CPUS, .address_spaces = 2 };
+	struct vmmu_config config = { .size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_SHADOW, .max_vcpus = WORLD_CPUS, .address_spaces = 2 };
 	struct vmmu_region region = { .slot = 0, .address_space = 1, .bytes = HOST_PAGES * PAGE_SIZE, .hva = host_hva(0) };
 
 	world_make_with(0, &config, 2);
 	world_slot(0, 0, HOST_PAGES, 0, 0);
 	check_assert(vmmu_region_set(world.vm, &region) == VMMU_OK);
-	vmmu_vcpu_address_space_set(world.cpu[1].vcpu, 1);
+	check_assert(vmmu_vcpu_address_space_set(world.cpu[1].vcpu, 1) == VMMU_OK);
 	world_guest_tables();
 	host.frame[7].word[0] = world_guest_entry(1);
 	touch(&world.cpu[1], 3, true);

@@ -25,12 +25,12 @@ static bool created; /* a */
 
 static void spaces_setup(void)
 {
-	struct vmmu_config config = { .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS, .address_spaces = 2 };
+	struct vmmu_config config = { .size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS, .address_spaces = 2 };
 	struct host_frame *frame;
 
 	world_make_with(0, &config, 1);
 	world_slot(0, 0, 2, 0, 0);
-	vmmu_vcpu_address_space_set(world.cpu[0].vcpu, 1);
+	check_assert(vmmu_vcpu_address_space_set(world.cpu[0].vcpu, 1) == VMMU_OK);
 	check_assert(cpu_touch(&world.cpu[0], 6 * PAGE_SIZE, false, 4, &frame) == CPU_MMIO);
 }
 
@@ -159,7 +159,7 @@ SCENARIO(zoo_protect_vs_cpu, .protocol = "P7", .claim = "a D bit that the CPU se
 
 static void yield_setup(void)
 {
-	struct vmmu_config config = { .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS, .slot_delete_zaps_slot = true };
+	struct vmmu_config config = { .size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS, .slot_delete_zaps_slot = true };
 
 	world_make_with(REAL_MMU_LOCK | MAY_CONTEND, &config, 1); /* what yields is the library's own lock */
 	world_slot(0, 0, 2, 0, 0);

@@ -118,15 +118,18 @@ void vmmu_vcpu_kick(struct vmmu_vcpu *vcpu)
 	vcpu_kick(&vcpu->vcpu);
 }
 
-void vmmu_vcpu_address_space_set(struct vmmu_vcpu *vcpu, unsigned address_space)
+enum vmmu_status vmmu_vcpu_address_space_set(struct vmmu_vcpu *vcpu, unsigned address_space)
 {
-	if (address_space >= vcpu->vcpu.vm->address_spaces || address_space == vcpu->as_id)
-		return;
+	if (address_space >= vcpu->vcpu.vm->address_spaces)
+		return VMMU_EINVAL;
+	if (address_space == vcpu->as_id)
+		return VMMU_OK;
 	vcpu_root_drop(vcpu);
 	vcpu->as_id = address_space;
 	vcpu->mmio.generation = 0;
 	if (vcpu->shadow)
 		shadow_mode_set(vcpu->shadow, address_space);
+	return VMMU_OK;
 }
 
 /* Everything that the mode is derived from; most writes are of CR3. */

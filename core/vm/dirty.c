@@ -168,12 +168,14 @@ enum vmmu_status vmmu_dirty_get(struct vmmu_vm *vmmu, uint32_t address_space, ui
 	return status;
 }
 
-static void bitmap_clear(struct vm *vm, const struct memslot *slot, uint64_t first_word, uint64_t words, const uint64_t *bitmap)
+static enum vmmu_status bitmap_clear(struct vm *vm, const struct memslot *slot, uint64_t first_word, uint64_t words, const uint64_t *bitmap)
 {
 	struct protect p = { .vm = vm };
 	uint64_t *wanted = dirty_snapshot(slot);
 
-	memcpy(wanted, bitmap, words * sizeof(*bitmap));
+	/* One copy, of memory that may be anything: nothing has been cleared when it turns out not to be there. */
+	if (!port_copy_from_host(wanted, (uintptr_t)bitmap, words * sizeof(*bitmap)))
+		return VMMU_EFAULT;
 	for (uint64_t i = 0; i < words; i++) {
 		/* Only what was set: a page that was not has been write-protected since, and may be written and marked right now. */
 		uint64_t mask = wanted[i] ? dirty_take(slot, first_word + i, wanted[i]) : 0;
@@ -186,6 +188,7 @@ static void bitmap_clear(struct vm *vm, const struct memslot *slot, uint64_t fir
 		protect_word(&p, slot, first_word + i, mask);
 	}
 	protect_end(&p);
+	return VMMU_OK;
 }
 
 static bool clear_is_well_formed(const struct memslot *slot, uint64_t first_page, uint64_t num_pages)
@@ -207,7 +210,7 @@ enum vmmu_status vmmu_dirty_clear(struct vmmu_vm *vmmu, uint32_t address_space, 
 	if (status == VMMU_OK && !clear_is_well_formed(slot, first_page, num_pages))
 		status = VMMU_EINVAL;
 	if (status == VMMU_OK)
-		bitmap_clear(vm, slot, first_page / 64, (num_pages + 63) / 64, bitmap);
+		status = bitmap_clear(vm, slot, first_page / 64, (num_pages + 63) / 64, bitmap);
 	mutex_unlock(&vm->slots_lock);
 	return status;
 }

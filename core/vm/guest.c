@@ -1,94 +1,194 @@
 /* SPDX-License-Identifier: MIT */
-/* The hypervisor's own access to guest memory, through the slots (KVM's kvm_vcpu_read_guest and kvm_vcpu_write_guest). */
+/*
+ * The hypervisor's own access to guest memory, through the slots: a vCPU's (KVM's kvm_vcpu_read_guest and kvm_vcpu_write_guest) and, without one, a
+ * device's (kvm_read_guest, kvm_write_guest, mark_page_dirty).
+ */
+#include <vmmu/memory.h>
+
 #include "core/base/string.h"
 #include "core/shadow/shadow.h"
 #include "core/vm/vm_int.h"
 
-/* The slot of gfn if it can serve the access, else NULL. */
-static const struct memslot *slot_for(struct vmmu_vcpu *vcpu, const struct memslots *slots, gfn_t gfn, bool write)
-{
-	const struct memslot *slot = memslot_find_cached(&vcpu->slot_cache, slots, gfn);
+struct access {
+	struct vm *vm;
+	unsigned as_id;
+	unsigned stripe;             /* of SRCU */
+	struct memslot_cache *cache;
+	struct vmmu_vcpu *vcpu;      /* NULL: a device's, which has no ring */
+	bool write;                  /* the slot must allow it */
+};
 
-	if (!slot || (slot->flags & SLOT_INVALID) || (write && (slot->flags & VMMU_SLOT_READONLY)))
+static struct access vcpu_access(struct vmmu_vcpu *vcpu, bool write)
+{
+	return (struct access){ vcpu->vcpu.vm, vcpu->as_id, vcpu->vcpu.id, &vcpu->slot_cache, vcpu, write };
+}
+
+/* The slot of gfn if it can serve the access, else NULL. */
+static const struct memslot *slot_for(const struct access *access, const struct memslots *slots, gfn_t gfn)
+{
+	const struct memslot *slot = memslot_find_cached(access->cache, slots, gfn);
+
+	if (!slot || (slot->flags & SLOT_INVALID) || (access->write && (slot->flags & VMMU_SLOT_READONLY)))
 		return NULL;
 	return slot;
 }
 
 /* P4: the store may have hit a table. P11: and it is logged. */
-static void page_written(struct vmmu_vcpu *vcpu, const struct memslot *slot, gpa_t gpa, size_t bytes)
+static void page_written(const struct access *access, const struct memslot *slot, gpa_t gpa, size_t bytes)
 {
-	if (vcpu->vcpu.vm->shadow)
-		shadow_track_write(vcpu->vcpu.vm, gpa, bytes);
-	if (dirty_mark(vcpu->vcpu.vm, slot, gpa_to_gfn(gpa), &vcpu->ring))
+	struct vmmu_vcpu *vcpu = access->vcpu;
+
+	if (access->vm->shadow)
+		shadow_track_write(access->vm, gpa, bytes);
+	if (dirty_mark(access->vm, slot, gpa_to_gfn(gpa), vcpu ? &vcpu->ring : NULL))
 		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
 }
 
-static enum vmmu_status page_copy(struct vmmu_vcpu *vcpu, const struct memslot *slot, gpa_t gpa, void *buffer, size_t bytes, bool write)
-{
-	uint64_t hva = memslot_hva(slot, gpa_to_gfn(gpa)).v + (gpa.v & (PAGE_SIZE - 1));
+/* What is done to the part of a page. */
+typedef enum vmmu_status part_fn(const struct access *access, const struct memslot *slot, gpa_t gpa, void *buffer, size_t bytes);
 
-	if (!write)
-		return port_copy_from_host(buffer, hva, bytes) ? VMMU_OK : VMMU_EFAULT;
-	if (!port_copy_to_host(hva, buffer, bytes))
+static uint64_t part_hva(const struct memslot *slot, gpa_t gpa)
+{
+	return memslot_hva(slot, gpa_to_gfn(gpa)).v + (gpa.v & (PAGE_SIZE - 1));
+}
+
+static enum vmmu_status part_read(const struct access *access, const struct memslot *slot, gpa_t gpa, void *buffer, size_t bytes)
+{
+	(void)access;
+	return port_copy_from_host(buffer, part_hva(slot, gpa), bytes) ? VMMU_OK : VMMU_EFAULT;
+}
+
+static enum vmmu_status part_write(const struct access *access, const struct memslot *slot, gpa_t gpa, void *buffer, size_t bytes)
+{
+	if (!port_copy_to_host(part_hva(slot, gpa), buffer, bytes))
 		return VMMU_EFAULT;
-	page_written(vcpu, slot, gpa, bytes);
+	page_written(access, slot, gpa, bytes);
 	return VMMU_OK;
 }
 
-/* Two rounds: the first only looks, so that nothing is copied if a part has no slot, or the ring no room. */
-static enum vmmu_status copy(struct vmmu_vcpu *vcpu, gpa_t gpa, char *buffer, size_t bytes, bool write)
+static enum vmmu_status part_written(const struct access *access, const struct memslot *slot, gpa_t gpa, void *buffer, size_t bytes)
 {
-	struct vm *vm = vcpu->vcpu.vm;
-	struct srcu_read token;
-	const struct memslots *slots;
+	(void)buffer;
+	page_written(access, slot, gpa, bytes);
+	return VMMU_OK;
+}
+
+/* A page that does not fit in the ring would be written and not logged. `logged`: pages to be written that need an entry. */
+static enum vmmu_status room_for(const struct access *access, uint64_t logged)
+{
+	struct vmmu_vcpu *vcpu = access->vcpu;
+	uint32_t entries = access->vm->slots->ring_entries;
+
+	if (!logged || !entries)
+		return VMMU_OK;
+	if (!vcpu)
+		return VMMU_EBUSY;
+	if (!vcpu->ring.entries)
+		return VMMU_EINVAL;
+	if (logged > entries)
+		return VMMU_E2BIG;
+	if (dirty_ring_has_room(&vcpu->ring, logged))
+		return VMMU_OK;
+	vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
+	return VMMU_EBUSY;
+}
+
+/* Do `part` to each page of [gpa, gpa + bytes). `part` NULL: only look whether each has a slot, and count the logged ones. */
+static enum vmmu_status parts_each(const struct access *access, const struct memslots *slots, gpa_t gpa, char *buffer, size_t bytes, part_fn *part,
+                                   uint64_t *logged)
+{
 	enum vmmu_status status = VMMU_OK;
-	uint64_t logged = 0; /* pages that need an entry in the ring */
+
+	for (size_t done = 0, size; done < bytes && status == VMMU_OK; done += size) {
+		gpa_t at = GPA(gpa.v + done);
+		const struct memslot *slot = slot_for(access, slots, gpa_to_gfn(at));
+
+		size = min_u64(bytes - done, PAGE_SIZE - (at.v & (PAGE_SIZE - 1)));
+		if (!slot)
+			return VMMU_ENOENT;
+		if (part)
+			status = part(access, slot, at, buffer ? buffer + done : NULL, size);
+		else
+			*logged += memslot_logs(slot);
+	}
+	return status;
+}
+
+/* Two rounds: the first only looks, so that nothing is done if a part has no slot, or the ring no room. */
+static enum vmmu_status access_each(const struct access *access, gpa_t gpa, char *buffer, size_t bytes, part_fn *part)
+{
+	struct vm *vm = access->vm;
+	enum vmmu_status status;
+	const struct memslots *slots;
+	struct srcu_read token;
+	uint64_t logged = 0;
 
 	if (gpa.v + bytes < gpa.v)
 		return VMMU_ENOENT;
-	token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id);
-	slots = memslots_active(vm, vcpu->as_id, token);
-	for (int round = 0; round < 2 && status == VMMU_OK; round++) {
-		/* A page that does not fit in the ring would be written and not logged. */
-		if (write && logged && !dirty_ring_has_room(&vcpu->ring, logged)) {
-			vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
-			status = VMMU_EBUSY;
-		}
-		for (size_t done = 0, part; done < bytes && status == VMMU_OK; done += part) {
-			gpa_t at = GPA(gpa.v + done);
-			const struct memslot *slot = slot_for(vcpu, slots, gpa_to_gfn(at), write);
-
-			part = min_u64(bytes - done, PAGE_SIZE - (at.v & (PAGE_SIZE - 1)));
-			if (!slot)
-				status = VMMU_ENOENT;
-			else if (round == 1)
-				status = page_copy(vcpu, slot, at, buffer + done, part, write);
-			else
-				logged += memslot_logs(slot);
-		}
-	}
+	token = srcu_read_lock(&vm->srcu, access->stripe);
+	slots = memslots_active(vm, access->as_id, token);
+	status = parts_each(access, slots, gpa, buffer, bytes, NULL, &logged);
+	if (status == VMMU_OK && part != part_read)
+		status = room_for(access, logged);
+	if (status == VMMU_OK)
+		status = parts_each(access, slots, gpa, buffer, bytes, part, &logged);
 	srcu_read_unlock(&vm->srcu, token);
 	return status;
 }
 
 enum vmmu_status vmmu_guest_read(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, void *to, size_t bytes)
 {
-	return copy(vcpu, gpa, to, bytes, false);
+	const struct access access = vcpu_access(vcpu, false);
+
+	return access_each(&access, gpa, to, bytes, part_read);
 }
 
 enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, const void *from, size_t bytes)
 {
-	return copy(vcpu, gpa, (char *)from, bytes, true);
+	const struct access access = vcpu_access(vcpu, true);
+
+	return access_each(&access, gpa, (char *)from, bytes, part_write);
 }
 
 void vmmu_guest_written(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, size_t bytes)
 {
-	struct vm *vm = vcpu->vcpu.vm;
-	struct srcu_read token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id);
-	const struct memslot *slot = slot_for(vcpu, memslots_active(vm, vcpu->as_id, token), gpa_to_gfn(gpa), true);
+	const struct access access = vcpu_access(vcpu, true);
+	struct vm *vm = access.vm;
+	struct srcu_read token = srcu_read_lock(&vm->srcu, access.stripe);
+	const struct memslot *slot = slot_for(&access, memslots_active(vm, access.as_id, token), gpa_to_gfn(gpa));
 
 	/* Without a slot any more the store went to memory that is on its way out, and its mirrors with it. */
 	if (slot)
-		page_written(vcpu, slot, gpa, bytes);
+		page_written(&access, slot, gpa, bytes);
 	srcu_read_unlock(&vm->srcu, token);
+}
+
+/* --- of a device --- */
+
+static enum vmmu_status device_access(struct vmmu_vm *vmmu, uint32_t address_space, struct vmmu_gpa gpa, char *buffer, size_t bytes, bool write,
+                                      part_fn *part)
+{
+	struct memslot_cache cache = { 0 };
+	const struct access access = { &vmmu->vm, address_space, 0, &cache, NULL, write };
+
+	if (vm_is_dead(&vmmu->vm))
+		return VMMU_EDEAD;
+	if (address_space >= vmmu->vm.address_spaces)
+		return VMMU_EINVAL;
+	return access_each(&access, gpa, buffer, bytes, part);
+}
+
+enum vmmu_status vmmu_memory_read(struct vmmu_vm *vm, uint32_t address_space, struct vmmu_gpa gpa, void *to, size_t bytes)
+{
+	return device_access(vm, address_space, gpa, to, bytes, false, part_read);
+}
+
+enum vmmu_status vmmu_memory_write(struct vmmu_vm *vm, uint32_t address_space, struct vmmu_gpa gpa, const void *from, size_t bytes)
+{
+	return device_access(vm, address_space, gpa, (char *)from, bytes, true, part_write);
+}
+
+enum vmmu_status vmmu_memory_written(struct vmmu_vm *vm, uint32_t address_space, struct vmmu_gpa gpa, size_t bytes)
+{
+	return device_access(vm, address_space, gpa, NULL, bytes, false, part_written);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Birth and death of a vCPU. */
+#include "core/base/string.h"
 #include "core/vm/vm_int.h"
 
 static enum vmmu_status vcpu_add(struct vm *vm, struct vcpu *vcpu)
@@ -131,18 +132,19 @@ static void stats_vcpus(struct vm *vm, struct vcpu_stats *sum, uint64_t *dirty)
 	mutex_unlock(&vm->vcpus.lock);
 }
 
-void vmmu_stats_get(struct vmmu_vm *vmmu, struct vmmu_stats *out)
+void vmmu_stats_get(struct vmmu_vm *vmmu, struct vmmu_stats *out, size_t bytes)
 {
 	struct vm *vm = &vmmu->vm;
 	const struct vm_stats *stats = &vm->stats;
 	uint64_t pages[3] = { 0 }, dirty;
 	struct vcpu_stats sum;
+	struct vmmu_stats now;
 
 	for (int stripe = 0; stripe < MMU_LOCK_STRIPES; stripe++)
 		for (int level = 0; level < 3; level++)
 			pages[level] += load_relaxed(&vm->count[stripe].pages[level]);
 	stats_vcpus(vm, &sum, &dirty);
-	*out = (struct vmmu_stats){
+	now = (struct vmmu_stats){
 		.faults_fixed = sum.fixed,
 		.faults_fast = sum.fast,
 		.faults_spurious = sum.spurious,
@@ -168,4 +170,6 @@ void vmmu_stats_get(struct vmmu_vm *vmmu, struct vmmu_stats *out)
 		.rmap_bytes = load_relaxed(&stats->rmap_bytes),
 		.slot_bytes = load_relaxed(&stats->slot_bytes),
 	};
+	memset(out, 0, bytes);
+	memcpy(out, &now, min_u64(bytes, sizeof(now)));
 }

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Birth and death of a VM. */
+#include <vmmu/version.h>
+
 #include "core/base/assert.h"
+#include "core/base/string.h"
 #include "core/format/spte.h"
 #include "core/notifier/notifier.h"
 #include "core/shadow/shadow.h"
@@ -90,18 +93,37 @@ static void vm_unbuild(struct vm *vm)
 	vm_free(vm, vm->vcpus.by_id, vm->vcpus.max * sizeof(*vm->vcpus.by_id));
 }
 
-enum vmmu_status vmmu_vm_create(const struct vmmu_config *config, struct vmmu_vm **out)
+/* The program's config as this version knows it: what it lacks is 0, what is beyond it must be. */
+static enum vmmu_status config_read(struct vmmu_config *config, const struct vmmu_config *given)
+{
+	size_t size = given->size;
+
+	if (size < offsetof(struct vmmu_config, host) + sizeof(given->host))
+		return VMMU_EINVAL;
+	for (size_t i = sizeof(*config); i < size; i++)
+		if (((const char *)given)[i])
+			return VMMU_E2BIG;
+	memset(config, 0, sizeof(*config));
+	memcpy(config, given, min_u64(size, sizeof(*config)));
+	return config_is_valid(config) ? VMMU_OK : VMMU_EINVAL;
+}
+
+enum vmmu_status vmmu_vm_create(const struct vmmu_config *given, struct vmmu_vm **out)
 {
 	enum vmmu_status status;
+	struct vmmu_config config;
 	struct vmmu_vm *vmmu;
 
-	if (!config || !out || !config_is_valid(config))
+	if (!given || !out)
 		return VMMU_EINVAL;
-	vmmu = config->host->alloc(config->host_state, sizeof(*vmmu));
+	status = config_read(&config, given);
+	if (status != VMMU_OK)
+		return status;
+	vmmu = config.host->alloc(config.host_state, sizeof(*vmmu));
 	if (!vmmu)
 		return VMMU_ENOMEM;
-	vm_configure(&vmmu->vm, config);
-	status = vm_build(&vmmu->vm, config);
+	vm_configure(&vmmu->vm, &config);
+	status = vm_build(&vmmu->vm, &config);
 	if (status != VMMU_OK) {
 		vmmu_vm_destroy(vmmu);
 		return status;
@@ -117,6 +139,11 @@ void vmmu_vm_destroy(struct vmmu_vm *vmmu)
 	VM_BUG(vm, load_relaxed(&vm->vcpus.limit) != 0); /* a vCPU is left */
 	vm_unbuild(vm);
 	vm->host->free(vm->host_state, vmmu, sizeof(*vmmu));
+}
+
+unsigned vmmu_version(void)
+{
+	return VMMU_VERSION;
 }
 
 const char *vmmu_status_name(enum vmmu_status status)

@@ -12,6 +12,8 @@
 #include <vmmu/types.h>
 #include <vmmu/vm.h>
 
+VMMU_BEGIN_DECLS
+
 struct vmmu_vcpu;
 
 #define VMMU_DIRTY_MANUAL_PROTECT (1u << 0) /* get does not clear: vmmu_dirty_clear does */
@@ -21,7 +23,7 @@ struct vmmu_vcpu;
  * Choose how the bitmap works, for logs started from now on: a set of VMMU_DIRTY_*.
  * Returns: VMMU_EINVAL for an unknown bit, or INITIALLY_SET without MANUAL_PROTECT.
  */
-enum vmmu_status vmmu_dirty_mode_set(struct vmmu_vm *vm, unsigned mode);
+VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_mode_set(struct vmmu_vm *vm, unsigned mode);
 
 /**
  * Fetch a slot's dirty bitmap: bit n is page n of the slot.
@@ -31,16 +33,16 @@ enum vmmu_status vmmu_dirty_mode_set(struct vmmu_vm *vm, unsigned mode);
  * Sleeps. Returns: VMMU_OK; VMMU_ENOENT (no such slot, or it has no log); VMMU_EINVAL (bad numbers,
  * too few words); VMMU_EBUSY (the VM uses rings); VMMU_EFAULT.
  */
-enum vmmu_status vmmu_dirty_get(struct vmmu_vm *vm, uint32_t address_space, uint32_t slot,
+VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_get(struct vmmu_vm *vm, uint32_t address_space, uint32_t slot,
                                 uint64_t *bitmap, size_t words);
 
 /**
  * Clear the pages whose bit is set in `bitmap` (bit 0 is page `first_page`) and write-protect them.
  * `first_page` is a multiple of 64; `num_pages` too unless it reaches the end of the slot.
- * `bitmap`: num_pages rounded up to 64, in 64-bit words.
+ * `bitmap`: num_pages rounded up to 64, in 64-bit words. Memory that is not there is VMMU_EFAULT, and nothing was cleared.
  * Returns: as vmmu_dirty_get.
  */
-enum vmmu_status vmmu_dirty_clear(struct vmmu_vm *vm, uint32_t address_space, uint32_t slot,
+VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_clear(struct vmmu_vm *vm, uint32_t address_space, uint32_t slot,
                                   uint64_t first_page, uint64_t num_pages, const uint64_t *bitmap);
 
 /* One ring entry, laid out as struct kvm_dirty_gfn. */
@@ -61,7 +63,7 @@ struct vmmu_dirty_gfn {
  * VMMU_DIRTY_RING_MAX, before the first vCPU.
  * Returns: VMMU_EINVAL (size), VMMU_EBUSY (a vCPU exists, or rings are on).
  */
-enum vmmu_status vmmu_dirty_ring_enable(struct vmmu_vm *vm, uint32_t entries);
+VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_ring_enable(struct vmmu_vm *vm, uint32_t entries);
 
 /**
  * Give a vCPU its ring. `ring` is shared with the program that harvests it; core never trusts what it reads
@@ -77,6 +79,8 @@ void vmmu_vcpu_dirty_ring_set(struct vmmu_vcpu *vcpu, struct vmmu_dirty_gfn *rin
  * Cost: the pages named. The first call after a vCPU went with entries in its ring: a walk of all that is mapped of logged slots.
  * Returns: VMMU_OK, VMMU_EINVAL when rings are off.
  */
-enum vmmu_status vmmu_dirty_ring_reset(struct vmmu_vm *vm, uint64_t *count);
+VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_ring_reset(struct vmmu_vm *vm, uint64_t *count);
+
+VMMU_END_DECLS
 
 #endif

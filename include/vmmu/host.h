@@ -11,6 +11,8 @@
 
 #include <vmmu/types.h>
 
+VMMU_BEGIN_DECLS
+
 /* The answer to "what is behind this host address?" */
 struct vmmu_host_page {
 	struct vmmu_pfn pfn;       /* the frame of the 4 KiB page that was asked for */
@@ -62,8 +64,10 @@ struct vmmu_host {
 
 /**
  * The host of a POSIX process; its state is NULL. Host physical memory is the process's own address space: a frame number is an address
- * divided by 4096. Links with port/posix.
+ * divided by 4096. Links with port/posix. vmmu/posix.h: what it does with signals.
  */
 extern const struct vmmu_host vmmu_host_posix;
+
+VMMU_END_DECLS
 
 #endif

@@ -9,6 +9,8 @@
 #include <vmmu/types.h>
 #include <vmmu/vm.h>
 
+VMMU_BEGIN_DECLS
+
 #define VMMU_MAX_SLOTS      32764u        /* user slots per address space */
 #define VMMU_MAX_SLOT_PAGES ((UINT64_C(1) << 31) - 1)
 
@@ -32,12 +34,14 @@ struct vmmu_region {
  * Returns: VMMU_OK; VMMU_EINVAL (alignment, unknown flag, slot number, wrap, size change,
  * READONLY toggled, delete of an empty slot); VMMU_EEXIST (overlaps another slot); VMMU_ENOMEM.
  */
-enum vmmu_status vmmu_region_set(struct vmmu_vm *vm, const struct vmmu_region *region);
+VMMU_MUST_CHECK enum vmmu_status vmmu_region_set(struct vmmu_vm *vm, const struct vmmu_region *region);
 
 /**
  * What a slot holds now. Returns: VMMU_OK, or VMMU_ENOENT and *out untouched.
  */
-enum vmmu_status vmmu_region_get(struct vmmu_vm *vm, uint32_t address_space, uint32_t slot,
+VMMU_MUST_CHECK enum vmmu_status vmmu_region_get(struct vmmu_vm *vm, uint32_t address_space, uint32_t slot,
                                  struct vmmu_region *out);
+
+VMMU_END_DECLS
 
 #endif

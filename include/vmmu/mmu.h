@@ -14,6 +14,8 @@
 #include <vmmu/types.h>
 #include <vmmu/vcpu.h>
 
+VMMU_BEGIN_DECLS
+
 struct vmmu_guest_regs {
 	uint64_t cr0, cr3, cr4, efer;
 	uint64_t pdpte[4];    /* PAE paging: as loaded with CR3 */
@@ -43,7 +45,7 @@ bool vmmu_unprotect(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa);
  * Limit the number of shadow pages (KVM_SET_NR_MMU_PAGES); the oldest go. 0: the default, 2 % of guest memory.
  * Returns: VMMU_EINVAL in a VM that does not shadow.
  */
-enum vmmu_status vmmu_shadow_limit_set(struct vmmu_vm *vm, uint64_t pages);
+VMMU_MUST_CHECK enum vmmu_status vmmu_shadow_limit_set(struct vmmu_vm *vm, uint64_t pages);
 
 /** More bits of an error code, beside VMMU_PF_* of vcpu.h. */
 #define VMMU_PF_PK   (UINT64_C(1) << 5)
@@ -70,7 +72,9 @@ struct vmmu_page_info {
  * A #PF on the library's tables. On the vCPU's thread, outside the guest. Sleeps, allocates.
  * `error`: VMMU_PF_PRESENT, WRITE, USER, FETCH, RSVD as the walk of entry.root gave them, and SMAP. `pkru`: the guest's.
  */
-enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva, uint64_t error, uint32_t pkru,
+VMMU_MUST_CHECK enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva, uint64_t error, uint32_t pkru,
                                      struct vmmu_page_info *info);
+
+VMMU_END_DECLS
 
 #endif

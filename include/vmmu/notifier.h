@@ -8,6 +8,8 @@
 #include <vmmu/types.h>
 #include <vmmu/vm.h>
 
+VMMU_BEGIN_DECLS
+
 /**
  * The host is about to change what is behind [start, end). Every begin is followed by one end with the same range,
  * on the same thread or another; pairs may nest and overlap.
@@ -26,5 +28,7 @@ void vmmu_invalidate_end(struct vmmu_vm *vm, struct vmmu_hva start, struct vmmu_
  * Returns: true when one was young.
  */
 bool vmmu_age(struct vmmu_vm *vm, struct vmmu_hva start, struct vmmu_hva end, bool clear);
+
+VMMU_END_DECLS
 
 #endif

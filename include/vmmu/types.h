@@ -13,6 +13,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Each header can be included alone, also by C++. */
+#ifdef __cplusplus
+#define VMMU_BEGIN_DECLS extern "C" {
+#define VMMU_END_DECLS   }
+#else
+#define VMMU_BEGIN_DECLS
+#define VMMU_END_DECLS
+#endif
+
+/* What the function returns must be looked at: the compiler warns. */
+#define VMMU_MUST_CHECK __attribute__((warn_unused_result))
+
+VMMU_BEGIN_DECLS
+
 #define VMMU_PAGE_SHIFT 12
 #define VMMU_PAGE_SIZE  (UINT64_C(1) << VMMU_PAGE_SHIFT)
 
@@ -45,9 +59,9 @@ enum vmmu_status {
 	VMMU_ENOENT,     /* what it names does not exist */
 	VMMU_ENOMEM,     /* the host gave no memory; nothing was changed */
 	VMMU_EFAULT,     /* a host address is not usable as asked */
-	VMMU_EBUSY,      /* not now: in use, or too late in the VM's life */
+	VMMU_EBUSY,      /* not now: in use, full, or too late in the VM's life */
 	VMMU_EAGAIN,     /* the state moved underneath: try again */
-	VMMU_E2BIG,      /* over a limit */
+	VMMU_E2BIG,      /* over a limit: never */
 	VMMU_EDEAD,      /* the VM was marked dead by an internal check */
 };
 
@@ -56,5 +70,7 @@ enum vmmu_status {
  * Returns: a constant string, also for a value that is no status.
  */
 const char *vmmu_status_name(enum vmmu_status status);
+
+VMMU_END_DECLS
 
 #endif

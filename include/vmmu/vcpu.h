@@ -16,13 +16,15 @@
 #include <vmmu/types.h>
 #include <vmmu/vm.h>
 
+VMMU_BEGIN_DECLS
+
 struct vmmu_vcpu;
 
 /**
  * Make a vCPU. `id` < config.max_vcpus and unused. `cookie` goes to host->kick.
  * Returns: VMMU_OK, VMMU_EINVAL, VMMU_EEXIST, VMMU_ENOMEM.
  */
-enum vmmu_status vmmu_vcpu_create(struct vmmu_vm *vm, unsigned id, void *cookie,
+VMMU_MUST_CHECK enum vmmu_status vmmu_vcpu_create(struct vmmu_vm *vm, unsigned id, void *cookie,
                                   struct vmmu_vcpu **out);
 
 /**
@@ -32,7 +34,14 @@ enum vmmu_status vmmu_vcpu_create(struct vmmu_vm *vm, unsigned id, void *cookie,
  */
 void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu);
 
-/* What a CPU loads at VM entry. */
+/*
+ * What a CPU loads at VM entry.
+ *
+ * Who sets A and D: the CPU, as hardware does. It sets A in each entry that it walks and D in the leaf that it writes through, by one atomic operation on the
+ * entry as it was walked: if the entry has changed since, the walk begins anew. The library puts entries in place with A set, and D for a write, for the access that
+ * faulted, and takes A away when it ages. A CPU that sets no A makes every page look old; the NO_AD formats are for hardware that sets neither, and there A and D are
+ * not to be set. Dirty logs do not depend on D: the first write to a logged page faults.
+ */
 struct vmmu_entry {
 	const uint64_t *root;    /* host address of the root table; walked with the VM's format */
 	enum vmmu_format format;
@@ -62,7 +71,7 @@ enum vmmu_enter {
  * After VMMU_ENTER_RUN: tables that the CPU walks from entry->root stay valid until vmmu_vcpu_leave; whoever
  * removes an entry waits until this vCPU has left or taken note.
  */
-enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry);
+VMMU_MUST_CHECK enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry);
 
 /** Leave the guest. Never sleeps. A full barrier. The CPU's cached translations may be kept: the next enter says if not. */
 void vmmu_vcpu_leave(struct vmmu_vcpu *vcpu);
@@ -73,11 +82,16 @@ void vmmu_vcpu_leave(struct vmmu_vcpu *vcpu);
  */
 void vmmu_vcpu_kick(struct vmmu_vcpu *vcpu);
 
-/** Which address space the vCPU's accesses use (1 in SMM). Only outside the guest, on its thread. */
-void vmmu_vcpu_address_space_set(struct vmmu_vcpu *vcpu, unsigned address_space);
+/**
+ * Which address space the vCPU's accesses use (1 in SMM). Only outside the guest, on its thread.
+ * Returns: VMMU_OK, VMMU_EINVAL (the VM has no such address space: nothing changed).
+ */
+VMMU_MUST_CHECK enum vmmu_status vmmu_vcpu_address_space_set(struct vmmu_vcpu *vcpu, unsigned address_space);
 
 /*
- * A second-stage fault, as #NPF's EXITINFO1 says it (APM vol. 2, 15.25.6).
+ * A second-stage fault, as #NPF's EXITINFO1 says it (APM vol. 2, 15.25.6). vmmu_fault looks at PRESENT (all entries of the walk were present), WRITE, FETCH and
+ * RSVD, and these must be right. USER may be set or not, since a second-stage walk is a user access always; for vmmu_page_fault (vmmu/mmu.h) it says that
+ * the guest was at CPL 3, and must be right. GUEST_FINAL and GUEST_PAGE may be left out.
  */
 #define VMMU_PF_PRESENT (UINT64_C(1) << 0)
 #define VMMU_PF_WRITE   (UINT64_C(1) << 1)
@@ -101,24 +115,25 @@ enum vmmu_fault {
  * `error`: VMMU_PF_*. Sleeps (the host's page), allocates (tables, before any lock).
  * Cost: no shared lock but mmu_lock for read; two vCPUs on different pages do not wait for each other.
  */
-enum vmmu_fault vmmu_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t error);
+VMMU_MUST_CHECK enum vmmu_fault vmmu_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t error);
 
 /**
  * Make the pages of [gpa, gpa + bytes) present before the guest touches them (KVM_PRE_FAULT_MEMORY).
  * `done`: bytes that were mapped, also on error. Returns: VMMU_OK, VMMU_EINVAL (also in a VM that shadows), VMMU_ENOENT (no slot), VMMU_EAGAIN (a slot is
  * being deleted), VMMU_EFAULT, VMMU_ENOMEM.
  */
-enum vmmu_status vmmu_prefault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t bytes, uint64_t *done);
+VMMU_MUST_CHECK enum vmmu_status vmmu_prefault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t bytes, uint64_t *done);
 
 /**
  * Copy from or to guest memory through the slots, as the hypervisor itself. A write marks pages dirty.
  * On the vCPU's thread, outside the guest. Nothing is copied unless every byte lies in a (writable) slot.
  * Host memory that is gone is reported, not crashed on (the port's copy is fault-safe).
- * Returns: VMMU_OK, VMMU_ENOENT (no slot, or a read-only one for a write), VMMU_EFAULT, VMMU_EBUSY (a write of more pages than
- * the vCPU's dirty ring has room for: nothing was copied; the next vmmu_vcpu_enter says VMMU_ENTER_RING_FULL, or the write is too large).
+ * Returns: VMMU_OK, VMMU_ENOENT (no slot, or a read-only one for a write), VMMU_EFAULT. Of a write in a VM with rings, and nothing was copied: VMMU_EBUSY (the
+ * vCPU's ring has no room now: the next vmmu_vcpu_enter says VMMU_ENTER_RING_FULL; try again after vmmu_dirty_ring_reset), VMMU_E2BIG (more logged pages than
+ * the ring has entries: write less at a time), VMMU_EINVAL (the vCPU was given no ring).
  */
-enum vmmu_status vmmu_guest_read(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, void *to, size_t bytes);
-enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, const void *from,
+VMMU_MUST_CHECK enum vmmu_status vmmu_guest_read(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, void *to, size_t bytes);
+VMMU_MUST_CHECK enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, const void *from,
                                   size_t bytes);
 
 /**
@@ -127,5 +142,7 @@ enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, c
  * that one the dirty ring had room.
  */
 void vmmu_guest_written(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, size_t bytes);
+
+VMMU_END_DECLS
 
 #endif

@@ -6,6 +6,8 @@
 #include <vmmu/host.h>
 #include <vmmu/types.h>
 
+VMMU_BEGIN_DECLS
+
 struct vmmu_vm;
 
 enum vmmu_mmu {
@@ -23,8 +25,9 @@ enum vmmu_format {
 	VMMU_FORMAT_EPT5_NO_AD, /* the same, 5 levels */
 };
 
-/* Constant from creation to destruction. Zeroed fields mean the default. */
+/* Constant from creation to destruction. Zeroed fields mean the default. Later versions add fields at the end. */
 struct vmmu_config {
+	size_t size;                  /* required: sizeof(struct vmmu_config), as the program was compiled */
 	const struct vmmu_host *host; /* required */
 	void *host_state;             /* first argument of every host call */
 	enum vmmu_mmu mmu;
@@ -43,9 +46,10 @@ struct vmmu_config {
 /**
  * Make a VM with no memory and no vCPUs.
  * `out`: set on success. Sleeps, allocates.
- * Returns: VMMU_OK, VMMU_EINVAL (a field out of range), VMMU_ENOMEM.
+ * Returns: VMMU_OK, VMMU_EINVAL (a field out of range, or no `size`), VMMU_E2BIG (the program was compiled for a later version and sets a field that this one
+ * does not have), VMMU_ENOMEM.
  */
-enum vmmu_status vmmu_vm_create(const struct vmmu_config *config, struct vmmu_vm **out);
+VMMU_MUST_CHECK enum vmmu_status vmmu_vm_create(const struct vmmu_config *config, struct vmmu_vm **out);
 
 /**
  * Destroy a VM. Every vCPU must have been destroyed and no call on the VM may be
@@ -85,7 +89,12 @@ struct vmmu_stats {
 	uint64_t rmap_bytes, slot_bytes; /* memory now: reverse maps; slots with their arrays */
 };
 
-/** Read the counters. Never blocks; each counter is exact when the VM is quiet. */
-void vmmu_stats_get(struct vmmu_vm *vm, struct vmmu_stats *out);
+/**
+ * Read the counters. Each is exact when the VM is quiet.
+ * `bytes`: sizeof(*out), as the program was compiled: what this version does not have reads 0, what the program does not know is left out.
+ */
+void vmmu_stats_get(struct vmmu_vm *vm, struct vmmu_stats *out, size_t bytes);
+
+VMMU_END_DECLS
 
 #endif

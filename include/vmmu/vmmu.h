@@ -3,22 +3,17 @@
 #ifndef VMMU_VMMU_H
 #define VMMU_VMMU_H
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 #include <vmmu/dirty.h>
 #include <vmmu/format.h>
 #include <vmmu/host.h>
+#include <vmmu/memory.h>
 #include <vmmu/memslot.h>
 #include <vmmu/mmu.h>
 #include <vmmu/notifier.h>
+#include <vmmu/posix.h>
 #include <vmmu/types.h>
 #include <vmmu/vcpu.h>
+#include <vmmu/version.h>
 #include <vmmu/vm.h>
-
-#ifdef __cplusplus
-}
-#endif
 
 #endif

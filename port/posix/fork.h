@@ -22,6 +22,6 @@ typedef void fork_fn(enum fork_step step);
 void posix_fork_above(fork_fn *const *list);
 
 /* The port's own. */
-fork_fn hint_fork, rcu_fork;
+fork_fn signals_fork, hint_fork, rcu_fork;
 
 #endif

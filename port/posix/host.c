@@ -15,7 +15,6 @@ static void *chunk_alloc(void *state)
 	char *raw = raw_mmap(2 * VMMU_CHUNK_BYTES), *chunk;
 
 	(void)state;
-	posix_probe_install();
 	if (!raw)
 		return NULL;
 	chunk = (char *)(((uintptr_t)raw + VMMU_CHUNK_BYTES - 1) & ~(VMMU_CHUNK_BYTES - 1));
@@ -38,7 +37,6 @@ static void *host_alloc(void *state, size_t bytes)
 	void *memory;
 
 	(void)state;
-	posix_probe_install();
 	if (bytes >= LARGE)
 		return raw_mmap(bytes);
 	memory = aligned_alloc(64, (bytes + 63) & ~(size_t)63);

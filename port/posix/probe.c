@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "port/posix/probe.h"
 
-#include <pthread.h>
 #include <ucontext.h>
+
+#include "port/posix/signals.h"
 
 /*
  * Each probe returns 1 in eax; a fault anywhere between the labels resumes at posix_probe_failed, which returns 0. None of them touches
@@ -80,29 +81,35 @@ int posix_probe_cas8_asm(void *address, uint64_t old, uint64_t new);
 
 bool posix_probe_load(const void *address, unsigned bytes, uint64_t *value)
 {
+	posix_signals_guard();
 	return bytes == 8 ? posix_probe_load8_asm(address, value) : posix_probe_load4_asm(address, value);
 }
 
 bool posix_probe_cas(void *address, unsigned bytes, uint64_t old, uint64_t new, bool *swapped)
 {
-	int result = bytes == 8 ? posix_probe_cas8_asm(address, old, new) : posix_probe_cas4_asm(address, old, new);
+	int result;
 
+	posix_signals_guard();
+	result = bytes == 8 ? posix_probe_cas8_asm(address, old, new) : posix_probe_cas4_asm(address, old, new);
 	*swapped = result == 2;
 	return result != 0;
 }
 
 bool posix_probe_read(const void *address)
 {
+	posix_signals_guard();
 	return posix_probe_read_asm(address);
 }
 
 bool posix_probe_write(void *address)
 {
+	posix_signals_guard();
 	return posix_probe_write_asm(address);
 }
 
 bool posix_probe_copy(void *to, const void *from, size_t bytes)
 {
+	posix_signals_guard();
 	return posix_probe_copy_asm(to, from, bytes);
 }
 
@@ -116,40 +123,4 @@ bool posix_probe_signal(int signal, siginfo_t *info, void *context)
 		return false;
 	*rip = (greg_t)posix_probe_failed;
 	return true;
-}
-
-static struct sigaction before[2]; /* what was there for SIGSEGV and SIGBUS */
-
-static void handler(int signal, siginfo_t *info, void *context)
-{
-	const struct sigaction *next = &before[signal == SIGBUS];
-
-	if (posix_probe_signal(signal, info, context))
-		return;
-	if (next->sa_flags & SA_SIGINFO) {
-		next->sa_sigaction(signal, info, context);
-	} else if (next->sa_handler != SIG_DFL && next->sa_handler != SIG_IGN) {
-		next->sa_handler(signal);
-	} else {
-		/* The default is to die: let the access fault again with nobody in the way. */
-		struct sigaction dfl = { .sa_handler = SIG_DFL };
-
-		sigaction(signal, &dfl, NULL);
-	}
-}
-
-static void install(void)
-{
-	struct sigaction action = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK };
-
-	sigemptyset(&action.sa_mask);
-	sigaction(SIGSEGV, &action, &before[0]);
-	sigaction(SIGBUS, &action, &before[1]);
-}
-
-void posix_probe_install(void)
-{
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-	pthread_once(&once, install);
 }

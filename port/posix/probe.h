@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Touching memory that may be gone. The probes are a few instructions at known addresses; when one of them faults, the signal handler
- * sends it to its failure path. They cost nothing when the memory is there.
+ * sends it to its failure path. When the memory is there they cost nothing but what port/posix/signals.h does to be that handler.
  */
 #ifndef PORT_POSIX_PROBE_H
 #define PORT_POSIX_PROBE_H
@@ -23,12 +23,7 @@ bool posix_probe_load(const void *address, unsigned bytes, uint64_t *value);
 /** One locked compare-and-swap. */
 bool posix_probe_cas(void *address, unsigned bytes, uint64_t old, uint64_t new, bool *swapped);
 
-/**
- * If the fault was a probe's, arrange for the probe to fail and return true. Who installs handlers for SIGSEGV and SIGBUS calls this first.
- */
+/** If the fault was a probe's, arrange for the probe to fail and return true: what vmmu_posix_signal answers. Async-signal-safe. */
 bool posix_probe_signal(int signal, siginfo_t *info, void *context);
-
-/** Install handlers for SIGSEGV and SIGBUS that serve the probes and hand everything else to the handlers found. Idempotent. */
-void posix_probe_install(void);
 
 #endif

@@ -81,6 +81,7 @@ static void kicked(void *cookie)
 static enum vmmu_status vm_create(struct script *s)
 {
 	struct vmmu_config config = {
+		.size = sizeof(config),
 		.host = &thost_ops,
 		.host_state = &s->host,
 		.mmu = s->variant & 8 ? VMMU_MMU_SHADOW : VMMU_MMU_TDP,
@@ -264,11 +265,12 @@ static enum vmmu_status touch_smm(struct script *s)
 	uint64_t value;
 
 	mcpu_leave(&s->cpu[1]);
-	vmmu_vcpu_address_space_set(s->cpu[1].vcpu, 1);
+	if (vmmu_vcpu_address_space_set(s->cpu[1].vcpu, 1) != VMMU_OK)
+		abort();
 	result = mcpu_read(&s->cpu[1], HOME + 0x1000, &value);
 	mcpu_leave(&s->cpu[1]);
-	if (result == MCPU_OK)
-		vmmu_vcpu_address_space_set(s->cpu[1].vcpu, 0);
+	if (result == MCPU_OK && vmmu_vcpu_address_space_set(s->cpu[1].vcpu, 0) != VMMU_OK)
+		abort();
 	return result_status(s, result);
 }
 

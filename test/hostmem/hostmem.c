@@ -221,7 +221,6 @@ static void test_hostmem_corrupt_page_is_a_fault_and_the_rest_lives(void **state
 	unsigned gone = 0;
 
 	(void)state;
-	posix_probe_install();
 	last_log[0] = 0;
 	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
 	for (uint64_t page = 0; page < PAGES; page++)

@@ -60,6 +60,7 @@ static void vm_make(struct model *m)
 		                                    VMMU_FORMAT_EPT4_NO_AD, VMMU_FORMAT_EPT5_NO_AD };
 
 	m->config = (struct vmmu_config){
+		.size = sizeof(m->config),
 		.host = &thost_ops,
 		.host_state = &m->host,
 		.mmu = m->shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP,
@@ -122,7 +123,7 @@ static void stats_add(struct model *m)
 	uint64_t *sum = (uint64_t *)&m->sum, *one = (uint64_t *)&stats;
 
 	_Static_assert(sizeof(stats) % sizeof(*sum) == 0, "all fields are 64 bits wide");
-	vmmu_stats_get(m->vm, &stats);
+	vmmu_stats_get(m->vm, &stats, sizeof(stats));
 	for (unsigned i = 0; i < sizeof(stats) / sizeof(*sum); i++)
 		sum[i] += one[i];
 }

@@ -74,7 +74,8 @@ void op_access(struct model *m)
 	if (m->config.address_spaces > 1 && rng_one_in(&m->rng, 12)) {
 		mcpu_leave(&m->cpu[n].cpu);
 		m->cpu[n].as = rng_below(&m->rng, 2);
-		vmmu_vcpu_address_space_set(m->cpu[n].cpu.vcpu, m->cpu[n].as);
+		if (vmmu_vcpu_address_space_set(m->cpu[n].cpu.vcpu, m->cpu[n].as) != VMMU_OK)
+			abort();
 		trace("vcpu %d to address space %u", n, m->cpu[n].as);
 	}
 	while (accesses--)

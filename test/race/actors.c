@@ -358,7 +358,7 @@ void actor_age(struct actor *actor)
 	}
 	vmmu_age(storm->vm, (struct vmmu_hva){ start }, (struct vmmu_hva){ start + ((uintptr_t)pages << 12) }, rng_one_in(&actor->rng, 2));
 	if (rng_one_in(&actor->rng, 8))
-		vmmu_stats_get(storm->vm, &stats);
+		vmmu_stats_get(storm->vm, &stats, sizeof(stats));
 	sched_yield();
 }
 
@@ -370,8 +370,8 @@ void actor_kick(struct actor *actor)
 
 void actor_room(struct actor *actor)
 {
-	if (actor->storm->shadow)
-		vmmu_shadow_limit_set(actor->storm->vm, rng_one_in(&actor->rng, 2) ? 0 : 12 + rng_below(&actor->rng, 60));
+	if (actor->storm->shadow && vmmu_shadow_limit_set(actor->storm->vm, rng_one_in(&actor->rng, 2) ? 0 : 12 + rng_below(&actor->rng, 60)) != VMMU_OK)
+		abort();
 	usleep(rng_below(&actor->rng, 2000));
 }
 

@@ -214,6 +214,7 @@ static void vm_make(struct storm *storm, unsigned variant)
 {
 	static const enum vmmu_format formats[] = { VMMU_FORMAT_NPT4, VMMU_FORMAT_EPT4, VMMU_FORMAT_NPT5, VMMU_FORMAT_EPT4_NO_AD };
 	struct vmmu_config config = {
+		.size = sizeof(config),
 		.host = &thost_ops,
 		.host_state = &storm->host,
 		.mmu = storm->shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP,

@@ -439,7 +439,7 @@ static bool controls_exist(enum mode mode, unsigned controls)
 
 static void machine_make(struct machine *m, const char *name, enum vmmu_mmu mmu)
 {
-	struct vmmu_config config = { .host = &vmmu_host_posix, .mmu = mmu, .max_vcpus = 1 };
+	struct vmmu_config config = { .size = sizeof(config), .host = &vmmu_host_posix, .mmu = mmu, .max_vcpus = 1 };
 	struct vmmu_region region = { .slot = 0, .bytes = RAM_BYTES };
 	static const struct cpu_ops ops;
 

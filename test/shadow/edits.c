@@ -91,7 +91,7 @@ static void ways(struct machine *m, bool directory, enum way way, enum flush flu
 	store(m, X, 100);
 	store(m, OTHER, 200);
 	for (unsigned i = 0; i < 2; i++)
-		vmmu_guest_write(m->vcpu[0], (struct vmmu_gpa){ (i ? PT2 : PT1) + 8 * ((ALIAS >> 12) & 511) }, &alias, 8);
+		assert_int_equal(vmmu_guest_write(m->vcpu[0], (struct vmmu_gpa){ (i ? PT2 : PT1) + 8 * ((ALIAS >> 12) & 511) }, &alias, 8), VMMU_OK);
 	if (way == OTHER_VCPU && !m->cpu[1])
 		machine_cpu_make(m, 1);
 	assert_int_equal(RUN(m, 0, look_cr3, 0, 0), 100);

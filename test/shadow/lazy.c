@@ -56,7 +56,7 @@ static int setup(void **state)
 {
 	static struct lazy lazy;
 	struct lazy *l = &lazy;
-	struct vmmu_config config = { .host = &vmmu_host_posix, .mmu = VMMU_MMU_SHADOW };
+	struct vmmu_config config = { .size = sizeof(config), .host = &vmmu_host_posix, .mmu = VMMU_MMU_SHADOW };
 
 	l->ram = mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	put(l, PML4, PDPT | ALL);

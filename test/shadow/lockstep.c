@@ -386,6 +386,12 @@ static void op_age(void)
 	vmmu_age(t.vm, start, (struct vmmu_hva){ start.v + 4096 }, true);
 }
 
+static void op_limit(void)
+{
+	if (vmmu_shadow_limit_set(t.vm, chance(50) ? 0 : 12 + pick(40)) != VMMU_OK)
+		abort();
+}
+
 static void op(void)
 {
 	unsigned id = pick(t.vcpus), what = pick(1000);
@@ -407,14 +413,14 @@ static void op(void)
 	else if (what < 990)
 		op_log();
 	else if (what < 995)
-		vmmu_shadow_limit_set(t.vm, chance(50) ? 0 : 12 + pick(40));
+		op_limit();
 	else
 		op_slot();
 }
 
 static void epoch(uint64_t seed, unsigned ops)
 {
-	struct vmmu_config config = { .host = &vmmu_host_posix, .mmu = VMMU_MMU_SHADOW };
+	struct vmmu_config config = { .size = sizeof(config), .host = &vmmu_host_posix, .mmu = VMMU_MMU_SHADOW };
 	struct vmmu_stats stats;
 
 	t.seed = seed;
@@ -445,11 +451,11 @@ static void epoch(uint64_t seed, unsigned ops)
 			fail("the VM is dead");
 	}
 	ram_compare();
-	vmmu_stats_get(t.vm, &stats);
+	vmmu_stats_get(t.vm, &stats, sizeof(stats));
 	for (unsigned id = 0; id < t.vcpus; id++)
 		vmmu_vcpu_destroy(t.cpu[id].vcpu);
 	slot_set(0, 0);
-	vmmu_stats_get(t.vm, &stats);
+	vmmu_stats_get(t.vm, &stats, sizeof(stats));
 	if (stats.pages_4k || stats.pages_2m || stats.pages_1g)
 		fail("%" PRIu64 " leaves are left of a slot that is gone", stats.pages_4k);
 	vmmu_vm_destroy(t.vm);

@@ -81,7 +81,7 @@ struct machine *machine_make(enum vmmu_mmu mmu)
 {
 	struct machine *m = calloc(1, sizeof(*m));
 	static struct vmmu_host host;
-	struct vmmu_config config = { .host = &host, .mmu = mmu, .max_vcpus = VCPUS };
+	struct vmmu_config config = { .size = sizeof(config), .host = &host, .mmu = mmu, .max_vcpus = VCPUS };
 	struct vmmu_region region = { .bytes = RAM };
 
 	m->shadow = mmu == VMMU_MMU_SHADOW;

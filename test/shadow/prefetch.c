@@ -60,7 +60,7 @@ static void slot_set(uint32_t flags)
 
 static int setup(void **state)
 {
-	struct vmmu_config config = { .host = &f.host, .mmu = VMMU_MMU_SHADOW };
+	struct vmmu_config config = { .size = sizeof(config), .host = &f.host, .mmu = VMMU_MMU_SHADOW };
 	struct vmmu_guest_regs regs = { .cr0 = 0x80010001, .cr3 = ROOT, .cr4 = 0x20, .efer = 0xd00, .phys_bits = 40 };
 
 	(void)state;

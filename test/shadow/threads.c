@@ -183,7 +183,8 @@ static void *host_main(void *arg)
 
 		switch (rng_below(&rng, 8)) {
 		case 0:
-			vmmu_shadow_limit_set(m->mmu, rng_one_in(&rng, 2) ? 0 : 12 + rng_below(&rng, 20));
+			if (m->shadow && vmmu_shadow_limit_set(m->mmu, rng_one_in(&rng, 2) ? 0 : 12 + rng_below(&rng, 20)) != VMMU_OK)
+				abort();
 			break;
 		case 1:
 			region.flags ^= VMMU_SLOT_LOG_DIRTY;
@@ -191,8 +192,8 @@ static void *host_main(void *arg)
 				abort();
 			break;
 		case 2:
-			if (region.flags)
-				vmmu_dirty_get(m->mmu, 0, 0, log, RAM / 4096 / 64);
+			if (region.flags && vmmu_dirty_get(m->mmu, 0, 0, log, RAM / 4096 / 64) != VMMU_OK)
+				abort();
 			break;
 		case 3:
 		case 4:

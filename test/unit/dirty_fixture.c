@@ -23,7 +23,7 @@ void region_set(struct fixture *f, uint32_t flags, uint64_t npages)
 struct fixture *fixture_make_on(enum vmmu_mmu mmu, unsigned mode, bool rings, enum vmmu_format format)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct vmmu_config config = { .host = &thost_ops, .mmu = mmu, .format = format };
+	struct vmmu_config config = { .size = sizeof(config), .host = &thost_ops, .mmu = mmu, .format = format };
 
 	f->rings = rings;
 	f->mapped = mmap(NULL, 8 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

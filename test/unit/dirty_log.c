@@ -5,7 +5,6 @@
 #include <sys/mman.h>
 
 #include "core/base/types.h"
-#include "port/posix/probe.h"
 
 /* The log says exactly these pages (a list that ends with PAGES). */
 static void log_is(struct fixture *f, const uint64_t *pages)
@@ -64,22 +63,14 @@ static void test_legacy_get_reports_each_write_once_and_protects_again(void **st
 	}
 }
 
-/* The port's handler, again: cmocka has put its own in the place as this test began. */
-static void on_fault(int signal, siginfo_t *info, void *context)
-{
-	CHECK(posix_probe_signal(signal, info, context));
-}
-
 /* A caller whose buffer is gone, wholly or from its second half on, gets the same marks again: they were taken, but told to nobody. */
 static void test_get_into_memory_that_is_gone_loses_no_mark(void **state)
 {
 	static const unsigned modes[] = { 0, MANUAL };
 	/* The bitmap's last words lie on the second page, which is gone; or all of it does. */
 	static const unsigned first_words[] = { 512 - WORDS / 2, 512 };
-	const struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
 
 	(void)state;
-	assert_int_equal(sigaction(SIGSEGV, &action, NULL), 0);
 	for (unsigned i = 0; i < array_size(modes) * array_size(first_words); i++) {
 		struct fixture *f = fixture_make(modes[i % 2], false, VMMU_FORMAT_NPT4);
 		uint64_t *buffer = mmap(NULL, 2 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -103,6 +94,29 @@ static void test_get_into_memory_that_is_gone_loses_no_mark(void **state)
 		assert_int_equal(munmap(buffer, 4096), 0);
 		fixture_free(f);
 	}
+}
+
+/* A bitmap that is gone, wholly or from its second half on, clears nothing: not in the part that is there either. */
+static void test_clear_by_a_bitmap_that_is_gone_clears_nothing(void **state)
+{
+	static const unsigned first_words[] = { 512 - WORDS / 2, 512 };
+	uint64_t *buffer = mmap(NULL, 2 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	assert_ptr_not_equal(buffer, MAP_FAILED);
+	memset(buffer, 0xff, 4096);
+	assert_int_equal(munmap(buffer + 512, 4096), 0);
+	for (unsigned i = 0; i < array_size(first_words); i++) {
+		struct fixture *f = fixture_make(MANUAL, false, VMMU_FORMAT_NPT4);
+
+		region_set(f, LOG, PAGES);
+		guest_write(f, 0, 7);
+		guest_write(f, 1, PAGES - 1);
+		assert_int_equal(vmmu_dirty_clear(f->vm, 0, SLOT, 0, PAGES, buffer + first_words[i]), VMMU_EFAULT);
+		log_is(f, LIST(7, PAGES - 1));
+		fixture_free(f);
+	}
+	assert_int_equal(munmap(buffer, 4096), 0);
 }
 
 static void test_manual_get_clears_nothing_and_clear_only_what_it_is_told(void **state)
@@ -144,17 +158,17 @@ static void test_initially_set_protects_only_as_pages_are_cleared(void **state)
 	guest_write(f, 0, 5); /* huge leaves */
 	guest_write(f, 0, 600);
 	guest_write(f, 0, 1100);
-	vmmu_stats_get(f->vm, &stats);
+	vmmu_stats_get(f->vm, &stats, sizeof(stats));
 	assert_int_equal(stats.pages_2m, 2);
 	region_set(f, LOG, PAGES);
 	assert_int_equal(vmmu_dirty_get(f->vm, 0, SLOT, f->bitmap, WORDS), VMMU_OK);
 	assert_memory_equal(f->bitmap, all, sizeof(all));
-	vmmu_stats_get(f->vm, &stats);
+	vmmu_stats_get(f->vm, &stats, sizeof(stats));
 	assert_int_equal(stats.pages_2m, 2);
 	splits = stats.splits;
 	/* Only the block that is cleared is split; its other pages go on without a fault, and stay dirty. */
 	assert_int_equal(clear(f, 64, 64, ~UINT64_C(0)), VMMU_OK);
-	vmmu_stats_get(f->vm, &stats);
+	vmmu_stats_get(f->vm, &stats, sizeof(stats));
 	assert_int_equal(stats.pages_2m, 1);
 	assert_int_equal(stats.splits, splits + 1);
 	all[1] = 0;
@@ -255,9 +269,9 @@ static void test_aged_page_comes_back_as_it_was(void **state)
 		guest_read(f, 1, 7);
 		log_is(f, NOTHING);
 		assert_true(age(f, 7));
-		vmmu_stats_get(f->vm, &before);
+		vmmu_stats_get(f->vm, &before, sizeof(before));
 		guest_write(f, 1, 7);
-		vmmu_stats_get(f->vm, &after);
+		vmmu_stats_get(f->vm, &after, sizeof(after));
 		assert_int_equal(after.faults_fast, before.faults_fast + 1); /* both rights by one fault without a lock */
 		log_is(f, LIST(7));
 		fixture_free(f);
@@ -271,6 +285,7 @@ int main(void)
 		cmocka_unit_test(test_aged_page_is_logged_whatever_a_cpu_remembers),
 		cmocka_unit_test(test_aged_page_comes_back_as_it_was),
 		cmocka_unit_test(test_get_into_memory_that_is_gone_loses_no_mark),
+		cmocka_unit_test(test_clear_by_a_bitmap_that_is_gone_clears_nothing),
 		cmocka_unit_test(test_manual_get_clears_nothing_and_clear_only_what_it_is_told),
 		cmocka_unit_test(test_initially_set_protects_only_as_pages_are_cleared),
 		cmocka_unit_test(test_calls_with_bad_numbers_are_refused),

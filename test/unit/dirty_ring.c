@@ -347,16 +347,42 @@ static void test_marks_are_counted_by_each_vcpu(void **state)
 		guest_write(f, 1, 0); /* dirty already */
 		assert_int_equal(vmmu_guest_write(f->vcpu[0], (struct vmmu_gpa){ (BASE + 20) * 4096 }, "1", 1), VMMU_OK);
 		assert_int_equal(f->vm->vm.stats.dirty, 0);
-		vmmu_stats_get(f->vm, &stats);
+		vmmu_stats_get(f->vm, &stats, sizeof(stats));
 		assert_int_equal(stats.dirty_pages, 6);
 		mcpu_leave(&f->cpu[0]);
 		vmmu_vcpu_destroy(f->vcpu[0]);
 		assert_int_equal(f->vm->vm.stats.dirty, 4);
 		vcpu_make(f, 0, f->rings ? f->ring[0] : NULL);
-		vmmu_stats_get(f->vm, &stats);
+		vmmu_stats_get(f->vm, &stats, sizeof(stats));
 		assert_int_equal(stats.dirty_pages, 6);
 		fixture_free(f);
 	}
+}
+
+/* Not now, never, and not at all are three answers. */
+static void test_write_for_guest_says_why_the_ring_has_no_room(void **state)
+{
+	static char buffer[(RING_SIZE + 1) * 4096];
+	struct fixture *f = fixture_make(0, true, VMMU_FORMAT_NPT4);
+	const struct vmmu_gpa base = { BASE * 4096 };
+	struct vmmu_vcpu *bare;
+	uint64_t pages[RING_SIZE];
+
+	(void)state;
+	region_set(f, LOG, PAGES);
+	assert_int_equal(vmmu_guest_write(f->vcpu[0], base, buffer, sizeof(buffer)), VMMU_E2BIG);
+	assert_int_equal(harvest(f, 0, pages, RING_SIZE), 0);
+	assert_int_equal(vmmu_guest_write(f->vcpu[0], base, buffer, RING_SIZE * 4096), VMMU_OK); /* all that it holds */
+	assert_int_equal(vmmu_guest_write(f->vcpu[0], base, buffer, 1), VMMU_EBUSY);
+	assert_int_equal(harvest(f, 0, pages, RING_SIZE), RING_SIZE);
+	assert_int_equal(reset(f), RING_SIZE);
+	assert_int_equal(vmmu_guest_write(f->vcpu[0], base, buffer, 1), VMMU_OK);
+	assert_int_equal(vmmu_vcpu_create(f->vm, VCPUS, NULL, &bare), VMMU_OK);
+	assert_int_equal(vmmu_guest_write(bare, base, buffer, 1), VMMU_EINVAL); /* it would not be logged */
+	region_set(f, 0, PAGES);
+	assert_int_equal(vmmu_guest_write(bare, base, buffer, 1), VMMU_OK);
+	vmmu_vcpu_destroy(bare);
+	fixture_free(f);
 }
 
 int main(void)
@@ -371,6 +397,7 @@ int main(void)
 		cmocka_unit_test(test_ring_with_forged_contents_is_harmless),
 		cmocka_unit_test(test_ring_with_forged_offset_does_not_touch_the_next_slot),
 		cmocka_unit_test(test_marks_are_counted_by_each_vcpu),
+		cmocka_unit_test(test_write_for_guest_says_why_the_ring_has_no_room),
 	};
 
 	return cmocka_run_group_tests(tests, watchdog_setup, NULL);

@@ -41,6 +41,7 @@ static enum vmmu_status make(unsigned l1d_phys_bits, unsigned guest_phys_bits)
 {
 	struct thost host = { 0 };
 	struct vmmu_config config = {
+		.size = sizeof(config),
 		.host = &thost_ops, .host_state = &host, .l1d_phys_bits = l1d_phys_bits, .guest_phys_bits = guest_phys_bits
 	};
 	struct vmmu_vm *vm;
@@ -70,6 +71,7 @@ static void test_a_guarded_entry_is_known_again(void **state)
 	for (enum vmmu_format format = VMMU_FORMAT_NPT4; format <= VMMU_FORMAT_EPT5_NO_AD; format++) {
 		struct thost host = { 0 };
 		struct vmmu_config config = {
+			.size = sizeof(config),
 			.host = &thost_ops, .host_state = &host, .format = format, .l1d_phys_bits = 44, .guest_phys_bits = 44
 		};
 		struct vmmu_gpa gpa = { (UINT64_C(1) << 43) + 0x5000 }, other = { gpa.v + 0x1000 };

@@ -23,6 +23,7 @@ static struct fixture *fixture_make(bool delete_zaps_slot)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct vmmu_config config = {
+		.size = sizeof(config),
 		.host = &thost_ops,
 		.host_state = &f->host,
 		.address_spaces = 2,

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The library's handlers of SIGSEGV and SIGBUS, for an application that leaves them to it.
+ *
+ * The handlers found, now and later, are remembered in chains that only grow: a handler may be running on any thread, and reads them without a lock. A handler
+ * that was installed over ours may have been told of ours, and call it for what is not its own. That call goes on to the one before it.
+ */
+#include "port/posix/signals.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+
+#include <vmmu/posix.h>
+
+#include "port/posix/fork.h"
+#include "port/posix/lock.h"
+#include "port/posix/probe.h"
+#include "port/posix/raw.h"
+
+struct found {
+	struct sigaction action;
+	struct found *older; /* that it may believe to have replaced; NULL: the default */
+	struct found *next;  /* of all */
+};
+
+static const int numbers[2] = { SIGSEGV, SIGBUS };
+static struct posix_lock lock = POSIX_LOCK_INIT; /* all but reading `current` and what it leads to */
+static struct found *all[2];
+static struct found *current[2]; /* whom our handler hands on to; NULL: nobody */
+
+/* Whom the handler that runs on this thread has handed on to. */
+static __thread struct found *handed_to;
+
+atomic_bool posix_signals_owned;
+
+static unsigned index_of(int number)
+{
+	return number == SIGBUS;
+}
+
+static void handler(int number, siginfo_t *info, void *context);
+
+static bool is_ours(const struct sigaction *action)
+{
+	return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == handler;
+}
+
+/* --- a fault that is not ours --- */
+
+static void default_action(int number, const siginfo_t *info)
+{
+	struct sigaction none = { .sa_handler = SIG_DFL };
+
+	sigaction(number, &none, NULL);
+	/* The processor's own strikes again, with nobody in the way. One that was sent is sent again. */
+	if (info->si_code <= 0)
+		raise(number);
+}
+
+/* As the kernel calls a handler. */
+static void handler_call(const struct found *found, int number, siginfo_t *info, void *context)
+{
+	const struct sigaction *action = &found->action;
+	sigset_t block = action->sa_mask;
+
+	if (!(action->sa_flags & SA_NODEFER))
+		sigaddset(&block, number);
+	pthread_sigmask(SIG_BLOCK, &block, NULL); /* until the kernel takes back the mask of the context */
+	if (action->sa_flags & SA_SIGINFO)
+		action->sa_sigaction(number, info, context);
+	else
+		action->sa_handler(number);
+}
+
+static void hand_on(struct found *found, int number, siginfo_t *info, void *context)
+{
+	struct found *before = handed_to;
+
+	if (found && found->action.sa_handler == SIG_IGN && info->si_code <= 0)
+		return;
+	/* A fault of the processor's cannot be ignored. */
+	if (!found || found->action.sa_handler == SIG_DFL || found->action.sa_handler == SIG_IGN) {
+		default_action(number, info);
+		return;
+	}
+	if (found->action.sa_flags & (int)SA_RESETHAND)
+		__atomic_store_n(&current[index_of(number)], NULL, __ATOMIC_RELEASE);
+	handed_to = found;
+	handler_call(found, number, info, context);
+	handed_to = before;
+}
+
+static void handler(int number, siginfo_t *info, void *context)
+{
+	/* On x86-64 the kernel puts the context right above the return address. Otherwise one that we handed on to calls us. */
+	bool by_kernel = (char *)context == (char *)__builtin_frame_address(0) + 2 * sizeof(void *);
+	int saved = errno;
+
+	if (!posix_probe_signal(number, info, context)) {
+		/* acquire: pairs with the release in handler_found */
+		struct found *found = by_kernel ? __atomic_load_n(&current[index_of(number)], __ATOMIC_ACQUIRE) : handed_to ? handed_to->older : NULL;
+
+		hand_on(found, number, info, context);
+	}
+	errno = saved;
+}
+
+/* --- taking the signals --- */
+
+static bool same_action(const struct sigaction *a, const struct sigaction *b)
+{
+	return a->sa_sigaction == b->sa_sigaction && a->sa_flags == b->sa_flags && !memcmp(&a->sa_mask, &b->sa_mask, sizeof(uint64_t));
+}
+
+/* Holds: lock. Returns: NULL when there is no memory. */
+static struct found *found_make(unsigned i, const struct sigaction *action)
+{
+	struct found *found;
+
+	/* Back to one that was replaced: its successors are forgotten. */
+	for (found = current[i]; found; found = found->older)
+		if (same_action(&found->action, action))
+			return found;
+	for (found = all[i]; found; found = found->next)
+		if (found->older == current[i] && same_action(&found->action, action))
+			return found;
+	found = raw_mmap(sizeof(*found));
+	if (!found)
+		return NULL;
+	*found = (struct found){ *action, current[i], all[i] };
+	all[i] = found;
+	return found;
+}
+
+/* Holds: lock. */
+static bool handler_found(unsigned i, const struct sigaction *action)
+{
+	struct found *found = found_make(i, action);
+
+	if (found)
+		__atomic_store_n(&current[i], found, __ATOMIC_RELEASE); /* pairs with the acquire in handler */
+	return found;
+}
+
+static void signal_take(unsigned i)
+{
+	struct sigaction ours = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK }, now;
+
+	sigemptyset(&ours.sa_mask);
+	/* Known before it is replaced: a fault of another thread's may come at once. Without memory for that it stays. */
+	if (sigaction(numbers[i], NULL, &now) || is_ours(&now) || !handler_found(i, &now))
+		return;
+	/* The application may have been faster. */
+	if (sigaction(numbers[i], &ours, &now) == 0 && !is_ours(&now))
+		handler_found(i, &now);
+}
+
+void posix_signals_take(void)
+{
+	struct sigaction now;
+
+	for (unsigned i = 0; i < 2; i++) {
+		if (sigaction(numbers[i], NULL, &now) || is_ours(&now))
+			continue;
+		posix_lock(&lock);
+		signal_take(i);
+		posix_unlock(&lock);
+	}
+}
+
+void signals_fork(enum fork_step step)
+{
+	if (step == FORK_PREPARE)
+		posix_lock(&lock);
+	else
+		posix_unlock(&lock);
+}
+
+/* --- the application's own --- */
+
+void vmmu_posix_signals_own(void)
+{
+	atomic_store_explicit(&posix_signals_owned, true, memory_order_relaxed);
+}
+
+bool vmmu_posix_signal(int signal, void *info, void *context)
+{
+	return posix_probe_signal(signal, info, context);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* Who gets SIGSEGV and SIGBUS: vmmu/posix.h tells it to the application. */
+#ifndef PORT_POSIX_SIGNALS_H
+#define PORT_POSIX_SIGNALS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+/* Set by vmmu_posix_signals_own. */
+extern atomic_bool posix_signals_owned;
+
+/** Make the library's handlers the ones installed. Sleeps only for other threads that do the same. */
+void posix_signals_take(void);
+
+/* Before an access that may fault. */
+static inline void posix_signals_guard(void)
+{
+	if (!atomic_load_explicit(&posix_signals_owned, memory_order_relaxed))
+		posix_signals_take();
+}
+
+#endif
