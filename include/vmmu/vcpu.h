@@ -78,7 +78,8 @@ void vmmu_vcpu_leave(struct vmmu_vcpu *vcpu);
 
 /**
  * Make the vCPU leave the guest, from any thread; it may re-enter at once. Async-signal-safe, so that a signal
- * handler on the vCPU's own thread may call it. No effect on a vCPU outside the guest.
+ * handler on the vCPU's own thread may call it. No effect on a vCPU outside the guest: set what the kick is about before it, and look for
+ * that after vmmu_vcpu_enter. A look before it alone misses what comes in between.
  */
 void vmmu_vcpu_kick(struct vmmu_vcpu *vcpu);
 
