@@ -27,9 +27,10 @@ enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry
 		vcpu->ring_full = false;
 		return VMMU_ENTER_RING_FULL;
 	}
-	vcpu->guest->entering = NULL;
-	if (entering != NULL)
+	if (entering != NULL) {
+		vcpu->guest->entering = NULL;
 		entering(vcpu->guest);
+	}
 	vcpu->poll = VMMU_POLL_RUN;
 	*entry = (struct vmmu_entry){
 		.root = vcpu->guest->root, .format = VMMU_FORMAT_NPT4, .levels = 4, .flush = vcpu->flush,
@@ -56,6 +57,12 @@ static uint64_t *new_table(struct guest *g)
 	return g->tables[g->tables_used++];
 }
 
+/* release: the other CPU walks while this one answers a fault. Pairs with vmmu_table_entry_load. */
+static void entry_store(uint64_t *entry, const void *to, uint64_t bits)
+{
+	__atomic_store_n(entry, (uint64_t)(uintptr_t)to | bits, __ATOMIC_RELEASE);
+}
+
 /* The slot that every level of the second stage gives for gpa; makes tables when `make`. */
 static uint64_t *npt_slot(struct guest *g, uint64_t gpa, bool make)
 {
@@ -64,12 +71,12 @@ static uint64_t *npt_slot(struct guest *g, uint64_t gpa, bool make)
 	for (unsigned level = 4; level > 1; level--) {
 		uint64_t *at = &table[gpa >> (12 + 9 * (level - 1)) & 511];
 
-		if (!(*at & PTE_P)) {
+		if (!(vmmu_table_entry_load(at) & PTE_P)) {
 			if (!make)
 				return NULL;
-			*at = (uint64_t)(uintptr_t)new_table(g) | PTE_P | PTE_W | PTE_U;
+			entry_store(at, new_table(g), PTE_P | PTE_W | PTE_U);
 		}
-		table = (uint64_t *)(uintptr_t)(*at & VMMU_ENTRY_ADDR);
+		table = (uint64_t *)(uintptr_t)(vmmu_table_entry_load(at) & VMMU_ENTRY_ADDR);
 	}
 	return &table[gpa >> 12 & 511];
 }
@@ -85,12 +92,12 @@ static enum vmmu_fault answer_fault(struct guest *g, struct vmmu_gpa gpa, uint64
 		uint64_t *slot = npt_slot(g, page, true);
 
 		/* The other CPU may have set Dirty already. */
-		if (!(*slot & PTE_P))
-			__atomic_store_n(slot, (uint64_t)(uintptr_t)(g->ram + page) | PTE_P | PTE_W | PTE_U, __ATOMIC_RELEASE);
+		if (!(vmmu_table_entry_load(slot) & PTE_P))
+			entry_store(slot, g->ram + page, PTE_P | PTE_W | PTE_U);
 		return VMMU_FAULT_FIXED;
 	}
 	if (page == GUEST_ROM) {
-		*npt_slot(g, page, true) = (uint64_t)(uintptr_t)g->rom | PTE_P | PTE_U;
+		entry_store(npt_slot(g, page, true), g->rom, PTE_P | PTE_U);
 		return error & VMMU_PF_WRITE ? VMMU_FAULT_MMIO : VMMU_FAULT_FIXED;
 	}
 	return VMMU_FAULT_MMIO;
