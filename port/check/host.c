@@ -110,8 +110,18 @@ static uint64_t *word_at(uint64_t address)
 	return &host.frame[host_frame_of(address)].word[offset / 8];
 }
 
+/* The client's own memory (a dirty bitmap), which is no part of the guest's. */
+static bool is_clients(uint64_t address)
+{
+	return address - HOST_HVA >= HOST_PAGES * VMMU_PAGE_SIZE && address / VMMU_PAGE_SIZE - HOST_PFN >= HOST_FRAMES;
+}
+
 bool port_copy_from_host(void *to, uint64_t hva, size_t bytes)
 {
+	if (is_clients(hva)) {
+		memcpy(to, (const void *)(uintptr_t)hva, bytes);
+		return true;
+	}
 	check_assert(bytes == 8);
 	*(uint64_t *)to = __atomic_load_n(word_at(hva), __ATOMIC_RELAXED);
 	return true;
@@ -119,8 +129,8 @@ bool port_copy_from_host(void *to, uint64_t hva, size_t bytes)
 
 bool port_copy_to_host(uint64_t hva, const void *from, size_t bytes)
 {
-	if (hva - HOST_HVA >= HOST_PAGES * VMMU_PAGE_SIZE) {
-		memcpy((void *)(uintptr_t)hva, from, bytes); /* the client's own memory */
+	if (is_clients(hva)) {
+		memcpy((void *)(uintptr_t)hva, from, bytes);
 		return true;
 	}
 	check_assert(bytes == 8);

@@ -79,10 +79,21 @@ int posix_probe_load8_asm(const void *address, uint64_t *value);
 int posix_probe_cas4_asm(void *address, uint64_t old, uint64_t new);
 int posix_probe_cas8_asm(void *address, uint64_t old, uint64_t new);
 
-bool posix_probe_load(const void *address, unsigned bytes, uint64_t *value)
+static inline bool load(const void *address, unsigned bytes, uint64_t *value)
+{
+	return bytes == 8 ? posix_probe_load8_asm(address, value) : posix_probe_load4_asm(address, value);
+}
+
+/* Apart, so that posix_probe_load, which every step of a walk calls, saves no register. */
+static __attribute__((noinline)) bool load_guarded(const void *address, unsigned bytes, uint64_t *value)
 {
 	posix_signals_guard();
-	return bytes == 8 ? posix_probe_load8_asm(address, value) : posix_probe_load4_asm(address, value);
+	return load(address, bytes, value);
+}
+
+bool posix_probe_load(const void *address, unsigned bytes, uint64_t *value)
+{
+	return posix_signals_are_owned() ? load(address, bytes, value) : load_guarded(address, bytes, value);
 }
 
 bool posix_probe_cas(void *address, unsigned bytes, uint64_t old, uint64_t new, bool *swapped)

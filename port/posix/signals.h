@@ -12,10 +12,15 @@ extern atomic_bool posix_signals_owned;
 /** Make the library's handlers the ones installed. Sleeps only for other threads that do the same. */
 void posix_signals_take(void);
 
+static inline bool posix_signals_are_owned(void)
+{
+	return atomic_load_explicit(&posix_signals_owned, memory_order_relaxed);
+}
+
 /* Before an access that may fault. */
 static inline void posix_signals_guard(void)
 {
-	if (!atomic_load_explicit(&posix_signals_owned, memory_order_relaxed))
+	if (!posix_signals_are_owned())
 		posix_signals_take();
 }
 
