@@ -250,7 +250,8 @@ static long run_guest(struct vcpu *vcpu)
 	long result;
 
 	do {
-		events_nmi_collect(vcpu);
+		if (atomic_load_explicit(&vcpu->nmi_queued, memory_order_relaxed))
+			events_nmi_collect(vcpu);
 		if (vcpu->lapic) {
 			result = halt_accept(vcpu);
 			if (result != RUN_ON)

@@ -24,8 +24,9 @@ struct info {
 #define REALTIME 32 /* the kernel's own first one: from here on signals of one number wait in line */
 #define LATE     32
 
+__thread int signals_depth;
+
 static __thread struct {
-	int depth;          /* inside our code: handlers of the client wait */
 	struct vcpu *vcpu;  /* in KVM_RUN with this one */
 	bool put_off;       /* at least one signal waits for the end of it */
 	bool swapped;       /* KVM_SET_SIGNAL_MASK's mask is in force */
@@ -179,7 +180,7 @@ void signals_wrapper(int number, siginfo_t *info, void *context)
 			return;
 		signals_mask(BLOCK_ALL); /* not before: a host fault does not return */
 	}
-	if ((running.depth || running.put_off || running.swapped) && !signals_synchronous(number, info)) {
+	if ((signals_depth || running.put_off || running.swapped) && !signals_synchronous(number, info)) {
 		put_off(number, info, context);
 	} else {
 		late_next(number, info);
@@ -301,19 +302,11 @@ void signals_run_end(void)
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
-void signals_hold(void)
-{
-	running.depth++;
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-}
-
-void signals_release(void)
+void signals_release_last(void)
 {
 	uint64_t mask;
 
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	if (--running.depth > 0)
-		return;
+	signals_depth = 0;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	if (!*(volatile bool *)&running.swapped && !signals_pending())
 		return; /* from here on handlers run at once */

@@ -34,12 +34,28 @@ void signals_wrapper(int number, siginfo_t *info, void *context);
 /** Take SIGSEGV and SIGBUS, for guest memory that is gone. Idempotent; called when /dev/kvm is first opened. */
 void signals_init(void);
 
+/* How deep this thread is in our code: while it is, handlers of the client wait. Only signals_hold and signals_release change it. */
+extern __thread int signals_depth;
+void signals_release_last(void);
+
 /**
  * This thread enters and leaves our code, which has locks that a kernel's has not: the client's handlers wait. May nest. After the last
  * release, what was put off has been delivered.
  */
-void signals_hold(void);
-void signals_release(void);
+static inline void signals_hold(void)
+{
+	signals_depth++;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline void signals_release(void)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (signals_depth > 1)
+		signals_depth--;
+	else
+		signals_release_last();
+}
 
 /** Between hold and release: KVM_RUN begins and ends. From the beginning on, a signal stops the CPU. */
 void signals_run_begin(struct vcpu *vcpu);
