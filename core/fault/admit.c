@@ -1,27 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/fault/admit.h"
 
-enum vmmu_fault fault_admit(struct vmmu_vcpu *vcpu, const struct memslot *slot, gfn_t gfn, unsigned access, struct admitted *out)
-{
-	/* Being deleted: neither memory nor MMIO. What it is will be known in a moment (I3.1, zoo 10). */
-	if (slot->flags & SLOT_INVALID) {
-		port_rest();
-		return VMMU_FAULT_RETRY;
-	}
-	if ((access & VMMU_WRITE) && (slot->flags & VMMU_SLOT_READONLY))
-		return VMMU_FAULT_MMIO;
-	/*
-	 * vmmu_vcpu_enter looks for room, too; but many faults may be answered between two entries, and an entry that
-	 * does not fit is lost.
-	 */
-	if ((access & VMMU_WRITE) && !dirty_has_room(slot, &vcpu->ring)) {
-		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
-		return VMMU_FAULT_RETRY;
-	}
-	*out = (struct admitted){ slot, gfn, access };
-	return VMMU_FAULT_FIXED;
-}
-
 enum vmmu_fault fault_page_get(struct vm *vm, const struct admitted *fault, struct vmmu_host_page *page)
 {
 	unsigned access = fault->access & (VMMU_READ | VMMU_WRITE);
@@ -38,8 +17,3 @@ enum vmmu_fault fault_page_get(struct vm *vm, const struct admitted *fault, stru
 	}
 }
 
-void fault_written(struct vmmu_vcpu *vcpu, const struct admitted *fault)
-{
-	if ((fault->access & VMMU_WRITE) && dirty_mark(vcpu->vcpu.vm, fault->slot, fault->gfn, &vcpu->ring))
-		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
-}
