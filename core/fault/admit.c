@@ -16,4 +16,3 @@ enum vmmu_fault fault_page_get(struct vm *vm, const struct admitted *fault, stru
 		return VMMU_FAULT_HOST;
 	}
 }
-
