@@ -90,12 +90,12 @@ static void test_hostmem_over_budget_keeps_every_page(void **state)
 	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
 	for (uint64_t page = 0; page < PAGES; page++)
 		page_write(memory, page, 1);
-	for (uint64_t page = 0; page < PAGES; page++)
-		page_check(memory, page, 1);
-	hostmem_stats_get(hostmem, &stats);
-	assert_true(stats.evicted > PAGES / 2); /* four times the budget was touched, twice */
-	assert_true(stats.returned > PAGES / 2);
-	assert_true(stats.swap_pages > 0); /* a third of it is noise, more than the pool holds */
+	/* Again, until the manager's threads had enough of the processor. A third of it is noise, more than the pool holds. */
+	do {
+		for (uint64_t page = 0; page < PAGES; page++)
+			page_check(memory, page, 1);
+		hostmem_stats_get(hostmem, &stats);
+	} while (stats.evicted <= PAGES / 2 || stats.returned <= PAGES / 2 || stats.swap_pages == 0);
 	assert_int_equal(stats.kept, 0);
 	assert_int_equal(stats.lost, 0);
 	/* The budget is an aim, not a wall: the writer may be ahead for a moment, not for long. */
@@ -182,10 +182,11 @@ static void test_hostmem_no_place_left_keeps_pages_in_memory(void **state)
 	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
 	for (uint64_t page = 0; page < PAGES; page++)
 		page_write(memory, page, 1);
-	for (uint64_t page = 0; page < PAGES; page++)
-		page_check(memory, page, 1);
-	hostmem_stats_get(hostmem, &stats);
-	assert_true(stats.kept > 0);
+	do {
+		for (uint64_t page = 0; page < PAGES; page++)
+			page_check(memory, page, 1);
+		hostmem_stats_get(hostmem, &stats);
+	} while (stats.kept == 0);
 	assert_int_equal(stats.lost, 0);
 	hostmem_destroy(hostmem); /* its threads wrote the log */
 	assert_non_null(strstr(last_log, "the swap file is full"));
@@ -223,10 +224,11 @@ static void test_hostmem_corrupt_page_is_a_fault_and_the_rest_lives(void **state
 	(void)state;
 	last_log[0] = 0;
 	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
-	for (uint64_t page = 0; page < PAGES; page++)
-		page_write(memory, page, 1);
-	hostmem_stats_get(hostmem, &stats);
-	assert_true(stats.swap_pages > 0);
+	do {
+		for (uint64_t page = 0; page < PAGES; page++)
+			page_write(memory, page, 1);
+		hostmem_stats_get(hostmem, &stats);
+	} while (stats.swap_pages == 0);
 	swap_spoil();
 	/* Through a probe, as page_get does for a guest: it fails, and nobody dies. */
 	for (uint64_t page = 0; page < PAGES; page++) {
