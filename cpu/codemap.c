@@ -2,27 +2,29 @@
 /*
  * Which host pages hold decoded code, for all vCPUs of a VM, so that self- and cross-modifying code works.
  *
- * A page that holds code is never written through a fast TLB entry: such writes come to mem.c, which calls codemap_written when
- * they touch a line with code. The protocol, for a decoder D and a writer W:
+ * A page that holds code is never written through a fast TLB entry: such writes come to mem.c, which calls
+ * codemap_written when they touch a line with code. The protocol, for a decoder D and a writer W:
  *
  *   D: v = version; if lines has mine and write TLBs were shot for v: go on. Else with the lock: v = version, lines |= mine; then without
  *      it, shoot, wait, and note that they were shot for v. Decode; the block remembers v and its lines.
  *   W: (fast entry)  the shoot removes it, and its stores before that are visible to D.
  *   W: (slow entry)  store; fence; if lines has the line, with the lock: REQUEST_CODE to all; lines = 0; version++.
  *
- * A block is alive while version is what it remembers and its lines are set. A CPU runs dead blocks at most until it takes note of
- * REQUEST_CODE: at the next block boundary after the kick, or when it writes to a page that it finds without code (codemap_heed),
- * so that a CPU that changes code itself never runs what was there. REQUEST_CODE is set before lines are cleared: who sees no line
- * sees the request. version rises last: who reads the new one sees no line of before, and takes the lock.
+ * A block is alive while version is what it remembers and its lines are set. A CPU runs dead blocks at most until it
+ * takes note of REQUEST_CODE: at the next block boundary after the kick, or when it writes to a page that it finds
+ * without code (codemap_heed), so that a CPU that changes code itself never runs what was there. REQUEST_CODE is set
+ * before lines are cleared: who sees no line sees the request. version rises last: who reads the new one sees no line
+ * of before, and takes the lock.
  *
- * Waiting. A guest may make its CPUs write each other's code all the time, so nobody may be kept waiting by that. The lock is held for a
- * few instructions and goes round in turns (turns.h). Nobody waits for another CPU with the lock held: a shoot is waited for without it,
- * and a CPU that waits answers the shoots of others, so that two which shoot each other both go on. The wait is given up when
- * the CPU is asked to exit: the lines stay marked, which costs at most a needless look, and the shoot is not noted.
+ * Waiting. A guest may make its CPUs write each other's code all the time, so nobody may be kept waiting by that. The
+ * lock is held for a few instructions and goes round in turns (turns.h). Nobody waits for another CPU with the lock
+ * held: a shoot is waited for without it, and a CPU that waits answers the shoots of others, so that two which shoot
+ * each other both go on. The wait is given up when the CPU is asked to exit: the lines stay marked, which costs at most
+ * a needless look, and the shoot is not noted.
  *
- * Two shoots at a time: both set REQUEST_SHOOT, and one answer is good for both, since the answer is a flush and then the clearing of the bit,
- * with no guest instruction between. An entry made after that sees the lines of both. A version that moves on during a
- * shoot: the note is for a version that is gone, and the next decoder shoots again.
+ * Two shoots at a time: both set REQUEST_SHOOT, and one answer is good for both, since the answer is a flush and then
+ * the clearing of the bit, with no guest instruction between. An entry made after that sees the lines of both. A
+ * version that moves on during a shoot: the note is for a version that is gone, and the next decoder shoots again.
  *
  * Records are never freed before the VM: a few dozen bytes for each page that ever held code.
  */
@@ -191,7 +193,10 @@ static void serve_shoot(struct cpu *cpu)
 	codemap_ring(cpu);
 }
 
-/* With the lock, so that a writer who has set the request is through: blocks that are looked at from now on are seen to be dead. */
+/*
+ * With the lock, so that a writer who has set the request is through: blocks that are looked at from now on are seen to
+ * be dead.
+ */
 static void serve_code(struct cpu *cpu)
 {
 	turns_take(&cpu->p->vm->lock);
@@ -256,8 +261,8 @@ static bool answer_await(struct cpu *cpu, struct seat *seat)
 }
 
 /*
- * Take fast write entries away from every CPU of the VM, and wait until none can be using one. Without the lock. The CPUs were asked, and
- * those in the guest kicked. Returns: false when this CPU is asked to exit.
+ * Take fast write entries away from every CPU of the VM, and wait until none can be using one. Without the lock. The
+ * CPUs were asked, and those in the guest kicked. Returns: false when this CPU is asked to exit.
  */
 static bool shoot_await(struct cpu *cpu)
 {
@@ -270,7 +275,9 @@ static bool shoot_await(struct cpu *cpu)
 	return true;
 }
 
-/* ---- code, and writes to it ---------------------------------------------------------------------------------------- */
+/*
+ * ---- code, and writes to it ----------------------------------------------------------------------------------------
+ */
 
 uint64_t codemap_lines(const uint8_t *host, unsigned bytes)
 {
@@ -330,9 +337,10 @@ void codemap_heed(struct cpu *cpu)
 	if (likely(!(atomic_load(&cpu->p->seat->requests) & REQUEST_CODE)))
 		return;
 	/*
-	 * It may have been code that this CPU still believes in, perhaps the block that is being run. Not here, where the instruction
-	 * may hold an address that answering REQUEST_SHOOT takes away: run.c serves when it lands, and the instruction begins again, alone.
-	 * One that runs alone goes on, or others could send it back for ever: no old block runs before run.c serves at its end.
+	 * It may have been code that this CPU still believes in, perhaps the block that is being run. Not here, where
+	 * the instruction may hold an address that answering REQUEST_SHOOT takes away: run.c serves when it lands, and
+	 * the instruction begins again, alone. One that runs alone goes on, or others could send it back for ever: no
+	 * old block runs before run.c serves at its end.
 	 */
 	if (cpu->single)
 		return;
@@ -349,7 +357,9 @@ struct code_page *codemap_for_write(struct cpu *cpu, const void *host)
 	return page;
 }
 
-/* ---- one locked access at a time ------------------------------------------------------------------------------------ */
+/*
+ * ---- one locked access at a time ------------------------------------------------------------------------------------
+ */
 
 bool codemap_atomic_try(struct cpu *cpu)
 {

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which instructions are there. CPUID decides: an instruction set that cpu_cpuid_max does not offer is #UD, as on a processor
- * without it, whether a handler exists or not. An instruction that is offered and has no handler is an internal error.
+ * Which instructions are there. CPUID decides: an instruction set that cpu_cpuid_max does not offer is #UD, as on a
+ * processor without it, whether a handler exists or not. An instruction that is offered and has no handler is an
+ * internal error.
  *
- * What the owner's CPUID hides stays there, as it does under KVM, which cannot take an instruction away from the processor.
+ * What the owner's CPUID hides stays there, as it does under KVM, which cannot take an instruction away from the
+ * processor.
  */
 #include "cpu/run_int.h"
 

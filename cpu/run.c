@@ -374,7 +374,7 @@ static enum cpu_exit enter(struct cpu *cpu)
 	}
 	if (cpu->entry.flush)
 		tlb_flush_nested(cpu);
-	/* Set before requests are read; pairs with their setters, who read it, or the vCPU's mode, after. P9 */
+	/* Set before requests are read. A setter sets its request first, and then reads this or the vCPU's mode. P9 */
 	atomic_store(&p->seat->in_guest, 1);
 	codemap_serve(cpu);
 	p->request_came = request_is_new(cpu);

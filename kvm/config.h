@@ -17,7 +17,7 @@
 #define CONFIG_ENV_HOST_SWAP "VMMU_HOST_SWAP"     /* a path: a swap file behind it */
 #define CONFIG_ENV_HOST_SWAP_SIZE "VMMU_HOST_SWAP_SIZE" /* bytes; default: four times the budget */
 
-#define CONFIG_ENV_WATCH "VMMU_WATCH" /* the abstract socket of who wants to know that /dev/kvm was asked for */
+#define CONFIG_ENV_WATCH "VMMU_WATCH" /* abstract socket on which the watcher hears that /dev/kvm was asked for */
 
 /** Read the environment. Called by the library's constructor, once. */
 void config_init(void);

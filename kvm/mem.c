@@ -164,7 +164,9 @@ long mem_mmap(void *address, size_t length, int protection, int flags, int fd, o
 		result = call_invalidating(&range, 1, UNMAPS, SYS_mmap, a);
 	else
 		result = SYS6(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
-	/* After the call, which may be refused: the memory is this caller's, who says nothing of it before he has it. */
+	/*
+	 * After the call, since the kernel may refuse it. No other thread asks about this memory before the caller has it.
+	 */
 	if (!failed(result))
 		hints_forget(address, length);
 	return result;

@@ -49,7 +49,7 @@ static always_inline bool level_walk(struct mmu_token *token, const struct memsl
 }
 
 /*
- * Every chain of [first, end) of a slot, without a look at memory where nothing is mapped. The slot stays while the lock is let go: who walks holds slots_lock,
+ * Every chain of [first, end) of a slot, without a look at memory where nothing is mapped. The slot stays while the lock is let go: the caller holds slots_lock,
  * or is in the gate (an invalidation).
  */
 static always_inline void slot_walk(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t end, visit *fn, void *arg)

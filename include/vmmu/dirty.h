@@ -26,20 +26,20 @@ struct vmmu_vcpu;
 VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_mode_set(struct vmmu_vm *vm, unsigned mode);
 
 /**
- * Fetch a slot's dirty bitmap: bit n is page n of the slot.
- * `bitmap`: `words` 64-bit words, at least the slot's pages rounded up to 64. Memory that is not there is no crash but VMMU_EFAULT;
- * part of it may have been written then.
- * Without MANUAL_PROTECT: also clears it and write-protects the pages, losing nothing (P11): after VMMU_EFAULT every page is as dirty as before.
- * Sleeps. Returns: VMMU_OK; VMMU_ENOENT (no such slot, or it has no log); VMMU_EINVAL (bad numbers,
- * too few words); VMMU_EBUSY (the VM uses rings); VMMU_EFAULT.
+ * Fetch a slot's dirty bitmap: bit n is page n of the slot. `bitmap`: `words` 64-bit words, at least the slot's pages
+ * rounded up to 64. Memory that is not there is no crash but VMMU_EFAULT; part of it may have been written then.
+ * Without MANUAL_PROTECT: also clears it and write-protects the pages, losing nothing (P11): after VMMU_EFAULT every
+ * page is as dirty as before.
+ * Sleeps. Returns: VMMU_OK; VMMU_ENOENT (no such slot, or it has no log); VMMU_EINVAL (bad numbers, too few words);
+ * VMMU_EBUSY (the VM uses rings); VMMU_EFAULT.
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_get(struct vmmu_vm *vm, uint32_t address_space, uint32_t slot,
                                 uint64_t *bitmap, size_t words);
 
 /**
- * Clear the pages whose bit is set in `bitmap` (bit 0 is page `first_page`) and write-protect them.
- * `first_page` is a multiple of 64; `num_pages` too unless it reaches the end of the slot.
- * `bitmap`: num_pages rounded up to 64, in 64-bit words. Memory that is not there is VMMU_EFAULT, and nothing was cleared.
+ * Clear the pages whose bit is set in `bitmap` (bit 0 is page `first_page`) and write-protect them. `first_page` is a
+ * multiple of 64; `num_pages` too unless it reaches the end of the slot. `bitmap`: num_pages rounded up to 64, in
+ * 64-bit words. Memory that is not there is VMMU_EFAULT, and nothing was cleared.
  * Returns: as vmmu_dirty_get.
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_clear(struct vmmu_vm *vm, uint32_t address_space, uint32_t slot,
@@ -73,10 +73,12 @@ VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_ring_enable(struct vmmu_vm *vm, uint
 void vmmu_vcpu_dirty_ring_set(struct vmmu_vcpu *vcpu, struct vmmu_dirty_gfn *ring);
 
 /**
- * Take back every entry that the harvester marked RESET, on all vCPUs, and write-protect their pages.
- * `count`: number of entries taken back, without those of vCPUs that are gone.
- * After: of pages in entries taken back, what was written before is in the page, what is written later is logged. Read them now, not before.
- * Cost: the pages named. The first call after a vCPU went with entries in its ring: a walk of all that is mapped of logged slots.
+ * Take back every entry that the harvester marked RESET, on all vCPUs, and write-protect their pages. `count`: number
+ * of entries taken back, without those of vCPUs that are gone.
+ * After: of pages in entries taken back, what was written before is in the page, what is written later is logged. Read
+ * them now, not before.
+ * Cost: the pages named. The first call after a vCPU went with entries in its ring: a walk of all that is mapped of
+ * logged slots.
  * Returns: VMMU_OK, VMMU_EINVAL when rings are off.
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_ring_reset(struct vmmu_vm *vm, uint64_t *count);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The second-stage table entries, bit for bit as hardware walks them: what a CPU needs to walk the tables that the library
- * builds. A table is 512 entries of 8 bytes; the index at level n is bits [12+9(n-1), 12+9n) of the guest physical
- * address; an entry's address field names the next table or the page by host physical address. In a process, host
- * physical is the process's own address space, so the field is a pointer.
+ * The second-stage table entries, bit for bit as hardware walks them: what a CPU needs to walk the tables that the
+ * library builds. A table is 512 entries of 8 bytes; the index at level n is bits [12+9(n-1), 12+9n) of the guest
+ * physical address; an entry's address field names the next table or the page by host physical address. In a process,
+ * host physical is the process's own address space, so the field is a pointer.
  */
 #ifndef VMMU_FORMAT_H
 #define VMMU_FORMAT_H
@@ -20,7 +20,10 @@
 #define VMMU_NPT_PS (UINT64_C(1) << 7) /* leaf, at levels 2 and 3 */
 #define VMMU_NPT_NX (UINT64_C(1) << 63)
 
-/* EPT (SDM vol. 3, tables 29-1 to 29-7). Present when any of R, W, X is set. A and D: with A/D bits enabled in EPTP; ignored in the NO_AD formats. */
+/*
+ * EPT (SDM vol. 3, tables 29-1 to 29-7). Present when any of R, W, X is set. A and D: with A/D bits enabled in EPTP;
+ * ignored in the NO_AD formats.
+ */
 #define VMMU_EPT_R  (UINT64_C(1) << 0)
 #define VMMU_EPT_W  (UINT64_C(1) << 1)
 #define VMMU_EPT_X  (UINT64_C(1) << 2)

@@ -63,8 +63,8 @@ struct vmmu_host {
 };
 
 /**
- * The host of a POSIX process; its state is NULL. Host physical memory is the process's own address space: a frame number is an address
- * divided by 4096. Links with port/posix. vmmu/posix.h: what it does with signals.
+ * The host of a POSIX process; its state is NULL. Host physical memory is the process's own address space: a frame
+ * number is an address divided by 4096. Links with port/posix. vmmu/posix.h: what it does with signals.
  */
 extern const struct vmmu_host vmmu_host_posix;
 

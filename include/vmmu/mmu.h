@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest's own paging, for a VM with config.mmu == VMMU_MMU_SHADOW. There the CPU walks only the tables that the library
- * builds, from guest virtual to host physical; the guest's tables are read by the library. The CPU hands it what decides how they are read (control
- * registers), what invalidates translations (INVLPG, INVPCID), and every #PF.
+ * The guest's own paging, for a VM with config.mmu == VMMU_MMU_SHADOW. There the CPU walks only the tables that the
+ * library builds, from guest virtual to host physical; the guest's tables are read by the library. The CPU hands it
+ * what decides how they are read (control registers), what invalidates translations (INVLPG, INVPCID), and every #PF.
  *
- * The CPU runs with CR0.WP = 1 and EFER.NX = 1 whatever the guest set, and with the guest's SMEP, SMAP, PKE,
- * which like in hardware mean nothing while the guest has paging off. The tables are in the long-mode
- * format with entry.levels levels (3 for a guest outside long mode: linear addresses have 32 bits).
+ * The CPU runs with CR0.WP = 1 and EFER.NX = 1 whatever the guest set, and with the guest's SMEP, SMAP, PKE, which like
+ * in hardware mean nothing while the guest has paging off. The tables are in the long-mode format with entry.levels
+ * levels (3 for a guest outside long mode: linear addresses have 32 bits).
  */
 #ifndef VMMU_MMU_H
 #define VMMU_MMU_H
@@ -24,20 +24,25 @@ struct vmmu_guest_regs {
 };
 
 /**
- * The guest wrote CR0, CR3, CR4 or EFER, or the user set them. On the vCPU's thread, outside the guest. Cheap when only CR3 changed to a
- * root that is cached. `keep`: the write leaves translations alone (MOV to CR3 with bit 63 set, PCID).
+ * The guest wrote CR0, CR3, CR4 or EFER, or the user set them. On the vCPU's thread, outside the guest. Cheap when only
+ * CR3 changed to a root that is cached. `keep`: the write leaves translations alone (MOV to CR3 with bit 63 set, PCID).
  */
 void vmmu_guest_regs_set(struct vmmu_vcpu *vcpu, const struct vmmu_guest_regs *regs, bool keep);
 
-/** INVLPG: forget the translations of one page in the current address space. On the vCPU's thread, outside the guest. */
+/**
+ * INVLPG: forget the translations of one page in the current address space. On the vCPU's thread, outside the guest.
+ */
 void vmmu_invlpg(struct vmmu_vcpu *vcpu, struct vmmu_gva gva);
 
-/** INVPCID. `type`: 0 address, 1 context, 2 all with globals, 3 all but globals. The operands were checked by the CPU. */
+/**
+ * INVPCID. `type`: 0 address, 1 context, 2 all with globals, 3 all but globals. The operands were checked by the CPU.
+ */
 void vmmu_invpcid(struct vmmu_vcpu *vcpu, unsigned type, uint64_t pcid, struct vmmu_gva gva);
 
 /**
- * Stop mirroring the guest table at `gpa`, so that it can be written like any memory: for an instruction that vmmu_guest_write cannot stand in for (a
- * locked one), after VMMU_PAGE_EMULATE. On the vCPU's thread, outside the guest. Returns: true when something was given up: run the instruction again.
+ * Stop mirroring the guest table at `gpa`, so that it can be written like any memory: for an instruction that
+ * vmmu_guest_write cannot stand in for (a locked one), after VMMU_PAGE_EMULATE. On the vCPU's thread, outside the
+ * guest. Returns: true when something was given up: run the instruction again.
  */
 bool vmmu_unprotect(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa);
 
@@ -69,8 +74,8 @@ struct vmmu_page_info {
 };
 
 /**
- * A #PF on the library's tables. On the vCPU's thread, outside the guest. Sleeps, allocates.
- * `error`: VMMU_PF_PRESENT, WRITE, USER, FETCH, RSVD as the walk of entry.root gave them, and SMAP. `pkru`: the guest's.
+ * A #PF on the library's tables. On the vCPU's thread, outside the guest. Sleeps, allocates. `error`: VMMU_PF_PRESENT,
+ * WRITE, USER, FETCH, RSVD as the walk of entry.root gave them, and SMAP. `pkru`: the guest's.
  */
 VMMU_MUST_CHECK enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva, uint64_t error, uint32_t pkru,
                                      struct vmmu_page_info *info);

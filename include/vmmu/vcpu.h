@@ -28,8 +28,9 @@ VMMU_MUST_CHECK enum vmmu_status vmmu_vcpu_create(struct vmmu_vm *vm, unsigned i
                                   struct vmmu_vcpu **out);
 
 /**
- * Destroy a vCPU that is not entered and on which no call is under way. Its dirty ring is not read, and may be gone already. Pages that
- * it names in entries not taken back stay writable and unlogged until the next vmmu_dirty_ring_reset, as if the ring were still there.
+ * Destroy a vCPU that is not entered and on which no call is under way. Its dirty ring is not read, and may be gone
+ * already. Pages that it names in entries not taken back stay writable and unlogged until the next
+ * vmmu_dirty_ring_reset, as if the ring were still there.
  * Sleeps.
  */
 void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu);
@@ -37,10 +38,11 @@ void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu);
 /*
  * What a CPU loads at VM entry.
  *
- * Who sets A and D: the CPU, as hardware does. It sets A in each entry that it walks and D in the leaf that it writes through, by one atomic operation on the
- * entry as it was walked: if the entry has changed since, the walk begins anew. The library puts entries in place with A set, and D for a write, for the access that
- * faulted, and takes A away when it ages. A CPU that sets no A makes every page look old; the NO_AD formats are for hardware that sets neither, and there A and D are
- * not to be set. Dirty logs do not depend on D: the first write to a logged page faults.
+ * Who sets A and D: the CPU, as hardware does. It sets A in each entry that it walks and D in the leaf that it writes
+ * through, by one atomic operation on the entry as it was walked: if the entry has changed since, the walk begins anew.
+ * The library puts entries in place with A set, and D for a write, for the access that faulted, and takes A away when
+ * it ages. A CPU that sets no A makes every page look old; the NO_AD formats are for hardware that sets neither, and
+ * there A and D are not to be set. Dirty logs do not depend on D: the first write to a logged page faults.
  */
 struct vmmu_entry {
 	const uint64_t *root;    /* host address of the root table; walked with the VM's format */
@@ -73,13 +75,15 @@ enum vmmu_enter {
  */
 VMMU_MUST_CHECK enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry);
 
-/** Leave the guest. Never sleeps. A full barrier. The CPU's cached translations may be kept: the next enter says if not. */
+/**
+ * Leave the guest. Never sleeps. A full barrier. The CPU's cached translations may be kept: the next enter says if not.
+ */
 void vmmu_vcpu_leave(struct vmmu_vcpu *vcpu);
 
 /**
- * Make the vCPU leave the guest, from any thread; it may re-enter at once. Async-signal-safe, so that a signal
- * handler on the vCPU's own thread may call it. No effect on a vCPU outside the guest: set what the kick is about before it, and look for
- * that after vmmu_vcpu_enter. A look before it alone misses what comes in between.
+ * Make the vCPU leave the guest, from any thread; it may re-enter at once. Async-signal-safe, so that a signal handler
+ * on the vCPU's own thread may call it. No effect on a vCPU outside the guest: set what the kick is about before it,
+ * and look for that after vmmu_vcpu_enter. A look before it alone misses what comes in between.
  */
 void vmmu_vcpu_kick(struct vmmu_vcpu *vcpu);
 
@@ -90,9 +94,10 @@ void vmmu_vcpu_kick(struct vmmu_vcpu *vcpu);
 VMMU_MUST_CHECK enum vmmu_status vmmu_vcpu_address_space_set(struct vmmu_vcpu *vcpu, unsigned address_space);
 
 /*
- * A second-stage fault, as #NPF's EXITINFO1 says it (APM vol. 2, 15.25.6). vmmu_fault looks at PRESENT (all entries of the walk were present), WRITE, FETCH and
- * RSVD, and these must be right. USER may be set or not, since a second-stage walk is a user access always; for vmmu_page_fault (vmmu/mmu.h) it says that
- * the guest was at CPL 3, and must be right. GUEST_FINAL and GUEST_PAGE may be left out.
+ * A second-stage fault, as #NPF's EXITINFO1 says it (APM vol. 2, 15.25.6). vmmu_fault looks at PRESENT (all entries of
+ * the walk were present), WRITE, FETCH and RSVD, and these must be right. USER may be set or not, since a second-stage
+ * walk is a user access always; for vmmu_page_fault (vmmu/mmu.h) it says that the guest was at CPL 3, and must be
+ * right. GUEST_FINAL and GUEST_PAGE may be left out.
  */
 #define VMMU_PF_PRESENT (UINT64_C(1) << 0)
 #define VMMU_PF_WRITE   (UINT64_C(1) << 1)
@@ -119,19 +124,20 @@ enum vmmu_fault {
 VMMU_MUST_CHECK enum vmmu_fault vmmu_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t error);
 
 /**
- * Make the pages of [gpa, gpa + bytes) present before the guest touches them (KVM_PRE_FAULT_MEMORY).
- * `done`: bytes that were mapped, also on error. Returns: VMMU_OK, VMMU_EINVAL (also in a VM that shadows), VMMU_ENOENT (no slot), VMMU_EAGAIN (a slot is
- * being deleted), VMMU_EFAULT, VMMU_ENOMEM.
+ * Make the pages of [gpa, gpa + bytes) present before the guest touches them (KVM_PRE_FAULT_MEMORY). `done`: bytes that
+ * were mapped, also on error. Returns: VMMU_OK, VMMU_EINVAL (also in a VM that shadows), VMMU_ENOENT (no slot),
+ * VMMU_EAGAIN (a slot is being deleted), VMMU_EFAULT, VMMU_ENOMEM.
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_prefault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t bytes, uint64_t *done);
 
 /**
- * Copy from or to guest memory through the slots, as the hypervisor itself. A write marks pages dirty.
- * On the vCPU's thread, outside the guest. Nothing is copied unless every byte lies in a (writable) slot.
- * Host memory that is gone is reported, not crashed on (the port's copy is fault-safe).
- * Returns: VMMU_OK, VMMU_ENOENT (no slot, or a read-only one for a write), VMMU_EFAULT. Of a write in a VM with rings, and nothing was copied: VMMU_EBUSY (the
- * vCPU's ring has no room now: the next vmmu_vcpu_enter says VMMU_ENTER_RING_FULL; try again after vmmu_dirty_ring_reset), VMMU_E2BIG (more logged pages than
- * the ring has entries: write less at a time), VMMU_EINVAL (the vCPU was given no ring).
+ * Copy from or to guest memory through the slots, as the hypervisor itself. A write marks pages dirty. On the vCPU's
+ * thread, outside the guest. Nothing is copied unless every byte lies in a (writable) slot. Host memory that is gone is
+ * reported, not crashed on (the port's copy is fault-safe).
+ * Returns: VMMU_OK, VMMU_ENOENT (no slot, or a read-only one for a write), VMMU_EFAULT. Of a write in a VM with rings,
+ * and nothing was copied: VMMU_EBUSY (the vCPU's ring has no room now: the next vmmu_vcpu_enter says
+ * VMMU_ENTER_RING_FULL; try again after vmmu_dirty_ring_reset), VMMU_E2BIG (more logged pages than the ring has
+ * entries: write less at a time), VMMU_EINVAL (the vCPU was given no ring).
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_guest_read(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, void *to, size_t bytes);
 VMMU_MUST_CHECK enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, const void *from,

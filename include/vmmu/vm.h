@@ -44,10 +44,9 @@ struct vmmu_config {
 #define VMMU_MAX_VCPUS 4096
 
 /**
- * Make a VM with no memory and no vCPUs.
- * `out`: set on success. Sleeps, allocates.
- * Returns: VMMU_OK, VMMU_EINVAL (a field out of range, or no `size`), VMMU_E2BIG (the program was compiled for a later version and sets a field that this one
- * does not have), VMMU_ENOMEM.
+ * Make a VM with no memory and no vCPUs. `out`: set on success. Sleeps, allocates.
+ * Returns: VMMU_OK, VMMU_EINVAL (a field out of range, or no `size`), VMMU_E2BIG (the program was compiled for a later
+ * version and sets a field that this one does not have), VMMU_ENOMEM.
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_vm_create(const struct vmmu_config *config, struct vmmu_vm **out);
 
@@ -90,8 +89,8 @@ struct vmmu_stats {
 };
 
 /**
- * Read the counters. Each is exact when the VM is quiet.
- * `bytes`: sizeof(*out), as the program was compiled: what this version does not have reads 0, what the program does not know is left out.
+ * Read the counters. Each is exact when the VM is quiet. `bytes`: sizeof(*out), as the program was compiled: what this
+ * version does not have reads 0, what the program does not know is left out.
  */
 void vmmu_stats_get(struct vmmu_vm *vm, struct vmmu_stats *out, size_t bytes);
 

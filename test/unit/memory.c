@@ -62,7 +62,7 @@ static void test_memory_write_is_all_or_nothing(void **state)
 	assert_int_equal(log_take(f, PAGES - 1), 0);
 	assert_int_equal(vmmu_memory_read(f->vm, 0, (struct vmmu_gpa){ UINT64_MAX - 3 }, &word, 8), VMMU_ENOENT);
 	assert_int_equal(vmmu_memory_write(f->vm, 1, last, &word, 1), VMMU_EINVAL);
-	/* A ROM: the guest may not write it, and neither may a device; who does so through his own mapping says so. */
+	/* A ROM: the guest may not write it, and neither may a device; a device that writes through a mapping of its own says so. */
 	assert_int_equal(vmmu_memory_write(f->vm, 0, rom.gpa, &word, 8), VMMU_ENOENT);
 	assert_int_equal(vmmu_memory_written(f->vm, 0, rom.gpa, 8), VMMU_OK);
 	assert_int_equal(vmmu_dirty_get(f->vm, 0, SLOT + 1, &bitmap, 1), VMMU_OK);
