@@ -68,8 +68,11 @@ silent() {
 silent "$vmmu" run --quiet -- true
 silent "$vmmu" run -- test -c /dev/kvm
 silent "$vmmu" run -- sh -c '[ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ] && ! [ -L /dev/kvm ]'
-silent "$vmmu" run -- env -i sh -c '[ -c /dev/../dev//kvm ]'
-silent "$vmmu" run -- sh -c 'env -i sh -c "test -e /dev/kvm" & wait'
+# A front end that was built with a sanitizer needs its runtime first, which an empty environment does not name.
+if [ "$sanitizer" = none ]; then
+	silent "$vmmu" run -- env -i sh -c '[ -c /dev/../dev//kvm ]'
+	silent "$vmmu" run -- sh -c 'env -i sh -c "test -e /dev/kvm" & wait'
+fi
 silent "$vmmu" doctor --trace -- true
 expect 126 "" "$vmmu" run -- /etc/passwd
 case $out in *"$nobody"*) failed=$((failed + 1)); echo "a program that did not start: $out" ;; esac

@@ -242,6 +242,9 @@ static void bitmap_pass(unsigned mode)
 static void test_passes_over_a_bitmap_let_a_reader_in(void **state)
 {
 	(void)state;
+#ifdef __SANITIZE_THREAD__
+	skip(); /* the trap is sprung inside the runtime's atomic load, where its handler may not start a thread */
+#endif
 	bitmap_pass(0);
 	bitmap_pass(MANUAL);
 }
