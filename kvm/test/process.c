@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -198,7 +199,7 @@ static void test_fork_child(void)
 	run_and_free();
 }
 
-static volatile bool stop;
+static atomic_bool stop;
 
 static void *busy_sigaction(void *argument)
 {
