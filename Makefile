@@ -101,7 +101,7 @@ help:
 	@echo 'make check      the protocols under every interleaving, within BUDGET=10m; ends with "N passed, N failed"'
 	@echo 'make zoo        historical bugs, put back one at a time: the checker must find each'
 	@echo 'make ordering   is every order, fence and lock of core/ accounted for in doc/ordering.md?'
-	@echo 'make lint       only the checks of the source itself (includes, style, comments, freestanding)'
+	@echo 'make lint       only the checks of the source itself (includes, style, comments, locks, freestanding)'
 	@echo 'make bench      vmmu beside the real /dev/kvm'
 	@echo 'make install    prefix=/usr/local DESTDIR='
 	@echo 'make clean      remove what was built; make distclean removes every build directory'
