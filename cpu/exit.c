@@ -188,7 +188,7 @@ static enum cpu_exit do_hlt(struct cpu *cpu)
 	return CPU_EXIT_HLT;
 }
 
-static enum cpu_exit do_system(struct cpu *cpu)
+enum cpu_exit exit_system(struct cpu *cpu)
 {
 	cpu->p->completion = COMPLETE_NONE;
 	if (cpu_shadow_system(cpu))
@@ -200,8 +200,6 @@ static enum cpu_exit do_system(struct cpu *cpu)
 
 enum cpu_exit exit_handle(struct cpu *cpu)
 {
-	if (cpu->p->exit.reason == EXIT_SYSTEM)
-		return do_system(cpu);
 	switch (cpu->p->exit.reason) {
 	case CPU_EXIT_RDMSR: return do_msr(cpu, false);
 	case CPU_EXIT_WRMSR: return do_msr(cpu, true);

@@ -318,7 +318,7 @@ static enum cpu_exit interrupts(struct cpu *cpu)
 static enum cpu_exit before_entry(struct cpu *cpu)
 {
 	struct cpu_private *p = cpu->p;
-	enum cpu_exit exit = exit_writes(cpu);
+	enum cpu_exit exit = unlikely(p->writes_count != 0) ? exit_writes(cpu) : GO_ON;
 
 	if (exit != GO_ON)
 		return exit;
@@ -376,8 +376,11 @@ static enum cpu_exit enter(struct cpu *cpu)
 		tlb_flush_nested(cpu);
 	/* Set before requests are read. A setter sets its request first, and then reads this or the vCPU's mode. P9 */
 	atomic_store(&p->seat->in_guest, 1);
-	codemap_serve(cpu);
-	p->request_came = request_is_new(cpu);
+	p->request_came = false;
+	if (unlikely(atomic_load(&p->seat->requests) != 0)) {
+		codemap_serve(cpu);
+		p->request_came = request_is_new(cpu);
+	}
 	if (likely(!p->request_came) || p->completing) {
 		cpu_running = cpu;
 		why = guest(cpu);
@@ -402,7 +405,7 @@ static enum cpu_exit enter(struct cpu *cpu)
 	case LEAVE_FAULT:
 		return nested_fault(cpu);
 	case LEAVE_EXIT:
-		return exit_handle(cpu);
+		return p->exit.reason == EXIT_SYSTEM ? exit_system(cpu) : exit_handle(cpu);
 	case LEAVE_HOST_FAULT:
 		tlb_flush_nested(cpu);
 		p->exit.host_fault.gpa = p->host_fault_gpa;

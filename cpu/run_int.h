@@ -274,6 +274,8 @@ void instruction_done(struct cpu *cpu);
 
 /** p->exit is filled in: do what can be done here. Returns: GO_ON, or what cpu_run answers. */
 enum cpu_exit exit_handle(struct cpu *cpu);
+/** EXIT_SYSTEM, which is the frequent one with shadow paging: the library does the instruction, and the guest goes on. */
+enum cpu_exit exit_system(struct cpu *cpu);
 /** The next write that the last instruction made to a device, for each an exit. Returns: GO_ON when all are made. */
 enum cpu_exit exit_writes(struct cpu *cpu);
 /** The owner has answered the last exit. */
