@@ -13,8 +13,8 @@
  * A block is alive while version is what it remembers and its lines are set. A CPU runs dead blocks at most until it
  * takes note of REQUEST_CODE: at the next block boundary after the kick, or when it writes to a page that it finds
  * without code (codemap_heed), so that a CPU that changes code itself never runs what was there. REQUEST_CODE is set
- * before lines are cleared: who sees no line sees the request. version rises last: who reads the new one sees no line
- * of before, and takes the lock.
+ * before lines are cleared: a CPU that sees a line cleared also sees the request. version rises last: a CPU that reads
+ * the new version sees no line from before it, and takes the lock.
  *
  * Waiting. A guest may make its CPUs write each other's code all the time, so nobody may be kept waiting by that. The
  * lock is held for a few instructions and goes round in turns (turns.h). Nobody waits for another CPU with the lock
