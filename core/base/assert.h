@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Two kinds of internal check. ASSERT is for preconditions, in debug builds. VM_BUG (core/sync/vm.h) is always on and marks one
- * VM dead: a library does not kill its host. Guest or client input is never asserted on.
+ * Two kinds of internal check. ASSERT checks a precondition, in debug builds only. VM_BUG (core/sync/vm.h) is always
+ * on and marks one VM dead, because a library does not kill its host. What a guest or a client passes in is never
+ * asserted on.
  */
 #ifndef CORE_BASE_ASSERT_H
 #define CORE_BASE_ASSERT_H

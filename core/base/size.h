@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sizes that a build may make smaller (-D) so that few steps reach every corner: the concurrency checker has tables of four entries, one stripe of each
- * counter, and waiters that sleep at once. What is here is what the library is built with.
+ * Sizes that a build may make smaller (-D), so that a test reaches every corner in few steps. The concurrency
+ * checker has tables of four entries, one stripe of each counter, and waiters that sleep at once. The values below
+ * are the library's.
  */
 #ifndef CORE_BASE_SIZE_H
 #define CORE_BASE_SIZE_H
@@ -11,7 +12,10 @@
 #define LEVEL_BITS 9
 #endif
 
-/* Tables in a chunk, with the page of headers. At most 64: a header has 64 bytes, and the chunk its alignment. */
+/*
+ * Pages in a chunk: one page of headers, and tables. At most 64, because a header has 64 bytes and a chunk has its
+ * alignment.
+ */
 #ifndef TABLES_PER_CHUNK
 #define TABLES_PER_CHUNK 64
 #endif
@@ -22,19 +26,19 @@
 #endif
 
 /*
- * Leaves of one frame. A leaf is looked for on its frame's chain when it goes, and the guest decides how long chains
- * get: with more leaves than this all of them go, and come back as they are used (27).
+ * The most leaves that one frame may have. Removing a leaf searches its frame's chain, and the guest decides how
+ * long chains get. A frame with more leaves than this loses them all; they come back as they are used (F27).
  */
 #ifndef RMAP_MOST
 #define RMAP_MOST 1000
 #endif
 
-/* Counters of readers, so that vCPUs do not share a cache line. */
+/* Stripes of a counter of readers, so that vCPUs do not share a cache line. */
 #ifndef READER_STRIPES
 #define READER_STRIPES 16
 #endif
 
-/* How often a waiter looks before it sleeps, where a file says n. */
+/* How often a waiter looks before it sleeps; n is the number that the file asks for. */
 #ifndef SPIN_LIMIT
 #define SPIN_LIMIT(n) (n)
 #endif

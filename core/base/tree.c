@@ -2,9 +2,10 @@
 #include "core/base/tree.h"
 
 /*
- * The invariants, for every node: the heights of its two subtrees differ by at most one; `height` is one more than the
- * larger; what augment keeps is that of the subtree. A change breaks them only on the path from the place of the change to
- * the root, so one walk up that path, repairing each node, restores them. It ends early at a node that comes out as it was.
+ * The invariants, for every node: the heights of its two subtrees differ by at most one; `height` is one more than
+ * the larger; what augment keeps describes the whole subtree. A change breaks them only on the path from its place
+ * up to the root. One walk up that path, repairing each node, restores them. It ends early at a node that comes out
+ * unchanged.
  */
 
 static uint32_t height_of(const struct tree_node *node)
@@ -12,7 +13,7 @@ static uint32_t height_of(const struct tree_node *node)
 	return node ? node->height : 0;
 }
 
-/* Returns: whether what the node above sees of this one has changed. */
+/* Returns: whether anything changed that the node above depends on. */
 static bool node_update(const struct tree *tree, struct tree_node *node)
 {
 	uint32_t left = height_of(node->child[TREE_LEFT]);
@@ -65,7 +66,10 @@ static struct tree_node *node_rotate(struct tree *tree, struct tree_node *node, 
 	return up;
 }
 
-/* Repair one node whose subtrees are right. Returns: the node above, if that is to be repaired, too; NULL when nothing changed for it. */
+/*
+ * Repair one node; its two subtrees are in order already. Returns: the node above if it must be repaired, too, else
+ * NULL.
+ */
 static struct tree_node *node_balance(struct tree *tree, struct tree_node *node)
 {
 	uint32_t left = height_of(node->child[TREE_LEFT]);
@@ -76,7 +80,10 @@ static struct tree_node *node_balance(struct tree *tree, struct tree_node *node)
 	if ((high ? right - left : left - right) < 2) {
 		return node_update(tree, node) ? node->parent : NULL;
 	}
-	/* A child that is higher on its inner side would only hand its height over: turn it outwards first. */
+	/*
+	 * If the child is higher on its inner side, the rotation would only move the height across. Turn the child
+	 * outwards first.
+	 */
 	if (height_of(child->child[!high]) > height_of(child->child[high]))
 		node_rotate(tree, child, high);
 	return node_rotate(tree, node, !high)->parent;
@@ -111,7 +118,8 @@ static struct tree_node *leftmost(struct tree_node *node)
 void tree_remove(struct tree *tree, struct tree_node *node)
 {
 	struct tree_node *left = node->child[TREE_LEFT], *right = node->child[TREE_RIGHT];
-	struct tree_node *heir, *changed; /* who takes the node's place; the lowest node whose subtree changed */
+	/* `heir` takes the node's place. `changed` is the lowest node whose subtree changed. */
+	struct tree_node *heir, *changed;
 
 	if (!left || !right) {
 		changed = node->parent;
@@ -128,10 +136,11 @@ void tree_remove(struct tree *tree, struct tree_node *node)
 	}
 	node_set_child(heir, TREE_LEFT, left);
 	node_replace(tree, node, heir);
-	heir->height = 0; /* what it knew of its old place must not pass for unchanged in its new one */
+	/* The height from its old place must not count as unchanged in the new one: 0 is no node's height. */
+	heir->height = 0;
 	path_repair(tree, changed);
 	if (!heir->height)
-		path_repair(tree, heir); /* the repair ended below it */
+		path_repair(tree, heir); /* the repair ended below the heir */
 }
 
 struct tree_node *tree_first(const struct tree *tree)

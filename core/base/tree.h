@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An intrusive balanced binary tree (AVL) with augmentation: an ordered tree, or, when each node also keeps something about
- * its subtree, an interval tree. Nothing allocates, nothing recurses.
+ * An intrusive balanced binary tree (AVL) with augmentation. It is an ordered tree; when each node also keeps
+ * something about its subtree, it is an interval tree. Nothing allocates, nothing recurses.
  *
- * A tree that is not being changed may be read by any number of threads: reading writes nothing.
+ * Any number of threads may read a tree that nobody changes: reading writes nothing.
  */
 #ifndef CORE_BASE_TREE_H
 #define CORE_BASE_TREE_H
@@ -26,7 +26,10 @@ struct tree;
 struct tree_type {
 	/** Does `a` come before `b`? A strict weak order. */
 	bool (*before)(const struct tree *tree, const struct tree_node *a, const struct tree_node *b);
-	/** Recompute what `node` keeps about its subtree from itself and its children. Returns: whether it changed. NULL: nothing is kept. */
+	/**
+	 * Recompute what `node` keeps about its subtree, from itself and its children. NULL: nodes keep nothing.
+	 * Returns: whether it changed.
+	 */
 	bool (*augment)(const struct tree *tree, struct tree_node *node);
 };
 
@@ -40,7 +43,7 @@ static inline void tree_init(struct tree *tree, const struct tree_type *type)
 	*tree = (struct tree){ .type = type };
 }
 
-/** Add a node that is in no tree; its own key must be set. After nodes that compare equal. O(log n). */
+/** Add a node that is in no tree and whose key is set. It goes after nodes that compare equal. O(log n). */
 void tree_add(struct tree *tree, struct tree_node *node);
 
 /** Remove a node of this tree. O(log n). */
@@ -49,7 +52,7 @@ void tree_remove(struct tree *tree, struct tree_node *node);
 /** The first node in order, or NULL. O(log n). */
 struct tree_node *tree_first(const struct tree *tree);
 
-/** The node after `node`, or NULL. O(log n); a walk over all of a tree is O(n). */
+/** The node after `node`, or NULL. O(log n); a walk over the whole tree is O(n). */
 struct tree_node *tree_next(const struct tree_node *node);
 
 #endif
