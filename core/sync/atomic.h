@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The one seam for atomics. Objects are plain integers and pointers, accessed through these names wherever another thread may
- * touch them at the same time; the order is in the name. Anything stronger than relaxed says at the call which barrier
- * it pairs with.
+ * The one seam for atomics. Objects are plain integers and pointers. Wherever another thread may touch one at the same
+ * time, it is accessed through these names; the name says the order. A call that is stronger than relaxed says which
+ * barrier it pairs with.
  */
 #ifndef CORE_SYNC_ATOMIC_H
 #define CORE_SYNC_ATOMIC_H

@@ -12,7 +12,7 @@ void mmu_lock_init(struct mmu_lock *lock)
 }
 
 /*
- * Reader and writer meet like this (store buffering, both sides with full ordering):
+ * How a reader and a writer meet (store buffering, with full ordering on both sides):
  *
  *     reader: readers++ ; look at writer        writer: writer = 1 ; look at readers
  *
@@ -24,31 +24,36 @@ static bool read_try(struct mmu_lock *lock, uint32_t *readers)
 	add_seqcst(readers, 1);
 	if (likely(!load_seqcst(&lock->writer)))
 		return true;
-	/* The writer may be asleep waiting for this very count. */
+	/* The writer may sleep until this very count is 0. */
 	if (sub_acqrel(readers, 1) == 1)
 		port_wake(readers);
 	return false;
 }
 
 /*
- * Why a reader does not starve. It counts itself among the waiters, and then tries; while it is counted no writer comes in that was not there before:
+ * Why a reader does not starve. It counts itself among the waiters, and then tries:
  *
- *     reader: waiters++ ; look at writer        writer: look at waiters ; writer = 1 ; ... ; writer = 0        the next writer: look at waiters
+ *     reader: waiters++ ; look at writer        writer: look at waiters ; writer = 1 ; ... ; writer = 0
  *
- * One writer may have looked too early. The reader that meets it looked before that writer left, and so was counted before the next one looked. Hence a
- * reader that is counted is passed by one writer, and no more. Writers do not starve either: only a reader that met a writer becomes a waiter, and
- * none can meet a writer that still waits for the waiters.
+ * A writer that looks at the waiters after this count does not come in. One writer may have looked just before it and
+ * pass the reader. The reader then meets that writer, so its count was out before that writer left, and the next
+ * writer looks only later. So at most one writer passes a counted reader.
+ *
+ * Writers do not starve either. Only a reader that met a writer becomes a waiter, and no reader can meet a writer that
+ * still waits for the waiters.
  */
 static void read_wait(struct mmu_lock *lock, uint32_t *readers)
 {
-	/* full, both: the count is out before `writer` is looked at (pairs with write_unlock and write_lock), or the wake-up could be skipped, and the
-	 * next writer could come first */
+	/*
+	 * full on both: the count must be out before `writer` is looked at, or the writer could skip the wake-up and
+	 * the next writer could come first. Pairs with write_unlock and write_lock.
+	 */
 	add_seqcst(&lock->waiters, 1);
 	do
 		while (load_seqcst(&lock->writer))
 			port_wait(&lock->writer, 1);
 	while (!read_try(lock, readers));
-	/* A writer may be asleep waiting for this very count. */
+	/* A writer may sleep until this very count is 0. */
 	if (sub_acqrel(&lock->waiters, 1) == 1)
 		port_wake(&lock->waiters);
 }
@@ -71,13 +76,16 @@ static void read_unlock(struct mmu_lock *lock, unsigned stripe)
 {
 	uint32_t *readers = &lock->stripe[stripe].readers;
 
-	/* full: the section is over before the count says so, and the count is out before `writer` is looked at (pairs with write_lock) */
+	/*
+	 * full: the section is over before the count says so, and the count is out before `writer` is looked at. Pairs
+	 * with write_lock.
+	 */
 	add_seqcst(readers, -1u);
 	if (unlikely(load_seqcst(&lock->writer)))
 		port_wake(readers);
 }
 
-/* Until a count of readers is 0. Who takes it to 0 wakes who waits. */
+/* Wait until a count of readers is 0. The reader that takes it to 0 wakes the waiter. */
 static void readers_wait(uint32_t *readers)
 {
 	for (int spins = 0;; spins++) {
@@ -95,7 +103,7 @@ static void readers_wait(uint32_t *readers)
 static void write_lock(struct mmu_lock *lock)
 {
 	mutex_lock(&lock->writers);
-	readers_wait(&lock->waiters);   /* full: they go first (pairs with read_wait) */
+	readers_wait(&lock->waiters);   /* full: waiting readers go first; pairs with read_wait */
 	store_seqcst(&lock->writer, 1); /* full: pairs with read_try and read_unlock */
 	for (int i = 0; i < MMU_LOCK_STRIPES; i++)
 		readers_wait(&lock->stripe[i].readers);
@@ -103,8 +111,10 @@ static void write_lock(struct mmu_lock *lock)
 
 static void write_unlock(struct mmu_lock *lock)
 {
-	/* release part: readers that see 0 see all that the writer did (read_try's load). full: 0 is out before `waiters` is looked at
-	 * (pairs with read_wait) */
+	/*
+	 * release part: a reader that sees 0 also sees all that the writer did; pairs with read_try's load. full: 0 is
+	 * out before `waiters` is looked at; pairs with read_wait.
+	 */
 	store_seqcst(&lock->writer, 0);
 	if (load_seqcst(&lock->waiters))
 		port_wake(&lock->writer);
@@ -145,7 +155,8 @@ bool mmu_lock_contended(const struct mmu_token *token)
 {
 	const struct mmu_lock *lock = &token->vm->mmu_lock;
 
-	return mutex_is_contended(&lock->writers) || load_relaxed(&lock->waiters) || (!token->write && load_relaxed(&lock->writer));
+	return mutex_is_contended(&lock->writers) || load_relaxed(&lock->waiters) ||
+	       (!token->write && load_relaxed(&lock->writer));
 }
 
 void mmu_drop(struct mmu_token *token)

@@ -2,14 +2,16 @@
 /*
  * mmu_lock: the reader-writer lock over a VM's tables, and the tokens that prove it is held.
  *
- * Readers are vCPUs that install entries by compare-and-swap; writers are invalidations and other work that must exclude them. Readers
- * count on stripes of their own, so two vCPUs that fault on different pages do not share a cache line. A writer that waits keeps new
- * readers out, and the next writer keeps out of the way of readers that waited: neither starves. A reader looks for as long as a writer
- * may be expected to take; from then on it is counted as a waiter, and is passed by one writer at most. Among themselves writers have no
- * order.
+ * Readers are vCPUs that install entries by compare-and-swap. Writers are invalidations and other work that must
+ * exclude them. Readers count on stripes of their own, so two vCPUs that fault on different pages do not share a cache
+ * line.
  *
- * A token also carries the TLB flush that its holder owes. Unlocking with a flush pending is a bug that the unlock functions catch, so
- * "dropped the lock with a flush pending" cannot be written by accident.
+ * Neither side starves. A waiting writer keeps new readers out, and the next writer lets waiting readers in first. A
+ * reader spins for about as long as a writer should take. After that it counts as a waiter, and at most one writer
+ * passes it. Writers have no order among themselves.
+ *
+ * A token also carries the TLB flush that its holder owes. The unlock functions catch an unlock with a flush pending,
+ * so nobody can drop the lock and forget the flush.
  */
 #ifndef CORE_SYNC_MMU_LOCK_H
 #define CORE_SYNC_MMU_LOCK_H
@@ -29,13 +31,13 @@ struct mmu_lock_stripe {
 struct mmu_lock {
 	struct mmu_lock_stripe stripe[MMU_LOCK_STRIPES];
 	cacheline uint32_t writer; /* 1 while a writer holds the lock or waits for readers to leave */
-	uint32_t waiters;          /* readers that sleep, or are about to: a writer wakes them when it leaves, and the next lets them in first */
+	uint32_t waiters;          /* readers that sleep or are about to; the next writer lets them in first */
 	struct mutex writers;      /* one writer at a time */
 };
 
 void mmu_lock_init(struct mmu_lock *lock);
 
-/* What both kinds of holder have in common: the VM, and what they owe it. */
+/* What both kinds of holder have in common: the VM, and what the holder owes it. */
 struct mmu_token {
 	struct vm *vm;
 	struct list *dead; /* tables unlinked under this lock, chained by `next`: given back only after a flush */
@@ -44,7 +46,10 @@ struct mmu_token {
 	unsigned stripe;
 };
 
-/* Proof of holding mmu_lock for write: nobody else reads or writes tables, but for lockless parties (P2, P6, hardware). */
+/*
+ * Proof of holding mmu_lock for write. No other thread reads or writes tables, except the lockless parties: P2, P6,
+ * hardware.
+ */
 struct mmu_write {
 	struct mmu_token token;
 };
@@ -54,7 +59,7 @@ struct mmu_read {
 	struct mmu_token token;
 };
 
-/** Take mmu_lock. Sleeps at most as long as holders work, and they do not sleep. */
+/** Take mmu_lock. Sleeps at most as long as the holders work; holders do not sleep. */
 struct mmu_write mmu_write_lock(struct vm *vm);
 /** `hint` as in srcu_read_lock. */
 struct mmu_read mmu_read_lock(struct vm *vm, unsigned hint);
@@ -63,22 +68,25 @@ struct mmu_read mmu_read_lock(struct vm *vm, unsigned hint);
 void mmu_write_unlock(struct mmu_write *token);
 void mmu_read_unlock(struct mmu_read *token);
 
-/** Does anybody wait for the lock that the token holds? Two or three relaxed loads. A hint: may lag behind by as long as a waiter spins. */
+/**
+ * Does any thread wait for the lock that the token holds? Two or three relaxed loads. A hint: it may lag behind by as
+ * long as a waiter spins.
+ */
 bool mmu_lock_contended(const struct mmu_token *token);
 
 /**
- * Flush what is owed, let the lock go, let others have it, and take it again in the same mode.
- * After: nothing read from tables before is to be trusted.
+ * Flush what the token owes, release the lock, let other threads have it, and take it again in the same mode.
+ * After: nothing that was read from tables before may be trusted.
  */
 void mmu_yield(struct mmu_token *token);
 
-/** The two halves of mmu_yield, for who must allocate in between. The drop flushes. */
+/** The two halves of mmu_yield, for a caller that must allocate in between. mmu_drop flushes. */
 void mmu_drop(struct mmu_token *token);
 void mmu_retake(struct mmu_token *token);
 
 /**
- * Flush the TLBs of every vCPU if the token owes a flush, waiting until every vCPU in the guest took note; then give back the tables that waited
- * for it, through RCU.
+ * If the token owes a flush, flush the TLBs of every vCPU, and wait until every vCPU in the guest has taken note. Then
+ * give back, through RCU, the tables that waited for the flush.
  */
 void mmu_flush(struct mmu_token *token);
 

@@ -20,15 +20,18 @@ static inline bool mutex_is_locked(const struct mutex *mutex)
 	return load_relaxed(&mutex->word) != 0;
 }
 
-/** Does anybody sleep for it, or did somebody until its holder got it? One relaxed load; who still spins is not seen. */
+/**
+ * Does any thread sleep for the mutex, or did one until the holder got it? One relaxed load. A thread that still spins
+ * does not show.
+ */
 static inline bool mutex_is_contended(const struct mutex *mutex)
 {
 	return load_relaxed(&mutex->word) == 2;
 }
 
 /*
- * For a few dozen instructions and no more. On a host that takes the CPU away from the holder, waiters
- * soon sleep instead of burning the CPU that the holder needs: hence the mutex inside.
+ * Hold it for a few dozen instructions at most. The host may take the CPU away from the holder. Waiters then soon
+ * sleep instead of burning the CPU that the holder needs: hence the mutex inside.
  */
 struct spin {
 	struct mutex mutex;

@@ -4,14 +4,14 @@
 #include "core/sync/atomic.h"
 #include "core/sync/vm.h"
 
-/* Returns: false when the vCPU was seen outside the guest; otherwise it has been told to leave. Async-signal-safe. */
+/* Returns: false if the vCPU was seen outside the guest; true if it has been told to leave. Async-signal-safe. */
 static bool vcpu_tell_to_leave(struct vcpu *vcpu)
 {
 	uint32_t mode;
 
-	/* full: the requester's bit is out before the mode is looked at (pairs with vcpu_mode_enter), P9 */
+	/* full: the requester's bit is out before the mode is looked at. Pairs with vcpu_mode_enter, P9. */
 	fence_full();
-	/* acquire: of a vCPU that is outside, all that it did in the guest is over (pairs with vcpu_mode_leave) */
+	/* acquire: if the vCPU is outside, all that it did in the guest is over. Pairs with vcpu_mode_leave. */
 	while ((mode = load_acquire(&vcpu->mode)) == VCPU_IN_GUEST) {
 		if (!cas_acqrel(&vcpu->mode, &mode, VCPU_EXITING))
 			continue;
@@ -30,21 +30,25 @@ void vcpu_kick(struct vcpu *vcpu)
 
 void vcpu_request(struct vcpu *vcpu, uint32_t request)
 {
-	/* release: who takes the request sees what it is about (pairs with vcpu_requests_take) */
+	/* release: the vCPU that takes the request sees what the request is about. Pairs with vcpu_requests_take. */
 	__atomic_fetch_or(&vcpu->requests, request, __ATOMIC_RELEASE);
 	vcpu_kick(vcpu);
 }
 
 /*
- * Wait until the vCPU has been outside at least once since the request was raised: a vCPU that left and came back has seen the request on
- * its way in. `exits` is read before the kick, so the visit that is waited for is one that was told to end. A vCPU that the kick found outside is
- * not waited for at all: it may enter right after, request seen and answered, and then nobody tells it to leave.
+ * Wait until the vCPU has been outside at least once since the request was raised. A vCPU that left and came back has
+ * seen the request on its way in. `exits` is read before the kick, so the visit we wait for is one that was told to
+ * end. If the kick found the vCPU outside, do not wait: the vCPU may enter right after, having answered the request,
+ * and then no thread tells it to leave.
  */
 #define SPINS SPIN_LIMIT(500)
 
 static bool vcpu_was_outside(const struct vcpu *vcpu, uint32_t exits)
 {
-	/* acquire: what the vCPU did in the guest is over (pairs with vcpu_mode_leave); seqcst for the pairing below */
+	/*
+	 * acquire: what the vCPU did in the guest is over; pairs with vcpu_mode_leave. seqcst for vcpu_wait_outside's
+	 * pairing.
+	 */
 	return load_seqcst(&vcpu->mode) == VCPU_OUTSIDE || load_seqcst(&vcpu->exits) != exits;
 }
 
@@ -59,7 +63,10 @@ static void vcpu_wait_outside(struct vcpu *vcpu)
 			port_pause();
 			continue;
 		}
-		/* full, with vcpu_mode_leave: either it sees `watched` and wakes us, or we see that it left */
+		/*
+		 * full: either the vCPU sees `watched` and wakes us, or we see that it left. Pairs with
+		 * vcpu_mode_leave.
+		 */
 		store_seqcst(&vcpu->watched, 1);
 		if (!vcpu_was_outside(vcpu, exits))
 			port_wait(&vcpu->exits, exits);
@@ -100,7 +107,7 @@ uint32_t vcpu_requests_take(struct vcpu *vcpu)
 
 bool vcpu_mode_enter(struct vcpu *vcpu)
 {
-	/* full: the mode is out before the requests are looked at (pairs with vcpu_kick), P9 */
+	/* full: the mode is out before the requests are looked at. Pairs with vcpu_tell_to_leave, P9. */
 	swap_seqcst(&vcpu->mode, VCPU_IN_GUEST);
 	if (likely(!load_seqcst(&vcpu->requests)))
 		return true;
@@ -110,12 +117,15 @@ bool vcpu_mode_enter(struct vcpu *vcpu)
 
 void vcpu_mode_leave(struct vcpu *vcpu)
 {
-	/* full: all that the guest did is done before the mode says so, and the mode is out before `watched` is looked at (pairs with
-	 * vcpu_wait_outside) */
+	/*
+	 * full: all that the guest did is done before the mode says so, and the mode is out before `watched` is looked
+	 * at. Pairs with vcpu_wait_outside.
+	 */
 	swap_seqcst(&vcpu->mode, VCPU_OUTSIDE);
 	/*
-	 * Only now: were it counted before, a waiter could read the new count, kick the visit that is ending, and then wait for the next
-	 * one, which nobody kicks. release: who sees the count moved sees the visit over (pairs with vcpu_was_outside).
+	 * Count only now. Counted before the mode changed, a waiter could read the new count, kick the visit that is
+	 * ending, and then wait for the next visit, which nobody kicks. release: a waiter that sees the new count sees
+	 * the visit over; pairs with vcpu_was_outside.
 	 */
 	store_release(&vcpu->exits, vcpu->exits + 1);
 	if (unlikely(load_seqcst(&vcpu->watched))) {

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vCPU modes, requests and kicks (P9): how one thread makes a vCPU take note of something before it runs the guest again.
+ * vCPU modes, requests and kicks (P9): how one thread makes a vCPU take note of something before it runs the guest
+ * again.
  *
  *     requester:  set the request bit ; full barrier ; look at the mode ; kick if in the guest
  *     vCPU:       mode = IN_GUEST     ; full barrier ; look at the requests ; handle them outside the guest
  *
- * One of the two sees the other, so a vCPU never runs the guest past a request. A requester that must know that the vCPU has stopped using
- * what it had (a TLB entry, a table) waits until the vCPU has left the guest.
+ * One of the two sees the other, so a vCPU never runs the guest past a request. The vCPU may still use what it had, a
+ * TLB entry or a table. A requester that must know that this is over waits until the vCPU has left the guest.
  *
- * These live in sync, below the tables, because whoever changes a table must be able to flush.
+ * All this is in sync, below the tables, because any folder that changes a table must be able to flush.
  */
 #ifndef CORE_SYNC_REQUEST_H
 #define CORE_SYNC_REQUEST_H
@@ -18,7 +19,7 @@
 
 struct vm;
 
-/* vcpu.mode. VCPU_IN_GUEST is what the public header calls VMMU_POLL_RUN: a CPU polls the mode itself. */
+/* vcpu.mode. The public header calls VCPU_IN_GUEST VMMU_POLL_RUN: a CPU polls the mode word itself. */
 enum vcpu_mode {
 	VCPU_OUTSIDE = 0,
 	VCPU_IN_GUEST = 1,
@@ -34,33 +35,33 @@ enum vcpu_mode {
  * The part of a vCPU that every folder may see.
  *   c  constant after creation
  *   a  atomic, any thread
- *   o  owner: the vCPU's thread only (read racily by statistics)
+ *   o  owner: the vCPU's thread only; statistics read it with races
  */
 struct vcpu {
 	struct vm *vm;            /* c */
 	unsigned id;              /* c */
 	void *cookie;             /* c */
-	cacheline uint32_t mode;  /* a: enum vcpu_mode; a word, since others sleep on it */
+	cacheline uint32_t mode;  /* a: enum vcpu_mode; a word, because other threads sleep on it */
 	uint32_t requests;        /* a: REQ_* */
-	uint32_t watched;         /* a: somebody waits for this vCPU to leave the guest */
-	uint32_t exits;           /* a: times it left the guest, so that a waiter is content with one */
+	uint32_t watched;         /* a: a thread waits for this vCPU to leave the guest */
+	uint32_t exits;           /* a: how often it left the guest; a waiter waits for one more */
 	struct vcpu_stats {       /* o */
 		uint64_t fixed, fast, spurious, retried, mmio, host, requests;
 	} stats;
 };
 
 /*
- * All vCPUs of a VM, by id. Readers hold mmu_lock, or `lock`; who destroys a vCPU clears its slot under `lock` and passes
- * through mmu_lock for write before freeing it.
+ * All vCPUs of a VM, by id. Readers hold mmu_lock, or `lock`. To destroy a vCPU, a thread clears its slot under `lock`
+ * and passes through mmu_lock for write before it frees the vCPU.
  */
 struct vcpu_set {
 	struct mutex lock;     /* creation and destruction; outside slots_lock */
-	struct vcpu **by_id;   /* max entries; slots a (release on publication, acquire on reading) */
+	struct vcpu **by_id;   /* max entries; slots are a: release on publication, acquire on reading */
 	unsigned max;          /* c */
 	unsigned limit;        /* a: every id in use is below it */
 };
 
-/** Add to a counter of vcpu.stats. One writer, the vCPU's thread; read at any time by vmmu_stats_get. */
+/** Add to a counter of vcpu.stats. Only the vCPU's thread writes it; vmmu_stats_get reads it at any time. */
 static inline void vcpu_count(uint64_t *counter, uint64_t n)
 {
 	store_relaxed(counter, load_relaxed(counter) + n);
@@ -69,16 +70,16 @@ static inline void vcpu_count(uint64_t *counter, uint64_t n)
 /** Raise `request` on one vCPU and kick it out of the guest. Does not wait. */
 void vcpu_request(struct vcpu *vcpu, uint32_t request);
 
-/** Raise `request` on all vCPUs of the VM, kick those in the guest and wait until they have left it. */
+/** Raise `request` on all vCPUs of the VM, kick those in the guest, and wait until these have left the guest. */
 void vcpus_request_and_wait(struct vm *vm, uint32_t request);
 
 /** Flush every TLB of the VM; after the return no CPU uses an older translation. */
 void vcpus_flush(struct vm *vm);
 
-/** Take all pending requests: the caller must act on each bit. */
+/** Take all pending requests. The caller must act on each bit. */
 uint32_t vcpu_requests_take(struct vcpu *vcpu);
 
-/** Enter the guest, unless a request is pending. Returns: false and stays outside if one is. */
+/** Enter the guest, unless a request is pending. Returns: false if one is; the vCPU then stays outside. */
 bool vcpu_mode_enter(struct vcpu *vcpu);
 void vcpu_mode_leave(struct vcpu *vcpu);
 

@@ -11,16 +11,21 @@ struct srcu_read srcu_read_lock(struct srcu *srcu, unsigned hint)
 	struct srcu_stripe *stripe = &srcu->stripe[hint % SRCU_STRIPES];
 	unsigned bank = load_relaxed(&srcu->bank) & 1;
 
-	/* full: the count is seen by a grace period, or what this reader loads next is what that grace period's caller published (pairs
-	 * with the fences in wait_for_bank). C11 promises the second half only to a load that is itself sequentially consistent:
-	 * memslots_active's */
+	/*
+	 * full: either a grace period sees the count, or this reader's next load sees what the caller of that grace
+	 * period published. Pairs with the fences in wait_for_bank. C11 promises the second only to a load that is
+	 * itself sequentially consistent: memslots_active's.
+	 */
 	add_seqcst(&stripe->entered[bank], 1);
 	return (struct srcu_read){ stripe, bank };
 }
 
 void srcu_read_unlock(struct srcu *srcu, struct srcu_read token)
 {
-	/* full: orders the section before the count, and the count before the look at `waiting` (pairs with wait_for_bank) */
+	/*
+	 * full: orders the section before the count, and the count before the look at `waiting`. Pairs with
+	 * wait_for_bank.
+	 */
 	add_seqcst(&token.stripe->left[token.bank], 1);
 	if (unlikely(load_seqcst(&srcu->waiting))) {
 		add_release(&srcu->event, 1);
@@ -29,8 +34,8 @@ void srcu_read_unlock(struct srcu *srcu, struct srcu_read token)
 }
 
 /*
- * `left` is summed before `entered`: a reader that comes and goes between the two sums can only make the bank look busier
- * than it is, never emptier.
+ * Sum `left` before `entered`. A reader that comes and goes between the two sums can then only make the bank look
+ * busier than it is, never emptier.
  */
 static bool bank_empty(struct srcu *srcu, unsigned bank)
 {
@@ -38,7 +43,10 @@ static bool bank_empty(struct srcu *srcu, unsigned bank)
 
 	for (int i = 0; i < SRCU_STRIPES; i++)
 		left += load_seqcst(&srcu->stripe[i].left[bank]);
-	/* Keeps the two sums in order, and makes the sections counted in `left` happen before what follows. */
+	/*
+	 * full: keeps the two sums in order, and makes the sections counted in `left` happen before what follows.
+	 * Pairs with srcu_read_unlock.
+	 */
 	fence_full();
 	for (int i = 0; i < SRCU_STRIPES; i++)
 		entered += load_seqcst(&srcu->stripe[i].entered[bank]);
@@ -47,11 +55,11 @@ static bool bank_empty(struct srcu *srcu, unsigned bank)
 
 static void wait_for_bank(struct srcu *srcu, unsigned bank)
 {
-	/* full: pairs with srcu_read_lock: a reader not counted yet sees what our caller published */
+	/* full: a reader that is not counted yet sees what our caller published. Pairs with srcu_read_lock. */
 	fence_full();
 	if (bank_empty(srcu, bank))
 		return;
-	store_seqcst(&srcu->waiting, 1); /* pairs with the look in srcu_read_unlock */
+	store_seqcst(&srcu->waiting, 1); /* pairs with srcu_read_unlock's load */
 	for (;;) {
 		uint32_t event = load_acquire(&srcu->event);
 
@@ -63,8 +71,8 @@ static void wait_for_bank(struct srcu *srcu, unsigned bank)
 }
 
 /*
- * The idle bank is waited for as well: a reader may have read the bank before an earlier flip, and counted itself in only after that grace
- * period had looked.
+ * Wait for the idle bank as well. A reader may have read the bank's number before an earlier flip, and counted itself
+ * in only after that flip's grace period had looked.
  */
 void srcu_synchronize(struct srcu *srcu)
 {

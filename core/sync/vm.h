@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * struct vm: the part of a VM that every folder of core may see: its host, its locks, its vCPUs, its counters. What a folder
- * owns (memslots, roots, the invalidation state) is in a struct of that folder; core/vm puts them together.
+ * struct vm: the part of a VM that every folder of core may see: its host, locks, vCPUs and counters. What one folder owns
+ * (memslots, roots, the invalidation state) is in a struct of that folder. core/vm puts them all together.
  *
  * Lock order (doc/locking.md), outermost first:
  *     slots_lock > [SRCU read side] > slots_arch_lock > notifier lock (memslot/gate.h) > mmu_lock > tables lock (tdp)
@@ -27,7 +27,7 @@ struct notifier; /* core/notifier */
 struct vm {
 	const struct format *fmt;
 	struct pool *pool;
-	struct slots *slots;       /* constant after creation, as the rest up to `dead` */
+	struct slots *slots;       /* constant after creation, as is the rest up to `dead` */
 	struct tdp_mmu *tdp;
 	struct shadow_mmu *shadow; /* NULL in a VM on TDP */
 	struct notifier *notifier;
@@ -37,11 +37,11 @@ struct vm {
 	unsigned levels;          /* of a second-stage root: 4 or 5 */
 	unsigned address_spaces;
 	unsigned guest_phys_bits;
-	uint64_t mmio_guard;      /* address bits that are set in every MMIO entry (50) */
+	uint64_t mmio_guard;      /* address bits that are set in every MMIO entry (F50) */
 	bool slot_delete_zaps_slot;
 
 	uint32_t dead;            /* atomic; 0 -> 1 once */
-	uint32_t shadow_root_allocated; /* P1; 0 -> 1 once. Always 0 until shadow paging */
+	uint32_t shadow_root_allocated; /* P1; 0 -> 1 once, at the first shadow root */
 
 	struct mutex slots_lock;      /* memslot changes and dirty-log calls, one at a time */
 	struct mutex slots_arch_lock; /* P1: arrays of slots */
@@ -49,19 +49,22 @@ struct vm {
 	struct mmu_lock mmu_lock;
 	struct vcpu_set vcpus;
 
-	/* Counters that a fault moves, on the stripe of its mmu_lock token: only their sum over the stripes means anything. */
+	/*
+	 * Counters that a fault moves, on the stripe of its mmu_lock token. Only their sum over all stripes means
+	 * anything.
+	 */
 	struct vm_count {
 		uint64_t pages[3]; /* leaves of level 1 .. 3, now */
 	} cacheline count[MMU_LOCK_STRIPES];
 
-	/* Counters that are neither there nor per vCPU; relaxed atomics. */
+	/* All other counters that are not per vCPU; relaxed atomics. */
 	struct vm_stats {
 		uint64_t tables, tables_allocated;
 		uint64_t splits, recovered;
 		uint64_t tlb_flushes, kicks;
 		uint64_t slot_changes, invalidations, invalidations_hit, ages, ages_young;
 		uint64_t rmap_bytes, slot_bytes;
-		uint64_t dirty;         /* pages newly marked by no vCPU, or by one that was destroyed */
+		uint64_t dirty;         /* pages newly marked by no vCPU, or by a destroyed one */
 		struct vcpu_stats gone; /* what destroyed vCPUs had counted; under vcpus.lock */
 	} stats;
 };
@@ -71,7 +74,7 @@ struct vmmu_vm {
 	struct vm vm;
 };
 
-/** Mark the VM dead, once, with a report of where. Every later call on it answers VMMU_EDEAD. */
+/** Mark the VM dead, once, with a report of where. Every later call on the VM answers VMMU_EDEAD. */
 void vm_die(struct vm *vm, const char *file, int line, const char *what);
 
 static inline bool vm_is_dead(const struct vm *vm)
@@ -79,11 +82,14 @@ static inline bool vm_is_dead(const struct vm *vm)
 	return load_relaxed(&vm->dead) != 0;
 }
 
-/* True, after reporting, when `cond` holds: an internal state that must not be. Always on. */
+/* True, after a report, if `cond` holds: an internal state that must not be. Always on. */
 #define VM_BUG(vm, cond) \
 	(unlikely(cond) ? (vm_die((vm), __FILE__, __LINE__, #cond), true) : false)
 
-/** Memory from the VM's host, zeroed; NULL when there is none. May sleep: never under mmu_lock or the notifier lock. */
+/**
+ * Zeroed memory from the VM's host; NULL when there is none. May sleep: never call it under mmu_lock or the notifier
+ * lock.
+ */
 static inline void *vm_alloc(struct vm *vm, size_t bytes)
 {
 	return vm->host->alloc(vm->host_state, bytes);
