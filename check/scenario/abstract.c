@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Not instrumented: what happens here is one step of the checker.
+ * Each of these calls is one step of the checker, unless the library's own lock was asked for. The file is
+ * instrumented all the same: meson.build says why.
  *
- * mmu_yield and the like must be wrapped one by one: what sync/mmu_lock.c calls of itself the linker does not see.
+ * mmu_drop, mmu_retake and mmu_yield are wrapped one by one: the linker does not see the
+ * calls within sync/mmu_lock.c.
  */
 #include "check/scenario/abstract.h"
 
 #include "check/check.h"
 #include "core/sync/vm.h"
 
-/* What the linker calls __wrap_fn is defined here, and __real_fn is the library's. */
+/* The linker calls the function defined here __wrap_fn, and the library's own __real_fn. */
 #define WRAP(result, fn, args)                                 \
 	result real_##fn args __asm__("__real_" #fn);          \
 	result wrap_##fn args __asm__("__wrap_" #fn);          \
 	result wrap_##fn args
 
-static unsigned real; /* written in setup only, as all that is written here */
+static unsigned real; /* written in setup only */
 
 void abstract_init(unsigned flags)
 {
@@ -88,7 +90,7 @@ WRAP(void, mmu_read_unlock, (struct mmu_read *read))
 
 static bool contended(void)
 {
-	static bool was[CHECK_MAX_THREADS]; /* plain: each thread its own */
+	static bool was[CHECK_MAX_THREADS]; /* plain: one for each thread */
 	bool *mine = &was[check_self()];
 
 	if (*mine)

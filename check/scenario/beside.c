@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Faults of a VM that shadows, beside each other (shadow_map_beside): the tables are there, the guest's page table is mirrored, and linear page 0 is mapped on both
- * vCPUs. What two of them do to one entry, to one chain, and beside who changes the guest's entry. The audit says in the end whether each leaf is on the chain
- * of its frame, once, and true to the guest's entry.
+ * Faults with shadow paging that run beside each other (shadow_map_beside). The tables are there, the guest's page
+ * table is mirrored, and linear page 0 is mapped on both vCPUs.
+ *
+ * Two faults may meet in one entry or on one chain, or meet a change of the guest's entry. In the end the audit
+ * checks that each leaf is on the chain of its frame, once, and true to the guest's entry.
  */
 #include "check/scenario/world.h"
 #include "core/shadow/shadow_int.h"
 
-#define FIRST    GUEST_DATA       /* where linear page 0 leads */
+#define FIRST    GUEST_DATA       /* linear page 0 leads here */
 #define SECOND   (GUEST_DATA + 1)
 #define TO_TABLE (3 * PAGE_SIZE)
 
@@ -19,7 +21,7 @@ static void touch(struct cpu *cpu, uint64_t page, bool write)
 	cpu_leave(cpu);
 }
 
-/* Where linear pages 1 and 2 lead. */
+/* `one`, `two`: the gfns that linear pages 1 and 2 lead to. */
 static void setup_to(unsigned one, unsigned two)
 {
 	world_make(0, VMMU_MMU_SHADOW, 2);
@@ -37,13 +39,13 @@ static void setup(void)
 	setup_to(SECOND, SECOND);
 }
 
-/* All lead to the frame of page 0, which has its leaf: a chain that becomes one of descriptors. */
+/* Linear pages 1 and 2 lead to the frame of page 0, which has its leaf. Its chain will need a descriptor. */
 static void setup_one_frame(void)
 {
 	setup_to(FIRST, FIRST);
 }
 
-/* All four lead to one frame, and three have their leaves: as many as a chain may have. */
+/* All four pages lead to one frame, and three have their leaves: as many as a chain may have. */
 static void setup_crowd(void)
 {
 	world_make(0, VMMU_MMU_SHADOW, 2);
@@ -56,7 +58,7 @@ static void setup_crowd(void)
 	touch(&world.cpu[1], 0, false);
 }
 
-/* The table is unsync, and vCPU 0 has it in its TLB to write. */
+/* The table is unsync, and vCPU 0 has it in its TLB, writable. */
 static void setup_unsync(void)
 {
 	setup();
@@ -83,7 +85,7 @@ static void three_on_0(void)
 	touch(&world.cpu[0], 3, false);
 }
 
-/* The same while the frame goes: until it is gone every fault is to be retried. */
+/* The same beside an invalidation of the frame. Until that ends every fault is told to come again. */
 static void try_three_on_0(void)
 {
 	struct host_frame *frame;
@@ -110,7 +112,10 @@ static void store_entry(unsigned gfn)
 	cpu_leave(cpu);
 }
 
-/* The guest changes the entry by a plain store, which it may, and uses it with no flush, which is its own risk: but not the library's. */
+/*
+ * The guest changes the entry by a plain store and uses it without a flush. It may do so at its own risk;
+ * the library must stay whole.
+ */
 static void store_and_touch(void)
 {
 	store_entry(FIRST);
@@ -121,7 +126,8 @@ static void guest_write(void)
 {
 	uint64_t value = world_guest_entry(FIRST);
 
-	check_assert(vmmu_guest_write(world.cpu[0].vcpu, GPA(GUEST_PT * PAGE_SIZE + sizeof(value)), &value, sizeof(value)) == VMMU_OK);
+	check_assert(vmmu_guest_write(world.cpu[0].vcpu, GPA(GUEST_PT * PAGE_SIZE + sizeof(value)), &value,
+	                              sizeof(value)) == VMMU_OK);
 }
 
 static void age(void)
@@ -169,29 +175,57 @@ static void finish_three_leaves(void)
 	finish();
 }
 
-SCENARIO(shadow_fault_vs_fault, .protocol = "P2", .claim = "of two faults on one page one makes the leaf (I2.5)", .threads = 2, .setup = setup,
-         .thread = { one_on_0, one_on_1 }, .finish = finish_two_leaves);
+/* P2. Both vCPUs fault on linear page 1. One of them makes the leaf (I2.5). */
+SCENARIO(shadow_fault_vs_fault, .protocol = "P2", .claim = "of two faults on one page one makes the leaf (I2.5)",
+         .threads = 2, .setup = setup, .thread = { one_on_0, one_on_1 }, .finish = finish_two_leaves);
 
-SCENARIO(shadow_faults_on_a_frame, .protocol = "P2", .claim = "two leaves of a frame that had none are both on its chain (I2.2, I2.5)", .threads = 2, .setup = setup,
-         .thread = { one_on_0, two_on_1 }, .finish = finish_three_leaves);
+/*
+ * P2. The vCPUs fault on linear pages 1 and 2, which lead to one frame without leaves. Both leaves
+ * are on its chain (I2.2, I2.5).
+ */
+SCENARIO(shadow_faults_on_a_frame, .protocol = "P2",
+         .claim = "two leaves of a frame that had none are both on its chain (I2.2, I2.5)",
+         .threads = 2, .setup = setup, .thread = { one_on_0, two_on_1 }, .finish = finish_three_leaves);
 
-SCENARIO(shadow_faults_on_a_chain, .protocol = "P2", .claim = "two more leaves of a frame are both on its chain (I2.1, I2.5)", .threads = 2, .setup = setup_one_frame,
-         .thread = { one_on_0, two_on_1 }, .finish = finish_three_leaves);
+/* P2. The same for a frame that has a leaf already, so that the chain gets a descriptor (I2.1, I2.5). */
+SCENARIO(shadow_faults_on_a_chain, .protocol = "P2",
+         .claim = "two more leaves of a frame are both on its chain (I2.1, I2.5)",
+         .threads = 2, .setup = setup_one_frame, .thread = { one_on_0, two_on_1 }, .finish = finish_three_leaves);
 
-SCENARIO(shadow_faults_vs_age, .protocol = "P2", .claim = "two leaves come onto a chain that is being walked (I2.1, I2.2)", .threads = 3, .setup = setup,
-         .thread = { one_on_0, two_on_1, age }, .finish = finish_three_leaves);
+/* P2. The vCPUs add two leaves of a frame while the host ages it (I2.1, I2.2). */
+SCENARIO(shadow_faults_vs_age, .protocol = "P2",
+         .claim = "two leaves come onto a chain that is being walked (I2.1, I2.2)",
+         .threads = 3, .setup = setup, .thread = { one_on_0, two_on_1, age }, .finish = finish_three_leaves);
 
-SCENARIO(shadow_fault_vs_guest_store, .protocol = "P2 P8", .claim = "a leaf is on the chain of the frame that it maps, whoever saw which entry (I2.5)", .threads = 2,
-         .setup = setup_unsync, .thread = { store_and_touch, one_on_1 }, .finish = finish);
+/*
+ * P2, P8. vCPU 0 changes the guest's entry in an unsync table and faults on it; vCPU 1 faults on it too. The leaf is
+ * on the chain of the frame that it maps, whichever guest entry it was made from (I2.5).
+ */
+SCENARIO(shadow_fault_vs_guest_store, .protocol = "P2 P8",
+         .claim = "a leaf is on the chain of the frame that it maps, whoever saw which entry (I2.5)",
+         .threads = 2, .setup = setup_unsync, .thread = { store_and_touch, one_on_1 }, .finish = finish);
 
-SCENARIO(shadow_fault_vs_guest_write, .protocol = "P4", .claim = "no leaf of an entry that was written for the guest stays (I4.2)", .threads = 2, .setup = setup,
-         .thread = { guest_write, one_on_1 }, .finish = finish);
+/* P4. The hypervisor writes the guest's entry while vCPU 1 faults on it. No leaf of the old entry stays (I4.2). */
+SCENARIO(shadow_fault_vs_guest_write, .protocol = "P4",
+         .claim = "no leaf of an entry that was written for the guest stays (I4.2)",
+         .threads = 2, .setup = setup, .thread = { guest_write, one_on_1 }, .finish = finish);
 
-SCENARIO(shadow_recycle_vs_age, .protocol = "P2", .claim = "a chain that got too long is emptied while it is walked (I2.3, I2.4)", .threads = 2, .setup = setup_crowd,
-         .thread = { three_on_0, age_first }, .finish = finish_few_leaves);
+/*
+ * P2. vCPU 0 adds one leaf more than a chain may have, which empties the chain, while the host
+ * ages the frame (I2.3, I2.4).
+ */
+SCENARIO(shadow_recycle_vs_age, .protocol = "P2",
+         .claim = "a chain that got too long is emptied while it is walked (I2.3, I2.4)",
+         .threads = 2, .setup = setup_crowd, .thread = { three_on_0, age_first }, .finish = finish_few_leaves);
 
-SCENARIO(shadow_recycle_vs_fault, .protocol = "P2", .claim = "a leaf that comes onto a chain while it is emptied is there or gone, and whole (I2.5)", .threads = 2,
-         .setup = setup_crowd, .thread = { three_on_0, zero_on_1 }, .finish = finish_few_leaves);
+/*
+ * P2. vCPU 0 empties the full chain while vCPU 1 adds a leaf to it. That leaf is there or gone,
+ * and its chain is whole (I2.5).
+ */
+SCENARIO(shadow_recycle_vs_fault, .protocol = "P2",
+         .claim = "a leaf that comes onto a chain while it is emptied is there or gone, and whole (I2.5)",
+         .threads = 2, .setup = setup_crowd, .thread = { three_on_0, zero_on_1 }, .finish = finish_few_leaves);
 
-SCENARIO(shadow_recycle_vs_invalidate, .protocol = "P2 P5", .claim = "two empty one chain (I2.5, I5.3)", .threads = 2, .setup = setup_crowd,
-         .thread = { try_three_on_0, invalidate_first }, .finish = finish);
+/* P2, P5. vCPU 0 empties the full chain while an invalidation empties it too (I2.5, I5.3). */
+SCENARIO(shadow_recycle_vs_invalidate, .protocol = "P2 P5", .claim = "two empty one chain (I2.5, I5.3)",
+         .threads = 2, .setup = setup_crowd, .thread = { try_three_on_0, invalidate_first }, .finish = finish);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Calls beside each other that no protocol is about: that a lock of the library keeps two of them apart, or keeps what one reads alive, shows in nothing but such a
- * pair. Written for what doc/ordering.md had no scenario for.
+ * Pairs of calls that no protocol is about. A lock of the library keeps two calls apart, or keeps alive
+ * what one of them reads, and only such a pair shows it. These were written for the sites of
+ * doc/ordering.md that had no scenario.
  */
 #include "check/scenario/world.h"
 #include "core/memslot/gate.h"
@@ -12,7 +13,7 @@ static void end(void)
 	world_end();
 }
 
-/* I2.5, I4.2: the leaves are where the records say. */
+/* I2.5, I4.2: the audit finds every leaf on the chain of its frame. */
 static void end_audited(void)
 {
 	world_audit(0);
@@ -27,7 +28,7 @@ static void touch(struct cpu *cpu, unsigned page, bool write)
 	cpu_leave(cpu);
 }
 
-/* --- slots_lock: changes, and what goes on with slots, one at a time --- */
+/* --- slots_lock: slot changes, and calls that use slots, one at a time --- */
 
 static void slots_setup(void)
 {
@@ -55,13 +56,15 @@ static void both_finish(void)
 {
 	struct vmmu_region region;
 
-	check_assert(vmmu_region_get(world.vm, 0, 2, &region) == VMMU_OK && vmmu_region_get(world.vm, 0, 3, &region) == VMMU_OK);
+	check_assert(vmmu_region_get(world.vm, 0, 2, &region) == VMMU_OK &&
+	             vmmu_region_get(world.vm, 0, 3, &region) == VMMU_OK);
 	world_audit(0);
 	world_end();
 }
 
-SCENARIO(slot_change_vs_slot_change, .protocol = "P1 P5", .claim = "of two changes neither is lost", .threads = 2, .setup = slots_setup,
-         .thread = { create_2, create_3 }, .finish = both_finish);
+/* P1, P5. Two threads create different slots. Both slots are there in the end. */
+SCENARIO(slot_change_vs_slot_change, .protocol = "P1 P5", .claim = "of two changes neither is lost",
+         .threads = 2, .setup = slots_setup, .thread = { create_2, create_3 }, .finish = both_finish);
 
 static void get(void)
 {
@@ -100,19 +103,26 @@ static void marked_setup(void)
 	check_assert(vmmu_guest_write(world.cpu[0].vcpu, GPA(4 * PAGE_SIZE), &value, sizeof(value)) == VMMU_OK);
 }
 
-SCENARIO(dirty_get_vs_slot_delete, .protocol = "P11", .claim = "a slot and its bitmap live while they are harvested", .threads = 2, .setup = marked_setup,
-         .thread = { get, delete_1 }, .finish = end);
+/* P11. One thread reads the dirty log of slot 1, the other deletes the slot. The harvest finds a whole slot or none. */
+SCENARIO(dirty_get_vs_slot_delete, .protocol = "P11", .claim = "a slot and its bitmap live while they are harvested",
+         .threads = 2, .setup = marked_setup, .thread = { get, delete_1 }, .finish = end);
 
-SCENARIO(dirty_clear_vs_slot_delete, .protocol = "P11", .claim = "a slot and its bitmap live while they are cleared", .threads = 2, .setup = marked_setup,
-         .thread = { clear, delete_1 }, .finish = end);
+/* P11. One thread clears dirty pages of slot 1, the other deletes the slot. The call finds a whole slot or none. */
+SCENARIO(dirty_clear_vs_slot_delete, .protocol = "P11", .claim = "a slot and its bitmap live while they are cleared",
+         .threads = 2, .setup = marked_setup, .thread = { clear, delete_1 }, .finish = end);
 
-SCENARIO(dirty_mode_vs_dirty_get, .protocol = "P11", .claim = "a harvest is of one mode", .threads = 2, .setup = marked_setup, .thread = { get, mode_set },
-         .finish = end);
+/*
+ * P11. One thread reads the dirty log, the other changes the dirty mode. The whole harvest
+ * is of the old or the new mode.
+ */
+SCENARIO(dirty_mode_vs_dirty_get, .protocol = "P11", .claim = "a harvest is of one mode",
+         .threads = 2, .setup = marked_setup, .thread = { get, mode_set }, .finish = end);
 
-SCENARIO(region_get_vs_slot_delete, .protocol = "", .claim = "a slot lives while it is described", .threads = 2, .setup = slots_setup,
-         .thread = { region_get, delete_1 }, .finish = end);
+/* One thread asks for slot 1, the other deletes it. The answer describes a whole slot, or says that there is none. */
+SCENARIO(region_get_vs_slot_delete, .protocol = "", .claim = "a slot lives while it is described",
+         .threads = 2, .setup = slots_setup, .thread = { region_get, delete_1 }, .finish = end);
 
-/* --- the SRCU read side of the hypervisor's own accesses --- */
+/* --- SRCU: the hypervisor's own accesses to guest memory --- */
 
 static void guest_read(void)
 {
@@ -127,11 +137,19 @@ static void guest_written(void)
 	vmmu_guest_written(world.cpu[0].vcpu, GPA(4 * PAGE_SIZE), 8);
 }
 
-SCENARIO(guest_read_vs_slot_delete, .protocol = "SRCU", .claim = "a slot lives while guest memory is read through it", .threads = 2, .setup = slots_setup,
-         .thread = { guest_read, delete_1 }, .finish = end);
+/*
+ * SRCU. The hypervisor reads guest memory through slot 1, another thread deletes the slot. The
+ * slot is not freed meanwhile.
+ */
+SCENARIO(guest_read_vs_slot_delete, .protocol = "SRCU", .claim = "a slot lives while guest memory is read through it",
+         .threads = 2, .setup = slots_setup, .thread = { guest_read, delete_1 }, .finish = end);
 
-SCENARIO(guest_written_vs_slot_delete, .protocol = "SRCU P11", .claim = "a slot lives while a store to it is logged", .threads = 2, .setup = slots_setup,
-         .thread = { guest_written, delete_1 }, .finish = end);
+/*
+ * SRCU, P11. The hypervisor reports a store to slot 1, another thread deletes it. The slot and its
+ * bitmap are not freed meanwhile.
+ */
+SCENARIO(guest_written_vs_slot_delete, .protocol = "SRCU P11", .claim = "a slot lives while a store to it is logged",
+         .threads = 2, .setup = slots_setup, .thread = { guest_written, delete_1 }, .finish = end);
 
 /* --- vcpus.lock --- */
 
@@ -147,7 +165,7 @@ static void vcpu_make(void)
 
 	check_assert(status == VMMU_OK || status == VMMU_EEXIST);
 	if (status == VMMU_OK)
-		world.cpu[1].vcpu = vcpu; /* of two that try, one comes here */
+		world.cpu[1].vcpu = vcpu; /* at most one thread of two comes here */
 }
 
 static void vcpu_destroy(void)
@@ -163,19 +181,22 @@ static void stats(void)
 	vmmu_stats_get(world.vm, &stats, sizeof(stats));
 }
 
-SCENARIO(vcpu_create_vs_vcpu_create, .protocol = "P9", .claim = "of two vCPUs with one number one comes to be", .threads = 2, .setup = vcpus_setup,
-         .thread = { vcpu_make, vcpu_make }, .finish = end);
+/* P9. Two threads create vCPU 1. One succeeds; the other is told that the vCPU exists. */
+SCENARIO(vcpu_create_vs_vcpu_create, .protocol = "P9", .claim = "of two vCPUs with one number one comes to be",
+         .threads = 2, .setup = vcpus_setup, .thread = { vcpu_make, vcpu_make }, .finish = end);
 
-SCENARIO(vcpu_create_vs_vcpu_destroy, .protocol = "P9", .claim = "the set of vCPUs is as long as its last one says", .threads = 2, .setup = vcpus_setup,
-         .thread = { vcpu_make, vcpu_destroy }, .finish = end);
+/* P9. One thread creates vCPU 1, the other destroys vCPU 0. The set of vCPUs then ends after its last vCPU. */
+SCENARIO(vcpu_create_vs_vcpu_destroy, .protocol = "P9", .claim = "the set of vCPUs is as long as its last one says",
+         .threads = 2, .setup = vcpus_setup, .thread = { vcpu_make, vcpu_destroy }, .finish = end);
 
-SCENARIO(stats_vs_vcpu_destroy, .protocol = "P9", .claim = "a vCPU lives while its counters are added up", .threads = 2, .setup = vcpus_setup,
-         .thread = { stats, vcpu_destroy }, .finish = end);
+/* P9. One thread adds up the statistics of all vCPUs, the other destroys vCPU 0. The vCPU is not freed meanwhile. */
+SCENARIO(stats_vs_vcpu_destroy, .protocol = "P9", .claim = "a vCPU lives while its counters are added up",
+         .threads = 2, .setup = vcpus_setup, .thread = { stats, vcpu_destroy }, .finish = end);
 
-/* --- the gate, forced open: a VM goes with an invalidation in flight --- */
+/* --- the gate is forced open: a VM is destroyed with an invalidation in flight --- */
 
 static struct gate gate;
-static unsigned published; /* plain: in the gate's lock */
+static unsigned published; /* plain: changes under the gate's lock only */
 
 static void publish(void *arg)
 {
@@ -210,12 +231,20 @@ static void gate_finish(void)
 	check_assert(published == 1 && !gate.active);
 }
 
-SCENARIO(gate_force_vs_leave_vs_publish, .protocol = "P5", .claim = "whoever opens the gate wakes who waits at it (I5.6)", .threads = 3, .setup = gate_setup,
-         .thread = { gate_go, gate_force, gate_end }, .finish = gate_finish);
+/*
+ * P5. An invalidation is in flight. One thread publishes a slot set and waits for it; one thread ends the
+ * invalidation; one forces the gate open. Whichever opens the gate wakes the publisher (I5.6).
+ */
+SCENARIO(gate_force_vs_leave_vs_publish, .protocol = "P5",
+         .claim = "whoever opens the gate wakes who waits at it (I5.6)",
+         .threads = 3, .setup = gate_setup, .thread = { gate_go, gate_force, gate_end }, .finish = gate_finish);
 
-/* --- mmu_lock of calls on shadow pages --- */
+/* --- mmu_lock: calls that work on shadow pages --- */
 
-/* Linear page 2 leads to the table itself, which the guest has written through it: unsync. */
+/*
+ * Linear page 2 leads to the guest's table. The guest has written the table through it, so the table's page is
+ * unsync.
+ */
 static void shadow_setup(void)
 {
 	struct host_frame *frame;
@@ -249,8 +278,8 @@ static void delete_0(void)
 }
 
 /*
- * vCPU 1 on tables that begin a level further down, with other roles: eight pages, two more than the least limit leaves. The oldest go, which hang below the root of
- * vCPU 0.
+ * vCPU 1 uses tables that begin a level further down, so their pages have other roles. That makes eight pages, two
+ * more than the least limit leaves. The limit takes the oldest pages, those below the root of vCPU 0.
  */
 static void limit_setup(void)
 {
@@ -301,27 +330,41 @@ static void flush_and_enter(void)
 	cpu_leave(&world.cpu[0]);
 }
 
-SCENARIO(invlpg_vs_fault, .protocol = "P8", .claim = "tables do not change while an entry is looked for in them", .threads = 2, .setup = shadow_setup,
-         .thread = { invlpg, try_other }, .finish = end_audited);
+/* P8. vCPU 0 executes INVLPG while vCPU 1 faults on another page. No table changes while INVLPG looks for the entry. */
+SCENARIO(invlpg_vs_fault, .protocol = "P8", .claim = "tables do not change while an entry is looked for in them",
+         .threads = 2, .setup = shadow_setup, .thread = { invlpg, try_other }, .finish = end_audited);
 
-SCENARIO(invlpg_vs_slot_delete, .protocol = "P8 SRCU", .claim = "the arrays of a slot live while an entry leaves them", .threads = 2, .setup = shadow_setup,
-         .thread = { invlpg, delete_0 }, .finish = end);
+/*
+ * P8, SRCU. vCPU 0 executes INVLPG while slot 0 is deleted. The slot's arrays live until
+ * INVLPG has taken the entry out.
+ */
+SCENARIO(invlpg_vs_slot_delete, .protocol = "P8 SRCU", .claim = "the arrays of a slot live while an entry leaves them",
+         .threads = 2, .setup = shadow_setup, .thread = { invlpg, delete_0 }, .finish = end);
 
-SCENARIO(flush_vs_fault, .protocol = "P8", .claim = "tables do not change while they are brought up to date", .threads = 2, .setup = shadow_setup,
-         .thread = { flush_and_enter, try_other }, .finish = end_audited);
+/* P8. vCPU 0 loads CR3, which syncs the unsync table; vCPU 1 faults. No table changes while it is synced. */
+SCENARIO(flush_vs_fault, .protocol = "P8", .claim = "tables do not change while they are brought up to date",
+         .threads = 2, .setup = shadow_setup, .thread = { flush_and_enter, try_other }, .finish = end_audited);
 
-SCENARIO(limit_vs_fault, .protocol = "P3", .claim = "pages are taken while nobody walks them", .threads = 2, .setup = limit_setup,
-         .thread = { limit, try_first }, .finish = end_audited);
+/*
+ * P3. One thread lowers the limit of shadow pages, which takes some; vCPU 0 faults. No vCPU
+ * walks a page while it is taken.
+ */
+SCENARIO(limit_vs_fault, .protocol = "P3", .claim = "pages are taken while nobody walks them",
+         .threads = 2, .setup = limit_setup, .thread = { limit, try_first }, .finish = end_audited);
 
-SCENARIO(limit_vs_limit, .protocol = "", .claim = "of two limits one counts", .threads = 2, .setup = shadow_setup, .thread = { limit, limit_two }, .finish = end);
+/* Two threads set different limits. One of the two holds in the end. */
+SCENARIO(limit_vs_limit, .protocol = "", .claim = "of two limits one counts",
+         .threads = 2, .setup = shadow_setup, .thread = { limit, limit_two }, .finish = end);
 
-SCENARIO(shadow_log_off_vs_fault, .protocol = "P11", .claim = "leaves are taken while nobody maps", .threads = 2, .setup = logged_setup,
-         .thread = { log_off, try_other }, .finish = end_audited);
+/* P11. Logging of slot 0 ends, which zaps leaves; vCPU 1 faults. No leaf is made while the leaves are zapped. */
+SCENARIO(shadow_log_off_vs_fault, .protocol = "P11", .claim = "leaves are taken while nobody maps",
+         .threads = 2, .setup = logged_setup, .thread = { log_off, try_other }, .finish = end_audited);
 
-SCENARIO(shadow_log_on_vs_fault, .protocol = "P11", .claim = "leaves are write-protected while nobody maps", .threads = 2, .setup = shadow_setup,
-         .thread = { log_on, try_other }, .finish = end_audited);
+/* P11. Logging of slot 0 begins, which write-protects leaves; vCPU 1 faults. No leaf is made meanwhile. */
+SCENARIO(shadow_log_on_vs_fault, .protocol = "P11", .claim = "leaves are write-protected while nobody maps",
+         .threads = 2, .setup = shadow_setup, .thread = { log_on, try_other }, .finish = end_audited);
 
-/* --- RCU: walks without mmu_lock, or beside its other readers, while tables go --- */
+/* --- RCU: walks without mmu_lock, or with it held for read, while tables are removed --- */
 
 static void go(struct cpu *cpu, unsigned gfn, bool write)
 {
@@ -331,7 +374,10 @@ static void go(struct cpu *cpu, unsigned gfn, bool write)
 	cpu_leave(cpu);
 }
 
-/* gfns 4 to 7, logged and so in small leaves, may become one; gfn 4 is mapped, and write-protected by a harvest. gfn 0 is a slot of its own. */
+/*
+ * gfns 4 to 7 are logged and therefore in small leaves; they may become one huge leaf. gfn 4 is mapped, and a harvest
+ * has write-protected it. gfn 0 has a slot of its own.
+ */
 static void small_setup(void)
 {
 	struct host_frame *frame;
@@ -347,7 +393,7 @@ static void small_setup(void)
 	world.cpu[0].tlb.page = 0;
 }
 
-/* No slot is at gfn 8: a vCPU has found that out, and it is in the table. */
+/* gfns 8 and 9 are in no slot. The vCPU has faulted on both, so the table has MMIO entries for them. */
 static void mmio_setup(void)
 {
 	struct host_frame *frame;
@@ -396,20 +442,49 @@ static void get_1(void)
 	check_assert(vmmu_dirty_get(world.vm, 0, 1, &bitmap, 1) == VMMU_OK);
 }
 
-SCENARIO(fast_fault_vs_recover, .protocol = "P6 P7", .claim = "a table that a huge leaf replaces lives while the fast path is in it (I3.7)", .threads = 2,
-         .setup = small_setup, .thread = { write_4, logging_off }, .finish = end);
+/*
+ * P6, P7. vCPU 0 writes gfn 4, which the fast path fixes without mmu_lock. Logging ends, and a huge leaf replaces the
+ * table that the fast path is in. The table lives until the fast path has left it (I3.7).
+ */
+SCENARIO(fast_fault_vs_recover, .protocol = "P6 P7",
+         .claim = "a table that a huge leaf replaces lives while the fast path is in it (I3.7)",
+         .threads = 2, .setup = small_setup, .thread = { write_4, logging_off }, .finish = end);
 
-SCENARIO(fast_fault_vs_slot_delete, .protocol = "P6 P3", .claim = "a table of a root that is taken apart lives while the fast path is in it (I3.7)", .threads = 2,
-         .setup = small_setup, .thread = { write_4, delete_first }, .finish = end);
+/*
+ * P6, P3. vCPU 0 writes gfn 4 through the fast path; another slot is deleted, which zaps the root. The tables live
+ * until the fast path has left them (I3.7).
+ */
+SCENARIO(fast_fault_vs_slot_delete, .protocol = "P6 P3",
+         .claim = "a table of a root that is taken apart lives while the fast path is in it (I3.7)",
+         .threads = 2, .setup = small_setup, .thread = { write_4, delete_first }, .finish = end);
 
-SCENARIO(map_vs_recover, .protocol = "P7", .claim = "a table that a huge leaf replaces lives while a fault installs in it (I3.7)", .threads = 2, .setup = small_setup,
-         .thread = { read_5, logging_off }, .finish = end);
+/*
+ * P7. vCPU 0 faults on gfn 5 while logging ends and a huge leaf replaces the table. The fault
+ * installs in a live table (I3.7).
+ */
+SCENARIO(map_vs_recover, .protocol = "P7",
+         .claim = "a table that a huge leaf replaces lives while a fault installs in it (I3.7)",
+         .threads = 2, .setup = small_setup, .thread = { read_5, logging_off }, .finish = end);
 
-SCENARIO(known_mmio_vs_other_delete, .protocol = "P10 P3", .claim = "a table lives while it is looked at for MMIO (I3.7)", .threads = 2, .setup = mmio_setup,
-         .thread = { read_8, delete_first }, .finish = end);
+/*
+ * P10, P3. vCPU 0 faults on gfn 8, whose MMIO entry is looked up without mmu_lock; slot 0 is deleted, which zaps the
+ * root. The tables live until the look-up has left them (I3.7).
+ */
+SCENARIO(known_mmio_vs_other_delete, .protocol = "P10 P3",
+         .claim = "a table lives while it is looked at for MMIO (I3.7)",
+         .threads = 2, .setup = mmio_setup, .thread = { read_8, delete_first }, .finish = end);
 
-SCENARIO(recover_vs_invalidate, .protocol = "P5 P7", .claim = "a huge leaf comes before or after an invalidation of its pages (I5.3)", .threads = 2,
-         .setup = small_setup, .thread = { logging_off, invalidate_5 }, .finish = end);
+/*
+ * P5, P7. Logging ends, which makes a huge leaf; the host invalidates a page of it. The huge leaf is made before the
+ * invalidation, which then zaps it, or after it (I5.3).
+ */
+SCENARIO(recover_vs_invalidate, .protocol = "P5 P7",
+         .claim = "a huge leaf comes before or after an invalidation of its pages (I5.3)",
+         .threads = 2, .setup = small_setup, .thread = { logging_off, invalidate_5 }, .finish = end);
 
-SCENARIO(dirty_get_vs_slot_zap_all, .protocol = "P11 P3", .claim = "write protection beside the end of a root (I3.4)", .threads = 3, .setup = small_setup,
-         .thread = { get_1, delete_first, write_4 }, .finish = end);
+/*
+ * P11, P3. One thread reads the dirty log of slot 1, which write-protects; one deletes slot 0, which zaps the root;
+ * vCPU 0 writes gfn 4. Write protection works beside the end of the root (I3.4).
+ */
+SCENARIO(dirty_get_vs_slot_zap_all, .protocol = "P11 P3", .claim = "write protection beside the end of a root (I3.4)",
+         .threads = 3, .setup = small_setup, .thread = { get_1, delete_first, write_4 }, .finish = end);

@@ -28,15 +28,16 @@ static uint64_t *entry_at(uint64_t *table, uint64_t address, unsigned level)
 	return &table[address >> (PAGE_SHIFT + LEVEL_BITS * (level - 1)) & (ENTRIES - 1)];
 }
 
-/* R and W of EPT are where P and W of NPT are. */
+/* EPT has R and W in the bits where NPT has P and W. */
 static uint64_t present(const struct cpu *cpu)
 {
 	return cpu->entry.format >= VMMU_FORMAT_EPT4 ? VMMU_EPT_R | VMMU_EPT_W | VMMU_EPT_X : VMMU_NPT_P;
 }
 
 /*
- * Down to a leaf, by the accesses that a CPU in software is given (vmmu/format.h): what is shown here is shown of
- * those that ship. Returns: the leaf's entry, as *value; NULL with cpu->error.
+ * Walk down to a leaf. The accesses are those that vmmu/format.h gives to a CPU in software, so that what
+ * is shown here also holds for the CPUs that ship. Returns: where the leaf is, its value in *value; NULL
+ * for a fault, with cpu->error set.
  */
 static uint64_t *walk(struct cpu *cpu, uint64_t address, bool write, uint64_t *value)
 {
@@ -61,7 +62,7 @@ static uint64_t *walk(struct cpu *cpu, uint64_t address, bool write, uint64_t *v
 	}
 }
 
-/* The bits that this access sets, by one compare-and-swap: an entry that changed is walked again. */
+/* Set A, and for a write D, by one compare-and-swap. False: the entry changed meanwhile, and the caller walks again. */
 static bool mark_used(const struct cpu *cpu, uint64_t *at, uint64_t value, bool write)
 {
 	uint64_t used = value | VMMU_NPT_A | (write ? VMMU_NPT_D : 0);
@@ -82,7 +83,7 @@ struct host_frame *cpu_access(struct cpu *cpu, uint64_t address, bool write)
 			return NULL;
 	} while (!mark_used(cpu, at, value, write));
 	cpu->tlb.page = page + 1;
-	/* Within a huge leaf: the frames are in a row. Scenarios have leaves of up to 4 pages. */
+	/* The frames of a huge leaf are consecutive. Leaves of scenarios have at most 4 pages. */
 	cpu->tlb.pfn = ((value & VMMU_ENTRY_ADDR) >> PAGE_SHIFT) + (value & VMMU_NPT_PS ? page & (ENTRIES - 1) : 0);
 	cpu->tlb.write = write;
 	return host_frame_at(cpu->tlb.pfn);
@@ -131,7 +132,7 @@ static enum cpu_result answer_shadow(struct cpu *cpu, uint64_t gva)
 enum cpu_result cpu_answer(struct cpu *cpu, uint64_t address)
 {
 	check_assert(!cpu->in_guest);
-	/* The fault itself says that the translation is not to be used again. */
+	/* A faulting address is never again translated from the TLB, as on hardware. */
 	if (cpu->tlb.page == (address >> PAGE_SHIFT) + 1)
 		cpu->tlb.page = 0;
 	return cpu->entry.shadow ? answer_shadow(cpu, address) : answer_second_stage(cpu, address);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A CPU for scenarios: what hardware does with the library's tables. It walks them from entry.root without a lock, sets Accessed and Dirty, and keeps the last
- * translation, also over exits, until it is told to flush: so a flush that is missing shows as an access to a frame that is gone.
+ * A CPU for scenarios: it does with the library's tables what hardware does. It walks them from entry.root without a
+ * lock and sets Accessed and Dirty.
+ *
+ * It keeps its last translation, over exits too, until it is told to flush. So a missing flush shows: the CPU
+ * accesses a frame that was given away.
  */
 #ifndef CHECK_SCENARIO_CPU_H
 #define CHECK_SCENARIO_CPU_H
@@ -15,39 +18,43 @@ struct cpu {
 	struct vmmu_entry entry;
 	bool in_guest;
 	struct {
-		uint64_t page; /* number + 1; 0: empty */
+		uint64_t page; /* page number + 1; 0: empty */
 		uint64_t pfn;
 		bool write;
 	} tlb;
-	uint64_t error;    /* of the last access that faulted */
-	uint64_t mmio_gpa; /* shadow: where the last fault said */
+	uint64_t error;    /* of the last access that faulted, VMMU_PF_* */
+	uint64_t mmio_gpa; /* shadow paging: the gpa of the last fault */
 };
 
 enum cpu_result {
-	CPU_DONE,  /* accessed; the CPU is in the guest */
-	CPU_FAULT, /* it faults with cpu->error; still in the guest */
-	CPU_MMIO,  /* from here on: outside the guest */
+	CPU_DONE,  /* cpu_touch: accessed, and the CPU is in the guest; cpu_answer: the fault was answered */
+	CPU_FAULT, /* the fault is the guest's own; here and below the CPU is outside the guest */
+	CPU_MMIO,
 	CPU_EMULATE,
 	CPU_HOST,
-	CPU_TIRED, /* so many faults were answered, and it faults again */
+	CPU_TIRED, /* `faults` faults were answered, and the CPU faults again */
 };
 
-/** Enter the guest, unless it is there. */
+/** Enter the guest, unless the CPU is in it. */
 void cpu_enter(struct cpu *cpu);
 void cpu_leave(struct cpu *cpu);
 
 /**
- * One access in the guest, to a guest physical address, or with shadow paging a linear one. Returns: the frame, which the caller then reads or writes; NULL: a fault.
+ * One access in the guest. `address`: a guest physical address; with shadow paging a linear one. Returns: the frame,
+ * which the caller then reads or writes; NULL for a fault, with cpu->error set.
  */
 struct host_frame *cpu_access(struct cpu *cpu, uint64_t address, bool write);
 
-/** Answer the last fault, outside the guest. */
+/** Answer the fault of cpu->error at `address`. Call it outside the guest. */
 enum cpu_result cpu_answer(struct cpu *cpu, uint64_t address);
 
-/** Access and answer faults, at most `faults` of them. After CPU_DONE *frame is what was accessed and the CPU is in the guest. */
+/**
+ * Access `address`, answering at most `faults` faults. After CPU_DONE *frame is the frame accessed, and the CPU is in
+ * the guest; after every other result the CPU is outside.
+ */
 enum cpu_result cpu_touch(struct cpu *cpu, uint64_t address, bool write, unsigned faults, struct host_frame **frame);
 
-/** The entry that translates an address, without a trace. Returns: 0 when none does. */
+/** The entry that translates an address; leaves no trace in the tables. Returns: 0 when no entry does. */
 uint64_t cpu_peek(const struct cpu *cpu, uint64_t address);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Three parties, or all of a slot change, cut until every execution can be explored: a fault is its answer alone, with no CPU that walks tables and sets A bits beside it; a visit
- * to the guest is an entry; a walk yields once, wherever it may. What is left out has scenarios of its own.
+ * Scenarios with three threads, or with a whole slot change, made small enough that every execution is explored. A
+ * fault is only its answer: no CPU walks tables or sets A bits beside it. A visit to the guest is only an entry. A
+ * walk yields once, wherever it may. Other scenarios have what is left out here.
  */
 #include "check/scenario/world.h"
 #include "core/memslot/slots.h"
@@ -36,7 +37,7 @@ static void delete(void)
 	world_slot_delete(1);
 }
 
-/* What is mapped is what is there. */
+/* The audit finds that what is mapped is where the host's pages are. */
 static void finish(void)
 {
 	check_assert(world_vm()->notifier->in_progress == 0);
@@ -44,7 +45,7 @@ static void finish(void)
 	world_end();
 }
 
-/* The root that the vCPU still holds is obsolete, and nothing is below it (I3.3). */
+/* The root that the vCPU still holds is obsolete, with nothing below it (I3.3). */
 static void finish_zapped(void)
 {
 	check_assert(!cpu_peek(&world.cpu[0], world.cpu[0].entry.shadow ? 0 : PAGE_GPA));
@@ -61,7 +62,12 @@ static void setup_yield(void)
 	map(&world.cpu[0], PAGE_GPA + PAGE_SIZE, false);
 }
 
-SCENARIO(slot_delete_yield_vs_invalidate, .protocol = "P3 P5", .claim = "a zap that yields goes on where it was, and trusts nothing that it has read (I3.4)",
+/*
+ * P3, P5. The slot is deleted, and the zap may yield; the host invalidates a page. After a yield the zap goes on
+ * where it was and reads everything again (I3.4).
+ */
+SCENARIO(slot_delete_yield_vs_invalidate, .protocol = "P3 P5",
+         .claim = "a zap that yields goes on where it was, and trusts nothing that it has read (I3.4)",
          .threads = 2, .setup = setup_yield, .thread = { delete, invalidate }, .finish = finish_zapped);
 
 /* --- P3, shadow paging: a root that is cached --- */
@@ -69,9 +75,9 @@ SCENARIO(slot_delete_yield_vs_invalidate, .protocol = "P3 P5", .claim = "a zap t
 #define SECOND_PML4 6u
 
 static const uint64_t *cached_root;
-static uint64_t cached_root_gone; /* plain: who is on the root reads it */
+static uint64_t cached_root_gone; /* plain: a CPU reads it while it is on the root */
 
-/* CR3 0 and CR3 6 lead to the same tables; the second is current, the first is cached. */
+/* CR3 0 and CR3 6 lead to the same tables. The root of CR3 6 is current, that of CR3 0 is cached. */
 static void setup_cached(void)
 {
 	struct cpu *cpu = &world.cpu[0];
@@ -106,10 +112,15 @@ static void delete_beside_cached(void)
 	cached_root_gone = 1;
 }
 
-SCENARIO(shadow_slot_delete_vs_switch, .protocol = "P3 P9", .claim = "no vCPU enters the guest on an obsolete root, be it cached (I3.2)", .threads = 2,
-         .setup = setup_cached, .thread = { back_to_cached, delete_beside_cached }, .finish = finish);
+/*
+ * P3, P9. The vCPU switches back to its cached root while the slot is deleted. It does not enter the guest on an
+ * obsolete root, cached or not (I3.2).
+ */
+SCENARIO(shadow_slot_delete_vs_switch, .protocol = "P3 P9",
+         .claim = "no vCPU enters the guest on an obsolete root, be it cached (I3.2)",
+         .threads = 2, .setup = setup_cached, .thread = { back_to_cached, delete_beside_cached }, .finish = finish);
 
-/* --- P3, shadow paging: a fault beside all of a slot change --- */
+/* --- P3, shadow paging: a fault beside a whole slot change --- */
 
 static void setup_shadow_beside(void)
 {
@@ -126,10 +137,20 @@ static void answer_read(void)
 	answer(&world.cpu[0], world.cpu[0].entry.shadow ? 0 : PAGE_GPA, 0);
 }
 
-SCENARIO(shadow_slot_delete_vs_answer, .protocol = "P3 P5", .claim = "nothing is installed under an obsolete root, nor of a slot that is gone (I3.1, I3.3)",
+/*
+ * P3, P5. The vCPU answers a fault on a page of the slot while the slot is deleted. Nothing is installed under an
+ * obsolete root, and nothing of a deleted slot (I3.1, I3.3).
+ */
+SCENARIO(shadow_slot_delete_vs_answer, .protocol = "P3 P5",
+         .claim = "nothing is installed under an obsolete root, nor of a slot that is gone (I3.1, I3.3)",
          .threads = 2, .setup = setup_shadow_beside, .thread = { answer_read, delete }, .finish = finish_zapped);
 
-/* --- P5 and P3 at once. Another slot goes: a fault on one that goes ends before the zap begins, or is told to come again --- */
+/*
+ * --- P5 and P3 at once ---
+ *
+ * The slot that is deleted is another than the one faulted on. A fault on the deleted slot would end before the zap
+ * begins, or be told to come again.
+ */
 
 static void setup_root(void)
 {
@@ -150,7 +171,7 @@ static void delete_other(void)
 	world_slot_delete(2);
 }
 
-/* Pages of both slots. */
+/* The host moves a page, in an invalidation of pages of both slots. */
 static void migrate(void)
 {
 	vmmu_invalidate_begin(world.vm, host_hva(PAGE), host_hva(PAGE + 3));
@@ -158,10 +179,13 @@ static void migrate(void)
 	vmmu_invalidate_end(world.vm, host_hva(PAGE), host_hva(PAGE + 3));
 }
 
-SCENARIO(answer_vs_invalidate_vs_slot_delete, .protocol = "P3 P5", .claim = "all three at once (I3.1, I3.3, I5.1 to I5.3)", .threads = 3,
-         .setup = setup_other_slot, .thread = { answer_read, migrate, delete_other }, .finish = finish_zapped);
+/* P3, P5. The vCPU answers a fault on slot 1, the host moves the page, slot 2 is deleted (I3.1, I3.3, I5.1 to I5.3). */
+SCENARIO(answer_vs_invalidate_vs_slot_delete, .protocol = "P3 P5",
+         .claim = "all three at once (I3.1, I3.3, I5.1 to I5.3)",
+         .threads = 3, .setup = setup_other_slot, .thread = { answer_read, migrate, delete_other },
+         .finish = finish_zapped);
 
-/* --- P6: two that bring a right back, and the log --- */
+/* --- P6: two vCPUs restore a write right, beside the log --- */
 
 static void setup_protected(void)
 {
@@ -196,7 +220,7 @@ static void harvest(void)
 	check_assert(vmmu_dirty_get(world.vm, 0, 1, &bitmap, 1) == VMMU_OK);
 }
 
-/* Who may write is in the log. The audit says so, too. */
+/* A page that the leaf lets the guest write is in the log. The audit says so, too. */
 static void finish_protected(void)
 {
 	uint64_t bitmap, leaf = cpu_peek(&world.cpu[0], PAGE_GPA);
@@ -207,10 +231,15 @@ static void finish_protected(void)
 	world_end();
 }
 
-SCENARIO(fast_answers_vs_dirty_get, .protocol = "P6 P11", .claim = "a page whose write right two bring back is marked", .threads = 3, .setup = setup_protected,
-         .thread = { answer_write_0, answer_write_1, harvest }, .finish = finish_protected);
+/*
+ * P6, P11. Two vCPUs answer write faults on a write-protected page by the fast path while the log is read. The page
+ * is marked if it is writable.
+ */
+SCENARIO(fast_answers_vs_dirty_get, .protocol = "P6 P11", .claim = "a page whose write right two bring back is marked",
+         .threads = 3, .setup = setup_protected, .thread = { answer_write_0, answer_write_1, harvest },
+         .finish = finish_protected);
 
-/* --- P7: tables that appear, and a page goes --- */
+/* --- P7: two faults install tables while a page is taken away --- */
 
 static void setup_two_roots(void)
 {
@@ -225,10 +254,15 @@ static void answer_beside(void)
 	answer(&world.cpu[1], PAGE_GPA + PAGE_SIZE, 0);
 }
 
-SCENARIO(answers_vs_invalidate, .protocol = "P5 P7", .claim = "two install tables and leaves, and all of it may go at any time (I5.3)", .threads = 3,
-         .setup = setup_two_roots, .thread = { answer_read, answer_beside, migrate }, .finish = finish);
+/*
+ * P5, P7. Two vCPUs install tables and leaves while the host moves one of the pages. What they install may
+ * be zapped at any time (I5.3).
+ */
+SCENARIO(answers_vs_invalidate, .protocol = "P5 P7",
+         .claim = "two install tables and leaves, and all of it may go at any time (I5.3)",
+         .threads = 3, .setup = setup_two_roots, .thread = { answer_read, answer_beside, migrate }, .finish = finish);
 
-/* --- P10: a slot moves, and a page that is memory before and after is asked for --- */
+/* --- P10: a slot moves, and the vCPU faults on a page that is memory before and after --- */
 
 #define IN_BOTH 3u
 
@@ -251,10 +285,11 @@ static void answer_in_both(void)
 	check_assert(cpu_answer(&world.cpu[0], IN_BOTH * PAGE_SIZE) == CPU_DONE);
 }
 
-SCENARIO(slot_move_vs_answer, .protocol = "P10 P3", .claim = "a page of a slot that goes is not taken for MMIO", .threads = 2, .setup = setup_move,
-         .thread = { answer_in_both, move }, .finish = finish);
+/* P10, P3. The vCPU answers a fault on a page that is in the slot before and after the move. The page is never MMIO. */
+SCENARIO(slot_move_vs_answer, .protocol = "P10 P3", .claim = "a page of a slot that goes is not taken for MMIO",
+         .threads = 2, .setup = setup_move, .thread = { answer_in_both, move }, .finish = finish);
 
-/* --- P11 and P3: the log is read while roots go --- */
+/* --- P11 and P3: the log is read while roots are removed --- */
 
 static void setup_protected_beside(void)
 {
@@ -262,5 +297,11 @@ static void setup_protected_beside(void)
 	world_slot(2, PAGE + BLOCK, 1, PAGE + 2, 0);
 }
 
-SCENARIO(answer_vs_dirty_get_vs_slot_delete, .protocol = "P11 P3", .claim = "write protection beside the end of a root (I3.4)", .threads = 3,
-         .setup = setup_protected_beside, .thread = { answer_write_0, harvest, delete_other }, .finish = finish_protected);
+/*
+ * P11, P3. The vCPU answers a write fault by the fast path, the log of slot 1 is read, slot 2 is deleted, which zaps
+ * the root. Write protection works beside the end of the root (I3.4).
+ */
+SCENARIO(answer_vs_dirty_get_vs_slot_delete, .protocol = "P11 P3",
+         .claim = "write protection beside the end of a root (I3.4)",
+         .threads = 3, .setup = setup_protected_beside, .thread = { answer_write_0, harvest, delete_other },
+         .finish = finish_protected);

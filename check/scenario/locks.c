@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The mechanisms by themselves, with the library's own code: mutex, mmu_lock, SRCU, and the port's wait and wake under them. */
+/* The locks by themselves, with the library's own code: mutex, mmu_lock, SRCU, and the port's wait and wake. */
 #include "check/scenario/world.h"
 
-static uint64_t shared; /* plain: what a lock protects */
+static uint64_t shared; /* plain: what the lock protects */
 static struct mutex mutex;
 static struct vm vm;
 
@@ -34,19 +34,25 @@ static void finish_mutex(void)
 	check_assert(shared == 3 && !mutex.word);
 }
 
-SCENARIO(mutex_vs_itself, .protocol = "", .claim = "one holder; what one did the next one sees; who sleeps is woken", .threads = 3, .setup = setup_mutex,
-         .thread = { lock_once, lock_once, lock_once }, .finish = finish_mutex);
+/*
+ * Three threads lock once each. One thread holds the mutex at a time, sees what the holder before it
+ * wrote, and a sleeper is woken.
+ */
+SCENARIO(mutex_vs_itself, .protocol = "", .claim = "one holder; what one did the next one sees; who sleeps is woken",
+         .threads = 3, .setup = setup_mutex, .thread = { lock_once, lock_once, lock_once }, .finish = finish_mutex);
 
 static void finish_mutex_two(void)
 {
 	check_assert(shared == 2 && !mutex.word);
 }
 
-SCENARIO(mutex_spin_vs_itself, .protocol = "", .claim = "the same for who looks once more before he sleeps", .threads = 2, .setup = setup_mutex_spin,
-         .thread = { lock_once, lock_once }, .finish = finish_mutex_two);
+/* Two threads that look at the word once more before they sleep. */
+SCENARIO(mutex_spin_vs_itself, .protocol = "", .claim = "the same for who looks once more before he sleeps",
+         .threads = 2, .setup = setup_mutex_spin, .thread = { lock_once, lock_once }, .finish = finish_mutex_two);
 
-SCENARIO(mutex_vs_relock, .protocol = "", .claim = "the same for a holder that comes back at once", .threads = 2, .setup = setup_mutex,
-         .thread = { lock_once, lock_twice }, .finish = finish_mutex);
+/* One thread locks twice in a row, the other once. */
+SCENARIO(mutex_vs_relock, .protocol = "", .claim = "the same for a holder that comes back at once",
+         .threads = 2, .setup = setup_mutex, .thread = { lock_once, lock_twice }, .finish = finish_mutex);
 
 /* --- mmu_lock --- */
 
@@ -119,7 +125,7 @@ static void write_and_yield(void)
 	mmu_write_unlock(&token);
 }
 
-static unsigned passed; /* plain: under mmu_lock for write */
+static unsigned passed; /* plain: changes with mmu_lock held for write */
 
 static void write_beside_a_waiter(void)
 {
@@ -144,32 +150,52 @@ static void finish_mmu_lock(void)
 		check_assert(!vm.mmu_lock.stripe[i].readers);
 }
 
-SCENARIO(mmu_lock_read_vs_write, .protocol = "", .claim = "no reader beside a writer; each is woken by the other", .threads = 2, .setup = setup_mmu_lock,
-         .thread = { read_0, write_once }, .finish = finish_mmu_lock);
+/* A reader and a writer. They exclude each other, and each is woken by the other. */
+SCENARIO(mmu_lock_read_vs_write, .protocol = "", .claim = "no reader beside a writer; each is woken by the other",
+         .threads = 2, .setup = setup_mmu_lock, .thread = { read_0, write_once }, .finish = finish_mmu_lock);
 
-SCENARIO(mmu_lock_spin_read_vs_write, .protocol = "", .claim = "the same for who looks once more before he sleeps", .threads = 2, .setup = setup_mmu_lock_spin,
-         .thread = { read_0, write_once }, .finish = finish_mmu_lock);
+/* The same for threads that look at the lock once more before they sleep. */
+SCENARIO(mmu_lock_spin_read_vs_write, .protocol = "", .claim = "the same for who looks once more before he sleeps",
+         .threads = 2, .setup = setup_mmu_lock_spin, .thread = { read_0, write_once }, .finish = finish_mmu_lock);
 
-SCENARIO(mmu_lock_reads_vs_writes, .protocol = "", .claim = "the same when both come back", .threads = 2, .setup = setup_mmu_lock,
-         .thread = { read_0_twice, write_twice }, .finish = finish_mmu_lock);
+/* A reader and a writer that take the lock twice each. */
+SCENARIO(mmu_lock_reads_vs_writes, .protocol = "", .claim = "the same when both come back",
+         .threads = 2, .setup = setup_mmu_lock, .thread = { read_0_twice, write_twice }, .finish = finish_mmu_lock);
 
-SCENARIO(mmu_lock_two_reads_vs_write, .protocol = "", .claim = "a writer waits for the readers of every stripe", .threads = 3, .setup = setup_mmu_lock,
-         .thread = { read_0, read_1, write_once }, .finish = finish_mmu_lock);
+/* Two readers on different stripes and a writer. The writer waits for both. */
+SCENARIO(mmu_lock_two_reads_vs_write, .protocol = "", .claim = "a writer waits for the readers of every stripe",
+         .threads = 3, .setup = setup_mmu_lock, .thread = { read_0, read_1, write_once }, .finish = finish_mmu_lock);
 
-SCENARIO(mmu_lock_write_vs_write, .protocol = "", .claim = "one writer", .threads = 2, .setup = setup_mmu_lock_whole, .thread = { write_once, write_once },
+/* Two writers, with the library's own mutex inside. They exclude each other. */
+SCENARIO(mmu_lock_write_vs_write, .protocol = "", .claim = "one writer",
+         .threads = 2, .setup = setup_mmu_lock_whole, .thread = { write_once, write_once }, .finish = finish_mmu_lock);
+
+/* Two writers and a reader. The writers exclude each other, and the reader gets the lock in the end. */
+SCENARIO(mmu_lock_writes_vs_read, .protocol = "", .claim = "one writer, and a reader gets its turn",
+         .threads = 3, .setup = setup_mmu_lock, .thread = { write_once, write_once, read_0 },
          .finish = finish_mmu_lock);
 
-SCENARIO(mmu_lock_writes_vs_read, .protocol = "", .claim = "one writer, and a reader gets its turn", .threads = 3, .setup = setup_mmu_lock,
-         .thread = { write_once, write_once, read_0 }, .finish = finish_mmu_lock);
+/*
+ * A reader and a thread that takes the lock for write three times. Once the reader waits, at most one write passes
+ * it.
+ */
+SCENARIO(mmu_lock_reader_that_waits_vs_writes, .protocol = "",
+         .claim = "a reader that waits is passed by one writer, and no more",
+         .threads = 2, .setup = setup_mmu_lock, .thread = { read_0, write_three_times_beside_a_waiter },
+         .finish = finish_mmu_lock);
 
-SCENARIO(mmu_lock_reader_that_waits_vs_writes, .protocol = "", .claim = "a reader that waits is passed by one writer, and no more", .threads = 2,
-         .setup = setup_mmu_lock, .thread = { read_0, write_three_times_beside_a_waiter }, .finish = finish_mmu_lock);
+/* The same with two writing threads. */
+SCENARIO(mmu_lock_reader_that_waits_vs_two_writers, .protocol = "",
+         .claim = "the same with writers of several threads",
+         .threads = 3, .setup = setup_mmu_lock, .thread = { read_0, write_beside_a_waiter, write_beside_a_waiter },
+         .finish = finish_mmu_lock);
 
-SCENARIO(mmu_lock_reader_that_waits_vs_two_writers, .protocol = "", .claim = "the same with writers of several threads", .threads = 3, .setup = setup_mmu_lock,
-         .thread = { read_0, write_beside_a_waiter, write_beside_a_waiter }, .finish = finish_mmu_lock);
-
-SCENARIO(mmu_lock_yield_vs_read, .protocol = "", .claim = "a holder that yields comes back", .threads = 2, .setup = setup_mmu_lock,
-         .thread = { write_and_yield, read_0 }, .finish = finish_mmu_lock);
+/*
+ * A writer that yields in between, and a reader. The reader sees only whole writes, and the writer gets the lock
+ * back.
+ */
+SCENARIO(mmu_lock_yield_vs_read, .protocol = "", .claim = "a holder that yields comes back",
+         .threads = 2, .setup = setup_mmu_lock, .thread = { write_and_yield, read_0 }, .finish = finish_mmu_lock);
 
 /* --- SRCU --- */
 
@@ -191,7 +217,7 @@ static void setup_srcu_whole(void)
 	abstract_init(REAL_SRCU | REAL_MUTEX);
 }
 
-/* As memslots_active does it: the first load of a section is sequentially consistent. */
+/* As in memslots_active, the first load of a section is sequentially consistent. */
 static void reader_on(unsigned hint)
 {
 	struct srcu_read token = srcu_read_lock(&srcu, hint);
@@ -217,7 +243,7 @@ static void reader_1(void)
 	reader_on(1);
 }
 
-/* Publish another thing; the old one is given away after the grace period: written plainly. */
+/* Publish another thing. After the grace period the old one belongs to this thread, which writes it plainly. */
 static void replace(unsigned from, unsigned to)
 {
 	store_release(&current, &things[to]);
@@ -253,23 +279,42 @@ static void finish_srcu(void)
 	}
 }
 
-SCENARIO(srcu_read_vs_synchronize, .protocol = "SRCU", .claim = "a grace period waits for who was in; who comes later sees what was published; it is woken", .threads = 2,
-         .setup = setup_srcu, .thread = { reader_0, replace_once }, .finish = finish_srcu);
+/*
+ * SRCU. A reader, and a thread that publishes and waits. The grace period lasts until the reader has left, a later
+ * reader sees what was published, and the waiting thread is woken.
+ */
+SCENARIO(srcu_read_vs_synchronize, .protocol = "SRCU",
+         .claim = "a grace period waits for who was in; who comes later sees what was published; it is woken",
+         .threads = 2, .setup = setup_srcu, .thread = { reader_0, replace_once }, .finish = finish_srcu);
 
-SCENARIO(srcu_two_reads_vs_synchronize, .protocol = "SRCU", .claim = "for readers of every stripe", .threads = 3, .setup = setup_srcu,
-         .thread = { reader_0, reader_1, replace_once }, .finish = finish_srcu);
+/* SRCU. The same with readers on both stripes. */
+SCENARIO(srcu_two_reads_vs_synchronize, .protocol = "SRCU", .claim = "for readers of every stripe",
+         .threads = 3, .setup = setup_srcu, .thread = { reader_0, reader_1, replace_once }, .finish = finish_srcu);
 
-SCENARIO(srcu_read_vs_two_synchronize, .protocol = "SRCU", .claim = "a reader that counts itself late, in the bank of before, is waited for", .threads = 2,
-         .setup = setup_srcu, .thread = { reader_0, replace_twice }, .finish = finish_srcu);
+/*
+ * SRCU. A reader beside two grace periods in a row. The reader may read the bank's number before the first one and
+ * count itself in that bank late; it is waited for all the same.
+ */
+SCENARIO(srcu_read_vs_two_synchronize, .protocol = "SRCU",
+         .claim = "a reader that counts itself late, in the bank of before, is waited for",
+         .threads = 2, .setup = setup_srcu, .thread = { reader_0, replace_twice }, .finish = finish_srcu);
 
-SCENARIO(srcu_reads_vs_two_synchronize, .protocol = "SRCU", .claim = "readers that come and go never make a busy bank look empty", .threads = 2,
-         .setup = setup_srcu, .thread = { reader_0_twice, replace_twice }, .finish = finish_srcu);
+/*
+ * SRCU. Two sections in a row beside two grace periods in a row. Readers that come and go never
+ * make a busy bank look empty.
+ */
+SCENARIO(srcu_reads_vs_two_synchronize, .protocol = "SRCU",
+         .claim = "readers that come and go never make a busy bank look empty",
+         .threads = 2, .setup = setup_srcu, .thread = { reader_0_twice, replace_twice }, .finish = finish_srcu);
 
-SCENARIO(srcu_synchronize_vs_synchronize, .protocol = "SRCU", .claim = "two grace periods beside a reader", .threads = 3, .setup = setup_srcu_whole,
-         .thread = { reader_0, replace_once, synchronize }, .finish = finish_srcu);
+/* SRCU. Two threads wait for grace periods beside a reader, with the library's own mutex inside. */
+SCENARIO(srcu_synchronize_vs_synchronize, .protocol = "SRCU", .claim = "two grace periods beside a reader",
+         .threads = 3, .setup = setup_srcu_whole, .thread = { reader_0, replace_once, synchronize },
+         .finish = finish_srcu);
 
-SCENARIO(srcu_synchronize_after_synchronize, .protocol = "SRCU", .claim = "one grace period at a time", .threads = 3, .setup = setup_srcu,
-         .thread = { reader_0, replace_once, synchronize }, .finish = finish_srcu);
+/* SRCU. The same with the checker's mutex: one grace period at a time. */
+SCENARIO(srcu_synchronize_after_synchronize, .protocol = "SRCU", .claim = "one grace period at a time",
+         .threads = 3, .setup = setup_srcu, .thread = { reader_0, replace_once, synchronize }, .finish = finish_srcu);
 
 /* --- wait and wake --- */
 
@@ -299,5 +344,7 @@ static void finish_wait(void)
 	check_assert(word == 1);
 }
 
-SCENARIO(wait_vs_wake, .protocol = "", .claim = "a wake that follows a store is never lost", .threads = 3, .setup = setup_wait,
-         .thread = { wait_for_word, wait_for_word, set_word }, .finish = finish_wait);
+/* Two threads sleep until the word is set, one sets it and wakes. Neither wake is lost. */
+SCENARIO(wait_vs_wake, .protocol = "", .claim = "a wake that follows a store is never lost",
+         .threads = 3, .setup = setup_wait, .thread = { wait_for_word, wait_for_word, set_word },
+         .finish = finish_wait);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* P10: what was taken for MMIO, and slots that come and go. */
+/* P10: MMIO entries, while slots come and go. */
 #include "check/scenario/world.h"
 #include "core/memslot/memslot.h"
 
 #define PAGE     GUEST_DATA
 #define PAGE_GPA (PAGE * PAGE_SIZE)
 
-static uint32_t created; /* vmmu_region_set has returned */
+static uint32_t created; /* set once vmmu_region_set has returned */
 
 static void setup(void)
 {
@@ -16,7 +16,7 @@ static void setup(void)
 	cpu_leave(&world.cpu[0]);
 }
 
-/* The page is known as MMIO: in the vCPU and in the table. */
+/* The page is known as MMIO to the vCPU and in the table. */
 static void setup_known(void)
 {
 	struct host_frame *frame;
@@ -62,7 +62,7 @@ static void access_twice(void)
 	access();
 }
 
-/* Memory until it is MMIO, and never MMIO while the slot is only on its way out (zoo 10). */
+/* The page is memory until its slot is gone. It is never MMIO while the slot is only being deleted (zoo 10). */
 static void access_going(void)
 {
 	struct host_frame *frame;
@@ -72,7 +72,7 @@ static void access_going(void)
 	cpu_leave(&world.cpu[0]);
 }
 
-/* The audit looks for MMIO entries that pass for current ones in a slot. */
+/* The audit looks for MMIO entries in a slot that still count as current. */
 static void finish(void)
 {
 	struct host_frame *frame;
@@ -91,11 +91,18 @@ static void finish_gone(void)
 	world_end();
 }
 
-SCENARIO(mmio_vs_slot_create, .protocol = "P10", .claim = "what became memory is not taken for MMIO once vmmu_region_set has returned", .threads = 2,
-         .setup = setup, .thread = { access_twice, create }, .finish = finish);
+/*
+ * P10. The vCPU faults on the page twice while a slot is created there. Once vmmu_region_set has
+ * returned the page is not MMIO.
+ */
+SCENARIO(mmio_vs_slot_create, .protocol = "P10",
+         .claim = "what became memory is not taken for MMIO once vmmu_region_set has returned",
+         .threads = 2, .setup = setup, .thread = { access_twice, create }, .finish = finish);
 
-SCENARIO(known_mmio_vs_slot_create, .protocol = "P10", .claim = "nor by what was remembered of it", .threads = 2, .setup = setup_known,
-         .thread = { access, create }, .finish = finish);
+/* P10. The same for a page that vCPU and table remember as MMIO. */
+SCENARIO(known_mmio_vs_slot_create, .protocol = "P10", .claim = "nor by what was remembered of it",
+         .threads = 2, .setup = setup_known, .thread = { access, create }, .finish = finish);
 
-SCENARIO(mmio_vs_slot_delete, .protocol = "P3 P10", .claim = "a fault on a slot that is going is not taken for MMIO", .threads = 2, .setup = setup_slot,
-         .thread = { access_going, delete }, .finish = finish_gone);
+/* P3, P10. The vCPU faults on a page while its slot is deleted. The page is not MMIO before the slot is gone. */
+SCENARIO(mmio_vs_slot_delete, .protocol = "P3 P10", .claim = "a fault on a slot that is going is not taken for MMIO",
+         .threads = 2, .setup = setup_slot, .thread = { access_going, delete }, .finish = finish_gone);

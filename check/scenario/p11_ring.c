@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* P11: the dirty ring. The vCPU pushes, the program harvests, a reset takes back. Nothing is lost: what the program copied is what the page holds, or the page is in the ring. */
+/*
+ * P11: the dirty ring. The vCPU pushes entries, the program harvests them, a reset takes them back. What must hold in
+ * the end: the program's last copy of a page is what the page holds, or the page is in the ring.
+ */
 #include "check/scenario/world.h"
 #include "core/fault/vcpu.h"
 #include "core/memslot/dirty.h"
@@ -9,7 +12,7 @@
 
 static struct vmmu_dirty_gfn *ring;
 static uint64_t copied[2];
-static uint32_t harvested; /* the program's: entries that it has marked RESET */
+static uint32_t harvested; /* the program's: how many entries it has marked RESET */
 
 static void setup(void)
 {
@@ -21,7 +24,7 @@ static void setup(void)
 	vmmu_vcpu_dirty_ring_set(world.cpu[0].vcpu, ring);
 }
 
-/* The page is mapped, written, harvested, taken back and write-protected again. */
+/* The page was mapped, written, harvested, taken back, and is write-protected again. */
 static void setup_mapped(void)
 {
 	struct host_frame *frame;
@@ -43,7 +46,8 @@ static void write_page(unsigned offset)
 {
 	uint64_t value = 1;
 
-	check_assert(vmmu_guest_write(world.cpu[0].vcpu, GPA((PAGE + offset) * PAGE_SIZE), &value, sizeof(value)) == VMMU_OK);
+	check_assert(vmmu_guest_write(world.cpu[0].vcpu, GPA((PAGE + offset) * PAGE_SIZE), &value,
+	                              sizeof(value)) == VMMU_OK);
 }
 
 static void write_one(void)
@@ -66,7 +70,10 @@ static void store(void)
 	cpu_leave(&world.cpu[0]);
 }
 
-/* What a program does: at most `entries`, in order. It reads an entry plainly: nobody writes it then. */
+/*
+ * Harvest as a program does: in order, at most `entries` entries. It reads an entry plainly,
+ * since nobody writes it then.
+ */
 static unsigned harvest(unsigned entries, uint64_t offsets[])
 {
 	unsigned count = 0;
@@ -79,7 +86,7 @@ static unsigned harvest(unsigned entries, uint64_t offsets[])
 	return count;
 }
 
-/* Harvest, take back, and only then read the pages. */
+/* Harvest, take back, and only then copy the pages. */
 static void harvest_and_reset(void)
 {
 	uint64_t offsets[2], count;
@@ -90,7 +97,7 @@ static void harvest_and_reset(void)
 		copied[offsets[i]] = load_relaxed(content(offsets[i]));
 }
 
-/* The same for a program that is the only one to reset: what it has marked is taken back by its next call, not by some later one. */
+/* The same for a program that is the only one to reset. Its next call takes back all entries that it has marked. */
 static void harvest_and_reset_alone(void)
 {
 	uint64_t offsets[2], count;
@@ -121,16 +128,26 @@ static void finish(void)
 	world_end();
 }
 
-SCENARIO(ring_push_vs_harvest, .protocol = "P11", .claim = "an entry is read whole; its page was written before", .threads = 2, .setup = setup,
-         .thread = { write_two, harvest_and_reset_alone }, .finish = finish);
+/*
+ * P11. The vCPU writes two pages while the program harvests and resets. The program reads whole
+ * entries, and finds the page written.
+ */
+SCENARIO(ring_push_vs_harvest, .protocol = "P11", .claim = "an entry is read whole; its page was written before",
+         .threads = 2, .setup = setup, .thread = { write_two, harvest_and_reset_alone }, .finish = finish);
 
-SCENARIO(ring_push_vs_harvest_vs_reset, .protocol = "P11", .claim = "whoever resets, nothing is lost", .threads = 3, .setup = setup,
-         .thread = { write_one, harvest_and_reset, reset_only }, .finish = finish);
+/* P11. The same for one page, while another thread resets too. Nothing is lost, whichever of the two resets. */
+SCENARIO(ring_push_vs_harvest_vs_reset, .protocol = "P11", .claim = "whoever resets, nothing is lost",
+         .threads = 3, .setup = setup, .thread = { write_one, harvest_and_reset, reset_only }, .finish = finish);
 
-SCENARIO(fast_fault_vs_ring_reset, .protocol = "P6 P11", .claim = "a page whose entry is taken back is logged again, or its contents were seen", .threads = 2,
-         .setup = setup_mapped, .thread = { store, harvest_and_reset_alone }, .finish = finish);
+/*
+ * P6, P11. The vCPU stores to the page, which the fast path makes writable, while the program harvests and resets.
+ * The page is in the ring again, or the program saw the store.
+ */
+SCENARIO(fast_fault_vs_ring_reset, .protocol = "P6 P11",
+         .claim = "a page whose entry is taken back is logged again, or its contents were seen",
+         .threads = 2, .setup = setup_mapped, .thread = { store, harvest_and_reset_alone }, .finish = finish);
 
-/* --- a ring of one entry, which is used again as soon as it is taken back --- */
+/* --- a ring of one entry, which is reused as soon as it is taken back --- */
 
 static struct vmmu_dirty_gfn small_entry;
 static struct dirty_ring small;
@@ -176,5 +193,9 @@ static void finish_small(void)
 	world_end();
 }
 
-SCENARIO(ring_reuse_vs_take_back, .protocol = "P11", .claim = "an entry is filled again only when it has been read", .threads = 2, .setup = setup_small,
-         .thread = { push_small, take_small }, .finish = finish_small);
+/*
+ * P11. One thread pushes two entries into a ring of one, the other harvests and takes back. An entry is filled
+ * again only after it was read.
+ */
+SCENARIO(ring_reuse_vs_take_back, .protocol = "P11", .claim = "an entry is filled again only when it has been read",
+         .threads = 2, .setup = setup_small, .thread = { push_small, take_small }, .finish = finish_small);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * P1: the arrays of slots that only shadow paging needs, made with the first shadow root. One vCPU enters for the first time; beside it slots change, and others
- * walk reverse maps.
+ * P1: slots get reverse maps and tracking arrays when the first shadow root is made; only shadow paging needs them.
+ * Here one vCPU enters for the first time. Beside it slots change, or another thread walks reverse maps.
  */
 #include "check/scenario/world.h"
 #include "core/memslot/slots.h"
 #include "core/shadow/arrays.h"
 
-/* Slot 0: the guest's tables; slot 1: two pages of data. */
+/* Slot 0 has the guest's tables, slot 1 two pages of data. */
 static void setup(void)
 {
 	world_make(0, VMMU_MMU_SHADOW, 1);
@@ -47,7 +47,7 @@ static bool slot_has_arrays(void *arg, struct memslot *slot)
 	return false;
 }
 
-/* I1.1, I1.3. What was lost on the way shows as a leak. */
+/* I1.1, I1.3. An array that was lost on the way shows as a leak. */
 static void finish(void)
 {
 	check_assert(world_vm()->shadow_root_allocated);
@@ -76,19 +76,36 @@ static void reflag(void)
 	world_slot(1, GUEST_DATA, 2, GUEST_DATA, VMMU_SLOT_LOG_DIRTY);
 }
 
-SCENARIO(first_root_vs_slot_create, .protocol = "P1", .claim = "a slot that appears beside the first shadow root has arrays (I1.1, I1.3)", .threads = 2,
-         .setup = setup_one_slot, .thread = { first_root, create }, .finish = finish);
+/* P1. The vCPU makes the first root while slot 1 is created. The new slot has its arrays in the end (I1.1, I1.3). */
+SCENARIO(first_root_vs_slot_create, .protocol = "P1",
+         .claim = "a slot that appears beside the first shadow root has arrays (I1.1, I1.3)",
+         .threads = 2, .setup = setup_one_slot, .thread = { first_root, create }, .finish = finish);
 
-SCENARIO(first_root_vs_slot_delete, .protocol = "P1", .claim = "arrays given to a slot that goes are given back; no deadlock over the grace period (I1.2, I1.4)",
+/*
+ * P1. The vCPU makes the first root while slot 1 is deleted. Arrays that the slot was given are freed (I1.2), and
+ * nothing holds slots_arch_lock over the grace period, which would be a deadlock (I1.4).
+ */
+SCENARIO(first_root_vs_slot_delete, .protocol = "P1",
+         .claim = "arrays given to a slot that goes are given back; no deadlock over the grace period (I1.2, I1.4)",
          .threads = 2, .setup = setup, .thread = { first_root, delete }, .finish = finish);
 
-SCENARIO(first_root_vs_slot_move, .protocol = "P1", .claim = "a slot that moves has arrays, and its old ones are given back (I1.1, I1.2)", .threads = 2,
-         .setup = setup, .thread = { first_root, move }, .finish = finish);
+/*
+ * P1. The vCPU makes the first root while slot 1 moves. The moved slot has arrays, and the old
+ * ones are freed (I1.1, I1.2).
+ */
+SCENARIO(first_root_vs_slot_move, .protocol = "P1",
+         .claim = "a slot that moves has arrays, and its old ones are given back (I1.1, I1.2)",
+         .threads = 2, .setup = setup, .thread = { first_root, move }, .finish = finish);
 
-SCENARIO(first_root_vs_slot_flags, .protocol = "P1", .claim = "arrays go over to the slot that takes another's place (I1.2)", .threads = 2, .setup = setup,
-         .thread = { first_root, reflag }, .finish = finish);
+/*
+ * P1. The vCPU makes the first root while the flags of slot 1 change. The slot that replaces it keeps the arrays
+ * (I1.2).
+ */
+SCENARIO(first_root_vs_slot_flags, .protocol = "P1",
+         .claim = "arrays go over to the slot that takes another's place (I1.2)",
+         .threads = 2, .setup = setup, .thread = { first_root, reflag }, .finish = finish);
 
-/* The arrays alone, as the load of a root makes them. */
+/* Only make the arrays, as loading the first root does. */
 static void first_arrays(void)
 {
 	struct srcu_read srcu = srcu_read_lock(&world_vm()->srcu, 0);
@@ -97,7 +114,7 @@ static void first_arrays(void)
 	srcu_read_unlock(&world_vm()->srcu, srcu);
 }
 
-/* --- who walks reverse maps while they appear --- */
+/* --- walks of reverse maps while the arrays appear --- */
 
 static void age(void)
 {
@@ -117,14 +134,34 @@ static void harvest(void)
 	check_assert(vmmu_dirty_get(world.vm, 0, 1, &bitmap, 1) == VMMU_OK);
 }
 
-SCENARIO(first_root_vs_age, .protocol = "P1 P2", .claim = "an aging walk that sees the flag sees all arrays, zeroed (I1.1)", .threads = 2, .setup = setup,
-         .thread = { first_root, age }, .finish = finish);
+/*
+ * P1, P2. The vCPU makes the first root while the host ages pages. A walk that sees the flag
+ * sees all arrays, zeroed (I1.1).
+ */
+SCENARIO(first_root_vs_age, .protocol = "P1 P2",
+         .claim = "an aging walk that sees the flag sees all arrays, zeroed (I1.1)",
+         .threads = 2, .setup = setup, .thread = { first_root, age }, .finish = finish);
 
-SCENARIO(first_arrays_vs_age_vs_slot_delete, .protocol = "P1 P2", .claim = "nor does one that walks the slots of before the change, which got none", .threads = 3,
-         .setup = setup, .thread = { first_arrays, age, delete }, .finish = finish);
+/*
+ * P1, P2. Arrays are made while the host ages pages and slot 1 is deleted. The aging walk may still be in the set of
+ * slots from before the change, whose slots were given no arrays.
+ */
+SCENARIO(first_arrays_vs_age_vs_slot_delete, .protocol = "P1 P2",
+         .claim = "nor does one that walks the slots of before the change, which got none",
+         .threads = 3, .setup = setup, .thread = { first_arrays, age, delete }, .finish = finish);
 
-SCENARIO(first_root_vs_invalidate, .protocol = "P1 P5", .claim = "an invalidation that looks at arrays sees them whole (I1.1)", .threads = 2, .setup = setup,
-         .thread = { first_root, invalidate }, .finish = finish);
+/*
+ * P1, P5. The vCPU makes the first root while the host invalidates a page. The invalidation sees
+ * whole arrays or none (I1.1).
+ */
+SCENARIO(first_root_vs_invalidate, .protocol = "P1 P5",
+         .claim = "an invalidation that looks at arrays sees them whole (I1.1)",
+         .threads = 2, .setup = setup, .thread = { first_root, invalidate }, .finish = finish);
 
-SCENARIO(first_root_vs_dirty_get, .protocol = "P1 P11", .claim = "write protection that looks at arrays sees them whole (I1.1)", .threads = 2,
-         .setup = setup_logged, .thread = { first_root, harvest }, .finish = finish);
+/*
+ * P1, P11. The vCPU makes the first root while the dirty log is read. Write protection sees
+ * whole arrays or none (I1.1).
+ */
+SCENARIO(first_root_vs_dirty_get, .protocol = "P1 P11",
+         .claim = "write protection that looks at arrays sees them whole (I1.1)",
+         .threads = 2, .setup = setup_logged, .thread = { first_root, harvest }, .finish = finish);

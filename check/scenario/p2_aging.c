@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* P2: aging without mmu_lock. First the rmap and its bit by themselves, then whole VMs: shadow pages, and TDP. */
+/* P2: aging without mmu_lock. First the rmap and its lock bit alone, then whole VMs with shadow paging and with TDP. */
 #include "check/scenario/world.h"
 #include "core/shadow/rmap.h"
 #include "core/shadow/shadow_int.h"
 
-/* --- the bit, alone --- */
+/* --- the lock bit alone --- */
 
 static struct {
 	struct rmap rmap;
 	spte_t entry[3];
 	struct rmap_desc *spare;
-	uint64_t holders; /* plain: only under the bit */
+	uint64_t holders; /* plain: changes under the bit only */
 	uint64_t held[2];
 } bit;
 
@@ -57,7 +57,7 @@ static void bit_hold_1(void)
 	bit_hold(1);
 }
 
-/* What rmap_age of shadow/range.c does with a chain. */
+/* As rmap_age of shadow/range.c walks a chain. */
 static void bit_walk(void)
 {
 	uintptr_t head = rmap_lock(&bit.rmap);
@@ -135,17 +135,34 @@ static void bit_finish_removed(void)
 	check_assert(rmap_is_empty(&bit.rmap));
 }
 
-SCENARIO(rmap_bit_vs_itself, .protocol = "P2", .claim = "one holder of a chain (I2.1); an empty one is not taken (I2.2)", .threads = 3, .setup = bit_setup_one,
-         .thread = { bit_hold_0, bit_hold_1, bit_remove_one }, .finish = bit_finish_holders);
+/*
+ * P2. Two walkers lock a chain of one entry while its entry is removed. At most one thread holds the bit (I2.1); an
+ * empty chain is not locked (I2.2).
+ */
+SCENARIO(rmap_bit_vs_itself, .protocol = "P2",
+         .claim = "one holder of a chain (I2.1); an empty one is not taken (I2.2)",
+         .threads = 3, .setup = bit_setup_one, .thread = { bit_hold_0, bit_hold_1, bit_remove_one },
+         .finish = bit_finish_holders);
 
-SCENARIO(rmap_walk_vs_first_add, .protocol = "P2", .claim = "who saw an empty chain does not undo an add (I2.2)", .threads = 3, .setup = bit_setup_empty,
-         .thread = { bit_walk, bit_add_one, bit_walk }, .finish = bit_finish_added_one);
+/*
+ * P2. Two walkers come to an empty chain while an entry is added. A walker that saw it empty
+ * does not undo the add (I2.2).
+ */
+SCENARIO(rmap_walk_vs_first_add, .protocol = "P2", .claim = "who saw an empty chain does not undo an add (I2.2)",
+         .threads = 3, .setup = bit_setup_empty, .thread = { bit_walk, bit_add_one, bit_walk },
+         .finish = bit_finish_added_one);
 
-SCENARIO(rmap_walk_vs_add, .protocol = "P2", .claim = "a descriptor is seen whole (I2.1)", .threads = 2, .setup = bit_setup_empty,
-         .thread = { bit_walk, bit_add_two }, .finish = bit_finish_added_two);
+/* P2. A walker comes while two entries are added, the second with a descriptor. It sees the descriptor whole (I2.1). */
+SCENARIO(rmap_walk_vs_add, .protocol = "P2", .claim = "a descriptor is seen whole (I2.1)",
+         .threads = 2, .setup = bit_setup_empty, .thread = { bit_walk, bit_add_two }, .finish = bit_finish_added_two);
 
-SCENARIO(rmap_walk_vs_remove, .protocol = "P2", .claim = "a descriptor in a locked chain is neither changed nor freed (I2.1, I2.3)", .threads = 2,
-         .setup = bit_setup_two, .thread = { bit_walk, bit_remove_two }, .finish = bit_finish_removed);
+/*
+ * P2. A walker is on a chain of two entries while both are removed. The descriptor is neither changed nor freed while
+ * the walker holds the bit (I2.1, I2.3).
+ */
+SCENARIO(rmap_walk_vs_remove, .protocol = "P2",
+         .claim = "a descriptor in a locked chain is neither changed nor freed (I2.1, I2.3)",
+         .threads = 2, .setup = bit_setup_two, .thread = { bit_walk, bit_remove_two }, .finish = bit_finish_removed);
 
 /* --- shadow paging --- */
 
@@ -163,7 +180,7 @@ static void shadow_setup(void)
 	cpu_leave(&world.cpu[0]);
 }
 
-/* Linear pages 0 and 1 lead to the same frame: a chain with a descriptor. */
+/* Linear pages 0 and 1 lead to the same frame, so its chain has a descriptor. */
 static void shadow_setup_two(void)
 {
 	struct host_frame *frame;
@@ -185,7 +202,7 @@ static void invalidate(void)
 	vmmu_invalidate_end(world.vm, DATA(0), DATA(1));
 }
 
-/* The guest's table is no table any more: its mirror goes, with all that it maps. */
+/* The hypervisor says that the guest's table is one no longer. Its shadow page goes, with all that it maps. */
 static void unshadow(void)
 {
 	vmmu_unprotect(world.cpu[0].vcpu, GPA(GUEST_PT * PAGE_SIZE));
@@ -204,7 +221,7 @@ static void delete(void)
 	world_slot_delete(0);
 }
 
-/* I2.4, I2.5: what was zapped stays zapped, and nothing is in the chains. */
+/* I2.4, I2.5: what was zapped stays zapped, and the chains are empty. */
 static void finish_zapped(void)
 {
 	check_assert(!world_vm()->count[0].pages[0] && !world_vm()->count[1].pages[0]);
@@ -217,23 +234,40 @@ static void finish_end(void)
 	world_end();
 }
 
-SCENARIO(age_vs_zap, .protocol = "P2 P5", .claim = "aging does not bring back a zapped entry (I2.4); the chain is as the leaves are (I2.5)", .threads = 2,
-         .setup = shadow_setup, .thread = { age, invalidate }, .finish = finish_zapped);
+/*
+ * P2, P5. The host ages a mapped page while it invalidates it. Aging does not bring the zapped entry back (I2.4), and
+ * the chain has exactly the leaves (I2.5).
+ */
+SCENARIO(age_vs_zap, .protocol = "P2 P5",
+         .claim = "aging does not bring back a zapped entry (I2.4); the chain is as the leaves are (I2.5)",
+         .threads = 2, .setup = shadow_setup, .thread = { age, invalidate }, .finish = finish_zapped);
 
-SCENARIO(age_vs_zap_of_two, .protocol = "P2 P5", .claim = "the descriptors of a chain live while it is walked (I2.3)", .threads = 2, .setup = shadow_setup_two,
-         .thread = { age, invalidate }, .finish = finish_zapped);
+/* P2, P5. The same with two leaves of the frame. The chain's descriptor lives while the aging walk is on it (I2.3). */
+SCENARIO(age_vs_zap_of_two, .protocol = "P2 P5", .claim = "the descriptors of a chain live while it is walked (I2.3)",
+         .threads = 2, .setup = shadow_setup_two, .thread = { age, invalidate }, .finish = finish_zapped);
 
-SCENARIO(age_vs_table_free, .protocol = "P2", .claim = "the table of an entry lives while its chain is walked (I2.3)", .threads = 2, .setup = shadow_setup,
-         .thread = { age, unshadow }, .finish = finish_end);
+/*
+ * P2. The host ages a page while the shadow page of its table is removed. The table lives while the walk is on the
+ * chain of one of its entries (I2.3).
+ */
+SCENARIO(age_vs_table_free, .protocol = "P2", .claim = "the table of an entry lives while its chain is walked (I2.3)",
+         .threads = 2, .setup = shadow_setup, .thread = { age, unshadow }, .finish = finish_end);
 
-SCENARIO(age_vs_map, .protocol = "P2", .claim = "a second leaf of a frame goes into a chain that is being walked (I2.1, I2.2)", .threads = 2,
-         .setup = shadow_setup, .thread = { age, fault_second }, .finish = finish_end);
+/*
+ * P2. The host ages a page while the vCPU maps it a second time. The second leaf comes onto the chain
+ * beside the walk (I2.1, I2.2).
+ */
+SCENARIO(age_vs_map, .protocol = "P2",
+         .claim = "a second leaf of a frame goes into a chain that is being walked (I2.1, I2.2)",
+         .threads = 2, .setup = shadow_setup, .thread = { age, fault_second }, .finish = finish_end);
 
-SCENARIO(age_vs_age_vs_zap, .protocol = "P2 P5", .claim = "two walks of a chain and its end (I2.1, I2.4)", .threads = 3, .setup = shadow_setup,
-         .thread = { age, age, invalidate }, .finish = finish_zapped);
+/* P2, P5. Two threads age a page while it is invalidated. Neither walk brings the entry back (I2.1, I2.4). */
+SCENARIO(age_vs_age_vs_zap, .protocol = "P2 P5", .claim = "two walks of a chain and its end (I2.1, I2.4)",
+         .threads = 3, .setup = shadow_setup, .thread = { age, age, invalidate }, .finish = finish_zapped);
 
-SCENARIO(age_vs_slot_delete, .protocol = "P2 P3", .claim = "the arrays of a slot live while they are walked (I2.3)", .threads = 2, .setup = shadow_setup,
-         .thread = { age, delete }, .finish = finish_end);
+/* P2, P3. The host ages a page while its slot is deleted. The slot's arrays live while the walk is in them (I2.3). */
+SCENARIO(age_vs_slot_delete, .protocol = "P2 P3", .claim = "the arrays of a slot live while they are walked (I2.3)",
+         .threads = 2, .setup = shadow_setup, .thread = { age, delete }, .finish = finish_end);
 
 /* --- TDP --- */
 
@@ -254,8 +288,13 @@ static void tdp_finish_zapped(void)
 	world_end();
 }
 
-SCENARIO(tdp_age_vs_zap, .protocol = "P2 P7", .claim = "aging does not bring back a zapped entry (I2.4)", .threads = 2, .setup = tdp_setup,
-         .thread = { age, invalidate }, .finish = tdp_finish_zapped);
+/* P2, P7. With TDP, the host ages a page while it invalidates it. Aging does not bring the zapped entry back (I2.4). */
+SCENARIO(tdp_age_vs_zap, .protocol = "P2 P7", .claim = "aging does not bring back a zapped entry (I2.4)",
+         .threads = 2, .setup = tdp_setup, .thread = { age, invalidate }, .finish = tdp_finish_zapped);
 
-SCENARIO(tdp_age_vs_slot_delete, .protocol = "P2 P3", .claim = "a table lives while a lockless walk may be in it (I3.7)", .threads = 2, .setup = tdp_setup,
-         .thread = { age, delete }, .finish = finish_end);
+/*
+ * P2, P3. With TDP, the host ages a page while its slot is deleted. The tables live while the walk is in them (I3.7).
+ */
+SCENARIO(tdp_age_vs_slot_delete, .protocol = "P2 P3",
+         .claim = "a table lives while a lockless walk may be in it (I3.7)",
+         .threads = 2, .setup = tdp_setup, .thread = { age, delete }, .finish = finish_end);

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * P3: a slot goes, everything is zapped fast, and only what is stale is freed.
+ * P3: a slot is deleted. Everything is zapped fast, and only obsolete roots are freed.
  *
- * zap_all_*: the zap alone, as a slot change calls it. When it has returned nobody uses an old root: it writes a plain variable that a CPU reads as long as it has one.
- * slot_delete_*: all of a slot change. When vmmu_region_set has returned the host gives the slot's memory away: it writes the frame, plainly, and whoever still reads it has
- * a data race.
+ * zap_all_*: only the zap, as a slot change calls it. When it has returned no CPU uses an old root. So the zapping
+ * thread then writes a plain variable, which a CPU reads while it is on an old root: a CPU that still is has a data
+ * race.
+ *
+ * slot_delete_*: a whole slot change. When vmmu_region_set has returned the host uses the slot's memory for something
+ * else. So the deleting thread then writes the frame plainly: a CPU that still reads it has a data race.
  */
 #include "check/scenario/world.h"
 #include "core/vm/vm_int.h"
 
 #define DATA_GPA (GUEST_DATA * PAGE_SIZE)
 
-/* The slot is gone, and its memory used for something else. */
+/* Delete the slot, and use its memory for something else. */
 static void delete(void)
 {
 	world_slot_delete(1);
@@ -20,7 +23,7 @@ static void delete(void)
 
 /* --- TDP --- */
 
-/* Slot 0 has pages 0 .. 3, slot 1 has 4 and 5: table 1 of level 1 and table 2. */
+/* Slot 0 has pages 0 to 3, slot 1 pages 4 and 5. They are under different tables of level 1. */
 static void tdp_setup_slots(unsigned flags, unsigned cpus)
 {
 	world_make(flags, VMMU_MMU_TDP, cpus);
@@ -36,14 +39,14 @@ static void map(struct cpu *cpu, uint64_t address)
 	cpu_leave(cpu);
 }
 
-/* The page is mapped and in the CPU's TLB. */
+/* The page is mapped, and in the CPU's TLB. */
 static void tdp_setup(void)
 {
 	tdp_setup_slots(0, 1);
 	map(&world.cpu[0], DATA_GPA);
 }
 
-/* The page beside it is mapped, so the tables are there. */
+/* The next page is mapped, so the tables are there. */
 static void tdp_setup_beside(void)
 {
 	tdp_setup_slots(0, 1);
@@ -57,7 +60,7 @@ static void tdp_setup_two_cpus(void)
 	map(&world.cpu[1], DATA_GPA);
 }
 
-/* In the guest once, on whatever is there. */
+/* Run in the guest once, with whatever the tables hold. */
 static void run_on(struct cpu *cpu, uint64_t address)
 {
 	struct host_frame *frame;
@@ -94,7 +97,7 @@ static void fault(void)
 	cpu_leave(&world.cpu[0]);
 }
 
-/* Prefault holds the read section while it faults and reports a slot that goes. */
+/* Prefault holds the SRCU read side while it faults, and reports a slot that is being deleted. */
 static void prefault(void)
 {
 	uint64_t done;
@@ -129,7 +132,7 @@ static void finish(void)
 /* --- the zap alone --- */
 
 static const uint64_t *old_root[WORLD_CPUS];
-static uint64_t old_roots_gone; /* plain */
+static uint64_t old_roots_gone; /* plain: see above */
 
 static void remember_roots(void)
 {
@@ -173,7 +176,7 @@ static void run_until_zapped(struct cpu *cpu, uint64_t address)
 	cpu_leave(cpu);
 }
 
-/* A page that is not in the TLB: the CPU walks. */
+/* The page is not in the TLB, so the CPU walks. */
 static void zap_run(void)
 {
 	run_until_zapped(&world.cpu[0], DATA_GPA + PAGE_SIZE);
@@ -185,7 +188,7 @@ static void zap_run_twice(void)
 	zap_run();
 }
 
-/* The answer to a fault that was taken before the zap, and an entry after it. */
+/* Answer a fault that was taken before the zap, then enter. */
 static void zap_fault(void)
 {
 	world.cpu[0].error = 0;
@@ -193,55 +196,109 @@ static void zap_fault(void)
 	run_until_zapped(&world.cpu[0], DATA_GPA);
 }
 
-SCENARIO(zap_all_vs_run, .protocol = "P3 P9", .claim = "no vCPU enters the guest on an obsolete root (I3.2)", .threads = 2, .setup = zap_setup,
-         .thread = { zap_run, zap_all }, .finish = finish);
+/* P3, P9. The vCPU enters the guest while everything is zapped. It never runs on the obsolete root (I3.2). */
+SCENARIO(zap_all_vs_run, .protocol = "P3 P9", .claim = "no vCPU enters the guest on an obsolete root (I3.2)",
+         .threads = 2, .setup = zap_setup, .thread = { zap_run, zap_all }, .finish = finish);
 
-SCENARIO(zap_all_vs_two_runs, .protocol = "P3 P9", .claim = "nor when it comes back (I3.2)", .threads = 2, .setup = zap_setup,
-         .thread = { zap_run_twice, zap_all }, .finish = finish);
+/* P3, P9. The same for a vCPU that enters twice (I3.2). */
+SCENARIO(zap_all_vs_two_runs, .protocol = "P3 P9", .claim = "nor when it comes back (I3.2)",
+         .threads = 2, .setup = zap_setup, .thread = { zap_run_twice, zap_all }, .finish = finish);
 
-SCENARIO(zap_all_vs_fault, .protocol = "P3", .claim = "nothing is installed under an obsolete root (I3.3)", .threads = 2, .setup = zap_setup_beside,
-         .thread = { zap_fault, zap_all }, .finish = finish);
+/* P3. The vCPU answers a fault while everything is zapped. Nothing is installed under the obsolete root (I3.3). */
+SCENARIO(zap_all_vs_fault, .protocol = "P3", .claim = "nothing is installed under an obsolete root (I3.3)",
+         .threads = 2, .setup = zap_setup_beside, .thread = { zap_fault, zap_all }, .finish = finish);
 
-SCENARIO(zap_all_vs_invalidate, .protocol = "P3 P5", .claim = "an invalidation finds roots that are being zapped, and none is freed under it (I3.4, I3.6)",
+/*
+ * P3, P5. The host invalidates a page while everything is zapped. The invalidation finds the invalid root too, and
+ * the root is not freed under it (I3.4, I3.6).
+ */
+SCENARIO(zap_all_vs_invalidate, .protocol = "P3 P5",
+         .claim = "an invalidation finds roots that are being zapped, and none is freed under it (I3.4, I3.6)",
          .threads = 2, .setup = zap_setup_two_cpus, .thread = { invalidate_slot_0, zap_all }, .finish = finish);
 
-SCENARIO(zap_all_vs_invalidate_vs_run, .protocol = "P3 P5 P9", .claim = "the last reference of a root is put once, by whoever is last (I3.4, I3.6)",
+/*
+ * P3, P5, P9. The same with a vCPU that enters, and so drops the obsolete root. Three threads may put its last
+ * reference; one does (I3.4, I3.6).
+ */
+SCENARIO(zap_all_vs_invalidate_vs_run, .protocol = "P3 P5 P9",
+         .claim = "the last reference of a root is put once, by whoever is last (I3.4, I3.6)",
          .threads = 3, .setup = zap_setup, .thread = { zap_run, invalidate_slot_0, zap_all }, .finish = finish);
 
-SCENARIO(zap_all_vs_age_vs_run, .protocol = "P2 P3", .claim = "a root lives while a lockless walk may be in it (I3.7)", .threads = 3,
-         .setup = zap_setup, .thread = { zap_run, age, zap_all }, .finish = finish);
+/*
+ * P2, P3. The host ages a page while everything is zapped and the vCPU drops the obsolete root. The root lives while
+ * the aging walk is in it (I3.7).
+ */
+SCENARIO(zap_all_vs_age_vs_run, .protocol = "P2 P3", .claim = "a root lives while a lockless walk may be in it (I3.7)",
+         .threads = 3, .setup = zap_setup, .thread = { zap_run, age, zap_all }, .finish = finish);
 
 /* --- all of a slot change --- */
 
-SCENARIO(slot_delete_vs_run, .protocol = "P3 P9", .claim = "no CPU uses a page of a slot that is gone (I3.1, I3.2)", .threads = 2, .setup = tdp_setup,
-         .thread = { run, delete }, .finish = finish);
+/*
+ * P3, P9. The vCPU enters the guest while the slot is deleted. It does not use the slot's
+ * page afterwards (I3.1, I3.2).
+ */
+SCENARIO(slot_delete_vs_run, .protocol = "P3 P9", .claim = "no CPU uses a page of a slot that is gone (I3.1, I3.2)",
+         .threads = 2, .setup = tdp_setup, .thread = { run, delete }, .finish = finish);
 
-SCENARIO(slot_delete_vs_two_runs, .protocol = "P3 P9", .claim = "a vCPU that comes back does so on another root (I3.2)", .threads = 2, .setup = tdp_setup,
-         .thread = { run_twice, delete }, .finish = finish);
+/* P3, P9. The same for a vCPU that enters twice: the second time it is on another root (I3.2). */
+SCENARIO(slot_delete_vs_two_runs, .protocol = "P3 P9",
+         .claim = "a vCPU that comes back does so on another root (I3.2)",
+         .threads = 2, .setup = tdp_setup, .thread = { run_twice, delete }, .finish = finish);
 
-SCENARIO(slot_delete_vs_fault, .protocol = "P3 P5", .claim = "nothing is installed under an obsolete root (I3.1, I3.3)", .threads = 2,
-         .setup = tdp_setup_beside, .thread = { fault, delete }, .finish = finish);
+/*
+ * P3, P5. The vCPU faults on a page of the slot while the slot is deleted. Nothing is installed under
+ * the obsolete root (I3.1, I3.3).
+ */
+SCENARIO(slot_delete_vs_fault, .protocol = "P3 P5",
+         .claim = "nothing is installed under an obsolete root (I3.1, I3.3)",
+         .threads = 2, .setup = tdp_setup_beside, .thread = { fault, delete }, .finish = finish);
 
-SCENARIO(slot_delete_vs_prefault, .protocol = "P3", .claim = "nothing is installed under an obsolete root, and nobody waits for ever (I3.3)", .threads = 2,
-         .setup = tdp_setup_beside, .thread = { prefault, delete }, .finish = finish);
+/*
+ * P3. The vCPU prefaults a page of the slot while the slot is deleted. Nothing is installed under the obsolete root
+ * (I3.3), and neither thread waits for the other for ever.
+ */
+SCENARIO(slot_delete_vs_prefault, .protocol = "P3",
+         .claim = "nothing is installed under an obsolete root, and nobody waits for ever (I3.3)",
+         .threads = 2, .setup = tdp_setup_beside, .thread = { prefault, delete }, .finish = finish);
 
-SCENARIO(slot_delete_vs_invalidate, .protocol = "P3 P5", .claim = "an invalidation finds roots that are being zapped, and none is freed under it (I3.4, I3.6)",
+/*
+ * P3, P5. The host invalidates a page of slot 0 while slot 1 is deleted. The invalidation finds the invalid roots
+ * too, and none is freed under it (I3.4, I3.6).
+ */
+SCENARIO(slot_delete_vs_invalidate, .protocol = "P3 P5",
+         .claim = "an invalidation finds roots that are being zapped, and none is freed under it (I3.4, I3.6)",
          .threads = 2, .setup = tdp_setup_two_cpus, .thread = { invalidate_slot_0, delete }, .finish = finish);
 
-SCENARIO(slot_delete_vs_invalidate_vs_run, .protocol = "P3 P5 P9", .claim = "the last reference of a root is put once, by whoever is last (I3.4, I3.6)",
-         .threads = 3, .setup = tdp_setup_two_cpus, .thread = { run_other, invalidate_slot_0, delete }, .finish = finish);
+/* P3, P5, P9. The same with a vCPU that enters. The last reference of the root is put once (I3.4, I3.6). */
+SCENARIO(slot_delete_vs_invalidate_vs_run, .protocol = "P3 P5 P9",
+         .claim = "the last reference of a root is put once, by whoever is last (I3.4, I3.6)",
+         .threads = 3, .setup = tdp_setup_two_cpus, .thread = { run_other, invalidate_slot_0, delete },
+         .finish = finish);
 
-SCENARIO(slot_delete_vs_age_vs_run, .protocol = "P2 P3", .claim = "a table lives while a lockless walk may be in it (I3.7)", .threads = 3,
-         .setup = tdp_setup_two_cpus, .thread = { run_other, age, delete }, .finish = finish);
+/*
+ * P2, P3. The host ages pages while the slot is deleted and a vCPU enters. The tables live
+ * while the walk is in them (I3.7).
+ */
+SCENARIO(slot_delete_vs_age_vs_run, .protocol = "P2 P3",
+         .claim = "a table lives while a lockless walk may be in it (I3.7)",
+         .threads = 3, .setup = tdp_setup_two_cpus, .thread = { run_other, age, delete }, .finish = finish);
 
-SCENARIO(slot_delete_vs_vcpu_destroy, .protocol = "P3 P9", .claim = "a vCPU goes while everybody is told; its reference is put once (I3.6)", .threads = 2,
-         .setup = tdp_setup_two_cpus, .thread = { destroy_cpu, delete }, .finish = finish);
+/*
+ * P3, P9. A vCPU is destroyed while the slot change sends its request to all vCPUs. The vCPU's reference to
+ * its root is put once (I3.6).
+ */
+SCENARIO(slot_delete_vs_vcpu_destroy, .protocol = "P3 P9",
+         .claim = "a vCPU goes while everybody is told; its reference is put once (I3.6)",
+         .threads = 2, .setup = tdp_setup_two_cpus, .thread = { destroy_cpu, delete }, .finish = finish);
 
-/* --- only the slot's range is zapped --- */
+/* --- a slot change that zaps only the slot's range --- */
 
 static void tdp_setup_zaps_slot(void)
 {
-	struct vmmu_config config = { .size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS, .slot_delete_zaps_slot = true };
+	struct vmmu_config config = {
+		.size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS,
+		.slot_delete_zaps_slot = true
+	};
 
 	world_make_with(0, &config, 1);
 	world_slot(0, 0, 4, 0, 0);
@@ -249,14 +306,19 @@ static void tdp_setup_zaps_slot(void)
 	map(&world.cpu[0], DATA_GPA + PAGE_SIZE);
 }
 
-SCENARIO(slot_zap_vs_fault, .protocol = "P3 P5", .claim = "no page of a slot that is gone stays mapped when only its range is zapped (I3.1)", .threads = 2,
-         .setup = tdp_setup_zaps_slot, .thread = { fault, delete }, .finish = finish);
+/*
+ * P3, P5. The vCPU faults on a page of the slot while the slot is deleted and its range zapped. The page is
+ * not mapped afterwards (I3.1).
+ */
+SCENARIO(slot_zap_vs_fault, .protocol = "P3 P5",
+         .claim = "no page of a slot that is gone stays mapped when only its range is zapped (I3.1)",
+         .threads = 2, .setup = tdp_setup_zaps_slot, .thread = { fault, delete }, .finish = finish);
 
 /* --- shadow paging: cached roots --- */
 
 #define SECOND_PML4 6u
 
-/* CR3 0 and CR3 6 lead to the same tables; the second is current, the first is cached. */
+/* CR3 0 and CR3 6 lead to the same tables. The root of CR3 6 is current, that of CR3 0 is cached. */
 static void shadow_setup(void)
 {
 	world_make(0, VMMU_MMU_SHADOW, 1);
@@ -279,7 +341,7 @@ static void fault_linear(void)
 {
 	struct host_frame *frame;
 
-	/* The slot may be gone: then it is MMIO. */
+	/* Once the slot is deleted the address is MMIO. */
 	if (cpu_touch(&world.cpu[0], 0, false, 1, &frame) == CPU_DONE)
 		check_assert(frame->data == 0);
 	cpu_leave(&world.cpu[0]);
@@ -291,7 +353,7 @@ static void finish_shadow(void)
 	world_end();
 }
 
-/* As shadow_setup, but what linear page 0 leads to is not mapped yet. */
+/* One CR3; the page of linear page 0 is not mapped yet. */
 static void shadow_setup_beside(void)
 {
 	world_make(0, VMMU_MMU_SHADOW, 1);
@@ -301,7 +363,7 @@ static void shadow_setup_beside(void)
 	map(&world.cpu[0], PAGE_SIZE);
 }
 
-/* One CR3, so few pages. */
+/* One CR3, so that there are few shadow pages. */
 static void shadow_zap_setup(void)
 {
 	shadow_setup_beside();
@@ -327,14 +389,33 @@ static void shadow_zap_fault(void)
 	shadow_zap_run();
 }
 
-SCENARIO(shadow_zap_all_vs_run, .protocol = "P3 P9", .claim = "no vCPU enters the guest on an obsolete root (I3.2)", .threads = 2,
-         .setup = shadow_zap_setup, .thread = { shadow_zap_run, zap_all }, .finish = finish_shadow);
+/*
+ * P3, P9. With shadow paging, the vCPU enters the guest while everything is zapped. It never runs
+ * on the obsolete root (I3.2).
+ */
+SCENARIO(shadow_zap_all_vs_run, .protocol = "P3 P9", .claim = "no vCPU enters the guest on an obsolete root (I3.2)",
+         .threads = 2, .setup = shadow_zap_setup, .thread = { shadow_zap_run, zap_all }, .finish = finish_shadow);
 
-SCENARIO(shadow_zap_all_vs_fault, .protocol = "P3", .claim = "nothing is installed under an obsolete root (I3.3)", .threads = 2,
-         .setup = shadow_zap_setup_beside, .thread = { shadow_zap_fault, zap_all }, .finish = finish_shadow);
+/*
+ * P3. With shadow paging, the vCPU answers a fault while everything is zapped. Nothing is installed
+ * under the obsolete root (I3.3).
+ */
+SCENARIO(shadow_zap_all_vs_fault, .protocol = "P3", .claim = "nothing is installed under an obsolete root (I3.3)",
+         .threads = 2, .setup = shadow_zap_setup_beside, .thread = { shadow_zap_fault, zap_all },
+         .finish = finish_shadow);
 
-SCENARIO(shadow_slot_delete_vs_run, .protocol = "P3 P9", .claim = "no CPU uses a page of a slot that is gone (I3.1, I3.2)", .threads = 2,
-         .setup = shadow_setup, .thread = { run_linear, delete }, .finish = finish_shadow);
+/*
+ * P3, P9. With shadow paging, the vCPU enters the guest while the slot is deleted. It does not use the slot's
+ * page afterwards (I3.1, I3.2).
+ */
+SCENARIO(shadow_slot_delete_vs_run, .protocol = "P3 P9",
+         .claim = "no CPU uses a page of a slot that is gone (I3.1, I3.2)",
+         .threads = 2, .setup = shadow_setup, .thread = { run_linear, delete }, .finish = finish_shadow);
 
-SCENARIO(shadow_slot_delete_vs_fault, .protocol = "P3 P5", .claim = "nothing is installed under an obsolete root (I3.1, I3.3)", .threads = 2,
-         .setup = shadow_setup_beside, .thread = { fault_linear, delete }, .finish = finish_shadow);
+/*
+ * P3, P5. With shadow paging, the vCPU faults on a page of the slot while the slot is deleted. Nothing is installed
+ * under the obsolete root (I3.1, I3.3).
+ */
+SCENARIO(shadow_slot_delete_vs_fault, .protocol = "P3 P5",
+         .claim = "nothing is installed under an obsolete root (I3.1, I3.3)",
+         .threads = 2, .setup = shadow_setup_beside, .thread = { fault_linear, delete }, .finish = finish_shadow);

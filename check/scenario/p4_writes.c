@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * P4: a guest's page table is being shadowed while a vCPU writes it. Whatever happens, in the end the shadow says what the guest's entry says, or nothing.
+ * P4: one thread shadows a guest's page table while a vCPU writes it. In the end the shadow entry is what the
+ * guest's entry says, or empty.
  *
- * The entry is that of linear page 0 in the guest's 4K-level table. It leads to one frame, and is written to lead to another.
+ * The guest's entry is that of linear page 0 in its 4K-level table. It leads to the frame BEFORE, and the
+ * vCPU makes it lead to AFTER.
  */
 #include "check/scenario/world.h"
 #include "core/fault/vcpu.h"
@@ -19,7 +21,7 @@ static void setup(void)
 	world_guest_tables();
 }
 
-/* The hypervisor writes for the guest: an emulated store. */
+/* The hypervisor writes for the guest, as it does when it emulates a store. */
 static void guest_write(void)
 {
 	uint64_t value = world_guest_entry(AFTER);
@@ -32,7 +34,7 @@ static uint64_t guest_entry_now(void)
 	return host.frame[host.frame_of[GUEST_PT]].word[0];
 }
 
-/* --- the protocol, with nothing around it --- */
+/* --- the protocol alone --- */
 
 static struct shadow *shadowed;
 static struct guest_reader reader;
@@ -54,7 +56,10 @@ static void setup_page(void)
 	reader = (struct guest_reader){ &vcpu->shadow->mode, memslots_current(vm, 0), &cache, vm, NULL };
 }
 
-/* What shadow_map does for the last two levels: the page of the table, the guest's entry after that, the leaf. */
+/*
+ * As shadow_map does for the last two levels: get the table's shadow page, then read the
+ * guest's entry, then set the leaf.
+ */
 static void shadow_table(void)
 {
 	struct vmmu_vcpu *vcpu = world.cpu[1].vcpu;
@@ -64,11 +69,14 @@ static void shadow_table(void)
 	uint64_t value;
 	hva_t table;
 
-	shadowed = shadow_get(&token.token, vcpu->shadow, &vcpu->tables, GFN(GUEST_PT), vcpu->shadow->role | ROLE_LEVEL(1) | ROLE_RIGHTS(ACC_ALL));
-	check_assert(guest_table_find(&reader, GFN(GUEST_PT), &table) && guest_entry_read(reader.mode, table, 0, &value));
+	shadowed = shadow_get(&token.token, vcpu->shadow, &vcpu->tables, GFN(GUEST_PT),
+	                      vcpu->shadow->role | ROLE_LEVEL(1) | ROLE_RIGHTS(ACC_ALL));
+	check_assert(guest_table_find(&reader, GFN(GUEST_PT), &table) &&
+	             guest_entry_read(reader.mode, table, 0, &value));
 	leaf.gfn = guest_leaf_gfn(reader.mode, value, 1);
 	leaf.spte = shadow_make_leaf(vm, PFN(HOST_PFN + leaf.gfn.v), 1, ACC_ALL, 0, true, true);
-	entry_set_leaf(&token.token, vcpu->shadow, memslot_find(reader.slots, leaf.gfn), shadowed, &shadowed->spt[0], &leaf);
+	entry_set_leaf(&token.token, vcpu->shadow, memslot_find(reader.slots, leaf.gfn), shadowed, &shadowed->spt[0],
+	               &leaf);
 	mmu_flush(&token.token);
 	mmu_write_unlock(&token);
 }
@@ -89,10 +97,15 @@ static void finish_page(void)
 	world_end();
 }
 
-SCENARIO(guest_write_vs_shadow_get, .protocol = "P4", .claim = "never both: the writer saw no shadowed table, and the old entry was used (I4.1)", .threads = 2,
-         .setup = setup_page, .thread = { guest_write, shadow_table }, .finish = finish_page);
+/*
+ * P4. The hypervisor writes the guest's entry while another thread shadows the table. It never happens that the
+ * writer saw no shadowed table and the other thread used the old entry (I4.1).
+ */
+SCENARIO(guest_write_vs_shadow_get, .protocol = "P4",
+         .claim = "never both: the writer saw no shadowed table, and the old entry was used (I4.1)",
+         .threads = 2, .setup = setup_page, .thread = { guest_write, shadow_table }, .finish = finish_page);
 
-/* --- the same through a page fault --- */
+/* --- the same by a page fault --- */
 
 static void fault(void)
 {
@@ -102,7 +115,7 @@ static void fault(void)
 	cpu_leave(&world.cpu[1]);
 }
 
-/* I4.2: the shadow's leaf is what the guest's entry says, or there is none. */
+/* I4.2: the shadow's leaf is what the guest's entry says, or empty. */
 static void finish(void)
 {
 	uint64_t leaf = cpu_peek(&world.cpu[1], 0);
@@ -112,12 +125,17 @@ static void finish(void)
 	world_end();
 }
 
-SCENARIO(guest_write_vs_page_fault, .protocol = "P4", .claim = "a synced entry is the translation of the guest's, or stricter (I4.2)", .threads = 2,
-         .setup = setup, .thread = { guest_write, fault }, .finish = finish);
+/*
+ * P4. The hypervisor writes the guest's entry while vCPU 1 faults on linear page 0. The leaf is what the guest's
+ * entry says, or empty (I4.2).
+ */
+SCENARIO(guest_write_vs_page_fault, .protocol = "P4",
+         .claim = "a synced entry is the translation of the guest's, or stricter (I4.2)",
+         .threads = 2, .setup = setup, .thread = { guest_write, fault }, .finish = finish);
 
-/* --- written through a TLB --- */
+/* --- a store through a TLB --- */
 
-/* vCPU 0 has paging off: it has the frame of vCPU 1's table in its TLB, writable. */
+/* vCPU 0 runs with paging off. It has the frame of vCPU 1's table in its TLB, writable. */
 static void setup_tlb(void)
 {
 	struct vmmu_guest_regs flat = { .phys_bits = 48 };
@@ -141,7 +159,7 @@ static void store(void)
 	cpu_leave(cpu);
 }
 
-/* If it could store at all, and the table is not unsync, the shadow knows. */
+/* If vCPU 0 could store while the table was shadowed, the shadow entry followed the store. */
 static void finish_tlb(void)
 {
 	uint64_t leaf = cpu_peek(&world.cpu[1], 0);
@@ -151,5 +169,10 @@ static void finish_tlb(void)
 	world_end();
 }
 
-SCENARIO(guest_store_vs_page_fault, .protocol = "P4", .claim = "a table is read when nobody writes it through a TLB any more (I4.2, I4.4)", .threads = 2,
-         .setup = setup_tlb, .thread = { store, fault }, .finish = finish_tlb);
+/*
+ * P4. vCPU 0 stores to the table through its TLB while vCPU 1 faults and shadows the table. The table is read only
+ * when no TLB can write it any more (I4.2, I4.4).
+ */
+SCENARIO(guest_store_vs_page_fault, .protocol = "P4",
+         .claim = "a table is read when nobody writes it through a TLB any more (I4.2, I4.4)",
+         .threads = 2, .setup = setup_tlb, .thread = { store, fault }, .finish = finish_tlb);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * P5: the host takes memory away, while slots change and vCPUs fault. Between begin and end the host moves a page to another frame; then it uses the old one for something
- * else: it writes it, plainly, and whoever still reads it has a data race.
+ * P5: the host takes memory away while slots change and vCPUs fault. Between begin and end the host moves a
+ * page to another frame. Then it uses the old frame for something else, which is a plain write: a CPU that
+ * still reads it has a data race.
  */
 #include "check/scenario/world.h"
 #include "core/memslot/slots.h"
@@ -9,7 +10,7 @@
 
 #define PAGE     GUEST_DATA
 #define PAGE_GPA (PAGE * PAGE_SIZE)
-#define SPARE    (HOST_PAGES) /* frames that no page is in at first */
+#define SPARE    (HOST_PAGES) /* frames from here on hold no page at first */
 
 static void setup_slots(unsigned flags, unsigned cpus)
 {
@@ -18,7 +19,7 @@ static void setup_slots(unsigned flags, unsigned cpus)
 	world_slot(1, PAGE, 2, PAGE, 0);
 }
 
-/* Another page of the same table is mapped. */
+/* Another page of the VM is mapped. */
 static void setup(void)
 {
 	struct host_frame *frame;
@@ -28,7 +29,7 @@ static void setup(void)
 	cpu_leave(&world.cpu[0]);
 }
 
-/* The page is mapped and in the TLB. */
+/* The page is mapped, and in the CPU's TLB. */
 static void setup_mapped(void)
 {
 	struct host_frame *frame;
@@ -38,7 +39,7 @@ static void setup_mapped(void)
 	cpu_leave(&world.cpu[0]);
 }
 
-/* The page is mapped, and a walk that goes on beyond it may let mmu_lock go. */
+/* The page is mapped, and a walk that goes on beyond it may yield mmu_lock. */
 static void setup_mapped_and_yielding(void)
 {
 	struct host_frame *frame;
@@ -61,7 +62,7 @@ static void setup_slot_only(void)
 
 /* The gate alone, with the library's own mutex in it. */
 static struct gate gate;
-static uint64_t published; /* plain: what a gate keeps invalidations from seeing change */
+static uint64_t published; /* plain: does not change while an invalidation is in the gate */
 
 static void setup_real_gate(void)
 {
@@ -114,7 +115,7 @@ static void migrate(unsigned page, unsigned spare)
 
 	begin(page);
 	host_move(page, SPARE + spare);
-	host.frame[old].data = 1; /* somebody else's from here on */
+	host.frame[old].data = 1; /* the frame has another owner from here on */
 	end(page);
 }
 
@@ -128,7 +129,7 @@ static void migrate_next(void)
 	migrate(PAGE + 1, 1);
 }
 
-/* The page, in an invalidation of more. */
+/* The page moves within an invalidation of two pages. */
 static void migrate_in_passing(void)
 {
 	vmmu_invalidate_begin(world.vm, host_hva(PAGE), host_hva(PAGE + 2));
@@ -172,7 +173,7 @@ static void fault(void)
 	access_once(1);
 }
 
-/* I5.1: nothing is outstanding; what is mapped is what is there (audit: I5.3). */
+/* I5.1: no invalidation is outstanding. I5.3: the audit compares what is mapped with where the host's pages are. */
 static void finish(void)
 {
 	check_assert(world_vm()->notifier->in_progress == 0 && world_vm()->slots->gate.active == 0);
@@ -180,31 +181,62 @@ static void finish(void)
 	world_end();
 }
 
-SCENARIO(invalidate_vs_slot_create, .protocol = "P5", .claim = "begin and end see the same slots; the count returns to 0 (I5.1, I5.2)", .threads = 2,
-         .setup = setup_no_slot, .thread = { invalidate, create }, .finish = finish);
+/*
+ * P5. The host invalidates a page while a slot over it is created. begin and end see the same slots, and the count of
+ * invalidations returns to 0 (I5.1, I5.2).
+ */
+SCENARIO(invalidate_vs_slot_create, .protocol = "P5",
+         .claim = "begin and end see the same slots; the count returns to 0 (I5.1, I5.2)",
+         .threads = 2, .setup = setup_no_slot, .thread = { invalidate, create }, .finish = finish);
 
-SCENARIO(invalidate_vs_slot_delete, .protocol = "P5", .claim = "begin and end see the same slots; the count returns to 0 (I5.1, I5.2)", .threads = 2,
-         .setup = setup_slot_only, .thread = { invalidate, delete }, .finish = finish);
+/* P5. The same while the slot over the page is deleted (I5.1, I5.2). */
+SCENARIO(invalidate_vs_slot_delete, .protocol = "P5",
+         .claim = "begin and end see the same slots; the count returns to 0 (I5.1, I5.2)",
+         .threads = 2, .setup = setup_slot_only, .thread = { invalidate, delete }, .finish = finish);
 
-SCENARIO(invalidations_vs_slot_delete, .protocol = "P5", .claim = "a slot change that waits for invalidations is woken (I5.2, I5.6)", .threads = 3,
-         .setup = setup_slot_only, .thread = { invalidate, invalidate, delete }, .finish = finish);
+/* P5. Two invalidations beside a slot change that waits for both. The slot change is woken (I5.2, I5.6). */
+SCENARIO(invalidations_vs_slot_delete, .protocol = "P5",
+         .claim = "a slot change that waits for invalidations is woken (I5.2, I5.6)",
+         .threads = 3, .setup = setup_slot_only, .thread = { invalidate, invalidate, delete }, .finish = finish);
 
-SCENARIO(gate_vs_itself, .protocol = "P5", .claim = "a sleeping slot change has a wake-up coming, with the library's own mutex (I5.2, I5.6)", .threads = 2,
-         .setup = setup_real_gate, .thread = { pass_gate_twice, publish_through_gate }, .finish = finish_gate);
+/*
+ * P5. One thread passes the gate twice as an invalidation does, the other publishes through it, with the library's
+ * own mutex. A sleeping publisher is woken (I5.2, I5.6).
+ */
+SCENARIO(gate_vs_itself, .protocol = "P5",
+         .claim = "a sleeping slot change has a wake-up coming, with the library's own mutex (I5.2, I5.6)",
+         .threads = 2, .setup = setup_real_gate, .thread = { pass_gate_twice, publish_through_gate },
+         .finish = finish_gate);
 
-SCENARIO(fault_vs_invalidate, .protocol = "P5", .claim = "no page is installed that was looked up before it was taken away (I5.3, I5.4)", .threads = 2,
-         .setup = setup, .thread = { fault, migrate_page }, .finish = finish);
+/*
+ * P5. The vCPU faults on the page while the host moves it. No frame is installed that was looked up
+ * before the move (I5.3, I5.4).
+ */
+SCENARIO(fault_vs_invalidate, .protocol = "P5",
+         .claim = "no page is installed that was looked up before it was taken away (I5.3, I5.4)",
+         .threads = 2, .setup = setup, .thread = { fault, migrate_page }, .finish = finish);
 
-SCENARIO(fault_vs_invalidate_that_yields, .protocol = "P5", .claim = "nothing comes back into a range while its invalidation lets mmu_lock go (I5.4, I5.5)",
+/*
+ * P5. The same while the invalidation yields mmu_lock in its walk. Nothing is installed in its
+ * range meanwhile (I5.4, I5.5).
+ */
+SCENARIO(fault_vs_invalidate_that_yields, .protocol = "P5",
+         .claim = "nothing comes back into a range while its invalidation lets mmu_lock go (I5.4, I5.5)",
          .threads = 2, .setup = setup_mapped_and_yielding, .thread = { fault, migrate_in_passing }, .finish = finish);
 
-SCENARIO(run_vs_invalidate, .protocol = "P5 P9", .claim = "after begin no CPU uses the page (I5.4)", .threads = 2, .setup = setup_mapped,
-         .thread = { run, migrate_page }, .finish = finish);
+/* P5, P9. The vCPU runs with the page in its TLB while the host moves it. After begin no CPU uses the frame (I5.4). */
+SCENARIO(run_vs_invalidate, .protocol = "P5 P9", .claim = "after begin no CPU uses the page (I5.4)",
+         .threads = 2, .setup = setup_mapped, .thread = { run, migrate_page }, .finish = finish);
 
-SCENARIO(fault_vs_two_invalidations, .protocol = "P5", .claim = "the range in progress covers all that is outstanding (I5.3, I5.5)", .threads = 3,
-         .setup = setup, .thread = { fault, migrate_page, migrate_next }, .finish = finish);
+/*
+ * P5. The vCPU faults on the page while two threads move it and its neighbour. The range in
+ * progress covers both (I5.3, I5.5).
+ */
+SCENARIO(fault_vs_two_invalidations, .protocol = "P5",
+         .claim = "the range in progress covers all that is outstanding (I5.3, I5.5)",
+         .threads = 3, .setup = setup, .thread = { fault, migrate_page, migrate_next }, .finish = finish);
 
-/* --- nested on one thread: between the two begins the first one's range must stay covered --- */
+/* --- two invalidations of one thread, nested: the first one's range stays covered when the second begins --- */
 
 static void nested(void)
 {
@@ -216,8 +248,10 @@ static void nested(void)
 	end(PAGE);
 }
 
-SCENARIO(fault_vs_nested_invalidations, .protocol = "P5", .claim = "the range in progress covers all that is outstanding (I5.5)", .threads = 2,
-         .setup = setup, .thread = { fault, nested }, .finish = finish);
+/* P5. The vCPU faults on the page while it is being moved and another page is invalidated in between (I5.5). */
+SCENARIO(fault_vs_nested_invalidations, .protocol = "P5",
+         .claim = "the range in progress covers all that is outstanding (I5.5)",
+         .threads = 2, .setup = setup, .thread = { fault, nested }, .finish = finish);
 
 /* --- shadow paging --- */
 
@@ -250,5 +284,10 @@ static void shadow_finish(void)
 	world_end();
 }
 
-SCENARIO(shadow_fault_vs_invalidate, .protocol = "P5", .claim = "no page is installed that was looked up before it was taken away (I5.3)", .threads = 2,
-         .setup = shadow_setup, .thread = { shadow_fault, migrate_page }, .finish = shadow_finish);
+/*
+ * P5. With shadow paging, the vCPU faults on the page while the host moves it. No frame is installed that was
+ * looked up before the move (I5.3).
+ */
+SCENARIO(shadow_fault_vs_invalidate, .protocol = "P5",
+         .claim = "no page is installed that was looked up before it was taken away (I5.3)",
+         .threads = 2, .setup = shadow_setup, .thread = { shadow_fault, migrate_page }, .finish = shadow_finish);

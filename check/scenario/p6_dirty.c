@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * P6 and P11: who writes a page and who harvests the log. The invariant, whatever happens: when all is over, what the harvester last copied is what the page holds, or the
- * page is marked. It begins with a copy; it copies a page again, after the call that took its mark has returned.
+ * P6 and P11: vCPUs write a page while a harvester reads the dirty log. The harvester copies the page once at the
+ * beginning, and again whenever a call has taken the page's mark and returned. What must hold in the end: the last
+ * copy is what the page holds, or the page is marked.
  */
 #include <vmmu/memory.h>
 
@@ -13,7 +14,7 @@
 #define PAGE_GPA (PAGE * PAGE_SIZE)
 #define BLOCK    4u /* pages of a huge leaf */
 
-static uint64_t copied; /* the harvester's */
+static uint64_t copied; /* the harvester's last copy */
 
 static uint64_t content(void)
 {
@@ -51,7 +52,7 @@ static void map(struct cpu *cpu, bool write)
 	cpu_leave(cpu);
 }
 
-/* The page is logged, mapped, and write-protected by a harvest; the CPU has been told. */
+/* The page is logged and mapped. A harvest has write-protected it, and the CPU has flushed. */
 static void setup_protected(void)
 {
 	setup_log(VMMU_MMU_TDP, 1, 2, VMMU_SLOT_LOG_DIRTY);
@@ -67,7 +68,7 @@ static void setup_protected_two(void)
 	map(&world.cpu[1], false);
 }
 
-/* The page is logged, marked, mapped to be written and in the TLB. */
+/* The page is logged, marked, mapped writable, and in the TLB. */
 static void setup_marked(void)
 {
 	setup_log(VMMU_MMU_TDP, 1, 2, VMMU_SLOT_LOG_DIRTY);
@@ -90,7 +91,7 @@ static void setup_manual(void)
 	map(&world.cpu[0], true);
 }
 
-/* Writable, in the TLB, and not logged yet. */
+/* The page is mapped writable, in the TLB, and not logged yet. */
 static void setup_unlogged(void)
 {
 	setup_log(VMMU_MMU_TDP, 1, 2, 0);
@@ -104,10 +105,16 @@ static void setup_huge(void)
 	map(&world.cpu[0], true);
 }
 
-/* The same where hardware sets no A bits, and then the page was aged: its rights are laid aside, and the TLB knows nothing of it (52). */
+/*
+ * The page is logged and mapped writable, in a format in which hardware sets no A bits. Then it was aged: the entry's
+ * rights are saved in its software bits, and the TLB still has them (F52).
+ */
 static void setup_aged(void)
 {
-	struct vmmu_config config = { .size = sizeof(config), .host = &host_ops, .format = VMMU_FORMAT_EPT4_NO_AD, .max_vcpus = WORLD_CPUS };
+	struct vmmu_config config = {
+		.size = sizeof(config), .host = &host_ops, .format = VMMU_FORMAT_EPT4_NO_AD,
+		.max_vcpus = WORLD_CPUS
+	};
 
 	world_make_with(0, &config, 1);
 	world_slot(0, 0, 4, 0, 0);
@@ -127,7 +134,7 @@ static void invalidate(void)
 	vmmu_invalidate_end(world.vm, host_hva(PAGE), host_hva(PAGE + 1));
 }
 
-/* The TLB has nothing: the entry is what counts. */
+/* The TLB is empty, so that the entry alone counts. */
 static void setup_aged_cold(void)
 {
 	setup_aged();
@@ -150,7 +157,7 @@ static void store(void)
 	store_on(&world.cpu[0], 1);
 }
 
-/* A read brings back all that was laid aside, and marks nothing. */
+/* A read restores all saved rights, and marks nothing. */
 static void load_and_store(void)
 {
 	struct host_frame *frame;
@@ -164,7 +171,7 @@ static void store_other(void)
 	store_on(&world.cpu[1], 1);
 }
 
-/* The hypervisor's own write. */
+/* The hypervisor writes for the guest. */
 static void write_for_guest(void)
 {
 	uint64_t value = 1;
@@ -172,7 +179,7 @@ static void write_for_guest(void)
 	check_assert(vmmu_guest_write(world.cpu[0].vcpu, GPA(PAGE_GPA), &value, sizeof(value)) == VMMU_OK);
 }
 
-/* A device's, which has no vCPU. */
+/* A device writes; it has no vCPU. */
 static void write_of_device(void)
 {
 	uint64_t value = 1;
@@ -184,14 +191,14 @@ static void write_of_device(void)
 
 static void clear(void)
 {
-	uint64_t bitmap = harvest(); /* does not clear: VMMU_DIRTY_MANUAL_PROTECT */
+	uint64_t bitmap = harvest(); /* clears no mark: VMMU_DIRTY_MANUAL_PROTECT */
 
 	check_assert(vmmu_dirty_clear(world.vm, 0, 1, 0, 2, &bitmap) == VMMU_OK);
 	if (bitmap & 1)
 		copied = content();
 }
 
-/* Logging begins; then everything is copied once. */
+/* Logging begins, and everything is copied once. */
 static void log_start(void)
 {
 	world_slot(1, PAGE, 2, PAGE, VMMU_SLOT_LOG_DIRTY);
@@ -211,46 +218,94 @@ static void finish(void)
 	world_end();
 }
 
-SCENARIO(fast_fault_vs_dirty_get, .protocol = "P6 P11", .claim = "a page whose write right came back without a lock is marked, or its contents were seen", .threads = 2,
-         .setup = setup_protected, .thread = { store, get }, .finish = finish);
+/*
+ * P6, P11. The vCPU stores to a write-protected page, which the fast path makes writable without a lock; the
+ * harvester reads the log. The page is marked, or the harvester saw the store.
+ */
+SCENARIO(fast_fault_vs_dirty_get, .protocol = "P6 P11",
+         .claim = "a page whose write right came back without a lock is marked, or its contents were seen",
+         .threads = 2, .setup = setup_protected, .thread = { store, get }, .finish = finish);
 
-SCENARIO(store_vs_dirty_get, .protocol = "P11", .claim = "contents are read when no TLB can write any more", .threads = 2,
-         .setup = setup_marked, .thread = { store, get }, .finish = finish);
+/*
+ * P11. The vCPU stores through its TLB while the harvester reads the log. The harvester
+ * copies only when no TLB can write.
+ */
+SCENARIO(store_vs_dirty_get, .protocol = "P11", .claim = "contents are read when no TLB can write any more",
+         .threads = 2, .setup = setup_marked, .thread = { store, get }, .finish = finish);
 
-SCENARIO(aged_store_vs_dirty_get, .protocol = "P2 P6 P11", .claim = "a right that is laid aside is taken with the TLB entry that still has it", .threads = 2,
-         .setup = setup_aged, .thread = { store, get }, .finish = finish);
+/*
+ * P2, P6, P11. The vCPU stores through its TLB to an aged page while the harvester reads the log. The harvest takes
+ * the saved write right, and flushes the TLB that still has it.
+ */
+SCENARIO(aged_store_vs_dirty_get, .protocol = "P2 P6 P11",
+         .claim = "a right that is laid aside is taken with the TLB entry that still has it",
+         .threads = 2, .setup = setup_aged, .thread = { store, get }, .finish = finish);
 
-SCENARIO(aged_fault_vs_dirty_get, .protocol = "P2 P6 P11", .claim = "what comes back from aside is what has not been taken", .threads = 2,
-         .setup = setup_aged_cold, .thread = { load_and_store, get }, .finish = finish);
+/*
+ * P2, P6, P11. The vCPU loads from an aged page, then stores, while the harvester reads the log. The load restores
+ * only rights that the harvest has not taken.
+ */
+SCENARIO(aged_fault_vs_dirty_get, .protocol = "P2 P6 P11",
+         .claim = "what comes back from aside is what has not been taken",
+         .threads = 2, .setup = setup_aged_cold, .thread = { load_and_store, get }, .finish = finish);
 
-SCENARIO(aged_fault_vs_age_vs_invalidate, .protocol = "P2 P5 P6", .claim = "rights go aside and come back, and nothing that was zapped does (I2.4)", .threads = 3,
-         .setup = setup_aged_cold, .thread = { store, age, invalidate }, .finish = finish);
+/*
+ * P2, P5, P6. The vCPU stores to an aged page, one thread ages it again, one invalidates it. Rights are saved and
+ * restored, and nothing that was zapped comes back (I2.4).
+ */
+SCENARIO(aged_fault_vs_age_vs_invalidate, .protocol = "P2 P5 P6",
+         .claim = "rights go aside and come back, and nothing that was zapped does (I2.4)",
+         .threads = 3, .setup = setup_aged_cold, .thread = { store, age, invalidate }, .finish = finish);
 
-SCENARIO(fast_faults_vs_dirty_get, .protocol = "P6 P11", .claim = "the same with two vCPUs", .threads = 3,
-         .setup = setup_protected_two, .thread = { store, store_other, get }, .finish = finish);
+/* P6, P11. fast_fault_vs_dirty_get with two vCPUs. */
+SCENARIO(fast_faults_vs_dirty_get, .protocol = "P6 P11", .claim = "the same with two vCPUs",
+         .threads = 3, .setup = setup_protected_two, .thread = { store, store_other, get }, .finish = finish);
 
-SCENARIO(fault_vs_dirty_get, .protocol = "P11", .claim = "a page that is mapped for a write is marked, or its contents were seen", .threads = 2,
-         .setup = setup_unmapped, .thread = { store, get }, .finish = finish);
+/*
+ * P11. The vCPU stores to a page that is not mapped while the harvester reads the log. The page is marked, or
+ * the harvester saw the store.
+ */
+SCENARIO(fault_vs_dirty_get, .protocol = "P11",
+         .claim = "a page that is mapped for a write is marked, or its contents were seen",
+         .threads = 2, .setup = setup_unmapped, .thread = { store, get }, .finish = finish);
 
-SCENARIO(store_vs_dirty_clear, .protocol = "P11", .claim = "a page that is cleared by hand is marked again, or its contents were seen", .threads = 2,
-         .setup = setup_manual, .thread = { store, clear }, .finish = finish);
+/*
+ * P11. With marks that are cleared by a separate call, the vCPU stores while the harvester clears. The page is marked
+ * again, or the harvester saw the store.
+ */
+SCENARIO(store_vs_dirty_clear, .protocol = "P11",
+         .claim = "a page that is cleared by hand is marked again, or its contents were seen",
+         .threads = 2, .setup = setup_manual, .thread = { store, clear }, .finish = finish);
 
-SCENARIO(store_vs_log_start, .protocol = "P11", .claim = "no write goes past a log that has begun", .threads = 2, .setup = setup_unlogged,
-         .thread = { store, log_start }, .finish = finish);
+/* P11. The vCPU stores through its TLB while logging begins. The page is marked, or the first copy has the store. */
+SCENARIO(store_vs_log_start, .protocol = "P11", .claim = "no write goes past a log that has begun",
+         .threads = 2, .setup = setup_unlogged, .thread = { store, log_start }, .finish = finish);
 
-SCENARIO(store_vs_log_start_huge, .protocol = "P7 P11", .claim = "no write goes past a log that has begun, through a huge leaf that is being split", .threads = 2,
-         .setup = setup_huge, .thread = { store, log_start_block }, .finish = finish);
+/* P7, P11. The same through a huge leaf, which the beginning of logging splits. */
+SCENARIO(store_vs_log_start_huge, .protocol = "P7 P11",
+         .claim = "no write goes past a log that has begun, through a huge leaf that is being split",
+         .threads = 2, .setup = setup_huge, .thread = { store, log_start_block }, .finish = finish);
 
-SCENARIO(guest_write_vs_dirty_get, .protocol = "P11", .claim = "a write by the hypervisor is marked, or was seen", .threads = 2, .setup = setup_protected,
-         .thread = { write_for_guest, get }, .finish = finish);
+/*
+ * P11. The hypervisor writes the page while the harvester reads the log. The page is marked, or
+ * the harvester saw the write.
+ */
+SCENARIO(guest_write_vs_dirty_get, .protocol = "P11", .claim = "a write by the hypervisor is marked, or was seen",
+         .threads = 2, .setup = setup_protected, .thread = { write_for_guest, get }, .finish = finish);
 
-SCENARIO(guest_write_vs_dirty_get_marked, .protocol = "P11", .claim = "and marked again if the mark was about to be taken", .threads = 2, .setup = setup_marked,
-         .thread = { write_for_guest, get }, .finish = finish);
+/* P11. The same for a page that is marked already, whose mark the harvester is about to take. */
+SCENARIO(guest_write_vs_dirty_get_marked, .protocol = "P11",
+         .claim = "and marked again if the mark was about to be taken",
+         .threads = 2, .setup = setup_marked, .thread = { write_for_guest, get }, .finish = finish);
 
-SCENARIO(device_write_vs_dirty_get, .protocol = "P11", .claim = "a write by a device is marked, or was seen", .threads = 2, .setup = setup_protected,
-         .thread = { write_of_device, get }, .finish = finish);
+/*
+ * P11. A device writes the page while the harvester reads the log. The page is marked, or
+ * the harvester saw the write.
+ */
+SCENARIO(device_write_vs_dirty_get, .protocol = "P11", .claim = "a write by a device is marked, or was seen",
+         .threads = 2, .setup = setup_protected, .thread = { write_of_device, get }, .finish = finish);
 
-/* --- P6 against an invalidation: the frame goes --- */
+/* --- P6 beside an invalidation: the frame is given away --- */
 
 static void migrate(void)
 {
@@ -275,8 +330,12 @@ static void finish_moved(void)
 	world_end();
 }
 
-SCENARIO(fast_fault_vs_invalidate, .protocol = "P5 P6", .claim = "a zapped entry gets no write right back", .threads = 2, .setup = setup_protected,
-         .thread = { store_data, migrate }, .finish = finish_moved);
+/*
+ * P5, P6. The vCPU stores to a write-protected page while the host moves it. The fast path
+ * makes no zapped entry writable.
+ */
+SCENARIO(fast_fault_vs_invalidate, .protocol = "P5 P6", .claim = "a zapped entry gets no write right back",
+         .threads = 2, .setup = setup_protected, .thread = { store_data, migrate }, .finish = finish_moved);
 
 /* --- shadow paging --- */
 
@@ -305,5 +364,10 @@ static void shadow_finish(void)
 	world_end();
 }
 
-SCENARIO(shadow_store_vs_dirty_get, .protocol = "P11", .claim = "a page written through shadow tables is marked, or its contents were seen", .threads = 2,
-         .setup = shadow_setup, .thread = { shadow_store, get }, .finish = shadow_finish);
+/*
+ * P11. With shadow paging, the vCPU stores through its TLB while the harvester reads the log. The page is marked, or
+ * the harvester saw the store.
+ */
+SCENARIO(shadow_store_vs_dirty_get, .protocol = "P11",
+         .claim = "a page written through shadow tables is marked, or its contents were seen",
+         .threads = 2, .setup = shadow_setup, .thread = { shadow_store, get }, .finish = shadow_finish);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* P7: TDP entries change by compare-and-swap under mmu_lock for read. Faults race with each other, and with who splits or joins leaves. */
+/*
+ * P7: TDP entries change by compare-and-swap with mmu_lock held for read. Faults race with each other, and with slot
+ * changes that split or join leaves.
+ */
 #include "check/scenario/world.h"
 #include "core/memslot/memslot.h"
 
@@ -12,7 +15,7 @@ static void enter(struct cpu *cpu)
 	cpu_leave(cpu);
 }
 
-/* Roots and nothing below them. */
+/* The vCPUs have their root, with nothing below it. */
 static void setup_empty(void)
 {
 	world_make(0, VMMU_MMU_TDP, 2);
@@ -43,7 +46,7 @@ static void setup_neighbours(void)
 	host.neighbours = true;
 }
 
-/* One page is there, in a small leaf: the host has nothing larger, for now. */
+/* One page is mapped in a small leaf: the host has nothing larger yet. */
 static void setup_small(void)
 {
 	struct host_frame *frame;
@@ -53,7 +56,7 @@ static void setup_small(void)
 	cpu_leave(&world.cpu[0]);
 }
 
-/* Logged, so in small leaves: one of them is there. */
+/* The slot is logged, so its leaves are small. One of them is there. */
 static void setup_logged(void)
 {
 	struct host_frame *frame;
@@ -94,7 +97,7 @@ static void fault_0_beside(void)
 	touch(0, PAGE + 1, false);
 }
 
-/* The host has made one block of it: a huge leaf takes the place of the table of small ones. */
+/* The host has put the pages into one block, so a huge leaf takes the place of the table of small ones. */
 static void fault_1_huge(void)
 {
 	__atomic_store_n(&host.max_level, VMMU_LEVEL_2M, __ATOMIC_RELAXED);
@@ -111,7 +114,7 @@ static void enter_1(void)
 	enter(&world.cpu[1]);
 }
 
-/* Logging ends: small leaves become a huge one. */
+/* Logging ends, and small leaves become a huge one. */
 static void log_stop(void)
 {
 	world_slot(1, PAGE, BLOCK, PAGE, 0);
@@ -123,26 +126,45 @@ static void finish(void)
 	world_end();
 }
 
-SCENARIO(root_vs_root, .protocol = "P3 P7", .claim = "two vCPUs that need a root get the same one", .threads = 2, .setup = setup_nothing,
-         .thread = { enter_0, enter_1 }, .finish = finish);
+/* P3, P7. Two vCPUs enter for the first time. They get the same root. */
+SCENARIO(root_vs_root, .protocol = "P3 P7", .claim = "two vCPUs that need a root get the same one",
+         .threads = 2, .setup = setup_nothing, .thread = { enter_0, enter_1 }, .finish = finish);
 
-SCENARIO(fault_vs_fault, .protocol = "P7", .claim = "two faults on one page: one entry, one table a level, what lost is given back", .threads = 2,
-         .setup = setup_empty, .thread = { fault_0, fault_1 }, .finish = finish);
+/* P7. Two vCPUs fault on one page. One entry and one table a level are installed; the loser frees its table. */
+SCENARIO(fault_vs_fault, .protocol = "P7",
+         .claim = "two faults on one page: one entry, one table a level, what lost is given back",
+         .threads = 2, .setup = setup_empty, .thread = { fault_0, fault_1 }, .finish = finish);
 
-SCENARIO(fault_vs_fault_beside, .protocol = "P7", .claim = "two faults that need the same tables install each once", .threads = 2, .setup = setup_empty,
-         .thread = { fault_0, fault_1_beside }, .finish = finish);
+/* P7. Two vCPUs fault on neighbouring pages. Each table that both need is installed once. */
+SCENARIO(fault_vs_fault_beside, .protocol = "P7", .claim = "two faults that need the same tables install each once",
+         .threads = 2, .setup = setup_empty, .thread = { fault_0, fault_1_beside }, .finish = finish);
 
-SCENARIO(fault_vs_fault_huge, .protocol = "P7", .claim = "two faults that need the same huge leaf", .threads = 2, .setup = setup_huge,
-         .thread = { fault_0, fault_1_beside }, .finish = finish);
+/* P7. Two vCPUs fault on pages of the same huge leaf. */
+SCENARIO(fault_vs_fault_huge, .protocol = "P7", .claim = "two faults that need the same huge leaf",
+         .threads = 2, .setup = setup_huge, .thread = { fault_0, fault_1_beside }, .finish = finish);
 
-SCENARIO(fault_vs_fault_neighbours, .protocol = "P7", .claim = "neighbours are put only where nothing is", .threads = 2, .setup = setup_neighbours,
-         .thread = { fault_0, fault_1_beside }, .finish = finish);
+/*
+ * P7. Two vCPUs fault on neighbouring pages, and each fault also maps the page beside it. It does so
+ * only where the entry is empty.
+ */
+SCENARIO(fault_vs_fault_neighbours, .protocol = "P7", .claim = "neighbours are put only where nothing is",
+         .threads = 2, .setup = setup_neighbours, .thread = { fault_0, fault_1_beside }, .finish = finish);
 
-SCENARIO(fault_vs_huge_fault, .protocol = "P7", .claim = "nothing is installed in a table that is being replaced: its entries are frozen (I3.7)", .threads = 2,
-         .setup = setup_small, .thread = { fault_0, fault_1_huge }, .finish = finish);
+/*
+ * P7. vCPU 0 faults on a page while the fault of vCPU 1 replaces the table by a huge leaf. The entries of that table
+ * are frozen, so nothing is installed in it (I3.7).
+ */
+SCENARIO(fault_vs_huge_fault, .protocol = "P7",
+         .claim = "nothing is installed in a table that is being replaced: its entries are frozen (I3.7)",
+         .threads = 2, .setup = setup_small, .thread = { fault_0, fault_1_huge }, .finish = finish);
 
-SCENARIO(fault_vs_recover, .protocol = "P7", .claim = "small leaves become a huge one while vCPUs fault", .threads = 2,
-         .setup = setup_logged, .thread = { fault_0_beside, log_stop }, .finish = finish);
+/* P7. The vCPU faults while logging ends and small leaves become a huge one. */
+SCENARIO(fault_vs_recover, .protocol = "P7", .claim = "small leaves become a huge one while vCPUs fault",
+         .threads = 2, .setup = setup_logged, .thread = { fault_0_beside, log_stop }, .finish = finish);
 
-SCENARIO(run_vs_recover, .protocol = "P7 P9", .claim = "a table that is replaced lives until no CPU walks it (I3.7)", .threads = 2, .setup = setup_logged,
-         .thread = { fault_0, log_stop }, .finish = finish);
+/*
+ * P7, P9. The vCPU uses a mapped page while logging ends and a huge leaf replaces the table. The table lives
+ * until no CPU walks it (I3.7).
+ */
+SCENARIO(run_vs_recover, .protocol = "P7 P9", .claim = "a table that is replaced lives until no CPU walks it (I3.7)",
+         .threads = 2, .setup = setup_logged, .thread = { fault_0, log_stop }, .finish = finish);

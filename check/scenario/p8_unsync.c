@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * P8: a guest's 4K-level table that may be written unseen until a flush. Linear page 3 leads to the table itself; through it the guest changes what linear
- * page 0 leads to, flushes, and from then on must see the new page.
+ * P8: a guest's 4K-level table may be unsync: the guest writes it unseen until it flushes. Linear page 3
+ * leads to the table itself. Through it the guest changes where linear page 0 leads, then flushes. After the
+ * flush it must see the new page.
  */
 #include "check/scenario/world.h"
 #include "core/shadow/shadow_int.h"
@@ -22,7 +23,7 @@ static void map(struct cpu *cpu, uint64_t address, bool write)
 	cpu_leave(cpu);
 }
 
-/* The table is shadowed and in sync: linear page 0 is mapped on both vCPUs. */
+/* The table is shadowed and in sync; linear page 0 is mapped on both vCPUs. */
 static void setup(void)
 {
 	world_make(0, VMMU_MMU_SHADOW, 2);
@@ -33,14 +34,14 @@ static void setup(void)
 	map(&world.cpu[1], 0, false);
 }
 
-/* It is unsync, and vCPU 0 has it in its TLB to write. */
+/* The table is unsync, and vCPU 0 has it in its TLB, writable. */
 static void setup_unsync(void)
 {
 	setup();
 	map(&world.cpu[0], TO_TABLE, true);
 }
 
-/* The fault that lets the table be written. */
+/* The fault that makes the table unsync. */
 static void unsync(void)
 {
 	struct host_frame *frame;
@@ -64,7 +65,10 @@ static bool store_entry(struct cpu *cpu)
 	return stored;
 }
 
-/* vCPU 1 writes through an entry that vCPU 0 made writable, without having faulted itself; flushes; uses what it wrote. */
+/*
+ * vCPU 1 writes the table through an entry that a fault of vCPU 0 made writable. Then it
+ * flushes, and uses what it wrote.
+ */
 static void store_flush_use(void)
 {
 	struct cpu *cpu = &world.cpu[1];
@@ -83,7 +87,7 @@ static void store(void)
 	store_entry(&world.cpu[0]);
 }
 
-/* Another vCPU flushes: the table is read again while it may be written. */
+/* Another vCPU flushes, so the table is synced while it may still be written. */
 static void flush(void)
 {
 	struct cpu *cpu = &world.cpu[1];
@@ -93,7 +97,7 @@ static void flush(void)
 	cpu_leave(cpu);
 }
 
-/* I4.2: what is in sync is what the guest's table says. */
+/* I4.2: a table in sync maps what the guest's table says. */
 static void finish(void)
 {
 	uint64_t leaf = cpu_peek(&world.cpu[1], 0);
@@ -104,8 +108,17 @@ static void finish(void)
 	world_end();
 }
 
-SCENARIO(unsync_vs_store, .protocol = "P8", .claim = "who can write a table unseen finds it marked when he flushes", .threads = 2, .setup = setup,
-         .thread = { unsync, store_flush_use }, .finish = finish);
+/*
+ * P8. A fault of vCPU 0 makes the table unsync while vCPU 1 writes the table and flushes. If vCPU 1 could write, its
+ * flush finds the table marked.
+ */
+SCENARIO(unsync_vs_store, .protocol = "P8", .claim = "who can write a table unseen finds it marked when he flushes",
+         .threads = 2, .setup = setup, .thread = { unsync, store_flush_use }, .finish = finish);
 
-SCENARIO(sync_vs_store, .protocol = "P8 P4", .claim = "a table is read again only when nobody writes it through a TLB (I4.2)", .threads = 2,
-         .setup = setup_unsync, .thread = { store, flush }, .finish = finish);
+/*
+ * P8, P4. vCPU 0 stores to the unsync table through its TLB while vCPU 1 flushes. The table is read again only
+ * when no TLB can write it (I4.2).
+ */
+SCENARIO(sync_vs_store, .protocol = "P8 P4",
+         .claim = "a table is read again only when nobody writes it through a TLB (I4.2)",
+         .threads = 2, .setup = setup_unsync, .thread = { store, flush }, .finish = finish);

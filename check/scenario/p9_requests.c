@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * P9: requests, modes and kicks. What a request is about is a plain variable that a CPU reads in the guest and the requester writes when it has been answered: a CPU that runs
- * past a request has a data race.
+ * P9: requests, modes and kicks. A CPU in the guest reads a plain variable. The requester writes it once every vCPU
+ * has answered the request. So a CPU that runs on past a request has a data race.
  */
 #include "check/scenario/world.h"
 #include "core/fault/vcpu.h"
 
 static uint64_t thing;
-static uint32_t done; /* requesters that are through */
+static uint32_t done; /* how many requesters are done */
 
 static void setup(void)
 {
 	struct cpu *cpu = &world.cpu[0];
 
 	world_make(0, VMMU_MMU_TDP, 1);
-	/* A root, so that an entry is what is looked at and not much else. */
+	/* The vCPU gets its root here, so that the threads' entries are short. */
 	cpu_enter(cpu);
 	cpu_leave(cpu);
 }
@@ -36,7 +36,10 @@ static void setup_two(void)
 	cpu_leave(&world.cpu[1]);
 }
 
-/* In the guest until told to leave, or until there is nobody left to tell. A guest that was told to flush no longer uses the thing. */
+/*
+ * Stay in the guest until told to leave, or until no requester is left. A guest that was told to flush must
+ * not use the variable any more.
+ */
 static void run_for(struct cpu *cpu, unsigned requesters)
 {
 	cpu_enter(cpu);
@@ -64,7 +67,7 @@ static void run_twice(void)
 		run();
 }
 
-/* No loop in the guest, whose pause would be none. */
+/* One visit to the guest, without a loop. */
 static void run_once_in_guest(void)
 {
 	struct cpu *cpu = &world.cpu[0];
@@ -90,7 +93,7 @@ static void flush(void)
 	add_relaxed(&done, 1);
 }
 
-/* Two that hold mmu_lock for read may wait for one vCPU at the same time. */
+/* Two threads that hold mmu_lock for read may wait for one vCPU at the same time. */
 static void flush_only(void)
 {
 	struct mmu_read token = mmu_read_lock(world_vm(), 0);
@@ -111,7 +114,7 @@ static void create(void)
 	check_assert(vmmu_vcpu_create(world.vm, 1, NULL, &world.cpu[1].vcpu) == VMMU_OK);
 }
 
-/* One that has been in the guest, and goes for good. */
+/* The vCPU runs the guest once and is destroyed. */
 static void run_and_go(void)
 {
 	struct cpu *cpu = &world.cpu[0];
@@ -126,28 +129,46 @@ static void finish(void)
 	world_end();
 }
 
-SCENARIO(flush_vs_run, .protocol = "P9", .claim = "no vCPU runs the guest past a request; who waits for it is woken (I3.2)", .threads = 2, .setup = setup,
-         .thread = { run, flush }, .finish = finish);
+/*
+ * P9. The vCPU runs while another thread flushes all vCPUs. The vCPU does not run on past the request, and the thread
+ * that waits for it is woken (I3.2).
+ */
+SCENARIO(flush_vs_run, .protocol = "P9",
+         .claim = "no vCPU runs the guest past a request; who waits for it is woken (I3.2)",
+         .threads = 2, .setup = setup, .thread = { run, flush }, .finish = finish);
 
-SCENARIO(flush_spin_vs_run, .protocol = "P9", .claim = "the same for who looks once more before he sleeps", .threads = 2, .setup = setup_spin,
-         .thread = { run_once_in_guest, flush }, .finish = finish);
+/* P9. The same for a thread that looks once more before it sleeps. */
+SCENARIO(flush_spin_vs_run, .protocol = "P9", .claim = "the same for who looks once more before he sleeps",
+         .threads = 2, .setup = setup_spin, .thread = { run_once_in_guest, flush }, .finish = finish);
 
-SCENARIO(flush_vs_two_runs, .protocol = "P9", .claim = "nor when it comes back", .threads = 2, .setup = setup, .thread = { run_twice, flush }, .finish = finish);
+/* P9. The same for a vCPU that enters twice. */
+SCENARIO(flush_vs_two_runs, .protocol = "P9", .claim = "nor when it comes back",
+         .threads = 2, .setup = setup, .thread = { run_twice, flush }, .finish = finish);
 
-SCENARIO(flush_vs_two_vcpus, .protocol = "P9", .claim = "every vCPU is waited for", .threads = 3, .setup = setup_two,
-         .thread = { run, run_other, flush }, .finish = finish);
+/* P9. Two vCPUs run while a third thread flushes. It waits for both. */
+SCENARIO(flush_vs_two_vcpus, .protocol = "P9", .claim = "every vCPU is waited for",
+         .threads = 3, .setup = setup_two, .thread = { run, run_other, flush }, .finish = finish);
 
-SCENARIO(flush_vs_flush_vs_run, .protocol = "P9", .claim = "two that wait for one vCPU are both woken", .threads = 3, .setup = setup,
-         .thread = { run_two_requesters, flush_only, flush_only }, .finish = finish);
+/* P9. The vCPU runs while two threads flush. Both wait for it, and both are woken. */
+SCENARIO(flush_vs_flush_vs_run, .protocol = "P9", .claim = "two that wait for one vCPU are both woken",
+         .threads = 3, .setup = setup, .thread = { run_two_requesters, flush_only, flush_only }, .finish = finish);
 
-SCENARIO(kick_vs_run, .protocol = "P9", .claim = "a kick ends a visit to the guest, or comes before it", .threads = 2, .setup = setup,
-         .thread = { run, kick }, .finish = finish);
+/* P9. The vCPU runs while another thread kicks it. The kick ends its visit to the guest, or comes before it. */
+SCENARIO(kick_vs_run, .protocol = "P9", .claim = "a kick ends a visit to the guest, or comes before it",
+         .threads = 2, .setup = setup, .thread = { run, kick }, .finish = finish);
 
-SCENARIO(flush_vs_vcpu_create, .protocol = "P9", .claim = "a vCPU is seen whole or not at all", .threads = 2, .setup = setup,
-         .thread = { flush, create }, .finish = finish);
+/* P9. A thread flushes while another creates vCPU 1. The flush sees the whole new vCPU or does not see it. */
+SCENARIO(flush_vs_vcpu_create, .protocol = "P9", .claim = "a vCPU is seen whole or not at all",
+         .threads = 2, .setup = setup, .thread = { flush, create }, .finish = finish);
 
-SCENARIO(flush_vs_vcpu_destroy, .protocol = "P9", .claim = "a vCPU that is not there any more has left the guest (I5.4)", .threads = 2, .setup = setup_two,
-         .thread = { run_and_go, flush }, .finish = finish);
+/*
+ * P9. vCPU 0 runs and is destroyed while another thread flushes; vCPU 1 stays. A flush that does not find vCPU 0
+ * knows that it has left the guest (I5.4).
+ */
+SCENARIO(flush_vs_vcpu_destroy, .protocol = "P9",
+         .claim = "a vCPU that is not there any more has left the guest (I5.4)",
+         .threads = 2, .setup = setup_two, .thread = { run_and_go, flush }, .finish = finish);
 
-SCENARIO(flush_vs_last_vcpu_destroy, .protocol = "P9", .claim = "nor is one, when none is there (I5.4)", .threads = 2, .setup = setup,
-         .thread = { run_and_go, flush }, .finish = finish);
+/* P9. The same when vCPU 0 is the only one (I5.4). */
+SCENARIO(flush_vs_last_vcpu_destroy, .protocol = "P9", .claim = "nor is one, when none is there (I5.4)",
+         .threads = 2, .setup = setup, .thread = { run_and_go, flush }, .finish = finish);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Pairs of steps that few programs bring together, each for a lock or an order that nothing else shows to be needed. */
+/*
+ * Pairs of steps that few programs bring together. Each shows that a lock or an order is
+ * needed, which nothing else shows.
+ */
 #include "check/scenario/world.h"
 #include "core/memslot/slots.h"
 #include "core/vm/vm_int.h"
@@ -26,7 +29,7 @@ static void delete(void)
 	world_slot_delete(1);
 }
 
-/* --- roots: the last reference of one goes while others are marked --- */
+/* --- roots: the last reference of one is put while others are marked --- */
 
 static void zap_all(void)
 {
@@ -35,7 +38,7 @@ static void zap_all(void)
 	mutex_unlock(&world_vm()->slots_lock);
 }
 
-/* vCPU 0 has not entered since its root was zapped; vCPU 1 is on another. */
+/* vCPU 0 has not entered since its root was zapped; vCPU 1 is on a new root. */
 static void setup_last_reference(void)
 {
 	world_make(0, VMMU_MMU_TDP, 2);
@@ -51,10 +54,14 @@ static void enter(void)
 	cpu_leave(&world.cpu[0]);
 }
 
-SCENARIO(zap_all_vs_last_put, .protocol = "P3", .claim = "the list of roots is whole while one leaves it (I3.4)", .threads = 2,
-         .setup = setup_last_reference, .thread = { enter, zap_all }, .finish = finish);
+/*
+ * P3. vCPU 0 enters, which puts the last reference of its old root; another thread zaps everything again. The list
+ * of roots stays whole (I3.4).
+ */
+SCENARIO(zap_all_vs_last_put, .protocol = "P3", .claim = "the list of roots is whole while one leaves it (I3.4)",
+         .threads = 2, .setup = setup_last_reference, .thread = { enter, zap_all }, .finish = finish);
 
-/* --- a vCPU that stays outside lets its root go: the last reference, or not, while others work on the roots --- */
+/* --- a vCPU outside the guest drops its root while others work on the roots --- */
 
 static void setup_root(void)
 {
@@ -79,21 +86,35 @@ static void age(void)
 	vmmu_age(world.vm, host_hva(PAGE), host_hva(PAGE + 1), true);
 }
 
-SCENARIO(root_drop_vs_zap_all_vs_invalidate, .protocol = "P3 P5", .claim = "the last reference of a root is put once, by whoever is last (I3.4, I3.6)", .threads = 3,
-         .setup = setup_root, .thread = { drop_root, zap_all, invalidate }, .finish = finish);
+/*
+ * P3, P5. The vCPU drops its root, one thread zaps everything, one invalidates a page. Whichever thread is last puts
+ * the last reference, once (I3.4, I3.6).
+ */
+SCENARIO(root_drop_vs_zap_all_vs_invalidate, .protocol = "P3 P5",
+         .claim = "the last reference of a root is put once, by whoever is last (I3.4, I3.6)",
+         .threads = 3, .setup = setup_root, .thread = { drop_root, zap_all, invalidate }, .finish = finish);
 
-SCENARIO(root_drop_vs_zap_all_vs_age, .protocol = "P2 P3", .claim = "a root, and what is below it, lives while a lockless walk may be in it (I3.7)", .threads = 3,
-         .setup = setup_root, .thread = { drop_root, zap_all, age }, .finish = finish);
+/*
+ * P2, P3. The vCPU drops its root, one thread zaps everything, one ages a page. The root and the tables below it live
+ * while the aging walk is in them (I3.7).
+ */
+SCENARIO(root_drop_vs_zap_all_vs_age, .protocol = "P2 P3",
+         .claim = "a root, and what is below it, lives while a lockless walk may be in it (I3.7)",
+         .threads = 3, .setup = setup_root, .thread = { drop_root, zap_all, age }, .finish = finish);
 
 /* --- a zap that has not flushed yet, and an invalidation that finds nothing left to zap --- */
 
 static void setup_zaps_slot(void)
 {
-	struct vmmu_config config = { .size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS, .slot_delete_zaps_slot = true };
+	struct vmmu_config config = {
+		.size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS,
+		.slot_delete_zaps_slot = true
+	};
 
 	world_make_with(0, &config, 1);
 	world_slot(1, PAGE, 2, PAGE, 0);
-	world_slot(2, PAGE + 8, 2, PAGE, 0); /* the same memory elsewhere: the invalidation hits a slot in any case */
+	/* the same memory at another gfn, so that the invalidation always hits a slot */
+	world_slot(2, PAGE + 8, 2, PAGE, 0);
 	map(&world.cpu[0], PAGE_GPA, false);
 }
 
@@ -116,12 +137,17 @@ static void migrate(void)
 	vmmu_invalidate_end(world.vm, host_hva(PAGE), host_hva(PAGE + 1));
 }
 
-SCENARIO(slot_zap_vs_invalidate_vs_run, .protocol = "P3 P5", .claim = "what is zapped and not yet flushed is flushed before an invalidation goes on (I5.4)",
+/*
+ * P3, P5. The slot is deleted, which zaps its range; the host moves the page; the vCPU runs with the page in its TLB.
+ * The invalidation flushes what was zapped and not yet flushed, before it goes on (I5.4).
+ */
+SCENARIO(slot_zap_vs_invalidate_vs_run, .protocol = "P3 P5",
+         .claim = "what is zapped and not yet flushed is flushed before an invalidation goes on (I5.4)",
          .threads = 3, .setup = setup_zaps_slot, .thread = { run, delete, migrate }, .finish = finish);
 
-/* --- chains of descriptors: a leaf is added while they are walked for logging --- */
+/* --- chains with descriptors: a leaf is added while logging walks them --- */
 
-/* Linear pages 0 and 1 lead to one frame, and so will 2. */
+/* Linear pages 0 and 1 are mapped and lead to one frame. Linear page 2 leads to it, too, and is not mapped yet. */
 static void setup_chain(unsigned flags)
 {
 	world_make(0, VMMU_MMU_SHADOW, 1);
@@ -163,13 +189,20 @@ static void harvest(void)
 	check_assert(vmmu_dirty_get(world.vm, 0, 1, &bitmap, 1) == VMMU_OK && bitmap == 1);
 }
 
-SCENARIO(shadow_map_vs_log_start, .protocol = "P2 P11", .claim = "a chain is write-protected while nobody adds to it", .threads = 2,
-         .setup = setup_chain_unlogged, .thread = { map_third, log_start }, .finish = finish);
+/*
+ * P2, P11. The vCPU maps linear page 2 while logging begins. Nothing is added to a chain while it is write-protected.
+ */
+SCENARIO(shadow_map_vs_log_start, .protocol = "P2 P11", .claim = "a chain is write-protected while nobody adds to it",
+         .threads = 2, .setup = setup_chain_unlogged, .thread = { map_third, log_start }, .finish = finish);
 
-SCENARIO(shadow_map_vs_dirty_get, .protocol = "P2 P11", .claim = "a chain is write-protected while nobody adds to it", .threads = 2,
-         .setup = setup_chain_logged, .thread = { map_third, harvest }, .finish = finish);
+/*
+ * P2, P11. The vCPU maps linear page 2 while the log is read. Nothing is added to a chain
+ * while it is write-protected.
+ */
+SCENARIO(shadow_map_vs_dirty_get, .protocol = "P2 P11", .claim = "a chain is write-protected while nobody adds to it",
+         .threads = 2, .setup = setup_chain_logged, .thread = { map_third, harvest }, .finish = finish);
 
-/* --- rings: their vCPU, or their slot, goes while they are reset --- */
+/* --- rings: their vCPU or their slot is removed while they are reset --- */
 
 static struct vmmu_dirty_gfn *ring;
 
@@ -207,8 +240,13 @@ static void finish_ring(void)
 	world_end();
 }
 
-SCENARIO(ring_reset_vs_vcpu_destroy, .protocol = "P11", .claim = "a ring is not read when its vCPU has gone, and no page of it stays writable", .threads = 2, .setup = setup_ring,
-         .thread = { reset, destroy }, .finish = finish_ring);
+/*
+ * P11. One thread resets all rings, one destroys the vCPU of the ring. The ring of a destroyed vCPU is not read, and
+ * no page of it stays writable.
+ */
+SCENARIO(ring_reset_vs_vcpu_destroy, .protocol = "P11",
+         .claim = "a ring is not read when its vCPU has gone, and no page of it stays writable",
+         .threads = 2, .setup = setup_ring, .thread = { reset, destroy }, .finish = finish_ring);
 
 static void setup_gone_ring(void)
 {
@@ -216,13 +254,20 @@ static void setup_gone_ring(void)
 	destroy();
 }
 
-SCENARIO(gone_ring_reset_vs_slot_delete, .protocol = "P11", .claim = "a slot that is protected for a ring that has gone is there", .threads = 2, .setup = setup_gone_ring,
-         .thread = { reset, delete }, .finish = finish_ring);
+/*
+ * P11. The vCPU of the ring is destroyed. A reset protects its pages while their slot is deleted; the
+ * slot is not freed meanwhile.
+ */
+SCENARIO(gone_ring_reset_vs_slot_delete, .protocol = "P11",
+         .claim = "a slot that is protected for a ring that has gone is there",
+         .threads = 2, .setup = setup_gone_ring, .thread = { reset, delete }, .finish = finish_ring);
 
-SCENARIO(ring_reset_vs_slot_delete, .protocol = "P11", .claim = "a slot that an entry names is not used when it has gone", .threads = 2, .setup = setup_ring,
-         .thread = { reset, delete }, .finish = finish_ring);
+/* P11. One thread resets all rings, one deletes the slot that an entry names. The slot is not used once it is freed. */
+SCENARIO(ring_reset_vs_slot_delete, .protocol = "P11",
+         .claim = "a slot that an entry names is not used when it has gone",
+         .threads = 2, .setup = setup_ring, .thread = { reset, delete }, .finish = finish_ring);
 
-/* --- the library's own SRCU and mmu_lock, in place --- */
+/* --- whole calls with the library's own SRCU and mmu_lock --- */
 
 static void setup_real_srcu(void)
 {
@@ -230,7 +275,7 @@ static void setup_real_srcu(void)
 	world_slot(1, PAGE, 2, PAGE, 0);
 }
 
-/* A guest's page is read through the slots: all that a reader of slots does, and no more. */
+/* Read a guest page through the slots. It does all that a reader of slots does, and no more. */
 static void read_guest(void)
 {
 	uint64_t value;
@@ -255,8 +300,18 @@ static void fault(void)
 	cpu_leave(&world.cpu[0]);
 }
 
-SCENARIO(srcu_guest_read_vs_slot_delete, .protocol = "SRCU P5", .claim = "a slot lives as long as a reader of its set, with the library's own SRCU", .threads = 2,
-         .setup = setup_real_srcu, .thread = { read_guest, delete }, .finish = finish);
+/*
+ * SRCU, P5. The hypervisor reads guest memory while the slot is deleted. The slot lives as
+ * long as a reader of its set.
+ */
+SCENARIO(srcu_guest_read_vs_slot_delete, .protocol = "SRCU P5",
+         .claim = "a slot lives as long as a reader of its set, with the library's own SRCU",
+         .threads = 2, .setup = setup_real_srcu, .thread = { read_guest, delete }, .finish = finish);
 
-SCENARIO(mmu_lock_fault_vs_invalidate, .protocol = "P5", .claim = "no page is installed that was looked up before (I5.3), with the library's own mmu_lock",
+/*
+ * P5. The vCPU faults on the page while the host moves it. No frame is installed that was
+ * looked up before the move (I5.3).
+ */
+SCENARIO(mmu_lock_fault_vs_invalidate, .protocol = "P5",
+         .claim = "no page is installed that was looked up before (I5.3), with the library's own mmu_lock",
          .threads = 2, .setup = setup_real_mmu_lock, .thread = { fault, migrate }, .finish = finish);

@@ -11,7 +11,10 @@ void world_make_with(unsigned real, const struct vmmu_config *config, unsigned c
 	abstract_init(real);
 	host_init();
 	check_assert(vmmu_vm_create(config, &world.vm) == VMMU_OK);
-	/* Statistics, at the end of struct vm. Their steps would multiply the executions, and mean nothing. */
+	/*
+	 * The statistics are at the end of struct vm. Nothing depends on them, and as steps they
+	 * would multiply the executions.
+	 */
 	check_counters(world_vm()->count, (size_t)((char *)(world_vm() + 1) - (char *)world_vm()->count));
 	for (unsigned id = 0; id < cpus; id++)
 		check_assert(vmmu_vcpu_create(world.vm, id, NULL, &world.cpu[id].vcpu) == VMMU_OK);
@@ -80,7 +83,9 @@ static pfn_t audit_frame(void *arg, hva_t hva)
 
 void world_audit(unsigned invalidations)
 {
-	struct audit_report report = { .out = { audit_line, NULL }, .invalidations = invalidations, .frame = audit_frame };
+	struct audit_report report = {
+		.out = { audit_line, NULL }, .invalidations = invalidations, .frame = audit_frame
+	};
 
 	for (unsigned id = 0; id < WORLD_CPUS; id++)
 		if (world.cpu[id].vcpu)

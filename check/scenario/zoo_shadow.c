@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Situations in which historical bugs of shadow paging showed (check/zoo), and that no other scenario is about. Linear page n leads to gfn GUEST_DATA + n, as
- * world_guest_tables says, until a test writes the guest's tables; "from outside" is a write that the library is not told of.
+ * Situations in which historical bugs of shadow paging showed (check/zoo) and that no other scenario has. Linear page
+ * n leads to gfn GUEST_DATA + n, as world_guest_tables sets it, until a scenario writes the guest's tables.
+ *
+ * "From outside": the tables are written in setup, and the library is not told.
  */
 #include "check/scenario/world.h"
 #include "core/shadow/shadow_int.h"
@@ -9,7 +11,7 @@
 #define PD    2u
 #define LARGE 512u /* a gfn where a large page of the guest may begin */
 
-/* Alone: nothing is in its way. */
+/* For setup and finish: nothing else runs. */
 static void touch(struct cpu *cpu, unsigned page, bool write)
 {
 	struct host_frame *frame;
@@ -18,7 +20,7 @@ static void touch(struct cpu *cpu, unsigned page, bool write)
 	cpu_leave(cpu);
 }
 
-/* Beside others: while an invalidation lasts a fault only says that it is to be tried again. */
+/* For threads: during an invalidation a fault is told to come again. */
 static void try(struct cpu *cpu, unsigned page, bool write)
 {
 	struct host_frame *frame;
@@ -39,9 +41,12 @@ static void touch_second(void)
 	try(&world.cpu[0], 1, false);
 }
 
-/* --- 1 and 2: the child that is there is another --- */
+/* --- 1 and 2: the child table that is there is another one --- */
 
-/* The guest's directory has a large page, of gfn 0 and what follows; one piece of it is mapped, by a direct page. A large page begins at a multiple of 512. */
+/*
+ * The guest's directory has a large page at gfn 0. One 4K piece of it is mapped, through a direct shadow page. Large
+ * pages begin at multiples of 512.
+ */
 static void large_setup(void)
 {
 	world_make(0, VMMU_MMU_SHADOW, 1);
@@ -52,7 +57,10 @@ static void large_setup(void)
 	touch(&world.cpu[0], 0, false);
 }
 
-/* From outside: a table at the same gfn. Its second entry leads to host page 7. */
+/*
+ * From outside: the directory's entry leads to a table at the same gfn. That table's second entry leads to host page
+ * 7.
+ */
 static void role_setup(void)
 {
 	large_setup();
@@ -60,7 +68,7 @@ static void role_setup(void)
 	host.frame[0].word[1] = world_guest_entry(LARGE + 3);
 }
 
-/* From outside: another large page, with the same rights. */
+/* From outside: the directory's entry is another large page, with the same rights. */
 static void gfn_setup(void)
 {
 	large_setup();
@@ -77,7 +85,7 @@ static void invalidate_5(void)
 	invalidate(5);
 }
 
-/* I2.5: a leaf is found under the gfn that it was put under, by an invalidation now at the latest. */
+/* I2.5: a leaf is found under the gfn that it was added under. This invalidation at the latest would show it. */
 static void role_finish(void)
 {
 	invalidate(7);
@@ -90,15 +98,23 @@ static void gfn_finish(void)
 	world_end();
 }
 
-SCENARIO(zoo_child_role, .protocol = "P2 P5", .claim = "a child is used again only under its own role (I2.5, zoo 1)", .threads = 2, .setup = role_setup,
-         .thread = { touch_second, invalidate_7 }, .finish = role_finish);
+/*
+ * P2, P5. The vCPU faults on linear page 1 while the host invalidates the page. The child of another role is
+ * not used again (I2.5, zoo 1).
+ */
+SCENARIO(zoo_child_role, .protocol = "P2 P5", .claim = "a child is used again only under its own role (I2.5, zoo 1)",
+         .threads = 2, .setup = role_setup, .thread = { touch_second, invalidate_7 }, .finish = role_finish);
 
-SCENARIO(zoo_child_gfn, .protocol = "P2 P5", .claim = "a child is used again only under its own gfn (I2.5, zoo 2)", .threads = 2, .setup = gfn_setup,
-         .thread = { touch_second, invalidate_5 }, .finish = gfn_finish);
+/*
+ * P2, P5. The vCPU faults on linear page 1 while the host invalidates the page. The child of another gfn is
+ * not used again (I2.5, zoo 2).
+ */
+SCENARIO(zoo_child_gfn, .protocol = "P2 P5", .claim = "a child is used again only under its own gfn (I2.5, zoo 2)",
+         .threads = 2, .setup = gfn_setup, .thread = { touch_second, invalidate_5 }, .finish = gfn_finish);
 
 /* --- 3: MMIO where a page was --- */
 
-/* Linear page 0 is mapped read-only, since its slot is logged; then, from outside, it leads to where no slot is. */
+/* Linear page 0 is mapped read-only, since its slot is logged. Then, from outside, it leads to a gfn in no slot. */
 static void mmio_setup(void)
 {
 	world_make(0, VMMU_MMU_SHADOW, 1);
@@ -129,27 +145,40 @@ static void mmio_finish(void)
 	world_end();
 }
 
-SCENARIO(zoo_mmio_over_leaf, .protocol = "P2 P10", .claim = "an MMIO entry takes the place of nothing, not of a leaf (I2.5, zoo 3)", .threads = 2,
-         .setup = mmio_setup, .thread = { write_mmio, age_data }, .finish = mmio_finish);
+/*
+ * P2, P10. The vCPU writes linear page 0, which is MMIO now, while the host ages the old page. The old leaf is
+ * removed before the MMIO entry is set (I2.5, zoo 3).
+ */
+SCENARIO(zoo_mmio_over_leaf, .protocol = "P2 P10",
+         .claim = "an MMIO entry takes the place of nothing, not of a leaf (I2.5, zoo 3)",
+         .threads = 2, .setup = mmio_setup, .thread = { write_mmio, age_data }, .finish = mmio_finish);
 
-/* --- 4: room is made within the fault --- */
+/* --- 4: a fault reclaims shadow pages --- */
 
-/* Two vCPUs, whose modes differ, have pages of their own for the same tables: more than the limit allows. */
+/*
+ * The modes of the two vCPUs differ, so each has shadow pages of its own for the same tables. Together they
+ * are more than the limit allows.
+ */
 static void reclaim_setup(void)
 {
-	struct vmmu_guest_regs regs = { .cr0 = CR0_PG, .cr3 = 0, .cr4 = CR4_PAE, .efer = EFER_LMA | EFER_NXE, .phys_bits = 48 };
+	struct vmmu_guest_regs regs = {
+		.cr0 = CR0_PG, .cr3 = 0, .cr4 = CR4_PAE, .efer = EFER_LMA | EFER_NXE, .phys_bits = 48
+	};
 
 	world_make(0, VMMU_MMU_SHADOW, 2);
 	world_slot(0, 0, HOST_PAGES, 0, 0);
 	world_guest_tables();
-	host.frame[GUEST_PT - 1].word[1] = world_guest_entry(GUEST_PT); /* linear pages 4 .. 7 as 0 .. 3 */
+	host.frame[GUEST_PT - 1].word[1] = world_guest_entry(GUEST_PT); /* linear pages 4 to 7 are those of 0 to 3 */
 	vmmu_guest_regs_set(world.cpu[1].vcpu, &regs, false);
 	touch(&world.cpu[0], 0, false);
 	touch(&world.cpu[1], 0, false);
 	check_assert(vmmu_shadow_limit_set(world.vm, 1) == VMMU_OK);
 }
 
-/* Its directory has the table under another entry, and not yet under this one: no fault that goes beside others. */
+/*
+ * vCPU 1's directory has the table under another entry, and not under this one yet. So the
+ * fault does not go beside others.
+ */
 static void touch_other(void)
 {
 	try(&world.cpu[1], 4, false);
@@ -161,16 +190,26 @@ static void reclaim_finish(void)
 	world_end();
 }
 
-SCENARIO(zoo_stale_before_reclaim, .protocol = "P3", .claim = "nothing is installed under a root that reclaim took (I3.3, zoo 4)", .threads = 2,
-         .setup = reclaim_setup, .thread = { touch_second, touch_other }, .finish = reclaim_finish);
+/*
+ * P3. vCPU 0 faults while a fault of vCPU 1 reclaims shadow pages. Nothing is installed under a root that
+ * was reclaimed (I3.3, zoo 4).
+ */
+SCENARIO(zoo_stale_before_reclaim, .protocol = "P3",
+         .claim = "nothing is installed under a root that reclaim took (I3.3, zoo 4)",
+         .threads = 2, .setup = reclaim_setup, .thread = { touch_second, touch_other }, .finish = reclaim_finish);
 
 /* --- 5: a table seen from two address spaces --- */
 
-/* vCPU 1 is in address space 1 and has written gfn 7 there; it is no table yet. */
+/* vCPU 1 is in address space 1 and has written gfn 7 there. gfn 7 is not a table yet. */
 static void spaces_setup(void)
 {
-	struct vmmu_config config = { .size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_SHADOW, .max_vcpus = WORLD_CPUS, .address_spaces = 2 };
-	struct vmmu_region region = { .slot = 0, .address_space = 1, .bytes = HOST_PAGES * PAGE_SIZE, .hva = host_hva(0) };
+	struct vmmu_config config = {
+		.size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_SHADOW, .max_vcpus = WORLD_CPUS,
+		.address_spaces = 2
+	};
+	struct vmmu_region region = {
+		.slot = 0, .address_space = 1, .bytes = HOST_PAGES * PAGE_SIZE, .hva = host_hva(0)
+	};
 
 	world_make_with(0, &config, 2);
 	world_slot(0, 0, HOST_PAGES, 0, 0);
@@ -202,12 +241,20 @@ static void spaces_finish(void)
 	world_end();
 }
 
-SCENARIO(zoo_two_spaces_tracking, .protocol = "P4", .claim = "a shadowed table is writable in no address space (I4.4, zoo 5)", .threads = 2,
-         .setup = spaces_setup, .thread = { use_7_as_root, write_7 }, .finish = spaces_finish);
+/*
+ * P4. vCPU 0 uses gfn 7 as a root while vCPU 1 writes it in the other address space. The shadowed table is writable
+ * in no address space (I4.4, zoo 5).
+ */
+SCENARIO(zoo_two_spaces_tracking, .protocol = "P4",
+         .claim = "a shadowed table is writable in no address space (I4.4, zoo 5)",
+         .threads = 2, .setup = spaces_setup, .thread = { use_7_as_root, write_7 }, .finish = spaces_finish);
 
-/* --- 14: a new way to a table that is unsync --- */
+/* --- 14: a new entry leads to an unsync table --- */
 
-/* Linear pages 0 and 1 are mapped; through linear page 2 the guest writes its table: page 1 leads to gfn 6 from now on. It does not flush. */
+/*
+ * Linear pages 0 and 1 are mapped. Through linear page 2 the guest writes its table: page 1 leads to gfn 6
+ * from now on. It does not flush.
+ */
 static void link_setup(void)
 {
 	struct host_frame *frame;
@@ -223,7 +270,7 @@ static void link_setup(void)
 	cpu_leave(&world.cpu[0]);
 }
 
-/* A second entry of the directory leads to the table: what is reached by it was never in a TLB, and needs no flush. */
+/* A second entry of the directory leads to the table. Addresses below it were never in a TLB, so they need no flush. */
 static void link(void)
 {
 	uint64_t entry = world_guest_entry(GUEST_PT);
@@ -241,10 +288,14 @@ static void end(void)
 	world_end();
 }
 
-SCENARIO(zoo_link_unsync, .protocol = "P8", .claim = "a table is synced before a new entry leads to it (I4.2, zoo 14)", .threads = 2, .setup = link_setup,
-         .thread = { link, age_data }, .finish = end);
+/*
+ * P8. The vCPU links the unsync table a second time while the host ages a page. The table is synced before the new
+ * entry leads to it (I4.2, zoo 14).
+ */
+SCENARIO(zoo_link_unsync, .protocol = "P8", .claim = "a table is synced before a new entry leads to it (I4.2, zoo 14)",
+         .threads = 2, .setup = link_setup, .thread = { link, age_data }, .finish = end);
 
-/* --- 16: a root that is no table any more --- */
+/* --- 16: the hypervisor says that a root is no table any more --- */
 
 static void root_setup(void)
 {
@@ -259,12 +310,16 @@ static void unprotect_root(void)
 	vmmu_unprotect(world.cpu[1].vcpu, GPA(0));
 }
 
-SCENARIO(zoo_root_unprotected, .protocol = "P3", .claim = "a page in use as a root outlives its zap (I3.4, zoo 16)", .threads = 2, .setup = root_setup,
-         .thread = { touch_second, unprotect_root }, .finish = end);
+/*
+ * P3. vCPU 0 faults while vCPU 1 unprotects the page that is both vCPUs' root. A page in use as a root
+ * outlives its zap (I3.4, zoo 16).
+ */
+SCENARIO(zoo_root_unprotected, .protocol = "P3", .claim = "a page in use as a root outlives its zap (I3.4, zoo 16)",
+         .threads = 2, .setup = root_setup, .thread = { touch_second, unprotect_root }, .finish = end);
 
-/* --- 18: roots that are cached --- */
+/* --- 18: cached roots --- */
 
-/* The vCPU has a root of gfn 7, and keeps that of gfn 0. */
+/* The vCPU's current root is of gfn 7; that of gfn 0 is cached. */
 static void cached_setup(void)
 {
 	world_make(0, VMMU_MMU_SHADOW, 1);
@@ -298,5 +353,9 @@ static void cached_finish(void)
 	world_end();
 }
 
-SCENARIO(zoo_cached_roots, .protocol = "P3", .claim = "an obsolete root is dropped, cached or not (I3.2, zoo 18)", .threads = 2, .setup = cached_setup,
-         .thread = { back_to_first, delete_6 }, .finish = cached_finish);
+/*
+ * P3. The vCPU switches back to its cached root while a slot is deleted. Obsolete roots are dropped,
+ * cached or not (I3.2, zoo 18).
+ */
+SCENARIO(zoo_cached_roots, .protocol = "P3", .claim = "an obsolete root is dropped, cached or not (I3.2, zoo 18)",
+         .threads = 2, .setup = cached_setup, .thread = { back_to_first, delete_6 }, .finish = cached_finish);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Situations in which historical bugs showed (check/zoo), on two-dimensional paging and around it, and that no other scenario is about. */
+/*
+ * Situations in which historical bugs of TDP, and of what surrounds it, showed (check/zoo)
+ * and that no other scenario has.
+ */
 #include "check/scenario/world.h"
 #include "core/format/spte.h"
 #include "core/memslot/dirty.h"
@@ -19,13 +22,16 @@ static void end(void)
 	world_end();
 }
 
-/* --- 6: what was MMIO in one address space --- */
+/* --- 6: MMIO in one address space, memory in another --- */
 
-static bool created; /* a */
+static bool created; /* atomic: set once the slot is there */
 
 static void spaces_setup(void)
 {
-	struct vmmu_config config = { .size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS, .address_spaces = 2 };
+	struct vmmu_config config = {
+		.size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS,
+		.address_spaces = 2
+	};
 	struct host_frame *frame;
 
 	world_make_with(0, &config, 1);
@@ -36,7 +42,10 @@ static void spaces_setup(void)
 
 static void create_in_second(void)
 {
-	struct vmmu_region region = { .slot = 0, .address_space = 1, .gpa = { 6 * PAGE_SIZE }, .bytes = PAGE_SIZE, .hva = host_hva(6) };
+	struct vmmu_region region = {
+		.slot = 0, .address_space = 1, .gpa = { 6 * PAGE_SIZE }, .bytes = PAGE_SIZE,
+		.hva = host_hva(6)
+	};
 
 	check_assert(vmmu_region_set(world.vm, &region) == VMMU_OK);
 	store_release(&created, true);
@@ -58,10 +67,16 @@ static void spaces_finish(void)
 	end();
 }
 
-SCENARIO(zoo_two_spaces_mmio, .protocol = "P10", .claim = "what was MMIO is memory once a slot is there, in every address space (zoo 6)", .threads = 2,
-         .setup = spaces_setup, .thread = { access_in_second, create_in_second }, .finish = spaces_finish);
+/*
+ * P10. The vCPU, in address space 1, faults on gfn 6 while a slot is created there. Once the slot is
+ * there gfn 6 is not MMIO (zoo 6).
+ */
+SCENARIO(zoo_two_spaces_mmio, .protocol = "P10",
+         .claim = "what was MMIO is memory once a slot is there, in every address space (zoo 6)",
+         .threads = 2, .setup = spaces_setup, .thread = { access_in_second, create_in_second },
+         .finish = spaces_finish);
 
-/* --- 9: a VM with a past --- */
+/* --- 9: a VM with more than 2^32 invalidations behind it --- */
 
 static void old_setup(void)
 {
@@ -90,10 +105,15 @@ static void old_finish(void)
 	end();
 }
 
-SCENARIO(zoo_sequence_width, .protocol = "P5", .claim = "a fault with nothing in its way is answered, in an old VM too (I5.3, zoo 9)", .threads = 2,
-         .setup = old_setup, .thread = { read_once, invalidate_0 }, .finish = old_finish);
+/*
+ * P5. The vCPU faults while the host invalidates the page. Afterwards a fault with nothing in its
+ * way is answered (I5.3, zoo 9).
+ */
+SCENARIO(zoo_sequence_width, .protocol = "P5",
+         .claim = "a fault with nothing in its way is answered, in an old VM too (I5.3, zoo 9)",
+         .threads = 2, .setup = old_setup, .thread = { read_once, invalidate_0 }, .finish = old_finish);
 
-/* --- 10: a slot on the move --- */
+/* --- 10: a slot that moves --- */
 
 static void move_setup(void)
 {
@@ -101,7 +121,7 @@ static void move_setup(void)
 	world_slot(0, 2, 2, 2, 0);
 }
 
-/* gfn 3 is memory before and after. */
+/* gfn 3 is memory before and after the move. */
 static void move(void)
 {
 	world_slot(0, 3, 2, 2, 0);
@@ -121,10 +141,12 @@ static void move_finish(void)
 	end();
 }
 
-SCENARIO(zoo_fault_on_moving_slot, .protocol = "P10 P3", .claim = "a page of a slot that goes is not taken for MMIO (zoo 10)", .threads = 2,
-         .setup = move_setup, .thread = { read_3, move }, .finish = move_finish);
+/* P10, P3. The vCPU reads gfn 3 while the slot moves. gfn 3 is never MMIO (zoo 10). */
+SCENARIO(zoo_fault_on_moving_slot, .protocol = "P10 P3",
+         .claim = "a page of a slot that goes is not taken for MMIO (zoo 10)",
+         .threads = 2, .setup = move_setup, .thread = { read_3, move }, .finish = move_finish);
 
-/* --- 12: what the CPU sets while an entry is made stricter --- */
+/* --- 12: the CPU sets D while an entry is write-protected --- */
 
 static void protect_setup(void)
 {
@@ -152,16 +174,21 @@ static void protect_finish(void)
 	end();
 }
 
-SCENARIO(zoo_protect_vs_cpu, .protocol = "P7", .claim = "a D bit that the CPU sets is not lost to write protection (zoo 12)", .threads = 2,
-         .setup = protect_setup, .thread = { write_0, log_on }, .finish = protect_finish);
+/* P7. The vCPU writes the page while logging begins. The D bit that the CPU sets is not lost (zoo 12). */
+SCENARIO(zoo_protect_vs_cpu, .protocol = "P7",
+         .claim = "a D bit that the CPU sets is not lost to write protection (zoo 12)",
+         .threads = 2, .setup = protect_setup, .thread = { write_0, log_on }, .finish = protect_finish);
 
-/* --- 19: a zap that makes way --- */
+/* --- 19: a zap that yields --- */
 
 static void yield_setup(void)
 {
-	struct vmmu_config config = { .size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS, .slot_delete_zaps_slot = true };
+	struct vmmu_config config = {
+		.size = sizeof(config), .host = &host_ops, .mmu = VMMU_MMU_TDP, .max_vcpus = WORLD_CPUS,
+		.slot_delete_zaps_slot = true
+	};
 
-	world_make_with(REAL_MMU_LOCK | MAY_CONTEND, &config, 1); /* what yields is the library's own lock */
+	world_make_with(REAL_MMU_LOCK | MAY_CONTEND, &config, 1); /* the zap yields the library's own lock */
 	world_slot(0, 0, 2, 0, 0);
 	touch(&world.cpu[0], 0, false);
 }
@@ -171,7 +198,7 @@ static void delete(void)
 	world_slot_delete(0);
 }
 
-/* The page's frame is somebody else's once the invalidation has begun. */
+/* The page's frame has another owner once the invalidation has begun. */
 static void take_page(void)
 {
 	vmmu_invalidate_begin(world.vm, host_hva(0), host_hva(1));
@@ -189,10 +216,15 @@ static void use_page(void)
 	cpu_leave(&world.cpu[0]);
 }
 
-SCENARIO(zoo_yield_vs_invalidate, .protocol = "P5 P3", .claim = "whoever yields mmu_lock has flushed what it zapped (I5.4, zoo 19)", .threads = 3,
-         .setup = yield_setup, .thread = { use_page, delete, take_page }, .finish = end);
+/*
+ * P5, P3. The slot is deleted, and its zap yields; the host moves the page; the vCPU runs with the page in its TLB.
+ * The zap flushes what it zapped before it yields (I5.4, zoo 19).
+ */
+SCENARIO(zoo_yield_vs_invalidate, .protocol = "P5 P3",
+         .claim = "whoever yields mmu_lock has flushed what it zapped (I5.4, zoo 19)",
+         .threads = 3, .setup = yield_setup, .thread = { use_page, delete, take_page }, .finish = end);
 
-/* --- 20: a program that writes its ring as it likes --- */
+/* --- 20: a program that writes into its ring what it likes --- */
 
 #define ENTRIES_OF_RING 4u
 
@@ -227,5 +259,10 @@ static void ring_finish(void)
 	check_assert(hostile.ring.next - hostile.ring.reset <= ENTRIES_OF_RING);
 }
 
-SCENARIO(zoo_hostile_ring, .protocol = "P11", .claim = "no more is taken back than was put in, whatever the program writes (zoo 20)", .threads = 2,
-         .setup = ring_setup, .thread = { ring_scribble, ring_take_back }, .finish = ring_finish);
+/*
+ * P11. The program marks all entries RESET while a thread takes entries back. Only entries that were
+ * pushed are taken back (zoo 20).
+ */
+SCENARIO(zoo_hostile_ring, .protocol = "P11",
+         .claim = "no more is taken back than was put in, whatever the program writes (zoo 20)",
+         .threads = 2, .setup = ring_setup, .thread = { ring_scribble, ring_take_back }, .finish = ring_finish);
