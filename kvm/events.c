@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* KVM_GET/SET_VCPU_EVENTS, KVM_INTERRUPT, KVM_NMI, KVM_GET/SET_MP_STATE. */
 #include "kvm/dispatch.h"
+#include "kvm/lapic.h"
 #include "kvm/regs.h"
 #include "kvm/user.h"
 #include "kvm/vm.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Calls on descriptors: the table of files follows what the client does to its descriptors. */
+#include "kvm/cancel.h"
 #include "kvm/dispatch.h"
 #include "kvm/file.h"
 #include "kvm/interpose.h"
@@ -201,14 +202,14 @@ long fds_ioctl(int fd, unsigned long request, unsigned long argument)
 			return mem_userfaultfd_ioctl(fd, request, argument);
 		return SYS3(SYS_ioctl, fd, request, argument);
 	}
-	signals_cancel_hold(&cancel, file->kind == FILE_VCPU && request == KVM_RUN ? file->object : NULL);
+	cancel_hold(&cancel, file->kind == FILE_VCPU && request == KVM_RUN ? file->object : NULL);
 	if (is_generic((unsigned int)request))
 		result = SYS3(SYS_ioctl, fd, request, argument);
 	else
 		result = answer(file, (unsigned int)request, argument);
 	file_put(file);
 	signals_release();
-	signals_cancel_release(&cancel);
+	cancel_release(&cancel);
 	return result;
 }
 

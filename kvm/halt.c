@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "kvm/halt.h"
 #include "kvm/lapic.h"
-#include "kvm/signals.h"
+#include "kvm/run.h"
 #include "kvm/sys.h"
 #include "kvm/vm.h"
 #include <errno.h>
@@ -64,7 +64,7 @@ long halt_accept(struct vcpu *vcpu)
 		}
 		if (state->mp_state == CPU_MP_RUNNABLE)
 			return 1;
-		if (signals_must_end(vcpu))
+		if (run_must_end(vcpu))
 			return -EINTR;
 		sleep_once(vcpu, seen);
 	}
@@ -75,7 +75,7 @@ long halt_uninitialized(struct vcpu *vcpu)
 	for (;;) {
 		unsigned seen = atomic_load(&vcpu->wake);
 
-		if (signals_must_end(vcpu))
+		if (run_must_end(vcpu))
 			return -EINTR;
 		if (lapic_start_pending(vcpu->lapic)) {
 			accept_start(vcpu);

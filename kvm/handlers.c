@@ -6,7 +6,7 @@
  */
 #include "kvm/handlers.h"
 #include "cpu/cpu.h"
-#include "kvm/interpose.h"
+#include "kvm/real.h"
 #include "kvm/signals.h"
 #include "kvm/sys.h"
 #include "port/posix/lock.h"

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The functions of libc that this library stands in for. What is not ours goes on to the next library (real_*), so that
- * cancellation, sanitizers and other preloaded libraries work as without us; memory calls are made directly.
- */
+/* The functions of libc that this library stands in for. What is not ours goes on to the next library (real.h); memory calls are made directly. */
 #ifndef VMMU_KVM_INTERPOSE_H
 #define VMMU_KVM_INTERPOSE_H
 
@@ -10,17 +7,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#define EXPORT __attribute__((visibility("default")))
-
-/** The next definition of a libc function, looked up once. Never NULL: without one the process cannot go on. */
-void *real_find(void **cache, const char *name);
-
-/* real(open)(path, flags): the next library's open. */
-#define REAL(name, type)                                                                                           \
-	({                                                                                                         \
-		static void *real_cache_;                                                                          \
-		(type)real_find(&real_cache_, #name);                                                              \
-	})
+#include "kvm/real.h"
 
 /* The memory calls, with their invalidations; they return a value or -errno (mem.c). */
 long mem_mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset);
@@ -49,9 +36,6 @@ bool fds_fcntl_refused(int fd, int command);
 bool syscall_path(long number, const long a[6], long *result);
 bool syscall_file(long number, const long a[6], long *result);
 bool syscall_exec(long number, const long a[6], long *result);
-
-/** What libc's function answered, as a value or -errno. */
-long libc_result(long result);
 
 /* userfaultfd requests that change what a fault in a range means (mem.c). */
 long mem_userfaultfd_ioctl(int fd, unsigned long request, unsigned long argument);

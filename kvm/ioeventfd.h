@@ -11,7 +11,4 @@ struct vm;
 /** The guest wrote `len` bytes. Any thread, lockless when there is no ioeventfd. Returns: true when one was signalled. */
 bool ioeventfd_write(struct vm *vm, bool port, uint64_t address, unsigned len, const void *data);
 
-/** Free a VM's. */
-void ioeventfd_free(struct vm *vm);
-
 #endif

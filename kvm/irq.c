@@ -3,7 +3,6 @@
  * Interrupts from the client into local APICs: KVM_CREATE_IRQCHIP, routes, MSIs. There is no PIC, PIT or I/O APIC, so the only
  * routes are to MSIs.
  */
-#include "kvm/irq.h"
 #include "kvm/dispatch.h"
 #include "kvm/lapic.h"
 #include "kvm/user.h"

@@ -3,6 +3,7 @@
 #include "kvm/msr.h"
 #include "kvm/cpuid.h"
 #include "kvm/dispatch.h"
+#include "kvm/lapic.h"
 #include "kvm/msr_filter.h"
 #include "kvm/user.h"
 #include "kvm/vm.h"

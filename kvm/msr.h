@@ -18,7 +18,4 @@ enum cpu_msr_result msr_guest_write(struct vcpu *vcpu, uint32_t index, uint64_t 
 /** May IA32_APIC_BASE become `value`? `host`: by the client, which need not go from mode to mode as a guest must. */
 bool msr_apic_base_is_legal(struct vcpu *vcpu, uint64_t value, bool host);
 
-/** Free a VM's filters. */
-void msr_filter_free(struct vm *vm);
-
 #endif

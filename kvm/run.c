@@ -9,7 +9,7 @@
 #include "kvm/cpuid.h"
 #include "kvm/halt.h"
 #include "kvm/ioeventfd.h"
-#include "kvm/irq.h"
+#include "kvm/lapic.h"
 #include "kvm/msr.h"
 #include "kvm/regs.h"
 #include "kvm/signals.h"
@@ -23,14 +23,6 @@
 #define CR0_PE    1u
 
 #define SYNC_FIELDS (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
-
-const char *const exit_counter_names[EXITS_COUNT] = {
-	[EXITS_IO] = "io", [EXITS_MMIO] = "mmio", [EXITS_HLT] = "hlt", [EXITS_SHUTDOWN] = "shutdown",
-	[EXITS_ERROR] = "internal_error", [EXITS_DEBUG] = "debug", [EXITS_RING_FULL] = "dirty_ring_full",
-	[EXITS_HOST_FAULT] = "host_fault", [EXITS_SIGNAL] = "signal", [EXITS_IMMEDIATE] = "immediate",
-	[EXITS_IRQ_WINDOW] = "irq_window", [EXITS_MSR] = "msr", [EXITS_HYPERCALL] = "hypercall",
-	[EXITS_OTHER] = "other",
-};
 
 /* A handled exit goes back into the guest. */
 #define RUN_ON 1
@@ -206,6 +198,11 @@ static long exit_hlt(struct vcpu *vcpu)
 	return RUN_ON;
 }
 
+bool run_must_end(struct vcpu *vcpu)
+{
+	return signals_pending() || atomic_load_explicit(&vcpu->cancelled, memory_order_relaxed);
+}
+
 /* Returns: RUN_ON, 0 for an exit to the client, or -errno. */
 static long handle(struct vcpu *vcpu, enum cpu_exit reason)
 {
@@ -214,7 +211,7 @@ static long handle(struct vcpu *vcpu, enum cpu_exit reason)
 	switch (reason) {
 	case CPU_EXIT_IO: return exit_io(vcpu, info);
 	case CPU_EXIT_MMIO: return exit_mmio(vcpu, info);
-	case CPU_EXIT_KICKED: return signals_must_end(vcpu) ? exit_signal(vcpu) : RUN_ON;
+	case CPU_EXIT_KICKED: return run_must_end(vcpu) ? exit_signal(vcpu) : RUN_ON;
 	case CPU_EXIT_HLT: return exit_hlt(vcpu);
 	case CPU_EXIT_SHUTDOWN: return leave(vcpu, KVM_EXIT_SHUTDOWN, EXITS_SHUTDOWN);
 	case CPU_EXIT_INTERNAL_ERROR: return exit_error(vcpu, info);
@@ -328,14 +325,14 @@ long vcpu_run(struct vcpu *vcpu, unsigned long argument)
 		return -EINVAL;
 	pthread_mutex_lock(&vcpu->lock);
 	cpu_request_clear(vcpu->cpu);
-	signals_run_begin(vcpu);
+	signals_run_begin(vcpu->cpu, &vcpu->wake, vcpu->mask_set ? &vcpu->mask : NULL);
 	count(&vcpu->runs);
 	if (!vcpu->ran)
 		first_run(vcpu);
 	vcpu->run->flags = 0;
 	if (vcpu->lapic && cpu_state(vcpu->cpu)->mp_state == CPU_MP_UNINITIALIZED) {
 		result = vcpu->run->immediate_exit ? -EINTR : halt_uninitialized(vcpu);
-		if (result == -EINTR && signals_must_end(vcpu))
+		if (result == -EINTR && run_must_end(vcpu))
 			exit_signal(vcpu);
 	} else {
 		result = run_with_state(vcpu);

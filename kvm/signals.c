@@ -3,10 +3,8 @@
 #include "kvm/signals.h"
 #include "cpu/cpu.h"
 #include "kvm/handlers.h"
-#include "kvm/interpose.h"
-#include "kvm/machines.h"
+#include "kvm/real.h"
 #include "kvm/sys.h"
-#include "kvm/vm.h"
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
@@ -27,7 +25,8 @@ struct info {
 __thread int signals_depth;
 
 static __thread struct {
-	struct vcpu *vcpu;  /* in KVM_RUN with this one */
+	struct cpu *cpu;    /* in KVM_RUN with this one */
+	atomic_uint *wake;  /* its vCPU's, while there is one */
 	bool put_off;       /* at least one signal waits for the end of it */
 	bool swapped;       /* KVM_SET_SIGNAL_MASK's mask is in force */
 	uint64_t mask;      /* the thread's own mask, when put_off or swapped */
@@ -67,12 +66,12 @@ bool signals_synchronous(int number, const siginfo_t *info)
 __attribute__((weak, visibility("default"))) void AnnotateIgnoreSyncBegin(const char *file, int line);
 __attribute__((weak, visibility("default"))) void AnnotateIgnoreSyncEnd(const char *file, int line);
 
-static void vcpu_leave_soon(struct vcpu *vcpu)
+static void cpu_leave_soon(struct cpu *cpu, atomic_uint *wake)
 {
 	if (AnnotateIgnoreSyncBegin)
 		AnnotateIgnoreSyncBegin(__FILE__, __LINE__);
-	cpu_request_exit(vcpu->cpu);
-	atomic_fetch_add(&vcpu->wake, 1);
+	cpu_request_exit(cpu);
+	atomic_fetch_add(wake, 1);
 	if (AnnotateIgnoreSyncEnd)
 		AnnotateIgnoreSyncEnd(__FILE__, __LINE__);
 }
@@ -165,8 +164,8 @@ static void put_off(int number, siginfo_t *info, ucontext_t *context)
 	running.put_off = true;
 	*blocked |= signals_bit(number);
 	send_again(number, info);
-	if (running.vcpu)
-		vcpu_leave_soon(running.vcpu);
+	if (running.cpu)
+		cpu_leave_soon(running.cpu, running.wake);
 }
 
 void signals_wrapper(int number, siginfo_t *info, void *context)
@@ -224,62 +223,15 @@ bool signals_pending(void)
 	return *(volatile bool *)&running.put_off;
 }
 
-bool signals_must_end(struct vcpu *vcpu)
+void signals_run_begin(struct cpu *cpu, atomic_uint *wake, const uint64_t *mask)
 {
-	return signals_pending() || atomic_load_explicit(&vcpu->cancelled, memory_order_relaxed);
-}
-
-void signals_cancel_hold(struct cancel_state *state, struct vcpu *vcpu)
-{
-	if (vcpu) {
-		/* In this order: whoever cancels after the type has changed finds the runner. */
-		atomic_store_explicit(&vcpu->cancelled, false, memory_order_relaxed);
-		atomic_store_explicit(&vcpu->runner, pthread_self(), memory_order_seq_cst);
-	}
-	pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &state->type);
-}
-
-void signals_cancel_release(const struct cancel_state *state)
-{
-	int own;
-
-	if (state->type != PTHREAD_CANCEL_DEFERRED)
-		pthread_setcanceltype(state->type, &own);
-}
-
-static void cancel_in(struct vm *vm, void *thread)
-{
-	for (unsigned id = 0; id < MAX_VCPU_ID; id++) {
-		struct vcpu *vcpu = vm_vcpu(vm, id);
-
-		if (!vcpu || !pthread_equal(atomic_load(&vcpu->runner), *(pthread_t *)thread))
-			continue;
-		atomic_store(&vcpu->cancelled, true);
-		cpu_request_exit(vcpu->cpu);
-		vcpu_wake(vcpu);
-	}
-}
-
-/* A kernel leaves KVM_RUN when the thread is cancelled, for that is a signal. */
-EXPORT int pthread_cancel(pthread_t thread)
-{
-	int result = REAL(pthread_cancel, int (*)(pthread_t))(thread);
-
-	if (result == 0 && machines_any()) {
-		signals_hold();
-		machines_each(cancel_in, &thread);
-		signals_release();
-	}
-	return result;
-}
-
-void signals_run_begin(struct vcpu *vcpu)
-{
-	running.vcpu = vcpu;
+	running.wake = wake;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	running.cpu = cpu;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	if (signals_pending())
-		cpu_request_exit(vcpu->cpu); /* it came on the way here */
-	if (vcpu->mask_set) {
+		cpu_request_exit(cpu); /* it came on the way here */
+	if (mask) {
 		/* Nothing that this lets through is lost: it is put off. `swapped` before the mask changes: a signal that
 		 * strikes must not take the new mask for the thread's own. */
 		uint64_t own = 0;
@@ -288,7 +240,7 @@ void signals_run_begin(struct vcpu *vcpu)
 		if (!signals_pending())
 			running.mask = own; /* else it is known, and `own` has the signal that was put off */
 		running.swapped = true;
-		signals_mask(vcpu->mask);
+		signals_mask(*mask);
 	}
 }
 
@@ -298,7 +250,7 @@ void signals_run_end(void)
 	if (running.swapped)
 		signals_mask(BLOCK_ALL);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	running.vcpu = NULL;
+	running.cpu = NULL;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 

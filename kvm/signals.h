@@ -9,10 +9,11 @@
 #define VMMU_KVM_SIGNALS_H
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-struct vcpu;
+struct cpu;
 
 static inline uint64_t signals_bit(int number)
 {
@@ -57,25 +58,15 @@ static inline void signals_release(void)
 		signals_release_last();
 }
 
-/** Between hold and release: KVM_RUN begins and ends. From the beginning on, a signal stops the CPU. */
-void signals_run_begin(struct vcpu *vcpu);
+/**
+ * Between hold and release: KVM_RUN begins and ends. From the beginning on, a signal stops `cpu` and changes `wake`.
+ * `mask`: that of KVM_SET_SIGNAL_MASK, in force until the end; or NULL.
+ */
+void signals_run_begin(struct cpu *cpu, atomic_uint *wake, const uint64_t *mask);
 void signals_run_end(void);
 
 /** True when a signal was put off since signals_hold. */
 bool signals_pending(void);
-
-/** Must KVM_RUN return EINTR: a signal was put off, or the thread was cancelled? On the vCPU's thread. */
-bool signals_must_end(struct vcpu *vcpu);
-
-/**
- * Around an ioctl of ours: a thread that may be cancelled at any instruction must not be while it holds our locks. After the last, a
- * cancellation that came meanwhile is acted upon.
- */
-struct cancel_state {
-	int type;
-};
-void signals_cancel_hold(struct cancel_state *state, struct vcpu *vcpu);
-void signals_cancel_release(const struct cancel_state *state);
 
 /** KVM_SET_SIGNAL_MASK with this mask is coming: signals that it lets through must be seen though the client has no handler. */
 void signals_prepare(uint64_t mask);

@@ -2,6 +2,7 @@
 /* KVM_GET/SET_SREGS and SREGS2, KVM_TRANSLATE. */
 #include "kvm/cpuid.h"
 #include "kvm/dispatch.h"
+#include "kvm/lapic.h"
 #include "kvm/msr.h"
 #include "kvm/regs.h"
 #include "kvm/user.h"

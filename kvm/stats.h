@@ -10,9 +10,6 @@ struct vm;
 /** If the descriptor is a statistics file, write the numbers of now into it. Preserves errno. */
 void stats_refresh(int descriptor);
 
-/** A VM goes away: add its numbers to the totals. */
-void stats_vm_gone(struct vm *vm);
-
 fork_fn stats_fork;
 
 /** Print what the environment asks for, once. */

@@ -5,6 +5,7 @@
 #include "kvm/cpuid.h"
 #include "kvm/dispatch.h"
 #include "kvm/file.h"
+#include "kvm/lapic.h"
 #include "kvm/msr.h"
 #include "kvm/run.h"
 #include "kvm/signals.h"

@@ -5,11 +5,7 @@
 #include "kvm/host_memory.h"
 #include "kvm/dispatch.h"
 #include "kvm/file.h"
-#include "kvm/ioeventfd.h"
-#include "kvm/irq.h"
 #include "kvm/machines.h"
-#include "kvm/msr.h"
-#include "kvm/stats.h"
 #include "kvm/sys.h"
 #include "kvm/user.h"
 #include "port/posix/worker.h"
@@ -17,6 +13,14 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <x86intrin.h>
+
+const char *const exit_counter_names[EXITS_COUNT] = {
+	[EXITS_IO] = "io", [EXITS_MMIO] = "mmio", [EXITS_HLT] = "hlt", [EXITS_SHUTDOWN] = "shutdown",
+	[EXITS_ERROR] = "internal_error", [EXITS_DEBUG] = "debug", [EXITS_RING_FULL] = "dirty_ring_full",
+	[EXITS_HOST_FAULT] = "host_fault", [EXITS_SIGNAL] = "signal", [EXITS_IMMEDIATE] = "immediate",
+	[EXITS_IRQ_WINDOW] = "irq_window", [EXITS_MSR] = "msr", [EXITS_HYPERCALL] = "hypercall",
+	[EXITS_OTHER] = "other",
+};
 
 long status_errno(enum vmmu_status status)
 {

@@ -11,7 +11,6 @@
 
 #include "cpu/cpu.h"
 #include "kvm/arena.h"
-#include "kvm/lapic.h"
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -38,6 +37,7 @@ extern const char *const exit_counter_names[EXITS_COUNT];
 struct msr_filter;
 struct irq_routes;
 struct ioeventfd;
+struct lapic;
 
 struct vm {
 	atomic_uint refs;              /* [a] the VM's file, each vCPU's file, each statistics file */
@@ -136,6 +136,13 @@ static inline struct vcpu *vm_vcpu(struct vm *vm, unsigned id)
 {
 	return id < MAX_VCPU_ID ? __atomic_load_n(&vm->vcpus[id], __ATOMIC_ACQUIRE) : NULL;
 }
+
+/* What folders above keep for a VM, freed with it: each is theirs. */
+void msr_filter_free(struct vm *vm);
+void irq_routes_free(struct vm *vm);
+void ioeventfd_free(struct vm *vm);
+/** A VM goes away: add its numbers to the totals of --stats. */
+void stats_vm_gone(struct vm *vm);
 
 /** -errno for a status of the library: the one place that knows. */
 long status_errno(enum vmmu_status status);
