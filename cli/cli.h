@@ -3,7 +3,7 @@
 #ifndef VMMU_CLI_CLI_H
 #define VMMU_CLI_CLI_H
 
-#include "kvm/program.h"
+#include "kvm/interpose/program.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>

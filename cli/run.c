@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* vmmu run: preload the front end and become the program. */
 #include "cli/cli.h"
-#include "kvm/config.h"
+#include "kvm/process/config.h"
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>

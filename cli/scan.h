@@ -9,7 +9,7 @@
 #ifndef VMMU_CLI_SCAN_H
 #define VMMU_CLI_SCAN_H
 
-#include "kvm/surface.h"
+#include "kvm/report/surface.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

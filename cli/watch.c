@@ -5,7 +5,7 @@
  * the front end tells it that /dev/kvm was asked for.
  */
 #include "cli/cli.h"
-#include "kvm/config.h"
+#include "kvm/process/config.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

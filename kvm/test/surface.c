@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The table of the interface (kvm/surface.c) tells the truth: what it calls refused is refused with ENOTTY, the rest is answered, and each
+ * The table of the interface (kvm/report/surface.c) tells the truth: what it calls refused is refused with ENOTTY, the rest is answered, and each
  * capability has the value that it says; and doc/kvm-conformance.md has the same table.
  *
  *     surface DOC            check
  *     surface --markdown     print the tables for the document
  */
 #include "check.h"
-#include "kvm/surface.h"
+#include "kvm/report/surface.h"
 
 static const char *const words[] = { "done", "partial", "refused" };
 

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Programs that the client starts keep the front end, whatever environment they are given: the library goes back into LD_PRELOAD, and
+ * what `vmmu run` said goes back beside it, where the client took it away. A name that is there is left as it is.
+ *
+ * May run in a vfork child and in a signal handler: the new environment is on the stack.
+ */
+#include "kvm/process/config.h"
+#include "kvm/interpose/interpose.h"
+#include "kvm/interpose/program.h"
+#include "kvm/process/sys.h"
+#include <alloca.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PRELOAD "LD_PRELOAD="
+
+/* What is done with the environment once it is whole. */
+struct start {
+	long (*call)(const struct start *start, char *const *environment);
+	int fd, flags;                            /* fexecve, execveat */
+	const char *path;
+	char *const *arguments;
+	pid_t *pid;                               /* posix_spawn */
+	const posix_spawn_file_actions_t *actions;
+	const posix_spawnattr_t *attributes;
+};
+
+static bool names(const char *entry, const char *kept)
+{
+	size_t length = (size_t)(strchr(kept, '=') - kept) + 1;
+
+	return strncmp(entry, kept, length) == 0;
+}
+
+static const char *environment_find(char *const *environment, const char *kept)
+{
+	for (; environment && *environment; environment++)
+		if (names(*environment, kept))
+			return *environment;
+	return NULL;
+}
+
+/* Is the library one of the names in this LD_PRELOAD? The loader takes blanks and colons between them. */
+static bool preloads(const char *value, const char *library)
+{
+	size_t length = strlen(library);
+
+	for (const char *at = strstr(value, library); at; at = strstr(at + 1, library))
+		if ((at == value || strchr(": ", at[-1])) && strchr(": ", at[length]))
+			return true;
+	return false;
+}
+
+/* What is about to be started, where its path is known: a name to be looked for in PATH is no program of somebody's own making. */
+static void program_look_at(const struct start *start, struct program_file *program)
+{
+	char link[32];
+
+	memset(program, 0, sizeof(*program));
+	if (!start->path || (start->flags & AT_EMPTY_PATH && !*start->path)) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", start->fd);
+		program_look(link, program);
+	} else if (start->path && strchr(start->path, '/')) {
+		program_look(start->path, program);
+	}
+}
+
+/* The loader will give up on it, in many words of its own. */
+static void say_musl(const char *path)
+{
+	static const char before[] = "vmmu: ", after[] = ": linked with musl: the library that vmmu preloads is glibc's\n";
+
+	SYS3(SYS_write, STDERR_FILENO, before, sizeof(before) - 1);
+	SYS3(SYS_write, STDERR_FILENO, path, strlen(path));
+	SYS3(SYS_write, STDERR_FILENO, after, sizeof(after) - 1);
+}
+
+/* Of "LD_PRELOAD=a:b" what comes after a runtime that we put first for another program: a name without a directory. */
+static const char *without_runtime(const char *value)
+{
+	size_t length = strcspn(value, ": ");
+
+	return program_is_runtime(value, length) ? value + length + (value[length] != '\0') : value;
+}
+
+#define PRELOAD_ROOM(value, library) (sizeof(PRELOAD) + PROGRAM_RUNTIME + strlen(value) + strlen(library) + 2)
+
+/* LD_PRELOAD for a program that needs `runtime`, from its `value`: the runtime, what was there, the library. */
+static void preload_make(char *to, const char *runtime, const char *value, const char *library)
+{
+	to = stpcpy(to, PRELOAD);
+	to = stpcpy(to, runtime);
+	if (*runtime)
+		to = stpcpy(to, ":");
+	to = stpcpy(to, value);
+	if (preloads(value, library))
+		return;
+	if (*value)
+		to = stpcpy(to, ":");
+	strcpy(to, library);
+}
+
+static long start_whole(const struct start *start, char *const *environment)
+{
+	const char *library = config_library(), *const *kept = config_kept();
+	const char *preload = environment_find(environment, PRELOAD), *value = preload ? preload + sizeof(PRELOAD) - 1 : "";
+	struct program_file program;
+	char **whole, *made;
+	size_t count = 0;
+
+	if (!library || (intptr_t)environment < 0) /* no address: the kernel says so */
+		return start->call(start, environment); /* takes no lock of ours */
+	while (environment && environment[count])
+		count++;
+	whole = alloca((count + 1 + CONFIG_KEPT + 1) * sizeof(*whole));
+	count = 0;
+	for (; environment && *environment; environment++)
+		if (*environment != preload)
+			whole[count++] = *environment;
+	program_look_at(start, &program);
+	if (program.form == FORM_MUSL && start->path)
+		say_musl(start->path);
+	value = without_runtime(value);
+	made = alloca(PRELOAD_ROOM(value, library));
+	preload_make(made, strstr(value, program.runtime) ? "" : program.runtime, value, library);
+	whole[count++] = made;
+	for (whole[count] = NULL; *kept; kept++)
+		if (!environment_find(whole, *kept)) {
+			whole[count++] = (char *)*kept;
+			whole[count] = NULL;
+		}
+	return start->call(start, whole); /* takes no lock of ours */
+}
+
+/* ---- exec -------------------------------------------------------------------------------------- */
+
+static long call_execve(const struct start *s, char *const *environment)
+{
+	return REAL(execve, int (*)(const char *, char *const *, char *const *))(s->path, s->arguments, environment);
+}
+
+static long call_execvpe(const struct start *s, char *const *environment)
+{
+	return REAL(execvpe, int (*)(const char *, char *const *, char *const *))(s->path, s->arguments, environment);
+}
+
+static long call_fexecve(const struct start *s, char *const *environment)
+{
+	return REAL(fexecve, int (*)(int, char *const *, char *const *))(s->fd, s->arguments, environment);
+}
+
+static long call_execveat(const struct start *s, char *const *environment)
+{
+	return sys_result(SYS5(SYS_execveat, s->fd, s->path, s->arguments, environment, s->flags));
+}
+
+EXPORT int execve(const char *path, char *const arguments[], char *const environment[])
+{
+	struct start start = { .call = call_execve, .path = path, .arguments = arguments };
+
+	return (int)start_whole(&start, environment);
+}
+
+EXPORT int execv(const char *path, char *const arguments[])
+{
+	return execve(path, arguments, environ);
+}
+
+EXPORT int execvpe(const char *file, char *const arguments[], char *const environment[])
+{
+	struct start start = { .call = call_execvpe, .path = file, .arguments = arguments };
+
+	return (int)start_whole(&start, environment);
+}
+
+EXPORT int execvp(const char *file, char *const arguments[])
+{
+	return execvpe(file, arguments, environ);
+}
+
+EXPORT int fexecve(int fd, char *const arguments[], char *const environment[])
+{
+	struct start start = { .call = call_fexecve, .fd = fd, .arguments = arguments };
+
+	return (int)start_whole(&start, environment);
+}
+
+EXPORT int execveat(int fd, const char *path, char *const arguments[], char *const environment[], int flags)
+{
+	struct start start = { .call = call_execveat, .fd = fd, .flags = flags, .path = path, .arguments = arguments };
+
+	return (int)start_whole(&start, environment);
+}
+
+/* The arguments of execl and its kin, up to the NULL, gathered on the stack of the caller of this macro. */
+#define GATHER(argument, list)                                                                                     \
+	({                                                                                                         \
+		size_t count_ = 1;                                                                                 \
+		char **all_;                                                                                       \
+                                                                                                                   \
+		va_start(list, argument);                                                                          \
+		for (const char *a_ = argument; a_; a_ = va_arg(list, const char *))                               \
+			count_++;                                                                                  \
+		va_end(list);                                                                                      \
+		all_ = alloca(count_ * sizeof(*all_));                                                             \
+		va_start(list, argument);                                                                          \
+		all_[0] = (char *)(argument);                                                                      \
+		for (size_t i_ = 1; i_ < count_; i_++)                                                             \
+			all_[i_] = va_arg(list, char *);                                                           \
+		all_;                                                                                              \
+	})
+
+EXPORT int execl(const char *path, const char *argument, ...)
+{
+	va_list list;
+	char **arguments = GATHER(argument, list);
+
+	va_end(list);
+	return execve(path, arguments, environ);
+}
+
+EXPORT int execlp(const char *file, const char *argument, ...)
+{
+	va_list list;
+	char **arguments = GATHER(argument, list);
+
+	va_end(list);
+	return execvpe(file, arguments, environ);
+}
+
+EXPORT int execle(const char *path, const char *argument, ...)
+{
+	va_list list;
+	char **arguments = GATHER(argument, list);
+	char *const *environment = va_arg(list, char *const *);
+
+	va_end(list);
+	return execve(path, arguments, environment);
+}
+
+/* ---- posix_spawn ------------------------------------------------------------------------------- */
+
+typedef int spawn_fn(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *,
+                     char *const *, char *const *);
+
+static long call_spawn(const struct start *s, char *const *environment)
+{
+	return REAL(posix_spawn, spawn_fn *)(s->pid, s->path, s->actions, s->attributes, s->arguments, environment);
+}
+
+static long call_spawnp(const struct start *s, char *const *environment)
+{
+	return REAL(posix_spawnp, spawn_fn *)(s->pid, s->path, s->actions, s->attributes, s->arguments, environment);
+}
+
+#define DEFINE_SPAWN(name, with)                                                                                   \
+	EXPORT int name(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,                   \
+	                const posix_spawnattr_t *attributes, char *const arguments[], char *const environment[])   \
+	{                                                                                                          \
+		struct start start = { .call = with, .path = path, .arguments = arguments, .pid = pid,             \
+		                       .actions = actions, .attributes = attributes };                             \
+                                                                                                                   \
+		return (int)start_whole(&start, environment);                                                      \
+	}
+
+// clang-format off
+DEFINE_SPAWN(posix_spawn, call_spawn)
+DEFINE_SPAWN(posix_spawnp, call_spawnp)
+// clang-format on
+
+/* ---- syscall(2) -------------------------------------------------------------------------------- */
+
+static long call_raw_execve(const struct start *s, char *const *environment)
+{
+	return SYS3(SYS_execve, s->path, s->arguments, environment);
+}
+
+static long call_raw_execveat(const struct start *s, char *const *environment)
+{
+	return SYS5(SYS_execveat, s->fd, s->path, s->arguments, environment, s->flags);
+}
+
+bool syscall_exec(long number, const long a[6], long *result)
+{
+	struct start start = { 0 };
+
+	// NOLINTBEGIN: the arguments are addresses
+	if (number == SYS_execve) {
+		start = (struct start){ .call = call_raw_execve, .path = (const char *)a[0], .arguments = (char *const *)a[1] };
+		*result = start_whole(&start, (char *const *)a[2]);
+		return true;
+	}
+	if (number == SYS_execveat) {
+		start = (struct start){ .call = call_raw_execveat, .fd = (int)a[0], .path = (const char *)a[1],
+			                .arguments = (char *const *)a[2], .flags = (int)a[4] };
+		*result = start_whole(&start, (char *const *)a[3]);
+		return true;
+	}
+	// NOLINTEND
+	return false;
+}

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The client's memory calls as MMU notifier events: begin, the system call, end. After one returned, no vCPU sees what was
+ * there before. With no VM in the process each costs one load.
+ */
+#include "kvm/interpose/advice.h"
+#include "kvm/process/file.h"
+#include "kvm/vm/host_memory.h"
+#include "kvm/interpose/hostmap.h"
+#include "kvm/interpose/interpose.h"
+#include "kvm/vm/machines.h"
+#include "kvm/process/signals.h"
+#include "kvm/process/sys.h"
+#include "kvm/process/user.h"
+#include "kvm/vm/vm.h"
+#include "port/posix/hint.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#define FILE_RANGES 32 /* mappings of one file that are told apart; with more, everything is invalidated */
+
+/* Is there a VM, or memory under a budget (which may outlive its VM)? */
+static bool anybody_cares(void)
+{
+	return machines_any() || host_memory_any();
+}
+
+static bool failed(long result)
+{
+	return result < 0 && result >= -4095;
+}
+
+/* [address, address + length) in whole pages; empty when it has no bytes or wraps: nothing is there, or the kernel refuses it. */
+static struct host_range range_of(const void *address, size_t length)
+{
+	uintptr_t start = (uintptr_t)address & ~(uintptr_t)4095;
+	uintptr_t end = ((uintptr_t)address + length + 4095) & ~(uintptr_t)4095;
+
+	return (struct host_range){ start, end > start ? end : start };
+}
+
+/* What a call does to the first of its ranges; the host memory manager follows it. */
+enum effect {
+	MOVES,    /* to another owner, or nobody knows where: all of it is given back before */
+	UNMAPS,
+	PROTECTS,
+	DISCARDS, /* a madvise */
+	FREES,    /* the same, later */
+	KEEPS,
+};
+
+static long call_with_effect(struct host_range range, enum effect effect, long number, const long a[6])
+{
+	if (host_memory_any() && range.start < range.end) {
+		switch (effect) {
+		case UNMAPS:
+			return host_memory_unmap(range.start, range.end, number, a);
+		case PROTECTS:
+			return host_memory_protect(range.start, range.end, number, a);
+		case DISCARDS:
+		case FREES:
+			return host_memory_discard(range.start, range.end, (int)a[2], effect == FREES);
+		case MOVES:
+			host_memory_give_up(range.start, range.end);
+			break;
+		case KEEPS:
+			break;
+		}
+	}
+	return SYS6(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+/*
+ * What the program said of huge pages, unless it was refused. Also while there is no VM: one may map this range later. A kernel without huge pages knows
+ * neither advice; a guest of ours sees small pages all the same.
+ */
+static void advice_note(struct host_range range, int advice, long result)
+{
+	if (advice != MADV_NOHUGEPAGE && advice != MADV_HUGEPAGE)
+		return;
+	if (failed(result) && result != -ENOMEM && advice_is_known(advice))
+		return;
+	if (advice == MADV_NOHUGEPAGE)
+		posix_hint_set(range.start, range.end, POSIX_HINT_SMALL);
+	else
+		posix_hint_clear(range.start, range.end, POSIX_HINT_SMALL);
+}
+
+static long call_invalidating(const struct host_range *ranges, size_t count, enum effect effect, long number, const long a[6])
+{
+	long result;
+
+	/* A handler of the client that makes such a call itself must not find us between begin and end. */
+	signals_hold();
+	invalidate_begin(ranges, count);
+	result = call_with_effect(ranges[0], effect, number, a);
+	if (number == SYS_madvise)
+		advice_note(ranges[0], (int)a[2], result); /* before a fault may ask */
+	invalidate_end(ranges, count);
+	signals_release();
+	return result;
+}
+
+/* What is mapped at [address, address + length) next is other memory, for which nothing was said about huge pages. Returns: true when something was. */
+static bool hints_forget(const void *address, size_t length)
+{
+	struct host_range range = range_of(address, length);
+
+	if (range.start != (uintptr_t)address || range.start >= range.end || !posix_hint_any(range.start, range.end))
+		return false;
+	posix_hint_clear(range.start, range.end, POSIX_HINT_ALONE | POSIX_HINT_SMALL);
+	return true;
+}
+
+/* KVM refuses to map a vCPU's dirty ring where writes would not be shared, or executable. */
+static bool ring_map_refused(const struct vcpu *vcpu, size_t length, int protection, int flags, off_t offset)
+{
+	uint64_t first = (uint64_t)offset / VMMU_PAGE_SIZE;
+	uint64_t last = first + (length + VMMU_PAGE_SIZE - 1) / VMMU_PAGE_SIZE - 1;
+	uint64_t end = RUN_RING_PAGE + vcpu->vm->ring_bytes / VMMU_PAGE_SIZE;
+
+	if (!vcpu->ring)
+		return false;
+	if ((first < RUN_RING_PAGE || first >= end) && (last < RUN_RING_PAGE || last >= end))
+		return false;
+	return (protection & PROT_EXEC) || !(flags & MAP_SHARED);
+}
+
+static long map_refused(int fd, size_t length, int protection, int flags, off_t offset)
+{
+	struct file *file = file_get(fd);
+	long result = 0;
+
+	if (!file)
+		return 0;
+	if (file->kind != FILE_VCPU)
+		result = -ENODEV;
+	else if (length && !file->foreign && ring_map_refused(file->object, length, protection, flags, offset))
+		result = -EINVAL;
+	file_put(file);
+	return result;
+}
+
+long mem_mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset)
+{
+	const long a[6] = { (long)address, (long)length, protection, flags, fd, offset };
+	struct host_range range = range_of(address, length);
+	long result;
+
+	if (fd >= 0 && !(flags & MAP_ANONYMOUS)) {
+		long refused = map_refused(fd, length, protection, flags, offset);
+
+		if (refused)
+			return refused;
+	}
+	if (!(flags & MAP_FIXED))
+		return SYS6(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (anybody_cares() && range.start == (uintptr_t)address)
+		result = call_invalidating(&range, 1, UNMAPS, SYS_mmap, a);
+	else
+		result = SYS6(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
+	/*
+	 * After the call, since the kernel may refuse it. No other thread asks about this memory before the caller has it.
+	 */
+	if (!failed(result))
+		hints_forget(address, length);
+	return result;
+}
+
+long mem_munmap(void *address, size_t length)
+{
+	const long a[6] = { (long)address, (long)length };
+	struct host_range range = range_of(address, length);
+	/* Before the call, so that what the next owner says is not forgotten with it. */
+	bool forgotten = hints_forget(address, length);
+	long result;
+
+	if (anybody_cares() && range.start == (uintptr_t)address)
+		result = call_invalidating(&range, 1, UNMAPS, SYS_munmap, a);
+	else
+		result = SYS2(SYS_munmap, address, length);
+	/* It is still there. Of what was said the strictest is right for all of it. */
+	if (forgotten && failed(result))
+		posix_hint_set(range.start, range.end, POSIX_HINT_ALONE);
+	return result;
+}
+
+long mem_mremap(void *address, size_t old_length, size_t length, int flags, void *wanted)
+{
+	const long a[6] = { (long)address, (long)old_length, (long)length, flags, (long)wanted };
+	struct host_range old = range_of(address, old_length), ranges[2];
+
+	if (!anybody_cares() || old.start != (uintptr_t)address)
+		return SYS5(SYS_mremap, address, old_length, length, flags, wanted);
+	if (!(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && length && length <= old_length) {
+		/* Where it is, less its end. */
+		ranges[0] = (struct host_range){ range_of(address, length).end, old.end };
+		return call_invalidating(ranges, 1, UNMAPS, SYS_mremap, a);
+	}
+	/* An old length of 0 copies a shared mapping and takes nothing away. What is moved is brought back to be moved. */
+	ranges[0] = flags & MREMAP_FIXED ? range_of(wanted, length) : range_of(NULL, 0);
+	ranges[1] = old;
+	host_memory_give_up(old.start, old.end);
+	return call_invalidating(ranges, 2, UNMAPS, SYS_mremap, a);
+}
+
+static enum effect effect_of(enum advice_contents contents)
+{
+	switch (contents) {
+	case ADVICE_KEEPS:
+	case ADVICE_REFUSED:
+		return KEEPS;
+	case ADVICE_LOSES:
+		return DISCARDS;
+	case ADVICE_FREES:
+		return FREES;
+	case ADVICE_POISONS:
+	case ADVICE_UNKNOWN:
+		break;
+	}
+	return MOVES;
+}
+
+long mem_madvise(void *address, size_t length, int advice)
+{
+	const long a[6] = { (long)address, (long)length, advice };
+	struct host_range range = range_of(address, length);
+	struct advice known;
+	long result;
+
+	if (range.start != (uintptr_t)address || range.start >= range.end)
+		return SYS3(SYS_madvise, address, length, advice); /* refused, or nothing */
+	known = advice_of(advice);
+	if (known.takes_away && anybody_cares())
+		return call_invalidating(&range, 1, effect_of(known.contents), SYS_madvise, a);
+	result = SYS3(SYS_madvise, address, length, advice);
+	advice_note(range, advice, result);
+	return result;
+}
+
+long mem_mprotect(void *address, size_t length, int protection, int key)
+{
+	const long a[6] = { (long)address, (long)length, protection, key };
+	long number = key == -1 ? SYS_mprotect : SYS_pkey_mprotect;
+	struct host_range range;
+
+	if (!anybody_cares())
+		return SYS4(number, a[0], a[1], a[2], a[3]);
+	range = range_of(address, length);
+	return call_invalidating(&range, 1, PROTECTS, number, a);
+}
+
+/* Of a file: wherever it is mapped now. */
+static long call_on_file(int fd, off_t offset, off_t length, long number, const long a[6])
+{
+	struct host_range ranges[FILE_RANGES];
+	size_t count = hostmap_of_file(fd, offset, length, ranges, FILE_RANGES);
+
+	if (count == 0)
+		return SYS6(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	return call_invalidating(ranges, count, KEEPS, number, a);
+}
+
+long mem_fallocate(int fd, int mode, off_t offset, off_t length)
+{
+	const long a[6] = { fd, mode, offset, length };
+	const int moves = FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE;
+
+	if (!(mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE | moves)) || !anybody_cares() || offset < 0 ||
+	    length <= 0)
+		return SYS4(SYS_fallocate, fd, mode, offset, length);
+	return call_on_file(fd, offset, mode & moves ? INT64_MAX : length, SYS_fallocate, a);
+}
+
+long mem_ftruncate(int fd, off_t length)
+{
+	const long a[6] = { fd, length };
+	struct file *file = file_get(fd);
+
+	if (file) {
+		/* KVM's files have no size. Shrinking ours would pull the run page from under a vCPU. */
+		file_put(file);
+		return -EINVAL;
+	}
+	if (!anybody_cares() || length < 0)
+		return SYS2(SYS_ftruncate, fd, length);
+	return call_on_file(fd, length, INT64_MAX, SYS_ftruncate, a);
+}
+
+/*
+ * A page under userfaultfd is asked for outside the guest (page_get touches it there), one page at a time: a larger
+ * block would let the guest reach pages that nobody asked for.
+ */
+long mem_userfaultfd_ioctl(int fd, unsigned long request, unsigned long argument)
+{
+	struct uffdio_register reg;
+	struct uffdio_range uffd_range;
+	struct host_range range;
+	long result;
+
+	if (request == UFFDIO_REGISTER && user_read(&reg, argument, sizeof(reg)) == 0)
+		uffd_range = reg.range;
+	else if ((request != UFFDIO_WRITEPROTECT && request != UFFDIO_UNREGISTER) ||
+	         user_read(&uffd_range, argument, sizeof(uffd_range)) != 0)
+		return SYS3(SYS_ioctl, fd, request, argument);
+
+	range = range_of((void *)(uintptr_t)uffd_range.start, uffd_range.len); // NOLINT: an address
+	if (request == UFFDIO_REGISTER && range.start < range.end &&
+	    !posix_hint_set(range.start, range.end, POSIX_HINT_ALONE))
+		return -ENOMEM;
+	if (!anybody_cares()) {
+		result = SYS3(SYS_ioctl, fd, request, argument);
+	} else {
+		const long a[6] = { fd, (long)request, (long)argument };
+
+		/* Registered memory is the program's own from here on. */
+		result = call_invalidating(&range, 1, request == UFFDIO_REGISTER ? MOVES : KEEPS, SYS_ioctl, a);
+	}
+	if (request == UFFDIO_UNREGISTER && result == 0)
+		posix_hint_clear(range.start, range.end, POSIX_HINT_ALONE);
+	return result;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* What happens when the library is loaded, when the process forks, and when it ends. */
+#include "kvm/process/config.h"
+#include "kvm/process/file.h"
+#include "kvm/process/handlers.h"
+#include "kvm/vm/host_memory.h"
+#include "kvm/irq/lapic_timer.h"
+#include "kvm/vm/machines.h"
+#include "kvm/report/stats.h"
+#include <stddef.h>
+
+/*
+ * All static locks of the front end, outermost first. Host memory comes before everything: it brings pages back, and its thread finishes what it does with
+ * the VMs. The child has copies of our structures but none of the threads: the files that it inherited are the parent's (-EIO, as KVM says).
+ */
+static fork_fn *const fork_list[] = {
+	host_memory_fork, machines_fork, lapic_timer_fork, stats_fork, handlers_fork, file_fork, NULL,
+};
+
+__attribute__((constructor)) static void begin(void)
+{
+	config_init();
+	file_init();
+	handlers_begin();
+	posix_fork_above(fork_list);
+}
+
+__attribute__((destructor)) static void end(void)
+{
+	stats_at_exit();
+}

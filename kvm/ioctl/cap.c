@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* Capabilities: what is there (kvm/report/surface.c has the table), and switching on what is off at first. */
+#include "kvm/process/config.h"
+#include "kvm/vcpu/cpuid.h"
+#include "kvm/ioctl/dispatch.h"
+#include "kvm/report/surface.h"
+#include "kvm/report/unknown.h"
+#include "kvm/process/user.h"
+#include "kvm/vm/vm.h"
+#include <errno.h>
+#include <unistd.h>
+
+static long vcpus_recommended(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return cpus < 1 ? 1 : cpus > (long)MAX_VCPUS ? (long)MAX_VCPUS : cpus;
+}
+
+static long cap_compute(unsigned long number)
+{
+	switch (number) {
+	case KVM_CAP_NR_VCPUS: return vcpus_recommended();
+	case KVM_CAP_XCRS: return cpuid_has_xsave();
+	case SURFACE_CAP_PRE_FAULT_MEMORY: return config_mmu() == VMMU_MMU_TDP;
+	default: return 0;
+	}
+}
+
+static long cap_value(unsigned long number)
+{
+	const struct surface_cap *cap = number <= UINT32_MAX ? surface_cap_find((unsigned)number) : NULL;
+	long value = !cap ? 0 : cap->value == SURFACE_COMPUTED ? cap_compute(number) : cap->value;
+
+	if (!value)
+		unknown_cap((unsigned)number);
+	return value;
+}
+
+long system_check_extension(unsigned long argument)
+{
+	return cap_value(argument);
+}
+
+long vm_check_extension(struct vm *vm, unsigned long argument)
+{
+	(void)vm;
+	return cap_value(argument);
+}
+
+/* Rings of `bytes` each, for vCPUs that do not exist yet. Holds: the VM's lock. */
+static long enable_ring(struct vm *vm, uint64_t bytes)
+{
+	uint64_t entries = bytes / sizeof(struct kvm_dirty_gfn);
+
+	/* A power of two, at least a page, room for what KVM keeps in reserve. */
+	if (!bytes || bytes & (bytes - 1) || bytes < VMMU_PAGE_SIZE)
+		return -EINVAL;
+	if (entries > VMMU_DIRTY_RING_MAX)
+		return -E2BIG;
+	if (vm->ring_bytes)
+		return -EINVAL;
+	if (vm->vcpu_count)
+		return -EINVAL;
+	if (vmmu_dirty_ring_enable(vm->mmu, (uint32_t)entries) != VMMU_OK)
+		return -EINVAL;
+	vm->ring_bytes = (uint32_t)bytes;
+	return 0;
+}
+
+static long enable_manual_protect(struct vm *vm, uint64_t mode)
+{
+	unsigned vmmu_mode = (mode & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE ? VMMU_DIRTY_MANUAL_PROTECT : 0) |
+	                     (mode & KVM_DIRTY_LOG_INITIALLY_SET ? VMMU_DIRTY_INITIALLY_SET : 0);
+
+	if (mode & ~(uint64_t)(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET))
+		return -EINVAL;
+	/* Like KVM: only the first bit asked for makes the second one mean something. */
+	if (!(mode & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE) && mode)
+		return -EINVAL;
+	if (vmmu_dirty_mode_set(vm->mmu, vmmu_mode) != VMMU_OK)
+		return -EINVAL;
+	vm->dirty_mode = vmmu_mode;
+	return 0;
+}
+
+static long enable_max_vcpu_id(struct vm *vm, uint64_t max)
+{
+	if (max > MAX_VCPU_ID || vm->boot_cpu_id > max)
+		return -EINVAL;
+	if (vm->max_vcpu_id == max)
+		return 0;
+	if (vm->max_vcpu_id || vm->vcpu_count)
+		return -EINVAL;
+	vm->max_vcpu_id = (unsigned)max;
+	return 0;
+}
+
+/* A capability whose argument is on or off. */
+static long enable_switch(atomic_bool *to, uint64_t value)
+{
+	atomic_store(to, value != 0);
+	return 0;
+}
+
+static long enable_locked(struct vm *vm, const struct kvm_enable_cap *cap)
+{
+	uint64_t value = cap->args[0];
+
+	switch (cap->cap) {
+	case KVM_CAP_DIRTY_LOG_RING:
+	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
+		return enable_ring(vm, value);
+	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
+		return cap->flags ? -EINVAL : enable_manual_protect(vm, value);
+	case KVM_CAP_MAX_VCPU_ID:
+		return value == 0 ? -EINVAL : enable_max_vcpu_id(vm, value);
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+		return value & ~UINT64_C(1) ? -EINVAL : enable_switch(&vm->exit_on_emulation_failure, value);
+	case KVM_CAP_EXCEPTION_PAYLOAD:
+		return enable_switch(&vm->exception_payload, value);
+	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
+		return enable_switch(&vm->triple_fault_event, value);
+	case KVM_CAP_MSR_PLATFORM_INFO:
+		/* On unless switched off, so it is kept the other way round. */
+		return enable_switch(&vm->hide_platform_info, !value);
+	case KVM_CAP_X86_USER_SPACE_MSR:
+		if (value & ~(uint64_t)(KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN |
+		                        KVM_MSR_EXIT_REASON_FILTER))
+			return -EINVAL;
+		atomic_store(&vm->user_msr_mask, (unsigned)value);
+		return 0;
+	case KVM_CAP_X86_DISABLE_EXITS:
+		return value & ~(uint64_t)KVM_X86_DISABLE_EXITS_PAUSE ? -EINVAL : 0;
+	default:
+		unknown_cap(cap->cap);
+		return -EINVAL;
+	}
+}
+
+long vm_enable_cap(struct vm *vm, unsigned long argument)
+{
+	struct kvm_enable_cap cap;
+	long result;
+
+	if (user_read(&cap, argument, sizeof(cap)) != 0)
+		return -EFAULT;
+	if (cap.flags)
+		return -EINVAL;
+	pthread_mutex_lock(&vm->lock);
+	result = enable_locked(vm, &cap);
+	pthread_mutex_unlock(&vm->lock);
+	return result;
+}

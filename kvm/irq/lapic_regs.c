@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT */
+/* The registers of the local APIC, in memory, as MSRs, and as KVM_GET_LAPIC shows them; its timer (SDM vol. 3, chapter 11). */
+#include "kvm/irq/lapic_int.h"
+#include <string.h>
+
+/* ---- the timer ------------------------------------------------------------------------------------------- */
+
+/* The divide register: 0 is by 2, ... 6 by 128, 7 by 1. */
+static unsigned timer_shift(struct lapic *a)
+{
+	uint32_t divide = *reg(a, REG_TIMER_DIVIDE);
+
+	return (((divide & 3) | (divide >> 1 & 4)) + 1) & 7;
+}
+
+/* Of one count-down, in ns. The bus runs at 1 GHz, as KVM's. */
+static uint64_t timer_period(struct lapic *a)
+{
+	return (uint64_t)*reg(a, REG_TIMER_INITIAL) << timer_shift(a);
+}
+
+static bool timer_is_periodic(struct lapic *a)
+{
+	return *reg(a, REG_LVT_TIMER) >> 17 & 1;
+}
+
+static void timer_start(struct lapic *a)
+{
+	uint64_t period = timer_period(a);
+
+	if (period)
+		lapic_timer_arm(a->timer, period, timer_is_periodic(a) ? period : 0);
+	else
+		lapic_timer_stop(a->timer);
+}
+
+/* The TSC deadline and the counter are two timers: going from one to the other stops both. Else a count goes on, and only what follows it changes. */
+static void lvt_timer_write(struct lapic *a, uint32_t value)
+{
+	bool was_deadline = is_deadline_mode(a);
+
+	*reg(a, REG_LVT_TIMER) = value & 0x710ff;
+	if (is_deadline_mode(a) != was_deadline) {
+		lapic_timer_stop(a->timer);
+		*reg(a, REG_TIMER_INITIAL) = 0;
+	} else if (!was_deadline) {
+		lapic_timer_period(a->timer, timer_is_periodic(a) ? timer_period(a) : 0);
+	}
+}
+
+void lapic_timer_check(struct lapic *a)
+{
+	if (lapic_timer_expired(a->timer) && !(*reg(a, REG_LVT_TIMER) & LVT_MASKED))
+		lapic_request(a, (uint8_t)*reg(a, REG_LVT_TIMER));
+}
+
+bool lapic_next_timer(struct lapic *a, struct timespec *due)
+{
+	return lapic_timer_due(a->timer, due);
+}
+
+uint64_t lapic_deadline(struct lapic *a)
+{
+	return lapic_timer_deadline(a->timer);
+}
+
+void lapic_set_deadline(struct lapic *a, uint64_t tsc)
+{
+	if (!is_deadline_mode(a))
+		return;
+	lapic_timer_arm_deadline(a->timer, tsc, cpu_tsc(a->vcpu->cpu), a->vcpu->tsc_khz);
+	/* One that is over already is due before the next instruction. */
+	lapic_timer_check(a);
+}
+
+/* ---- registers ------------------------------------------------------------------------------------------- */
+
+static uint32_t reg_read(struct lapic *a, uint32_t offset)
+{
+	if (offset >= REG_IRR && offset < REG_IRR + 0x80)
+		return atomic_load(&a->irr[(offset - REG_IRR) / 16]);
+	switch (offset) {
+	case REG_ID: return is_x2apic(a) ? a->vcpu->id : *reg(a, REG_ID);
+	case REG_PPR: return lapic_processor_priority(a);
+	case REG_LDR:
+		return is_x2apic(a) ? a->vcpu->id / 16 << 16 | 1u << a->vcpu->id % 16 : *reg(a, REG_LDR);
+	case REG_TIMER_CURRENT:
+		if (is_deadline_mode(a))
+			return 0;
+		lapic_timer_check(a); /* a period that is over begins again */
+		return (uint32_t)(lapic_timer_left(a->timer) >> timer_shift(a));
+	default: return *reg(a, offset);
+	}
+}
+
+/* While software has the APIC switched off, its LVT entries stay masked. */
+static uint32_t lvt_held(struct lapic *a)
+{
+	return *reg(a, REG_SVR) & SVR_ENABLE ? 0 : LVT_MASKED;
+}
+
+static void reg_write(struct lapic *a, uint32_t offset, uint32_t value)
+{
+	switch (offset) {
+	case REG_ID:
+		if (!is_x2apic(a))
+			*reg(a, offset) = value & 0xff000000u;
+		break;
+	case REG_TPR:
+		*reg(a, offset) = value & 0xff;
+		cpu_state(a->vcpu->cpu)->cr8 = value >> 4 & 15;
+		cpu_interrupt_raise(a->vcpu->cpu);
+		break;
+	case REG_EOI: lapic_end_of_interrupt(a); break;
+	case REG_LDR: *reg(a, offset) = value & 0xff000000u; break;
+	case REG_DFR: *reg(a, offset) = value | 0x0fffffffu; break;
+	case REG_SVR:
+		*reg(a, offset) = value & 0x3ff;
+		for (uint32_t o = REG_LVT_TIMER; !(value & SVR_ENABLE) && o <= REG_LVT_LAST; o += 0x10)
+			*reg(a, o) |= LVT_MASKED;
+		break;
+	case REG_ESR: *reg(a, offset) = 0; break;
+	case REG_ICR:
+		*reg(a, offset) = value & ~(1u << 12); /* never busy */
+		lapic_send(a, value, *reg(a, REG_ICR2) >> 24);
+		break;
+	case REG_ICR2: *reg(a, offset) = value & 0xff000000u; break;
+	case REG_LVT_TIMER: lvt_timer_write(a, value | lvt_held(a)); break;
+	case REG_TIMER_INITIAL:
+		if (is_deadline_mode(a))
+			break;
+		*reg(a, offset) = value;
+		timer_start(a);
+		break;
+	case REG_TIMER_DIVIDE: *reg(a, offset) = value & 11; break;
+	default:
+		if (offset > REG_LVT_TIMER && offset <= REG_LVT_LAST)
+			*reg(a, offset) = (value & 0x1f7ff) | lvt_held(a);
+		break; /* the rest is read-only or not there */
+	}
+}
+
+bool lapic_mmio(struct lapic *a, bool write, uint64_t gpa, unsigned len, void *data)
+{
+	uint64_t start = a->base & ~UINT64_C(0xfff);
+	uint32_t offset, value = 0;
+
+	if (gpa < start || gpa >= start + 0x1000)
+		return false;
+	/* An APIC that is switched off, or reached by MSRs, leaves a hole there (KVM_X86_QUIRK_LAPIC_MMIO_HOLE). */
+	if (!(a->base & BASE_ENABLE) || is_x2apic(a)) {
+		if (!write)
+			memset(data, 0xff, len);
+		return true;
+	}
+	offset = (uint32_t)(gpa - start);
+	if (offset >= 0x400 || (offset & 15) + len > 4) {
+		if (!write)
+			memset(data, 0, len);
+		return true;
+	}
+	if (!write) {
+		value = reg_read(a, offset & ~15u);
+		memcpy(data, (uint8_t *)&value + (offset & 15), len);
+	} else if (len == 4 && !(offset & 15)) {
+		/* Registers are written whole. */
+		memcpy(&value, data, 4);
+		reg_write(a, offset, value);
+	}
+	return true;
+}
+
+static bool x2apic_has(uint32_t offset)
+{
+	switch (offset) {
+	case REG_DFR: case REG_ICR2: return false;
+	case REG_ID: case REG_VERSION: case REG_TPR: case REG_PPR: case REG_EOI: case REG_LDR: case REG_SVR:
+	case REG_ESR: case REG_ICR: case REG_TIMER_INITIAL: case REG_TIMER_CURRENT: case REG_TIMER_DIVIDE:
+	case REG_SELF_IPI:
+		return true;
+	default:
+		return (offset >= REG_ISR && offset < REG_ESR) || (offset >= REG_LVT_TIMER && offset <= REG_LVT_LAST);
+	}
+}
+
+bool lapic_x2apic_read(struct lapic *a, uint32_t number, uint64_t *value, bool host)
+{
+	uint32_t offset = number << 4;
+
+	if ((!is_x2apic(a) && !host) || offset >= 0x400 || !x2apic_has(offset) || offset == REG_EOI ||
+	    offset == REG_SELF_IPI)
+		return false;
+	*value = reg_read(a, offset);
+	if (offset == REG_ICR)
+		*value |= (uint64_t)*reg(a, REG_ICR2) << 32;
+	return true;
+}
+
+/* The bits that software may write. A register that has none can only be read; a 0 is taken by EOI and ESR, where writing is what counts. */
+static uint64_t x2apic_writable(uint32_t offset)
+{
+	switch (offset) {
+	case REG_TPR: case REG_SELF_IPI: return 0xff;
+	case REG_SVR: return 0x3ff;
+	case REG_ICR: return UINT64_C(0xffffffff000cdfff); /* with the busy bit of the xAPIC, which is ignored */
+	case REG_TIMER_INITIAL: return UINT32_MAX;
+	case REG_TIMER_DIVIDE: return 0xb;
+	case REG_LVT_TIMER: return 0x710ff | 1u << 12;
+	default: return offset > REG_LVT_TIMER && offset <= REG_LVT_LAST ? 0x1f7ff : 0;
+	}
+}
+
+bool lapic_x2apic_write(struct lapic *a, uint32_t number, uint64_t value, bool host)
+{
+	uint32_t offset = number << 4;
+	uint64_t writable;
+
+	if ((!is_x2apic(a) && !host) || offset >= 0x400 || !x2apic_has(offset))
+		return false;
+	writable = x2apic_writable(offset);
+	if ((value & ~writable) || (!writable && offset != REG_EOI && offset != REG_ESR))
+		return false;
+	switch (offset) {
+	case REG_ICR:
+		*reg(a, REG_ICR) = (uint32_t)value & ~(1u << 12);
+		*reg(a, REG_ICR2) = (uint32_t)(value >> 32);
+		lapic_send(a, (uint32_t)value, (uint32_t)(value >> 32));
+		return true;
+	case REG_SELF_IPI:
+		lapic_send(a, SHORTHAND_SELF | (uint32_t)value, 0);
+		return true;
+	default:
+		reg_write(a, offset, (uint32_t)value);
+		return true;
+	}
+}
+
+void lapic_base_changed(struct lapic *a, uint64_t base)
+{
+	bool was_enabled = a->base & BASE_ENABLE;
+
+	a->base = base;
+	if (was_enabled && !(base & BASE_ENABLE))
+		lapic_reset(a);
+}
+
+void lapic_set_tpr(struct lapic *a, uint8_t tpr)
+{
+	*reg(a, REG_TPR) = tpr;
+	cpu_interrupt_raise(a->vcpu->cpu);
+}
+
+/* ---- KVM_GET/SET_LAPIC ----------------------------------------------------------------------------------- */
+
+void lapic_get(struct lapic *a, uint8_t regs[1024])
+{
+	memset(regs, 0, 1024);
+	for (uint32_t o = 0; o < 0x400; o += 16) {
+		uint32_t value = reg_read(a, o);
+
+		memcpy(regs + o, &value, sizeof(value));
+	}
+}
+
+void lapic_set(struct lapic *a, const uint8_t regs[1024])
+{
+	for (uint32_t o = 0; o < 0x400; o += 16) {
+		uint32_t value;
+
+		memcpy(&value, regs + o, sizeof(value));
+		if (o >= REG_IRR && o < REG_IRR + 0x80)
+			atomic_store(&a->irr[(o - REG_IRR) / 16], value);
+		else
+			*reg(a, o) = value;
+	}
+	*reg(a, REG_VERSION) = VERSION;
+	cpu_state(a->vcpu->cpu)->cr8 = *reg(a, REG_TPR) >> 4 & 15;
+	if (!is_deadline_mode(a))
+		timer_start(a);
+	vcpu_wake(a->vcpu);
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+#include "kvm/process/config.h"
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+static const char *const variables[] = {
+	CONFIG_ENV_STATS, CONFIG_ENV_TRACE, CONFIG_ENV_MMU, CONFIG_ENV_FORMAT, CONFIG_ENV_HOST_MEMORY, CONFIG_ENV_HOST_SWAP,
+	CONFIG_ENV_HOST_SWAP_SIZE, CONFIG_ENV_WATCH,
+};
+#define VARIABLES (sizeof(variables) / sizeof(*variables))
+
+_Static_assert(VARIABLES <= CONFIG_KEPT, "room for all");
+
+static const char *kept[VARIABLES + 1]; /* "NAME=value" */
+static const char *library;
+
+/* In "NAME=value"; NULL when that is of another name. */
+static const char *value_in(const char *entry, const char *name)
+{
+	size_t length = strlen(name);
+
+	return strncmp(entry, name, length) == 0 && entry[length] == '=' ? entry + length + 1 : NULL;
+}
+
+void config_init(void)
+{
+	size_t count = 0;
+	Dl_info info;
+
+	/* Not by getenv: a shell has one of its own, which is not ready for us here. */
+	for (char **entry = environ; entry && *entry; entry++)
+		for (size_t i = 0; i < VARIABLES; i++)
+			if (count < VARIABLES && value_in(*entry, variables[i]))
+				kept[count++] = strdup(*entry);
+	if (dladdr(variables, &info) && info.dli_fname)
+		library = strdup(info.dli_fname);
+}
+
+const char *config_library(void)
+{
+	return library;
+}
+
+const char *const *config_kept(void)
+{
+	return kept;
+}
+
+static const char *config_get(const char *name)
+{
+	for (const char **entry = kept; *entry; entry++) {
+		const char *value = value_in(*entry, name);
+
+		if (value)
+			return *value ? value : NULL;
+	}
+	return NULL;
+}
+
+const char *config_watch(void)
+{
+	return config_get(CONFIG_ENV_WATCH);
+}
+
+bool config_stats(void)
+{
+	const char *value = config_get(CONFIG_ENV_STATS);
+
+	return value && strcmp(value, "1") == 0;
+}
+
+const char *config_trace(void)
+{
+	return config_get(CONFIG_ENV_TRACE);
+}
+
+static uint64_t bytes_of(const char *name)
+{
+	const char *value = config_get(name);
+
+	return value ? strtoull(value, NULL, 10) : 0;
+}
+
+bool config_host_memory(uint64_t *budget, const char **swap_path, uint64_t *swap_bytes)
+{
+	const char *path = config_get(CONFIG_ENV_HOST_SWAP);
+
+	*budget = bytes_of(CONFIG_ENV_HOST_MEMORY);
+	*swap_path = path;
+	*swap_bytes = bytes_of(CONFIG_ENV_HOST_SWAP_SIZE);
+	if (!*swap_bytes)
+		*swap_bytes = *budget * 4;
+	return *budget != 0;
+}
+
+enum vmmu_mmu config_mmu(void)
+{
+	const char *value = config_get(CONFIG_ENV_MMU);
+
+	return value && strcmp(value, "shadow") == 0 ? VMMU_MMU_SHADOW : VMMU_MMU_TDP;
+}
+
+enum vmmu_format config_format(void)
+{
+	static const struct {
+		const char *name;
+		enum vmmu_format format;
+	} formats[] = {
+		{ "npt4", VMMU_FORMAT_NPT4 },
+		{ "npt5", VMMU_FORMAT_NPT5 },
+		{ "ept4", VMMU_FORMAT_EPT4 },
+		{ "ept5", VMMU_FORMAT_EPT5 },
+		{ "ept4-no-ad", VMMU_FORMAT_EPT4_NO_AD },
+		{ "ept5-no-ad", VMMU_FORMAT_EPT5_NO_AD },
+	};
+	const char *value = config_get(CONFIG_ENV_FORMAT);
+
+	for (unsigned i = 0; value && config_mmu() == VMMU_MMU_TDP && i < sizeof(formats) / sizeof(*formats); i++)
+		if (strcmp(value, formats[i].name) == 0)
+			return formats[i].format;
+	return VMMU_FORMAT_NPT4;
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC_RAW, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+uint32_t config_tsc_khz(void)
+{
+	static uint32_t khz;
+	int64_t begin, end;
+	uint64_t tsc;
+
+	if (__atomic_load_n(&khz, __ATOMIC_RELAXED))
+		return khz;
+	begin = now_ns();
+	tsc = __rdtsc();
+	do
+		end = now_ns();
+	while (end - begin < 2000000);
+	tsc = __rdtsc() - tsc;
+	__atomic_store_n(&khz, (uint32_t)(tsc * 1000000 / (uint64_t)(end - begin)), __ATOMIC_RELAXED);
+	return khz;
+}
+
+bool config_tsc_khz_close(uint32_t khz)
+{
+	uint64_t host = config_tsc_khz(), slack = host * 250 / 1000000;
+
+	return khz + slack >= host && khz <= host + slack;
+}

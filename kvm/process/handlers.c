@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The client's signal handlers: the kernel has a wrapper in the place of each, and the client does not see it.
+ *
+ * Whether the wrapper stands for a signal only the kernel knows: a child of vfork shares our memory, and not the kernel's table.
+ */
+#include "kvm/process/handlers.h"
+#include "cpu/cpu.h"
+#include "kvm/process/real.h"
+#include "kvm/process/signals.h"
+#include "kvm/process/sys.h"
+#include "port/posix/lock.h"
+#include <errno.h>
+#include <stdbool.h>
+#include <ucontext.h>
+#include <vmmu/posix.h>
+
+#define SIGNALS 65
+
+static struct posix_lock lock = POSIX_LOCK_INIT; /* of those who change what follows; the wrapper reads without it */
+static struct sigaction client[SIGNALS]; /* where the wrapper stands: what the client believes is installed */
+static bool prepared[SIGNALS];           /* the wrapper stays, even for SIG_DFL */
+static bool initialised;
+static int owner; /* process id; 0 before the first constructor */
+
+typedef int sigaction_fn(int, const struct sigaction *, struct sigaction *);
+
+static int real_sigaction(int number, const struct sigaction *action, struct sigaction *old)
+{
+	return REAL(sigaction, sigaction_fn *)(number, action, old);
+}
+
+/* Looks up libc's sigaction early: the loader's lock, which that takes, is not for the inside of ours. */
+void handlers_begin(void)
+{
+	struct sigaction now;
+
+	owner = (int)SYS0(SYS_getpid);
+	real_sigaction(SIGCHLD, NULL, &now);
+}
+
+void handlers_fork(enum fork_step step)
+{
+	if (step == FORK_PREPARE) {
+		posix_lock(&lock);
+		return;
+	}
+	if (step == FORK_CHILD)
+		owner = (int)SYS0(SYS_getpid);
+	posix_unlock(&lock);
+}
+
+/* A child of vfork shares our memory: what it changes for itself is not to be written there, and the lock may be its parent's. */
+static bool memory_is_ours(void)
+{
+	return !owner || owner == (int)SYS0(SYS_getpid);
+}
+
+static bool is_fault_signal(int number)
+{
+	return initialised && (number == SIGSEGV || number == SIGBUS);
+}
+
+/* Returns: -1 with errno set for one of libc's own signals. */
+static int believed(int number, struct sigaction *action)
+{
+	if (real_sigaction(number, NULL, action) != 0)
+		return -1;
+	if (action->sa_flags & SA_SIGINFO && action->sa_sigaction == signals_wrapper)
+		*action = client[number];
+	return 0;
+}
+
+/*
+ * Give the kernel our wrapper, with the flags that the client asked for. No signal interrupts the wrapper, which gives the client's handler the mask that it
+ * asked for. Holds: lock.
+ */
+static int install(int number)
+{
+	struct sigaction action = client[number];
+
+	action.sa_sigaction = signals_wrapper;
+	action.sa_flags &= ~(int)SA_RESETHAND;
+	action.sa_flags |= SA_SIGINFO;
+	sigfillset(&action.sa_mask);
+	sigdelset(&action.sa_mask, SIGSEGV);
+	sigdelset(&action.sa_mask, SIGBUS);
+	if (number == SIGSEGV || number == SIGBUS) {
+		/* A guest access may fault inside a handler for another one; see cpu_host_fault_signal. */
+		action.sa_flags |= SA_NODEFER | SA_ONSTACK;
+		sigemptyset(&action.sa_mask);
+	}
+	return real_sigaction(number, &action, NULL);
+}
+
+/* Holds: lock. */
+static int change(int number, const struct sigaction *wanted)
+{
+	bool plain = wanted->sa_handler == SIG_DFL || wanted->sa_handler == SIG_IGN;
+
+	client[number] = *wanted;
+	/* What is ignored is the kernel's to know: it stays so in a program that this one executes. */
+	if (!plain || is_fault_signal(number) || (prepared[number] && wanted->sa_handler == SIG_DFL))
+		return install(number);
+	return real_sigaction(number, wanted, NULL);
+}
+
+EXPORT int sigaction(int number, const struct sigaction *action, struct sigaction *old)
+{
+	struct sigaction before, wanted;
+	int result;
+
+	if (number < 1 || number >= SIGNALS || number == SIGKILL || number == SIGSTOP)
+		return real_sigaction(number, action, old);
+	if (action)
+		wanted = *action; /* a bad pointer is the client's fault, in its own code, as with libc's */
+	if (memory_is_ours()) {
+		posix_lock(&lock);
+		result = believed(number, &before);
+		if (action && result == 0)
+			result = change(number, &wanted);
+		posix_unlock(&lock);
+	} else {
+		result = believed(number, &before);
+		if (action && result == 0)
+			result = real_sigaction(number, &wanted, NULL);
+	}
+	if (result == 0 && old)
+		*old = before;
+	return result;
+}
+
+static void die_of(int number)
+{
+	struct sigaction none = { .sa_handler = SIG_DFL };
+
+	real_sigaction(number, &none, NULL);
+	SYS3(SYS_tgkill, SYS0(SYS_getpid), SYS0(SYS_gettid), number);
+	/* It is blocked here and strikes when the wrapper returns. */
+}
+
+/* SA_RESETHAND: the handler is gone before it runs. */
+static void reset(int number)
+{
+	struct sigaction now, none = client[number];
+
+	none.sa_handler = SIG_DFL;
+	if (!memory_is_ours()) {
+		real_sigaction(number, &none, NULL);
+		return;
+	}
+	posix_lock(&lock);
+	if (believed(number, &now) == 0 && now.sa_flags & (int)SA_RESETHAND)
+		change(number, &none);
+	posix_unlock(&lock);
+}
+
+void handlers_call(int number, siginfo_t *info, void *context)
+{
+	struct sigaction action = client[number];
+	uint64_t mask;
+
+	if (action.sa_handler == SIG_IGN)
+		return;
+	if (action.sa_handler == SIG_DFL) {
+		if (signals_synchronous(number, info)) {
+			struct sigaction none = { .sa_handler = SIG_DFL };
+
+			real_sigaction(number, &none, NULL); /* the access faults again, with nobody in the way */
+		} else {
+			die_of(number);
+		}
+		return;
+	}
+	if (action.sa_flags & (int)SA_RESETHAND)
+		reset(number);
+	mask = *(const uint64_t *)&((ucontext_t *)context)->uc_sigmask | *(uint64_t *)&action.sa_mask;
+	if (!(action.sa_flags & SA_NODEFER))
+		mask |= signals_bit(number);
+	signals_mask(mask & ~SIGNALS_FAULT);
+	action.sa_sigaction(number, info, context);
+}
+
+static void init(void)
+{
+	vmmu_posix_signals_own(); /* the wrapper asks it */
+	posix_lock(&lock);
+	believed(SIGSEGV, &client[SIGSEGV]);
+	believed(SIGBUS, &client[SIGBUS]);
+	initialised = true;
+	install(SIGSEGV);
+	install(SIGBUS);
+	posix_unlock(&lock);
+}
+
+void signals_init(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	signals_hold();
+	pthread_once(&once, init);
+	signals_release();
+}
+
+/* By default they end the process, so a client whose KVM_RUN they may end has something in mind with them. */
+static bool is_preparable(int number)
+{
+	switch (number) {
+	case SIGKILL: case SIGSTOP: case SIGSEGV: case SIGBUS: case SIGFPE: case SIGILL: case SIGTRAP:
+		return false; /* cannot be caught, or are not ours to put off */
+	case SIGCHLD: case SIGCONT: case SIGURG: case SIGWINCH: case SIGTSTP: case SIGTTIN: case SIGTTOU:
+		return false; /* by default they end nothing */
+	default:
+		return true;
+	}
+}
+
+void signals_prepare(uint64_t mask)
+{
+	posix_lock(&lock);
+	for (int number = 1; number < SIGNALS; number++) {
+		struct sigaction now;
+
+		if (mask & signals_bit(number) || prepared[number] || !is_preparable(number))
+			continue;
+		if (believed(number, &now) != 0 || now.sa_handler == SIG_IGN)
+			continue;
+		client[number] = now;
+		prepared[number] = true;
+		install(number);
+	}
+	posix_unlock(&lock);
+}

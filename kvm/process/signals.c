@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/* What of a signal happens inside our code, and inside KVM_RUN. */
+#include "kvm/process/signals.h"
+#include "cpu/cpu.h"
+#include "kvm/process/handlers.h"
+#include "kvm/process/real.h"
+#include "kvm/process/sys.h"
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <ucontext.h>
+#include <vmmu/posix.h>
+
+#define BLOCK_ALL (~SIGNALS_FAULT)
+
+/* What the kernel keeps of a siginfo_t. The last word of it is free in every form that a real-time signal takes. */
+struct info {
+	uint64_t word[6];
+};
+#define INFO_MARK 5
+
+#define REALTIME 32 /* the kernel's own first one: from here on signals of one number wait in line */
+#define LATE     32
+
+__thread int signals_depth;
+
+static __thread struct {
+	struct cpu *cpu;    /* in KVM_RUN with this one */
+	atomic_uint *wake;  /* its vCPU's, while there is one */
+	bool put_off;       /* at least one signal waits for the end of it */
+	bool swapped;       /* KVM_SET_SIGNAL_MASK's mask is in force */
+	uint64_t mask;      /* the thread's own mask, when put_off or swapped */
+	unsigned late_count;
+	struct {
+		int number;
+		struct info info;
+	} late[LATE];       /* see late_next; changes while every signal is blocked */
+} running;
+
+uint64_t signals_mask(uint64_t mask)
+{
+	uint64_t old = 0;
+
+	SYS4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, &old, sizeof(mask));
+	return old;
+}
+
+bool signals_synchronous(int number, const siginfo_t *info)
+{
+	switch (number) {
+	case SIGSEGV:
+	case SIGBUS:
+	case SIGFPE:
+	case SIGILL:
+	case SIGTRAP:
+		return info->si_code > 0;
+	default:
+		return false;
+	}
+}
+
+/*
+ * ThreadSanitizer's, where there is one: between them it does not follow atomics. A signal may strike while its runtime holds the lock of the
+ * very word that the handler changes, and it would wait for itself.
+ */
+__attribute__((weak, visibility("default"))) void AnnotateIgnoreSyncBegin(const char *file, int line);
+__attribute__((weak, visibility("default"))) void AnnotateIgnoreSyncEnd(const char *file, int line);
+
+static void cpu_leave_soon(struct cpu *cpu, atomic_uint *wake)
+{
+	if (AnnotateIgnoreSyncBegin)
+		AnnotateIgnoreSyncBegin(__FILE__, __LINE__);
+	cpu_request_exit(cpu);
+	atomic_fetch_add(wake, 1);
+	if (AnnotateIgnoreSyncEnd)
+		AnnotateIgnoreSyncEnd(__FILE__, __LINE__);
+}
+
+/*
+ * Real-time signals of one number come in the order in which they were sent. One that is put off can only be sent again, behind those that wait by now. So
+ * what it said is kept here, in the order of arrival, and the signal that goes to the end of the line is a token, which says nothing. From then on each
+ * signal that arrives is answered with the first that was kept: it takes that one's place, unless it is a token.
+ */
+static bool is_token(const struct info *info)
+{
+	return info->word[INFO_MARK] == (uintptr_t)&running;
+}
+
+static int late_find(int number)
+{
+	for (unsigned i = 0; i < running.late_count; i++)
+		if (running.late[i].number == number)
+			return (int)i;
+	return -1;
+}
+
+static void late_remove(unsigned at)
+{
+	running.late_count--;
+	memmove(&running.late[at], &running.late[at + 1], (running.late_count - at) * sizeof(running.late[0]));
+}
+
+static bool late_append(int number, const struct info *info)
+{
+	if (running.late_count == LATE)
+		return false;
+	running.late[running.late_count].number = number;
+	running.late[running.late_count].info = *info;
+	running.late_count++;
+	return true;
+}
+
+/* A signal arrives at its handler: which one is it really? */
+static void late_next(int number, siginfo_t *given)
+{
+	struct info info, first;
+	int at;
+
+	at = late_find(number);
+	if (at < 0)
+		return;
+	memcpy(&info, given, sizeof(info));
+	first = running.late[at].info;
+	late_remove((unsigned)at);
+	if (!is_token(&info))
+		late_append(number, &info); /* there is room: one was removed */
+	memcpy(given, &first, sizeof(first));
+}
+
+/* The mask is in force again, so what it lets through has arrived. A token that never came was taken by somebody else, as when the signal is ignored now. */
+static void late_forget(uint64_t blocked)
+{
+	uint64_t mask;
+
+	if (!running.late_count)
+		return;
+	mask = raw_signals_block();
+	for (unsigned i = running.late_count; i-- > 0;)
+		if (!(blocked & signals_bit(running.late[i].number)))
+			late_remove(i);
+	raw_signals_restore(mask);
+}
+
+/* Send it to this thread again. One that the thread itself blocks is not for a handler, and is sent as it came. */
+static void send_again(int number, siginfo_t *given)
+{
+	struct info info;
+
+	memcpy(&info, given, sizeof(info));
+	if (number >= REALTIME && !is_token(&info) && !(running.mask & signals_bit(number)) && late_append(number, &info)) {
+		info.word[INFO_MARK] = (uintptr_t)&running;
+		memcpy(given, &info, sizeof(info));
+	}
+	SYS4(SYS_rt_tgsigqueueinfo, SYS0(SYS_getpid), SYS0(SYS_gettid), number, given);
+}
+
+/* Keep the signal for when our code is left: blocked in the interrupted context, and pending again. */
+static void put_off(int number, siginfo_t *info, ucontext_t *context)
+{
+	uint64_t *blocked = (uint64_t *)&context->uc_sigmask;
+
+	if (!running.put_off && !running.swapped)
+		running.mask = *blocked;
+	running.put_off = true;
+	*blocked |= signals_bit(number);
+	send_again(number, info);
+	if (running.cpu)
+		cpu_leave_soon(running.cpu, running.wake);
+}
+
+void signals_wrapper(int number, siginfo_t *info, void *context)
+{
+	int saved = errno;
+
+	if (number == SIGSEGV || number == SIGBUS) {
+		if (vmmu_posix_signal(number, info, context))
+			return;
+		if (info->si_code > 0 && cpu_host_fault_signal(number, info, context))
+			return;
+		signals_mask(BLOCK_ALL); /* not before: a host fault does not return */
+	}
+	if ((signals_depth || running.put_off || running.swapped) && !signals_synchronous(number, info)) {
+		put_off(number, info, context);
+	} else {
+		late_next(number, info);
+		handlers_call(number, info, context);
+	}
+	errno = saved;
+}
+
+/* A blocked SIGSEGV kills where a handler could have answered: guest memory may be gone in any thread. Those two are never
+ * really blocked. */
+static const sigset_t *unblockable(const sigset_t *set, sigset_t *copy)
+{
+	if (!set)
+		return NULL;
+	*copy = *set;
+	sigdelset(copy, SIGSEGV);
+	sigdelset(copy, SIGBUS);
+	return copy;
+}
+
+EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+	sigset_t copy;
+
+	if (how != SIG_UNBLOCK)
+		set = unblockable(set, &copy);
+	return REAL(pthread_sigmask, int (*)(int, const sigset_t *, sigset_t *))(how, set, old);
+}
+
+EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old)
+{
+	sigset_t copy;
+
+	if (how != SIG_UNBLOCK)
+		set = unblockable(set, &copy);
+	return REAL(sigprocmask, int (*)(int, const sigset_t *, sigset_t *))(how, set, old);
+}
+
+bool signals_pending(void)
+{
+	return *(volatile bool *)&running.put_off;
+}
+
+void signals_run_begin(struct cpu *cpu, atomic_uint *wake, const uint64_t *mask)
+{
+	running.wake = wake;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	running.cpu = cpu;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (signals_pending())
+		cpu_request_exit(cpu); /* it came on the way here */
+	if (mask) {
+		/* Nothing that this lets through is lost: it is put off. `swapped` before the mask changes: a signal that
+		 * strikes must not take the new mask for the thread's own. */
+		uint64_t own = 0;
+
+		SYS4(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &own, sizeof(own));
+		if (!signals_pending())
+			running.mask = own; /* else it is known, and `own` has the signal that was put off */
+		running.swapped = true;
+		signals_mask(*mask);
+	}
+}
+
+void signals_run_end(void)
+{
+	/* Everything is blocked until our code is left, so that nothing runs under KVM_RUN's mask. */
+	if (running.swapped)
+		signals_mask(BLOCK_ALL);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	running.cpu = NULL;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+void signals_release_last(void)
+{
+	uint64_t mask;
+
+	signals_depth = 0;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (!*(volatile bool *)&running.swapped && !signals_pending())
+		return; /* from here on handlers run at once */
+	/* The flags still hold handlers back, until all signals are blocked; then the mask delivers what was put off. */
+	signals_mask(BLOCK_ALL);
+	running.swapped = false;
+	running.put_off = false;
+	mask = running.mask; /* a handler may use our code too */
+	signals_mask(mask);
+	late_forget(mask);
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* The ioctls about statistics: handlers, as kvm/ioctl/dispatch.h says. */
+#ifndef VMMU_KVM_REPORT_IOCTLS_H
+#define VMMU_KVM_REPORT_IOCTLS_H
+
+struct vm;
+struct vcpu;
+
+long vm_stats_fd(struct vm *vm, unsigned long argument);
+long vcpu_stats_fd(struct vcpu *vcpu, unsigned long argument);
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#include "kvm/vcpu/cancel.h"
+#include "kvm/process/real.h"
+#include "kvm/vm/machines.h"
+#include "kvm/process/signals.h"
+#include "kvm/vm/vm.h"
+#include <pthread.h>
+
+void cancel_hold(struct cancel_state *state, struct vcpu *vcpu)
+{
+	if (vcpu) {
+		/* In this order: whoever cancels after the type has changed finds the runner. */
+		atomic_store_explicit(&vcpu->cancelled, false, memory_order_relaxed);
+		atomic_store_explicit(&vcpu->runner, pthread_self(), memory_order_seq_cst);
+	}
+	pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &state->type);
+}
+
+void cancel_release(const struct cancel_state *state)
+{
+	int own;
+
+	if (state->type != PTHREAD_CANCEL_DEFERRED)
+		pthread_setcanceltype(state->type, &own);
+}
+
+static void cancel_in(struct vm *vm, void *thread)
+{
+	for (unsigned id = 0; id < MAX_VCPU_ID; id++) {
+		struct vcpu *vcpu = vm_vcpu(vm, id);
+
+		if (!vcpu || !pthread_equal(atomic_load(&vcpu->runner), *(pthread_t *)thread))
+			continue;
+		atomic_store(&vcpu->cancelled, true);
+		cpu_request_exit(vcpu->cpu);
+		vcpu_wake(vcpu);
+	}
+}
+
+/* A kernel leaves KVM_RUN when the thread is cancelled, for that is a signal. */
+EXPORT int pthread_cancel(pthread_t thread)
+{
+	int result = REAL(pthread_cancel, int (*)(pthread_t))(thread);
+
+	if (result == 0 && machines_any()) {
+		signals_hold();
+		machines_each(cancel_in, &thread);
+		signals_release();
+	}
+	return result;
+}

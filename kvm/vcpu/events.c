@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/* KVM_GET/SET_VCPU_EVENTS, KVM_INTERRUPT, KVM_NMI, KVM_GET/SET_MP_STATE. */
+#include "kvm/vcpu/ioctls.h"
+#include "kvm/irq/lapic.h"
+#include "kvm/vcpu/regs.h"
+#include "kvm/process/user.h"
+#include "kvm/vm/vm.h"
+#include <errno.h>
+#include <string.h>
+
+#define NMI_VECTOR 2u
+
+void events_nmi_collect(struct vcpu *vcpu)
+{
+	struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
+	/* One is latched while the handler runs. When none runs, one may be about to be delivered and another latched behind it. */
+	unsigned limit = e->nmi.masked || e->nmi.injected ? 1 : 2, queued, all;
+
+	if (atomic_load_explicit(&vcpu->nmi_queued, memory_order_relaxed) == 0)
+		return;
+	queued = atomic_exchange(&vcpu->nmi_queued, 0);
+	all = queued < limit ? e->nmi.pending + queued : limit;
+	e->nmi.pending = (uint8_t)(all < limit ? all : limit);
+}
+
+void events_get(struct vcpu *vcpu, struct kvm_vcpu_events *out)
+{
+	const struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
+	bool payload = atomic_load(&vcpu->vm->exception_payload);
+
+	events_nmi_collect(vcpu);
+	memset(out, 0, sizeof(*out));
+	out->exception.injected = e->exception.injected;
+	out->exception.pending = e->exception.pending;
+	if (!payload) {
+		/* Without payloads there is one state of an exception, as there used to be. */
+		out->exception.injected |= e->exception.pending;
+		out->exception.pending = 0;
+	}
+	out->exception.nr = e->exception.vector;
+	out->exception.has_error_code = e->exception.has_error;
+	out->exception.error_code = e->exception.error;
+	out->exception_has_payload = payload && e->exception.has_payload;
+	out->exception_payload = payload ? e->exception.payload : 0;
+	out->interrupt.injected = e->interrupt.injected && !e->interrupt.soft;
+	out->interrupt.nr = e->interrupt.vector;
+	out->interrupt.shadow = e->shadow;
+	out->nmi.injected = e->nmi.injected;
+	out->nmi.pending = e->nmi.pending;
+	out->nmi.masked = e->nmi.masked;
+	out->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM;
+	if (payload)
+		out->flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
+	if (atomic_load(&vcpu->vm->triple_fault_event)) {
+		out->triple_fault.pending = e->triple_fault;
+		out->flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+	}
+}
+
+#define EVENT_FLAGS                                                                                                \
+	(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR | KVM_VCPUEVENT_VALID_SHADOW |          \
+	 KVM_VCPUEVENT_VALID_SMM | KVM_VCPUEVENT_VALID_PAYLOAD | KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
+
+/* Decode: everything that can be refused. */
+static long events_check(struct vcpu *vcpu, struct kvm_vcpu_events *in)
+{
+	if (in->flags & ~(uint32_t)EVENT_FLAGS)
+		return -EINVAL;
+	if (in->flags & KVM_VCPUEVENT_VALID_PAYLOAD) {
+		if (!atomic_load(&vcpu->vm->exception_payload))
+			return -EINVAL;
+		if (in->exception.pending)
+			in->exception.injected = 0;
+		else
+			in->exception_has_payload = 0;
+	} else {
+		in->exception.pending = 0;
+		in->exception_has_payload = 0;
+	}
+	if ((in->exception.injected || in->exception.pending) &&
+	    (in->exception.nr > 31 || in->exception.nr == NMI_VECTOR))
+		return -EINVAL;
+	/* There is no system management mode to be in. */
+	if (in->flags & KVM_VCPUEVENT_VALID_SMM && (in->smi.smm || in->smi.pending))
+		return -EINVAL;
+	if (in->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT && !atomic_load(&vcpu->vm->triple_fault_event))
+		return -EINVAL;
+	return 0;
+}
+
+long events_set(struct vcpu *vcpu, const struct kvm_vcpu_events *from)
+{
+	struct kvm_vcpu_events in = *from;
+	struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
+	long result = events_check(vcpu, &in);
+
+	if (result)
+		return result;
+	events_nmi_collect(vcpu);
+	e->exception.injected = in.exception.injected;
+	e->exception.pending = in.exception.pending;
+	e->exception.vector = in.exception.nr;
+	e->exception.has_error = in.exception.has_error_code;
+	e->exception.error = in.exception.error_code;
+	e->exception.has_payload = in.exception_has_payload;
+	e->exception.payload = in.exception_payload;
+	e->interrupt.injected = in.interrupt.injected;
+	e->interrupt.vector = in.interrupt.nr;
+	e->interrupt.soft = in.interrupt.soft;
+	if (in.flags & KVM_VCPUEVENT_VALID_SHADOW)
+		e->shadow = in.interrupt.shadow & (CPU_SHADOW_MOV_SS | CPU_SHADOW_STI);
+	e->nmi.injected = in.nmi.injected;
+	if (in.flags & KVM_VCPUEVENT_VALID_NMI_PENDING) {
+		e->nmi.pending = 0;
+		atomic_store(&vcpu->nmi_queued, in.nmi.pending);
+	}
+	e->nmi.masked = in.nmi.masked;
+	events_nmi_collect(vcpu);
+	if (in.flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
+		e->triple_fault = in.triple_fault.pending;
+	if (in.flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR && vcpu->lapic)
+		lapic_set_sipi_vector(vcpu->lapic, (uint8_t)in.sipi_vector);
+	return 0;
+}
+
+long vcpu_get_events(struct vcpu *vcpu, unsigned long argument)
+{
+	struct kvm_vcpu_events events;
+
+	events_get(vcpu, &events);
+	return user_write(argument, &events, sizeof(events));
+}
+
+long vcpu_set_events(struct vcpu *vcpu, unsigned long argument)
+{
+	struct kvm_vcpu_events events;
+
+	if (user_read(&events, argument, sizeof(events)) != 0)
+		return -EFAULT;
+	return events_set(vcpu, &events);
+}
+
+long vcpu_interrupt(struct vcpu *vcpu, unsigned long argument)
+{
+	struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
+	struct kvm_interrupt in;
+
+	if (user_read(&in, argument, sizeof(in)) != 0)
+		return -EFAULT;
+	if (in.irq >= 256)
+		return -EINVAL;
+	if (vcpu->lapic)
+		return -ENXIO;
+	/* As in KVM: the client has looked at ready_for_interrupt_injection, and this is not asked again. */
+	e->interrupt.injected = true;
+	e->interrupt.soft = false;
+	e->interrupt.vector = (uint8_t)in.irq;
+	return 0;
+}
+
+long vcpu_nmi(struct vcpu *vcpu, unsigned long argument)
+{
+	(void)argument;
+	atomic_fetch_add(&vcpu->nmi_queued, 1);
+	vcpu_wake(vcpu);
+	return 0;
+}
+
+/* ---- multiprocessing state: the CPU's names and KVM's ------------------------------------------ */
+
+static const uint32_t mp_states[] = {
+	[CPU_MP_RUNNABLE] = KVM_MP_STATE_RUNNABLE,
+	[CPU_MP_HALTED] = KVM_MP_STATE_HALTED,
+	[CPU_MP_UNINITIALIZED] = KVM_MP_STATE_UNINITIALIZED,
+	[CPU_MP_INIT_RECEIVED] = KVM_MP_STATE_INIT_RECEIVED,
+	[CPU_MP_SIPI_RECEIVED] = KVM_MP_STATE_SIPI_RECEIVED,
+};
+
+long vcpu_get_mp_state(struct vcpu *vcpu, unsigned long argument)
+{
+	struct kvm_mp_state out = { mp_states[cpu_state(vcpu->cpu)->mp_state] };
+
+	return user_write(argument, &out, sizeof(out));
+}
+
+long vcpu_set_mp_state(struct vcpu *vcpu, unsigned long argument)
+{
+	struct cpu_state *state = cpu_state(vcpu->cpu);
+	struct kvm_mp_state in;
+	unsigned i;
+
+	if (user_read(&in, argument, sizeof(in)) != 0)
+		return -EFAULT;
+	for (i = 0; i < sizeof(mp_states) / sizeof(*mp_states); i++)
+		if (mp_states[i] == in.mp_state)
+			break;
+	if (i == sizeof(mp_states) / sizeof(*mp_states))
+		return -EINVAL;
+	/* Without a local APIC a vCPU can only run: HLT exits, and there is no INIT. */
+	if (!vcpu->lapic && i != CPU_MP_RUNNABLE)
+		return -EINVAL;
+	if (i == CPU_MP_SIPI_RECEIVED) {
+		/* INIT has come and the start-up vector is there: the next KVM_RUN starts it. */
+		state->mp_state = CPU_MP_INIT_RECEIVED;
+		lapic_queue_sipi(vcpu->lapic);
+	} else {
+		state->mp_state = (enum cpu_mp_state)i;
+	}
+	return 0;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* KVM_GET/SET_FPU, XSAVE and XCRS. The CPU keeps one FXSAVE image; the other forms are views of it. */
+#include "kvm/vcpu/cpuid.h"
+#include "kvm/vcpu/ioctls.h"
+#include "kvm/process/user.h"
+#include "kvm/vm/vm.h"
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#define XSTATE_FP  1u
+#define XSTATE_SSE 2u
+#define MXCSR_MASK 0xffffu
+
+/* The start of an XSAVE area, standard format: legacy region, then the header. */
+struct xsave_area {
+	struct cpu_fxsave legacy;
+	uint64_t xstate_bv, xcomp_bv, reserved[6];
+};
+_Static_assert(sizeof(struct cpu_fxsave) == 512 && sizeof(struct xsave_area) == 576, "as the processor lays it out");
+_Static_assert(sizeof(struct xsave_area) <= sizeof(struct kvm_xsave), "it fits");
+
+long vcpu_get_fpu(struct vcpu *vcpu, unsigned long argument)
+{
+	const struct cpu_fxsave *fx = &cpu_state(vcpu->cpu)->fx;
+	struct kvm_fpu fpu = { 0 };
+
+	memcpy(fpu.fpr, fx->st, sizeof(fpu.fpr));
+	fpu.fcw = fx->fcw;
+	fpu.fsw = fx->fsw;
+	fpu.ftwx = fx->ftw;
+	fpu.last_opcode = fx->fop;
+	fpu.last_ip = fx->fip;
+	fpu.last_dp = fx->fdp;
+	memcpy(fpu.xmm, fx->xmm, sizeof(fpu.xmm));
+	/* Like KVM, which leaves mxcsr out of this structure in neither direction. */
+	fpu.mxcsr = 0;
+	return user_write(argument, &fpu, sizeof(fpu));
+}
+
+long vcpu_set_fpu(struct vcpu *vcpu, unsigned long argument)
+{
+	struct cpu_fxsave *fx = &cpu_state(vcpu->cpu)->fx;
+	struct kvm_fpu fpu;
+
+	if (user_read(&fpu, argument, sizeof(fpu)) != 0)
+		return -EFAULT;
+	memcpy(fx->st, fpu.fpr, sizeof(fpu.fpr));
+	fx->fcw = fpu.fcw;
+	fx->fsw = fpu.fsw;
+	fx->ftw = fpu.ftwx;
+	fx->fop = fpu.last_opcode;
+	fx->fip = fpu.last_ip;
+	fx->fdp = fpu.last_dp;
+	memcpy(fx->xmm, fpu.xmm, sizeof(fpu.xmm));
+	cpu_state_changed(vcpu->cpu, CPU_CHANGED_FPU);
+	return 0;
+}
+
+static long xsave_get(struct vcpu *vcpu, unsigned long argument)
+{
+	struct kvm_xsave out;
+	struct xsave_area area;
+
+	memset(&area, 0, sizeof(area));
+	memset(&out, 0, sizeof(out));
+	area.legacy = cpu_state(vcpu->cpu)->fx;
+	area.legacy.mxcsr_mask = MXCSR_MASK;
+	area.xstate_bv = XSTATE_FP | XSTATE_SSE;
+	memcpy(&out, &area, sizeof(area));
+	return user_write(argument, &out, sizeof(out));
+}
+
+long vcpu_get_xsave(struct vcpu *vcpu, unsigned long argument)
+{
+	return xsave_get(vcpu, argument);
+}
+
+long vcpu_get_xsave2(struct vcpu *vcpu, unsigned long argument)
+{
+	return xsave_get(vcpu, argument);
+}
+
+/* What the processor puts in a component that an XSAVE area leaves out. */
+static void legacy_reset(struct cpu_fxsave *fx, uint64_t present)
+{
+	if (!(present & XSTATE_FP)) {
+		fx->fcw = 0x37f;
+		fx->fsw = 0;
+		fx->ftw = 0;
+		fx->fop = 0;
+		fx->fip = fx->fdp = 0;
+		memset(fx->st, 0, sizeof(fx->st));
+	}
+	if (!(present & XSTATE_SSE))
+		memset(fx->xmm, 0, sizeof(fx->xmm));
+}
+
+long vcpu_set_xsave(struct vcpu *vcpu, unsigned long argument)
+{
+	struct cpu_fxsave *fx = &cpu_state(vcpu->cpu)->fx;
+	struct kvm_xsave in;
+	struct xsave_area area;
+
+	if (user_read(&in, argument, sizeof(in)) != 0)
+		return -EFAULT;
+	memcpy(&area, &in, sizeof(area));
+	/* Components that this CPU has not, the compacted format, and reserved bits. */
+	if (area.xstate_bv & ~(uint64_t)(XSTATE_FP | XSTATE_SSE) || area.xcomp_bv)
+		return -EINVAL;
+	if (area.legacy.mxcsr & ~MXCSR_MASK)
+		return -EINVAL;
+	*fx = area.legacy;
+	legacy_reset(fx, area.xstate_bv);
+	fx->mxcsr_mask = MXCSR_MASK;
+	cpu_state_changed(vcpu->cpu, CPU_CHANGED_FPU);
+	return 0;
+}
+
+long vcpu_get_xcrs(struct vcpu *vcpu, unsigned long argument)
+{
+	struct kvm_xcrs out = { 0 };
+
+	if (!cpuid_has_xsave()) {
+		out.nr_xcrs = 0;
+	} else {
+		out.nr_xcrs = 1;
+		out.xcrs[0].xcr = 0;
+		out.xcrs[0].value = cpu_state(vcpu->cpu)->xcr0;
+	}
+	return user_write(argument, &out, sizeof(out));
+}
+
+long vcpu_set_xcrs(struct vcpu *vcpu, unsigned long argument)
+{
+	struct kvm_xcrs in;
+
+	if (user_read(&in, argument, sizeof(in)) != 0)
+		return -EFAULT;
+	if (!cpuid_has_xsave() || in.nr_xcrs > KVM_MAX_XCRS || in.flags)
+		return -EINVAL;
+	for (unsigned i = 0; i < in.nr_xcrs; i++) {
+		if (in.xcrs[i].xcr != 0)
+			continue;
+		/* x87 always, and nothing that the CPU has not. */
+		if (!(in.xcrs[i].value & XSTATE_FP) || in.xcrs[i].value & ~cpuid_xcr0_max())
+			return -EINVAL;
+		cpu_state(vcpu->cpu)->xcr0 = in.xcrs[i].value;
+		cpu_state_changed(vcpu->cpu, CPU_CHANGED_MODE);
+		break;
+	}
+	return 0;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+#include "kvm/vcpu/halt.h"
+#include "kvm/irq/lapic.h"
+#include "kvm/vcpu/run.h"
+#include "kvm/process/sys.h"
+#include "kvm/vm/vm.h"
+#include <errno.h>
+#include <linux/futex.h>
+#include <time.h>
+
+static bool wants_to_run(struct vcpu *vcpu)
+{
+	struct cpu_state *state = cpu_state(vcpu->cpu);
+
+	if (atomic_load(&vcpu->nmi_queued) || (state->events.nmi.pending && !state->events.nmi.masked))
+		return true;
+	if (state->events.exception.pending || state->events.exception.injected || state->events.interrupt.injected)
+		return true;
+	return (state->rflags & 1u << 9) && lapic_has_interrupt(vcpu->lapic);
+}
+
+/* Sleep until `wake` moves on from `seen`, the APIC's timer is due, or a signal. */
+static void sleep_once(struct vcpu *vcpu, unsigned seen)
+{
+	struct timespec timeout;
+	const struct timespec *until = lapic_next_timer(vcpu->lapic, &timeout) ? &timeout : NULL;
+
+	SYS6(SYS_futex, &vcpu->wake, FUTEX_WAIT_BITSET_PRIVATE, seen, until, 0, FUTEX_BITSET_MATCH_ANY);
+}
+
+/* INIT resets the vCPU; SIPI starts one that waits for it. */
+static void accept_start(struct vcpu *vcpu)
+{
+	struct cpu_state *state = cpu_state(vcpu->cpu);
+	uint8_t vector;
+
+	if (lapic_take_init(vcpu->lapic)) {
+		cpu_reset(vcpu->cpu, true);
+		cpu_state_changed(vcpu->cpu, CPU_CHANGED_ALL);
+		state->mp_state = vcpu->id == vcpu->vm->boot_cpu_id ? CPU_MP_RUNNABLE : CPU_MP_INIT_RECEIVED;
+	}
+	if (lapic_take_sipi(vcpu->lapic, &vector) && state->mp_state == CPU_MP_INIT_RECEIVED) {
+		state->seg[CPU_CS].selector = (uint16_t)(vector << 8);
+		state->seg[CPU_CS].base = (uint64_t)vector << 12;
+		state->rip = 0;
+		cpu_state_changed(vcpu->cpu, CPU_CHANGED_ALL);
+		state->mp_state = CPU_MP_RUNNABLE;
+	}
+}
+
+long halt_accept(struct vcpu *vcpu)
+{
+	struct cpu_state *state = cpu_state(vcpu->cpu);
+
+	for (;;) {
+		unsigned seen = atomic_load(&vcpu->wake);
+
+		lapic_timer_check(vcpu->lapic);
+		if (lapic_start_pending(vcpu->lapic))
+			accept_start(vcpu);
+		if (state->mp_state == CPU_MP_HALTED && wants_to_run(vcpu)) {
+			state->mp_state = CPU_MP_RUNNABLE;
+			count(&vcpu->halt_wakeups);
+		}
+		if (state->mp_state == CPU_MP_RUNNABLE)
+			return 1;
+		if (run_must_end(vcpu))
+			return -EINTR;
+		sleep_once(vcpu, seen);
+	}
+}
+
+long halt_uninitialized(struct vcpu *vcpu)
+{
+	for (;;) {
+		unsigned seen = atomic_load(&vcpu->wake);
+
+		if (run_must_end(vcpu))
+			return -EINTR;
+		if (lapic_start_pending(vcpu->lapic)) {
+			accept_start(vcpu);
+			return -EAGAIN;
+		}
+		sleep_once(vcpu, seen);
+	}
+}

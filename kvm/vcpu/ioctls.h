@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* The ioctls about vCPUs, their state, CPUID and MSRs: handlers, as kvm/ioctl/dispatch.h says. */
+#ifndef VMMU_KVM_VCPU_IOCTLS_H
+#define VMMU_KVM_VCPU_IOCTLS_H
+
+struct vm;
+struct vcpu;
+
+long system_mce_cap(unsigned long argument);
+long system_supported_cpuid(unsigned long argument);
+long system_emulated_cpuid(unsigned long argument);
+long system_msr_list(unsigned long argument);
+long system_msr_feature_list(unsigned long argument);
+long system_get_msrs(unsigned long argument);
+long vm_create_vcpu(struct vm *vm, unsigned long argument);
+long vm_set_msr_filter(struct vm *vm, unsigned long argument);
+long vcpu_get_regs(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_regs(struct vcpu *vcpu, unsigned long argument);
+long vcpu_get_sregs(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_sregs(struct vcpu *vcpu, unsigned long argument);
+long vcpu_get_sregs2(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_sregs2(struct vcpu *vcpu, unsigned long argument);
+long vcpu_translate(struct vcpu *vcpu, unsigned long argument);
+long vcpu_get_fpu(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_fpu(struct vcpu *vcpu, unsigned long argument);
+long vcpu_get_xsave(struct vcpu *vcpu, unsigned long argument);
+long vcpu_get_xsave2(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_xsave(struct vcpu *vcpu, unsigned long argument);
+long vcpu_get_xcrs(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_xcrs(struct vcpu *vcpu, unsigned long argument);
+long vcpu_get_msrs(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_msrs(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_cpuid(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_cpuid2(struct vcpu *vcpu, unsigned long argument);
+long vcpu_get_cpuid2(struct vcpu *vcpu, unsigned long argument);
+long vcpu_get_mp_state(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_mp_state(struct vcpu *vcpu, unsigned long argument);
+long vcpu_get_events(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_events(struct vcpu *vcpu, unsigned long argument);
+long vcpu_get_debugregs(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_debugregs(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_guest_debug(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_signal_mask(struct vcpu *vcpu, unsigned long argument);
+long vcpu_interrupt(struct vcpu *vcpu, unsigned long argument);
+long vcpu_nmi(struct vcpu *vcpu, unsigned long argument);
+long vcpu_setup_mce(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_mce(struct vcpu *vcpu, unsigned long argument);
+long vcpu_enable_cap(struct vcpu *vcpu, unsigned long argument);
+long vcpu_set_tsc_khz(struct vcpu *vcpu, unsigned long argument);
+long vcpu_get_tsc_khz(struct vcpu *vcpu, unsigned long argument);
+long vcpu_kvmclock_ctrl(struct vcpu *vcpu, unsigned long argument);
+long vcpu_prefault(struct vcpu *vcpu, unsigned long argument);
+
+#endif

@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: MIT */
+/* The values: which MSRs exist beside the CPU's own, and the ioctls that read and write them. */
+#include "kvm/vcpu/msr.h"
+#include "kvm/vcpu/cpuid.h"
+#include "kvm/vcpu/ioctls.h"
+#include "kvm/irq/lapic.h"
+#include "kvm/vcpu/msr_filter.h"
+#include "kvm/process/user.h"
+#include "kvm/vm/vm.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MSR_TSC           0x10u
+#define MSR_APIC_BASE     0x1bu
+#define MSR_TSC_ADJUST    0x3bu
+#define MSR_FEATURE_CTL   0x3au
+#define MSR_BIOS_SIGN     0x8bu
+#define MSR_PLATFORM_INFO 0xceu
+#define MSR_MTRR_CAP      0xfeu
+#define MSR_SPEC_CTRL     0x48u
+#define MSR_ARCH_CAP      0x10au
+#define MSR_MISC_FEATURES 0x140u
+#define MSR_MCG_CAP       0x179u
+#define MSR_MCG_STATUS    0x17au
+#define MSR_MCG_CTL       0x17bu
+#define MSR_DEBUGCTL      0x1d9u
+#define MSR_POWER_CTL     0x1fcu
+#define MSR_MTRR_VAR      0x200u
+#define MSR_MTRR_DEFTYPE  0x2ffu
+#define MSR_MCE_BANK      0x400u
+#define MSR_PERF_CAP      0x345u
+#define MSR_TSC_DEADLINE  0x6e0u
+#define MSR_X2APIC        0x800u
+#define MSR_TSC_AUX       0xc0000103u
+#define MSR_K7_EVNTSEL0   0xc0010000u
+#define MSR_K7_PERFCTR3   0xc0010007u
+#define MSR_HWCR          0xc0010015u
+
+#define APIC_BASE_X2APIC UINT64_C(0x400)
+#define APIC_BASE_ENABLE UINT64_C(0x800)
+#define APIC_BASE_MODE   (APIC_BASE_X2APIC | APIC_BASE_ENABLE)
+
+#define MAX_IO_MSRS 256u
+
+/* Saved and restored by clients, beside the CPU's. */
+static const uint32_t own_list[] = {
+	MSR_APIC_BASE, MSR_TSC_ADJUST, MSR_BIOS_SIGN, MSR_PLATFORM_INFO, MSR_MISC_FEATURES, MSR_MCG_STATUS, MSR_MCG_CTL,
+	MSR_TSC_DEADLINE, MSR_MTRR_DEFTYPE, MSR_ARCH_CAP, MSR_PERF_CAP, MSR_POWER_CTL, MSR_HWCR,
+};
+
+/* The same on every vCPU, before there is one. */
+static const struct {
+	uint32_t index;
+	uint64_t value;
+} feature_list[] = {
+	{ MSR_BIOS_SIGN, UINT64_C(0x100000000) },
+	{ MSR_ARCH_CAP, 0 },
+	{ MSR_PERF_CAP, 0 },
+};
+
+/* Registers of real processors that a BIOS or a kernel reads and that hold nothing here. Writing 0 is allowed. */
+static const uint32_t zero_list[] = {
+	0x17,       /* IA32_PLATFORM_ID */
+	0x2c,       /* EBC_FREQUENCY_ID */
+	0x34,       /* SMI_COUNT */
+	0x1d9,      /* DEBUGCTL */
+	0x606,      /* RAPL_POWER_UNIT */
+	0xc0010010, /* SYSCFG */
+	0xc001001f, /* NB_CFG */
+	0xc0010055, /* INT_PENDING_MSG */
+	0xc0010058, /* MMIO_CONF_BASE */
+	0xc0010112, /* TSEG address */
+	0xc0010113, /* TSEG mask */
+	0xc0011020, /* LS_CFG */
+	0xc0011022, /* DC_CFG */
+	0xc001102a, /* BU_CFG2 */
+	/* KVM's paravirtual clock, page faults, steal time, EOI: not there, so never switched on. */
+	0x11, 0x12, 0x4b564d00, 0x4b564d01, 0x4b564d02, 0x4b564d03, 0x4b564d04,
+};
+
+/* Those of a CPU without counters that software programs all the same: they read 0, and what is written is forgotten. */
+static bool is_k7_counter(uint32_t index)
+{
+	return index >= MSR_K7_EVNTSEL0 && index <= MSR_K7_PERFCTR3;
+}
+
+static bool is_zero_msr(uint32_t index)
+{
+	for (size_t i = 0; i < sizeof(zero_list) / sizeof(*zero_list); i++)
+		if (zero_list[i] == index)
+			return true;
+	return false;
+}
+
+void msr_reset(struct vcpu *vcpu)
+{
+	/* KVM's default: a CPUID-faulting-capable platform, turbo ratio 0. */
+	vcpu->platform_info = UINT64_C(1) << 31;
+	vcpu->bios_sign = UINT64_C(0x100000000);
+	vcpu->mcg_cap = MCE_BANKS;
+	vcpu->mcg_ctl = UINT64_MAX;
+}
+
+/* The fixed-range MTRRs have their numbers scattered. Returns: an index into mtrr_fixed, or -1. */
+static int mtrr_fixed(uint32_t index)
+{
+	switch (index) {
+	case 0x250: return 0;
+	case 0x258: return 1;
+	case 0x259: return 2;
+	default: return index >= 0x268 && index <= 0x26f ? (int)(3 + index - 0x268) : -1;
+	}
+}
+
+static uint64_t *own_variable(struct vcpu *vcpu, uint32_t index)
+{
+	int fixed = mtrr_fixed(index);
+
+	switch (index) {
+	case MSR_BIOS_SIGN: return &vcpu->bios_sign;
+	case MSR_PLATFORM_INFO: return &vcpu->platform_info;
+	case MSR_MISC_FEATURES: return &vcpu->misc_features;
+	case MSR_ARCH_CAP: return &vcpu->arch_capabilities;
+	case MSR_MCG_CAP: return &vcpu->mcg_cap;
+	case MSR_MCG_STATUS: return &vcpu->mcg_status;
+	case MSR_MCG_CTL: return &vcpu->mcg_ctl;
+	case MSR_MTRR_DEFTYPE: return &vcpu->mtrr_def_type;
+	case MSR_POWER_CTL: return &vcpu->power_ctl;
+	case MSR_HWCR: return &vcpu->hwcr;
+	case MSR_TSC_ADJUST: return &vcpu->tsc_adjust;
+	default: break;
+	}
+	if (fixed >= 0)
+		return &vcpu->mtrr_fixed[fixed];
+	if (index >= MSR_MTRR_VAR && index < MSR_MTRR_VAR + 16)
+		return &vcpu->mtrr_var[index - MSR_MTRR_VAR];
+	if (index >= MSR_MCE_BANK && index < MSR_MCE_BANK + MCE_BANKS * 4 &&
+	    index < MSR_MCE_BANK + (vcpu->mcg_cap & 0xff) * 4)
+		return &vcpu->mce[index - MSR_MCE_BANK];
+	return NULL;
+}
+
+/* An MSR that comes with a feature, and the guest's CPUID does not have that. The client may use it all the same. */
+static bool guest_lacks(struct vcpu *vcpu, uint32_t index)
+{
+	switch (index) {
+	case MSR_SPEC_CTRL: return !cpuid_guest_has(vcpu, CPUID_SPEC_CTRL);
+	case MSR_TSC_AUX: return !cpuid_guest_has(vcpu, CPUID_TSC_AUX);
+	case MSR_PERF_CAP: return !cpuid_guest_has(vcpu, CPUID_PDCM);
+	default: return false;
+	}
+}
+
+static bool msr_read(struct vcpu *vcpu, uint32_t index, uint64_t *value, bool host)
+{
+	const uint64_t *variable = own_variable(vcpu, index);
+
+	if (!host && guest_lacks(vcpu, index))
+		return false;
+	if (variable) {
+		if (index == MSR_PLATFORM_INFO && !host && atomic_load(&vcpu->vm->hide_platform_info))
+			return false;
+		*value = *variable;
+		return true;
+	}
+	if (index == MSR_APIC_BASE) {
+		*value = cpu_state(vcpu->cpu)->apic_base;
+		return true;
+	}
+	if (index == MSR_MTRR_CAP) {
+		*value = 0x508; /* 8 variable ranges, fixed ranges, write combining */
+		return true;
+	}
+	if (index == MSR_TSC_DEADLINE) {
+		*value = vcpu->lapic ? lapic_deadline(vcpu->lapic) : 0;
+		return vcpu->lapic || host;
+	}
+	if (index >= MSR_X2APIC && index <= MSR_X2APIC + 0xff)
+		return vcpu->lapic && lapic_x2apic_read(vcpu->lapic, index - MSR_X2APIC, value, host);
+	if (cpu_msr_get(vcpu->cpu, index, value))
+		return true;
+	*value = 0;
+	return is_zero_msr(index) || is_k7_counter(index) || index == MSR_PERF_CAP;
+}
+
+/* What the guest may not write, and reserved bits. */
+static bool own_write_allowed(struct vcpu *vcpu, uint32_t index, uint64_t value, bool host)
+{
+	if (host)
+		return true;
+	switch (index) {
+	case MSR_MCG_CAP:
+	case MSR_ARCH_CAP:
+	case MSR_PLATFORM_INFO:
+		return false;
+	case MSR_MISC_FEATURES:
+		return (value & ~UINT64_C(1)) == 0 && (!(value & 1) || vcpu->platform_info & UINT64_C(1) << 31);
+	case MSR_MCG_CTL:
+		return vcpu->mcg_cap & UINT64_C(1) << 8 && (value == 0 || value == UINT64_MAX);
+	default:
+		break;
+	}
+	if (index >= MSR_MCE_BANK && index < MSR_MCE_BANK + MCE_BANKS * 4) {
+		if (index % 4 == 0) /* CTL: all or nothing, or with bit 10 off as old Linux does */
+			return value == 0 || (value | 1u << 10) == UINT64_MAX;
+		if (index % 4 == 1) /* STATUS: only cleared */
+			return value == 0;
+	}
+	return true;
+}
+
+bool msr_apic_base_is_legal(struct vcpu *vcpu, uint64_t value, bool host)
+{
+	uint64_t reserved = cpuid_guest_reserved_gpa(vcpu) | 0x2ff | (cpuid_guest_has(vcpu, CPUID_X2APIC) ? 0 : APIC_BASE_X2APIC);
+	uint64_t from = cpu_state(vcpu->cpu)->apic_base & APIC_BASE_MODE, to = value & APIC_BASE_MODE;
+
+	if ((value & reserved) || to == APIC_BASE_X2APIC)
+		return false;
+	if (host)
+		return true;
+	/* Into x2APIC mode only from xAPIC mode; out of it only by switching the APIC off (SDM vol. 3, 11.12.5). */
+	return !(to == APIC_BASE_MODE && from == 0) && !(to == APIC_BASE_ENABLE && from == APIC_BASE_MODE);
+}
+
+static bool msr_write(struct vcpu *vcpu, uint32_t index, uint64_t value, bool host)
+{
+	uint64_t *variable = own_variable(vcpu, index);
+
+	if (!host && guest_lacks(vcpu, index))
+		return false;
+	if (index == MSR_HWCR) {
+		/* Of flush filter, IGNNE emulation and TLB cache nothing is here to be switched off; McStatusWrEn and TscFreqSel are kept. */
+		value &= ~(UINT64_C(1) << 6 | UINT64_C(1) << 8 | UINT64_C(1) << 3);
+		if (value & ~(UINT64_C(1) << 18 | UINT64_C(1) << 24))
+			return false;
+	}
+	if (variable) {
+		if (!own_write_allowed(vcpu, index, value, host))
+			return false;
+		if (index == MSR_BIOS_SIGN && !host)
+			return true; /* the guest asks for a signature to be loaded */
+		if (index == MSR_TSC_ADJUST && !host)
+			cpu_state(vcpu->cpu)->tsc_offset += value - *variable;
+		*variable = value;
+		return true;
+	}
+	if (index == MSR_TSC && !host) {
+		/* Written by the guest it moves the adjustment along; by the client, the offset alone. */
+		uint64_t moved = value - cpu_tsc(vcpu->cpu);
+
+		cpu_state(vcpu->cpu)->tsc_offset += moved;
+		vcpu->tsc_adjust += moved;
+		return true;
+	}
+	if (index == MSR_APIC_BASE) {
+		if (!msr_apic_base_is_legal(vcpu, value, host))
+			return false;
+		cpu_state(vcpu->cpu)->apic_base = value;
+		if (vcpu->lapic)
+			lapic_base_changed(vcpu->lapic, value);
+		return true;
+	}
+	if (index == MSR_TSC_DEADLINE) {
+		if (vcpu->lapic)
+			lapic_set_deadline(vcpu->lapic, value);
+		return vcpu->lapic || (host && value == 0);
+	}
+	if (index >= MSR_X2APIC && index <= MSR_X2APIC + 0xff)
+		return vcpu->lapic && lapic_x2apic_write(vcpu->lapic, index - MSR_X2APIC, value, host);
+	if (cpu_msr_set(vcpu->cpu, index, value, host))
+		return true;
+	if (index == MSR_PERF_CAP) /* only the client's, and nothing to switch on */
+		return host && value == 0;
+	return is_k7_counter(index) || (is_zero_msr(index) && value == 0);
+}
+
+/* ---- the guest ---------------------------------------------------------------------------------- */
+
+static bool is_known(struct vcpu *vcpu, uint32_t index)
+{
+	uint64_t value;
+
+	return msr_read(vcpu, index, &value, true);
+}
+
+/* Refused: #GP, unless the client wants to see it first. */
+static enum cpu_msr_result refuse(struct vcpu *vcpu, uint32_t reason)
+{
+	if (!(atomic_load(&vcpu->vm->user_msr_mask) & reason))
+		return CPU_MSR_GP;
+	vcpu->msr_reason = reason;
+	return CPU_MSR_EXIT;
+}
+
+static uint32_t reason_for(struct vcpu *vcpu, uint32_t index)
+{
+	return is_known(vcpu, index) ? KVM_MSR_EXIT_REASON_INVAL : KVM_MSR_EXIT_REASON_UNKNOWN;
+}
+
+enum cpu_msr_result msr_guest_read(struct vcpu *vcpu, uint32_t index, uint64_t *value)
+{
+	if (!msr_filter_allows(vcpu->vm, index, KVM_MSR_FILTER_READ))
+		return refuse(vcpu, KVM_MSR_EXIT_REASON_FILTER);
+	if (!msr_read(vcpu, index, value, false))
+		return refuse(vcpu, reason_for(vcpu, index));
+	return CPU_MSR_OK;
+}
+
+enum cpu_msr_result msr_guest_write(struct vcpu *vcpu, uint32_t index, uint64_t value)
+{
+	if (!msr_filter_allows(vcpu->vm, index, KVM_MSR_FILTER_WRITE))
+		return refuse(vcpu, KVM_MSR_EXIT_REASON_FILTER);
+	if (!msr_write(vcpu, index, value, false))
+		return refuse(vcpu, reason_for(vcpu, index));
+	return CPU_MSR_OK;
+}
+
+/* ---- the client --------------------------------------------------------------------------------- */
+
+typedef bool (*msr_each)(struct vcpu *vcpu, struct kvm_msr_entry *entry);
+
+static bool each_get(struct vcpu *vcpu, struct kvm_msr_entry *entry)
+{
+	uint64_t value = 0;
+
+	if (!msr_read(vcpu, entry->index, &value, true))
+		return false;
+	entry->data = value;
+	return true;
+}
+
+static bool each_set(struct vcpu *vcpu, struct kvm_msr_entry *entry)
+{
+	return msr_write(vcpu, entry->index, entry->data, true);
+}
+
+static bool each_feature(struct vcpu *vcpu, struct kvm_msr_entry *entry)
+{
+	(void)vcpu;
+	for (size_t i = 0; i < sizeof(feature_list) / sizeof(*feature_list); i++)
+		if (feature_list[i].index == entry->index) {
+			entry->data = feature_list[i].value;
+			return true;
+		}
+	return false;
+}
+
+/* Returns: how many entries were done before the first that was not. */
+static long msr_list_do(struct vcpu *vcpu, unsigned long argument, msr_each each, bool write_back)
+{
+	struct kvm_msrs head;
+	struct kvm_msr_entry *entries;
+	long done = 0;
+	size_t bytes;
+
+	if (user_read(&head, argument, sizeof(head)) != 0)
+		return -EFAULT;
+	if (head.nmsrs >= MAX_IO_MSRS)
+		return -E2BIG;
+	bytes = head.nmsrs * sizeof(*entries);
+	entries = malloc(bytes + 1);
+	if (!entries)
+		return -ENOMEM;
+	if (user_read(entries, argument + sizeof(head), bytes) != 0) {
+		free(entries);
+		return -EFAULT;
+	}
+	while (done < head.nmsrs && each(vcpu, &entries[done]))
+		done++;
+	if (write_back && user_write(argument + sizeof(head), entries, bytes) != 0)
+		done = -EFAULT;
+	free(entries);
+	return done;
+}
+
+long vcpu_get_msrs(struct vcpu *vcpu, unsigned long argument)
+{
+	return msr_list_do(vcpu, argument, each_get, true);
+}
+
+long vcpu_set_msrs(struct vcpu *vcpu, unsigned long argument)
+{
+	return msr_list_do(vcpu, argument, each_set, false);
+}
+
+long system_get_msrs(unsigned long argument)
+{
+	return msr_list_do(NULL, argument, each_feature, true);
+}
+
+static long write_list(unsigned long argument, const uint32_t *a, size_t na, const uint32_t *b, size_t nb)
+{
+	struct kvm_msr_list head;
+	uint32_t room;
+
+	if (user_read(&head, argument, sizeof(head)) != 0)
+		return -EFAULT;
+	room = head.nmsrs;
+	head.nmsrs = (uint32_t)(na + nb);
+	/* The number is told in any case. */
+	if (user_write(argument, &head, sizeof(head)) != 0)
+		return -EFAULT;
+	if (room < head.nmsrs)
+		return -E2BIG;
+	argument += sizeof(head);
+	if (user_write(argument, a, na * sizeof(*a)) != 0 || user_write(argument + na * sizeof(*a), b, nb * sizeof(*b)) != 0)
+		return -EFAULT;
+	return 0;
+}
+
+long system_msr_list(unsigned long argument)
+{
+	const uint32_t *cpu;
+	uint32_t own[sizeof(own_list) / sizeof(*own_list)];
+	size_t n = cpu_msr_list(&cpu), own_count = 0;
+
+	for (size_t i = 0; i < sizeof(own_list) / sizeof(*own_list); i++) {
+		bool listed = false;
+
+		for (size_t k = 0; k < n; k++)
+			listed |= cpu[k] == own_list[i];
+		if (!listed)
+			own[own_count++] = own_list[i];
+	}
+	return write_list(argument, cpu, n, own, own_count);
+}
+
+long system_msr_feature_list(unsigned long argument)
+{
+	uint32_t list[sizeof(feature_list) / sizeof(*feature_list)];
+	size_t n = sizeof(list) / sizeof(*list);
+
+	for (size_t i = 0; i < n; i++)
+		list[i] = feature_list[i].index;
+	return write_list(argument, list, n, list, 0);
+}
+
+/* ---- machine checks ----------------------------------------------------------------------------- */
+
+#define MCG_SUPPORTED (UINT64_C(1) << 8 | UINT64_C(1) << 24) /* MCG_CTL, software error recovery */
+
+long system_mce_cap(unsigned long argument)
+{
+	uint64_t cap = MCG_SUPPORTED | MCE_BANKS;
+
+	return user_write(argument, &cap, sizeof(cap));
+}
+
+long vcpu_setup_mce(struct vcpu *vcpu, unsigned long argument)
+{
+	uint64_t cap;
+	unsigned banks;
+
+	if (user_read(&cap, argument, sizeof(cap)) != 0)
+		return -EFAULT;
+	banks = cap & 0xff;
+	if (!banks || banks > MCE_BANKS || cap & ~(MCG_SUPPORTED | 0xff | 0xff0000))
+		return -EINVAL;
+	vcpu->mcg_cap = cap;
+	vcpu->mcg_ctl = cap & UINT64_C(1) << 8 ? UINT64_MAX : 0;
+	for (unsigned i = 0; i < banks; i++)
+		vcpu->mce[i * 4] = UINT64_MAX;
+	return 0;
+}
+
+#define MCI_VALID         (UINT64_C(1) << 63)
+#define MCI_OVERFLOW      (UINT64_C(1) << 62)
+#define MCI_UNCORRECTED   (UINT64_C(1) << 61)
+#define MCG_IN_PROGRESS   (UINT64_C(1) << 2)
+#define CR4_MCE           (1u << 6)
+
+long vcpu_set_mce(struct vcpu *vcpu, unsigned long argument)
+{
+	struct cpu_state *s = cpu_state(vcpu->cpu);
+	struct kvm_x86_mce in;
+	uint64_t *bank;
+
+	if (user_read(&in, argument, sizeof(in)) != 0)
+		return -EFAULT;
+	if (in.bank >= (vcpu->mcg_cap & 0xff) || !(in.status & MCI_VALID))
+		return -EINVAL;
+	bank = &vcpu->mce[in.bank * 4];
+	if (in.status & MCI_UNCORRECTED) {
+		/* Reporting switched off for the whole CPU, or for this bank. */
+		if ((vcpu->mcg_cap & UINT64_C(1) << 8 && vcpu->mcg_ctl != UINT64_MAX) || bank[0] != UINT64_MAX)
+			return 0;
+		if (vcpu->mcg_status & MCG_IN_PROGRESS || !(s->cr4 & CR4_MCE)) {
+			s->events.triple_fault = true;
+			return 0;
+		}
+		if (bank[1] & MCI_VALID)
+			in.status |= MCI_OVERFLOW;
+		bank[2] = in.addr;
+		bank[3] = in.misc;
+		vcpu->mcg_status = in.mcg_status;
+		bank[1] = in.status;
+		s->events.exception.pending = true;
+		s->events.exception.vector = 18;
+		s->events.exception.has_error = false;
+		s->events.exception.has_payload = false;
+	} else if (!(bank[1] & MCI_VALID) || !(bank[1] & MCI_UNCORRECTED)) {
+		if (bank[1] & MCI_VALID)
+			in.status |= MCI_OVERFLOW;
+		bank[2] = in.addr;
+		bank[3] = in.misc;
+		bank[1] = in.status;
+	} else {
+		bank[1] |= MCI_OVERFLOW;
+	}
+	return 0;
+}

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * KVM_RUN: complete the last exit, run the guest, say why it stopped.
+ *
+ * KVM_RUN makes no system call but futex once its vCPU has run, since a client may forbid the threads of its vCPUs all others:
+ * memory for tables was mapped before (kvm/vm/arena.h), and threads were made. Exceptions: doc/kvm-conformance.md. Signals: see kvm/process/signals.h.
+ */
+#include "kvm/vcpu/run.h"
+#include "kvm/vcpu/cpuid.h"
+#include "kvm/vcpu/halt.h"
+#include "kvm/irq/ioeventfd.h"
+#include "kvm/irq/lapic.h"
+#include "kvm/vcpu/msr.h"
+#include "kvm/vcpu/regs.h"
+#include "kvm/process/signals.h"
+#include "kvm/irq/lapic_timer.h"
+#include "kvm/vm/vm.h"
+#include "port/posix/worker.h"
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#define CR0_PE    1u
+
+#define SYNC_FIELDS (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
+
+/* A handled exit goes back into the guest. */
+#define RUN_ON 1
+
+#define EXIT_NPF 0x400u /* nested page fault (APM vol. 2, appendix C) */
+
+static long leave(struct vcpu *vcpu, uint32_t reason, enum exit_counter counter)
+{
+	vcpu->run->exit_reason = reason;
+	count(&vcpu->exits[counter]);
+	return 0;
+}
+
+/* ---- completing the last exit ------------------------------------------------------------------ */
+
+static void complete(struct vcpu *vcpu)
+{
+	struct cpu_exit_info *info = cpu_exit_info(vcpu->cpu);
+	struct kvm_run *run = vcpu->run;
+
+	switch (vcpu->completion) {
+	case COMPLETE_NOTHING:
+		return;
+	case COMPLETE_IO_IN:
+		memcpy(info->io.data, vcpu->pio, (size_t)info->io.size * info->io.count);
+		break;
+	case COMPLETE_MMIO_READ:
+		memcpy(info->mmio.data, run->mmio.data, info->mmio.len);
+		break;
+	case COMPLETE_RDMSR:
+		info->msr.data = run->msr.data;
+		info->msr.failed = run->msr.error != 0;
+		break;
+	case COMPLETE_WRMSR:
+		info->msr.failed = run->msr.error != 0;
+		break;
+	case COMPLETE_HYPERCALL:
+		cpu_state(vcpu->cpu)->gpr[CPU_RAX] = run->hypercall.ret;
+		break;
+	}
+	vcpu->completion = COMPLETE_NOTHING;
+}
+
+/* ---- why the CPU stopped ------------------------------------------------------------------------ */
+
+static long exit_io(struct vcpu *vcpu, const struct cpu_exit_info *info)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->io.direction = info->io.in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
+	run->io.size = info->io.size;
+	run->io.port = info->io.port;
+	run->io.count = info->io.count;
+	run->io.data_offset = RUN_PIO_PAGE * VMMU_PAGE_SIZE;
+	if (info->io.in)
+		vcpu->completion = COMPLETE_IO_IN;
+	else
+		memcpy(vcpu->pio, info->io.data, (size_t)info->io.size * info->io.count);
+	return leave(vcpu, KVM_EXIT_IO, EXITS_IO);
+}
+
+static long exit_mmio(struct vcpu *vcpu, const struct cpu_exit_info *info)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->mmio.phys_addr = info->mmio.gpa;
+	run->mmio.len = info->mmio.len;
+	run->mmio.is_write = info->mmio.write;
+	if (info->mmio.write)
+		memcpy(run->mmio.data, info->mmio.data, info->mmio.len);
+	else
+		vcpu->completion = COMPLETE_MMIO_READ;
+	return leave(vcpu, KVM_EXIT_MMIO, EXITS_MMIO);
+}
+
+/* As KVM: the guest finds #UD when it goes on, which it does at once unless its kernel was running. */
+static bool answer_undefined(struct vcpu *vcpu)
+{
+	struct cpu_state *s = cpu_state(vcpu->cpu);
+
+	if (atomic_load(&vcpu->vm->exit_on_emulation_failure))
+		return false;
+	s->events.exception.pending = true;
+	s->events.exception.vector = UD_VECTOR;
+	s->events.exception.has_error = s->events.exception.has_payload = false;
+	return (s->cr0 & CR0_PE) && s->seg[CPU_SS].dpl != 0;
+}
+
+static long exit_error(struct vcpu *vcpu, const struct cpu_exit_info *info)
+{
+	struct kvm_run *run = vcpu->run;
+
+	if (info->error.suberror == CPU_ERROR_EMULATION && info->error.is_instruction && answer_undefined(vcpu))
+		return RUN_ON;
+	run->internal.suberror = info->error.suberror;
+	run->internal.ndata = 0;
+	if (info->error.suberror == CPU_ERROR_EMULATION) {
+		memset(run->internal.data, 0, sizeof(run->internal.data));
+		run->emulation_failure.ndata = 1;
+		if (info->error.length) {
+			/* Data words: the flags, then size and bytes in two. */
+			run->emulation_failure.flags = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
+			run->emulation_failure.ndata = 3;
+			run->emulation_failure.insn_size = info->error.length;
+			memset(run->emulation_failure.insn_bytes, 0x90, sizeof(run->emulation_failure.insn_bytes));
+			memcpy(run->emulation_failure.insn_bytes, info->error.bytes, info->error.length);
+		}
+	}
+	if (info->error.suberror == CPU_ERROR_DELIVERY_EV) {
+		/* Like KVM's kvm_prepare_event_vectoring_exit on AMD: event, exit, its EXITINFO1, the address, the last CPU. */
+		run->internal.ndata = 5;
+		run->internal.data[0] = info->error.event;
+		run->internal.data[1] = EXIT_NPF;
+		run->internal.data[2] = info->error.access;
+		run->internal.data[3] = info->error.gpa;
+		run->internal.data[4] = UINT32_MAX; /* not known here */
+	}
+	return leave(vcpu, KVM_EXIT_INTERNAL_ERROR, EXITS_ERROR);
+}
+
+static long exit_debug(struct vcpu *vcpu, const struct cpu_exit_info *info)
+{
+	struct kvm_debug_exit_arch *arch = &vcpu->run->debug.arch;
+
+	arch->exception = info->debug.exception;
+	arch->pad = 0;
+	arch->pc = info->debug.pc;
+	arch->dr6 = info->debug.dr6;
+	arch->dr7 = info->debug.dr7;
+	return leave(vcpu, KVM_EXIT_DEBUG, EXITS_DEBUG);
+}
+
+static long exit_msr(struct vcpu *vcpu, const struct cpu_exit_info *info, bool write)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->msr.error = 0;
+	memset(run->msr.pad, 0, sizeof(run->msr.pad));
+	run->msr.reason = vcpu->msr_reason;
+	run->msr.index = info->msr.index;
+	run->msr.data = write ? info->msr.data : 0;
+	vcpu->completion = write ? COMPLETE_WRMSR : COMPLETE_RDMSR;
+	return leave(vcpu, write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR, EXITS_MSR);
+}
+
+/* struct kvm_run's memory_fault, which Linux 6.8 added. */
+struct memory_fault {
+	uint64_t flags, gpa, size;
+};
+#define EXIT_MEMORY_FAULT 39u
+
+static long exit_host_fault(struct vcpu *vcpu, const struct cpu_exit_info *info)
+{
+	struct memory_fault fault = { 0, info->host_fault.gpa & ~(VMMU_PAGE_SIZE - 1), VMMU_PAGE_SIZE };
+
+	memcpy(&vcpu->run->hw, &fault, sizeof(fault));
+	leave(vcpu, EXIT_MEMORY_FAULT, EXITS_HOST_FAULT);
+	return -EFAULT;
+}
+
+static long exit_signal(struct vcpu *vcpu)
+{
+	leave(vcpu, KVM_EXIT_INTR, EXITS_SIGNAL);
+	return -EINTR;
+}
+
+static long exit_hlt(struct vcpu *vcpu)
+{
+	if (!vcpu->lapic)
+		return leave(vcpu, KVM_EXIT_HLT, EXITS_HLT);
+	cpu_state(vcpu->cpu)->mp_state = CPU_MP_HALTED;
+	count(&vcpu->exits[EXITS_HLT]);
+	return RUN_ON;
+}
+
+bool run_must_end(struct vcpu *vcpu)
+{
+	return signals_pending() || atomic_load_explicit(&vcpu->cancelled, memory_order_relaxed);
+}
+
+/* Returns: RUN_ON, 0 for an exit to the client, or -errno. */
+static long handle(struct vcpu *vcpu, enum cpu_exit reason)
+{
+	const struct cpu_exit_info *info = cpu_exit_info(vcpu->cpu);
+
+	switch (reason) {
+	case CPU_EXIT_IO: return exit_io(vcpu, info);
+	case CPU_EXIT_MMIO: return exit_mmio(vcpu, info);
+	case CPU_EXIT_KICKED: return run_must_end(vcpu) ? exit_signal(vcpu) : RUN_ON;
+	case CPU_EXIT_HLT: return exit_hlt(vcpu);
+	case CPU_EXIT_SHUTDOWN: return leave(vcpu, KVM_EXIT_SHUTDOWN, EXITS_SHUTDOWN);
+	case CPU_EXIT_INTERNAL_ERROR: return exit_error(vcpu, info);
+	case CPU_EXIT_HOST_FAULT: return exit_host_fault(vcpu, info);
+	case CPU_EXIT_IRQ_WINDOW: return leave(vcpu, KVM_EXIT_IRQ_WINDOW_OPEN, EXITS_IRQ_WINDOW);
+	case CPU_EXIT_DEBUG: return exit_debug(vcpu, info);
+	case CPU_EXIT_RDMSR: return exit_msr(vcpu, info, false);
+	case CPU_EXIT_WRMSR: return exit_msr(vcpu, info, true);
+	case CPU_EXIT_HYPERCALL:
+		vcpu->completion = COMPLETE_HYPERCALL;
+		return leave(vcpu, KVM_EXIT_HYPERCALL, EXITS_HYPERCALL);
+	case CPU_EXIT_RING_FULL: return leave(vcpu, KVM_EXIT_DIRTY_RING_FULL, EXITS_RING_FULL);
+	case CPU_EXIT_NOMEM: return -ENOMEM;
+	case CPU_EXIT_DEAD: return -EIO;
+	}
+	return -EIO;
+}
+
+/* ---- events and state around a run --------------------------------------------------------------- */
+
+static void window_update(struct vcpu *vcpu)
+{
+	bool want = !vcpu->lapic && vcpu->run->request_interrupt_window;
+
+	if (want == vcpu->window_wanted)
+		return;
+	vcpu->window_wanted = want;
+	cpu_irq_window_want(vcpu->cpu, want);
+}
+
+static long run_guest(struct vcpu *vcpu)
+{
+	long result;
+
+	do {
+		if (atomic_load_explicit(&vcpu->nmi_queued, memory_order_relaxed))
+			events_nmi_collect(vcpu);
+		if (vcpu->lapic) {
+			result = halt_accept(vcpu);
+			if (result != RUN_ON)
+				return result == -EINTR ? exit_signal(vcpu) : result;
+		}
+		window_update(vcpu);
+		result = handle(vcpu, cpu_run(vcpu->cpu));
+	} while (result == RUN_ON);
+	return result;
+}
+
+static long run_with_state(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	struct cpu_state *state = cpu_state(vcpu->cpu);
+	bool immediate = run->immediate_exit;
+
+	if ((run->kvm_valid_regs & ~(uint64_t)SYNC_FIELDS) || (run->kvm_dirty_regs & ~(uint64_t)SYNC_FIELDS))
+		return -EINVAL;
+	if (run->kvm_dirty_regs) {
+		long result = regs_sync_in(vcpu);
+
+		if (result)
+			return result;
+	}
+	if (!vcpu->lapic) {
+		/* The client's task priority; with a local APIC it is the APIC's. */
+		if (run->cr8 & ~UINT64_C(15))
+			return -EINVAL;
+		state->cr8 = run->cr8;
+	}
+	complete(vcpu);
+	if (immediate) {
+		/* The last instruction is completed, which may have an exit of its own (its next access, a debugger's step); none is begun. */
+		enum cpu_exit reason;
+
+		cpu_request_exit(vcpu->cpu);
+		reason = cpu_run(vcpu->cpu);
+		if (reason != CPU_EXIT_KICKED)
+			return handle(vcpu, reason);
+		count(&vcpu->exits[EXITS_IMMEDIATE]);
+		return -EINTR;
+	}
+	return run_guest(vcpu);
+}
+
+static void save(struct vcpu *vcpu)
+{
+	struct cpu_state *state = cpu_state(vcpu->cpu);
+	struct kvm_run *run = vcpu->run;
+
+	if (run->kvm_valid_regs)
+		regs_sync_out(vcpu);
+	run->if_flag = (state->rflags >> 9) & 1;
+	run->cr8 = state->cr8;
+	run->apic_base = state->apic_base;
+	run->ready_for_interrupt_injection = vcpu->lapic || cpu_interrupt_ready(vcpu->cpu);
+}
+
+/* Threads that a later run would have to make. */
+static void first_run(struct vcpu *vcpu)
+{
+	vcpu->ran = true;
+	rcu_worker_start();
+	if (vcpu->lapic)
+		lapic_timer_start();
+}
+
+long vcpu_run(struct vcpu *vcpu, unsigned long argument)
+{
+	long result;
+
+	if (argument)
+		return -EINVAL;
+	pthread_mutex_lock(&vcpu->lock);
+	cpu_request_clear(vcpu->cpu);
+	signals_run_begin(vcpu->cpu, &vcpu->wake, vcpu->mask_set ? &vcpu->mask : NULL);
+	count(&vcpu->runs);
+	if (!vcpu->ran)
+		first_run(vcpu);
+	vcpu->run->flags = 0;
+	if (vcpu->lapic && cpu_state(vcpu->cpu)->mp_state == CPU_MP_UNINITIALIZED) {
+		result = vcpu->run->immediate_exit ? -EINTR : halt_uninitialized(vcpu);
+		if (result == -EINTR && run_must_end(vcpu))
+			exit_signal(vcpu);
+	} else {
+		result = run_with_state(vcpu);
+	}
+	save(vcpu);
+	pthread_mutex_unlock(&vcpu->lock);
+	signals_run_end();
+	return result;
+}
+
+/* ---- what the CPU asks ---------------------------------------------------------------------------- */
+
+static void ask_cpuid(void *state, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+	cpuid_answer(state, leaf, subleaf, out);
+}
+
+static enum cpu_msr_result ask_rdmsr(void *state, uint32_t index, uint64_t *value)
+{
+	return msr_guest_read(state, index, value);
+}
+
+static enum cpu_msr_result ask_wrmsr(void *state, uint32_t index, uint64_t value)
+{
+	return msr_guest_write(state, index, value);
+}
+
+static bool ask_mmio(void *state, bool write, uint64_t gpa, unsigned len, void *data)
+{
+	struct vcpu *vcpu = state;
+
+	if (vcpu->lapic && lapic_mmio(vcpu->lapic, write, gpa, len, data))
+		return true;
+	return write && ioeventfd_write(vcpu->vm, false, gpa, len, data);
+}
+
+static bool ask_io(void *state, bool in, uint16_t port, unsigned size, void *data)
+{
+	return !in && ioeventfd_write(((struct vcpu *)state)->vm, true, port, size, data);
+}
+
+static int ask_interrupt(void *state)
+{
+	struct vcpu *vcpu = state;
+
+	/* The debugger that steps may want no interrupt in between; it raises them again when it is done. */
+	if (vcpu->debug_control & KVM_GUESTDBG_BLOCKIRQ)
+		return -1;
+	return vcpu->lapic ? lapic_acknowledge(vcpu->lapic) : -1;
+}
+
+static void ask_cr8_written(void *state, uint64_t value)
+{
+	struct vcpu *vcpu = state;
+
+	if (vcpu->lapic)
+		lapic_set_tpr(vcpu->lapic, (uint8_t)(value << 4));
+}
+
+/* The calls of KVM's paravirtual interface that need an answer: all are "not there", as KVM says of one that it has not. */
+static enum cpu_call_result ask_hypercall(void *state)
+{
+	struct vcpu *vcpu = state;
+	struct cpu_state *s = cpu_state(vcpu->cpu);
+	unsigned cpl = s->seg[CPU_SS].dpl;
+	const int64_t not_allowed = -1, not_there = -1000; /* -KVM_EPERM, -KVM_ENOSYS */
+
+	if (s->cr0 & 1 && cpl != 0)
+		s->gpr[CPU_RAX] = (uint64_t)not_allowed;
+	else if (s->gpr[CPU_RAX] == 1) /* KVM_HC_VAPIC_POLL_IRQ: leaving the guest is what it asks for */
+		s->gpr[CPU_RAX] = 0;
+	else
+		s->gpr[CPU_RAX] = (uint64_t)not_there;
+	if (!(s->efer & 1u << 10 && s->seg[CPU_CS].l))
+		s->gpr[CPU_RAX] &= UINT32_MAX;
+	return CPU_CALL_OK;
+}
+
+const struct cpu_ops run_cpu_ops = {
+	.cpuid = ask_cpuid,
+	.rdmsr = ask_rdmsr,
+	.wrmsr = ask_wrmsr,
+	.io = ask_io,
+	.mmio = ask_mmio,
+	.hypercall = ask_hypercall,
+	.interrupt = ask_interrupt,
+	.cr8_written = ask_cr8_written,
+};

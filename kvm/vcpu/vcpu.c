@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/* Creation and destruction of vCPUs; the vCPU ioctls that fit nowhere else. */
+#include "kvm/vm/vm.h"
+#include "kvm/process/config.h"
+#include "kvm/vcpu/cpuid.h"
+#include "kvm/vcpu/ioctls.h"
+#include "kvm/process/file.h"
+#include "kvm/irq/lapic.h"
+#include "kvm/vcpu/msr.h"
+#include "kvm/vcpu/run.h"
+#include "kvm/process/signals.h"
+#include "kvm/process/sys.h"
+#include "kvm/process/user.h"
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+long vm_create_vcpu(struct vm *vm, unsigned long argument)
+{
+	return vcpu_create(vm, argument);
+}
+
+static void vcpu_release(struct file *file)
+{
+	/* As in KVM, the vCPU itself stays with its VM; only what names it goes away. */
+	vm_put(((struct vcpu *)file->object)->vm);
+}
+
+void vcpu_destroy(struct vcpu *vcpu)
+{
+	/* First what another thread may still reach the CPU through. */
+	if (vcpu->lapic)
+		lapic_destroy(vcpu->lapic);
+	if (vcpu->cpu)
+		cpu_destroy(vcpu->cpu);
+	if (vcpu->mmu)
+		vmmu_vcpu_destroy(vcpu->mmu);
+	if (vcpu->run)
+		SYS2(SYS_munmap, vcpu->run, vcpu->mapped);
+	free(vcpu->cpuid);
+	pthread_mutex_destroy(&vcpu->lock);
+	free(vcpu);
+}
+
+/* The memory that the client maps: the run page, the I/O page, and at page 64 the dirty ring. */
+static long map_memory(struct vcpu *vcpu, int fd)
+{
+	size_t bytes = RUN_PAGES * VMMU_PAGE_SIZE;
+	long address;
+
+	if (vcpu->vm->ring_bytes)
+		bytes = RUN_RING_PAGE * VMMU_PAGE_SIZE + vcpu->vm->ring_bytes;
+	if (SYS2(SYS_ftruncate, fd, bytes) < 0)
+		return -ENOMEM;
+	address = SYS6(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (address < 0)
+		return -ENOMEM;
+	vcpu->mapped = bytes;
+	vcpu->run = (struct kvm_run *)address; // NOLINT: the kernel's answer is an address
+	vcpu->pio = (uint8_t *)vcpu->run + RUN_PIO_PAGE * VMMU_PAGE_SIZE;
+	if (vcpu->vm->ring_bytes)
+		vcpu->ring = (void *)((char *)vcpu->run + RUN_RING_PAGE * VMMU_PAGE_SIZE);
+	return 0;
+}
+
+/* Holds: the VM's lock. */
+static long fill(struct vcpu *vcpu, int fd)
+{
+	struct vm *vm = vcpu->vm;
+	enum vmmu_status status;
+	long result = map_memory(vcpu, fd);
+
+	if (result)
+		return result;
+	status = vmmu_vcpu_create(vm->mmu, vcpu->id, vcpu, &vcpu->mmu);
+	if (status != VMMU_OK)
+		return status_errno(status);
+	if (vcpu->ring)
+		vmmu_vcpu_dirty_ring_set(vcpu->mmu, vcpu->ring);
+	vcpu->cpu = cpu_create(vcpu->mmu, &run_cpu_ops, vcpu, vm->code);
+	if (!vcpu->cpu)
+		return -ENOMEM;
+	if (atomic_load(&vm->irqchip)) {
+		vcpu->lapic = lapic_create(vcpu);
+		if (!vcpu->lapic)
+			return -ENOMEM;
+	}
+	vcpu->tsc_khz = vm->default_tsc_khz ? vm->default_tsc_khz : config_tsc_khz();
+	msr_reset(vcpu);
+	cpu_state(vcpu->cpu)->tsc_offset = -vm->tsc_base;
+	/* With an irqchip every vCPU but the boot one waits for INIT and SIPI. */
+	cpu_state(vcpu->cpu)->apic_base = 0xfee00000u | 1u << 11 | (vcpu->id == vm->boot_cpu_id ? 1u << 8 : 0);
+	cpu_state(vcpu->cpu)->mp_state =
+		vm->irqchip && vcpu->id != vm->boot_cpu_id ? CPU_MP_UNINITIALIZED : CPU_MP_RUNNABLE;
+	return 0;
+}
+
+/* Holds: the VM's lock. */
+static long create_locked(struct vm *vm, unsigned id)
+{
+	struct vcpu *vcpu;
+	char name[32];
+	long fd, result;
+
+	if (vm->vcpus[id])
+		return -EEXIST;
+	snprintf(name, sizeof(name), "anon_inode:kvm-vcpu:%u", id);
+	fd = file_memory(name, true);
+	if (fd < 0)
+		return fd;
+	vcpu = calloc(1, sizeof(*vcpu));
+	if (!vcpu) {
+		SYS1(SYS_close, fd);
+		return -ENOMEM;
+	}
+	vcpu->vm = vm;
+	vcpu->id = id;
+	pthread_mutex_init(&vcpu->lock, NULL);
+	result = fill(vcpu, (int)fd);
+	if (!result && !file_install((int)fd, FILE_VCPU, vcpu, vcpu_release))
+		result = -ENOMEM;
+	if (result) {
+		vcpu_destroy(vcpu);
+		SYS1(SYS_close, fd);
+		return result;
+	}
+	atomic_fetch_add(&vm->refs, 1);
+	__atomic_store_n(&vm->vcpus[id], vcpu, __ATOMIC_RELEASE);
+	vm->vcpu_count++;
+	return fd;
+}
+
+long vcpu_create(struct vm *vm, unsigned long id)
+{
+	long result;
+
+	if (id >= MAX_VCPU_ID)
+		return -EINVAL;
+	pthread_mutex_lock(&vm->lock);
+	if (vm->vcpu_count >= MAX_VCPUS)
+		result = -EINVAL;
+	else if (vm->max_vcpu_id && id >= vm->max_vcpu_id)
+		result = -EINVAL;
+	else
+		result = create_locked(vm, (unsigned)id);
+	pthread_mutex_unlock(&vm->lock);
+	return result;
+}
+
+void vcpu_wake(struct vcpu *vcpu)
+{
+	atomic_fetch_add(&vcpu->wake, 1);
+	cpu_interrupt_raise(vcpu->cpu);
+	SYS3(SYS_futex, &vcpu->wake, FUTEX_WAKE_PRIVATE, INT_MAX);
+}
+
+long vcpu_set_signal_mask(struct vcpu *vcpu, unsigned long argument)
+{
+	struct kvm_signal_mask header;
+	uint64_t mask;
+
+	if (!argument) {
+		vcpu->mask_set = false;
+		return 0;
+	}
+	if (user_read(&header, argument, sizeof(header)) != 0)
+		return -EFAULT;
+	if (header.len != sizeof(mask))
+		return -EINVAL;
+	if (user_read(&mask, argument + sizeof(header), sizeof(mask)) != 0)
+		return -EFAULT;
+	/* KILL and STOP cannot be blocked; SEGV and BUS are how a missing guest page shows. */
+	mask &= ~(UINT64_C(1) << 8 | UINT64_C(1) << 18 | UINT64_C(1) << 10 | UINT64_C(1) << 6);
+	signals_prepare(mask);
+	vcpu->mask = mask;
+	vcpu->mask_set = true;
+	return 0;
+}
+
+long vcpu_enable_cap(struct vcpu *vcpu, unsigned long argument)
+{
+	struct kvm_enable_cap cap;
+
+	(void)vcpu;
+	if (user_read(&cap, argument, sizeof(cap)) != 0)
+		return -EFAULT;
+	/* KVM's per-vCPU capabilities are all Hyper-V's and paravirtual CPUID's. */
+	return -EINVAL;
+}
+
+long vcpu_set_tsc_khz(struct vcpu *vcpu, unsigned long argument)
+{
+	uint32_t khz = (uint32_t)argument;
+
+	if (khz == 0)
+		khz = config_tsc_khz();
+	/* No TSC scaling: as on hardware without it, only (about) the host's own rate. */
+	if (!config_tsc_khz_close(khz))
+		return -EINVAL;
+	vcpu->tsc_khz = khz;
+	return 0;
+}
+
+long vcpu_get_tsc_khz(struct vcpu *vcpu, unsigned long argument)
+{
+	(void)argument;
+	return (long)vcpu->tsc_khz;
+}
+
+long vcpu_kvmclock_ctrl(struct vcpu *vcpu, unsigned long argument)
+{
+	/* There is no kvmclock whose page could be marked: KVM's answer when the guest did not enable it. */
+	(void)vcpu;
+	(void)argument;
+	return -EINVAL;
+}
+
+struct prefault {
+	uint64_t gpa, size, flags, padding[5];
+};
+
+long vcpu_prefault(struct vcpu *vcpu, unsigned long argument)
+{
+	struct prefault range;
+	uint64_t done = 0;
+	long result;
+
+	if (user_read(&range, argument, sizeof(range)) != 0)
+		return -EFAULT;
+	if (range.flags || (range.gpa | range.size) % VMMU_PAGE_SIZE || range.gpa + range.size <= range.gpa)
+		return -EINVAL;
+	if (config_mmu() == VMMU_MMU_SHADOW)
+		return -EOPNOTSUPP; /* as KVM where guests are shadowed */
+	result = status_errno(vmmu_prefault(vcpu->mmu, (struct vmmu_gpa){ range.gpa }, range.size, &done));
+	range.gpa += done;
+	range.size -= done;
+	if (user_write(argument, &range, sizeof(range)) != 0)
+		return -EFAULT;
+	/* Progress counts: the client comes again with what is left. */
+	return done ? 0 : result;
+}

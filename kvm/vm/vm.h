@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A VM and a vCPU as the front end keeps them: what KVM's own struct kvm and struct kvm_vcpu hold beside the MMU
+ * (the library's) and the registers (the CPU's).
+ *
+ * Who may touch a field: [c] constant after creation, [l] the VM's lock, [v] the vCPU's mutex (that is, the thread in a
+ * vCPU ioctl), [a] atomic.
+ */
+#ifndef VMMU_KVM_VM_H
+#define VMMU_KVM_VM_H
+
+#include "cpu/cpu.h"
+#include "kvm/vm/arena.h"
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <vmmu/vmmu.h>
+
+#define RUN_PAGES     3u /* struct kvm_run, port I/O data, coalesced MMIO (unused): KVM_GET_VCPU_MMAP_SIZE */
+#define RUN_PIO_PAGE  1u
+#define RUN_RING_PAGE 64u /* KVM_DIRTY_LOG_PAGE_OFFSET on x86 */
+
+#define SLOT_SIZE_UNIT (UINT64_C(2) << 20)
+#define MAX_VCPUS    1024u
+#define MAX_VCPU_ID  4096u
+#define MAX_CPUID    256u
+#define MCE_BANKS    32u
+
+/* Which exits happened, for statistics. */
+enum exit_counter {
+	EXITS_IO, EXITS_MMIO, EXITS_HLT, EXITS_SHUTDOWN, EXITS_ERROR, EXITS_DEBUG, EXITS_RING_FULL, EXITS_HOST_FAULT,
+	EXITS_SIGNAL, EXITS_IMMEDIATE, EXITS_IRQ_WINDOW, EXITS_MSR, EXITS_HYPERCALL, EXITS_OTHER, EXITS_COUNT
+};
+extern const char *const exit_counter_names[EXITS_COUNT];
+
+struct msr_filter;
+struct irq_routes;
+struct ioeventfd;
+struct lapic;
+
+struct vm {
+	atomic_uint refs;              /* [a] the VM's file, each vCPU's file, each statistics file */
+	unsigned number;               /* [c] for messages and statistics names */
+	struct vmmu_vm *mmu;           /* [c] */
+	struct arena arena;            /* the library's memory */
+	atomic_uint slot_size[VMMU_MAX_SLOTS]; /* [a] of each slot, in SLOT_SIZE_UNITs: what the arena was told */
+	atomic_ullong slots_size;      /* [a] their sum */
+	struct cpu_vm *code;           /* [c] which pages hold decoded code */
+	pthread_mutex_t lock;
+	struct vcpu *vcpus[MAX_VCPU_ID]; /* [a] by id; written once under the lock */
+	unsigned vcpu_count;           /* [l] */
+	unsigned max_vcpu_id;          /* [l] KVM_CAP_MAX_VCPU_ID, or 0 */
+	uint32_t boot_cpu_id;          /* [l] */
+	atomic_bool irqchip;           /* [a] written once under the lock */
+	uint32_t ring_bytes;           /* [l] 0: no dirty rings; constant once a vCPU exists */
+	unsigned dirty_mode;           /* [l] VMMU_DIRTY_* */
+	unsigned long mmu_pages;       /* [l] KVM_SET_NR_MMU_PAGES */
+	uint64_t identity_map;         /* [l] */
+	uint64_t quirks_off;           /* [a] KVM_X86_QUIRK_* that are disabled */
+	uint32_t default_tsc_khz;      /* [l] */
+	uint64_t tsc_base;             /* [c] the host's TSC when the VM was made: the guests' clocks begin there, together */
+	atomic_bool exit_on_emulation_failure, exception_payload, triple_fault_event, hide_platform_info; /* [a] */
+	atomic_uint user_msr_mask;     /* [a] KVM_CAP_X86_USER_SPACE_MSR */
+	struct msr_filter *_Atomic msr_filter; /* [a] replaced under the lock, old ones kept until the end */
+	struct irq_routes *routes;     /* [l] */
+	pthread_mutex_t ioeventfd_lock;
+	struct ioeventfd *ioeventfds;  /* [a] written under ioeventfd_lock */
+	uint64_t clock_offset;         /* [l] KVM_SET_CLOCK: guest clock = monotonic + this, ns */
+};
+
+/* What the last exit left to be done by the next KVM_RUN. */
+enum completion { COMPLETE_NOTHING, COMPLETE_IO_IN, COMPLETE_MMIO_READ, COMPLETE_RDMSR, COMPLETE_WRMSR,
+	COMPLETE_HYPERCALL };
+
+struct vcpu {
+	struct vm *vm;             /* [c] */
+	unsigned id;               /* [c] */
+	struct vmmu_vcpu *mmu;     /* [c] */
+	struct cpu *cpu;           /* [c] */
+	struct kvm_run *run;       /* [c] our own mapping of the run page; the client writes there at any time */
+	uint8_t *pio;              /* [c] */
+	struct vmmu_dirty_gfn *ring; /* [c] NULL without dirty rings */
+	size_t mapped;             /* [c] bytes at run */
+	pthread_mutex_t lock;      /* the vCPU's mutex */
+	enum completion completion; /* [v] */
+	bool ran;                  /* [v] KVM_RUN was called: CPUID is frozen */
+	uint32_t msr_reason;       /* [v] KVM_MSR_EXIT_REASON_* of the exit that is coming */
+	bool mask_set;             /* [v] KVM_SET_SIGNAL_MASK is in force */
+	uint64_t mask;             /* [v] */
+	struct kvm_cpuid_entry2 *cpuid; /* [v] */
+	unsigned cpuid_count;      /* [v] */
+	bool cpuid_unset_means_all; /* [v] while KVM_SET_SREGS asks what the CPU could do, without a CPUID */
+	uint32_t debug_control;    /* [v] KVM_GUESTDBG_* */
+	bool window_wanted;        /* [v] what cpu_irq_window_want was told */
+	uint32_t tsc_khz;          /* [v] */
+	uint64_t mcg_cap, mcg_status, mcg_ctl; /* [v] */
+	uint64_t mce[MCE_BANKS * 4]; /* [v] */
+	uint64_t platform_info, misc_features, arch_capabilities, bios_sign, power_ctl, hwcr, tsc_adjust; /* [v] MSRs */
+	uint64_t mtrr_fixed[11], mtrr_var[16], mtrr_def_type; /* [v] */
+	struct lapic *lapic;       /* [c] NULL without an irqchip */
+	atomic_uint wake;          /* [a] futex: changes when a halted vCPU must look again */
+	atomic_uint nmi_queued;    /* [a] how many came since the vCPU looked */
+	_Atomic pthread_t runner;  /* [a] the thread that called KVM_RUN last */
+	atomic_bool cancelled;     /* [a] that thread was cancelled: leave the guest */
+	uint64_t exits[EXITS_COUNT]; /* [v] read by anyone */
+	uint64_t halt_wakeups;     /* [v] read by anyone */
+	uint64_t runs;             /* [v] read by anyone */
+};
+
+static inline void count(uint64_t *counter)
+{
+	/* One writer; readers want a whole number, not the newest. */
+	__atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+}
+
+/** Make a VM and its descriptor (KVM_CREATE_VM). Returns: the descriptor or -errno. */
+long vm_create(unsigned long type);
+
+/** Drop a reference; the last one destroys the VM and its vCPUs. */
+void vm_put(struct vm *vm);
+
+/** Make a vCPU and its descriptor (KVM_CREATE_VCPU). Returns: the descriptor or -errno. */
+long vcpu_create(struct vm *vm, unsigned long id);
+
+/** Free a vCPU of a VM that is being destroyed. */
+void vcpu_destroy(struct vcpu *vcpu);
+
+/** Make a vCPU that is halted or in the guest look at its events. Any thread; async-signal-safe. */
+void vcpu_wake(struct vcpu *vcpu);
+
+/** KVM_RUN. Returns: 0 or -errno. */
+long vcpu_run(struct vcpu *vcpu, unsigned long argument);
+
+static inline struct vcpu *vm_vcpu(struct vm *vm, unsigned id)
+{
+	return id < MAX_VCPU_ID ? __atomic_load_n(&vm->vcpus[id], __ATOMIC_ACQUIRE) : NULL;
+}
+
+/* What folders above keep for a VM, freed with it: each is theirs. */
+void msr_filter_free(struct vm *vm);
+void irq_routes_free(struct vm *vm);
+void ioeventfd_free(struct vm *vm);
+/** A VM goes away: add its numbers to the totals of --stats. */
+void stats_vm_gone(struct vm *vm);
+
+/** -errno for a status of the library: the one place that knows. */
+long status_errno(enum vmmu_status status);
+
+#endif
