@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """What the checks in tool/ share: which files there are, and how a check reports."""
 import os
+import re
 import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+COUNTS = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\s*$")      # the last line of every tool
 
 
 def tree_files(root=ROOT):
@@ -71,6 +73,53 @@ class Report:
         """The last line that every tool prints, and its exit status."""
         print(f"{self.passed} passed, {self.failed} failed")
         return 1 if self.failed else 0
+
+
+class Failures:
+    """What failed, to be shown once more at the end: a name each, and the last lines of its output."""
+
+    HEADING = "== failed"
+    EACH, MOST_NAMES, MOST_LINES = 15, 30, 60
+
+    def __init__(self):
+        self.found = []
+
+    def add(self, name, output):
+        """output: text. Its last lines count; a line of counts alone says nothing."""
+        lines = [line.rstrip() for line in output.splitlines() if line.strip() and not COUNTS.match(line)]
+        self.found.append((name, lines))
+
+    def lines(self):
+        """The first MOST_NAMES names, and how many more there are; then the ends of the outputs: EACH lines at most, MOST_LINES together."""
+        if not self.found:
+            return []
+        out = [f"{self.HEADING}: {len(self.found)}"] + ["FAIL  " + name for name, _ in self.found[:self.MOST_NAMES]]
+        if len(self.found) > self.MOST_NAMES:
+            out.append(f"      and {len(self.found) - self.MOST_NAMES} more")
+        left = self.MOST_LINES
+        for name, lines in self.found:
+            shown = lines[-min(self.EACH, left - 1):] if left > 1 else []
+            left -= len(shown) + 1
+            if shown:
+                out += [f"-- {name}: the end of its output"] + ["  | " + line[:200] for line in shown]
+        return out
+
+    @classmethod
+    def read(cls, text):
+        """The failures that such lines, somewhere in a text, speak of: the last such block."""
+        failures, at = cls(), text.rfind("\n" + cls.HEADING + ": ")
+        names, ends, current = [], {}, None
+        for line in text[at + 1:].splitlines()[1:] if at >= 0 else []:
+            if line.startswith("FAIL  "):
+                names.append(line[6:])
+            elif line.startswith("-- "):
+                current = ends.setdefault(line[3:].rsplit(": the end of its output", 1)[0], [])
+            elif line.startswith("  | ") and current is not None:
+                current.append(line[4:])
+            elif not line.startswith("      and "):
+                break
+        failures.found = [(name, ends.get(name, [])) for name in names]
+        return failures
 
 
 def write_tree(root, files):
