@@ -24,7 +24,7 @@ prefix ?=
 # A build directory keeps what it was given when it was made; what is given later changes it.
 given := $(strip $(if $(prefix),--prefix=$(prefix)) $(SETUP))
 
-.PHONY: all build deps run test bench install selftests lint clean distclean help
+.PHONY: all build deps run unit test bench install selftests lint clean distclean help
 
 all: build
 
@@ -54,6 +54,10 @@ run: deps
 	@$(MAKE) --no-print-directory build
 	@tool/fetch-selftests
 	@tool/run-selftests --vmmu $(BUILD)/vmmu $(RUN)
+
+# Builds only what the unit tests need, and runs them.
+unit: $(BUILD)/build.ninja
+	@tool/run-tests --build $(BUILD) --only meson --suite unit --rebuild $(TEST)
 
 test: deps
 	@$(MAKE) --no-print-directory build
@@ -97,6 +101,7 @@ help:
 	@echo 'make            build into $(BUILD)/ (prints what is missing; installs nothing)'
 	@echo 'make deps       install the packages of tool/packages.txt (root or sudo)'
 	@echo 'make run        everything from nothing: packages, build, the KVM selftests under vmmu'
+	@echo 'make unit       the unit tests, and of the build only what they need: a few seconds after a change in core/'
 	@echo 'make test       packages, build, every test; ends with "N passed, N failed"'
 	@echo 'make check      the protocols under every interleaving, within BUDGET=10m; ends with "N passed, N failed"'
 	@echo 'make zoo        historical bugs, put back one at a time: the checker must find each'
