@@ -11,7 +11,7 @@ size_t bitmap_bytes(uint64_t npages)
 	return (npages + 63) / 64 * 2 * sizeof(uint64_t);
 }
 
-/* One bit for every page and none beyond: a bit that names no page must never be taken for one. */
+/* One bit for every page and none beyond: a bit that names no page must never count as a page. */
 static void bitmap_set_all(const struct memslot *slot)
 {
 	uint64_t whole = slot->npages / 64, rest = slot->npages % 64;
@@ -47,10 +47,13 @@ uint64_t dirty_take(const struct memslot *slot, uint64_t word, uint64_t mask)
 	uint64_t *bits = &slot->dirty[word];
 
 	ASSERT(word < dirty_words(slot));
-	/* A mark that is missed here is not lost: it is there for the next call. */
+	/* A mark that this look misses is not lost: the next call finds it. */
 	if (!(load_relaxed(bits) & mask))
 		return 0;
-	/* acquire: pairs with dirty_mark. Who is seen to have marked is seen to have made the page writable, or to have written it (P11). */
+	/*
+	 * acquire: pairs with mark_in_bitmap. If we see a mark, we see that the marker made the page writable, or
+	 * wrote it (P11).
+	 */
 	return and_acqrel(bits, ~mask) & mask;
 }
 
@@ -58,8 +61,8 @@ void dirty_put_back(const struct memslot *slot, uint64_t word, uint64_t mask)
 {
 	ASSERT(word < dirty_words(slot));
 	/*
-	 * An atomic or, as the guest marks meanwhile. Relaxed: there is nothing to show. What was behind a mark was seen by the take, and slots_lock
-	 * hands it on to the next taker.
+	 * An atomic or, because the guest marks at the same time. Relaxed is enough. dirty_take saw what was behind
+	 * each mark, and slots_lock hands it on to the next taker.
 	 */
 	if (mask)
 		or_relaxed(&slot->dirty[word], mask);

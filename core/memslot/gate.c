@@ -16,8 +16,9 @@ void gate_enter(struct gate *gate)
 }
 
 /*
- * With the lock held and nothing in flight. Returns: whether the waiter is to be woken, once the lock is free: it was asleep on a value of
- * `event` that it read under the lock, so it sleeps no more, whether it has reached port_wait yet or not (I5.6).
+ * Nothing is in flight. Holds: gate->lock.
+ * Returns: whether to wake the waiter once the lock is free. The waiter read `event` under the lock and sleeps on that
+ * value. Moving `event` ends that sleep, also if the waiter has not reached port_wait yet (I5.6).
  */
 static bool waiter_release(struct gate *gate)
 {
@@ -53,7 +54,10 @@ void gate_publish(struct gate *gate, void (*publish)(void *arg), void *arg)
 		spin_lock(&gate->lock);
 	}
 	gate->waiting = false;
-	/* Inside the lock (I5.2): an invalidation that began before has ended, and one that begins later sees the new set. */
+	/*
+	 * Publish inside the lock (I5.2). An invalidation that began before has ended; one that begins later sees the
+	 * new set.
+	 */
 	publish(arg);
 	spin_unlock(&gate->lock);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Looking slots up. Nothing here writes, but for the hint of a set. */
+/* Looking up slots. Nothing here writes, except to the hint of a set. */
 #include "core/memslot/memslot.h"
 
 #include "core/memslot/set.h"
@@ -9,21 +9,24 @@ const struct memslots *memslots_active(const struct vm *vm, unsigned as_id, stru
 {
 	(void)token;
 	/*
-	 * Sequentially consistent, not just acquire: this load and the count of srcu_read_lock before it meet the publication and
-	 * the look at the counts of srcu_synchronize (store buffering). Either the grace period sees this reader, or this
-	 * reader sees the new set. On x86 it costs nothing.
+	 * seqcst, not just acquire. This load and srcu_read_lock's count before it meet the publication and
+	 * srcu_synchronize's look at the counts (store buffering). Either the grace period sees this reader, or this
+	 * reader sees the new set. Free on x86.
 	 */
 	return load_seqcst(&vm->slots->active[as_id]);
 }
 
 const struct memslots *memslots_current(const struct vm *vm, unsigned as_id)
 {
-	return load_acquire(&vm->slots->active[as_id]); /* pairs with the release in publish */
+	return load_acquire(&vm->slots->active[as_id]); /* acquire: pairs with the release in publish */
 }
 
 struct memslot *memslot_find(const struct memslots *slots, gfn_t gfn)
 {
-	/* A slot that was found in this set is in it as long as it has readers: relaxed will do, the set's publication covers it. */
+	/*
+	 * A slot found in this set stays in it as long as the set has readers. Relaxed is enough: the set's
+	 * publication covers the slot.
+	 */
 	struct memslot *last = load_relaxed(&slots->last_used);
 	const struct tree_node *node = slots->by_gfn.root;
 	unsigned index = slots->index;
@@ -66,10 +69,11 @@ struct memslot *memslot_find_cached(struct memslot_cache *cache, const struct me
 	uint64_t generation = memslots_generation(slots);
 
 	/*
-	 * The same set under the same generation has the same slots: a set that was inactive in between comes back under another
-	 * generation. Otherwise the slot remembered may have been freed, and is not looked at.
+	 * The same set under the same generation has the same slots: a set that was inactive in between comes back
+	 * under another generation. Otherwise the cached slot may have been freed, so do not touch it.
 	 */
-	if (likely(cache->slots == slots && cache->generation == generation) && cache->slot && memslot_contains(cache->slot, gfn))
+	if (likely(cache->slots == slots && cache->generation == generation) && cache->slot &&
+	    memslot_contains(cache->slot, gfn))
 		return cache->slot;
 	*cache = (struct memslot_cache){ slots, generation, memslot_find(slots, gfn) };
 	return cache->slot;
@@ -96,13 +100,16 @@ static bool subtree_reaches(const struct tree_node *node, unsigned index, uint64
 	return node && slot_of_hva_node(node, index)->node[index].last_hva >= start;
 }
 
-/* The first slot, by hva, of a subtree that overlaps [start, last]. The subtree reaches `start`. */
+/* The first slot, by hva, of a subtree that overlaps [start, last]. The subtree must reach `start`. */
 static struct memslot *overlap_first(const struct tree_node *node, unsigned index, uint64_t start, uint64_t last)
 {
 	for (;;) {
 		struct memslot *slot = slot_of_hva_node(node, index);
 
-		/* If the left side reaches `start` then the first match, if there is any at all, is there: what lies right begins no earlier. */
+		/*
+		 * If the left side reaches `start`, the first match is there, if there is one at all: slots to the
+		 * right begin no earlier.
+		 */
 		if (subtree_reaches(node->child[TREE_LEFT], index, start)) {
 			node = node->child[TREE_LEFT];
 			continue;
@@ -152,7 +159,8 @@ bool memslots_for_each_hva(const struct memslots *slots, hva_t start, hva_t end,
 
 	if (start.v >= end.v || !subtree_reaches(slots->by_hva.root, index, start.v))
 		return false;
-	for (slot = overlap_first(slots->by_hva.root, index, start.v, last); slot; slot = overlap_next(slot, index, start.v, last)) {
+	for (slot = overlap_first(slots->by_hva.root, index, start.v, last); slot;
+	     slot = overlap_next(slot, index, start.v, last)) {
 		uint64_t from = max_u64(start.v, slot->hva.v) - slot->hva.v;
 		uint64_t to = min_u64(last, slot_last_hva(slot).v) - slot->hva.v;
 		struct memslot_span span = {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memslots: which guest frames are backed by which host memory, and how the rest of core looks that up.
+ * Memslots: which host memory backs which guest frames, and how the rest of core looks that up.
  *
- * Each address space has two sets of slots. One is active: readers reach it through a pointer and never lock. A change is made to the
- * other set, which is then published by a swap of the pointer (gate.h says when); after a grace period the old set is brought up to
- * date with the same change, so that both are equal but for the slot in flight. A slot that did not change is one object in both sets, linked
- * by node[0] in one and node[1] in the other: a change copies only what changed.
+ * Each address space has two sets of slots. One is active: readers reach it through a pointer and never lock. A change
+ * is made to the other set and published by a swap of the pointer (gate.h says when). After a grace period the same
+ * change is made to the old set; then both sets are equal but for the slot in flight. A slot that did not change is
+ * one object in both sets, linked by node[0] in one and by node[1] in the other. So a change copies only what changed.
  *
  *     set[0] (active)          set[1]
  *        |  node[0]              |  node[1]
@@ -13,7 +13,7 @@
  *        +--> slot B <-----------+
  *        +--> slot C             +--> slot C'      C is being changed
  *
- * Reading: hold the SRCU read side (or slots_lock, or have entered the gate).
+ * To read, hold the SRCU read side, or hold slots_lock, or have entered the gate.
  */
 #ifndef CORE_MEMSLOT_MEMSLOT_H
 #define CORE_MEMSLOT_MEMSLOT_H
@@ -24,19 +24,20 @@
 #include "core/base/types.h"
 #include "core/sync/vm.h"
 
-/* Core's own flag, beside VMMU_SLOT_*: the slot is being deleted or moved. Faults on it retry; nothing may be installed (features 4, 5). */
+/*
+ * Core's own flag, beside VMMU_SLOT_*: the slot is being deleted or moved. Faults on it retry; nothing may be
+ * installed (F4, F5).
+ */
 #define SLOT_INVALID (1u << 16)
 
 /* Where one set links a slot. */
 struct memslot_node {
 	struct tree_node by_gfn;
 	struct tree_node by_hva;
-	uint64_t last_hva;        /* the largest last byte of the by_hva subtree: what makes it an interval tree */
+	uint64_t last_hva;        /* the largest last byte of the by_hva subtree, for the interval tree */
 };
 
-/*
- * One slot. Constant once published, but for the bits of the bitmap and the links of the inactive set.
- */
+/* One slot. Constant once published, except for the bits of the bitmap and the links of the inactive set. */
 struct memslot {
 	gfn_t base;
 	uint64_t npages;
@@ -45,14 +46,17 @@ struct memslot {
 	uint16_t id;
 	uint16_t as_id;
 	struct slot_arrays *arrays; /* core/shadow's (P1); NULL until the VM shadows something */
-	uint64_t *dirty;          /* bits atomic: one per page; NULL when not logged by bitmap. A second half of the same size follows: the snapshot,
-	                             under slots_lock */
+	/*
+	 * Atomic bits, one per page; NULL if the slot is not logged by bitmap. A second half of the same size follows:
+	 * the snapshot, under slots_lock.
+	 */
+	uint64_t *dirty;
 	struct memslot_node node[2];
 };
 
 /*
- * Slots by number, for both sets of an address space: two levels, so that few slots cost little and 32764 cost no search. Lower parts are made
- * before the first change that needs them and stay until the VM goes.
+ * Slots by number, for both sets of an address space. There are two levels, so that few slots cost little and 32764
+ * need no search. A lower part is made before the first change that needs it, and stays until the VM goes.
  */
 #define ID_PART_BITS 7
 #define ID_PART_SIZE (1u << ID_PART_BITS)
@@ -71,8 +75,9 @@ _Static_assert(VMMU_MAX_SLOTS <= ID_PARTS * ID_PART_SIZE, "every slot number has
 /* One set of slots of one address space. */
 struct memslots {
 	struct tree by_gfn, by_hva;
-	struct id_map *ids;        /* of the address space: both sets share it */
-	uint64_t generation;       /* a: GENERATION_IN_PROGRESS set while a change is being published; never equal in two address spaces */
+	struct id_map *ids;        /* the address space's; both sets share it */
+	/* a; has GENERATION_IN_PROGRESS while a change is being published. Never equal in two address spaces. */
+	uint64_t generation;
 	struct memslot *last_used; /* a: a hint */
 	unsigned index;            /* which node[] this set uses: 0 or 1 */
 	unsigned count;
@@ -83,19 +88,22 @@ struct memslots {
 /** The active set of an address space. Valid while the read section lasts. */
 const struct memslots *memslots_active(const struct vm *vm, unsigned as_id, struct srcu_read token);
 
-/** The same for who is not in a read section but holds slots_lock, or has entered the gate: valid as long as that. */
+/**
+ * The active set for a caller that holds slots_lock or has entered the gate, not a read section. Valid as long as that
+ * lasts.
+ */
 const struct memslots *memslots_current(const struct vm *vm, unsigned as_id);
 
 /**
- * The generation of an active set. Anything remembered under it is stale once it differs; nothing may be remembered while
- * GENERATION_IN_PROGRESS is set. Read it before looking up what is to be remembered.
+ * The generation of an active set. What was remembered under it is stale once it differs. While GENERATION_IN_PROGRESS
+ * is set, remember nothing. Read the generation before looking up what is to be remembered.
  */
 static inline uint64_t memslots_generation(const struct memslots *slots)
 {
-	return load_acquire(&slots->generation); /* pairs with the stores of publish.c */
+	return load_acquire(&slots->generation); /* acquire: pairs with slots_publish */
 }
 
-/** The slot that holds `gfn`, or NULL. O(log slots); O(1) when it is the slot found last. */
+/** The slot that holds `gfn`, or NULL. O(log slots); O(1) for the slot that was found last. */
 struct memslot *memslot_find(const struct memslots *slots, gfn_t gfn);
 
 /** The slot with this number (any number), or NULL. O(1). */
@@ -104,7 +112,7 @@ struct memslot *memslot_find_id(const struct memslots *slots, uint32_t id);
 /** Does a slot of the set, other than number `except`, hold one of the gfns [first, first + npages)? O(log slots). */
 bool memslots_overlap(const struct memslots *slots, gfn_t first, uint64_t npages, uint32_t except);
 
-/* A vCPU's memory of the slot it used last, valid for one generation of one set (feature 7). Owner: the vCPU's thread. */
+/* A vCPU's memory of the slot it used last, valid for one generation of one set (F7). Owner: the vCPU's thread. */
 struct memslot_cache {
 	const struct memslots *slots;
 	uint64_t generation;
@@ -124,7 +132,10 @@ static inline hva_t memslot_hva(const struct memslot *slot, gfn_t gfn)
 	return HVA(slot->hva.v + ((gfn.v - slot->base.v) << PAGE_SHIFT));
 }
 
-/** The largest level at which `gfn` may be mapped as one block: gfn and hva agree modulo the block, and the block lies in the slot (19). */
+/**
+ * The largest level at which one block may map `gfn`: gfn and hva agree modulo the block, and the block lies in the
+ * slot (F19).
+ */
 int memslot_max_level(const struct memslot *slot, gfn_t gfn);
 
 /* The part [first, last] (inclusive) of a slot that a range of host addresses covers. */

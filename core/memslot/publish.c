@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How the inactive set becomes the active one (P5), and how generations move (feature 3, P10). */
+/* How the inactive set becomes the active one (P5), and how generations move (F3, P10). */
 #include "core/memslot/slots_int.h"
 
 #include "core/base/assert.h"
@@ -20,14 +20,18 @@ static void publish(void *arg)
 {
 	struct publication *publication = arg;
 
-	/* release: who sees the set sees all its slots (pairs with memslots_active and memslots_current), P5 */
+	/*
+	 * release: a reader that loads the new set also sees every slot in it. Pairs with memslots_active and
+	 * memslots_current. P5
+	 */
 	store_release(publication->active, publication->set);
 }
 
 /*
- * Generations. The set is published under the old set's generation with the mark IN_PROGRESS: readers of both sets are about, so nothing may be
- * remembered. After the grace period everyone reads the new set, under a generation that was never used: a set's own previous one, or that of
- * another address space, would bring memories of other slots back to life.
+ * Generations. The set is published under the old set's generation with GENERATION_IN_PROGRESS added. Until the grace
+ * period is over there are readers of both sets, so nobody may remember anything. After it all readers use the new
+ * set, under a generation that was never used. A number used before, by this set or in another address space, would
+ * bring memories of other slots back to life.
  */
 void slots_publish(struct vm *vm, unsigned as_id)
 {
@@ -46,6 +50,6 @@ void slots_publish(struct vm *vm, unsigned as_id)
 
 	generation += vm->address_spaces;
 	slots->hooks->generation(vm, generation);
-	/* release: pairs with memslots_generation. What the hook did comes first. */
+	/* release: what the hook did comes first. Pairs with memslots_generation. */
 	store_release(&set->generation, generation);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What KVM_SET_USER_MEMORY_REGION allows (Documentation/virt/kvm/api.rst, 4.35), and what a request comes to. */
+/* What KVM_SET_USER_MEMORY_REGION allows (Documentation/virt/kvm/api.rst, 4.35), and what a request amounts to. */
 #include "core/memslot/slots_int.h"
 
 #define USER_FLAGS (VMMU_SLOT_LOG_DIRTY | VMMU_SLOT_READONLY)
@@ -12,7 +12,7 @@ static bool page_aligned(uint64_t x)
 	return !(x & (PAGE_SIZE - 1));
 }
 
-/* What can be said without knowing the other slots. */
+/* The rules that need no other slot. */
 static bool request_is_well_formed(const struct vm *vm, const struct vmmu_region *region)
 {
 	if (region->address_space >= vm->address_spaces || region->slot >= VMMU_MAX_SLOTS)
@@ -28,7 +28,10 @@ static bool request_is_well_formed(const struct vm *vm, const struct vmmu_region
 	return region->hva.v <= HVA_LIMIT && region->bytes <= HVA_LIMIT - region->hva.v;
 }
 
-/* An existing slot that is not deleted: it can move, or log or not, but it remains the same memory. */
+/*
+ * A change of an existing slot that does not delete it. The slot may move, or start or stop logging. Its memory stays
+ * the same.
+ */
 static enum vmmu_status modify_check(const struct vmmu_region *region, struct slot_plan *plan, bool *nothing)
 {
 	const struct memslot *old = plan->old;
@@ -46,7 +49,8 @@ static enum vmmu_status modify_check(const struct vmmu_region *region, struct sl
 	return VMMU_OK;
 }
 
-static enum vmmu_status plan_make(struct vm *vm, const struct vmmu_region *region, struct slot_plan *plan, bool *nothing)
+static enum vmmu_status plan_make(struct vm *vm, const struct vmmu_region *region, struct slot_plan *plan,
+                                  bool *nothing)
 {
 	uint64_t npages = region->bytes >> PAGE_SHIFT;
 
@@ -77,6 +81,9 @@ enum vmmu_status rules_check(struct vm *vm, const struct vmmu_region *region, st
 		return VMMU_OK;
 	if (memslots_overlap(set, gpa_to_gfn(region->gpa), region->bytes >> PAGE_SHIFT, region->slot))
 		return VMMU_EEXIST;
-	/* In KVM the width of a guest physical address is the architecture's rule, and comes last. A delete does not ask. */
+	/*
+	 * As in KVM, the width of a guest physical address is the architecture's rule and is checked last. A delete
+	 * does not check it.
+	 */
 	return region->gpa.v + region->bytes <= BIT(vm->guest_phys_bits) ? VMMU_OK : VMMU_EINVAL;
 }

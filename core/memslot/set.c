@@ -3,7 +3,7 @@
 
 #include "core/base/assert.h"
 
-/* --- the two trees; the tree itself says which links its nodes are --- */
+/* --- the two trees; a tree's own address tells which links its nodes use --- */
 
 static unsigned gfn_tree_index(const struct tree *tree)
 {
@@ -58,7 +58,7 @@ struct memslot **id_place(const struct id_map *ids, uint32_t id, unsigned index)
 
 	if (id >= ID_PARTS * ID_PART_SIZE)
 		return NULL;
-	part = load_acquire(&ids->part[id >> ID_PART_BITS]); /* pairs with id_reserve */
+	part = load_acquire(&ids->part[id >> ID_PART_BITS]); /* acquire: pairs with id_reserve */
 	return part ? &part->slot[id % ID_PART_SIZE][index] : NULL;
 }
 
@@ -72,7 +72,7 @@ bool id_reserve(struct vm *vm, struct id_map *ids, uint32_t id)
 	if (!part)
 		return false;
 	add_relaxed(&vm->stats.slot_bytes, sizeof(*part));
-	store_release(place, part); /* pairs with id_place: a reader that sees the part sees it zeroed */
+	store_release(place, part); /* release: a reader that sees the part sees it zeroed. Pairs with id_place */
 	return true;
 }
 
@@ -103,7 +103,7 @@ static void set_remove(struct memslots *set, struct memslot *slot)
 	tree_remove(&set->by_gfn, &node->by_gfn);
 	tree_remove(&set->by_hva, &node->by_hva);
 	*id_place(set->ids, slot->id, set->index) = NULL;
-	/* No reader is left to set it again: the hint never outlives the slot. */
+	/* No reader is left that could set the hint again, so it never outlives the slot. */
 	if (load_relaxed(&set->last_used) == slot)
 		store_relaxed(&set->last_used, NULL);
 	set->count--;
@@ -134,7 +134,7 @@ struct memslot *set_find_from(const struct memslots *set, gfn_t gfn)
 	const struct tree_node *node = set->by_gfn.root;
 	struct memslot *found = NULL;
 
-	/* Slots of a set do not overlap, so the order by base is the order by last gfn. */
+	/* Slots of a set do not overlap, so their order by base is also their order by last gfn. */
 	while (node) {
 		struct memslot *slot = slot_of_gfn_node(node, set->index);
 

@@ -7,7 +7,8 @@
  *                                    zap                     zap
  *     publish new    publish new     publish without         publish new
  *
- * and after each publication, once nobody reads the other set, the same is done to it. Nothing in the commit can fail, so nothing is ever undone.
+ * After each publication, once nobody reads the other set, the same change is made to that set. Nothing in the commit
+ * can fail, so nothing is ever undone.
  */
 #include "core/memslot/slots_int.h"
 
@@ -22,8 +23,9 @@ struct commit {
 	struct memslot *old;     /* NULL for CREATE */
 	struct memslot *invalid; /* stands for `old` while it goes: DELETE, MOVE */
 	struct memslot *new;     /* NULL for DELETE */
-	struct slot_arrays *arrays; /* for `new`, should the VM shadow by the time it is published (P1); what is left is given back */
-	struct slot_arrays *stale;  /* those of `old` that `new` has not taken over */
+	/* For `new`, if the VM shadows by the time `new` is published (P1). Arrays left over are given back. */
+	struct slot_arrays *arrays;
+	struct slot_arrays *stale;  /* arrays of `old` that `new` has not taken over */
 };
 
 static struct memslot *slot_alloc(struct vm *vm)
@@ -55,7 +57,7 @@ static void new_fill(struct memslot *new, const struct vmmu_region *region)
 	new->as_id = (uint16_t)region->address_space;
 }
 
-/* The bitmap of a slot that goes on logging goes on, too: what it recorded is not lost by a move. */
+/* A slot that goes on logging keeps its bitmap, so that a move loses no marks. */
 static bool new_reserve_bitmap(struct vm *vm, struct memslot *new, const struct memslot *old)
 {
 	if (!(new->flags & VMMU_SLOT_LOG_DIRTY) || vm->slots->ring_entries)
@@ -68,8 +70,8 @@ static bool new_reserve_bitmap(struct vm *vm, struct memslot *new, const struct 
 }
 
 /*
- * Whether they are needed is known only under slots_arch_lock, and by then nothing may fail any more. So they are made in any case where there may be
- * a first shadow root, and given back if there was none.
+ * Only under slots_arch_lock is it known whether `new` needs arrays, and by then nothing may fail any more. So make
+ * them whenever there may be a first shadow root. old_free gives them back if there was none.
  */
 static bool new_reserve_arrays(struct commit *c)
 {
@@ -109,7 +111,7 @@ static bool change_reserve(struct commit *c, const struct vmmu_region *region)
 	return new_reserve_bitmap(vm, c->new, c->old);
 }
 
-/* Nothing was published yet. A bitmap is what is reserved last, so there is none to give back. */
+/* Nothing was published yet. The bitmap is reserved last, so there is none to give back. */
 static void change_unreserve(struct commit *c)
 {
 	slot_free(c->vm, c->invalid);
@@ -119,7 +121,7 @@ static void change_unreserve(struct commit *c)
 
 /* --- commit --- */
 
-/* Publish `to` in place of `from` (either may be NULL). Takes slots_arch_lock over; it is free afterwards. */
+/* Publish `to` in place of `from`; either may be NULL. Holds: slots_arch_lock, which is free afterwards. */
 static void swap_slot(struct commit *c, struct memslot *from, struct memslot *to)
 {
 	set_replace(slots_inactive(c->vm, c->as_id), from, to);
@@ -127,8 +129,8 @@ static void swap_slot(struct commit *c, struct memslot *from, struct memslot *to
 }
 
 /*
- * After this nothing that the old slot mapped is left, and faults on it retry until the change is complete (I3.1, feature 5).
- * Holds: slots_arch_lock, before and after, but not during the grace period and the zap (P1).
+ * After this no mapping of the old slot is left, and faults on it retry until the change is complete (I3.1, F5).
+ * Holds: slots_arch_lock before and after, but not during the grace period and the zap (P1).
  */
 static void old_retire(struct commit *c)
 {
@@ -137,11 +139,11 @@ static void old_retire(struct commit *c)
 	swap_slot(c, c->old, c->invalid);
 	c->vm->slots->hooks->zap(c->vm, c->old);
 	mutex_lock(&c->vm->slots_arch_lock);
-	/* `invalid` was reachable meanwhile, and the first shadow root may have given it arrays (P1). */
+	/* `invalid` was reachable meanwhile, so the first shadow root may have given it arrays (P1). */
 	c->old->arrays = c->invalid->arrays;
 }
 
-/* P1, I1.3: with slots_arch_lock held, which is kept until `new` is published. */
+/* P1, I1.3. Holds: slots_arch_lock, and the caller keeps it until `new` is published. */
 static void new_attach_arrays(struct commit *c)
 {
 	if (c->change == SLOT_FLAGS) {
@@ -150,7 +152,10 @@ static void new_attach_arrays(struct commit *c)
 		c->new->arrays = c->arrays;
 		c->arrays = NULL;
 	}
-	/* Decided here: once `new` is published, the first shadow root may give it arrays at any time. */
+	/*
+	 * Decide now which arrays to free: once `new` is published, the first shadow root may give it arrays at any
+	 * time.
+	 */
 	if (c->old && c->change != SLOT_FLAGS)
 		c->stale = c->old->arrays;
 }
@@ -158,11 +163,13 @@ static void new_attach_arrays(struct commit *c)
 static void change_commit(struct commit *c)
 {
 	struct vm *vm = c->vm;
-	struct memslot *shown = c->old; /* what the active set has when the last publication is made */
+	/* The object that the active set holds when the last publication is made. */
+	struct memslot *shown = c->old;
 
 	/*
-	 * P1: held from before the old slot is copied, or the arrays' flag is read, until the set is published: a slot that appears after the
-	 * flag rose has arrays (I1.3), and none are lost. slots_publish lets it go.
+	 * P1: hold the lock from before the old slot is copied, or the arrays' flag is read, until the set is
+	 * published. Then a slot that appears after the flag rose has arrays (I1.3), and no arrays are lost.
+	 * slots_publish releases it.
 	 */
 	mutex_lock(&vm->slots_arch_lock);
 	if (c->invalid) {
@@ -258,7 +265,7 @@ void slots_fini(struct vm *vm)
 
 	if (!slots)
 		return;
-	/* Both sets hold the same objects when no change is under way: one of them is enough. */
+	/* With no change under way both sets hold the same objects, so free those of one. */
 	for (unsigned as_id = 0; as_id < vm->address_spaces; as_id++) {
 		set_free_slots(vm, &slots->set[as_id][0]);
 		id_map_fini(vm, &slots->ids[as_id]);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The parts of a slot change: rules.c decides what it is, slots.c reserves and commits, publish.c swaps the sets. For this folder only. */
+/*
+ * The parts of a slot change: rules.c decides what the change is, slots.c reserves and commits, publish.c swaps the
+ * sets. For this folder only.
+ */
 #ifndef CORE_MEMSLOT_SLOTS_INT_H
 #define CORE_MEMSLOT_SLOTS_INT_H
 
@@ -12,27 +15,28 @@ struct slot_plan {
 };
 
 /**
- * Is this request allowed now, and what does it come to? Changes nothing.
- * Holds: slots_lock. Returns: VMMU_OK with *plan set; VMMU_OK with *nothing set when the slot is already as asked; VMMU_EINVAL; VMMU_EEXIST.
+ * Is this request allowed now, and what does it amount to? Changes nothing. Holds: slots_lock.
+ * Returns: VMMU_OK with *plan set; VMMU_OK with *nothing set if the slot is already as asked; VMMU_EINVAL;
+ * VMMU_EEXIST.
  */
 enum vmmu_status rules_check(struct vm *vm, const struct vmmu_region *region, struct slot_plan *plan, bool *nothing);
 
-/** The set of an address space that is not active: the one to change. Holds: slots_lock. */
+/** The inactive set of an address space, which a change is made to. Holds: slots_lock. */
 struct memslots *slots_inactive(struct vm *vm, unsigned as_id);
 
 /**
  * Make the inactive set the active one, and wait until nobody uses the other.
- * Holds: slots_lock; slots_arch_lock, which it lets go before the grace period (I1.4).
+ * Holds: slots_lock; slots_arch_lock, which it releases before the grace period (I1.4).
  * After: nobody reads the set that is inactive now. The generation has moved.
  */
 void slots_publish(struct vm *vm, unsigned as_id);
 
 /* --- the bitmap of a slot (bitmap.c) --- */
 
-/** Bytes of both halves of the bitmap of so many pages. */
+/** Bytes of both halves of a bitmap for so many pages. */
 size_t bitmap_bytes(uint64_t npages);
 
-/** Give a slot its bitmap, clear or (VMMU_DIRTY_INITIALLY_SET) set. Allocates. Returns: false when there is no memory. */
+/** Give a slot its bitmap: clear, or set under VMMU_DIRTY_INITIALLY_SET. Allocates. Returns: false without memory. */
 bool bitmap_make(struct vm *vm, struct memslot *slot);
 
 void bitmap_free(struct vm *vm, const struct memslot *slot);
