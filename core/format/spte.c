@@ -47,14 +47,17 @@ const struct format format_ept_no_ad = {
 	.mmio_mask = EPT_RWX | BIT(51),
 };
 
-_Static_assert(((SPTE_HOST_W | SPTE_MMU_W | SPTE_ADDR | VMMU_ENTRY_RSVD) & EPT_RWX << SPTE_ASIDE_SHIFT) == 0, "rights are laid aside where nothing is");
+_Static_assert(((SPTE_HOST_W | SPTE_MMU_W | SPTE_ADDR | VMMU_ENTRY_RSVD) & EPT_RWX << SPTE_ASIDE_SHIFT) == 0,
+               "rights are laid aside where nothing is");
 _Static_assert((SPTE_FROZEN & (SPTE_PRESENT | VMMU_NPT_P | VMMU_EPT_R | VMMU_EPT_W | VMMU_EPT_X)) == 0,
                "a frozen entry maps nothing");
-_Static_assert(((SPTE_PRESENT | SPTE_HOST_W | SPTE_MMU_W) & (SPTE_ADDR | VMMU_ENTRY_RSVD | VMMU_EPT_A | VMMU_EPT_D | VMMU_NPT_NX)) == 0,
+_Static_assert(((SPTE_PRESENT | SPTE_HOST_W | SPTE_MMU_W) &
+                (SPTE_ADDR | VMMU_ENTRY_RSVD | VMMU_EPT_A | VMMU_EPT_D | VMMU_NPT_NX)) == 0,
                "software's bits are hardware's ignored bits");
 _Static_assert(VMMU_NPT_PS == SPTE_HUGE && VMMU_EPT_PS == SPTE_HUGE, "one huge bit for both formats");
 
-spte_t spte_make_leaf(const struct format *format, pfn_t pfn, int level, bool host_writable, bool writable, bool young, bool dirty)
+spte_t spte_make_leaf(const struct format *format, pfn_t pfn, int level, bool host_writable, bool writable, bool young,
+                      bool dirty)
 {
 	spte_t spte = format->leaf | format->exec | SPTE_PRESENT | pfn.v << PAGE_SHIFT;
 
@@ -82,5 +85,6 @@ spte_t spte_make_mmio(const struct format *format, spte_t guard, gfn_t gfn, uint
 {
 	uint64_t gpa = gfn.v << PAGE_SHIFT;
 
-	return format->mmio | gpa | guard | (gpa & guard) << MMIO_GUARD_BITS | (generation & 0xff) << 3 | (generation >> 8 & 0x3ff) << 52;
+	return format->mmio | gpa | guard | (gpa & guard) << MMIO_GUARD_BITS | (generation & 0xff) << 3 |
+	       (generation >> 8 & 0x3ff) << 52;
 }

@@ -7,15 +7,17 @@
  *          | MMU_W   | HOST_W  | aside   | address            | PRESENT | hardware      |
  *          +---------+---------+---------+--------------------+---------+---------------+
  *
- * PRESENT (bit 11) is software's: hardware ignores it in NPT and in EPT. An entry without it maps nothing: it is 0, FROZEN,
- * or an MMIO entry. HOST_W says that the host allows writes; MMU_W that nothing but dirty logging stands against one, so the fast path may give
- * the write right back (P6).
+ * PRESENT (bit 11) is software's: hardware ignores it in NPT and in EPT. An entry without it maps nothing: it is 0,
+ * FROZEN, or an MMIO entry. HOST_W says that the host allows writes. MMU_W says that nothing but dirty logging
+ * forbids a write, so the fast path may give the write right back (P6).
  *
- * Where hardware sets no A bit (52, 53) an aged leaf has its rights R, W, X laid aside in bits 54 to 56, so that its next use faults, and the fault puts
- * them back (P2, P6). Nothing is flushed for it: a CPU may go on using what is laid aside. So a right that is aside counts as given wherever rights are taken away.
+ * Bits 54 to 56 serve hardware that sets no A bit (F52, F53). There, aging lays the rights R, W, X of a leaf aside in
+ * these bits. The next use of the leaf faults, and the fault puts the rights back (P2, P6). Aging flushes nothing, so
+ * a CPU may go on using a right that is laid aside. So code that takes rights away must treat a right laid aside as
+ * one that is given.
  *
- * What differs between NPT and EPT is data (struct format). The address field and the huge bit (7) are the same in both, so a walk from table to
- * table does not need it.
+ * What differs between NPT and EPT is data (struct format). The address field and the huge bit (7) are the same in
+ * both, so a walk from table to table does not need struct format.
  */
 #ifndef CORE_FORMAT_SPTE_H
 #define CORE_FORMAT_SPTE_H
@@ -31,19 +33,26 @@
 #define SPTE_HUGE    BIT(7)
 #define SPTE_ADDR    VMMU_ENTRY_ADDR
 
-/* An entry that one thread owns while it takes its subtree apart: others retry. Not present to hardware, not PRESENT (feature 56). */
+/*
+ * An entry that one thread owns while it takes the subtree apart; other threads retry. Present neither to hardware nor
+ * to software (F56).
+ */
 #define SPTE_FROZEN  UINT64_C(0x80000000000001a0)
 
 struct format {
 	spte_t leaf;     /* set in every leaf: readable, and what hardware wants besides */
 	spte_t table;    /* set in every entry that points to a table: all rights, accessed */
-	spte_t write, exec, no_exec; /* exec: set to allow; no_exec: set to forbid. One of them is 0 */
+	spte_t write, exec, no_exec; /* exec is set to allow, no_exec to forbid; one of them is 0 */
 	spte_t accessed, dirty; /* 0 where hardware sets neither */
 	spte_t young;    /* a leaf with one of these was used since it was last aged */
-	spte_t aside;    /* what aging takes; with A bits that bit, and nothing is kept of it; without: all rights, kept SPTE_ASIDE_SHIFT bits higher */
+	/*
+	 * What aging takes away: the A bit, which is then gone, or, without A bits, all rights, which move up
+	 * SPTE_ASIDE_SHIFT bits.
+	 */
+	spte_t aside;
 	spte_t any_write; /* the write right, also when it is laid aside */
-	spte_t mmio;     /* what makes hardware fault on an MMIO entry */
-	spte_t mmio_mask; /* the bits of which `mmio` is the pattern */
+	spte_t mmio;     /* makes hardware fault on an MMIO entry */
+	spte_t mmio_mask; /* the bits that `mmio` is a pattern of */
 };
 
 extern const struct format format_npt, format_ept, format_ept_no_ad;
@@ -75,13 +84,13 @@ static inline pfn_t spte_pfn(spte_t spte)
 	return PFN((spte & SPTE_ADDR) >> PAGE_SHIFT);
 }
 
-/** Was the present leaf aged by laying its rights aside, and not used since? */
+/** Did aging lay the rights of this present leaf aside, with no use since? */
 static inline bool spte_is_laid_aside(const struct format *format, spte_t spte)
 {
 	return !format->accessed && !(spte & format->young);
 }
 
-/** The present leaf, aged: neither its frame nor what may be done with it changes (I2.4). */
+/** The present leaf, aged. Neither its frame nor what may be done with it changes (I2.4). */
 static inline spte_t spte_aged(const struct format *format, spte_t spte)
 {
 	return (spte & ~format->aside) | (format->accessed ? 0 : (spte & format->aside) << SPTE_ASIDE_SHIFT);
@@ -105,10 +114,13 @@ static inline bool spte_allows(const struct format *format, spte_t spte, unsigne
 	return !(access & VMMU_EXEC) || ((spte & format->exec) == format->exec && !(spte & format->no_exec));
 }
 
-/** A leaf for `pfn`: the first frame of the block. `young`, `dirty`: the bits that the access about to happen will set anyway. */
-spte_t spte_make_leaf(const struct format *format, pfn_t pfn, int level, bool host_writable, bool writable, bool young, bool dirty);
+/**
+ * A leaf for the block that begins with frame `pfn`. `young`, `dirty`: bits that the coming access would set anyway.
+ */
+spte_t spte_make_leaf(const struct format *format, pfn_t pfn, int level, bool host_writable, bool writable, bool young,
+                      bool dirty);
 
-/** One of the 512 leaves at `level` that together say what the huge leaf one level up said. */
+/** One of the 512 leaves at `level` that together say what the huge leaf one level above said. */
 spte_t spte_make_split(spte_t huge, int level, unsigned index);
 
 static inline spte_t spte_make_table(const struct format *format, pfn_t table)
@@ -117,14 +129,17 @@ static inline spte_t spte_make_table(const struct format *format, pfn_t table)
 }
 
 /*
- * MMIO entries (P10): not PRESENT; the gfn in the address field, and 18 bits of the memslot generation: 8 in bits 3-10, 10 in bits 52-61.
+ * MMIO entries (P10): not PRESENT; the gfn in the address field; 18 bits of the memslot generation, 8 in bits 3-10 and
+ * 10 in bits 52-61.
  */
 #define MMIO_GENERATION_MASK (BIT(18) - 1)
 
 /*
- * A CPU with L1TF speculates through an entry that faults, by the address in it, and finds there what the L1 data cache has. So that it finds nothing the top
- * five bits of the address, as that cache compares it, are all set (`guard`; 0: no such CPU), where no memory is, and the gfn's own bits of that place stand
- * five bits higher, beyond its widest address (50). Other entries that hardware takes for absent are 0, FROZEN, or a page of the guest's own, laid aside.
+ * L1TF (F50). A CPU with this flaw speculates through an entry that faults: it takes the address in the entry, and
+ * reads what the L1 data cache has there. So an MMIO entry must name an address where no memory is. `guard` is the
+ * mask of the top five bits of the address, as that cache compares it; every MMIO entry has them set (0: no such CPU).
+ * The gfn's own bits of that place stand five bits higher, beyond the CPU's widest address. The other entries that
+ * hardware takes for absent are 0, FROZEN, or a page of the guest's own, laid aside.
  */
 #define MMIO_GUARD_BITS 5
 
