@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Where table pages come from: chunks of 64 pages, of which the first holds the headers of the rest. */
+/* Where table pages come from: chunks of 64 pages. The first page of a chunk holds the headers of the others. */
 #include "core/table/table.h"
 
 #include "core/base/string.h"
 
 struct chunk {
-	struct chunk *next; /* lives in header slot 0, which belongs to the header page itself */
+	struct chunk *next; /* stands in place of header 0, the one of the header page itself */
 };
 
 struct pool {
@@ -48,7 +48,7 @@ void pool_count(struct vm *vm, uint64_t *all, uint64_t *free)
 	mutex_unlock(&vm->pool->lock);
 }
 
-/* Holds: no lock. Returns: false when the host has no memory. */
+/* Holds: no lock. Returns: false if the host has no memory. */
 static bool pool_grow(struct vm *vm)
 {
 	struct pool *pool = vm->pool;
@@ -93,8 +93,8 @@ bool table_cache_fill(struct vm *vm, struct table_cache *cache, unsigned want)
 	}
 	mutex_unlock(&pool->lock);
 	/*
-	 * The host finds the pages now, by a write, and not under mmu_lock by a walk that first reads: a page that was read is shared until it is
-	 * written, and then every CPU is told.
+	 * Write to each new table now, so that the host finds its page here and not under mmu_lock. A walk there would
+	 * read first, and a page that is first read is shared until it is written; then the host tells every CPU.
 	 */
 	for (; had < want; had++)
 		store_relaxed(table_entries(cache->tables[had]), 0);
@@ -124,7 +124,7 @@ struct table *table_get(struct table_cache *cache)
 	return table;
 }
 
-/* Free tables are kept zeroed, so that taking one costs nothing under a lock. */
+/* Free tables are kept zeroed, so that zeroing costs nothing under a lock. */
 void table_free(struct table *table)
 {
 	struct vm *vm = table->vm;
