@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/guest/mode.h"
 
-/* Does an access of this kind fault on rights `rights`? The table of mode.h, entry by entry. */
+/* Does an access of this kind fault on rights `rights`? Computes the table of guest_mode, entry by entry. */
 static bool access_faults(const struct guest_mode *mode, unsigned index, unsigned rights)
 {
 	bool write = index & 1, user = index & 2, fetch = index & 4, smap = index & 8;
 
 	if (user && !(rights & ACC_USER))
 		return true;
-	if (fetch) /* SMEP: the supervisor does not run the user's pages */
+	if (fetch) /* SMEP: the supervisor does not run a user's page */
 		return !(rights & ACC_EXEC) || (!user && mode->smep && (rights & ACC_USER));
 	if (write && !(rights & ACC_WRITE) && (user || mode->wp))
 		return true;

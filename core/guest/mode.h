@@ -2,8 +2,8 @@
 /*
  * The guest's paging mode: what CR0, CR4 and EFER make of a page-table entry (SDM vol. 3, 4; APM vol. 2, 5).
  *
- * Derived once when a control register changes, so that a walk only looks things up: which bits are reserved at which level (46), and which
- * accesses fault for which rights (45).
+ * It is derived once when a control register changes, so that a walk only looks things up: which bits are reserved at
+ * which level (F46), and which accesses fault on which rights (F45).
  */
 #ifndef CORE_GUEST_MODE_H
 #define CORE_GUEST_MODE_H
@@ -34,7 +34,7 @@
 #define GPTE_PS BIT(7)
 #define GPTE_NX BIT(63)
 
-/* What a translation allows: a set. Present means readable by the supervisor. */
+/* What a translation allows: a set of these bits. A present page is readable by the supervisor. */
 #define ACC_EXEC  1u
 #define ACC_WRITE 2u
 #define ACC_USER  4u
@@ -47,13 +47,13 @@ struct guest_mode {
 	bool wide;             /* entries of 8 bytes, not 4 */
 	bool pse, nx, wp, smep, smap, pke;
 	uint64_t reserved[2][GUEST_MAX_LEVELS]; /* [is a large leaf][level - 1]: bits that must be 0 */
-	uint8_t faults[16];    /* by access_index: bit n set when rights n (ACC_*) do not allow it */
+	uint8_t faults[16];    /* by access_index: bit n is set if rights n (ACC_*) forbid it */
 };
 
-/** Derive the mode. `regs` were checked by the CPU: only combinations that hardware can be in. */
+/** Derive the mode. The CPU has checked `regs`: they hold only combinations that hardware can be in. */
 void guest_mode_init(struct guest_mode *mode, const struct vmmu_guest_regs *regs);
 
-/* Index into faults: write, user, fetch, SMAP in force for this access. */
+/* Index into faults: write, user, fetch, and whether SMAP is in force for this access. */
 static inline unsigned access_index(uint64_t error)
 {
 	return (error & VMMU_PF_WRITE ? 1 : 0) | (error & VMMU_PF_USER ? 2 : 0) | (error & VMMU_PF_FETCH ? 4 : 0) |
@@ -61,17 +61,21 @@ static inline unsigned access_index(uint64_t error)
 }
 
 /**
- * Does an access fault on a present page with these rights? `error`: VMMU_PF_WRITE, USER, FETCH, SMAP. `key`: protection key of the leaf.
- * Returns: 0, or the bits to set in the guest's error code (VMMU_PF_PRESENT, perhaps VMMU_PF_PK).
+ * Does an access fault on a present page with these rights? `error`: VMMU_PF_WRITE, USER, FETCH, SMAP. `key`: the
+ * leaf's protection key.
+ * Returns: 0, or the bits to set in the guest's error code: VMMU_PF_PRESENT, perhaps VMMU_PF_PK.
  */
-static inline uint64_t guest_mode_check(const struct guest_mode *mode, uint64_t error, unsigned rights, unsigned key, uint32_t pkru)
+static inline uint64_t guest_mode_check(const struct guest_mode *mode, uint64_t error, unsigned rights, unsigned key,
+                                        uint32_t pkru)
 {
 	uint64_t denied = mode->faults[access_index(error)] >> rights & 1 ? VMMU_PF_PRESENT : 0;
 	uint32_t deny;
 
 	if (!mode->pke || !(rights & ACC_USER) || (error & VMMU_PF_FETCH))
 		return denied;
-	/* The PK bit says that the key denies the access, whether or not something else does as well (SDM vol. 3, 4.7). */
+	/*
+	 * The PK bit says that the key denies the access, even if something else denies it as well (SDM vol. 3, 4.7).
+	 */
 	deny = pkru >> (2 * key) & 3;
 	if ((deny & 1) || ((deny & 2) && (error & VMMU_PF_WRITE) && ((error & VMMU_PF_USER) || mode->wp)))
 		denied = VMMU_PF_PRESENT | VMMU_PF_PK;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/guest/walk.h"
 
-/* The slot of a table; NULL: none that can be read. */
+/* The slot of a table, or NULL if no slot makes it readable. */
 static const struct memslot *table_slot(const struct guest_reader *reader, gfn_t table)
 {
 	const struct memslot *slot = memslot_find_cached(reader->cache, reader->slots, table);
@@ -20,8 +20,8 @@ bool guest_table_find(const struct guest_reader *reader, gfn_t table, hva_t *hva
 }
 
 /*
- * The slot of a table if its entries can be written. In read-only memory they keep their bits: hardware's would, too,
- * if it could not write.
+ * The slot of a table if its entries can be written, else NULL. Entries in read-only memory keep their bits, as with
+ * hardware that cannot write.
  */
 static const struct memslot *table_slot_writable(const struct guest_reader *reader, gfn_t table)
 {
@@ -31,7 +31,8 @@ static const struct memslot *table_slot_writable(const struct guest_reader *read
 }
 
 /* Set bits in an entry that was used. */
-static enum guest_walk_result entry_set(const struct guest_reader *reader, struct guest_walk *walk, int level, uint64_t bits)
+static enum guest_walk_result entry_set(const struct guest_reader *reader, struct guest_walk *walk, int level,
+                                        uint64_t bits)
 {
 	uint64_t old = walk->value[level - 1], new = old | bits;
 	const struct memslot *slot;
@@ -43,8 +44,8 @@ static enum guest_walk_result entry_set(const struct guest_reader *reader, struc
 	if (!slot)
 		return GUEST_WALK_OK;
 	/*
-	 * Asked for each bit: an entry that others keep changing is tried again, so a walk may set more of them than
-	 * it has levels.
+	 * Ask before each bit. A walk may set more bits than it has levels, because it starts again when another CPU
+	 * changes an entry.
 	 */
 	if (!dirty_has_room(slot, reader->ring))
 		return GUEST_WALK_RING_FULL;
@@ -57,7 +58,8 @@ static enum guest_walk_result entry_set(const struct guest_reader *reader, struc
 	return GUEST_WALK_OK;
 }
 
-static enum guest_walk_result accessed_and_dirty_set(const struct guest_reader *reader, struct guest_walk *walk, uint64_t error)
+static enum guest_walk_result accessed_and_dirty_set(const struct guest_reader *reader, struct guest_walk *walk,
+                                                     uint64_t error)
 {
 	enum guest_walk_result result = GUEST_WALK_OK;
 
@@ -67,14 +69,16 @@ static enum guest_walk_result accessed_and_dirty_set(const struct guest_reader *
 		result = entry_set(reader, walk, level, bits);
 	}
 	/*
-	 * Where D cannot be set a write goes on without it, or it would fault for ever; and a read says the same as a
-	 * write, or they would undo each other's work.
+	 * Where D cannot be set, a write goes on without it, or it would fault for ever. A read must report the same
+	 * `dirty` as a write, or each would undo what the other did.
 	 */
-	walk->dirty = (walk->value[walk->level - 1] & GPTE_D) || !table_slot_writable(reader, walk->table[walk->level - 1]);
+	walk->dirty = (walk->value[walk->level - 1] & GPTE_D) ||
+	              !table_slot_writable(reader, walk->table[walk->level - 1]);
 	return result;
 }
 
-static enum guest_walk_result fault(const struct guest_mode *mode, struct guest_walk *walk, uint64_t error, uint64_t more)
+static enum guest_walk_result fault(const struct guest_mode *mode, struct guest_walk *walk, uint64_t error,
+                                    uint64_t more)
 {
 	/* The I bit is reported only when something can make a page not executable (SDM vol. 3, 4.7). */
 	walk->error = (error & (VMMU_PF_WRITE | VMMU_PF_USER)) | more |
@@ -83,7 +87,8 @@ static enum guest_walk_result fault(const struct guest_mode *mode, struct guest_
 }
 
 /* Follow the tables down to a leaf. `table`: the first table's frame. */
-static enum guest_walk_result walk_tables(const struct guest_reader *reader, gfn_t table, gva_t gva, uint64_t error, struct guest_walk *walk)
+static enum guest_walk_result walk_tables(const struct guest_reader *reader, gfn_t table, gva_t gva, uint64_t error,
+                                          struct guest_walk *walk)
 {
 	const struct guest_mode *mode = reader->mode;
 	unsigned rights = ACC_ALL;
@@ -96,7 +101,7 @@ static enum guest_walk_result walk_tables(const struct guest_reader *reader, gfn
 		walk->level = level;
 		walk->table[level - 1] = table;
 		if (!guest_table_find(reader, table, &at) || !guest_entry_read(mode, at, index, &entry))
-			return fault(mode, walk, error, 0); /* tables outside memory: as KVM, the page is not there */
+			return fault(mode, walk, error, 0); /* table outside memory: not present, as in KVM */
 		walk->hva[level - 1] = HVA(at.v + offset);
 		walk->value[level - 1] = entry;
 		if (!(entry & GPTE_P))
@@ -111,15 +116,16 @@ static enum guest_walk_result walk_tables(const struct guest_reader *reader, gfn
 	}
 }
 
-static enum guest_walk_result walk_once(const struct guest_reader *reader, uint64_t cr3, const uint64_t pdpte[4], gva_t gva, uint64_t error,
-                                        uint32_t pkru, struct guest_walk *walk)
+static enum guest_walk_result walk_once(const struct guest_reader *reader, uint64_t cr3, const uint64_t pdpte[4],
+                                        gva_t gva, uint64_t error, uint32_t pkru, struct guest_walk *walk)
 {
 	const struct guest_mode *mode = reader->mode;
 	uint64_t top = cr3, denied;
 	enum guest_walk_result result;
 
 	walk->levels = mode->levels;
-	if (mode->levels == 3) { /* PDPTEs are registers: loaded with CR3, neither read here nor given A (SDM vol. 3, 4.4.1) */
+	/* PDPTEs are registers, loaded with CR3. They are not read here and get no A bit (SDM vol. 3, 4.4.1). */
+	if (mode->levels == 3) {
 		top = pdpte[gva.v >> 30 & 3];
 		if (!(top & GPTE_P))
 			return fault(mode, walk, error, 0);
@@ -137,12 +143,12 @@ static enum guest_walk_result walk_once(const struct guest_reader *reader, uint6
 	return accessed_and_dirty_set(reader, walk, error);
 }
 
-enum guest_walk_result guest_walk(const struct guest_reader *reader, uint64_t cr3, const uint64_t pdpte[4], gva_t gva, uint64_t error,
-                                  uint32_t pkru, struct guest_walk *walk)
+enum guest_walk_result guest_walk(const struct guest_reader *reader, uint64_t cr3, const uint64_t pdpte[4], gva_t gva,
+                                  uint64_t error, uint32_t pkru, struct guest_walk *walk)
 {
 	enum guest_walk_result result;
 
-	/* Bounded: a guest that keeps changing its tables gets the fault again, from the CPU. */
+	/* Bounded: if the guest keeps changing its tables, its CPU raises the fault again. */
 	for (int tries = 0; tries < 16; tries++) {
 		result = walk_once(reader, cr3, pdpte, gva, error, pkru, walk);
 		if (result != GUEST_WALK_AGAIN)

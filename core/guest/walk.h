@@ -2,8 +2,9 @@
 /*
  * A walk of the guest's page tables: what the CPU would find, with the fault it would raise.
  *
- * Reads guest memory through the slots, and sets Accessed and Dirty in it by compare-and-swap, as the CPU would. It records each entry it used, so that
- * the shadow side can read it again under mmu_lock (P4): what was read here may have changed by then.
+ * The walk reads guest memory through the slots, and sets Accessed and Dirty there by compare-and-swap, as the CPU
+ * would. It records each entry it used. What it read may change at any time, so the shadow side reads these entries
+ * again under mmu_lock (P4).
  */
 #ifndef CORE_GUEST_WALK_H
 #define CORE_GUEST_WALK_H
@@ -13,14 +14,15 @@
 #include "core/memslot/memslot.h"
 
 struct guest_walk {
-	int levels;                       /* where it began */
+	int levels;                       /* where the walk began */
 	int level;                        /* of the leaf */
-	gfn_t table[GUEST_MAX_LEVELS];    /* [level - 1]: frame of the table that held the entry */
-	hva_t hva[GUEST_MAX_LEVELS];      /* [level - 1]: where the entry is, for as long as the SRCU read section lasts */
-	uint64_t value[GUEST_MAX_LEVELS]; /* [level - 1]: what it was */
-	unsigned rights[GUEST_MAX_LEVELS]; /* [level - 1]: ACC_* of the path down to and including this entry */
+	gfn_t table[GUEST_MAX_LEVELS];    /* [level - 1]: frame of the table with the entry */
+	hva_t hva[GUEST_MAX_LEVELS];      /* [level - 1]: where the entry is; valid in the SRCU read section */
+	uint64_t value[GUEST_MAX_LEVELS]; /* [level - 1]: what the entry was */
+	unsigned rights[GUEST_MAX_LEVELS]; /* [level - 1]: ACC_* of the path down to this entry, inclusive */
 	unsigned key;                     /* protection key of the leaf */
-	bool dirty;                       /* the leaf has D set, or is in memory where it never will: a write need not be waited for */
+	/* The leaf has D set, or is in memory where it never will: a write need not be caught. */
+	bool dirty;
 	gfn_t gfn;                        /* the 4K frame that was asked for */
 	uint64_t error;                   /* after a fault: the guest's error code */
 };
@@ -29,27 +31,28 @@ enum guest_walk_result {
 	GUEST_WALK_OK,
 	GUEST_WALK_FAULT, /* walk->error */
 	GUEST_WALK_AGAIN, /* an entry changed while A or D was set */
-	GUEST_WALK_RING_FULL, /* A or D is to be set in a logged table, and the ring has no room to say so: nothing was set there */
+	/* A or D is to be set in a logged table, and the ring has no room to log it: nothing was set there. */
+	GUEST_WALK_RING_FULL,
 	GUEST_WALK_HOST,  /* the host has no page for a table */
 };
 
-/* Whom a walk is for. */
+/* The vCPU, or other reader, that a walk is for. */
 struct guest_reader {
 	const struct guest_mode *mode;
 	const struct memslots *slots;
 	struct memslot_cache *cache;
 	struct vm *vm;
-	struct dirty_ring *ring; /* where A and D bits that are set are logged; NULL: the bitmap only */
+	struct dirty_ring *ring; /* logs the A and D bits that are set; NULL: the bitmap only */
 };
 
 /**
- * Translate gva for an access. Holds: SRCU read side. May sleep (host pages of the tables).
- * `cr3`: where the tables begin; for PAE `pdpte` instead. `error`: the kind of access (VMMU_PF_WRITE, USER, FETCH, SMAP).
+ * Translate gva for an access. Holds: SRCU read side. May sleep (host pages of the tables). `cr3`: where the tables
+ * begin; for PAE, `pdpte` instead. `error`: kind of access (VMMU_PF_WRITE, USER, FETCH, SMAP).
  */
-enum guest_walk_result guest_walk(const struct guest_reader *reader, uint64_t cr3, const uint64_t pdpte[4], gva_t gva, uint64_t error,
-                                  uint32_t pkru, struct guest_walk *walk);
+enum guest_walk_result guest_walk(const struct guest_reader *reader, uint64_t cr3, const uint64_t pdpte[4], gva_t gva,
+                                  uint64_t error, uint32_t pkru, struct guest_walk *walk);
 
-/** Where the host keeps a table, valid while the SRCU read section lasts. Returns: false when its frame is in no slot. */
+/** Where the host keeps a table, valid while the SRCU read section lasts. Returns: false if its frame is in no slot. */
 bool guest_table_find(const struct guest_reader *reader, gfn_t table, hva_t *hva);
 
 static inline unsigned guest_entry_bytes(const struct guest_mode *mode)
@@ -57,7 +60,7 @@ static inline unsigned guest_entry_bytes(const struct guest_mode *mode)
 	return mode->wide ? 8 : 4;
 }
 
-/** An entry of a table that was found, in one access. Returns: false when the host has no memory for it. */
+/** Read an entry of a table that was found, in one access. Returns: false if the host has no memory for it. */
 static inline bool guest_entry_read(const struct guest_mode *mode, hva_t table, unsigned index, uint64_t *value)
 {
 	return port_load_from_host(table.v + index * guest_entry_bytes(mode), guest_entry_bytes(mode), value);
@@ -66,12 +69,14 @@ static inline bool guest_entry_read(const struct guest_mode *mode, hva_t table, 
 /** Rights that an entry gives by itself: ACC_*. */
 static inline unsigned guest_entry_rights(const struct guest_mode *mode, uint64_t entry)
 {
-	return (entry & GPTE_W ? ACC_WRITE : 0) | (entry & GPTE_U ? ACC_USER : 0) | (mode->nx && (entry & GPTE_NX) ? 0 : ACC_EXEC);
+	return (entry & GPTE_W ? ACC_WRITE : 0) | (entry & GPTE_U ? ACC_USER : 0) |
+	       (mode->nx && (entry & GPTE_NX) ? 0 : ACC_EXEC);
 }
 
 static inline bool guest_entry_is_leaf(const struct guest_mode *mode, uint64_t entry, int level)
 {
-	return level == 1 || (level <= 3 && (entry & GPTE_PS) && (mode->wide || mode->pse) && !(level == 3 && mode->levels == 3));
+	return level == 1 || (level <= 3 && (entry & GPTE_PS) && (mode->wide || mode->pse) &&
+	                      !(level == 3 && mode->levels == 3));
 }
 
 static inline bool guest_entry_is_reserved(const struct guest_mode *mode, uint64_t entry, int level)
@@ -85,14 +90,16 @@ static inline bool guest_entry_is_reserved(const struct guest_mode *mode, uint64
 static inline gfn_t guest_leaf_gfn(const struct guest_mode *mode, uint64_t entry, int level)
 {
 	if (!mode->wide && level == 2) /* PSE-36 */
-		return GFN((entry & BIT_MASK(31, 22)) >> PAGE_SHIFT | (entry & BIT_MASK(20, 13)) << (32 - 13) >> PAGE_SHIFT);
+		return GFN((entry & BIT_MASK(31, 22)) >> PAGE_SHIFT |
+		           (entry & BIT_MASK(20, 13)) << (32 - 13) >> PAGE_SHIFT);
 	return GFN((entry & BIT_MASK(51, 12)) >> PAGE_SHIFT & ~(level_pages(level) - 1));
 }
 
-/* Bits of a virtual address that one level translates: 9, or 10 in 4-byte tables. */
+/* The index that a virtual address has at this level: 9 of its bits, or 10 in tables of 4-byte entries. */
 static inline unsigned guest_index(const struct guest_mode *mode, gva_t gva, int level)
 {
-	return mode->wide ? gva.v >> (PAGE_SHIFT + LEVEL_BITS * (level - 1)) & (ENTRIES - 1) : gva.v >> (12 + 10 * (level - 1)) & 1023;
+	return mode->wide ? gva.v >> (PAGE_SHIFT + LEVEL_BITS * (level - 1)) & (ENTRIES - 1)
+	                  : gva.v >> (12 + 10 * (level - 1)) & 1023;
 }
 
 /* 4K pages that a leaf at this level maps. */
