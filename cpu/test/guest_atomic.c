@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "cpu/run_int.h"
+#include "cpu/base/private.h"
 #include "guest.h"
 #include "guest_asm.h"
 

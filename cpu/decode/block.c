@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The basic-block cache: finding, making, validating and forgetting blocks. One cache per CPU, no locks.
+ *
+ * A block is straight-line code: it is entered at its first instruction, left by a taken branch or at its end. An instruction that reaches
+ * into the next page is a block of its own, so that no fetch fault comes early.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cpu/base/private.h"
+#include "cpu/memory/mem.h"
+
+#define BLOCK_BYTES 128u /* of code; the last instruction may exceed it by 14 */
+
+/* ---- memory --------------------------------------------------------------------------------------------------- */
+
+static void *map_zeroed(size_t bytes)
+{
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+bool block_memory_init(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	if (p->arena != NULL)
+		return true;
+	p->hash = map_zeroed(BLOCK_HASH * sizeof(p->hash[0]) + JUMP_CACHE * sizeof(p->jump[0]));
+	if (p->hash == NULL)
+		return false;
+	p->jump = p->hash + BLOCK_HASH;
+	p->arena = map_zeroed(ARENA_BYTES);
+	if (p->arena == NULL) {
+		block_memory_fini(cpu);
+		return false;
+	}
+	/* The front of the arena is the block of single instructions; it is never given out. */
+	p->single_block = (struct block *)p->arena;
+	p->arena_used = 512;
+	decoder_init(&p->decoder[MODE_BITS_16], ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
+	decoder_init(&p->decoder[MODE_BITS_32], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
+	decoder_init(&p->decoder[MODE_BITS_64], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	return true;
+}
+
+void block_memory_fini(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	if (p->hash != NULL)
+		munmap(p->hash, BLOCK_HASH * sizeof(p->hash[0]) + JUMP_CACHE * sizeof(p->jump[0]));
+	if (p->arena != NULL)
+		munmap(p->arena, ARENA_BYTES);
+	p->hash = NULL;
+	p->arena = NULL;
+}
+
+/* Forget every block. At a block boundary only: no op but fetch_op is in use. */
+static void arena_reset(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	memset(p->hash, 0, BLOCK_HASH * sizeof(p->hash[0]) + JUMP_CACHE * sizeof(p->jump[0]));
+	p->arena_used = 512;
+	p->arena_epoch++;
+	cpu->code_gen++;
+}
+
+/* ---- fetching ---------------------------------------------------------------------------------------------------- */
+
+static const uint8_t *fetch_host(struct cpu *cpu, uint64_t linear)
+{
+	const uint8_t *host = tlb_find(cpu, TLB_EXEC, linear, 1);
+
+	if (host != NULL)
+		return host;
+	return walk(cpu, linear, ACCESS_EXEC).host;
+}
+
+static void fetch_begin(struct cpu *cpu)
+{
+	cpu->p->fetch_op = (struct op){ .rip = cpu->s.rip, .mem = OP_NO_MEM };
+	cpu->op = &cpu->p->fetch_op;
+}
+
+static uint64_t code_linear(const struct cpu *cpu, uint64_t rip)
+{
+	return (cpu->seg_base[CPU_CS] + rip) & cpu->lin_mask;
+}
+
+/* Do `length` bytes at rip lie inside the code segment? */
+static bool inside_cs(const struct cpu *cpu, uint64_t rip, unsigned length)
+{
+	return cpu_is_64(cpu) || rip + length - 1 <= cpu->s.seg[CPU_CS].limit;
+}
+
+GUEST_RACY static void copy_code(uint8_t *to, const uint8_t *from, unsigned bytes)
+{
+	for (unsigned i = 0; i < bytes; i++)
+		to[i] = ((const volatile uint8_t *)from)[i];
+}
+
+GUEST_RACY static bool same_code(const uint8_t *saved, const uint8_t *now, unsigned bytes)
+{
+	return memcmp(saved, now, bytes) == 0;
+}
+
+/* ---- making -------------------------------------------------------------------------------------------------------- */
+
+/* What is fetched for one block. */
+struct fetched {
+	uint8_t bytes[BLOCK_BYTES + 16 + 16];
+	unsigned available; /* in the first page */
+	const uint8_t *host2;
+};
+
+static void block_end(struct cpu *cpu, struct block *b, uint64_t rip)
+{
+	struct op *end = &b->ops[b->ops_count];
+
+	*end = (struct op){ .rip = rip, .imm = (int64_t)rip, .mem = OP_NO_MEM };
+	op_label_set(cpu, end, 1);
+}
+
+/* The first instruction reaches into the next page: fetch that too and make a block of it alone. */
+static void block_crossing(struct cpu *cpu, struct block *b, struct fetched *f)
+{
+	unsigned first = f->available;
+	uint64_t next = code_linear(cpu, b->rip + first);
+
+	b->host2 = fetch_host(cpu, next);
+	b->page2 = codemap_mark(cpu, b->host2, 16, &b->version2);
+	copy_code(f->bytes + first, b->host2, 15 - first);
+	decode(cpu, f->bytes, 15, b->rip, &b->ops[0]);
+	b->ops_count = 1;
+	b->length = (uint8_t)first;
+	b->length2 = (uint8_t)(b->ops[0].len > first ? b->ops[0].len - first : 0);
+}
+
+static void block_decode(struct cpu *cpu, struct block *b, struct fetched *f)
+{
+	unsigned at = 0;
+
+	while (b->ops_count < BLOCK_OPS && at < BLOCK_BYTES) {
+		struct op *op = &b->ops[b->ops_count];
+		enum decoded got = decode(cpu, f->bytes + at, f->available - at, b->rip + at, op);
+
+		if (got == DECODED_MORE) {
+			if (at == 0)
+				block_crossing(cpu, b, f);
+			break;
+		}
+		if (!inside_cs(cpu, b->rip + at, op->len)) {
+			if (at == 0)
+				cpu_gp(cpu);
+			break;
+		}
+		at += op->len;
+		b->ops_count++;
+		b->length = (uint8_t)at;
+		if (got == DECODED_END)
+			break;
+	}
+	block_end(cpu, b, (b->rip + b->length + b->length2) & cpu->lin_mask);
+}
+
+static uint64_t block_slot(const uint8_t *host, uint64_t rip, uint8_t mode)
+{
+	uint64_t h = (uint64_t)(uintptr_t)host ^ rip << 7 ^ (uint64_t)mode << 3;
+
+	return (h ^ h >> 13 ^ h >> 26) % BLOCK_HASH;
+}
+
+static struct block *block_make(struct cpu *cpu, const uint8_t *host)
+{
+	struct cpu_private *p = cpu->p;
+	size_t most = sizeof(struct block) + (BLOCK_OPS + 1) * sizeof(struct op) + BLOCK_BYTES + 32;
+	unsigned left = 4096 - ((uintptr_t)host & 0xfff);
+	struct fetched f;
+	struct block *b;
+
+	if (p->arena_used + most > ARENA_BYTES)
+		arena_reset(cpu);
+	b = (struct block *)(p->arena + p->arena_used);
+	*b = (struct block){ .rip = cpu->s.rip, .mode = cpu->mode, .host = host, .run_serial = p->run_serial };
+	f.available = left < BLOCK_BYTES + 16 ? left : BLOCK_BYTES + 16;
+	b->page = codemap_mark(cpu, host, f.available, &b->version);
+	copy_code(f.bytes, host, f.available);
+	block_decode(cpu, b, &f);
+	b->lines = codemap_lines(host, b->length);
+	b->lines2 = b->length2 != 0 ? codemap_lines(b->host2, b->length2) : 0;
+	b->bytes = (uint8_t *)&b->ops[b->ops_count + 1];
+	memcpy(b->bytes, f.bytes, b->length + b->length2);
+	p->arena_used += (size_t)(b->bytes + b->length + b->length2 - (uint8_t *)b + 63) & ~(size_t)63;
+	return b;
+}
+
+/* ---- finding --------------------------------------------------------------------------------------------------------- */
+
+static bool block_valid(struct cpu *cpu, struct block *b)
+{
+	struct cpu_private *p = cpu->p;
+
+	if (!codemap_alive(b->page, b->version, b->lines))
+		return false;
+	if (!inside_cs(cpu, b->rip, b->length + b->length2))
+		return false;
+	if (b->length2 != 0) {
+		if (fetch_host(cpu, code_linear(cpu, b->rip + b->length)) != b->host2)
+			return false;
+		if (!codemap_alive(b->page2, b->version2, b->lines2))
+			return false;
+	}
+	if (b->run_serial == p->run_serial)
+		return true;
+	/* The program may have written the code while the CPU was outside. */
+	if (!same_code(b->bytes, b->host, b->length) ||
+	    (b->length2 != 0 && !same_code(b->bytes + b->length, b->host2, b->length2)))
+		return false;
+	b->run_serial = p->run_serial;
+	return true;
+}
+
+static struct block *block_find(struct cpu *cpu, const uint8_t *host, struct block **chain)
+{
+	for (struct block **at = chain; *at != NULL; at = &(*at)->next) {
+		struct block *b = *at;
+
+		if (b->host != host || b->rip != cpu->s.rip || b->mode != cpu->mode)
+			continue;
+		if (block_valid(cpu, b))
+			return b;
+		*at = b->next;
+		return NULL;
+	}
+	return NULL;
+}
+
+struct block *block_get(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	const uint8_t *host;
+	struct block *b, **chain;
+	/* Requests served while marking raise the generation: then this block is looked at again next time. */
+	uint64_t gen = cpu->code_gen;
+
+	fetch_begin(cpu);
+	if (!inside_cs(cpu, cpu->s.rip, 1))
+		cpu_gp(cpu);
+	host = fetch_host(cpu, code_linear(cpu, cpu->s.rip));
+	chain = &p->hash[block_slot(host, cpu->s.rip, cpu->mode)];
+	b = block_find(cpu, host, chain);
+	if (b == NULL) {
+		b = block_make(cpu, host);
+		b->next = *chain;
+		*chain = b;
+	}
+	b->gen = gen;
+	p->jump[jump_slot(cpu->s.rip)] = b;
+	return b;
+}
+
+struct block *block_single(struct cpu *cpu)
+{
+	struct block *b = cpu->p->single_block;
+	struct fetched f = { .available = 0 };
+	const uint8_t *host;
+	unsigned left;
+
+	fetch_begin(cpu);
+	if (!inside_cs(cpu, cpu->s.rip, 1))
+		cpu_gp(cpu);
+	host = fetch_host(cpu, code_linear(cpu, cpu->s.rip));
+	left = 4096 - ((uintptr_t)host & 0xfff);
+	f.available = left < 15 ? left : 15;
+	copy_code(f.bytes, host, f.available);
+	*b = (struct block){ .rip = cpu->s.rip, .mode = cpu->mode };
+	if (decode(cpu, f.bytes, f.available, cpu->s.rip, &b->ops[0]) == DECODED_MORE) {
+		host = fetch_host(cpu, code_linear(cpu, cpu->s.rip + f.available));
+		copy_code(f.bytes + f.available, host, 15 - f.available);
+		decode(cpu, f.bytes, 15, cpu->s.rip, &b->ops[0]);
+	}
+	if (!inside_cs(cpu, cpu->s.rip, b->ops[0].len))
+		cpu_gp(cpu);
+	b->ops_count = 1;
+	block_end(cpu, b, (cpu->s.rip + b->ops[0].len) & cpu->lin_mask);
+	return b;
+}

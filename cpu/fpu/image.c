@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * x87 and SSE state in memory: FLDENV FNSTENV FNSAVE FRSTOR, FXSAVE FXRSTOR, XSAVE XRSTOR, LDMXCSR STMXCSR.
+ *
+ * The selectors of the last x87 instruction and of its operand are not kept: they read as 0, as CPUID says (leaf 7, EBX bit 13).
+ */
+#include "cpu/fpu/x87.h"
+
+#define FXSR_X87_A 24u  /* the control words and pointers */
+#define FXSR_ST    32u  /* the registers */
+#define FXSR_XMM   160u
+#define XSAVE_X87  1u
+#define XSAVE_SSE  2u
+
+/* ---- the environment ------------------------------------------------------------------------------------------------ */
+
+#define ENV_WORDS 7u /* of 2 or 4 bytes */
+#define ST_BYTES  10u
+
+enum { ENV_FCW, ENV_FSW, ENV_TAGS, ENV_FIP, ENV_FCS, ENV_FDP, ENV_FDS };
+enum { TAG_VALID, TAG_ZERO, TAG_SPECIAL, TAG_EMPTY };
+
+static unsigned register_tag(const uint8_t st[ST_BYTES])
+{
+	uint64_t fraction;
+	uint16_t exponent;
+
+	memcpy(&fraction, st, 8);
+	memcpy(&exponent, st + 8, 2);
+	exponent &= 0x7fff;
+	if (exponent == 0 && fraction == 0)
+		return TAG_ZERO;
+	return exponent == 0 || exponent == 0x7fff || !(fraction >> 63) ? TAG_SPECIAL : TAG_VALID;
+}
+
+/* Two bits for each physical register; the image's registers are in stack order. */
+static uint16_t tags_get(const struct cpu_fxsave *fx)
+{
+	unsigned top = fx->fsw >> 11 & 7, tags = 0;
+
+	for (unsigned i = 0; i < 8; i++)
+		tags |= (fx->ftw >> i & 1 ? register_tag(fx->st[(i - top) & 7]) : TAG_EMPTY) << 2 * i;
+	return (uint16_t)tags;
+}
+
+static uint8_t tags_abridge(uint16_t tags)
+{
+	unsigned ftw = 0;
+
+	for (unsigned i = 0; i < 8; i++)
+		ftw |= (unsigned)((tags >> 2 * i & 3) != TAG_EMPTY) << i;
+	return (uint8_t)ftw;
+}
+
+/* What real mode keeps above the low 16 bits of a pointer, and with the instruction's the opcode. */
+static uint32_t real_high(uint64_t pointer, unsigned fop)
+{
+	return (uint32_t)(pointer >> 16 & 0xffff) << 12 | (fop & 0x7ff);
+}
+
+static unsigned env_unit(const struct op *op)
+{
+	return op->osize == 2 ? 2 : 4;
+}
+
+/* Returns: bytes. */
+static unsigned env_put(const struct cpu *cpu, unsigned unit, uint8_t *to)
+{
+	const struct cpu_fxsave *fx = &cpu->s.fx;
+	const uint32_t high = 0xffff0000; /* of words of which only the lower half means something */
+	uint32_t word[ENV_WORDS] = {
+		[ENV_FCW] = high | fx->fcw, [ENV_FSW] = high | fx->fsw, [ENV_TAGS] = high | tags_get(fx),
+		[ENV_FIP] = (uint32_t)fx->fip, [ENV_FCS] = (uint32_t)fx->fop << 16, [ENV_FDP] = (uint32_t)fx->fdp, [ENV_FDS] = high,
+	};
+
+	if (!(cpu->mode & MODE_PROT)) {
+		word[ENV_FIP] |= high;
+		word[ENV_FCS] = real_high(fx->fip, fx->fop);
+		word[ENV_FDP] |= high;
+		word[ENV_FDS] = real_high(fx->fdp, 0);
+	}
+	for (unsigned i = 0; i < ENV_WORDS; i++)
+		memcpy(to + i * unit, &word[i], unit);
+	return ENV_WORDS * unit;
+}
+
+static void env_take(const struct cpu *cpu, unsigned unit, const uint8_t *from, struct cpu_fxsave *fx)
+{
+	uint32_t word[ENV_WORDS] = { 0 };
+
+	for (unsigned i = 0; i < ENV_WORDS; i++)
+		memcpy(&word[i], from + i * unit, unit);
+	fx->fcw = x87_control((uint16_t)word[ENV_FCW]);
+	fx->fsw = x87_status((uint16_t)word[ENV_FSW], fx->fcw);
+	fx->ftw = tags_abridge((uint16_t)word[ENV_TAGS]);
+	fx->fip = word[ENV_FIP];
+	fx->fdp = word[ENV_FDP];
+	fx->fop = word[ENV_FCS] >> 16 & 0x7ff;
+	if (!(cpu->mode & MODE_PROT)) {
+		fx->fip = (word[ENV_FIP] & 0xffff) | (word[ENV_FCS] >> 12 & 0xffff) << 16;
+		fx->fdp = (word[ENV_FDP] & 0xffff) | (word[ENV_FDS] >> 12 & 0xffff) << 16;
+		fx->fop = word[ENV_FCS] & 0x7ff;
+	}
+}
+
+static void op_fnstenv(struct cpu *cpu, const struct op *op)
+{
+	uint8_t image[ENV_WORDS * 4];
+	unsigned bytes;
+
+	x87_check(cpu);
+	x87_no_device(cpu);
+	bytes = env_put(cpu, env_unit(op), image);
+	mem_write_bytes(cpu, op_linear(cpu, op, bytes, true), image, bytes);
+	cpu->s.fx.fcw |= FSW_EVENTS;
+	cpu->s.fx.fsw = x87_status(cpu->s.fx.fsw, cpu->s.fx.fcw);
+}
+
+static void op_fldenv(struct cpu *cpu, const struct op *op)
+{
+	unsigned unit = env_unit(op), top;
+	uint8_t image[ENV_WORDS * 4];
+	struct cpu_fxsave fx, old;
+
+	x87_wait(cpu);
+	x87_no_device(cpu);
+	mem_read_bytes(cpu, op_linear(cpu, op, ENV_WORDS * unit, false), image, ENV_WORDS * unit);
+	old = fx = cpu->s.fx;
+	env_take(cpu, unit, image, &fx);
+	/* The registers stay where they are, and the stack's top moves. */
+	top = ((unsigned)fx.fsw >> 11) - ((unsigned)old.fsw >> 11);
+	for (unsigned i = 0; i < 8; i++)
+		memcpy(fx.st[i], old.st[(i + top) & 7], sizeof(fx.st[i]));
+	cpu->s.fx = fx;
+}
+
+static void op_fnsave(struct cpu *cpu, const struct op *op)
+{
+	uint8_t image[ENV_WORDS * 4 + 8 * ST_BYTES];
+	unsigned bytes;
+
+	x87_check(cpu);
+	x87_no_device(cpu);
+	bytes = env_put(cpu, env_unit(op), image);
+	for (unsigned i = 0; i < 8; i++, bytes += ST_BYTES)
+		memcpy(image + bytes, cpu->s.fx.st[i], ST_BYTES);
+	mem_write_bytes(cpu, op_linear(cpu, op, bytes, true), image, bytes);
+	x87_init(cpu);
+}
+
+static void op_frstor(struct cpu *cpu, const struct op *op)
+{
+	unsigned unit = env_unit(op), bytes = ENV_WORDS * unit + 8 * ST_BYTES;
+	uint8_t image[ENV_WORDS * 4 + 8 * ST_BYTES];
+
+	x87_wait(cpu);
+	x87_no_device(cpu);
+	mem_read_bytes(cpu, op_linear(cpu, op, bytes, false), image, bytes);
+	env_take(cpu, unit, image, &cpu->s.fx);
+	for (unsigned i = 0; i < 8; i++) {
+		memset(cpu->s.fx.st[i], 0, sizeof(cpu->s.fx.st[i]));
+		memcpy(cpu->s.fx.st[i], image + ENV_WORDS * unit + i * ST_BYTES, ST_BYTES);
+	}
+}
+
+/* ---- FXSAVE, XSAVE ---------------------------------------------------------------------------------------------------- */
+
+static void sse_state_check(struct cpu *cpu)
+{
+	if (cpu->s.cr0 & CR0_EM)
+		cpu_ud(cpu);
+	if (cpu->s.cr0 & CR0_TS)
+		cpu_raise(cpu, VECTOR_NM);
+}
+
+/* Pointers of 32 bits, and selectors of 0 behind them: without REX.W. */
+static void pointers_shorten(const struct op *op, struct cpu_fxsave *fx)
+{
+	if (op->sub == 0) {
+		fx->fip = (uint32_t)fx->fip;
+		fx->fdp = (uint32_t)fx->fdp;
+	}
+}
+
+/* What came from memory becomes what the processor keeps. */
+static void x87_normalize(const struct op *op, struct cpu_fxsave *fx)
+{
+	fx->fcw = x87_control(fx->fcw);
+	fx->fsw = x87_status(fx->fsw, fx->fcw);
+	pointers_shorten(op, fx);
+}
+
+static void op_fxsave(struct cpu *cpu, const struct op *op)
+{
+	unsigned bytes = cpu_is_64(cpu) ? 416 : 288;
+	struct cpu_fxsave image;
+	uint64_t linear;
+
+	sse_state_check(cpu);
+	linear = op_linear(cpu, op, 512, true);
+	if (linear & 15)
+		cpu_gp(cpu);
+	image = cpu->s.fx;
+	image.mxcsr_mask = 0xffff;
+	pointers_shorten(op, &image);
+	mem_write_bytes(cpu, linear, &image, bytes);
+}
+
+static void op_fxrstor(struct cpu *cpu, const struct op *op)
+{
+	unsigned bytes = cpu_is_64(cpu) ? 416 : 288;
+	struct cpu_fxsave image;
+	uint64_t linear;
+
+	sse_state_check(cpu);
+	linear = op_linear(cpu, op, 512, false);
+	if (linear & 15)
+		cpu_gp(cpu);
+	memcpy(&image, &cpu->s.fx, sizeof(image));
+	mem_read_bytes(cpu, linear, &image, bytes);
+	if (image.mxcsr & ~0xffffu)
+		cpu_gp(cpu);
+	image.mxcsr_mask = 0xffff;
+	x87_normalize(op, &image);
+	memcpy(&cpu->s.fx, &image, sizeof(image));
+}
+
+static uint64_t xsave_address(struct cpu *cpu, const struct op *op, bool write)
+{
+	uint64_t linear;
+
+	if (!(cpu->s.cr4 & CR4_OSXSAVE))
+		cpu_ud(cpu);
+	if (cpu->s.cr0 & CR0_TS)
+		cpu_raise(cpu, VECTOR_NM);
+	linear = op_linear(cpu, op, 576, write);
+	if (linear & 63)
+		cpu_gp(cpu);
+	return linear;
+}
+
+static uint64_t xsave_mask(const struct cpu *cpu)
+{
+	return ((uint32_t)cpu->s.gpr[CPU_RAX] | cpu->s.gpr[CPU_RDX] << 32) & cpu->s.xcr0;
+}
+
+static void op_xsave(struct cpu *cpu, const struct op *op)
+{
+	uint64_t linear = xsave_address(cpu, op, true), mask = xsave_mask(cpu), have;
+	struct cpu_fxsave image = cpu->s.fx;
+	const uint8_t *fx = (const uint8_t *)&image;
+
+	have = mem_read(cpu, linear + 512, 8);
+	mem_check_write(cpu, linear, 520);
+	image.mxcsr_mask = 0xffff;
+	pointers_shorten(op, &image);
+	if (mask & XSAVE_X87) {
+		mem_write_bytes(cpu, linear, fx, FXSR_X87_A);
+		mem_write_bytes(cpu, linear + FXSR_ST, fx + FXSR_ST, 128);
+	}
+	if (mask & XSAVE_SSE) {
+		mem_write_bytes(cpu, linear + 24, fx + 24, 8);
+		mem_write_bytes(cpu, linear + FXSR_XMM, fx + FXSR_XMM, cpu_is_64(cpu) ? 256 : 128);
+	}
+	mem_write(cpu, linear + 512, 8, (have & ~mask) | mask);
+}
+
+static void op_xrstor(struct cpu *cpu, const struct op *op)
+{
+	uint64_t linear = xsave_address(cpu, op, false), mask = xsave_mask(cpu), have;
+	struct cpu_fxsave image, now = cpu->s.fx;
+	unsigned xmm = cpu_is_64(cpu) ? 256 : 128;
+
+	have = mem_read(cpu, linear + 512, 8);
+	if ((have & ~cpu->s.xcr0) || mem_read(cpu, linear + 520, 8) != 0 || mem_read(cpu, linear + 528, 8) != 0)
+		cpu_gp(cpu);
+	mem_read_bytes(cpu, linear, &image, 416);
+	if (mask & XSAVE_SSE) {
+		if (image.mxcsr & ~0xffffu)
+			cpu_gp(cpu);
+		now.mxcsr = image.mxcsr;
+		if (have & XSAVE_SSE)
+			memcpy(now.xmm, image.xmm, xmm);
+		else
+			memset(now.xmm, 0, xmm);
+	}
+	if (mask & XSAVE_X87) {
+		if (have & XSAVE_X87) {
+			memcpy(&now, &image, FXSR_X87_A);
+			memcpy(now.st, image.st, sizeof(now.st));
+		} else {
+			memset(&now, 0, FXSR_X87_A);
+			memset(now.st, 0, sizeof(now.st));
+			now.fcw = 0x37f;
+		}
+		x87_normalize(op, &now);
+	}
+	cpu->s.fx = now;
+}
+
+static void op_ldmxcsr(struct cpu *cpu, const struct op *op)
+{
+	uint32_t value;
+
+	cpu_sse_check(cpu);
+	value = (uint32_t)mem_read(cpu, op_linear(cpu, op, 4, false), 4);
+	if (value & ~0xffffu)
+		cpu_gp(cpu);
+	cpu->s.fx.mxcsr = value;
+}
+
+static void op_stmxcsr(struct cpu *cpu, const struct op *op)
+{
+	cpu_sse_check(cpu);
+	mem_write(cpu, op_linear(cpu, op, 4, true), 4, cpu->s.fx.mxcsr);
+}
+
+/* ---- selection ------------------------------------------------------------------------------------------------------------ */
+
+/* `wide`: with REX.W. */
+static op_fn *with_pointers(struct op *op, bool wide, op_fn *fn)
+{
+	op->sub = wide;
+	return fn;
+}
+
+op_fn *fpu_image_select(const struct insn *insn, struct op *op)
+{
+	switch (insn->z->mnemonic) {
+	case ZYDIS_MNEMONIC_FLDENV: return op_fldenv;
+	case ZYDIS_MNEMONIC_FNSTENV: return op_fnstenv;
+	case ZYDIS_MNEMONIC_FNSAVE: return op_fnsave;
+	case ZYDIS_MNEMONIC_FRSTOR: return op_frstor;
+	case ZYDIS_MNEMONIC_FXSAVE: return with_pointers(op, false, op_fxsave);
+	case ZYDIS_MNEMONIC_FXSAVE64: return with_pointers(op, true, op_fxsave);
+	case ZYDIS_MNEMONIC_FXRSTOR: return with_pointers(op, false, op_fxrstor);
+	case ZYDIS_MNEMONIC_FXRSTOR64: return with_pointers(op, true, op_fxrstor);
+	case ZYDIS_MNEMONIC_XSAVE: return with_pointers(op, false, op_xsave);
+	case ZYDIS_MNEMONIC_XSAVE64: return with_pointers(op, true, op_xsave);
+	case ZYDIS_MNEMONIC_XRSTOR: return with_pointers(op, false, op_xrstor);
+	case ZYDIS_MNEMONIC_XRSTOR64: return with_pointers(op, true, op_xrstor);
+	case ZYDIS_MNEMONIC_LDMXCSR: return op_ldmxcsr;
+	case ZYDIS_MNEMONIC_STMXCSR: return op_stmxcsr;
+	default: return NULL;
+	}
+}

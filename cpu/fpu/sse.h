@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of SSE semantics share: operands as vectors, and the host's own SSE unit run with the guest's MXCSR.
+ *
+ * These files need an x86-64 host: a guest's sum is the host's sum, rounding, exceptions and approximations included.
+ */
+#ifndef CPU_FPU_SSE_H
+#define CPU_FPU_SSE_H
+
+#include <emmintrin.h>
+
+#include "cpu/insn/insn.h"
+
+/* One XMM register, every way to look at it. */
+union xmm {
+	__m128i i;
+	__m128 s;
+	__m128d d;
+	uint8_t b[16];
+	uint16_t w[8];
+	uint32_t l[4];
+	uint64_t q[2];
+};
+
+INLINE union xmm xmm_read(struct cpu *cpu, unsigned n)
+{
+	union xmm v;
+
+	memcpy(&v, cpu_xmm(cpu, n), sizeof(v));
+	return v;
+}
+
+INLINE void xmm_write(struct cpu *cpu, unsigned n, const union xmm *v)
+{
+	memcpy(cpu_xmm(cpu, n), v, sizeof(*v));
+}
+
+/* Load `size` bytes (2, 4, 8, 16) of memory, the rest 0. Aligned 16-byte operands: misaligned is #GP. */
+INLINE union xmm xmm_load(struct cpu *cpu, const struct op *op, unsigned size, bool aligned)
+{
+	uint64_t linear = op_linear(cpu, op, size, false);
+	union xmm v;
+	const uint8_t *at;
+
+	v.q[0] = v.q[1] = 0;
+	if (size < 16) {
+		v.q[0] = mem_read(cpu, linear, size);
+		return v;
+	}
+	if (aligned && unlikely(linear & 15))
+		cpu_gp(cpu);
+	at = tlb_find(cpu, TLB_READ, linear, 16);
+	if (likely(at != NULL)) {
+		v.q[0] = host_load(at, 8);
+		v.q[1] = host_load(at + 8, 8);
+	} else {
+		mem_read_bytes(cpu, linear, v.b, 16);
+	}
+	return v;
+}
+
+INLINE void xmm_store(struct cpu *cpu, const struct op *op, unsigned size, bool aligned, const union xmm *v)
+{
+	uint64_t linear = op_linear(cpu, op, size, true);
+	uint8_t *at;
+
+	if (size < 16) {
+		mem_write(cpu, linear, size, v->q[0]);
+		return;
+	}
+	if (aligned && unlikely(linear & 15))
+		cpu_gp(cpu);
+	at = tlb_find(cpu, TLB_WRITE, linear, 16);
+	if (likely(at != NULL)) {
+		host_store(at, 8, v->q[0]);
+		host_store(at + 8, 8, v->q[1]);
+	} else {
+		mem_write_bytes(cpu, linear, v->b, 16);
+	}
+}
+
+/* Operand 1: a register, or memory of `size` bytes (16: must be aligned). */
+INLINE union xmm xmm_source(struct cpu *cpu, const struct op *op, unsigned size)
+{
+	if (op->mem == 1)
+		return xmm_load(cpu, op, size, true);
+	return xmm_read(cpu, op->reg[1]);
+}
+
+/* ---- MMX registers (mmx.c) ------------------------------------------------------------------------------- */
+
+/** The exceptions that come before an instruction on MMX registers does anything: #UD, #NM, and #MF that waited. */
+void mmx_check(struct cpu *cpu);
+uint64_t mmx_read(struct cpu *cpu, unsigned n);
+/** What an instruction that uses MMX registers does to the x87 state. After everything that can fault. */
+void mmx_begin_write(struct cpu *cpu);
+/** That, and the register. */
+void mmx_write(struct cpu *cpu, unsigned n, uint64_t v);
+
+/* Operand 1: a register, or memory of `size` bytes. */
+INLINE uint64_t mmx_source(struct cpu *cpu, const struct op *op, unsigned size)
+{
+	return op->mem == 1 ? operand_load(cpu, op, size) : mmx_read(cpu, op->reg[1]);
+}
+
+/* ---- floating point ------------------------------------------------------------------------------------------ */
+
+#define MXCSR_FLAGS   0x3fu
+#define MXCSR_IE      0x01u
+#define MXCSR_DE      0x02u
+#define MXCSR_ZE      0x04u
+#define MXCSR_OE      0x08u
+#define MXCSR_UE      0x10u
+#define MXCSR_PE      0x20u
+#define MXCSR_MASKS   0x1f80u
+#define MXCSR_OM      0x0400u
+#define MXCSR_UM      0x0800u
+#define MXCSR_FTZ     0x8000u
+
+/* What the host runs an instruction with: the guest's rounding, everything masked, no flag set. */
+INLINE uint32_t mxcsr_for_host(const struct cpu *cpu)
+{
+	uint32_t guest = cpu->s.fx.mxcsr, host = (guest | MXCSR_MASKS) & ~MXCSR_FLAGS;
+
+	/* Flushing to zero is the masked response to underflow. */
+	return guest & MXCSR_UM ? host : host & ~MXCSR_FTZ;
+}
+
+/** `raised`: the flags of this instruction. Raises #XM if one of them is not masked, before any result is written. */
+void sse_raised(struct cpu *cpu, uint32_t raised);
+
+INLINE void sse_check_raised(struct cpu *cpu, uint32_t after)
+{
+	if (unlikely((after & ~cpu->s.fx.mxcsr) & MXCSR_FLAGS) || unlikely(~cpu->s.fx.mxcsr & MXCSR_MASKS))
+		sse_raised(cpu, after & MXCSR_FLAGS);
+}
+
+/*
+ * Runs one host instruction between two changes of MXCSR: `asm` may name its operands; result operands are "+x" or "=r".
+ */
+#define SSE_RUN(cpu, asm, after, outputs, ...)                                                                \
+	do {                                                                                                  \
+		uint32_t guest_ = mxcsr_for_host(cpu), host_;                                                 \
+                                                                                                              \
+		__asm__ volatile("stmxcsr %[host]\n\tldmxcsr %[guest]\n\t" asm                                \
+				 "\n\tstmxcsr %[end]\n\tldmxcsr %[host]"                                      \
+				 : outputs, [host] "=&m"(host_), [end] "=&m"(after)                            \
+				 : [guest] "m"(guest_), __VA_ARGS__);                                         \
+	} while (0)
+
+/*
+ * Unmasked overflow and underflow ask another question than the masked ones, which the host answered: is the result out of
+ * range before it is made to fit, and is it exact there? After an instruction whose result lanes are `wide` (doubles) or not:
+ * a denormal result is an underflow even if it is exact, and `again` is true when precision must be asked again, with
+ * the operands of the lanes concerned moved into the middle of the range (sse_rescale).
+ */
+struct sse_range {
+	uint32_t flags;
+	bool again;
+};
+
+struct sse_range sse_range_check(struct cpu *cpu, const union xmm *result, bool wide, unsigned lanes, uint32_t after);
+
+enum sse_scale {
+	SCALE_NONE,	/* never out of range */
+	SCALE_SUM,	/* both operands together */
+	SCALE_ACROSS,	/* so, and a lane of the result comes from other lanes of the operands */
+	SCALE_PRODUCT,	/* each operand alone */
+};
+
+/* Rewrite the lanes of an operand (doubles or not) whose lane of the result is out of range. */
+void sse_rescale(const struct cpu *cpu, union xmm *operand, bool operand_wide, const union xmm *result, bool wide,
+		 unsigned lanes, enum sse_scale scale);
+
+INLINE bool sse_range_matters(const struct cpu *cpu)
+{
+	return unlikely(~cpu->s.fx.mxcsr & (MXCSR_UM | MXCSR_OM));
+}
+
+#endif

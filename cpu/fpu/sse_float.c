@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* SSE, SSE2 and SSE3 arithmetic and comparisons, run by the host's SSE unit. */
+#include "cpu/fpu/sse.h"
+
+/* mnemonic, instruction, bytes of a memory source, lanes: doubles or not, how many, how they leave the range */
+#define ALL_FOUR(X, NAME, name, scale)                                                                        \
+	X(NAME##PS, #name "ps", 16, false, 4, scale) X(NAME##SS, #name "ss", 4, false, 1, scale)              \
+	X(NAME##PD, #name "pd", 16, true, 2, scale) X(NAME##SD, #name "sd", 8, true, 1, scale)
+
+#define ARITHMETIC(X)                                                                                         \
+	ALL_FOUR(X, ADD, add, SCALE_SUM) ALL_FOUR(X, SUB, sub, SCALE_SUM)                                     \
+	ALL_FOUR(X, MUL, mul, SCALE_PRODUCT) ALL_FOUR(X, DIV, div, SCALE_PRODUCT)                             \
+	ALL_FOUR(X, MIN, min, SCALE_NONE) ALL_FOUR(X, MAX, max, SCALE_NONE)                                   \
+	ALL_FOUR(X, SQRT, sqrt, SCALE_NONE)                                                                   \
+	X(ADDSUBPS, "addsubps", 16, false, 4, SCALE_SUM) X(ADDSUBPD, "addsubpd", 16, true, 2, SCALE_SUM)      \
+	X(HADDPS, "haddps", 16, false, 4, SCALE_ACROSS) X(HADDPD, "haddpd", 16, true, 2, SCALE_ACROSS)        \
+	X(HSUBPS, "hsubps", 16, false, 4, SCALE_ACROSS) X(HSUBPD, "hsubpd", 16, true, 2, SCALE_ACROSS)        \
+	X(RCPPS, "rcpps", 16, false, 4, SCALE_NONE) X(RCPSS, "rcpss", 4, false, 1, SCALE_NONE)                \
+	X(RSQRTPS, "rsqrtps", 16, false, 4, SCALE_NONE) X(RSQRTSS, "rsqrtss", 4, false, 1, SCALE_NONE)
+
+#define ARITHMETIC_HANDLER(name, insn, bytes, wide, lanes, scale)                                             \
+	static void arithmetic_##name(struct cpu *cpu, const struct op *op)                                   \
+	{                                                                                                     \
+		union xmm a, b, first;                                                                        \
+		uint32_t after;                                                                               \
+                                                                                                              \
+		cpu_sse_check(cpu);                                                                           \
+		b = xmm_source(cpu, op, bytes);                                                               \
+		a = first = xmm_read(cpu, op->reg[0]);                                                        \
+		SSE_RUN(cpu, insn " %[b], %[a]", after, [a] "+x"(a.i), [b] "x"(b.i));                         \
+		if ((scale) != SCALE_NONE && sse_range_matters(cpu)) {                                        \
+			struct sse_range r = sse_range_check(cpu, &a, wide, lanes, after);                    \
+                                                                                                              \
+			if (r.again) {                                                                        \
+				sse_rescale(cpu, &first, wide, &a, wide, lanes, scale);                            \
+				sse_rescale(cpu, &b, wide, &a, wide, lanes, scale);                                \
+				SSE_RUN(cpu, insn " %[b], %[a]", after, [a] "+x"(first.i), [b] "x"(b.i));     \
+			}                                                                                     \
+			after = (r.flags & ~MXCSR_PE) | (after & MXCSR_PE);                                   \
+		}                                                                                             \
+		sse_check_raised(cpu, after);                                                                 \
+		xmm_write(cpu, op->reg[0], &a);                                                               \
+	}
+ARITHMETIC(ARITHMETIC_HANDLER)
+
+/* ---- comparisons that make masks: eight predicates ------------------------------------------------------------- */
+
+#define PREDICATE(n, insn)                                                                                    \
+	case n:                                                                                               \
+		SSE_RUN(cpu, insn " $" #n ", %[b], %[a]", after, [a] "+x"(a.i), [b] "x"(b.i));                \
+		break;
+#define COMPARE_HANDLER(name, insn, bytes)                                                                    \
+	static void compare_##name(struct cpu *cpu, const struct op *op)                                      \
+	{                                                                                                     \
+		union xmm a, b;                                                                               \
+		uint32_t after = 0;                                                                           \
+                                                                                                              \
+		cpu_sse_check(cpu);                                                                           \
+		b = xmm_source(cpu, op, bytes);                                                               \
+		a = xmm_read(cpu, op->reg[0]);                                                                \
+		switch (op->imm & 7) {                                                                        \
+			PREDICATE(0, insn)                                                                    \
+			PREDICATE(1, insn)                                                                    \
+			PREDICATE(2, insn)                                                                    \
+			PREDICATE(3, insn)                                                                    \
+			PREDICATE(4, insn)                                                                    \
+			PREDICATE(5, insn)                                                                    \
+			PREDICATE(6, insn)                                                                    \
+			PREDICATE(7, insn)                                                                    \
+		}                                                                                             \
+		sse_check_raised(cpu, after);                                                                 \
+		xmm_write(cpu, op->reg[0], &a);                                                               \
+	}
+COMPARE_HANDLER(ps, "cmpps", 16)
+COMPARE_HANDLER(pd, "cmppd", 16)
+COMPARE_HANDLER(ss, "cmpss", 4)
+COMPARE_HANDLER(sd, "cmpsd", 8)
+
+/* ---- comparisons that set flags ------------------------------------------------------------------------------------ */
+
+#define ORDER(X) X(COMISS, "comiss", 4) X(UCOMISS, "ucomiss", 4) X(COMISD, "comisd", 8) X(UCOMISD, "ucomisd", 8)
+
+#define ORDER_HANDLER(name, insn, bytes)                                                                      \
+	static void order_##name(struct cpu *cpu, const struct op *op)                                        \
+	{                                                                                                     \
+		union xmm a, b;                                                                               \
+		uint32_t after;                                                                               \
+		bool zf, pf, cf;                                                                              \
+                                                                                                              \
+		cpu_sse_check(cpu);                                                                           \
+		b = xmm_source(cpu, op, bytes);                                                               \
+		a = xmm_read(cpu, op->reg[0]);                                                                \
+		{                                                                                             \
+			uint32_t guest = mxcsr_for_host(cpu), host;                                           \
+                                                                                                              \
+			__asm__ volatile("stmxcsr %[host]\n\tldmxcsr %[guest]\n\t" insn                       \
+					 " %[b], %[a]\n\tstmxcsr %[end]\n\tldmxcsr %[host]"                   \
+					 : "=@ccz"(zf), "=@ccp"(pf), "=@ccc"(cf), [host] "=&m"(host),         \
+					   [end] "=&m"(after)                                                 \
+					 : [guest] "m"(guest), [a] "x"(a.i), [b] "x"(b.i));                   \
+		}                                                                                             \
+		sse_check_raised(cpu, after);                                                                 \
+		flags_set(cpu, (zf ? RFLAGS_ZF : 0) | (pf ? RFLAGS_PF : 0) | (cf ? RFLAGS_CF : 0));           \
+	}
+ORDER(ORDER_HANDLER)
+
+op_fn *sse_float_select(const struct insn *insn, struct op *op)
+{
+	(void)op;
+	switch (insn->z->mnemonic) {
+#define ARITHMETIC_CASE(name, insn, bytes, wide, lanes, scale) case ZYDIS_MNEMONIC_##name: return arithmetic_##name;
+		ARITHMETIC(ARITHMETIC_CASE)
+#define ORDER_CASE(name, insn, bytes) case ZYDIS_MNEMONIC_##name: return order_##name;
+		ORDER(ORDER_CASE)
+	case ZYDIS_MNEMONIC_CMPPS: return compare_ps;
+	case ZYDIS_MNEMONIC_CMPPD: return compare_pd;
+	case ZYDIS_MNEMONIC_CMPSS: return compare_ss;
+	case ZYDIS_MNEMONIC_CMPSD: return compare_sd; /* the string instruction was taken before */
+	default: return NULL;
+	}
+}

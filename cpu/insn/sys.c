@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+/* System instructions: flags, the TLB and caches, hints, what leaves the CPU; and the selection of them all. */
+#include "cpu/base/flags.h"
+#include "cpu/insn/sys_int.h"
+#include "cpu/memory/shadow.h"
+
+static void op_nop(struct cpu *cpu, const struct op *op)
+{
+	(void)cpu;
+	(void)op;
+}
+
+void op_undefined(struct cpu *cpu, const struct op *op)
+{
+	(void)op;
+	cpu_ud(cpu);
+}
+
+/* ---- flags ----------------------------------------------------------------------------------------------- */
+
+static unsigned iopl(const struct cpu *cpu)
+{
+	return cpu->s.rflags >> 12 & 3;
+}
+
+static void op_pushf(struct cpu *cpu, const struct op *op)
+{
+	uint64_t flags = rflags_get(cpu) & ~(RFLAGS_VM | RFLAGS_RF);
+
+	if ((cpu->mode & MODE_V86) && iopl(cpu) != 3)
+		cpu_gp(cpu);
+	if (op->osize == 2)
+		stack_push(cpu, 2, flags);
+	else if (op->osize == 4)
+		stack_push(cpu, 4, flags);
+	else
+		stack_push(cpu, 8, flags);
+}
+
+static void op_popf(struct cpu *cpu, const struct op *op)
+{
+	uint64_t mask = RFLAGS_ARITH | RFLAGS_TF | RFLAGS_DF | RFLAGS_NT, flags;
+
+	if ((cpu->mode & MODE_V86) && iopl(cpu) != 3)
+		cpu_gp(cpu);
+	flags = stack_peek(cpu, op->osize, 0);
+	if (op->osize != 2)
+		mask |= RFLAGS_AC | RFLAGS_ID;
+	if (cpu->cpl == 0)
+		mask |= RFLAGS_IOPL;
+	if (cpu->cpl <= iopl(cpu))
+		mask |= RFLAGS_IF;
+	stack_pointer_set(cpu, cpu->s.gpr[CPU_RSP] + op->osize);
+	rflags_set(cpu, (rflags_get(cpu) & ~mask & ~RFLAGS_RF) | (flags & mask));
+	done_look(cpu, op);
+}
+
+static void op_cli(struct cpu *cpu, const struct op *op)
+{
+	(void)op;
+	if (cpu->cpl > iopl(cpu))
+		cpu_gp(cpu);
+	cpu->s.rflags &= ~RFLAGS_IF;
+}
+
+static void op_sti(struct cpu *cpu, const struct op *op)
+{
+	if (cpu->cpl > iopl(cpu))
+		cpu_gp(cpu);
+	if (!(cpu->s.rflags & RFLAGS_IF)) {
+		cpu->s.rflags |= RFLAGS_IF;
+		cpu->s.events.shadow = CPU_SHADOW_STI;
+		cpu->p->shadow_set = true;
+	}
+	done_look(cpu, op);
+}
+
+/* sub: 1 for STAC. */
+static void op_stac(struct cpu *cpu, const struct op *op)
+{
+	/* Whatever CR4.SMAP is: that the CPU has it is enough. */
+	if (!(cpu->p->cr4_valid & CR4_SMAP) || cpu->cpl != 0)
+		cpu_ud(cpu);
+	cpu->s.rflags = op->sub ? cpu->s.rflags | RFLAGS_AC : cpu->s.rflags & ~RFLAGS_AC;
+	tlb_tag_update(cpu);
+}
+
+/* ---- TLB ------------------------------------------------------------------------------------------------- */
+
+static void op_invlpg(struct cpu *cpu, const struct op *op)
+{
+	uint64_t linear = (cpu->seg_base[op->seg] + op_ea(cpu, op)) & cpu->lin_mask;
+
+	need_supervisor(cpu);
+	cpu_shadow_invlpg(cpu, linear);
+	tlb_flush_page(cpu, linear);
+	done(cpu, op);
+}
+
+static void op_invpcid(struct cpu *cpu, const struct op *op)
+{
+	uint64_t type, linear, pcid, address;
+
+	if (!cpu->p->has_invpcid)
+		cpu_ud(cpu);
+	need_supervisor(cpu);
+	type = reg_read(cpu, op->reg[0], cpu_is_64(cpu) ? 8 : 4);
+	linear = op_linear(cpu, op, 16, false);
+	pcid = mem_read(cpu, linear, 8);
+	address = mem_read(cpu, (linear + 8) & cpu->lin_mask, 8);
+	if (type > 3 || pcid >> 12 || (type < 2 && pcid != 0 && !(cpu->s.cr4 & CR4_PCIDE)) ||
+	    (type == 0 && !canonical_register(cpu, address)))
+		cpu_gp(cpu);
+	cpu_shadow_invpcid(cpu, (unsigned)type, pcid, address);
+	tlb_flush(cpu);
+	done(cpu, op);
+}
+
+static void op_supervisor_nop(struct cpu *cpu, const struct op *op)
+{
+	(void)op;
+	need_supervisor(cpu);
+}
+
+/* CLFLUSH is a read as far as faults go. */
+static void op_clflush(struct cpu *cpu, const struct op *op)
+{
+	(void)mem_read(cpu, op_linear(cpu, op, 1, false), 1);
+}
+
+/* ---- the outside ----------------------------------------------------------------------------------------- */
+
+static void op_hlt(struct cpu *cpu, const struct op *op)
+{
+	(void)op;
+	need_supervisor(cpu);
+	cpu_leave_exit(cpu, CPU_EXIT_HLT, COMPLETE_STEP);
+}
+
+static void op_hypercall(struct cpu *cpu, const struct op *op)
+{
+	(void)op;
+	if (cpu->p->ops->hypercall == NULL)
+		cpu_ud(cpu);
+	cpu_leave_exit(cpu, CPU_EXIT_HYPERCALL, COMPLETE_STEP);
+}
+
+static void op_monitor(struct cpu *cpu, const struct op *op)
+{
+	uint32_t out[4];
+
+	(void)op;
+	cpu_cpuid(cpu, 1, 0, out);
+	if (!(out[2] & 1u << 3) || cpu->cpl != 0)
+		cpu_ud(cpu);
+}
+
+/* ---- selection ------------------------------------------------------------------------------------------- */
+
+static op_fn *select_here(const struct insn *insn, struct op *op)
+{
+	switch (insn->z->mnemonic) {
+	case ZYDIS_MNEMONIC_PUSHF: case ZYDIS_MNEMONIC_PUSHFD: case ZYDIS_MNEMONIC_PUSHFQ: return op_pushf;
+	case ZYDIS_MNEMONIC_POPF: case ZYDIS_MNEMONIC_POPFD: case ZYDIS_MNEMONIC_POPFQ: return ends(op, op_popf);
+	case ZYDIS_MNEMONIC_CLI: return op_cli;
+	case ZYDIS_MNEMONIC_STI: return ends(op, op_sti);
+	case ZYDIS_MNEMONIC_STAC: return with(op, 1, op_stac);
+	case ZYDIS_MNEMONIC_CLAC: return with(op, 0, op_stac);
+	case ZYDIS_MNEMONIC_INVLPG: return ends(op, op_invlpg);
+	case ZYDIS_MNEMONIC_INVPCID: return ends(op, op_invpcid);
+	case ZYDIS_MNEMONIC_INVD: case ZYDIS_MNEMONIC_WBINVD: return op_supervisor_nop;
+	case ZYDIS_MNEMONIC_CLFLUSH: case ZYDIS_MNEMONIC_CLFLUSHOPT: case ZYDIS_MNEMONIC_CLWB: return op_clflush;
+	case ZYDIS_MNEMONIC_HLT: return ends(op, op_hlt);
+	case ZYDIS_MNEMONIC_VMCALL: case ZYDIS_MNEMONIC_VMMCALL: return ends(op, op_hypercall);
+	case ZYDIS_MNEMONIC_MONITOR: case ZYDIS_MNEMONIC_MWAIT: return op_monitor;
+	default: return NULL;
+	}
+}
+
+static op_fn *select_nothing(const struct insn *insn, struct op *op)
+{
+	switch (insn->z->mnemonic) {
+	case ZYDIS_MNEMONIC_UD0: case ZYDIS_MNEMONIC_UD1: case ZYDIS_MNEMONIC_UD2: case ZYDIS_MNEMONIC_RSM:
+		return ends(op, op_undefined);
+	case ZYDIS_MNEMONIC_NOP: case ZYDIS_MNEMONIC_PAUSE: case ZYDIS_MNEMONIC_LFENCE: case ZYDIS_MNEMONIC_SFENCE:
+	case ZYDIS_MNEMONIC_ENDBR32: case ZYDIS_MNEMONIC_ENDBR64: case ZYDIS_MNEMONIC_PREFETCH:
+	case ZYDIS_MNEMONIC_PREFETCHNTA: case ZYDIS_MNEMONIC_PREFETCHT0: case ZYDIS_MNEMONIC_PREFETCHT1:
+	case ZYDIS_MNEMONIC_PREFETCHT2: case ZYDIS_MNEMONIC_PREFETCHW: case ZYDIS_MNEMONIC_PREFETCHWT1:
+		return op_nop;
+	default:
+		return NULL;
+	}
+}
+
+static void op_mfence(struct cpu *cpu, const struct op *op)
+{
+	(void)cpu;
+	(void)op;
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+op_fn *sys_select(const struct insn *insn, struct op *op)
+{
+	op_fn *fn = jump_select(insn, op);
+
+	if (fn == NULL)
+		fn = io_select(insn, op);
+	if (fn == NULL)
+		fn = sys_control_select(insn, op);
+	if (fn == NULL)
+		fn = sys_descriptor_select(insn, op);
+	if (fn == NULL)
+		fn = sys_segment_select(insn, op);
+	if (fn == NULL)
+		fn = sys_info_select(insn, op);
+	if (fn == NULL)
+		fn = select_here(insn, op);
+	if (fn == NULL && insn->z->mnemonic == ZYDIS_MNEMONIC_MFENCE)
+		fn = op_mfence;
+	if (fn == NULL)
+		fn = select_nothing(insn, op);
+	return fn;
+}

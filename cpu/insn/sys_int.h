@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of system instructions share (sys*.c): what most handlers begin and end with, 16-bit operands, and selection.
+ */
+#ifndef CPU_INSN_SYS_INT_H
+#define CPU_INSN_SYS_INT_H
+
+#include "cpu/base/private.h"
+#include "cpu/memory/mem.h"
+
+/** The selectors behind sys_select, one for each file. */
+op_fn *sys_control_select(const struct insn *insn, struct op *op);
+op_fn *sys_descriptor_select(const struct insn *insn, struct op *op);
+op_fn *sys_segment_select(const struct insn *insn, struct op *op);
+op_fn *sys_info_select(const struct insn *insn, struct op *op);
+
+/** #UD. */
+
+static inline uint64_t next_rip(const struct cpu *cpu, const struct op *op)
+{
+	return (op->rip + op->len) & cpu->lin_mask;
+}
+
+/* Most of these end a block, because they change what the following bytes mean or where they are. */
+static inline void done(struct cpu *cpu, const struct op *op)
+{
+	cpu->s.rip = next_rip(cpu, op);
+}
+
+static inline void done_look(struct cpu *cpu, const struct op *op)
+{
+	done(cpu, op);
+	if (unlikely(cpu_needs_look(cpu)))
+		cpu_leave(cpu, LEAVE_DONE);
+}
+
+static inline void need_supervisor(struct cpu *cpu)
+{
+	if (cpu->cpl != 0)
+		cpu_gp(cpu);
+}
+
+static inline void need_protected(struct cpu *cpu)
+{
+	if (!(cpu->mode & MODE_PROT))
+		cpu_ud(cpu);
+}
+
+static inline void need_umip(struct cpu *cpu)
+{
+	if ((cpu->s.cr4 & CR4_UMIP) && cpu->cpl == 3)
+		cpu_gp(cpu);
+}
+
+/* Read a 16-bit register or memory operand 0 or 1. */
+static inline uint16_t operand16(struct cpu *cpu, const struct op *op, unsigned i)
+{
+	if (op->mem == i)
+		return (uint16_t)mem_read(cpu, op_linear(cpu, op, 2, false), 2);
+	return (uint16_t)reg_read(cpu, op->reg[i], 2);
+}
+
+/* A selector or machine status word: 16 bits to memory, zero-extended to a register. */
+static inline void store16(struct cpu *cpu, const struct op *op, uint64_t value)
+{
+	if (op->mem == 0)
+		mem_write(cpu, op_linear(cpu, op, 2, true), 2, value);
+	else if (op->size == 2)
+		reg_write(cpu, op->reg[0], 2, value);
+	else
+		reg_write(cpu, op->reg[0], 8, value);
+}
+
+static inline bool operand_is(const struct insn *insn, unsigned i, ZydisRegisterClass class)
+{
+	return insn->o[i].type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(insn->o[i].reg.value) == class;
+}
+
+static inline op_fn *ends(struct op *op, op_fn *fn)
+{
+	op->flags |= OPF_END;
+	return fn;
+}
+
+static inline op_fn *with(struct op *op, unsigned sub, op_fn *fn)
+{
+	op->sub = (uint8_t)sub;
+	return fn;
+}
+
+#endif

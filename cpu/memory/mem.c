@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The slow half of mem.h: TLB misses, page crossings, devices, writes to pages with code.
+ */
+#include "cpu/memory/mem.h"
+
+#include "cpu/base/private.h"
+#include "cpu/memory/shadow.h"
+
+/* ---- where a byte is --------------------------------------------------------------------------------------- */
+
+static struct place locate(struct cpu *cpu, uint64_t linear, enum access access)
+{
+	struct tlb_entry *e = &cpu->tlb[access][(linear >> 12) % TLB_ENTRIES];
+	uint64_t tag = (linear & ~UINT64_C(0xfff)) | cpu->tlb_tag;
+
+	if ((e->tag & ~TLB_SLOW) == tag) {
+		struct place place = { .host = (uint8_t *)(uintptr_t)(linear + e->addend), .slow = e->tag & TLB_SLOW };
+
+		if (place.slow && codemap_for_write(cpu, place.host) == NULL) {
+			/* The page is data again. */
+			e->tag = tag;
+			place.slow = false;
+		}
+		return place;
+	}
+	return walk(cpu, linear, access);
+}
+
+static unsigned page_left(uint64_t linear)
+{
+	return 4096 - (unsigned)(linear & 0xfff);
+}
+
+/* ---- devices ------------------------------------------------------------------------------------------------- */
+
+bool mmio_is_armed(const struct cpu *cpu, uint64_t gpa, bool write)
+{
+	for (unsigned i = 0; i < cpu->p->armed_count; i++) {
+		if (cpu->p->armed[i].page == gpa >> 12 && cpu->p->armed[i].write == write)
+			return true;
+	}
+	return false;
+}
+
+static uint64_t mmio_read(struct cpu *cpu, uint64_t gpa, unsigned size)
+{
+	struct cpu_private *p = cpu->p;
+	struct mmio_fragment *f = &p->reads[p->reads_used];
+	uint64_t value = 0;
+
+	if (p->reads_used < p->reads_count && f->gpa == gpa && f->len == size) {
+		p->reads_used++;
+		memcpy(&value, f->data, size);
+		return value;
+	}
+	if (p->reads_used >= MMIO_FRAGMENTS)
+		cpu_unimplemented(cpu);
+	/* Ask the outside; the instruction will run again and find the answer above. */
+	p->reads_count = p->reads_used;
+	p->exit.reason = CPU_EXIT_MMIO;
+	p->exit.mmio.gpa = gpa;
+	p->exit.mmio.write = false;
+	p->exit.mmio.len = (uint8_t)size;
+	p->completion = COMPLETE_MMIO_READ;
+	cpu_leave(cpu, LEAVE_EXIT);
+}
+
+static void mmio_write(struct cpu *cpu, uint64_t gpa, unsigned size, uint64_t value)
+{
+	struct cpu_private *p = cpu->p;
+	struct mmio_fragment *f = &p->writes[p->writes_count];
+
+	if (p->writes_count >= MMIO_FRAGMENTS)
+		cpu_unimplemented(cpu);
+	f->gpa = gpa;
+	f->len = (uint8_t)size;
+	memcpy(f->data, &value, size);
+	p->writes_count++;
+}
+
+/* ---- writes to pages with code ---------------------------------------------------------------------------------- */
+
+/* Begin the instruction again as one that codemap_heed does not send back. */
+static void run_alone(struct cpu *cpu)
+{
+	if (cpu->single)
+		return;
+	cpu->p->single_next = true;
+	cpu_leave(cpu, LEAVE_RESTART);
+}
+
+/* The instruction writes over code, perhaps of its own block: run it alone, and let no old block live after it. */
+static void code_write_note(struct cpu *cpu, struct code_page *page)
+{
+	struct cpu_private *p = cpu->p;
+
+	run_alone(cpu);
+	for (unsigned i = 0; i < p->written_count; i++) {
+		if (p->written[i] == page)
+			return;
+	}
+	if (p->written_count < 4)
+		p->written[p->written_count++] = page;
+	else
+		codemap_written(cpu, page);
+}
+
+static void place_check_code(struct cpu *cpu, const struct place *place, unsigned size)
+{
+	struct code_page *page;
+
+	if (likely(!place->slow))
+		return;
+	page = codemap_find(cpu->p->vm, place->host);
+	if (page != NULL && (atomic_load(&page->lines) & codemap_lines(place->host, size)))
+		code_write_note(cpu, page);
+	else
+		codemap_heed(cpu);
+}
+
+/* ---- one page ------------------------------------------------------------------------------------------------------ */
+
+static uint64_t place_read(struct cpu *cpu, const struct place *place, unsigned size)
+{
+	uint64_t value = 0;
+
+	if (unlikely(place->host == NULL))
+		return mmio_read(cpu, place->gpa, size);
+	if (likely((size & (size - 1)) == 0))
+		return host_load(place->host, size);
+	for (unsigned i = 0; i < size; i++)
+		value |= host_load(place->host + i, 1) << (8 * i);
+	return value;
+}
+
+/* After place_check_code of every place that the instruction writes: this does not leave. */
+static void place_write(struct cpu *cpu, const struct place *place, unsigned size, uint64_t value)
+{
+	struct code_page *page;
+
+	if (unlikely(place->host == NULL)) {
+		if (place->behind != NULL)
+			cpu_shadow_write(cpu, place, size, value);
+		else
+			mmio_write(cpu, place->gpa, size, value);
+		return;
+	}
+	if ((size & (size - 1)) == 0) {
+		host_store(place->host, size, value);
+	} else {
+		for (unsigned i = 0; i < size; i++)
+			host_store(place->host + i, 1, value >> (8 * i));
+	}
+	if (unlikely(place->slow)) {
+		/* Pairs with codemap_mark: either it sees the store or this sees its line. */
+		atomic_thread_fence(memory_order_seq_cst);
+		page = codemap_find(cpu->p->vm, place->host);
+		if (page == NULL || !(atomic_load(&page->lines) & codemap_lines(place->host, size)))
+			return;
+		if (cpu->single)
+			code_write_note(cpu, page);
+		else
+			codemap_written(cpu, page);
+	}
+}
+
+/* ---- mem.h ----------------------------------------------------------------------------------------------------------- */
+
+uint64_t mem_read_slow(struct cpu *cpu, uint64_t linear, unsigned size)
+{
+	unsigned left = page_left(linear);
+	struct place first, second;
+	uint64_t low;
+
+	if (unlikely(debug_slow(cpu)))
+		debug_data(cpu, linear, size, false);
+	first = locate(cpu, linear, ACCESS_READ);
+	if (likely(size <= left))
+		return place_read(cpu, &first, size);
+	second = locate(cpu, (linear + left) & cpu->lin_mask, ACCESS_READ);
+	low = place_read(cpu, &first, left);
+	return low | place_read(cpu, &second, size - left) << (8 * left);
+}
+
+void mem_write_slow(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t value)
+{
+	unsigned left = page_left(linear);
+	struct place first, second;
+
+	if (unlikely(debug_slow(cpu)))
+		debug_data(cpu, linear, size, true);
+	first = locate(cpu, linear, ACCESS_WRITE);
+	if (likely(size <= left)) {
+		place_check_code(cpu, &first, size);
+		place_write(cpu, &first, size, value);
+		return;
+	}
+	second = locate(cpu, (linear + left) & cpu->lin_mask, ACCESS_WRITE);
+	place_check_code(cpu, &first, left);
+	place_check_code(cpu, &second, size - left);
+	place_write(cpu, &first, left, value);
+	place_write(cpu, &second, size - left, value >> (8 * left));
+}
+
+/* The largest aligned-in-size piece that is left of an access. */
+static unsigned piece(uint64_t linear, unsigned size)
+{
+	unsigned left = page_left(linear);
+	unsigned n = size < left ? size : left;
+
+	return n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
+}
+
+GUEST_RACY void mem_read_bytes(struct cpu *cpu, uint64_t linear, void *to, unsigned size)
+{
+	const uint8_t *at = size <= page_left(linear) ? tlb_find(cpu, TLB_READ, linear, 1) : NULL;
+	uint8_t *out = to;
+
+	while (size > 0) {
+		unsigned n = piece(linear, size);
+		uint64_t value;
+
+		if (at != NULL) {
+			value = host_load(at, n);
+			at += n;
+		} else {
+			value = mem_read(cpu, linear & cpu->lin_mask, n);
+		}
+		memcpy(out, &value, n);
+		out += n;
+		linear += n;
+		size -= n;
+	}
+}
+
+GUEST_RACY void mem_write_bytes(struct cpu *cpu, uint64_t linear, const void *from, unsigned size)
+{
+	uint8_t *at = size <= page_left(linear) ? tlb_find(cpu, TLB_WRITE, linear, 1) : NULL;
+	const uint8_t *in = from;
+
+	if (at == NULL)
+		mem_check_write(cpu, linear, size);
+	while (size > 0) {
+		unsigned n = piece(linear, size);
+		uint64_t value = 0;
+
+		memcpy(&value, in, n);
+		if (at != NULL) {
+			host_store(at, n, value);
+			at += n;
+		} else {
+			mem_write(cpu, linear & cpu->lin_mask, n, value);
+		}
+		in += n;
+		linear += n;
+		size -= n;
+	}
+}
+
+void mem_check_write(struct cpu *cpu, uint64_t linear, unsigned size)
+{
+	while (size > 0) {
+		unsigned n = size < page_left(linear) ? size : page_left(linear);
+		struct place place = locate(cpu, linear & cpu->lin_mask, ACCESS_WRITE);
+
+		place_check_code(cpu, &place, n);
+		linear += n;
+		size -= n;
+	}
+}
+
+/* ---- read-modify-write --------------------------------------------------------------------------------------------------- */
+
+void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rmw *m, bool lock)
+{
+	bool crosses = size > page_left(linear);
+	unsigned reads_used;
+	struct place first;
+
+	if (unlikely(debug_slow(cpu)))
+		debug_data(cpu, linear, size, true);
+	if (crosses)
+		run_alone(cpu); /* when one half is stored, the instruction must not begin again */
+	mem_check_write(cpu, linear, size);
+	first = locate(cpu, linear, ACCESS_WRITE);
+	m->linear = linear;
+	m->size = size;
+	m->locked = false;
+	if (!crosses && first.host != NULL) {
+		struct code_page *page = first.slow ? codemap_find(cpu->p->vm, first.host) : NULL;
+
+		if (page != NULL)
+			code_write_note(cpu, page);
+		m->host = first.host;
+		return;
+	}
+	if (!crosses && lock && first.behind != NULL) {
+		m->host = cpu_shadow_in_place(cpu, &first, size);
+		return;
+	}
+	/* Read first: a device's answer may still be missing. The second reading is of memory: a device behind it has answered. */
+	reads_used = cpu->p->reads_used;
+	mem_read_bytes(cpu, linear, m->bounce, size);
+	if (lock && (first.host != NULL || first.behind != NULL)) {
+		if (!cpu->p->atomic_locked && !codemap_atomic_try(cpu)) {
+			cpu->p->single_next = true;
+			cpu_leave(cpu, LEAVE_LOCK);
+		}
+		m->locked = true;
+		cpu->p->reads_used = reads_used;
+		mem_read_bytes(cpu, linear, m->bounce, size);
+	}
+	m->copy = true;
+	m->host = m->bounce;
+}
+
+void mem_rmw_finish(struct cpu *cpu, struct mem_rmw *m)
+{
+	mem_write_bytes(cpu, m->linear, m->bounce, m->size);
+	/* What the library writes is written later, under the same lock. */
+	if (m->locked && cpu->p->shadow.writes_count == 0)
+		codemap_atomic_give(cpu);
+}
+
+void *mem_span(struct cpu *cpu, uint64_t linear, bool write, unsigned *bytes)
+{
+	struct place place;
+
+	if (cpu->single || debug_slow(cpu))
+		return NULL;
+	place = locate(cpu, linear, write ? ACCESS_WRITE : ACCESS_READ);
+	if (place.host == NULL || place.slow)
+		return NULL;
+	*bytes = page_left(linear);
+	return place.host;
+}
+
+/* ---- as the supervisor ------------------------------------------------------------------------------------------------------ */
+
+/* A fault in the middle leaves the tag wrong; every landing recomputes it. */
+static uint64_t tag_supervisor(struct cpu *cpu)
+{
+	uint64_t tag = cpu->tlb_tag;
+
+	cpu->tlb_tag &= ~(uint64_t)(TLB_USER | TLB_SMAP);
+	if (cpu->s.cr4 & CR4_SMAP)
+		cpu->tlb_tag |= TLB_SMAP;
+	return tag;
+}
+
+/* Descriptor tables and stacks of long mode have 64-bit addresses, whatever code runs. A fault in the middle leaves the
+ * mask wrong too. */
+static uint64_t mask_system(struct cpu *cpu)
+{
+	uint64_t mask = cpu->lin_mask;
+
+	if (cpu->s.efer & EFER_LMA)
+		cpu->lin_mask = ~UINT64_C(0);
+	return mask;
+}
+
+uint64_t sys_read(struct cpu *cpu, uint64_t linear, unsigned size)
+{
+	uint64_t tag = tag_supervisor(cpu), mask = mask_system(cpu);
+	uint64_t value = mem_read(cpu, linear & cpu->lin_mask, size);
+
+	cpu->tlb_tag = tag;
+	cpu->lin_mask = mask;
+	return value;
+}
+
+void sys_write(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t value)
+{
+	uint64_t tag = tag_supervisor(cpu), mask = mask_system(cpu);
+
+	mem_write(cpu, linear & cpu->lin_mask, size, value);
+	cpu->tlb_tag = tag;
+	cpu->lin_mask = mask;
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest memory as instructions reach it: effective address -> linear address -> host memory through the TLB.
+ *
+ * Every mem_* call may fault and then does not return (see base/types.h). An access that crosses a page checks both pages before it
+ * has any effect. Memory that is a device (no slot) is handled inside: reads come back with the device's data, writes are
+ * collected and performed when the instruction is complete.
+ */
+#ifndef CPU_MEMORY_MEM_H
+#define CPU_MEMORY_MEM_H
+
+#include <string.h>
+
+#include "cpu/base/types.h"
+
+/* ---- addresses --------------------------------------------------------------------------------------- */
+
+/** Segment checks and base: offset -> linear for `size` bytes. Raises #GP/#SS. */
+uint64_t seg_linear_slow(struct cpu *cpu, unsigned seg, uint64_t offset, unsigned size, bool write);
+
+INLINE uint64_t seg_linear(struct cpu *cpu, unsigned seg, uint64_t offset, unsigned size, bool write)
+{
+	if (likely(cpu->seg_fast >> seg & 1))
+		return (cpu->seg_base[seg] + offset) & cpu->lin_mask;
+	return seg_linear_slow(cpu, seg, offset, size, write);
+}
+
+/** Effective address (the offset in the segment), wrapped at the address size. What LEA computes. */
+INLINE uint64_t op_ea(const struct cpu *cpu, const struct op *op)
+{
+	uint64_t ea = reg_read(cpu, op->base, 8) + (reg_read(cpu, op->index, 8) << op->scale) + (uint64_t)op->disp;
+
+	if (likely(op->asize == 8))
+		return ea;
+	return op->asize == 4 ? (uint32_t)ea : (uint16_t)ea;
+}
+
+/** Linear address of the memory operand, for an access of `size` bytes. */
+INLINE uint64_t op_linear(struct cpu *cpu, const struct op *op, unsigned size, bool write)
+{
+	if (likely(op->flags & OPF_FLAT))
+		return reg_read(cpu, op->base, 8) + (reg_read(cpu, op->index, 8) << op->scale) +
+		       (uint64_t)op->disp;
+	return seg_linear(cpu, op->seg, op_ea(cpu, op), size, write);
+}
+
+/* ---- host memory behind the guest's --------------------------------------------------------------------- */
+
+typedef uint16_t __attribute__((may_alias, aligned(1))) guest16;
+typedef uint32_t __attribute__((may_alias, aligned(1))) guest32;
+typedef uint64_t __attribute__((may_alias, aligned(1))) guest64;
+
+/* One load or store each, never split or repeated by the compiler: other vCPUs look. */
+GUEST_RACY_INLINE uint64_t host_load(const void *at, unsigned size)
+{
+	switch (size) {
+	case 1: return *(const volatile uint8_t *)at;
+	case 2: return *(const volatile guest16 *)at;
+	case 4: return *(const volatile guest32 *)at;
+	default: return *(const volatile guest64 *)at;
+	}
+}
+
+GUEST_RACY_INLINE void host_store(void *at, unsigned size, uint64_t value)
+{
+	switch (size) {
+	case 1: *(volatile uint8_t *)at = (uint8_t)value; break;
+	case 2: *(volatile guest16 *)at = (uint16_t)value; break;
+	case 4: *(volatile guest32 *)at = (uint32_t)value; break;
+	default: *(volatile guest64 *)at = value; break;
+	}
+}
+
+/** The TLB's answer for an access that lies in one page: a host address, or NULL when the slow path must see to it. */
+INLINE void *tlb_find(struct cpu *cpu, enum tlb_kind kind, uint64_t linear, unsigned size)
+{
+	struct tlb_entry *e = &cpu->tlb[kind][(linear >> 12) % TLB_ENTRIES];
+
+	/* The last byte's page is compared with the first byte's entry: an access that crosses never matches. */
+	if (likely((((linear + size - 1) & ~UINT64_C(0xfff)) | cpu->tlb_tag) == e->tag))
+		return (void *)(uintptr_t)(linear + e->addend);
+	return NULL;
+}
+
+/* ---- plain reads and writes; linear addresses -------------------------------------------------------------- */
+
+uint64_t mem_read_slow(struct cpu *cpu, uint64_t linear, unsigned size);
+void mem_write_slow(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t value);
+
+/** Read 1, 2, 4 or 8 bytes, zero-extended. */
+INLINE uint64_t mem_read(struct cpu *cpu, uint64_t linear, unsigned size)
+{
+	void *at = tlb_find(cpu, TLB_READ, linear, size);
+
+	if (likely(at != NULL))
+		return host_load(at, size);
+	return mem_read_slow(cpu, linear, size);
+}
+
+INLINE void mem_write(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t value)
+{
+	void *at = tlb_find(cpu, TLB_WRITE, linear, size);
+
+	if (likely(at != NULL))
+		host_store(at, size, value);
+	else
+		mem_write_slow(cpu, linear, size, value);
+}
+
+/** Any number of bytes up to 512 (XMM operands, FXSAVE images, descriptors). 8-byte pieces are not torn when aligned. */
+void mem_read_bytes(struct cpu *cpu, uint64_t linear, void *to, unsigned size);
+void mem_write_bytes(struct cpu *cpu, uint64_t linear, const void *from, unsigned size);
+
+/** Raise what a write of `size` bytes would raise, without writing. For instructions that write more than once. */
+void mem_check_write(struct cpu *cpu, uint64_t linear, unsigned size);
+
+/* ---- read-modify-write ---------------------------------------------------------------------------------------- */
+
+/*
+ * Both rights are checked by begin; after it nothing faults. The handler works on *host, which is guest memory itself or, for
+ * an access that crosses a page or hits a device, a copy that end puts back.
+ *
+ *     struct mem_rmw m;
+ *     mem_rmw_begin(cpu, linear, size, &m);
+ *     host_store(m.host, size, op(host_load(m.host, size)));
+ *     mem_rmw_end(cpu, &m);
+ *
+ * For a locked instruction use mem_lock_begin/end with a host atomic on m.host instead (size 16: CMPXCHG16B, 16-aligned): the address may be
+ * misaligned (x86 hosts do that in hardware: a split lock); what hardware cannot do at all runs on the copy under
+ * a lock of the VM.
+ */
+struct mem_rmw {
+	void *host;
+	uint64_t linear;
+	unsigned size;
+	bool copy, locked;
+	uint8_t bounce[16] __attribute__((aligned(16)));
+};
+
+void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rmw *m, bool lock);
+void mem_rmw_finish(struct cpu *cpu, struct mem_rmw *m);
+
+INLINE void mem_rmw_begin(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rmw *m)
+{
+	m->copy = false;
+	/* A page that may be written may be read: x86 has no other kind. */
+	m->host = tlb_find(cpu, TLB_WRITE, linear, size);
+	if (unlikely(m->host == NULL))
+		mem_rmw_slow(cpu, linear, size, m, false);
+}
+
+INLINE void mem_lock_begin(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rmw *m)
+{
+	m->copy = false;
+	m->host = tlb_find(cpu, TLB_WRITE, linear, size);
+	if (unlikely(m->host == NULL))
+		mem_rmw_slow(cpu, linear, size, m, true);
+}
+
+INLINE void mem_rmw_end(struct cpu *cpu, struct mem_rmw *m)
+{
+	if (unlikely(m->copy))
+		mem_rmw_finish(cpu, m);
+}
+
+INLINE void mem_lock_end(struct cpu *cpu, struct mem_rmw *m)
+{
+	mem_rmw_end(cpu, m);
+}
+
+/* ---- runs of memory, for REP ---------------------------------------------------------------------------------- */
+
+/**
+ * Host address of linear, and in *bytes how much of the page follows it. May fault as an access of 1 byte would.
+ * Returns: NULL when it must be done element by element (a device, a page with code, debugging, hot for other reasons).
+ * Valid until the handler returns; a copy through it must be fine with memory that changes underneath.
+ */
+void *mem_span(struct cpu *cpu, uint64_t linear, bool write, unsigned *bytes);
+
+/* ---- stack, as PUSH and POP see it: SS, RSP wrapped at the stack size ------------------------------------------- */
+
+/** Linear address of stack offset `sp` (already wrapped with stack_wrap). */
+INLINE uint64_t stack_mask(const struct cpu *cpu)
+{
+	if (likely(cpu_is_64(cpu)))
+		return ~UINT64_C(0);
+	return cpu->mode & MODE_SS32 ? 0xffffffffu : 0xffffu;
+}
+
+INLINE void stack_pointer_set(struct cpu *cpu, uint64_t sp)
+{
+	uint64_t mask = stack_mask(cpu);
+
+	/* A 16-bit stack keeps the upper bits of RSP. */
+	cpu->s.gpr[CPU_RSP] = mask == 0xffff ? (cpu->s.gpr[CPU_RSP] & ~mask) | (sp & mask) : sp & mask;
+}
+
+/** Push: writes below RSP, then moves RSP. Faults leave RSP alone. */
+INLINE void stack_push(struct cpu *cpu, unsigned size, uint64_t value)
+{
+	uint64_t sp = (cpu->s.gpr[CPU_RSP] - size) & stack_mask(cpu);
+
+	mem_write(cpu, seg_linear(cpu, CPU_SS, sp, size, true), size, value);
+	stack_pointer_set(cpu, sp);
+}
+
+/** The value that a pop would give, `depth` bytes above RSP; RSP is not moved. */
+INLINE uint64_t stack_peek(struct cpu *cpu, unsigned size, unsigned depth)
+{
+	uint64_t sp = (cpu->s.gpr[CPU_RSP] + depth) & stack_mask(cpu);
+
+	return mem_read(cpu, seg_linear(cpu, CPU_SS, sp, size, false), size);
+}
+
+INLINE uint64_t stack_pop(struct cpu *cpu, unsigned size)
+{
+	uint64_t value = stack_peek(cpu, size, 0);
+
+	stack_pointer_set(cpu, cpu->s.gpr[CPU_RSP] + size);
+	return value;
+}
+
+#endif

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Shadow paging from the CPU's side.
+ *
+ *     linear --entry.root--> host page          the library's tables; the guest's are never looked at here
+ *
+ * A walk that fails leaves the guest, and vmmu_page_fault says what it was. When it was the guest's own #PF, the instruction runs again and raises it where the
+ * walk fails again: so what was under way (an event's delivery, say) is as it was.
+ *
+ * Writes that hit a mirrored table are collected like writes to a device and made by the library when the instruction is complete. A locked
+ * instruction works on the page itself, which reads lead to, and the library is told; one that crosses pages keeps the VM's
+ * atomic lock until the library has written.
+ */
+#include <vmmu/format.h>
+#include <vmmu/mmu.h>
+
+#include "cpu/memory/mem.h"
+#include "cpu/memory/shadow.h"
+
+/* ---- the walk ------------------------------------------------------------------------------------------------------ */
+
+#define DENIED 0x80000000u /* beside the error bits: a fault without any is one, too */
+
+/* What the way down to a leaf says. */
+struct shadow_leaf {
+	uint64_t rights; /* VMMU_NPT_W and U: those of all entries */
+	bool no_exec;
+	unsigned key;
+};
+
+/* As hardware with CR0.WP and EFER.NX set, and the guest's other controls, which mean nothing while it does not page. */
+static bool shadow_allows(const struct cpu *cpu, const struct shadow_leaf *leaf, enum access access)
+{
+	bool user = cpu->tlb_tag & TLB_USER, user_page = leaf->rights & VMMU_NPT_U, paging = cpu->s.cr0 & CR0_PG;
+
+	if (user && !user_page)
+		return false;
+	if (access == ACCESS_EXEC)
+		return !leaf->no_exec && !(!user && user_page && paging && (cpu->s.cr4 & CR4_SMEP));
+	if (access == ACCESS_WRITE && !(leaf->rights & VMMU_NPT_W))
+		return false;
+	if (!user_page || !paging)
+		return true;
+	if (cpu->tlb_tag & TLB_SMAP)
+		return false;
+	if (unlikely((cpu->s.cr4 & CR4_PKE) && (cpu->s.efer & EFER_LMA))) {
+		uint32_t deny = cpu->s.pkru >> (2 * leaf->key) & 3;
+
+		return !(deny & 1) && !((deny & 2) && access == ACCESS_WRITE);
+	}
+	return true;
+}
+
+/* Returns: 0 with *host and *writable set, or error bits with DENIED. */
+GUEST_RACY static uint32_t shadow_tables(struct cpu *cpu, uint64_t linear, enum access access, uint64_t *host, bool *writable)
+{
+	uint64_t *table = (uint64_t *)(uintptr_t)cpu->entry.root;
+	struct shadow_leaf leaf = { VMMU_NPT_W | VMMU_NPT_U, false, 0 };
+
+	for (unsigned level = cpu->entry.levels;; level--) {
+		unsigned shift = 12 + 9 * (level - 1);
+		uint64_t *at = &table[linear >> shift & 511];
+		uint64_t e = vmmu_table_entry_load(at), want = e | VMMU_NPT_A;
+
+		if (!(e & VMMU_NPT_P))
+			return DENIED;
+		if (unlikely(e & VMMU_ENTRY_RSVD))
+			return DENIED | VMMU_PF_PRESENT | VMMU_PF_RSVD;
+		leaf.rights &= e;
+		leaf.no_exec |= e >> 63;
+		if (level == 1 || (level <= 3 && (e & VMMU_NPT_PS))) {
+			uint64_t inside = (UINT64_C(1) << shift) - 1;
+
+			leaf.key = e >> 59 & 15;
+			if (!shadow_allows(cpu, &leaf, access))
+				return DENIED | VMMU_PF_PRESENT;
+			if (access == ACCESS_WRITE)
+				want |= VMMU_NPT_D;
+			*host = (e & VMMU_ENTRY_ADDR & ~inside) | (linear & inside);
+			*writable = (leaf.rights & VMMU_NPT_W) && (want & VMMU_NPT_D);
+			if (want == e || vmmu_table_entry_mark(at, e, want))
+				return 0;
+		} else if (want == e || vmmu_table_entry_mark(at, e, want)) {
+			table = (uint64_t *)(uintptr_t)(e & VMMU_ENTRY_ADDR);
+			continue;
+		}
+		/* The entry changed: what it led to may have been removed. */
+		table = (uint64_t *)(uintptr_t)cpu->entry.root;
+		leaf = (struct shadow_leaf){ VMMU_NPT_W | VMMU_NPT_U, false, 0 };
+		level = cpu->entry.levels + 1;
+	}
+}
+
+static void fill(struct cpu *cpu, enum tlb_kind kind, uint64_t linear, uint64_t host, bool slow)
+{
+	struct tlb_entry *e = &cpu->tlb[kind][(linear >> 12) % TLB_ENTRIES];
+
+	e->tag = (linear & ~UINT64_C(0xfff)) | cpu->tlb_tag | (slow ? TLB_SLOW : 0);
+	e->addend = (host & ~UINT64_C(0xfff)) - (linear & ~UINT64_C(0xfff));
+}
+
+/* ---- faults --------------------------------------------------------------------------------------------------------- */
+
+static uint64_t error_code(const struct cpu *cpu, uint32_t found, enum access access)
+{
+	uint64_t error = found & (VMMU_PF_PRESENT | VMMU_PF_RSVD);
+
+	if (access == ACCESS_WRITE)
+		error |= VMMU_PF_WRITE;
+	if (access == ACCESS_EXEC)
+		error |= VMMU_PF_FETCH;
+	if (cpu->tlb_tag & TLB_USER)
+		error |= VMMU_PF_USER;
+	else if ((cpu->tlb_tag & TLB_SMAP) && access != ACCESS_EXEC)
+		error |= VMMU_PF_SMAP;
+	return error;
+}
+
+/* The access as far as a flush of the TLB leaves it what it is. */
+static uint64_t access_tag(const struct cpu *cpu, uint64_t linear)
+{
+	return (linear & ~UINT64_C(0xfff)) | (cpu->tlb_tag & (TLB_USER | TLB_SMAP));
+}
+
+static const struct mmio_armed *armed_find(const struct cpu *cpu, uint64_t linear, enum access access)
+{
+	const struct cpu_private *p = cpu->p;
+
+	for (unsigned i = 0; i < p->armed_count; i++) {
+		const struct mmio_armed *a = &p->armed[i];
+
+		if (a->write == (access == ACCESS_WRITE) && a->tag == access_tag(cpu, linear))
+			return a;
+	}
+	return NULL;
+}
+
+/* The page is a guest table's: reads see it, and its host page tells whether it holds decoded code. */
+static void place_behind(struct cpu *cpu, uint64_t linear, struct place *place)
+{
+	struct place seen = cpu_shadow_walk(cpu, linear, ACCESS_READ);
+
+	if (seen.host == NULL) { /* it went away meanwhile */
+		cpu->p->armed_count = 0;
+		cpu->p->single_next = true;
+		cpu_leave(cpu, LEAVE_RESTART);
+	}
+	place->behind = seen.host;
+}
+
+static struct place shadow_denied(struct cpu *cpu, uint64_t linear, enum access access, uint64_t error)
+{
+	const struct mmio_armed *armed = access == ACCESS_EXEC ? NULL : armed_find(cpu, linear, access);
+	struct shadow_state *s = &cpu->p->shadow;
+	struct place place = { .host = NULL };
+
+	if (armed != NULL) {
+		place.gpa = armed->page << 12 | (linear & 0xfff);
+		if (armed->emulate)
+			place_behind(cpu, linear, &place);
+		return place;
+	}
+	if (s->guest_fault && s->gva == linear && s->error == error) {
+		s->guest_fault = false;
+		if (s->guest_emulates)
+			cpu_unimplemented(cpu);
+		cpu->s.events.exception.has_payload = true;
+		cpu->s.events.exception.payload = linear;
+		cpu_raise_error(cpu, VECTOR_PF, s->guest_error);
+	}
+	s->gva = linear;
+	s->error = error;
+	s->tag = access_tag(cpu, linear);
+	cpu_leave(cpu, LEAVE_FAULT);
+}
+
+struct place cpu_shadow_walk(struct cpu *cpu, uint64_t linear, enum access access)
+{
+	struct place place = { .host = NULL };
+	uint64_t host;
+	bool writable;
+	uint32_t found = shadow_tables(cpu, linear, access, &host, &writable);
+
+	if (unlikely(found))
+		return shadow_denied(cpu, linear, access, error_code(cpu, found, access));
+	place.host = (uint8_t *)(uintptr_t)host;
+	if (access == ACCESS_EXEC) {
+		fill(cpu, TLB_EXEC, linear, host, false);
+		return place;
+	}
+	if (access == ACCESS_WRITE) {
+		place.slow = codemap_for_write(cpu, place.host) != NULL;
+		fill(cpu, TLB_WRITE, linear, host, place.slow);
+	}
+	fill(cpu, TLB_READ, linear, host, false);
+	return place;
+}
+
+/* How often one instruction may be sent back to guest tables before they are given up, and before it is stopped. */
+#define UNPROTECT_AFTER 8u
+#define EMULATE_MOST    32u
+
+static enum shadow_answer shadow_emulate(struct cpu *cpu, struct vmmu_gpa gpa)
+{
+	struct cpu_private *p = cpu->p;
+	struct shadow_state *s = &p->shadow;
+
+	if (++s->emulations > EMULATE_MOST)
+		return SHADOW_STUCK;
+	if (s->emulations > UNPROTECT_AFTER && vmmu_unprotect(p->vcpu, gpa))
+		return SHADOW_RUN;
+	if (p->armed_count == sizeof(p->armed) / sizeof(p->armed[0]))
+		return SHADOW_RUN; /* the next round gives it up */
+	p->armed[p->armed_count++] = (struct mmio_armed){ .page = gpa.v >> 12, .write = true, .emulate = true, .tag = s->tag };
+	p->single_next = true;
+	return SHADOW_RUN;
+}
+
+/* An address that only the guest's CPUID makes too wide: walk.c's raise_reserved. */
+static bool too_wide(struct cpu *cpu, uint64_t linear)
+{
+	bool writable, user;
+	uint64_t gpa;
+
+	return cpu_translate(cpu, linear, &gpa, &writable, &user) && (gpa & ~cpu->p->phys_mask);
+}
+
+enum shadow_answer cpu_shadow_fault(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	struct shadow_state *s = &p->shadow;
+	struct vmmu_page_info info;
+
+	switch (vmmu_page_fault(p->vcpu, (struct vmmu_gva){ s->gva }, s->error, cpu->s.pkru, &info)) {
+	case VMMU_PAGE_FIXED:
+	case VMMU_PAGE_RETRY:
+		return SHADOW_RUN;
+	case VMMU_PAGE_GUEST:
+		s->guest_fault = true;
+		s->guest_error = (uint32_t)info.error;
+		s->guest_emulates = (info.error & VMMU_PF_RSVD) && (cpu->op->flags & OPF_X87) && too_wide(cpu, s->gva);
+		return SHADOW_RUN;
+	case VMMU_PAGE_EMULATE:
+		return shadow_emulate(cpu, info.gpa);
+	case VMMU_PAGE_MMIO:
+		p->fault_gpa = info.gpa;
+		p->fault_error = s->error;
+		return SHADOW_MMIO;
+	case VMMU_PAGE_HOST:
+		p->fault_gpa = info.gpa;
+		return SHADOW_HOST;
+	case VMMU_PAGE_NOMEM:
+		return SHADOW_NOMEM;
+	default:
+		return SHADOW_DEAD;
+	}
+}
+
+/* ---- writes to guest tables ------------------------------------------------------------------------------------------- */
+
+void cpu_shadow_write(struct cpu *cpu, const struct place *place, unsigned size, uint64_t value)
+{
+	struct shadow_state *s = &cpu->p->shadow;
+
+	if (s->writes_count >= SHADOW_WRITES)
+		cpu_unimplemented(cpu);
+	s->writes[s->writes_count] = (struct shadow_store){ .gpa = place->gpa, .host = place->behind, .size = size };
+	memcpy(s->writes[s->writes_count].data, &value, size);
+	s->writes_count++;
+}
+
+void *cpu_shadow_in_place(struct cpu *cpu, const struct place *place, unsigned size)
+{
+	struct shadow_state *s = &cpu->p->shadow;
+
+	if (s->writes_count >= SHADOW_WRITES)
+		cpu_unimplemented(cpu);
+	s->writes[s->writes_count++] = (struct shadow_store){ .gpa = place->gpa, .host = place->behind, .size = size, .made = true };
+	return (void *)(uintptr_t)place->behind;
+}
+
+bool cpu_shadow_writes(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	struct shadow_state *s = &p->shadow;
+	bool ok = true;
+
+	for (unsigned i = 0; i < s->writes_count && ok; i++) {
+		const struct shadow_store *w = &s->writes[i];
+		struct code_page *page;
+
+		if (w->made)
+			vmmu_guest_written(p->vcpu, (struct vmmu_gpa){ w->gpa }, w->size);
+		else
+			ok = vmmu_guest_write(p->vcpu, (struct vmmu_gpa){ w->gpa }, w->data, w->size) == VMMU_OK;
+		p->fault_gpa.v = w->gpa;
+		/* Pairs with codemap_mark: either it sees the store or this sees its line. */
+		atomic_thread_fence(memory_order_seq_cst);
+		page = codemap_find(p->vm, w->host);
+		if (page != NULL)
+			codemap_written(cpu, page);
+	}
+	s->writes_count = 0;
+	if (p->atomic_locked)
+		codemap_atomic_give(cpu);
+	return ok;
+}
+
+/* ---- what decides how tables are read ----------------------------------------------------------------------------------- */
+
+static bool is_pae(const struct cpu *cpu)
+{
+	return (cpu->s.cr0 & CR0_PG) && (cpu->s.cr4 & CR4_PAE) && !(cpu->s.efer & EFER_LMA);
+}
+
+/* Returns: false when a present one has reserved bits, or they are no memory. */
+static bool pdptes_read(struct cpu *cpu, uint64_t pdpte[4])
+{
+	uint64_t reserved = (~cpu->p->phys_mask & ~UINT64_C(0)) | UINT64_C(0x1e6);
+
+	if (vmmu_guest_read(cpu->p->vcpu, (struct vmmu_gpa){ cpu->s.cr3 & UINT64_C(0xffffffe0) }, pdpte, 32) != VMMU_OK)
+		return false;
+	for (unsigned i = 0; i < 4; i++) {
+		if ((pdpte[i] & 1) && (pdpte[i] & reserved))
+			return false;
+	}
+	return true;
+}
+
+static void regs_give(struct cpu *cpu, bool keep)
+{
+	struct cpu_private *p = cpu->p;
+	struct vmmu_guest_regs regs = {
+		.cr0 = cpu->s.cr0, .cr3 = cpu->s.cr3, .cr4 = cpu->s.cr4, .efer = cpu->s.efer, .gbpages = p->gbpages,
+		.phys_bits = (unsigned)__builtin_popcountll(p->phys_mask),
+	};
+
+	memcpy(regs.pdpte, p->shadow.pdpte, sizeof(regs.pdpte));
+	p->shadow.regs_written = false;
+	vmmu_guest_regs_set(p->vcpu, &regs, keep);
+}
+
+void cpu_shadow_regs(struct cpu *cpu)
+{
+	struct shadow_state *s = &cpu->p->shadow;
+
+	s->regs_written = false;
+	if (cpu->entry.root != NULL && !cpu->entry.shadow)
+		return; /* the VM has a second stage */
+	/* What the owner has set and cannot be loaded is not there. */
+	if (s->owner_wrote && is_pae(cpu) && !pdptes_read(cpu, s->pdpte))
+		memset(s->pdpte, 0, sizeof(s->pdpte));
+	s->owner_wrote = false;
+	regs_give(cpu, false);
+}
+
+#define CR0_PDPTE (CR0_PG | CR0_CD | CR0_NW)
+#define CR4_PDPTE (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)
+#define CR4_PAGES (CR4_PDPTE | CR4_SMAP | CR4_PKE | CR4_PCIDE | CR4_LA57)
+
+enum { SYSTEM_CR, SYSTEM_INVLPG, SYSTEM_INVPCID };
+
+static _Noreturn void system_leave(struct cpu *cpu, unsigned what, unsigned n, uint64_t value, uint64_t linear)
+{
+	struct shadow_state *s = &cpu->p->shadow;
+
+	s->system = what;
+	s->system_n = n;
+	s->system_value = value;
+	s->system_linear = linear;
+	cpu_leave_exit(cpu, EXIT_SYSTEM, COMPLETE_STEP);
+}
+
+void cpu_shadow_cr(struct cpu *cpu, unsigned n, uint64_t value)
+{
+	if (likely(!cpu->entry.shadow))
+		return;
+	if (n == 3 || (n == 0 && ((value ^ cpu->s.cr0) & (CR0_PDPTE | CR0_WP))) || (n == 4 && ((value ^ cpu->s.cr4) & CR4_PAGES)))
+		system_leave(cpu, SYSTEM_CR, n, value, 0);
+}
+
+void cpu_shadow_invlpg(struct cpu *cpu, uint64_t linear)
+{
+	if (unlikely(cpu->entry.shadow))
+		system_leave(cpu, SYSTEM_INVLPG, 0, 0, linear);
+}
+
+void cpu_shadow_invpcid(struct cpu *cpu, unsigned type, uint64_t pcid, uint64_t linear)
+{
+	if (unlikely(cpu->entry.shadow))
+		system_leave(cpu, SYSTEM_INVPCID, type, pcid, linear);
+}
+
+static bool cr_write_paging(struct cpu *cpu, unsigned n, uint64_t value)
+{
+	uint64_t cr0 = cpu->s.cr0, cr3 = cpu->s.cr3, cr4 = cpu->s.cr4, efer = cpu->s.efer, pdpte[4];
+	bool keep = n == 3 && (cr4 & CR4_PCIDE) && value >> 63;
+
+	if (!(n == 0 ? cr0_write(cpu, value) : n == 3 ? cr3_write(cpu, value) : cr4_write(cpu, value)))
+		return false;
+	if (is_pae(cpu) && (n == 3 || ((cr0 ^ cpu->s.cr0) & CR0_PDPTE) || ((cr4 ^ cpu->s.cr4) & CR4_PDPTE))) {
+		if (!pdptes_read(cpu, pdpte)) {
+			cpu->s.cr0 = cr0;
+			cpu->s.cr3 = cr3;
+			cpu->s.cr4 = cr4;
+			cpu->s.efer = efer;
+			mode_update(cpu);
+			return false;
+		}
+		memcpy(cpu->p->shadow.pdpte, pdpte, sizeof(pdpte));
+	}
+	regs_give(cpu, keep);
+	return true;
+}
+
+bool cpu_shadow_system(struct cpu *cpu)
+{
+	struct shadow_state *s = &cpu->p->shadow;
+
+	switch (s->system) {
+	case SYSTEM_CR:
+		return cr_write_paging(cpu, s->system_n, s->system_value);
+	case SYSTEM_INVLPG:
+		tlb_flush_page(cpu, s->system_linear);
+		vmmu_invlpg(cpu->p->vcpu, (struct vmmu_gva){ s->system_linear });
+		return true;
+	default:
+		tlb_flush(cpu);
+		vmmu_invpcid(cpu->p->vcpu, s->system_n, s->system_value, (struct vmmu_gva){ s->system_linear });
+		return true;
+	}
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * SIGSEGV and SIGBUS in a guest access: the host page behind the guest's memory is gone.
+ *
+ * A signal is a guest access's when a CPU runs on this thread and the address lies in a page that its TLBs lead to. Everything else
+ * belongs to the program.
+ */
+#include <string.h>
+
+#include "cpu/base/private.h"
+
+/* The guest page that leads to a host page, when the second stage's cache still knows. */
+static bool host_page_known(struct cpu *cpu, uint64_t page, uint64_t *gpa)
+{
+	struct cpu_private *p = cpu->p;
+	bool known = false;
+
+	*gpa = 0;
+	for (unsigned i = 0; i < NTLB_ENTRIES; i++) {
+		if ((p->ntlb[i].tag & 0xfff) != 0 && p->ntlb[i].host == page) {
+			*gpa = p->ntlb[i].tag & ~UINT64_C(0xfff);
+			return true;
+		}
+	}
+	for (unsigned kind = 0; kind < TLB_KINDS && !known; kind++) {
+		for (unsigned i = 0; i < TLB_ENTRIES && !known; i++) {
+			const struct tlb_entry *e = &cpu->tlb[kind][i];
+
+			known = (e->tag & ~UINT64_C(0xfff)) + e->addend == page;
+		}
+	}
+	return known;
+}
+
+bool cpu_host_fault_signal(int signal, siginfo_t *info, void *context)
+{
+	struct cpu *cpu = cpu_running;
+	uint64_t gpa;
+
+	(void)signal;
+	(void)context;
+	if (cpu == NULL || !cpu->p->env_valid || info->si_code <= 0)
+		return false;
+	if (!host_page_known(cpu, (uint64_t)(uintptr_t)info->si_addr & ~UINT64_C(0xfff), &gpa))
+		return false;
+	cpu->p->host_fault_gpa = gpa;
+	cpu_leave(cpu, LEAVE_HOST_FAULT);
+}
+
+/* ---- for programs without a front end that owns signals ---------------------------------------------------------------- */
+
+static struct sigaction previous[2]; /* SIGSEGV, SIGBUS: written once, by cpu_signals_install */
+
+static void chain(int signal, siginfo_t *info, void *context)
+{
+	const struct sigaction *old = &previous[signal == SIGBUS];
+	struct sigaction fallback;
+
+	if (cpu_host_fault_signal(signal, info, context))
+		return;
+	if (old->sa_flags & SA_SIGINFO) {
+		old->sa_sigaction(signal, info, context);
+	} else if (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN) {
+		old->sa_handler(signal);
+	} else {
+		/* The access repeats and the default action follows. */
+		memset(&fallback, 0, sizeof(fallback));
+		fallback.sa_handler = SIG_DFL;
+		sigaction(signal, &fallback, NULL);
+	}
+}
+
+void cpu_signals_install(void)
+{
+	struct sigaction action;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_sigaction = chain;
+	action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+	sigaction(SIGSEGV, &action, &previous[0]);
+	sigaction(SIGBUS, &action, &previous[1]);
+}

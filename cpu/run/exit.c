@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What an exit asks of the outside, and what becomes of the answer: ports, devices, MSRs, hypercalls. All of it runs outside the guest.
+ */
+#include <string.h>
+
+#include "cpu/base/private.h"
+#include "cpu/memory/mem.h"
+#include "cpu/memory/shadow.h"
+
+/* Run the instruction again with what came. Until it is complete nothing else comes first: see `completing`. */
+void complete_again(struct cpu *cpu)
+{
+	cpu->p->single_next = true;
+	cpu->p->completing = true;
+}
+
+static void raise_gp_outside(struct cpu *cpu)
+{
+	cpu->s.events.exception.pending = true;
+	cpu->s.events.exception.vector = VECTOR_GP;
+	cpu->s.events.exception.has_error = true;
+	cpu->s.events.exception.error = 0;
+	cpu->single = false;
+}
+
+static void step_over(struct cpu *cpu)
+{
+	cpu->s.rip = cpu->p->complete_next;
+	instruction_done(cpu);
+}
+
+static void complete_in(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	uint64_t value = 0;
+
+	memcpy(&value, p->io_data, p->exit.io.size);
+	reg_write(cpu, OPR(CPU_RAX), p->exit.io.size == 1 ? 1 : p->exit.io.size == 2 ? 2 : 4, value);
+	step_over(cpu);
+}
+
+static void complete_mmio_read(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	struct mmio_fragment *f = &p->reads[p->reads_count++];
+
+	f->gpa = p->exit.mmio.gpa;
+	f->len = p->exit.mmio.len;
+	memcpy(f->data, p->exit.mmio.data, 8);
+	complete_again(cpu);
+}
+
+void exit_complete(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	enum completion completion = p->completion;
+
+	p->completion = COMPLETE_NONE;
+	if (completion == COMPLETE_NONE || completion == COMPLETE_MMIO_WRITE)
+		return;
+	if (cpu->s.rip != p->complete_rip) {
+		/* The owner moved the CPU elsewhere: nothing is left to complete. */
+		devices_forget(cpu);
+		return;
+	}
+	switch (completion) {
+	case COMPLETE_IN:
+		complete_in(cpu);
+		break;
+	case COMPLETE_OUT:
+	case COMPLETE_STEP:
+		step_over(cpu);
+		break;
+	case COMPLETE_STRING:
+		p->io_have = p->exit.io.count;
+		complete_again(cpu);
+		break;
+	case COMPLETE_MMIO_READ:
+		complete_mmio_read(cpu);
+		break;
+	default: /* MSRs */
+		if (p->exit.msr.failed) {
+			raise_gp_outside(cpu);
+			break;
+		}
+		if (completion == COMPLETE_RDMSR) {
+			cpu->s.gpr[CPU_RAX] = (uint32_t)p->exit.msr.data;
+			cpu->s.gpr[CPU_RDX] = p->exit.msr.data >> 32;
+		}
+		step_over(cpu);
+		break;
+	}
+}
+
+/* ---- the exit itself -------------------------------------------------------------------------------------------- */
+
+static enum cpu_exit do_msr(struct cpu *cpu, bool write)
+{
+	struct cpu_private *p = cpu->p;
+	enum cpu_msr_result result;
+	uint32_t index = p->exit.msr.index;
+
+	p->exit.msr.failed = p->exit.msr.unknown = false;
+	if (write) {
+		if (p->ops->wrmsr != NULL)
+			result = p->ops->wrmsr(p->ops_state, index, p->exit.msr.data);
+		else
+			result = cpu_msr_set(cpu, index, p->exit.msr.data, false) ? CPU_MSR_OK : CPU_MSR_GP;
+	} else {
+		if (p->ops->rdmsr != NULL)
+			result = p->ops->rdmsr(p->ops_state, index, &p->exit.msr.data);
+		else
+			result = cpu_msr_get(cpu, index, &p->exit.msr.data) ? CPU_MSR_OK : CPU_MSR_GP;
+	}
+	if (result == CPU_MSR_EXIT)
+		return write ? CPU_EXIT_WRMSR : CPU_EXIT_RDMSR;
+	p->completion = COMPLETE_NONE;
+	if (result == CPU_MSR_GP) {
+		raise_gp_outside(cpu);
+		return GO_ON;
+	}
+	if (!write) {
+		cpu->s.gpr[CPU_RAX] = (uint32_t)p->exit.msr.data;
+		cpu->s.gpr[CPU_RDX] = p->exit.msr.data >> 32;
+	}
+	step_over(cpu);
+	return GO_ON;
+}
+
+static enum cpu_exit do_hypercall(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	p->completion = COMPLETE_NONE;
+	switch (p->ops->hypercall(p->ops_state)) {
+	case CPU_CALL_OK:
+		step_over(cpu);
+		return GO_ON;
+	case CPU_CALL_EXIT:
+		step_over(cpu);
+		return CPU_EXIT_HYPERCALL;
+	default:
+		cpu->s.events.exception.pending = true;
+		cpu->s.events.exception.vector = VECTOR_UD;
+		cpu->s.events.exception.has_error = false;
+		cpu->single = false;
+		return GO_ON;
+	}
+}
+
+static enum cpu_exit do_io(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	p->exit.io.data = p->io_data;
+	if (p->ops->io == NULL)
+		return CPU_EXIT_IO;
+	/* The first element decides; a device takes all or none. */
+	for (uint32_t i = 0; i < p->exit.io.count; i++) {
+		if (!p->ops->io(p->ops_state, p->exit.io.in, p->exit.io.port, p->exit.io.size,
+		                p->io_data + i * p->exit.io.size))
+			return CPU_EXIT_IO;
+	}
+	exit_complete(cpu);
+	return GO_ON;
+}
+
+static enum cpu_exit do_mmio_read(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	p->complete_rip = cpu->s.rip;
+	memset(p->exit.mmio.data, 0, sizeof(p->exit.mmio.data));
+	if (p->ops->mmio == NULL ||
+	    !p->ops->mmio(p->ops_state, false, p->exit.mmio.gpa, p->exit.mmio.len, p->exit.mmio.data))
+		return CPU_EXIT_MMIO;
+	exit_complete(cpu);
+	return GO_ON;
+}
+
+/* The HLT is behind. Whether something ends it at once is the owner's to find out: that one was raised only says that there may be. */
+static enum cpu_exit do_hlt(struct cpu *cpu)
+{
+	step_over(cpu);
+	cpu->p->completion = COMPLETE_NONE;
+	cpu->p->debug_exit = false; /* a stepped HLT is this exit, and not another at the next cpu_run */
+	return CPU_EXIT_HLT;
+}
+
+enum cpu_exit exit_system(struct cpu *cpu)
+{
+	cpu->p->completion = COMPLETE_NONE;
+	if (cpu_shadow_system(cpu))
+		step_over(cpu);
+	else
+		raise_gp_outside(cpu);
+	return GO_ON;
+}
+
+enum cpu_exit exit_handle(struct cpu *cpu)
+{
+	switch (cpu->p->exit.reason) {
+	case CPU_EXIT_RDMSR: return do_msr(cpu, false);
+	case CPU_EXIT_WRMSR: return do_msr(cpu, true);
+	case CPU_EXIT_HYPERCALL: return do_hypercall(cpu);
+	case CPU_EXIT_IO: return do_io(cpu);
+	case CPU_EXIT_MMIO: return do_mmio_read(cpu);
+	case CPU_EXIT_HLT: return do_hlt(cpu);
+	default: return cpu->p->exit.reason;
+	}
+}
+
+/* Writes that the last instruction made to devices, one exit each. */
+enum cpu_exit exit_writes(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	while (p->writes_done < p->writes_count) {
+		struct mmio_fragment *f = &p->writes[p->writes_done];
+
+		p->writes_done++;
+		if (p->ops->mmio != NULL && p->ops->mmio(p->ops_state, true, f->gpa, f->len, f->data))
+			continue;
+		p->exit.mmio.gpa = f->gpa;
+		p->exit.mmio.len = f->len;
+		p->exit.mmio.write = true;
+		memcpy(p->exit.mmio.data, f->data, 8);
+		p->completion = COMPLETE_MMIO_WRITE;
+		return CPU_EXIT_MMIO;
+	}
+	p->writes_count = p->writes_done = 0;
+	return GO_ON;
+}

@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cpu_run: into the guest, out of the guest, and what to do in between.
+ *
+ *     cpu_run -> complete the last exit
+ *             -> outside: requests, callbacks, vmmu_vcpu_enter
+ *             -> guest(): sigsetjmp, then steps; every instruction that cannot go on lands there by siglongjmp
+ *             -> outside: vmmu_vcpu_leave, vmmu_fault, or an exit to the caller
+ */
+#include <string.h>
+
+#include "cpu/base/flags.h"
+#include "cpu/base/private.h"
+#include "cpu/memory/mem.h"
+#include "cpu/memory/shadow.h"
+
+_Thread_local struct cpu *cpu_running __attribute__((tls_model("initial-exec")));
+
+/* ---- leaving an instruction ------------------------------------------------------------------------------------ */
+
+_Noreturn void cpu_leave(struct cpu *cpu, enum leave why)
+{
+	siglongjmp(cpu->p->env, (int)why);
+}
+
+_Noreturn void cpu_leave_done(struct cpu *cpu, uint64_t rip)
+{
+	cpu->s.rip = rip;
+	cpu_leave(cpu, LEAVE_DONE);
+}
+
+_Noreturn void cpu_leave_exit(struct cpu *cpu, enum cpu_exit reason, enum completion completion)
+{
+	struct cpu_private *p = cpu->p;
+
+	cpu->s.rip = cpu->op->rip;
+	p->exit.reason = reason;
+	p->completion = completion;
+	p->complete_rip = cpu->op->rip;
+	p->complete_next = (cpu->op->rip + cpu->op->len) & cpu->lin_mask;
+	cpu_leave(cpu, LEAVE_EXIT);
+}
+
+/* Must the next instruction be run alone? */
+static bool must_step(const struct cpu *cpu)
+{
+	return cpu->p->single_next || (cpu->s.rflags & (RFLAGS_TF | RFLAGS_RF)) || cpu->s.events.shadow || debug_slow(cpu);
+}
+
+bool cpu_needs_look(const struct cpu *cpu)
+{
+	return cpu->single || cpu->p->attention || must_step(cpu) || event_is_pending(cpu);
+}
+
+bool rep_must_stop(struct cpu *cpu)
+{
+	return cpu->single || vmmu_entry_must_leave(&cpu->entry);
+}
+
+_Noreturn void rep_restart(struct cpu *cpu)
+{
+	cpu->p->rep_rip = cpu->op->rip;
+	cpu_leave_done(cpu, cpu->op->rip);
+}
+
+/* ---- the end of an instruction ------------------------------------------------------------------------------------ */
+
+void devices_forget(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	p->armed_count = 0;
+	p->reads_count = p->reads_used = 0;
+	p->io_have = p->io_used = 0;
+	p->completing = false;
+	p->shadow.guest_fault = false;
+	p->shadow.emulations = 0;
+}
+
+/* The instruction before s.rip is complete, seen from the outside of it. */
+void instruction_done(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	devices_forget(cpu);
+	if (!p->shadow_set)
+		cpu->s.events.shadow = 0;
+	p->shadow_set = false;
+	/* It is for one instruction, the one after the IRET that loads it. */
+	if (!p->rf_loaded)
+		cpu->s.rflags &= ~RFLAGS_RF;
+	p->rf_loaded = false;
+	if (cpu->single)
+		debug_after(cpu);
+	cpu->single = false;
+}
+
+bool interrupt_possible(const struct cpu *cpu)
+{
+	const struct cpu_events *e = &cpu->s.events;
+
+	if (unlikely(cpu->p->debug & CPU_DEBUG_BLOCK_IRQ))
+		return false;
+	return (cpu->s.rflags & RFLAGS_IF) && e->shadow == 0 && !event_is_pending(cpu);
+}
+
+/* ---- in the guest ----------------------------------------------------------------------------------------------------- */
+
+/* What a landing means for the state. Returns: go on in the guest? */
+static bool guest_landed(struct cpu *cpu, enum leave why)
+{
+	struct cpu_private *p = cpu->p;
+	bool alone; /* the instruction was completed after an exit: what was asked for meanwhile comes next */
+
+	if (why != LEAVE_NONE && why != LEAVE_DONE && why != LEAVE_PART)
+		p->shadow.writes_count = 0;
+	/* LEAVE_NONE: the instruction that the lock is for comes now. */
+	if (unlikely(p->atomic_locked) && p->shadow.writes_count == 0 && why != LEAVE_NONE)
+		codemap_atomic_give(cpu);
+	tlb_tag_update(cpu);
+	p->delivering = -1;
+	p->delivering_external = false;
+	cpu->lin_mask = cpu_is_64(cpu) ? ~UINT64_C(0) : 0xffffffffu;
+	for (unsigned i = 0; i < p->written_count; i++)
+		codemap_written(cpu, p->written[i]);
+	p->written_count = 0;
+	switch (why) {
+	case LEAVE_NONE:
+		if (unlikely(p->shadow.writes_count != 0))
+			return false;
+		break;
+	case LEAVE_DONE:
+		alone = p->completing;
+		instruction_done(cpu);
+		codemap_serve(cpu); /* see codemap_heed */
+		if (alone || p->writes_count != 0 || p->shadow.writes_count != 0 || p->cr8_written || p->debug_exit)
+			return false;
+		break;
+	case LEAVE_PART:
+		cpu->s.rip = cpu->op->rip;
+		p->armed_count = 0;
+		complete_again(cpu);
+		return false;
+	case LEAVE_EXCEPTION:
+		/* The instruction had no effect; the event is in s.events. */
+		alone = p->completing;
+		devices_forget(cpu);
+		p->writes_count = 0;
+		cpu->single = p->step_trap = false;
+		if (alone || cpu->s.events.triple_fault || p->debug_exit)
+			return false;
+		break;
+	case LEAVE_RESTART:
+		cpu->s.rip = cpu->op->rip;
+		p->writes_count = 0;
+		codemap_serve(cpu); /* see codemap_heed */
+		break;
+	case LEAVE_EXIT: /* while completing: one more answer is wanted, or the code has changed and this is another instruction */
+		p->completing = false;
+		p->writes_count = p->reads_used = 0;
+		return false;
+	default: /* out, and perhaps back to the same instruction */
+		cpu->s.rip = cpu->op->rip;
+		p->writes_count = p->reads_used = 0;
+		return false;
+	}
+	/* Requests and interrupts let an instruction be completed, but none begin. */
+	if (unlikely(!p->completing && (p->request_came || (p->attention && interrupt_possible(cpu)))))
+		return false;
+	return !vmmu_entry_must_leave(&cpu->entry);
+}
+
+/* One instruction, or blocks until something happens. */
+static enum leave guest_step(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	const struct op *resume = p->resume;
+
+	p->resume = NULL;
+	if (event_is_pending(cpu) && !p->completing) {
+		event_deliver_pending(cpu);
+		debug_held(cpu);
+		/* What was found out about an instruction is found out again after the handler. */
+		p->shadow.guest_fault = false;
+		p->armed_count = 0;
+		return LEAVE_NONE;
+	}
+	if (must_step(cpu)) {
+		cpu->single = true;
+		p->single_next = false;
+		p->step_trap = cpu->s.rflags & RFLAGS_TF;
+		p->reads_used = 0;
+		p->dr6_hits = 0;
+		if (debug_slow(cpu))
+			debug_before(cpu);
+		p->rep_rip = ~UINT64_C(0);
+		return execute_single(cpu);
+	}
+	p->rep_rip = ~UINT64_C(0);
+	if (resume != NULL && p->resume_gen == cpu->code_gen)
+		return execute_resume(cpu, resume);
+	return execute(cpu);
+}
+
+static __attribute__((noinline)) enum leave guest_loop(struct cpu *cpu, enum leave why)
+{
+	while (guest_landed(cpu, why))
+		why = guest_step(cpu);
+	return why;
+}
+
+/* Run the guest until it must be left. The answer is why; LEAVE_NONE and LEAVE_DONE: just look around. */
+static __attribute__((noinline)) enum leave guest(struct cpu *cpu)
+{
+	enum leave why = (enum leave)sigsetjmp(cpu->p->env, 0);
+
+	cpu->p->env_valid = true;
+	return guest_loop(cpu, why);
+}
+
+/* ---- outside ---------------------------------------------------------------------------------------------------------- */
+
+/* The second stage says that no memory is there. */
+static enum cpu_exit fault_is_mmio(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	if (cpu->op == &p->event_op || (p->fault_error & VMMU_PF_FETCH) ||
+	    p->armed_count == sizeof(p->armed) / sizeof(p->armed[0]))
+		return cpu_internal_error(cpu);
+	p->armed[p->armed_count++] = (struct mmio_armed){
+		.page = p->fault_gpa.v >> 12, .write = p->fault_error & VMMU_PF_WRITE, .tag = p->shadow.tag,
+	};
+	p->single_next = true;
+	return GO_ON;
+}
+
+/* The instruction at cpu->op runs again. */
+static enum cpu_exit fault_is_fixed(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	if (cpu->single) {
+		p->single_next = true;
+	} else if (cpu->op != &p->fetch_op && cpu->op != &p->event_op) {
+		p->resume = cpu->op;
+		p->resume_gen = cpu->code_gen;
+	}
+	return GO_ON;
+}
+
+static enum cpu_exit page_fault(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	switch (cpu_shadow_fault(cpu)) {
+	case SHADOW_RUN: return fault_is_fixed(cpu);
+	case SHADOW_MMIO: return fault_is_mmio(cpu);
+	case SHADOW_HOST:
+		p->exit.host_fault.gpa = p->fault_gpa.v;
+		return CPU_EXIT_HOST_FAULT;
+	case SHADOW_NOMEM: return CPU_EXIT_NOMEM;
+	case SHADOW_STUCK: return cpu_internal_error(cpu);
+	default: return CPU_EXIT_DEAD;
+	}
+}
+
+static enum cpu_exit nested_fault(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	if (cpu->entry.shadow)
+		return page_fault(cpu);
+	switch (vmmu_fault(p->vcpu, p->fault_gpa, p->fault_error)) {
+	case VMMU_FAULT_FIXED:
+	case VMMU_FAULT_RETRY:
+		return fault_is_fixed(cpu);
+	case VMMU_FAULT_MMIO:
+		return fault_is_mmio(cpu);
+	case VMMU_FAULT_HOST:
+		p->exit.host_fault.gpa = p->fault_gpa.v;
+		return CPU_EXIT_HOST_FAULT;
+	case VMMU_FAULT_NOMEM:
+		return CPU_EXIT_NOMEM;
+	default:
+		return CPU_EXIT_DEAD;
+	}
+}
+
+static enum cpu_exit interrupts(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	bool raised = atomic_load(&p->seat->requests) & REQUEST_INTERRUPT;
+
+	if (raised && p->ops->interrupt == NULL)
+		raised = false;
+	if (raised && interrupt_possible(cpu)) {
+		int vector;
+
+		/* Cleared first: what is raised from here on is asked for again. */
+		atomic_fetch_and(&p->seat->requests, ~REQUEST_INTERRUPT);
+		vector = p->ops->interrupt(p->ops_state);
+		raised = vector >= 0;
+		if (raised) {
+			atomic_fetch_or(&p->seat->requests, REQUEST_INTERRUPT);
+			cpu->s.events.interrupt.injected = true;
+			cpu->s.events.interrupt.soft = false;
+			cpu->s.events.interrupt.vector = (uint8_t)vector;
+		}
+	}
+	if (p->window_wanted && interrupt_possible(cpu))
+		return CPU_EXIT_IRQ_WINDOW;
+	p->attention = raised || p->window_wanted;
+	return GO_ON;
+}
+
+/* Everything that is looked at before the guest is entered. */
+static enum cpu_exit before_entry(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	enum cpu_exit exit = unlikely(p->writes_count != 0) ? exit_writes(cpu) : GO_ON;
+
+	if (exit != GO_ON)
+		return exit;
+	if (p->cr8_written) {
+		p->cr8_written = false;
+		if (p->ops->cr8_written != NULL)
+			p->ops->cr8_written(p->ops_state, cpu->s.cr8);
+	}
+	if (p->debug_exit) {
+		p->debug_exit = false;
+		return CPU_EXIT_DEBUG;
+	}
+	if (cpu->s.events.triple_fault) {
+		cpu->s.events.triple_fault = false;
+		return CPU_EXIT_SHUTDOWN;
+	}
+	if (p->completing)
+		return GO_ON;
+	if (atomic_load(&p->seat->requests) & REQUEST_EXIT) {
+		atomic_fetch_and(&p->seat->requests, ~REQUEST_EXIT);
+		return CPU_EXIT_KICKED;
+	}
+	if (p->ops->check != NULL && p->ops->check(p->ops_state))
+		return CPU_EXIT_KICKED;
+	return interrupts(cpu);
+}
+
+/*
+ * Did a request come after before_entry looked? Its kick may have found the vCPU outside and done nothing. An interrupt that before_entry
+ * saw and could not take is no such request: `attention` remembers it.
+ */
+static bool request_is_new(const struct cpu *cpu)
+{
+	const struct cpu_private *p = cpu->p;
+	unsigned requests = atomic_load(&p->seat->requests);
+
+	return (requests & REQUEST_EXIT) || ((requests & REQUEST_INTERRUPT) && !p->attention && p->ops->interrupt != NULL);
+}
+
+/* One stay in the guest. */
+static enum cpu_exit enter(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	enum leave why = LEAVE_NONE;
+
+	if (unlikely(p->shadow.regs_written))
+		cpu_shadow_regs(cpu);
+	switch (vmmu_vcpu_enter(p->vcpu, &cpu->entry)) {
+	case VMMU_ENTER_RUN: break;
+	case VMMU_ENTER_RING_FULL: return CPU_EXIT_RING_FULL;
+	case VMMU_ENTER_NOMEM: return CPU_EXIT_NOMEM;
+	default: return CPU_EXIT_DEAD;
+	}
+	if (cpu->entry.flush)
+		tlb_flush_nested(cpu);
+	/* Set before requests are read. A setter sets its request first, and then reads this or the vCPU's mode. P9 */
+	atomic_store(&p->seat->in_guest, 1);
+	p->request_came = false;
+	if (unlikely(atomic_load(&p->seat->requests) != 0)) {
+		codemap_serve(cpu);
+		p->request_came = request_is_new(cpu);
+	}
+	if (likely(!p->request_came) || p->completing) {
+		cpu_running = cpu;
+		why = guest(cpu);
+		p->env_valid = false;
+		cpu_running = NULL;
+	}
+	/* release: who waits for it (codemap_shoot) sees every write made with what is being taken away */
+	atomic_store_explicit(&p->seat->in_guest, 0, memory_order_release);
+	vmmu_vcpu_leave(p->vcpu);
+	codemap_ring(cpu); /* the leave is a full barrier */
+	p->shadow.guest_fault = false;
+	if (unlikely(p->shadow.writes_count != 0) && !cpu_shadow_writes(cpu)) {
+		p->exit.host_fault.gpa = p->fault_gpa.v;
+		return CPU_EXIT_HOST_FAULT;
+	}
+	if (unlikely(p->atomic_locked))
+		codemap_atomic_give(cpu); /* called out before the instruction */
+	switch (why) {
+	case LEAVE_LOCK:
+		codemap_atomic_await(cpu);
+		return GO_ON;
+	case LEAVE_FAULT:
+		return nested_fault(cpu);
+	case LEAVE_EXIT:
+		return p->exit.reason == EXIT_SYSTEM ? exit_system(cpu) : exit_handle(cpu);
+	case LEAVE_HOST_FAULT:
+		tlb_flush_nested(cpu);
+		p->exit.host_fault.gpa = p->host_fault_gpa;
+		return CPU_EXIT_HOST_FAULT;
+	default:
+		return GO_ON;
+	}
+}
+
+/* ---- cpu/cpu.h ---------------------------------------------------------------------------------------------------------------- */
+
+enum cpu_exit cpu_run(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	enum cpu_exit exit;
+
+	if (!block_memory_init(cpu))
+		return p->exit.reason = CPU_EXIT_NOMEM;
+	flags_set(cpu, cpu->s.rflags);
+	p->run_serial++;
+	cpu->code_gen++;
+	p->resume = NULL;
+	p->debug_exit = false;
+	/* An exit for another reason (a full ring, say) may have come before an instruction was completed: it goes on, where it was. */
+	if (p->completing ? cpu->s.rip != p->complete_rip : p->completion == COMPLETE_NONE)
+		devices_forget(cpu);
+	if (p->completing)
+		complete_again(cpu);
+	exit_complete(cpu);
+	do {
+		exit = before_entry(cpu);
+		if (exit == GO_ON)
+			exit = enter(cpu);
+	} while (exit == GO_ON);
+	if (unlikely(p->atomic_locked))
+		codemap_atomic_give(cpu); /* it came with a request to exit, or the guest cannot be entered */
+	cpu->s.rflags = rflags_get(cpu);
+	p->exit.reason = exit;
+	return exit;
+}
+
+void cpu_request_exit(struct cpu *cpu)
+{
+	atomic_fetch_or(&cpu->p->seat->requests, REQUEST_EXIT);
+	vmmu_vcpu_kick(cpu->p->vcpu);
+	codemap_ring(cpu);
+}
+
+void cpu_request_clear(struct cpu *cpu)
+{
+	atomic_fetch_and(&cpu->p->seat->requests, ~REQUEST_EXIT);
+}
+
+void cpu_interrupt_raise(struct cpu *cpu)
+{
+	atomic_fetch_or(&cpu->p->seat->requests, REQUEST_INTERRUPT);
+	vmmu_vcpu_kick(cpu->p->vcpu);
+}
+
+void cpu_irq_window_want(struct cpu *cpu, bool want)
+{
+	cpu->p->window_wanted = want;
+}
+
+bool cpu_interrupt_ready(struct cpu *cpu)
+{
+	return interrupt_possible(cpu);
+}
+
+struct cpu_exit_info *cpu_exit_info(struct cpu *cpu)
+{
+	return &cpu->p->exit;
+}

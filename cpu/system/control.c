@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The rules of CR0, CR3, CR4, EFER and RFLAGS: what may be written, and what follows.
+ */
+#include "cpu/base/flags.h"
+#include "cpu/base/private.h"
+
+#define RFLAGS_VALID UINT64_C(0x3f7fd5)
+
+void rflags_set(struct cpu *cpu, uint64_t flags)
+{
+	cpu->s.rflags = (flags & RFLAGS_VALID) | RFLAGS_FIXED1;
+	flags_set(cpu, flags);
+	tlb_tag_update(cpu);
+}
+
+/* ---- what combinations exist ------------------------------------------------------------------------------------- */
+
+static bool cr0_valid(uint64_t cr0)
+{
+	if (cr0 >> 32)
+		return false;
+	if ((cr0 & CR0_PG) && !(cr0 & CR0_PE))
+		return false;
+	return !((cr0 & CR0_NW) && !(cr0 & CR0_CD));
+}
+
+static bool cr3_valid(const struct cpu *cpu, uint64_t cr3, bool is_long)
+{
+	return !is_long || !(cr3 & ~cpu->p->phys_mask & ~UINT64_C(0xfff));
+}
+
+bool cpu_sregs_valid(struct cpu *cpu, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)
+{
+	bool is_long = (efer & EFER_LME) && (cr0 & CR0_PG);
+
+	if (!cr0_valid(cr0) || (cr4 & ~cpu->p->cr4_valid) || (efer & ~cpu->p->efer_valid))
+		return false;
+	if (is_long) {
+		if (!(cr4 & CR4_PAE) || !(efer & EFER_LMA) || !cr3_valid(cpu, cr3, true))
+			return false;
+	} else if (efer & EFER_LMA) {
+		return false;
+	}
+	return true;
+}
+
+/* ---- writes by the guest ----------------------------------------------------------------------------------------------- */
+
+/* Setting CR0.PG with EFER.LME turns long mode on. */
+static bool long_mode_switch(struct cpu *cpu, uint64_t cr0)
+{
+	bool was = cpu->s.cr0 & CR0_PG, will = cr0 & CR0_PG;
+
+	if (will && !was && (cpu->s.efer & EFER_LME)) {
+		if (!(cpu->s.cr4 & CR4_PAE) || cpu->s.seg[CPU_CS].l)
+			return false;
+		cpu->s.efer |= EFER_LMA;
+	}
+	if (was && !will) {
+		if (cpu_is_64(cpu) || (cpu->s.cr4 & CR4_PCIDE))
+			return false;
+		cpu->s.efer &= ~EFER_LMA;
+	}
+	return true;
+}
+
+bool cr0_write(struct cpu *cpu, uint64_t value)
+{
+	value |= CR0_ET;
+	if (!cr0_valid(value) || !long_mode_switch(cpu, value))
+		return false;
+	if ((value ^ cpu->s.cr0) & (CR0_PG | CR0_WP | CR0_PE)) {
+		tlb_flush(cpu);
+		cpu->p->shadow.regs_written = true;
+	}
+	cpu->s.cr0 = value & (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG);
+	mode_update(cpu);
+	return true;
+}
+
+bool cr3_write(struct cpu *cpu, uint64_t value)
+{
+	bool is_long = cpu->s.efer & EFER_LMA;
+
+	if (cpu->s.cr4 & CR4_PCIDE)
+		value &= ~(UINT64_C(1) << 63); /* "keep this PCID's translations": they may be dropped all the same */
+	if (!cr3_valid(cpu, value, is_long))
+		return false;
+	cpu->s.cr3 = is_long ? value : (uint32_t)value;
+	cpu->p->shadow.regs_written = true;
+	tlb_flush(cpu);
+	return true;
+}
+
+bool cr4_write(struct cpu *cpu, uint64_t value)
+{
+	uint64_t changed = value ^ cpu->s.cr4;
+
+	if (value & ~cpu->p->cr4_valid)
+		return false;
+	if (cpu->s.efer & EFER_LMA) {
+		if (!(value & CR4_PAE) || (changed & CR4_LA57))
+			return false;
+	}
+	if ((changed & value & CR4_PCIDE) && (!(cpu->s.efer & EFER_LMA) || (cpu->s.cr3 & 0xfff)))
+		return false;
+	if (changed & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PCIDE | CR4_LA57)) {
+		tlb_flush(cpu);
+		cpu->p->shadow.regs_written = true;
+	}
+	cpu->s.cr4 = value;
+	mode_update(cpu);
+	return true;
+}
+
+bool efer_write(struct cpu *cpu, uint64_t value, bool host)
+{
+	uint64_t lma = cpu->s.efer & EFER_LMA;
+
+	if ((value & ~EFER_LMA) & ~cpu->p->efer_valid)
+		return false;
+	if (!host && (cpu->s.cr0 & CR0_PG) && ((value ^ cpu->s.efer) & EFER_LME))
+		return false;
+	cpu->s.efer = (value & ~EFER_LMA) | (host ? value & EFER_LMA : lma);
+	cpu->p->shadow.regs_written = true;
+	tlb_flush(cpu);
+	mode_update(cpu);
+	return true;
+}

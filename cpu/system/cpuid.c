@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/* What the CPU says it can do, and what it believes of what its owner says. */
+#include <string.h>
+
+#include "cpu/base/private.h"
+
+#define XSAVE_BYTES 576u /* legacy area and header: x87 and SSE only */
+
+static void features_1(uint32_t out[4])
+{
+	out[0] = 0x00000f61; /* family 15, model 6, stepping 1 */
+	out[1] = 8u << 8;    /* CLFLUSH line: 64 bytes */
+	out[2] = 1u << 0     /* SSE3 */
+	         | 1u << 13  /* CMPXCHG16B */
+	         | 1u << 17  /* PCID */
+	         | 1u << 22  /* MOVBE */
+	         | 1u << 23  /* POPCNT */
+	         | 1u << 26  /* XSAVE */
+	         | 1u << 31; /* hypervisor */
+	/* FPU DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2 */
+	out[3] = 0x078bfbfd;
+}
+
+static void features_7(uint32_t subleaf, uint32_t out[4])
+{
+	if (subleaf != 0)
+		return;
+	out[1] = 1u << 0     /* FSGSBASE */
+	         | 1u << 7   /* SMEP */
+	         | 1u << 9   /* ERMS */
+	         | 1u << 10  /* INVPCID */
+	         | 1u << 13  /* x87 images with selectors of 0 */
+	         | 1u << 20  /* SMAP */
+	         | 1u << 23  /* CLFLUSHOPT */
+	         | 1u << 24; /* CLWB */
+	out[2] = 1u << 2     /* UMIP */
+	         | 1u << 3   /* PKU */
+	         | 1u << 16  /* LA57 */
+	         | 1u << 22; /* RDPID */
+}
+
+static void features_d(uint32_t subleaf, uint32_t out[4])
+{
+	if (subleaf != 0)
+		return;
+	out[0] = 3;
+	out[1] = out[2] = XSAVE_BYTES;
+}
+
+static void features_extended(uint32_t leaf, uint32_t out[4])
+{
+	static const char name[48] = "vmmu software CPU";
+
+	switch (leaf) {
+	case 0x80000000:
+		out[0] = 0x80000008;
+		memcpy(&out[1], "Auth", 4);
+		memcpy(&out[3], "enti", 4);
+		memcpy(&out[2], "cAMD", 4);
+		break;
+	case 0x80000001:
+		out[0] = 0x00000f61;
+		out[2] = 1u << 0 | 1u << 4 | 1u << 5 | 1u << 8; /* LAHF in 64-bit mode, CR8 in legacy mode, LZCNT, PREFETCHW */
+		/* SYSCALL NX FXSR_OPT is not there, 1 GiB pages, RDTSCP, long mode, and what leaf 1 says as AMD repeats it */
+		out[3] = (0x078bfbfd & 0x0183f3ff) | 1u << 11 | 1u << 20 | 1u << 26 | 1u << 27 | 1u << 29;
+		break;
+	case 0x80000002: case 0x80000003: case 0x80000004:
+		memcpy(out, name + 16 * (leaf - 0x80000002), 16);
+		break;
+	case 0x80000006:
+		out[2] = 0x02008140; /* L2: 512 KiB */
+		break;
+	case 0x80000007:
+		out[3] = 1u << 8; /* invariant TSC */
+		break;
+	case 0x80000008:
+		out[0] = 48 | 57 << 8;
+		break;
+	default:
+		break;
+	}
+}
+
+void cpu_cpuid_max(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+	memset(out, 0, 4 * sizeof(out[0]));
+	switch (leaf) {
+	case 0:
+		out[0] = 0xd;
+		memcpy(&out[1], "Auth", 4);
+		memcpy(&out[3], "enti", 4);
+		memcpy(&out[2], "cAMD", 4);
+		break;
+	case 1: features_1(out); break;
+	case 7: features_7(subleaf, out); break;
+	case 0xd: features_d(subleaf, out); break;
+	default:
+		if (leaf >= 0x80000000)
+			features_extended(leaf, out);
+		break;
+	}
+}
+
+void cpu_cpuid(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+	if (cpu->p->ops->cpuid == NULL) {
+		cpu_cpuid_max(leaf, subleaf, out);
+	} else {
+		memset(out, 0, 4 * sizeof(out[0]));
+		cpu->p->ops->cpuid(cpu->p->ops_state, leaf, subleaf, out);
+	}
+	/* What mirrors a control register. */
+	if (leaf == 1) {
+		out[2] &= ~(1u << 27);
+		if ((out[2] & 1u << 26) && (cpu->s.cr4 & CR4_OSXSAVE))
+			out[2] |= 1u << 27;
+		if (!(cpu->s.apic_base & 1u << 11))
+			out[3] &= ~(1u << 9);
+	}
+	if (leaf == 7 && subleaf == 0) {
+		out[2] &= ~(1u << 4);
+		if (cpu->s.cr4 & CR4_PKE)
+			out[2] |= 1u << 4;
+	}
+}
+
+static void features_read(struct cpu *cpu, bool max, uint32_t leaf, uint32_t out[4])
+{
+	if (max)
+		cpu_cpuid_max(leaf, 0, out);
+	else
+		cpu_cpuid(cpu, leaf, 0, out);
+}
+
+static uint64_t cr4_from(const uint32_t one[4], const uint32_t seven[4])
+{
+	uint64_t cr4 = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR |
+	               CR4_OSXMMEXCPT;
+
+	if (one[2] & 1u << 17)
+		cr4 |= CR4_PCIDE;
+	if (one[2] & 1u << 26)
+		cr4 |= CR4_OSXSAVE;
+	if (seven[1] & 1u << 0)
+		cr4 |= CR4_FSGSBASE;
+	if (seven[1] & 1u << 7)
+		cr4 |= CR4_SMEP;
+	if (seven[1] & 1u << 20)
+		cr4 |= CR4_SMAP;
+	if (seven[2] & 1u << 2)
+		cr4 |= CR4_UMIP;
+	if (seven[2] & 1u << 3)
+		cr4 |= CR4_PKE;
+	if (seven[2] & 1u << 16)
+		cr4 |= CR4_LA57;
+	return cr4;
+}
+
+void features_update(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	uint32_t zero[4], one[4], seven[4], ext[4], size[4], xsave[4];
+	unsigned phys;
+	bool max;
+
+	cpu_cpuid(cpu, 0, 0, zero);
+	/* An owner that has said nothing yet: everything, as KVM does before KVM_SET_CPUID2. */
+	max = zero[0] == 0;
+	features_read(cpu, max, 1, one);
+	features_read(cpu, max, 7, seven);
+	features_read(cpu, max, 0xd, xsave);
+	features_read(cpu, max, 0x80000001, ext);
+	features_read(cpu, max, 0x80000008, size);
+	phys = size[0] & 0xff;
+	if (phys == 0)
+		phys = 36;
+	if (phys > 52)
+		phys = 52;
+	p->phys_mask = (UINT64_C(1) << phys) - 1;
+	p->cr4_valid = cr4_from(one, seven);
+	p->intel = zero[1] == 0x756e6547 && zero[3] == 0x49656e69 && zero[2] == 0x6c65746e; /* GenuineIntel */
+	p->gbpages = ext[3] & 1u << 26;
+	p->has_invpcid = seven[1] & 1u << 10;
+	p->has_rdtscp = ext[3] & 1u << 27;
+	p->has_rdpid = seven[2] & 1u << 22;
+	p->efer_valid = EFER_LMA;
+	if (ext[3] & 1u << 11)
+		p->efer_valid |= EFER_SCE;
+	if (ext[3] & 1u << 20)
+		p->efer_valid |= EFER_NX;
+	if (ext[3] & 1u << 29)
+		p->efer_valid |= EFER_LME;
+	if (ext[3] & 1u << 25)
+		p->efer_valid |= EFER_FFXSR;
+	p->xcr0_valid = (xsave[0] | (uint64_t)xsave[3] << 32) & 3;
+}
