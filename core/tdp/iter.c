@@ -7,12 +7,12 @@ static unsigned entry_index(gfn_t gfn, int level)
 	return gfn.v >> ((level - 1) * LEVEL_BITS) & (ENTRIES - 1);
 }
 
-/* Stand at the entry for `goal` in the table of the current level. */
+/* Move to the entry for `goal` in the table of the current level. */
 static void iter_stand(struct tdp_iter *iter)
 {
 	iter->entry = iter->path[iter->level] + entry_index(iter->goal, iter->level);
 	iter->gfn = gfn_round(iter->goal, iter->level);
-	/* acquire: a table is read after the entry that led to it (pairs with the release in tdp_set), P7 */
+	/* acquire: a walker that sees an entry also sees the table that it leads to. Pairs with tdp_set. P7 */
 	iter->old = load_acquire(iter->entry);
 }
 
@@ -26,7 +26,7 @@ static void iter_from_root(struct tdp_iter *iter)
 
 void tdp_iter_start(struct tdp_iter *iter, struct table *root, gfn_t first, gfn_t end, int min_level)
 {
-	uint64_t limit = level_pages(root->level + 1); /* what the root covers: the guest may name any gfn */
+	uint64_t limit = level_pages(root->level + 1); /* the root covers no more, and the guest may name any gfn */
 
 	iter->root = root;
 	iter->goal = first;
@@ -42,8 +42,8 @@ static bool iter_down(struct tdp_iter *iter)
 {
 	if (iter->level == iter->min_level)
 		return false;
-	/* Read again: the body of the loop may have linked, split or zapped what is here. */
-	iter->old = load_acquire(iter->entry); /* pairs with tdp_set */
+	/* Read the entry again: the body of the loop may have linked, split or zapped it. Pairs with tdp_set. P7 */
+	iter->old = load_acquire(iter->entry);
 	if (!spte_is_table(iter->old, iter->level))
 		return false;
 	iter->level--;
@@ -65,7 +65,7 @@ void tdp_iter_next(struct tdp_iter *iter)
 		iter->valid = false;
 		return;
 	}
-	/* Past the last entry of a table: up until the goal lies in the table. */
+	/* Past the last entry of a table: go up until the goal lies in the table. */
 	while (entry_index(iter->goal, iter->level) == 0 && iter->level < iter->root->level)
 		iter->level++;
 	iter_stand(iter);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Installing what a fault asked for, and what the fast path gives back. */
+/* Installing the mapping that a fault needs; and the fast path, which gives back a right without a lock (P6). */
 #include "core/tdp/tdp_int.h"
 
-/* Is the present leaf under iter already good for the access? A huge leaf of a logged slot is never writable: see tdp_split. */
+/*
+ * Does the present leaf under iter already allow the access? A huge leaf of a logged slot never has W: see tdp_split.
+ */
 static bool leaf_suffices(const struct format *format, const struct tdp_iter *iter, const struct tdp_map *map)
 {
 	if (!map->slot)
@@ -22,12 +24,13 @@ static enum tdp_result table_install(struct mmu_token *token, struct tdp_iter *i
 		done = tdp_split_leaf(token, iter, table);
 	} else {
 		tdp_table_init(table, iter);
-		done = tdp_set(token, iter, spte_make_table(token->vm->fmt, PFN(port_ptr_to_pfn(table_entries(table)))));
+		done = tdp_set(token, iter,
+		               spte_make_table(token->vm->fmt, PFN(port_ptr_to_pfn(table_entries(table)))));
 	}
 	if (done)
 		return TDP_FIXED;
 	table_free(table);
-	/* Lost: fine if the winner put a table there. */
+	/* Another vCPU changed the entry first. If it installed a table, the walk can go on through it. */
 	return spte_is_table(iter->old, iter->level) ? TDP_FIXED : TDP_RETRY;
 }
 
@@ -40,27 +43,30 @@ static spte_t leaf_wanted(const struct vm *vm, const struct tdp_iter *iter, cons
 		return spte_make_mmio(vm->fmt, vm->mmio_guard, iter->gfn, map->mmio_generation);
 	host_writable = map->page.writable && !(map->slot->flags & VMMU_SLOT_READONLY);
 	writable = host_writable && (!map->write_protect || (map->access & VMMU_WRITE));
-	pfn = PFN(map->page.pfn.v - (map->gfn.v - iter->gfn.v)); /* contiguous, as page.max_level says */
-	return spte_make_leaf(vm->fmt, pfn, iter->level, host_writable, writable, map->access != 0, writable && (map->access & VMMU_WRITE));
+	pfn = PFN(map->page.pfn.v - (map->gfn.v - iter->gfn.v)); /* frames are contiguous up to page.max_level */
+	return spte_make_leaf(vm->fmt, pfn, iter->level, host_writable, writable, map->access != 0,
+	                      writable && (map->access & VMMU_WRITE));
 }
 
-/* An MMIO entry, or another frame, may not be written over a present leaf: it goes by way of nothing (zoo 3). */
+/* Never overwrite a present leaf with an MMIO entry or another frame: clear the leaf first, and flush (zoo 3). */
 static enum tdp_result leaf_install(struct mmu_token *token, struct tdp_iter *iter, const struct tdp_map *map)
 {
 	spte_t spte = leaf_wanted(token->vm, iter, map);
 
 	if (iter->old == spte)
 		return TDP_SPURIOUS;
-	if (spte_is_leaf(iter->old, iter->level) && (!spte_is_leaf(spte, iter->level) || spte_pfn(iter->old).v != spte_pfn(spte).v)) {
+	if (spte_is_leaf(iter->old, iter->level) &&
+	    (!spte_is_leaf(spte, iter->level) || spte_pfn(iter->old).v != spte_pfn(spte).v)) {
 		tdp_set(token, iter, 0);
-		return TDP_RETRY; /* tdp_map flushes on its way out */
+		return TDP_RETRY; /* tdp_map flushes before it returns */
 	}
 	return tdp_set(token, iter, spte) ? TDP_FIXED : TDP_RETRY;
 }
 
 /*
- * The pages around it, whose entries share its cache line (44). They are not young and not dirty: the CPU says so when it comes to them. Only where
- * nothing is: an entry that somebody put there, or froze, is his.
+ * Map the pages around the leaf whose entries share its cache line (F44). They are neither young nor dirty: the CPU
+ * sets A and D when it uses them. Only empty entries are filled; an entry that another vCPU installed or froze stays
+ * as it is.
  */
 static void neighbours_install(struct mmu_token *token, const struct tdp_iter *leaf, const struct tdp_map *map)
 {
@@ -71,13 +77,14 @@ static void neighbours_install(struct mmu_token *token, const struct tdp_iter *l
 		pfn_t pfn = PFN(map->page.pfn.v + (iter.gfn.v - map->gfn.v));
 
 		iter.entry = leaf->entry + (iter.gfn.v - map->gfn.v);
-		iter.old = load_relaxed(iter.entry); /* it leads nowhere that is read */
+		iter.old = load_relaxed(iter.entry); /* relaxed: nothing is read through it */
 		if (!iter.old)
 			tdp_set(token, &iter, spte_make_leaf(token->vm->fmt, pfn, 1, writable, writable, false, false));
 	}
 }
 
-static enum tdp_result map_walk(struct mmu_token *token, struct table *root, const struct tdp_map *map, struct table_cache *cache)
+static enum tdp_result map_walk(struct mmu_token *token, struct table *root, const struct tdp_map *map,
+                                struct table_cache *cache)
 {
 	int target = map->slot ? map->level : 1;
 	enum tdp_result result;
@@ -100,10 +107,11 @@ static enum tdp_result map_walk(struct mmu_token *token, struct table *root, con
 		if (result != TDP_FIXED)
 			return result;
 	}
-	return TDP_RETRY; /* the path changed under the walk */
+	return TDP_RETRY; /* the path changed during the walk */
 }
 
-enum tdp_result tdp_map(struct mmu_read *token, struct table *root, const struct tdp_map *map, struct table_cache *cache)
+enum tdp_result tdp_map(struct mmu_read *token, struct table *root, const struct tdp_map *map,
+                        struct table_cache *cache)
 {
 	enum tdp_result result;
 
@@ -111,7 +119,7 @@ enum tdp_result tdp_map(struct mmu_read *token, struct table *root, const struct
 	port_rcu_read_lock();
 	result = map_walk(&token->token, root, map, cache);
 	port_rcu_read_unlock();
-	mmu_flush(&token->token); /* a huge leaf took the place of a table, or a leaf went */
+	mmu_flush(&token->token); /* needed if a huge leaf replaced a table, or a leaf was cleared */
 	return result;
 }
 
@@ -139,7 +147,8 @@ bool tdp_next_small(struct vm *vm, unsigned as_id, gfn_t *gfn, gfn_t end)
 	gfn_t best = end;
 	struct tdp_iter iter;
 
-	for (struct table *root = tdp_next_root(vm, NULL, as_id, true); root; root = tdp_next_root(vm, root, as_id, true)) {
+	for (struct table *root = tdp_next_root(vm, NULL, as_id, true); root;
+	     root = tdp_next_root(vm, root, as_id, true)) {
 		port_rcu_read_lock();
 		tdp_for_each(&iter, root, *gfn, best, 1) {
 			if (iter.level != 1 || !spte_is_leaf(iter.old, 1))
@@ -154,12 +163,17 @@ bool tdp_next_small(struct vm *vm, unsigned as_id, gfn_t *gfn, gfn_t end)
 }
 
 /*
- * P6. The write right comes back only to a direct 4K leaf (a huge one would let writes past the log), only if both software bits allow
- * it, by one compare-and-swap against the whole entry: had the frame changed in between (the ABA that loses a dirty bit), or the
- * entry been zapped or protected again, the swap fails and the slow path decides. The caller marks the page dirty after this returned: a
- * harvest that comes between sees the page next time. What aging laid aside (52) comes back in the same way, whatever the leaf is: no more was given than before.
+ * P6. Gives the write right back if both software bits allow it; in a logged slot only to a 4K leaf, since a huge one
+ * would let writes past the log. It takes one compare-and-swap against the whole entry. If in the meantime the frame
+ * changed (the ABA that loses a dirty bit), or the entry was zapped or protected again, the swap fails and the slow
+ * path decides.
+ *
+ * The caller marks the page dirty after this returned. A harvest in between sees the page the next time.
+ *
+ * Rights that aging laid aside (F52) come back in the same way, on leaves of every size: the leaf had them before.
  */
-static enum tdp_fast entry_restore(struct vm *vm, spte_t *entry, spte_t old, int level, const struct memslot *slot, unsigned access)
+static enum tdp_fast entry_restore(struct vm *vm, spte_t *entry, spte_t old, int level, const struct memslot *slot,
+                                   unsigned access)
 {
 	const struct format *format = vm->fmt;
 	bool logged = slot->flags & VMMU_SLOT_LOG_DIRTY;
@@ -174,7 +188,7 @@ static enum tdp_fast entry_restore(struct vm *vm, spte_t *entry, spte_t old, int
 	}
 	if (new == old)
 		return TDP_FAST_SPURIOUS;
-	/* release is enough: the entry leads to no table; atomicity is the point (P7) */
+	/* release is enough: the entry leads to no table. What counts is one atomic operation on all of it (P7). */
 	return cas_release(entry, &old, new) ? TDP_FAST_FIXED : TDP_FAST_NO;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How an entry changes, and what follows from it (P7). */
+/* How an entry changes, and what must be done then: counting, the flush, taking an unlinked subtree apart (P7). */
 #include "core/tdp/tdp_int.h"
 
 #include "core/base/string.h"
@@ -7,14 +7,15 @@
 static void table_remove(struct mmu_token *token, struct table *table);
 
 /*
- * What a subtree loses: each entry is frozen first, so that no thread that still stands in the table can install anything there; then what the
- * entry led to is taken apart in the same way. The tables wait in the token for the flush, then for RCU.
+ * Take apart an entry of a table that was unlinked. The entry is frozen first, so that a thread that is still walking
+ * the table cannot install anything there. Then the table below it is taken apart in the same way. The unlinked
+ * tables wait in the token for the flush, and then for an RCU grace period.
  */
 static void table_remove_entry(struct mmu_token *token, spte_t *entry, int level)
 {
 	spte_t old;
 
-	/* Another thread's freeze lasts for a few instructions (it is splitting or linking under us). */
+	/* Only the one thread that unlinked a table freezes its entries, so none is expected to be frozen here. */
 	while (spte_is_frozen(old = swap_acqrel(entry, SPTE_FROZEN)))
 		port_pause();
 	if (spte_is_leaf(old, level))
@@ -33,10 +34,10 @@ static void table_remove(struct mmu_token *token, struct table *table)
 		table_remove_entry(token, &entries[i], table->level);
 	table->link.next = token->dead;
 	token->dead = &table->link;
-	token->flush = true; /* hardware may cache the entry that led here */
+	token->flush = true; /* hardware may have cached the entry that led here */
 }
 
-/* Does going from old to spte take something from a CPU that it may have cached? */
+/* Does the change from old to spte take away something that a CPU may have cached? */
 static bool needs_flush(const struct format *format, spte_t old, spte_t spte, int level)
 {
 	if (!spte_is_present(old))
@@ -56,10 +57,10 @@ bool tdp_set(struct mmu_token *token, struct tdp_iter *iter, spte_t spte)
 		iter->old = load_acquire(iter->entry); /* pairs with the release below */
 		return false;
 	}
-	/* A leaf changes its frame only by way of non-present and a flush. */
+	/* A leaf never changes its frame at once: it is cleared first, and flushed (zoo 3). */
 	if (VM_BUG(token->vm, was_leaf && is_leaf && spte_pfn(old).v != spte_pfn(spte).v))
 		return false;
-	/* release: a table's contents are out before the entry that leads to it (pairs with the acquires in iter.c), P7 */
+	/* release: a walker that sees the entry also sees the table's contents. Pairs with the acquires in iter.c. P7 */
 	if (!cas_acqrel(iter->entry, &iter->old, spte))
 		return false;
 	iter->old = spte;
@@ -88,13 +89,13 @@ bool tdp_split_leaf(struct mmu_token *token, struct tdp_iter *iter, struct table
 	tdp_table_init(table, iter);
 	for (unsigned i = 0; i < ENTRIES; i++)
 		entries[i] = spte_make_split(huge, level, i);
-	/* Counted before they can be seen, so that nobody counts one out first. */
+	/* Count the leaves before others can see them, so that nobody counts one out before it was counted in. */
 	tdp_count(token, level, ENTRIES);
 	if (tdp_set(token, iter, spte_make_table(token->vm->fmt, PFN(port_ptr_to_pfn(entries))))) {
 		add_relaxed(&token->vm->stats.splits, 1);
 		return true;
 	}
 	tdp_count(token, level, -(int64_t)ENTRIES);
-	memset(entries, 0, ENTRIES * sizeof(*entries)); /* unused tables are zeroed */
+	memset(entries, 0, ENTRIES * sizeof(*entries)); /* an unused table is all zero */
 	return false;
 }
