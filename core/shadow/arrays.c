@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Slots get their arrays: each slot on its own, and all of them at once before the first shadow root (P1). */
 #include "core/shadow/arrays.h"
 
 #include "core/memslot/slots.h"
@@ -11,7 +12,8 @@ static size_t used_words(const uint64_t blocks[ARRAY_LEVELS])
 
 static size_t arrays_bytes(const uint64_t blocks[ARRAY_LEVELS])
 {
-	size_t bytes = sizeof(struct slot_arrays) + used_words(blocks) * sizeof(uint64_t) + blocks[0] * sizeof(uint16_t);
+	size_t bytes = sizeof(struct slot_arrays) + used_words(blocks) * sizeof(uint64_t) +
+	               blocks[0] * sizeof(uint16_t);
 
 	for (int i = 0; i < ARRAY_LEVELS; i++)
 		bytes += blocks[i] * sizeof(struct rmap);
@@ -20,7 +22,7 @@ static size_t arrays_bytes(const uint64_t blocks[ARRAY_LEVELS])
 	return bytes;
 }
 
-/* One allocation: the struct, then the arrays, by falling alignment. */
+/* One allocation holds the struct and behind it the arrays, those with the largest alignment first. */
 struct slot_arrays *arrays_make(struct vm *vm, const struct memslot *slot)
 {
 	uint64_t blocks[ARRAY_LEVELS];
@@ -73,7 +75,7 @@ enum vmmu_status arrays_first_root(struct vm *vm, struct srcu_read srcu)
 
 	if (arrays_exist(vm))
 		return VMMU_OK;
-	/* Who changes slots reads the flag and copies old slots inside this lock (I1.3). */
+	/* A slot change reads the flag, and copies the old slot with its arrays, while it holds this lock (I1.3). */
 	mutex_lock(&vm->slots_arch_lock);
 	if (!load_relaxed(&vm->shadow_root_allocated)) {
 		for (unsigned as_id = 0; as_id < vm->address_spaces && status == VMMU_OK; as_id++)

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Entries of shadow pages: what may stand in them, and the records that follow every change. Holds, throughout: mmu_lock write, but for leaves that are new. */
+/*
+ * Entries of shadow pages: what may stand in them, and the records (rmaps, parents, counters) that follow every
+ * change. All functions here hold mmu_lock for write, except that a leaf may be put in an empty entry with mmu_lock
+ * held for read.
+ */
 #include "core/shadow/shadow_int.h"
 
 #include "core/base/assert.h"
@@ -8,7 +12,7 @@ void leaves_count(struct mmu_token *token, int level, int64_t change)
 {
 	uint64_t *pages = &token->vm->count[token->stripe].pages[level - 1];
 
-	/* With mmu_lock held for write nobody else counts: no locked instruction. */
+	/* Nobody else counts while mmu_lock is held for write, so no locked instruction is needed. */
 	if (token->write)
 		store_relaxed(pages, load_relaxed(pages) + (uint64_t)change);
 	else
@@ -17,11 +21,11 @@ void leaves_count(struct mmu_token *token, int level, int64_t change)
 
 static void desc_free(struct vm *vm, struct rmap_desc *desc)
 {
-	/* Nobody walks it: who removed its last entry held the lock bit (I2.3). */
+	/* No aging walk still reads it: rmap_remove took it off the chain while it held the lock bit (I2.3). */
 	vm_free(vm, desc, sizeof(*desc));
 }
 
-/* The rmap of a leaf, or NULL when its slot has gone in the meantime: then its arrays went, too. */
+/* The rmap of a leaf. NULL: its slot has gone in the meantime, and with it the arrays that hold the rmap. */
 static struct rmap *leaf_rmap(struct shadow *page, unsigned index)
 {
 	gfn_t gfn = shadow_entry_gfn(page, index);
@@ -35,7 +39,7 @@ static void rmap_drop(struct vm *vm, struct rmap *rmap, spte_t *entry)
 	bool found;
 	struct rmap_desc *desc = rmap_remove(rmap, entry, &found);
 
-	VM_BUG(vm, !found); /* I2.5: added under one gfn, removed under another (zoo 1) */
+	VM_BUG(vm, !found); /* I2.5: the entry was added under one gfn, and is removed under another (zoo 1) */
 	if (desc)
 		desc_free(vm, desc);
 }
@@ -55,11 +59,14 @@ static void unsync_bit_clear(struct shadow *page, unsigned index)
 	if (!(page->unsync_map[index / 64] & BIT(index % 64)))
 		return;
 	page->unsync_map[index / 64] &= ~BIT(index % 64);
-	/* release: as in shadow_unsync_clear */
+	/* release: for the reason given in shadow_unsync_clear; pairs with root_is_unsync, P8 */
 	store_release(&page->unsync_children, page->unsync_children - 1);
 }
 
-/* Nothing at or below the page is unsync any more: forget the way to it, or every flush of the guest would go and look. */
+/*
+ * If nothing at or below the page is unsync any more, clear the bits in its ancestors that lead to it. A bit that
+ * stays would make every flush of the guest search this path.
+ */
 static void path_clear(struct shadow *page)
 {
 	struct rmap_iter iter;
@@ -76,7 +83,8 @@ static void path_clear(struct shadow *page)
 void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry)
 {
 	int level = role_level(page->role);
-	spte_t old = swap_acqrel(entry, 0); /* A and D set until now are in `old`; the entry goes before its record does (P2) */
+	/* One swap, so that no A or D bit is lost. The entry is cleared before its rmap record goes (P2). */
+	spte_t old = swap_acqrel(entry, 0);
 
 	if (spte_is_leaf(old, level)) {
 		leaf_zapped(token, page, entry);
@@ -90,7 +98,7 @@ void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry)
 	}
 }
 
-/* A descriptor for rmap_add, which may not need it. Returns: entries on the chain now. */
+/* rmap_add, with a spare descriptor from the vCPU's cache. Returns: the number of entries on the chain now. */
 static uint64_t rmap_add_from(struct shadow_vcpu *sv, struct rmap *rmap, spte_t *entry)
 {
 	struct rmap_desc *spare = sv->rmaps.object[sv->rmaps.count - 1];
@@ -101,7 +109,7 @@ static uint64_t rmap_add_from(struct shadow_vcpu *sv, struct rmap *rmap, spte_t 
 	return count;
 }
 
-/* Something at or below page->spt[index] is unsync: remember the way down, in every ancestor (P8). */
+/* Something at or below page->spt[index] is unsync: mark the way to it in the page and in every ancestor (P8). */
 static void unsync_mark_path(struct shadow *page, unsigned index)
 {
 	struct rmap_iter iter;
@@ -112,7 +120,7 @@ static void unsync_mark_path(struct shadow *page, unsigned index)
 	page->unsync_map[index / 64] |= BIT(index % 64);
 	store_relaxed(&page->unsync_children, page->unsync_children + 1);
 	if (page->unsync_children > 1)
-		return; /* the way to here is marked */
+		return; /* the ancestors were marked with the first bit */
 	rmap_for_each(parent, &page->parents, &iter)
 		unsync_mark_path(shadow_of(parent), entry_index_of(shadow_of(parent), parent));
 }
@@ -122,7 +130,10 @@ void shadow_unsync_mark(struct shadow *page)
 	struct rmap_iter iter;
 	spte_t *parent;
 
-	/* release: seen by a vCPU before the entry that lets the guest write its table (pairs with shadow_sync_roots), P8 */
+	/*
+	 * release: a vCPU sees the mark before it sees the writable entry that lets the guest write its table. Pairs
+	 * with shadow_sync_roots. P8
+	 */
 	store_release(&page->unsync, true);
 	rmap_for_each(parent, &page->parents, &iter)
 		unsync_mark_path(shadow_of(parent), entry_index_of(shadow_of(parent), parent));
@@ -130,28 +141,36 @@ void shadow_unsync_mark(struct shadow *page)
 
 void shadow_unsync_clear(struct shadow *page)
 {
-	/* release: its entries are up to date, or gone, before it is said (pairs with root_is_unsync), P8 */
+	/*
+	 * release: a vCPU that sees the page in sync also sees its entries updated or gone. Pairs with
+	 * root_is_unsync. P8
+	 */
 	store_release(&page->unsync, false);
 	path_clear(page);
 }
 
-void entry_link(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry, struct shadow *child)
+void entry_link(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry,
+                struct shadow *child)
 {
 	ASSERT(!load_relaxed(entry));
 	rmap_add_from(sv, &child->parents, entry);
-	/* release: a table is out before the entry that leads to it */
+	/* release: the CPU's walk sees the child's contents before it sees the entry that leads to the child */
 	store_release(entry, spte_make_table(token->vm->fmt, PFN(port_ptr_to_pfn(child->spt))));
 	if (child->unsync || child->unsync_children)
 		unsync_mark_path(page, entry_index_of(page, entry));
 }
 
-/* Does going from old to spte take a right away that a TLB may hold? */
+/* Does the change from old to spte take away a right that a TLB may still hold? A change of key counts, too. */
 static bool stricter(spte_t old, spte_t spte)
 {
-	return (old & ~spte & (VMMU_NPT_W | VMMU_NPT_U)) || (spte & ~old & VMMU_NPT_NX) || ((old ^ spte) & BIT_MASK(62, 59));
+	return (old & ~spte & (VMMU_NPT_W | VMMU_NPT_U)) || (spte & ~old & VMMU_NPT_NX) ||
+	       ((old ^ spte) & BIT_MASK(62, 59));
 }
 
-/* Under mmu_lock for read it is for who comes first: what stands there then is not looked at. */
+/*
+ * With mmu_lock held for read, several vCPUs may fill the same entry. The first compare-and-swap wins; the others do
+ * not inspect what it wrote.
+ */
 static bool entry_fill(const struct mmu_token *token, spte_t *entry, spte_t spte)
 {
 	spte_t nothing = 0;
@@ -162,14 +181,14 @@ static bool entry_fill(const struct mmu_token *token, spte_t *entry, spte_t spte
 	return true;
 }
 
-bool entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struct memslot *slot, struct shadow *page, spte_t *entry,
-                    const struct leaf *leaf)
+bool entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struct memslot *slot, struct shadow *page,
+                    spte_t *entry, const struct leaf *leaf)
 {
 	int level = role_level(page->role);
 	spte_t old = load_relaxed(entry);
 
 	if (token->write && spte_is_present(old)) {
-		/* Hardware sets A and D meanwhile; they are no less true of the new entry. */
+		/* Hardware may set A and D until the swap succeeds; the new entry, of the same frame, keeps them. */
 		while (!cas_acqrel(entry, &old, leaf->spte | (old & (VMMU_NPT_A | VMMU_NPT_D))))
 			continue;
 		if (stricter(old, leaf->spte))
@@ -178,7 +197,7 @@ bool entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struc
 	}
 	if (!entry_fill(token, entry, leaf->spte))
 		return false;
-	/* By whose entry it is, and no sooner: it is read under mmu_lock for write. */
+	/* After the swap: only the vCPU that filled the entry notes its gfn. It is read under mmu_lock for write. */
 	if (page->shadowed)
 		table_entries(page->shadowed)[entry_index_of(page, entry)] = leaf->gfn.v;
 	if (!spte_is_leaf(leaf->spte, level))
@@ -212,7 +231,8 @@ bool gfn_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_
 	return any;
 }
 
-spte_t shadow_make_leaf(struct vm *vm, pfn_t pfn, int level, unsigned rights, unsigned key, bool host_writable, bool young)
+spte_t shadow_make_leaf(struct vm *vm, pfn_t pfn, int level, unsigned rights, unsigned key, bool host_writable,
+                        bool young)
 {
 	bool writable = host_writable && (rights & ACC_WRITE);
 	spte_t spte = spte_make_leaf(vm->fmt, pfn, level, host_writable, writable, young, false);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A fault on the shadow tables that is not the guest's: the way down from the root is made page by page, beside the guest's own tables, and the leaf
- * put in.
+ * A fault on the shadow tables that is not the guest's own. Going down from the root, beside the guest's tables, each
+ * shadow page that is missing is made, and at the end the leaf is put in.
  *
  *     guest:   CR3 -> PML4 --> PDPT ---> PD ----> large page
  *     shadow:  root = (PML4) > (PDPT) -> (PD) --> (direct) -> leaf
@@ -18,28 +18,31 @@ static struct shadow *root_page(const struct shadow_vcpu *sv, gva_t gva)
 	return sv->mode.levels >= 4 ? sv->root.page[0] : sv->root.page[gva.v >> 30 & 3];
 }
 
-/* P4, P8: is the guest's entry still what the walk saw? Read after its table was shadowed and write-protected. */
+/* P4, P8: is the guest's entry still what the walk saw? Call after its table was shadowed and write-protected. */
 static bool entry_is_unchanged(const struct guest_mode *mode, const struct guest_walk *walk, int level)
 {
 	uint64_t value;
 
 	if (level < walk->level || level > walk->levels)
 		return true;
-	return port_load_from_host(walk->hva[level - 1].v, guest_entry_bytes(mode), &value) && value == walk->value[level - 1];
+	return port_load_from_host(walk->hva[level - 1].v, guest_entry_bytes(mode), &value) &&
+	       value == walk->value[level - 1];
 }
 
-/* A clean page becomes writable with the write that makes it dirty. */
+/* A page whose guest entry is clean is mapped read-only, so that the first write faults and sets the entry's D bit. */
 static unsigned leaf_rights(const struct guest_walk *walk)
 {
 	return walk->dirty ? walk->rights[walk->level - 1] : walk->rights[walk->level - 1] & ~ACC_WRITE;
 }
 
 /*
- * What hangs below the entry at `level`: the shadow of the guest's next table, or a piece of a large page. It follows
- * from what the guest's tables say, never from what the access is: an instruction that fetches, reads and writes in
- * one large page needs all of that mapped at once, so these faults must agree on the child.
+ * The (gfn, role) of the page that belongs below the entry at `level`: the shadow of the guest's next table, or a
+ * piece of a large page. Both depend only on the guest's tables, not on the kind of access. One instruction may
+ * fetch, read and write in the same large page, and needs all of that mapped at once: its faults must agree on the
+ * child.
  */
-static void child_identity(const struct shadow_vcpu *sv, const struct shadow_fault *fault, int level, gfn_t *gfn, uint32_t *role)
+static void child_identity(const struct shadow_vcpu *sv, const struct shadow_fault *fault, int level, gfn_t *gfn,
+                           uint32_t *role)
 {
 	const struct guest_walk *walk = &fault->walk;
 
@@ -51,11 +54,12 @@ static void child_identity(const struct shadow_vcpu *sv, const struct shadow_fau
 			*role |= ROLE_QUADRANT(shadow_index(fault->gva, level) & 1);
 	} else {
 		*gfn = gfn_round(walk->gfn, level);
-		*role |= ROLE_DIRECT | ROLE_RIGHTS(leaf_rights(walk)) | ROLE_KEY(walk->key) | (walk->dirty ? ROLE_DIRTY : 0);
+		*role |= ROLE_DIRECT | ROLE_RIGHTS(leaf_rights(walk)) | ROLE_KEY(walk->key) |
+		         (walk->dirty ? ROLE_DIRTY : 0);
 	}
 }
 
-/* The child that the entry leads to, if it is that with this identity (25: kept only if both gfn and role match). */
+/* The child that the entry leads to. NULL when there is none, or when its gfn or role is another one (F25). */
 static struct shadow *child_there(const spte_t *entry, int level, gfn_t gfn, uint32_t role)
 {
 	spte_t spte = load_relaxed(entry);
@@ -67,9 +71,10 @@ static struct shadow *child_there(const spte_t *entry, int level, gfn_t gfn, uin
 	return child->gfn.v == gfn.v && child->role == role ? child : NULL;
 }
 
-/* Make the entry lead to the child with this identity. */
-static struct shadow *child_get(struct mmu_token *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow *page,
-                                spte_t *entry, struct table_cache *tables, gfn_t gfn, uint32_t role)
+/* The child with this gfn and role, which is found or made if the entry does not lead to it yet. */
+static struct shadow *child_get(struct mmu_token *token, struct shadow_vcpu *sv, const struct guest_reader *reader,
+                                struct shadow *page, spte_t *entry, struct table_cache *tables, gfn_t gfn,
+                                uint32_t role)
 {
 	struct shadow *child = child_there(entry, role_level(page->role), gfn, role);
 
@@ -78,7 +83,7 @@ static struct shadow *child_get(struct mmu_token *token, struct shadow_vcpu *sv,
 	if (load_relaxed(entry))
 		entry_zap(token, page, entry);
 	child = shadow_get(token, sv, tables, gfn, role);
-	/* Synced before it is linked (zoo 14). */
+	/* Sync the child before it is linked, or the guest would reach old translations by a new way (zoo 14). */
 	if (child->unsync || child->unsync_children)
 		shadow_sync_below(token, reader, child);
 	entry_link(token, sv, page, entry, child);
@@ -100,29 +105,34 @@ static int leaf_level(struct vm *vm, const struct shadow_fault *fault, const str
 		level = walk->level;
 	if (level > role_level(root->role))
 		level = role_level(root->role);
-	/* No huge leaf over a frame that is shadowed: it could not be write-protected alone (20). */
+	/* No huge leaf over a shadowed table: the table's frame could not be write-protected alone (F20). */
 	while (level > 1 && block_is_shadowed(vm, walk->gfn, level))
 		level--;
 	return level;
 }
 
 /*
- * CR0.WP = 0: the supervisor writes a page that is read-only, by its W bits or its protection key. Our CPU runs with
- * WP = 1, so for a while the page is the supervisor's alone, and writable; a user's access faults and turns it back.
- * Where it was a user's page, SMEP forbids the supervisor to execute it, and so must what it is now; where it was the
- * supervisor's already, it stays executable, or a fetch and a write would take it from each other for ever.
+ * With CR0.WP = 0 a supervisor may write a page that its W bits or its protection key make read-only. Our CPU runs
+ * with WP = 1. So the page is mapped writable and for the supervisor only; when a user accesses it, that fault maps
+ * it for users again, read-only. A page that was a user's must not become executable for a supervisor under SMEP. A
+ * page that was the supervisor's before stays executable: otherwise a fetch and a write would undo each other's
+ * mapping for ever.
  */
 static bool write_against_rights(const struct shadow_vcpu *sv, const struct shadow_fault *fault)
 {
 	const struct guest_walk *walk = &fault->walk;
-	bool key_denies = sv->mode.pke && (walk->rights[walk->level - 1] & ACC_USER) && (fault->pkru >> (2 * walk->key) & 2);
+	bool key_denies = sv->mode.pke && (walk->rights[walk->level - 1] & ACC_USER) &&
+	                  (fault->pkru >> (2 * walk->key) & 2);
 
-	/* A device's page is never mapped: nothing to be gained there, and what hangs beside it may be memory. */
-	return fault->slot && (fault->error & VMMU_PF_WRITE) && !(fault->error & VMMU_PF_USER) && !sv->mode.wp && sv->mode.levels &&
-	       (!(walk->rights[walk->level - 1] & ACC_WRITE) || key_denies);
+	/* Not for MMIO, which is never mapped: other rights would gain nothing there. */
+	return fault->slot && (fault->error & VMMU_PF_WRITE) && !(fault->error & VMMU_PF_USER) && !sv->mode.wp &&
+	       sv->mode.levels && (!(walk->rights[walk->level - 1] & ACC_WRITE) || key_denies);
 }
 
-/* As a supervisor's page it would be out of reach of SMAP and of protection keys, which the guest relies on: such a write is emulated. */
+/*
+ * SMAP and protection keys protect users' pages only. Mapped as the supervisor's (see above), the page would escape
+ * them, and the guest relies on them: the write is emulated instead.
+ */
 static bool must_emulate(const struct shadow_vcpu *sv, const struct shadow_fault *fault)
 {
 	return write_against_rights(sv, fault) && (sv->mode.smap || sv->mode.pke);
@@ -141,7 +151,7 @@ static unsigned rights_for(const struct shadow_vcpu *sv, const struct shadow_fau
 	return leaf_rights(walk);
 }
 
-/* The frames that a leaf for the fault maps, and the entry that says so. */
+/* The leaf for the fault: the first gfn of the block that it maps, and the SPTE. */
 static struct leaf leaf_make(struct vm *vm, const struct shadow_fault *fault, int level, unsigned rights)
 {
 	gfn_t gfn = gfn_round(fault->walk.gfn, level);
@@ -151,12 +161,13 @@ static struct leaf leaf_make(struct vm *vm, const struct shadow_fault *fault, in
 	return (struct leaf){ shadow_make_leaf(vm, pfn, level, rights, fault->walk.key, writable, true), gfn };
 }
 
-static void mmio_put(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry, const struct shadow_fault *fault)
+static void mmio_put(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry,
+                     const struct shadow_fault *fault)
 {
 	struct leaf leaf = { .gfn = gfn_round(fault->walk.gfn, role_level(page->role)) };
 
 	if (spte_is_present(load_relaxed(entry)))
-		entry_zap(token, page, entry); /* never written over (zoo 3) */
+		entry_zap(token, page, entry); /* never overwrite a present leaf (zoo 3) */
 	leaf.spte = spte_make_mmio(token->vm->fmt, token->vm->mmio_guard, leaf.gfn, fault->mmio_generation);
 	entry_set_leaf(token, sv, NULL, page, entry, &leaf);
 }
@@ -171,7 +182,10 @@ static enum shadow_result leaf_put(struct mmu_token *token, struct shadow_vcpu *
 	struct leaf leaf;
 
 	if (rights & ACC_WRITE) {
-		/* Logged: writable only for a write, which is then marked. Shadowed: only if its mirrors may go unsync. */
+		/*
+		 * In a logged slot the leaf is writable only for a write, which the caller then marks. A frame that
+		 * holds a shadowed table may be writable only if the pages that mirror it can go unsync.
+		 */
 		if ((slot->flags & VMMU_SLOT_LOG_DIRTY) && !write)
 			rights &= ~ACC_WRITE;
 		else if (!gfn_try_unsync(token, slot, fault->walk.gfn, true)) {
@@ -180,7 +194,7 @@ static enum shadow_result leaf_put(struct mmu_token *token, struct shadow_vcpu *
 		}
 	}
 	leaf = leaf_make(token->vm, fault, level, rights);
-	/* A table where a leaf is to be, another frame, or another guest frame: by way of nothing. */
+	/* Zap what the leaf may not overwrite: a table, or a leaf of another frame or another gfn (zoo 3). */
 	if (old && (!spte_is_leaf(old, level) || spte_pfn(old).v != spte_pfn(leaf.spte).v ||
 	            shadow_entry_gfn(page, entry_index_of(page, entry)).v != leaf.gfn.v)) {
 		entry_zap(token, page, entry);
@@ -193,9 +207,12 @@ static enum shadow_result leaf_put(struct mmu_token *token, struct shadow_vcpu *
 	return emulate ? SHADOW_EMULATE : SHADOW_FIXED;
 }
 
-/* An empty entry, and nothing to be marked or taken away for it: beside other faults. */
-static enum shadow_result leaf_put_beside(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry,
-                                          const struct shadow_fault *fault, unsigned rights)
+/*
+ * Put a leaf in an empty entry, beside other faults. Returns: SHADOW_ALONE when the entry is not empty, or when a
+ * page would have to be marked unsync: these need mmu_lock for write.
+ */
+static enum shadow_result leaf_put_beside(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page,
+                                          spte_t *entry, const struct shadow_fault *fault, unsigned rights)
 {
 	const struct memslot *slot = fault->slot;
 	struct leaf leaf;
@@ -210,12 +227,13 @@ static enum shadow_result leaf_put_beside(struct mmu_token *token, struct shadow
 	}
 	leaf = leaf_make(token->vm, fault, 1, rights);
 	if (!entry_set_leaf(token, sv, slot, page, entry, &leaf))
-		return SHADOW_SPURIOUS; /* another vCPU was first: ours looks again */
+		return SHADOW_SPURIOUS; /* another vCPU filled the entry first: this one runs the instruction again */
 	leaves_count(token, 1, 1);
 	return SHADOW_FIXED;
 }
 
-enum shadow_result shadow_map_beside(struct mmu_read *read, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow_fault *fault)
+enum shadow_result shadow_map_beside(struct mmu_read *read, struct shadow_vcpu *sv, const struct guest_reader *reader,
+                                     struct shadow_fault *fault)
 {
 	struct mmu_token *token = &read->token;
 	struct shadow *page = root_page(sv, fault->gva);
@@ -244,8 +262,8 @@ enum shadow_result shadow_map_beside(struct mmu_read *read, struct shadow_vcpu *
 	return SHADOW_RETRY;
 }
 
-enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow_fault *fault,
-                              struct table_cache *tables)
+enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, const struct guest_reader *reader,
+                              struct shadow_fault *fault, struct table_cache *tables)
 {
 	struct mmu_token *token = &write->token;
 	struct shadow *page = root_page(sv, fault->gva);
@@ -254,7 +272,7 @@ enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, c
 	int target;
 
 	if (!page) {
-		shadow_root_lost(token, sv); /* its memory has come since it was loaded (32) */
+		shadow_root_lost(token, sv); /* the guest's root lay outside memory when it was loaded (F32) */
 		return SHADOW_RETRY;
 	}
 	if (must_emulate(sv, fault))

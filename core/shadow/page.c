@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Shadow pages: found by (gfn, role), made, zapped, given back. */
+/* Shadow pages: finding one by (gfn, role), making, zapping and freeing. */
 #include "core/shadow/shadow_int.h"
 
 #include "core/base/assert.h"
@@ -34,7 +34,10 @@ struct shadow *shadow_next_of(struct vm *vm, gfn_t gfn, struct shadow *page)
 
 /* --- what a shadowed table means for the mappings of its frame --- */
 
-/* In the address space of the table: who looks asks all of them (zoo 5), since a slot may come in another one while the page is there. */
+/*
+ * Counts in the slot of the page's own address space only. block_is_shadowed and gfn_try_unsync ask the slots of all
+ * address spaces (zoo 5), since a slot may appear in another one while the page exists.
+ */
 static void shadowed_count(const struct shadow *page, int change)
 {
 	const struct memslot *slot = slot_of_gfn(page->vm, role_as_id(page->role), page->gfn);
@@ -50,8 +53,9 @@ static void shadowed_count(const struct shadow *page, int change)
 }
 
 /*
- * P4, shadow side: count, full barrier, write-protect in every address space (zoo 5) and flush. The caller then reads the guest's entries again: from here on
- * every store to the table either was seen by that, or finds the count.
+ * P4, shadow side: count the page, full barrier, write-protect its frame in every address space (zoo 5), flush. After
+ * that the caller reads the guest's entries again. A store to the table is then either seen by that reading, or the
+ * storing thread sees the count in shadow_track_write.
  */
 void account_shadowed(struct mmu_token *token, struct shadow *page)
 {
@@ -86,7 +90,7 @@ bool block_is_shadowed(struct vm *vm, gfn_t gfn, int level)
 			if (slot->arrays->no_huge[level - 2][slot_block(slot, block, level)])
 				return true;
 		} else if (memslots_overlap(memslots_current(vm, as_id), block, level_pages(level), ~0u)) {
-			return true; /* pieces of slots: not worth a search */
+			return true; /* the block holds parts of slots: too rare to be worth a search */
 		}
 	}
 	return false;
@@ -96,7 +100,8 @@ bool block_is_shadowed(struct vm *vm, gfn_t gfn, int level)
 
 static void shadow_retire(struct table *table);
 
-static struct shadow *shadow_make(struct mmu_token *token, struct shadow_vcpu *sv, struct table_cache *tables, gfn_t gfn, uint32_t role)
+static struct shadow *shadow_make(struct mmu_token *token, struct shadow_vcpu *sv, struct table_cache *tables,
+                                  gfn_t gfn, uint32_t role)
 {
 	struct vm *vm = token->vm;
 	struct shadow *page = sv->pages.object[--sv->pages.count], **bucket = shadow_bucket(vm, gfn);
@@ -121,12 +126,13 @@ static struct shadow *shadow_make(struct mmu_token *token, struct shadow_vcpu *s
 	return page;
 }
 
-struct shadow *shadow_get(struct mmu_token *token, struct shadow_vcpu *sv, struct table_cache *tables, gfn_t gfn, uint32_t role)
+struct shadow *shadow_get(struct mmu_token *token, struct shadow_vcpu *sv, struct table_cache *tables, gfn_t gfn,
+                          uint32_t role)
 {
 	struct shadow *page = shadow_find(token->vm, gfn, role);
 
 	if (page)
-		page->writes = 0; /* in use: what was written so far was no flood */
+		page->writes = 0; /* the table is used, so the writes to it so far were no flood */
 	return page ? page : shadow_make(token, sv, tables, gfn, role);
 }
 
@@ -167,7 +173,7 @@ static void shadow_unhash(struct vm *vm, struct shadow *page)
 	vm->shadow->used--;
 }
 
-/* I3.2 is the request's: a vCPU whose root went invalid picks another before it runs again. */
+/* I3.2: a vCPU whose root became invalid loads another before it runs again. This request makes it do so. */
 static void roots_request(struct vm *vm)
 {
 	unsigned limit = load_acquire(&vm->vcpus.limit);
@@ -208,10 +214,10 @@ void shadow_root_put(struct mmu_token *token, struct shadow *page)
 		shadow_bury(token, page);
 }
 
-/* --- the limit (62) --- */
+/* --- the limit (F62) --- */
 
-#define FAULT_PAGES 6  /* most that one fault makes */
-#define FAULT_RMAPS 16 /* descriptors: for a parent of each page, the leaf, and what is prefetched */
+#define FAULT_PAGES 6  /* the most pages that one fault makes */
+#define FAULT_RMAPS 16 /* descriptors for one fault: a parent of each page, the leaf, and prefetched leaves */
 
 static uint64_t limit_default(struct vm *vm)
 {
@@ -231,7 +237,7 @@ void shadow_make_room(struct mmu_write *token)
 		if (page->roots)
 			continue;
 		shadow_zap(&token->token, page);
-		/* A limit that fell takes many pages. The list is another one after a yield. */
+		/* After the limit was lowered there are many pages to zap. A yield may change the list: begin again. */
 		if (mmu->used > limit && mmu_lock_contended(&token->token)) {
 			mmu_yield(&token->token);
 			link = mmu->pages.next;
@@ -272,7 +278,8 @@ static void cache_drain(struct vm *vm, struct shadow_cache *cache, size_t bytes)
 bool shadow_caches_fill(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables)
 {
 	return cache_fill(vm, &sv->pages, FAULT_PAGES, sizeof(struct shadow)) &&
-	       cache_fill(vm, &sv->rmaps, FAULT_RMAPS, sizeof(struct rmap_desc)) && table_cache_fill(vm, tables, 2 * FAULT_PAGES);
+	       cache_fill(vm, &sv->rmaps, FAULT_RMAPS, sizeof(struct rmap_desc)) &&
+	       table_cache_fill(vm, tables, 2 * FAULT_PAGES);
 }
 
 void shadow_vcpu_fini(struct vm *vm, struct shadow_vcpu *sv)
@@ -314,13 +321,14 @@ void shadow_fini(struct vm *vm)
 
 void shadow_obsolete_all(struct mmu_write *token)
 {
-	/* Every page there is belongs to an older generation from here on: none is found, none is used as a root again. */
+	/* All existing pages now belong to an older generation: none is found by shadow_find or reused as a root. */
 	store_relaxed(&token->token.vm->shadow->generation, token->token.vm->shadow->generation + 1);
 }
 
 /*
- * From the old end. New pages come in at the other end, so the walk is over at the first page of this generation; a root zapped under its vCPUs leaves
- * the list at once. A yield restarts from the old end: everything before is gone.
+ * Zaps from the old end of the list. New pages are added at the other end, so the walk is over at the first page of
+ * the current generation. A page that vCPUs still use as a root leaves the list, too, when it is zapped. After a
+ * yield the walk begins again at the old end: all pages before that point are gone.
  */
 void shadow_zap_obsolete(struct mmu_write *token)
 {

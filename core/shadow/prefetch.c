@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Prefetch (44): a fault installs the entries that share its entry's cache line, too, where the guest's table has something for them and the host need
- * not be asked. Like KVM's FNAME(pte_prefetch).
+ * Prefetch (F44): a fault also installs the neighbours of its entry, those in the same cache line, where the guest's
+ * table maps something and the host need not be asked. Like KVM's FNAME(pte_prefetch).
  *
- * Nothing is done for a neighbour that a CPU would see: A and D are set in no guest entry, so only those are taken that have A, and
- * they become writable only with D; in a logged slot never, since the write must be marked; and no table goes unsync for it.
+ * The guest cannot observe a prefetch. It sets no A or D bit in a guest's entry: only entries with A are taken, and
+ * only those with D become writable. In a logged slot none becomes writable, since the first write must be marked. No
+ * page is marked unsync for a neighbour.
  */
 #include "core/shadow/shadow_int.h"
 
@@ -12,10 +13,11 @@
 
 _Static_assert(SHADOW_CACHE_MAX >= 2 * PREFETCH, "each may need an rmap descriptor");
 
-/* What the host said of the fault's page holds for all of this, and the retry check was made for all of it (P5). */
+/* The host's answer for the fault's page is valid for this whole range, and the retry check covered all of it (P5). */
 void shadow_fault_host_range(const struct shadow_fault *fault, hva_t *start, hva_t *end)
 {
-	uint64_t bytes = level_pages(fault->page.max_level) << PAGE_SHIFT, hva = memslot_hva(fault->slot, fault->walk.gfn).v;
+	uint64_t bytes = level_pages(fault->page.max_level) << PAGE_SHIFT,
+	         hva = memslot_hva(fault->slot, fault->walk.gfn).v;
 
 	*start = HVA(hva & ~(bytes - 1));
 	*end = HVA(start->v + bytes);
@@ -30,7 +32,7 @@ struct prefetch {
 	const struct shadow *page;
 	const struct shadow_fault *fault;
 	hva_t table;      /* the guest's table, if the page mirrors one */
-	hva_t start, end; /* what the host answered for */
+	hva_t start, end; /* the range for which the host's answer is valid */
 };
 
 struct neighbour {
@@ -38,7 +40,9 @@ struct neighbour {
 	unsigned rights, key;
 };
 
-/* What the guest has for the entry at `index`. Returns: false when a CPU would not use it, or would be seen to. */
+/*
+ * What the guest's table maps at `index`. Returns: false when a CPU would not use that entry, or would set its A bit.
+ */
 static bool guest_says(const struct prefetch *p, unsigned index, struct neighbour *n)
 {
 	const struct guest_mode *mode = p->mode;
@@ -49,10 +53,11 @@ static bool guest_says(const struct prefetch *p, unsigned index, struct neighbou
 		*n = (struct neighbour){ GFN(page->gfn.v + index), role_rights(page->role), role_key(page->role) };
 		return true;
 	}
-	if (!guest_entry_read(mode, p->table, guest_entry_index(page, index), &value) || !(value & GPTE_P) || !(value & GPTE_A) ||
-	    guest_entry_is_reserved(mode, value, 1))
+	if (!guest_entry_read(mode, p->table, guest_entry_index(page, index), &value) || !(value & GPTE_P) ||
+	    !(value & GPTE_A) || guest_entry_is_reserved(mode, value, 1))
 		return false;
-	*n = (struct neighbour){ guest_leaf_gfn(mode, value, 1), guest_entry_leaf_rights(mode, page, value), mode->pke ? value >> 59 & 15 : 0 };
+	*n = (struct neighbour){ guest_leaf_gfn(mode, value, 1), guest_entry_leaf_rights(mode, page, value),
+	                         mode->pke ? value >> 59 & 15 : 0 };
 	return true;
 }
 
@@ -63,7 +68,8 @@ static bool host_answered_for(const struct prefetch *p, gfn_t gfn)
 	return memslot_contains(p->fault->slot, gfn) && hva.v >= p->start.v && hva.v < p->end.v;
 }
 
-static bool put(struct mmu_token *token, struct shadow_vcpu *sv, const struct prefetch *p, struct shadow *page, unsigned index)
+static bool put(struct mmu_token *token, struct shadow_vcpu *sv, const struct prefetch *p, struct shadow *page,
+                unsigned index)
 {
 	const struct shadow_fault *fault = p->fault;
 	const struct memslot *slot = fault->slot;
@@ -73,15 +79,17 @@ static bool put(struct mmu_token *token, struct shadow_vcpu *sv, const struct pr
 
 	if (!guest_says(p, index, &n) || !host_answered_for(p, n.gfn))
 		return false;
-	if ((slot->flags & VMMU_SLOT_LOG_DIRTY) || ((n.rights & ACC_WRITE) && !gfn_try_unsync(token, slot, n.gfn, false)))
+	if ((slot->flags & VMMU_SLOT_LOG_DIRTY) ||
+	    ((n.rights & ACC_WRITE) && !gfn_try_unsync(token, slot, n.gfn, false)))
 		n.rights &= ~ACC_WRITE;
 	leaf.gfn = n.gfn;
-	leaf.spte = shadow_make_leaf(token->vm, PFN(fault->page.pfn.v + (n.gfn.v - fault->walk.gfn.v)), 1, n.rights, n.key, writable, false);
+	leaf.spte = shadow_make_leaf(token->vm, PFN(fault->page.pfn.v + (n.gfn.v - fault->walk.gfn.v)), 1,
+	                             n.rights, n.key, writable, false);
 	return entry_set_leaf(token, sv, slot, page, &page->spt[index], &leaf);
 }
 
-void shadow_prefetch(struct mmu_token *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow *page, unsigned index,
-                     const struct shadow_fault *fault)
+void shadow_prefetch(struct mmu_token *token, struct shadow_vcpu *sv, const struct guest_reader *reader,
+                     struct shadow *page, unsigned index, const struct shadow_fault *fault)
 {
 	struct prefetch p = { .mode = reader->mode, .page = page, .fault = fault };
 	unsigned first = index & ~(PREFETCH - 1u), more = 0;

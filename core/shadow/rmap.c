@@ -18,10 +18,10 @@ uintptr_t rmap_lock(struct rmap *rmap)
 	for (int spins = 0;; spins++) {
 		uintptr_t head = load_relaxed(&rmap->head);
 
-		/* I2.2: who saw empty took nothing, and will store nothing. */
+		/* I2.2: a walker that saw an empty head did not take the lock bit, so its unlock must not store. */
 		if (!head)
 			return 0;
-		/* acquire: pairs with the release in rmap_unlock and head_store: the descriptors are read as their last writer left them */
+		/* acquire: the last writer's descriptors are seen. Pairs with rmap_unlock and head_store. P2 */
 		if (!(head & LOCKED) && cas_acquire(&rmap->head, &head, head | LOCKED))
 			return head;
 		if (spins < SPINS)
@@ -37,10 +37,10 @@ void rmap_unlock(struct rmap *rmap, uintptr_t head)
 		store_release(&rmap->head, head); /* pairs with rmap_lock */
 }
 
-/* Who changes a chain: the bit keeps others away that add, and the aging walk. */
+/* Store a changed head and release the bit, which until now kept away others that add, and aging walks. */
 static void head_store(struct rmap *rmap, uintptr_t head)
 {
-	store_release(&rmap->head, head); /* pairs with rmap_lock; gives the bit back */
+	store_release(&rmap->head, head); /* pairs with rmap_lock */
 }
 
 uint64_t rmap_add(struct rmap *rmap, spte_t *entry, struct rmap_desc **spare)
@@ -50,9 +50,10 @@ uint64_t rmap_add(struct rmap *rmap, spte_t *entry, struct rmap_desc **spare)
 	uint64_t count;
 
 	/*
-	 * Tried before the head is read: a page of heads that is first read is the host's zero page, and for the write that follows the host replaces it and
-	 * interrupts every CPU of the process. Of two faults that find the chain empty one gets it. Nothing is taken off a chain meanwhile: who
-	 * removes holds mmu_lock for write. release: pairs with rmap_lock
+	 * Try the empty chain without reading the head first. If a page of heads is read before it is ever written,
+	 * the host maps its zero page, and the write that follows makes it replace that page and interrupt every CPU
+	 * of the process. Two faults may find the chain empty: one gets it, the other goes on below. There the chain
+	 * cannot become empty, since rmap_remove needs mmu_lock for write. release: pairs with rmap_lock, P2
 	 */
 	if (cas_acqrel(&rmap->head, &head, (uintptr_t)entry))
 		return 1;
@@ -71,11 +72,14 @@ uint64_t rmap_add(struct rmap *rmap, spte_t *entry, struct rmap_desc **spare)
 	desc = head_desc(head);
 	desc->entry[desc->count++] = entry;
 	count = desc->behind + desc->count;
-	head_store(rmap, head); /* from here on others may change it */
+	head_store(rmap, head); /* from here on others may change the chain */
 	return count;
 }
 
-/* Fill the hole from the first descriptor, the only one that may be partly full. Returns: that descriptor if it is empty now. */
+/*
+ * Fill the hole at desc->entry[at] with the last entry of the first descriptor, the only one that may be partly full.
+ * Returns: the first descriptor if it is empty now, else NULL.
+ */
 static struct rmap_desc *hole_fill(uintptr_t *head, struct rmap_desc *desc, uint64_t at)
 {
 	struct rmap_desc *first = head_desc(*head);

@@ -2,11 +2,15 @@
 /*
  * Inside the shadow MMU.
  *
- * Everything marked W changes only under mmu_lock for write. Entries (SPTEs) are changed by writers with atomic stores and swaps, because hardware
- * sets A and D in them and aging clears A (P2) without the lock. Under mmu_lock for read faults do one thing, beside each other: an empty entry of a page
- * that is there becomes a leaf, by compare-and-swap, with its gfn and its place on the rmap (shadow_map_beside).
+ * At fields, c means constant after creation; W, changed only under mmu_lock for write; a, accessed atomically.
  *
- * Freed pages go the way of TDP tables: unlinked, then the flush (nobody in the guest walks them any more), then RCU (nor does a lockless reader).
+ * A holder of mmu_lock for write changes entries (SPTEs) by atomic stores and swaps all the same, because hardware
+ * sets A and D, and aging clears A (P2), without the lock. Holders of mmu_lock for read do one thing, several of them
+ * at a time: they turn an empty entry of an existing page into a leaf, by compare-and-swap, and then note its gfn and
+ * add it to the rmap (shadow_map_beside).
+ *
+ * A page is freed as a TDP table is: it is unlinked, then comes the flush, after which no vCPU in the guest walks it,
+ * then an RCU grace period, after which no lockless reader does.
  */
 #ifndef CORE_SHADOW_SHADOW_INT_H
 #define CORE_SHADOW_SHADOW_INT_H
@@ -18,8 +22,9 @@
 #include "core/shadow/shadow.h"
 
 /*
- * The role: what a shadow page depends on beside its gfn. Two pages with the same gfn and role are the same page; a child is reused only if
- * both match (25: reusing one whose role or gfn differs was a guest-to-host escape, zoo 1 and 2).
+ * The role: all that a shadow page depends on, other than its gfn. There is at most one page for each (gfn, role),
+ * and a child is reused only if both match (F25): reusing one with another role or gfn was a guest-to-host escape
+ * (zoo 1, 2).
  */
 #define ROLE_LEVEL(n)    ((uint32_t)(n))           /* bits 0-3 */
 #define ROLE_RIGHTS(acc) ((uint32_t)(acc) << 4)    /* 4-6: ACC_* of the path to it */
@@ -35,8 +40,10 @@
 #define ROLE_PSE         (1u << 17) /* of a 4-byte guest: decides what a PDE means */
 #define ROLE_NO_PAGING   (1u << 18)
 #define ROLE_PAE         (1u << 23) /* bits 62:52 are reserved */
-#define ROLE_DIRTY       (1u << 24) /* of a direct page: the large page that it is a piece of is dirty, or cannot be marked so */
-#define ROLE_KEY(k)      ((uint32_t)(k) << 19) /* 19-22: of a direct page: the protection key of the large page that it is a piece of */
+/* Of a direct page, which is a piece of a guest's large page: that page is dirty, or cannot be marked dirty. */
+#define ROLE_DIRTY       (1u << 24)
+/* 19-22, of a direct page: the protection key of the large page. */
+#define ROLE_KEY(k)      ((uint32_t)(k) << 19)
 
 static inline int role_level(uint32_t role)
 {
@@ -69,16 +76,16 @@ struct shadow {
 	spte_t *spt;                /* c: the entries */
 	gfn_t gfn;                  /* c: the guest table, or the first frame of a direct page */
 	uint32_t role;              /* c */
-	uint32_t roots;             /* W: vCPUs' references as a root */
-	uint64_t generation;        /* c: stale when it is not the MMU's (P3) */
+	uint32_t roots;             /* W: how many references vCPUs hold on it as a root */
+	uint64_t generation;        /* c: the page is obsolete when the MMU has another one (P3) */
 	struct shadow *hash_next;   /* W */
 	struct list link;           /* W: shadow_mmu.pages, oldest first */
-	struct rmap parents;        /* W: entries that point here (26) */
-	struct table *shadowed;     /* c: NULL for a direct page; its entries are the gfns of the leaves (28) */
-	bool invalid;               /* a: 0 -> 1 once: zapped, kept by `roots` */
-	bool unsync;                /* a, written under W: the guest may write its table unseen until a flush (29) */
-	uint32_t unsync_children;   /* a, written under W: bits set in unsync_map */
-	uint32_t writes;            /* W: writes to the guest table since it was last used (42) */
+	struct rmap parents;        /* W: the entries that point here (F26) */
+	struct table *shadowed;     /* c: the gfns of the leaves, one in each entry (F28); NULL in a direct page */
+	bool invalid;               /* a: set once, when it is zapped; while `roots` is not 0 the page stays */
+	bool unsync;                /* a, written under W: the guest may write its table without a fault (F29, P8) */
+	uint32_t unsync_children;   /* a, written under W: the number of bits set in unsync_map */
+	uint32_t writes;            /* W: writes to the guest table since it was last used (F42) */
 	uint64_t unsync_map[(ENTRIES + 63) / 64]; /* W: entries with something unsync below */
 	struct port_rcu_head rcu;
 	struct vm *vm;              /* c */
@@ -87,9 +94,9 @@ struct shadow {
 struct shadow_mmu {
 	struct shadow **hash;       /* allocated with the first root (P1) */
 	struct list pages;          /* W: all valid pages, oldest first */
-	uint64_t generation;        /* W; read by vCPUs under mmu_lock or as a hint */
+	uint64_t generation;        /* W; vCPUs read it under mmu_lock for read, or without a lock as a hint */
 	uint64_t used, limit;       /* W; limit 0: the default */
-	uint64_t indirect;          /* a: P4: live pages that mirror guest tables (I4.3) */
+	uint64_t indirect;          /* a. P4: the number of live pages that mirror guest tables (I4.3) */
 };
 
 #define HASH_SIZE (1u << SHADOW_HASH_BITS)
@@ -104,7 +111,7 @@ static inline unsigned entry_index_of(const struct shadow *page, const spte_t *e
 	return entry - page->spt;
 }
 
-/** Is the page of the generation before a zap of everything? */
+/** Was the page zapped, or made before the last zap of everything (P3)? */
 static inline bool shadow_is_obsolete(const struct vm *vm, const struct shadow *page)
 {
 	return load_relaxed(&page->invalid) || page->generation != load_relaxed(&vm->shadow->generation);
@@ -120,63 +127,81 @@ static inline gfn_t shadow_entry_gfn(const struct shadow *page, unsigned index)
 
 /* --- pages (page.c) --- */
 
-/** The page for (gfn, role), found or made. Caches must hold one page and two tables. After making one for a guest table: P4's shadow side was run. */
-struct shadow *shadow_get(struct mmu_token *token, struct shadow_vcpu *sv, struct table_cache *tables, gfn_t gfn, uint32_t role);
+/**
+ * The page for (gfn, role), found or made. The caches must hold one page and two tables.
+ * After: if it was made for a guest table, P4's shadow side is done (account_shadowed).
+ */
+struct shadow *shadow_get(struct mmu_token *token, struct shadow_vcpu *sv, struct table_cache *tables, gfn_t gfn,
+                          uint32_t role);
 struct shadow *shadow_find(struct vm *vm, gfn_t gfn, uint32_t role);
 struct shadow **shadow_bucket(struct vm *vm, gfn_t gfn);
 
-/** Next valid page that mirrors the guest table `gfn`, after `page` (NULL to begin), in any address space (zoo 5). */
+/**
+ * The next valid page after `page` (NULL to begin) that mirrors the guest table `gfn`, in any address space (zoo 5).
+ */
 struct shadow *shadow_next_of(struct vm *vm, gfn_t gfn, struct shadow *page);
 
-/** Unlink the page from everything and give it back after the flush; a root stays, invalid, until its last reference goes. */
+/**
+ * Unlink the page from everything, and free it after the flush. A page that is in use as a root stays, invalid, until
+ * its last reference is put.
+ */
 void shadow_zap(struct mmu_token *token, struct shadow *page);
 /** Drop a root reference. */
 void shadow_root_put(struct mmu_token *token, struct shadow *page);
-/** The vCPU's current root is of no use any more: another is loaded before it enters. */
+/** Drop the vCPU's current root, which is of no use any more: the vCPU loads another before it enters the guest. */
 void shadow_root_lost(struct mmu_token *token, struct shadow_vcpu *sv);
 
 /* --- entries (entry.c) --- */
 
-/** Clear an entry, whatever it is: off its rmap or its child's parents, accounted; flush owed if hardware may have used it. */
+/**
+ * Clear an entry of any kind, take it off its rmap or its child's parents, and count. Leaves a flush pending if
+ * hardware may have used the entry.
+ */
 void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry);
 /** Point an empty entry to a child. */
-void entry_link(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry, struct shadow *child);
-/* A leaf, and the frame that it maps (28). */
+void entry_link(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry,
+                struct shadow *child);
+/* A leaf, and the guest frame that it maps (F28). */
 struct leaf {
 	spte_t spte;
 	gfn_t gfn;
 };
 /**
- * Store a leaf over an empty entry; with mmu_lock held for write also over an MMIO entry, or over a leaf whose rights it changes (same frames). Keeps the
- * rmap. `slot`: that of the gfn; NULL for an MMIO entry, and, like `sv`, where a leaf is there for sure. Returns: whether there is one leaf more, for
- * leaves_count; false, with mmu_lock held for read, also when another fault was first.
+ * Store a leaf in an empty entry, and add it to its rmap. With mmu_lock held for write, also over an MMIO entry, or
+ * over a leaf of the same frame to change its rights. `slot`: the gfn's slot; NULL for an MMIO entry. Both `slot` and
+ * `sv` may be NULL when the entry surely holds a leaf.
+ * Returns: true when there is one leaf more, which the caller counts (leaves_count). With mmu_lock held for read also
+ * false when another fault filled the entry first.
  */
-bool entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struct memslot *slot, struct shadow *page, spte_t *entry,
-                    const struct leaf *leaf);
-/** So many leaves more, or fewer. */
+bool entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struct memslot *slot, struct shadow *page,
+                    spte_t *entry, const struct leaf *leaf);
+/** Count leaves of `level`: so many more, or fewer. */
 void leaves_count(struct mmu_token *token, int level, int64_t change);
-/** Take W from every leaf of gfn, in one address space's slot. Returns: true when one had it (flush owed). */
+/** Take W from every leaf of gfn in one address space's slot. Returns: true when a leaf had it and a flush is owed. */
 bool gfn_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_t gfn, int min_level);
 
 /* --- unsync (sync.c, P8) --- */
 
-/** May gfn be mapped writable? Marks the pages that mirror it unsync if that suffices. Returns: false when it must stay read-only. */
+/**
+ * May gfn be mapped writable? With `can_unsync`, marks pages that mirror it unsync where that is enough to allow it.
+ * Returns: false when it must stay read-only.
+ */
 bool gfn_try_unsync(struct mmu_token *token, const struct memslot *slot, gfn_t gfn, bool can_unsync);
 /** Bring one unsync page up to date with the guest's table. */
 void shadow_sync_page(struct mmu_token *token, const struct guest_reader *reader, struct shadow *page);
-/** Bring all unsync pages at or below `page` up to date. Does not yield. */
+/** Bring all unsync pages at or below `page` up to date with the guest's tables. Does not yield. */
 void shadow_sync_below(struct mmu_token *token, const struct guest_reader *reader, struct shadow *page);
-/** The page is unsync from here on; its ancestors know the way to it. */
+/** Mark the page unsync, and in its ancestors the way to it. */
 void shadow_unsync_mark(struct shadow *page);
 void shadow_unsync_clear(struct shadow *page);
 
-/** Which entry of the guest's table an entry of a 4K-level page mirrors. */
+/** The index of the guest's entry that entry `index` of a 4K-level page mirrors. */
 static inline unsigned guest_entry_index(const struct shadow *page, unsigned index)
 {
 	return page->role & ROLE_FOUR_BYTE ? role_quadrant(page->role) * ENTRIES + index : index;
 }
 
-/** The rights that a guest's 4K entry gives, within those of the path to it. A clean page is not written before its D bit is set. */
+/** The rights of the path and of the guest's 4K entry together; no write right before the guest's D bit is set. */
 static inline unsigned guest_entry_leaf_rights(const struct guest_mode *mode, const struct shadow *page, uint64_t value)
 {
 	unsigned rights = role_rights(page->role) & guest_entry_rights(mode, value);
@@ -184,23 +209,27 @@ static inline unsigned guest_entry_leaf_rights(const struct guest_mode *mode, co
 	return value & GPTE_D ? rights : rights & ~ACC_WRITE;
 }
 
-/* --- prefetch (prefetch.c, 44) --- */
+/* --- prefetch (prefetch.c, F44) --- */
 
-/** After the leaf of `fault` was put at page->spt[index], of a 4K-level page: its neighbours, up to seven. */
-void shadow_prefetch(struct mmu_token *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow *page, unsigned index,
-                     const struct shadow_fault *fault);
+/** Map up to seven neighbours of the leaf that `fault` has put at page->spt[index], of a 4K-level page. */
+void shadow_prefetch(struct mmu_token *token, struct shadow_vcpu *sv, const struct guest_reader *reader,
+                     struct shadow *page, unsigned index, const struct shadow_fault *fault);
 
-/** The SPTE for a leaf: guest rights, host rights, logging. */
-spte_t shadow_make_leaf(struct vm *vm, pfn_t pfn, int level, unsigned rights, unsigned key, bool host_writable, bool young);
+/** The SPTE of a leaf. `rights`: the guest's, less what logging or shadowing forbids. */
+spte_t shadow_make_leaf(struct vm *vm, pfn_t pfn, int level, unsigned rights, unsigned key, bool host_writable,
+                        bool young);
 
-/** Is a child's (gfn, level) counted as shadowed: no huge leaf over it, and above 4K no writable leaf anywhere (39). */
+/** Count a page's guest table as shadowed: no huge leaf may map it, and above 4K level no writable leaf (F39). P4 */
 void account_shadowed(struct mmu_token *token, struct shadow *page);
 void unaccount_shadowed(struct shadow *page);
 
-/** Does the block of `level` hold a shadowed table, in any address space? */
+/** Does the block of `level` around gfn hold a shadowed table, in any address space? */
 bool block_is_shadowed(struct vm *vm, gfn_t gfn, int level);
 
-/** Each address space's slot of a gfn, through the active sets. Holds: mmu_lock write (a change of slots zaps under it before slots go). */
+/**
+ * The slot of gfn in an address space's active set, if it has arrays. Holds: mmu_lock, which keeps the slot: a slot
+ * change zaps under mmu_lock for write before its slot goes.
+ */
 const struct memslot *slot_of_gfn(struct vm *vm, unsigned as_id, gfn_t gfn);
 
 static inline struct rmap *gfn_rmap(const struct memslot *slot, gfn_t gfn, int level)

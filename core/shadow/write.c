@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Writes to guest tables that the MMU is told of: emulated ones (P4), floods of them (42), and pages given up to be written (43). */
+/*
+ * Writes to guest tables that the MMU is told about: emulated writes (P4), floods of them (F42), and shadow pages
+ * that are dropped so that the guest can write their tables (F43).
+ */
 #include "core/shadow/shadow_int.h"
 
-#define FLOOD 3 /* writes without a use in between: the page is no page table any more */
+#define FLOOD 3 /* so many writes without a use in between: the frame is no longer used as a page table */
 
-/* The entries that mirror bytes [offset, offset + bytes) of the guest's table. Returns: false when the page mirrors another part of it. */
+/*
+ * The shadow entries that mirror bytes [offset, offset + bytes) of the guest's table. Returns: false when the page
+ * mirrors another part of the table.
+ */
 static bool entries_hit(const struct shadow *page, unsigned offset, unsigned bytes, unsigned *first, unsigned *last)
 {
 	unsigned guest_first, guest_last, part, scale;
@@ -14,7 +20,7 @@ static bool entries_hit(const struct shadow *page, unsigned offset, unsigned byt
 		*last = (offset + bytes - 1) / 8;
 		return true;
 	}
-	/* A quadrant mirrors 512 entries of a 4K-level table; of a directory 256, each of which takes two of ours. */
+	/* A quadrant mirrors 512 entries of a 4K-level table, or 256 of a directory, which take two of ours each. */
 	scale = role_level(page->role) == 1 ? 1 : 2;
 	part = ENTRIES / scale;
 	guest_first = offset / 4;
@@ -32,7 +38,7 @@ static void page_written(struct mmu_token *token, struct shadow *page, unsigned 
 
 	if (!entries_hit(page, offset, bytes, &first, &last))
 		return;
-	/* A 4K-level page goes unsync long before it floods. */
+	/* Not for 4K-level pages: those go unsync, and are written without a fault. */
 	if (role_level(page->role) > 1 && ++page->writes >= FLOOD) {
 		shadow_zap(token, page);
 		return;
@@ -42,7 +48,7 @@ static void page_written(struct mmu_token *token, struct shadow *page, unsigned 
 			entry_zap(token, page, &page->spt[i]);
 }
 
-/* Within one frame. */
+/* The written bytes lie within one frame. */
 static void frame_written(struct mmu_token *token, gpa_t gpa, unsigned bytes)
 {
 	gfn_t gfn = gpa_to_gfn(gpa);
@@ -59,7 +65,7 @@ void shadow_track_write(struct vm *vm, gpa_t gpa, unsigned bytes)
 	unsigned in_first = min_u64(bytes, PAGE_SIZE - (gpa.v & (PAGE_SIZE - 1)));
 	struct mmu_write token;
 
-	/* full: the store is out before the count is looked at (pairs with account_shadowed), P4 */
+	/* full: the caller's store is visible before the count is read. Pairs with account_shadowed. P4 */
 	fence_full();
 	if (!load_relaxed(&vm->shadow->indirect))
 		return;
@@ -79,7 +85,7 @@ bool shadow_unprotect(struct vm *vm, gfn_t gfn)
 	struct shadow *next;
 	bool any = false;
 
-	if (!load_relaxed(&vm->shadow->indirect)) /* a hint */
+	if (!load_relaxed(&vm->shadow->indirect)) /* only a hint: no order is needed */
 		return false;
 	token = mmu_write_lock(vm);
 	for (struct shadow *page = shadow_next_of(vm, gfn, NULL); page; page = next) {
