@@ -118,11 +118,11 @@ static bool hints_forget(const void *address, size_t length)
 }
 
 /* KVM refuses to map a vCPU's dirty ring where writes would not be shared, or executable. */
-static bool ring_map_refused(const struct vcpu *vcpu, size_t length, int protection, int flags, off_t offset)
+static bool ring_map_refused(const struct kvm_vcpu *vcpu, size_t length, int protection, int flags, off_t offset)
 {
 	uint64_t first = (uint64_t)offset / VMMU_PAGE_SIZE;
 	uint64_t last = first + (length + VMMU_PAGE_SIZE - 1) / VMMU_PAGE_SIZE - 1;
-	uint64_t end = RUN_RING_PAGE + vcpu->vm->ring_bytes / VMMU_PAGE_SIZE;
+	uint64_t end = RUN_RING_PAGE + vcpu->kvm->ring_bytes / VMMU_PAGE_SIZE;
 
 	if (!vcpu->ring)
 		return false;

@@ -42,14 +42,14 @@ long system_check_extension(unsigned long argument)
 	return cap_value(argument);
 }
 
-long vm_check_extension(struct vm *vm, unsigned long argument)
+long vm_check_extension(struct kvm *kvm, unsigned long argument)
 {
-	(void)vm;
+	(void)kvm;
 	return cap_value(argument);
 }
 
 /* Rings of `bytes` each, for vCPUs that do not exist yet. Holds: the VM's lock. */
-static long enable_ring(struct vm *vm, uint64_t bytes)
+static long enable_ring(struct kvm *kvm, uint64_t bytes)
 {
 	uint64_t entries = bytes / sizeof(struct kvm_dirty_gfn);
 
@@ -58,17 +58,17 @@ static long enable_ring(struct vm *vm, uint64_t bytes)
 		return -EINVAL;
 	if (entries > VMMU_DIRTY_RING_MAX)
 		return -E2BIG;
-	if (vm->ring_bytes)
+	if (kvm->ring_bytes)
 		return -EINVAL;
-	if (vm->vcpu_count)
+	if (kvm->vcpu_count)
 		return -EINVAL;
-	if (vmmu_dirty_ring_enable(vm->mmu, (uint32_t)entries) != VMMU_OK)
+	if (vmmu_dirty_ring_enable(kvm->mmu, (uint32_t)entries) != VMMU_OK)
 		return -EINVAL;
-	vm->ring_bytes = (uint32_t)bytes;
+	kvm->ring_bytes = (uint32_t)bytes;
 	return 0;
 }
 
-static long enable_manual_protect(struct vm *vm, uint64_t mode)
+static long enable_manual_protect(struct kvm *kvm, uint64_t mode)
 {
 	unsigned vmmu_mode = (mode & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE ? VMMU_DIRTY_MANUAL_PROTECT : 0) |
 	                     (mode & KVM_DIRTY_LOG_INITIALLY_SET ? VMMU_DIRTY_INITIALLY_SET : 0);
@@ -78,21 +78,21 @@ static long enable_manual_protect(struct vm *vm, uint64_t mode)
 	/* Like KVM: only the first bit asked for makes the second one mean something. */
 	if (!(mode & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE) && mode)
 		return -EINVAL;
-	if (vmmu_dirty_mode_set(vm->mmu, vmmu_mode) != VMMU_OK)
+	if (vmmu_dirty_mode_set(kvm->mmu, vmmu_mode) != VMMU_OK)
 		return -EINVAL;
-	vm->dirty_mode = vmmu_mode;
+	kvm->dirty_mode = vmmu_mode;
 	return 0;
 }
 
-static long enable_max_vcpu_id(struct vm *vm, uint64_t max)
+static long enable_max_vcpu_id(struct kvm *kvm, uint64_t max)
 {
-	if (max > MAX_VCPU_ID || vm->boot_cpu_id > max)
+	if (max > MAX_VCPU_ID || kvm->boot_cpu_id > max)
 		return -EINVAL;
-	if (vm->max_vcpu_id == max)
+	if (kvm->max_vcpu_id == max)
 		return 0;
-	if (vm->max_vcpu_id || vm->vcpu_count)
+	if (kvm->max_vcpu_id || kvm->vcpu_count)
 		return -EINVAL;
-	vm->max_vcpu_id = (unsigned)max;
+	kvm->max_vcpu_id = (unsigned)max;
 	return 0;
 }
 
@@ -103,32 +103,32 @@ static long enable_switch(atomic_bool *to, uint64_t value)
 	return 0;
 }
 
-static long enable_locked(struct vm *vm, const struct kvm_enable_cap *cap)
+static long enable_locked(struct kvm *kvm, const struct kvm_enable_cap *cap)
 {
 	uint64_t value = cap->args[0];
 
 	switch (cap->cap) {
 	case KVM_CAP_DIRTY_LOG_RING:
 	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
-		return enable_ring(vm, value);
+		return enable_ring(kvm, value);
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
-		return cap->flags ? -EINVAL : enable_manual_protect(vm, value);
+		return cap->flags ? -EINVAL : enable_manual_protect(kvm, value);
 	case KVM_CAP_MAX_VCPU_ID:
-		return value == 0 ? -EINVAL : enable_max_vcpu_id(vm, value);
+		return value == 0 ? -EINVAL : enable_max_vcpu_id(kvm, value);
 	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
-		return value & ~UINT64_C(1) ? -EINVAL : enable_switch(&vm->exit_on_emulation_failure, value);
+		return value & ~UINT64_C(1) ? -EINVAL : enable_switch(&kvm->exit_on_emulation_failure, value);
 	case KVM_CAP_EXCEPTION_PAYLOAD:
-		return enable_switch(&vm->exception_payload, value);
+		return enable_switch(&kvm->exception_payload, value);
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
-		return enable_switch(&vm->triple_fault_event, value);
+		return enable_switch(&kvm->triple_fault_event, value);
 	case KVM_CAP_MSR_PLATFORM_INFO:
 		/* On unless switched off, so it is kept the other way round. */
-		return enable_switch(&vm->hide_platform_info, !value);
+		return enable_switch(&kvm->hide_platform_info, !value);
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		if (value & ~(uint64_t)(KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN |
 		                        KVM_MSR_EXIT_REASON_FILTER))
 			return -EINVAL;
-		atomic_store(&vm->user_msr_mask, (unsigned)value);
+		atomic_store(&kvm->user_msr_mask, (unsigned)value);
 		return 0;
 	case KVM_CAP_X86_DISABLE_EXITS:
 		return value & ~(uint64_t)KVM_X86_DISABLE_EXITS_PAUSE ? -EINVAL : 0;
@@ -138,7 +138,7 @@ static long enable_locked(struct vm *vm, const struct kvm_enable_cap *cap)
 	}
 }
 
-long vm_enable_cap(struct vm *vm, unsigned long argument)
+long vm_enable_cap(struct kvm *kvm, unsigned long argument)
 {
 	struct kvm_enable_cap cap;
 	long result;
@@ -147,8 +147,8 @@ long vm_enable_cap(struct vm *vm, unsigned long argument)
 		return -EFAULT;
 	if (cap.flags)
 		return -EINVAL;
-	pthread_mutex_lock(&vm->lock);
-	result = enable_locked(vm, &cap);
-	pthread_mutex_unlock(&vm->lock);
+	pthread_mutex_lock(&kvm->lock);
+	result = enable_locked(kvm, &cap);
+	pthread_mutex_unlock(&kvm->lock);
 	return result;
 }

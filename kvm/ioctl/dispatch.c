@@ -115,15 +115,15 @@ static long dispatch_system(uint32_t request, unsigned long argument)
 	return refuse(request, -EINVAL);
 }
 
-static long dispatch_vm(struct vm *vm, uint32_t request, unsigned long argument)
+static long dispatch_vm(struct kvm *kvm, uint32_t request, unsigned long argument)
 {
 	for (const struct vm_ioctl *i = vm_ioctls; i->handler; i++)
 		if (i->request == request)
-			return i->handler(vm, argument);
+			return i->handler(kvm, argument);
 	return refuse(request, -ENOTTY);
 }
 
-static long dispatch_vcpu(struct vcpu *vcpu, uint32_t request, unsigned long argument)
+static long dispatch_vcpu(struct kvm_vcpu *vcpu, uint32_t request, unsigned long argument)
 {
 	long result;
 

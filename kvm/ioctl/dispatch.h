@@ -11,12 +11,12 @@
 #include "kvm/process/file.h"
 #include <stdint.h>
 
-struct vm;
-struct vcpu;
+struct kvm;
+struct kvm_vcpu;
 
 typedef long (*system_handler)(unsigned long argument);
-typedef long (*vm_handler)(struct vm *vm, unsigned long argument);
-typedef long (*vcpu_handler)(struct vcpu *vcpu, unsigned long argument);
+typedef long (*vm_handler)(struct kvm *kvm, unsigned long argument);
+typedef long (*vcpu_handler)(struct kvm_vcpu *vcpu, unsigned long argument);
 
 /* A table entry: the whole request number, which contains the size of its argument. */
 struct system_ioctl {
@@ -45,7 +45,7 @@ long system_api_version(unsigned long argument);
 long system_create_vm(unsigned long argument);
 long system_check_extension(unsigned long argument);
 long system_mmap_size(unsigned long argument);
-long vm_check_extension(struct vm *vm, unsigned long argument);
-long vm_enable_cap(struct vm *vm, unsigned long argument);
+long vm_check_extension(struct kvm *kvm, unsigned long argument);
+long vm_enable_cap(struct kvm *kvm, unsigned long argument);
 
 #endif

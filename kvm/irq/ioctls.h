@@ -3,16 +3,16 @@
 #ifndef VMMU_KVM_IRQ_IOCTLS_H
 #define VMMU_KVM_IRQ_IOCTLS_H
 
-struct vm;
-struct vcpu;
+struct kvm;
+struct kvm_vcpu;
 
-long vm_create_irqchip(struct vm *vm, unsigned long argument);
-long vm_set_gsi_routing(struct vm *vm, unsigned long argument);
-long vm_signal_msi(struct vm *vm, unsigned long argument);
-long vm_ioeventfd(struct vm *vm, unsigned long argument);
-long vm_irq_line(struct vm *vm, unsigned long argument);
-long vm_irq_line_status(struct vm *vm, unsigned long argument);
-long vcpu_get_lapic(struct vcpu *vcpu, unsigned long argument);
-long vcpu_set_lapic(struct vcpu *vcpu, unsigned long argument);
+long vm_create_irqchip(struct kvm *kvm, unsigned long argument);
+long vm_set_gsi_routing(struct kvm *kvm, unsigned long argument);
+long vm_signal_msi(struct kvm *kvm, unsigned long argument);
+long vm_ioeventfd(struct kvm *kvm, unsigned long argument);
+long vm_irq_line(struct kvm *kvm, unsigned long argument);
+long vm_irq_line_status(struct kvm *kvm, unsigned long argument);
+long vcpu_get_lapic(struct kvm_vcpu *vcpu, unsigned long argument);
+long vcpu_set_lapic(struct kvm_vcpu *vcpu, unsigned long argument);
 
 #endif

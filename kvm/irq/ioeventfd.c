@@ -29,23 +29,23 @@ static bool overlaps(const struct ioeventfd *a, const struct ioeventfd *b)
 	return a->len == b->len && (!a->match || !b->match || a->data == b->data);
 }
 
-bool ioeventfd_write(struct vm *vm, bool port, uint64_t address, unsigned len, const void *data)
+bool ioeventfd_write(struct kvm *kvm, bool port, uint64_t address, unsigned len, const void *data)
 {
 	const uint64_t one = 1;
 	uint64_t value = 0;
 	bool found = false;
 
-	if (!__atomic_load_n(&vm->ioeventfds, __ATOMIC_ACQUIRE))
+	if (!__atomic_load_n(&kvm->ioeventfds, __ATOMIC_ACQUIRE))
 		return false;
 	memcpy(&value, data, len < sizeof(value) ? len : sizeof(value));
-	pthread_mutex_lock(&vm->ioeventfd_lock);
-	for (const struct ioeventfd *e = vm->ioeventfds; e && !found; e = e->next) {
+	pthread_mutex_lock(&kvm->ioeventfd_lock);
+	for (const struct ioeventfd *e = kvm->ioeventfds; e && !found; e = e->next) {
 		found = e->port == port && e->address == address && (!e->len || e->len == len) &&
 		        (!e->match || e->data == value);
 		if (found)
 			SYS3(SYS_write, e->fd, &one, sizeof(one));
 	}
-	pthread_mutex_unlock(&vm->ioeventfd_lock);
+	pthread_mutex_unlock(&kvm->ioeventfd_lock);
 	return found;
 }
 
@@ -63,7 +63,7 @@ static bool is_eventfd(int fd)
 	return strstr(name, "[eventfd]") != NULL;
 }
 
-static long assign(struct vm *vm, const struct ioeventfd *wanted, int fd)
+static long assign(struct kvm *kvm, const struct ioeventfd *wanted, int fd)
 {
 	struct ioeventfd *e = malloc(sizeof(*e));
 	long result = 0;
@@ -77,15 +77,15 @@ static long assign(struct vm *vm, const struct ioeventfd *wanted, int fd)
 		free(e);
 		return result;
 	}
-	pthread_mutex_lock(&vm->ioeventfd_lock);
-	for (const struct ioeventfd *other = vm->ioeventfds; other; other = other->next)
+	pthread_mutex_lock(&kvm->ioeventfd_lock);
+	for (const struct ioeventfd *other = kvm->ioeventfds; other; other = other->next)
 		if (overlaps(e, other))
 			result = -EEXIST;
 	if (!result) {
-		e->next = vm->ioeventfds;
-		__atomic_store_n(&vm->ioeventfds, e, __ATOMIC_RELEASE);
+		e->next = kvm->ioeventfds;
+		__atomic_store_n(&kvm->ioeventfds, e, __ATOMIC_RELEASE);
 	}
-	pthread_mutex_unlock(&vm->ioeventfd_lock);
+	pthread_mutex_unlock(&kvm->ioeventfd_lock);
 	if (result) {
 		SYS1(SYS_close, e->fd);
 		free(e);
@@ -93,12 +93,12 @@ static long assign(struct vm *vm, const struct ioeventfd *wanted, int fd)
 	return result;
 }
 
-static long deassign(struct vm *vm, const struct ioeventfd *wanted)
+static long deassign(struct kvm *kvm, const struct ioeventfd *wanted)
 {
 	struct ioeventfd *gone = NULL;
 
-	pthread_mutex_lock(&vm->ioeventfd_lock);
-	for (struct ioeventfd **e = &vm->ioeventfds; *e && !gone; e = gone ? e : &(*e)->next) {
+	pthread_mutex_lock(&kvm->ioeventfd_lock);
+	for (struct ioeventfd **e = &kvm->ioeventfds; *e && !gone; e = gone ? e : &(*e)->next) {
 		if ((*e)->port != wanted->port || (*e)->address != wanted->address || (*e)->len != wanted->len ||
 		    (*e)->match != wanted->match || ((*e)->match && (*e)->data != wanted->data))
 			continue;
@@ -106,7 +106,7 @@ static long deassign(struct vm *vm, const struct ioeventfd *wanted)
 		__atomic_store_n(e, gone->next, __ATOMIC_RELEASE);
 		break;
 	}
-	pthread_mutex_unlock(&vm->ioeventfd_lock);
+	pthread_mutex_unlock(&kvm->ioeventfd_lock);
 	if (!gone)
 		return -ENOENT;
 	SYS1(SYS_close, gone->fd);
@@ -114,7 +114,7 @@ static long deassign(struct vm *vm, const struct ioeventfd *wanted)
 	return 0;
 }
 
-long vm_ioeventfd(struct vm *vm, unsigned long argument)
+long vm_ioeventfd(struct kvm *kvm, unsigned long argument)
 {
 	struct kvm_ioeventfd in;
 	struct ioeventfd wanted;
@@ -143,15 +143,15 @@ long vm_ioeventfd(struct vm *vm, unsigned long argument)
 		.data = in.datamatch,
 		.len = in.len,
 	};
-	return in.flags & KVM_IOEVENTFD_FLAG_DEASSIGN ? deassign(vm, &wanted) : assign(vm, &wanted, in.fd);
+	return in.flags & KVM_IOEVENTFD_FLAG_DEASSIGN ? deassign(kvm, &wanted) : assign(kvm, &wanted, in.fd);
 }
 
-void ioeventfd_free(struct vm *vm)
+void ioeventfd_free(struct kvm *kvm)
 {
-	while (vm->ioeventfds) {
-		struct ioeventfd *e = vm->ioeventfds;
+	while (kvm->ioeventfds) {
+		struct ioeventfd *e = kvm->ioeventfds;
 
-		vm->ioeventfds = e->next;
+		kvm->ioeventfds = e->next;
 		SYS1(SYS_close, e->fd);
 		free(e);
 	}

@@ -6,9 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct vm;
+struct kvm;
 
 /** The guest wrote `len` bytes. Any thread, lockless when there is no ioeventfd. Returns: true when one was signalled. */
-bool ioeventfd_write(struct vm *vm, bool port, uint64_t address, unsigned len, const void *data);
+bool ioeventfd_write(struct kvm *kvm, bool port, uint64_t address, unsigned len, const void *data);
 
 #endif

@@ -24,7 +24,7 @@ void lapic_reset(struct lapic *a)
 	lapic_timer_stop(a->timer);
 }
 
-struct lapic *lapic_create(struct vcpu *vcpu)
+struct lapic *lapic_create(struct kvm_vcpu *vcpu)
 {
 	struct lapic *a = calloc(1, sizeof(*a));
 
@@ -186,12 +186,12 @@ static bool receive(struct lapic *a, unsigned mode, uint8_t vector)
 	return true;
 }
 
-int lapic_deliver(struct vm *vm, uint32_t destination, bool logical, unsigned mode, uint8_t vector, bool x2apic)
+int lapic_deliver(struct kvm *kvm, uint32_t destination, bool logical, unsigned mode, uint8_t vector, bool x2apic)
 {
 	int reached = 0;
 
 	for (unsigned id = 0; id < MAX_VCPU_ID; id++) {
-		struct vcpu *vcpu = vm_vcpu(vm, id);
+		struct kvm_vcpu *vcpu = vm_vcpu(kvm, id);
 
 		if (!vcpu || !vcpu->lapic || !is_destination(vcpu->lapic, destination, logical, x2apic))
 			continue;
@@ -211,7 +211,7 @@ void lapic_send(struct lapic *a, uint32_t low, uint32_t destination)
 	if (mode == 5 && !(low & 1u << 14) && low & 1u << 15)
 		return;
 	if (shorthand == 0) {
-		lapic_deliver(a->vcpu->vm, destination, low & 1u << 11, mode, vector, is_x2apic(a));
+		lapic_deliver(a->vcpu->kvm, destination, low & 1u << 11, mode, vector, is_x2apic(a));
 		return;
 	}
 	if (shorthand == 1) {
@@ -219,7 +219,7 @@ void lapic_send(struct lapic *a, uint32_t low, uint32_t destination)
 		return;
 	}
 	for (unsigned id = 0; id < MAX_VCPU_ID; id++) {
-		struct vcpu *vcpu = vm_vcpu(a->vcpu->vm, id);
+		struct kvm_vcpu *vcpu = vm_vcpu(a->vcpu->kvm, id);
 
 		if (vcpu && vcpu->lapic && vcpu->lapic->base & BASE_ENABLE && (shorthand == 2 || vcpu != a->vcpu))
 			receive(vcpu->lapic, mode, vector);

@@ -12,11 +12,11 @@
 #include <stdint.h>
 #include <time.h>
 
-struct vm;
-struct vcpu;
+struct kvm;
+struct kvm_vcpu;
 struct lapic;
 
-struct lapic *lapic_create(struct vcpu *vcpu);
+struct lapic *lapic_create(struct kvm_vcpu *vcpu);
 void lapic_destroy(struct lapic *apic);
 
 /** [own] A guest access to physical memory. Returns: false when it is not to this APIC. */
@@ -50,7 +50,7 @@ void lapic_set_deadline(struct lapic *apic, uint64_t tsc);
 
 /** [any] Deliver as the ICR or an MSI says. `mode`: 0 fixed, 1 lowest priority, 2 SMI, 4 NMI, 5 INIT, 6 start-up.
  * Returns: how many vCPUs it reached. */
-int lapic_deliver(struct vm *vm, uint32_t destination, bool logical, unsigned mode, uint8_t vector, bool x2apic);
+int lapic_deliver(struct kvm *kvm, uint32_t destination, bool logical, unsigned mode, uint8_t vector, bool x2apic);
 
 /** [own] The 1 KiB register page, as KVM_GET_LAPIC shows it. */
 void lapic_get(struct lapic *apic, uint8_t regs[1024]);

@@ -46,7 +46,7 @@
 #define LATCH_SIPI 2u
 
 struct lapic {
-	struct vcpu *vcpu;
+	struct kvm_vcpu *vcpu;
 	_Atomic uint32_t reg[64]; /* by offset / 16; IRR lives in irr */
 	_Atomic uint32_t irr[8];
 	atomic_uint latch;        /* LATCH_* */

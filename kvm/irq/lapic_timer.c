@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 struct lapic_timer {
-	struct vcpu *vcpu;
+	struct kvm_vcpu *vcpu;
 	struct lapic_timer *next; /* list_lock; in the list while it exists */
 	_Atomic uint64_t due;     /* monotonic ns; 0: stopped */
 	uint64_t period;          /* the vCPU's thread */
@@ -90,7 +90,7 @@ void lapic_timer_start(void)
 	pthread_mutex_unlock(&list_lock);
 }
 
-struct lapic_timer *lapic_timer_create(struct vcpu *vcpu)
+struct lapic_timer *lapic_timer_create(struct kvm_vcpu *vcpu)
 {
 	struct lapic_timer *timer = calloc(1, sizeof(*timer));
 

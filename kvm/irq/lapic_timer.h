@@ -9,10 +9,10 @@
 
 #include "port/posix/fork.h"
 
-struct vcpu;
+struct kvm_vcpu;
 struct lapic_timer;
 
-struct lapic_timer *lapic_timer_create(struct vcpu *vcpu);
+struct lapic_timer *lapic_timer_create(struct kvm_vcpu *vcpu);
 /** After: the thread does not know the vCPU any more. */
 void lapic_timer_destroy(struct lapic_timer *timer);
 

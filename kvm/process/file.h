@@ -30,7 +30,7 @@ struct file {
 	enum file_kind kind;
 	ino_t inode;     /* of the memfd; all memfds are on one device */
 	bool foreign;    /* inherited through fork: KVM answers -EIO, the owner is the parent */
-	void *object;    /* struct vm or struct vcpu; NULL for FILE_SYSTEM */
+	void *object;    /* struct kvm or struct kvm_vcpu; NULL for FILE_SYSTEM */
 	void (*release)(struct file *file); /* the last reference is gone; may be NULL */
 };
 

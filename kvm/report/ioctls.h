@@ -3,10 +3,10 @@
 #ifndef VMMU_KVM_REPORT_IOCTLS_H
 #define VMMU_KVM_REPORT_IOCTLS_H
 
-struct vm;
-struct vcpu;
+struct kvm;
+struct kvm_vcpu;
 
-long vm_stats_fd(struct vm *vm, unsigned long argument);
-long vcpu_stats_fd(struct vcpu *vcpu, unsigned long argument);
+long vm_stats_fd(struct kvm *kvm, unsigned long argument);
+long vcpu_stats_fd(struct kvm_vcpu *vcpu, unsigned long argument);
 
 #endif

@@ -23,19 +23,19 @@ static struct posix_lock lock = POSIX_LOCK_INIT;
 
 _Static_assert(sizeof(struct vmmu_stats) % sizeof(uint64_t) == 0, "all counters are 64 bits");
 
-static void add_vm(struct vm *vm, void *context)
+static void add_vm(struct kvm *kvm, void *context)
 {
 	struct totals *to = context;
 	struct vmmu_stats mmu;
 	uint64_t *sum = (uint64_t *)&to->mmu;
 	const uint64_t *one = (const uint64_t *)&mmu;
 
-	vmmu_stats_get(vm->mmu, &mmu, sizeof(mmu));
+	vmmu_stats_get(kvm->mmu, &mmu, sizeof(mmu));
 	for (size_t i = 0; i < sizeof(mmu) / sizeof(*one); i++)
 		sum[i] += one[i];
 	to->vms++;
 	for (unsigned id = 0; id < MAX_VCPU_ID; id++) {
-		struct vcpu *vcpu = vm_vcpu(vm, id);
+		struct kvm_vcpu *vcpu = vm_vcpu(kvm, id);
 
 		if (!vcpu)
 			continue;
@@ -46,10 +46,10 @@ static void add_vm(struct vm *vm, void *context)
 	}
 }
 
-void stats_vm_gone(struct vm *vm)
+void stats_vm_gone(struct kvm *kvm)
 {
 	posix_lock(&lock);
-	add_vm(vm, &gone);
+	add_vm(kvm, &gone);
 	posix_unlock(&lock);
 }
 

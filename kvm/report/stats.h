@@ -5,7 +5,7 @@
 
 #include "port/posix/fork.h"
 
-struct vm;
+struct kvm;
 
 /** If the descriptor is a statistics file, write the numbers of now into it. Preserves errno. */
 void stats_refresh(int descriptor);

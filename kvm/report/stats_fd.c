@@ -23,7 +23,7 @@ enum stat_kind { STAT_CUMULATIVE, STAT_INSTANT };
 
 struct stat_field {
 	const char *name;
-	size_t offset; /* in struct vmmu_stats, or of the counter in struct vcpu */
+	size_t offset; /* in struct vmmu_stats, or of the counter in struct kvm_vcpu */
 	enum stat_kind kind;
 	bool bytes;
 };
@@ -62,8 +62,8 @@ static const struct stat_field vm_fields[] = {
 
 /* What is behind a statistics descriptor. */
 struct stats_file {
-	struct vm *vm;
-	struct vcpu *vcpu; /* NULL: the VM's */
+	struct kvm *kvm;
+	struct kvm_vcpu *vcpu; /* NULL: the VM's */
 	int memory;        /* our own descriptor of the memfd */
 };
 
@@ -144,7 +144,7 @@ static void put_data(const struct stats_file *s)
 	} else {
 		struct vmmu_stats stats;
 
-		vmmu_stats_get(s->vm->mmu, &stats, sizeof(stats));
+		vmmu_stats_get(s->kvm->mmu, &stats, sizeof(stats));
 		for (size_t i = 0; i < VM_FIELDS; i++)
 			memcpy(&data[i], (char *)&stats + vm_fields[i].offset, sizeof(data[i]));
 	}
@@ -171,11 +171,11 @@ static void stats_release(struct file *file)
 	struct stats_file *s = file->object;
 
 	SYS1(SYS_close, s->memory);
-	vm_put(s->vm);
+	vm_put(s->kvm);
 	free(s);
 }
 
-static long stats_fd(struct vm *vm, struct vcpu *vcpu)
+static long stats_fd(struct kvm *kvm, struct kvm_vcpu *vcpu)
 {
 	struct stats_file *s = calloc(1, sizeof(*s));
 	char name[40] = "anon_inode:kvm-vm-stats";
@@ -185,7 +185,7 @@ static long stats_fd(struct vm *vm, struct vcpu *vcpu)
 		return -ENOMEM;
 	if (vcpu)
 		snprintf(name, sizeof(name), "anon_inode:kvm-vcpu-stats:%u", vcpu->id);
-	s->vm = vm;
+	s->kvm = kvm;
 	s->vcpu = vcpu;
 	fd = file_memory(name, true);
 	if (fd < 0)
@@ -198,7 +198,7 @@ static long stats_fd(struct vm *vm, struct vcpu *vcpu)
 	put_data(s);
 	if (!file_install((int)fd, FILE_STATS, s, stats_release))
 		goto no_file;
-	atomic_fetch_add(&vm->refs, 1);
+	atomic_fetch_add(&kvm->refs, 1);
 	return fd;
 
 no_file:
@@ -211,14 +211,14 @@ no_fd:
 	return fd;
 }
 
-long vm_stats_fd(struct vm *vm, unsigned long argument)
+long vm_stats_fd(struct kvm *kvm, unsigned long argument)
 {
 	(void)argument;
-	return stats_fd(vm, NULL);
+	return stats_fd(kvm, NULL);
 }
 
-long vcpu_stats_fd(struct vcpu *vcpu, unsigned long argument)
+long vcpu_stats_fd(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	(void)argument;
-	return stats_fd(vcpu->vm, vcpu);
+	return stats_fd(vcpu->kvm, vcpu);
 }

@@ -6,7 +6,7 @@
 #include "kvm/vm/vm.h"
 #include <pthread.h>
 
-void cancel_hold(struct cancel_state *state, struct vcpu *vcpu)
+void cancel_hold(struct cancel_state *state, struct kvm_vcpu *vcpu)
 {
 	if (vcpu) {
 		/* In this order: whoever cancels after the type has changed finds the runner. */
@@ -24,10 +24,10 @@ void cancel_release(const struct cancel_state *state)
 		pthread_setcanceltype(state->type, &own);
 }
 
-static void cancel_in(struct vm *vm, void *thread)
+static void cancel_in(struct kvm *kvm, void *thread)
 {
 	for (unsigned id = 0; id < MAX_VCPU_ID; id++) {
-		struct vcpu *vcpu = vm_vcpu(vm, id);
+		struct kvm_vcpu *vcpu = vm_vcpu(kvm, id);
 
 		if (!vcpu || !pthread_equal(atomic_load(&vcpu->runner), *(pthread_t *)thread))
 			continue;

@@ -3,7 +3,7 @@
 #ifndef VMMU_KVM_CANCEL_H
 #define VMMU_KVM_CANCEL_H
 
-struct vcpu;
+struct kvm_vcpu;
 
 /**
  * Around an ioctl of ours: a thread that may be cancelled at any instruction must not be while it holds our locks. After the last, a
@@ -12,7 +12,7 @@ struct vcpu;
 struct cancel_state {
 	int type;
 };
-void cancel_hold(struct cancel_state *state, struct vcpu *vcpu);
+void cancel_hold(struct cancel_state *state, struct kvm_vcpu *vcpu);
 void cancel_release(const struct cancel_state *state);
 
 #endif

@@ -189,7 +189,7 @@ static uint32_t with_bit(uint32_t value, uint32_t bit, bool on)
 }
 
 /* The bits that follow the vCPU's state. Like KVM's kvm_update_cpuid_runtime: the client's own value of them counts for nothing. */
-static void follow_state(struct vcpu *vcpu, struct kvm_cpuid_entry2 *e)
+static void follow_state(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
 {
 	const struct cpu_state *s = cpu_state(vcpu->cpu);
 
@@ -201,14 +201,14 @@ static void follow_state(struct vcpu *vcpu, struct kvm_cpuid_entry2 *e)
 		e->ecx = with_bit(e->ecx, LEAF7_ECX_OSPKE, s->cr4 & CR4_PKE);
 }
 
-static void all_follow_state(struct vcpu *vcpu, struct kvm_cpuid_entry2 *entries, unsigned n)
+static void all_follow_state(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		follow_state(vcpu, &entries[i]);
 }
 
 /* Takes over `entries`. */
-static long install(struct vcpu *vcpu, struct kvm_cpuid_entry2 *entries, unsigned n)
+static long install(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, unsigned n)
 {
 	const struct kvm_cpuid_entry2 *sizes = find(entries, n, 0x80000008u, 0);
 	unsigned virtual_bits = sizes ? (sizes->eax >> 8) & 0xff : 0;
@@ -237,7 +237,7 @@ static long install(struct vcpu *vcpu, struct kvm_cpuid_entry2 *entries, unsigne
 	return 0;
 }
 
-long vcpu_set_cpuid2(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_cpuid2(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_cpuid_entry2 *entries;
 	struct kvm_cpuid2 head;
@@ -257,7 +257,7 @@ long vcpu_set_cpuid2(struct vcpu *vcpu, unsigned long argument)
 }
 
 /* The older form, without subleaves. */
-long vcpu_set_cpuid(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_cpuid(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_cpuid_entry2 *entries;
 	struct kvm_cpuid_entry *old;
@@ -286,7 +286,7 @@ long vcpu_set_cpuid(struct vcpu *vcpu, unsigned long argument)
 	return install(vcpu, entries, head.nent);
 }
 
-long vcpu_get_cpuid2(struct vcpu *vcpu, unsigned long argument)
+long vcpu_get_cpuid2(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_cpuid2 head;
 	long result = 0;
@@ -304,7 +304,7 @@ long vcpu_get_cpuid2(struct vcpu *vcpu, unsigned long argument)
 }
 
 /* Intel's rule for a leaf beyond the last: the answer is the last basic leaf's; AMD's: zeros. */
-static const struct kvm_cpuid_entry2 *out_of_range(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf)
+static const struct kvm_cpuid_entry2 *out_of_range(struct kvm_vcpu *vcpu, uint32_t leaf, uint32_t subleaf)
 {
 	const struct kvm_cpuid_entry2 *basic = find(vcpu->cpuid, vcpu->cpuid_count, 0, 0);
 	const struct kvm_cpuid_entry2 *class;
@@ -327,7 +327,7 @@ static const struct kvm_cpuid_entry2 *out_of_range(struct vcpu *vcpu, uint32_t l
 	return find(vcpu->cpuid, vcpu->cpuid_count, basic->eax, subleaf);
 }
 
-void cpuid_answer(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+void cpuid_answer(struct kvm_vcpu *vcpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
 	const struct kvm_cpuid_entry2 *found;
 	struct kvm_cpuid_entry2 e;
@@ -358,7 +358,7 @@ void cpuid_answer(struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf, uint32_t o
 }
 
 /* Like KVM's cpuid_query_maxphyaddr, but before KVM_SET_CPUID2, when it is what the software CPU has. */
-static unsigned guest_phys_bits(struct vcpu *vcpu)
+static unsigned guest_phys_bits(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_cpuid_entry2 *max = find(vcpu->cpuid, vcpu->cpuid_count, 0x80000000u, 0);
 	const struct kvm_cpuid_entry2 *e = find(vcpu->cpuid, vcpu->cpuid_count, 0x80000008u, 0);
@@ -370,14 +370,14 @@ static unsigned guest_phys_bits(struct vcpu *vcpu)
 	return r[0] & 0xff;
 }
 
-uint64_t cpuid_guest_reserved_gpa(struct vcpu *vcpu)
+uint64_t cpuid_guest_reserved_gpa(struct kvm_vcpu *vcpu)
 {
 	unsigned bits = guest_phys_bits(vcpu);
 
 	return bits < 64 ? ~((UINT64_C(1) << bits) - 1) : 0;
 }
 
-static bool guest_has(struct vcpu *vcpu, uint32_t leaf, enum cpuid_register which, uint32_t bits)
+static bool guest_has(struct kvm_vcpu *vcpu, uint32_t leaf, enum cpuid_register which, uint32_t bits)
 {
 	const struct kvm_cpuid_entry2 *e = find(vcpu->cpuid, vcpu->cpuid_count, leaf, 0);
 	const uint32_t value[] = { [CPUID_EBX] = e ? e->ebx : 0, [CPUID_ECX] = e ? e->ecx : 0, [CPUID_EDX] = e ? e->edx : 0 };
@@ -385,7 +385,7 @@ static bool guest_has(struct vcpu *vcpu, uint32_t leaf, enum cpuid_register whic
 	return value[which] & bits;
 }
 
-bool cpuid_guest_has(struct vcpu *vcpu, enum cpuid_feature feature)
+bool cpuid_guest_has(struct kvm_vcpu *vcpu, enum cpuid_feature feature)
 {
 	/* A feature is there if any of its bits is. */
 	static const struct {

@@ -9,7 +9,7 @@
 #define DR6_ACTIVE_LOW UINT64_C(0xffff0ff0)
 #define DR7_FIXED      UINT64_C(0x400)
 
-long vcpu_get_debugregs(struct vcpu *vcpu, unsigned long argument)
+long vcpu_get_debugregs(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	const struct cpu_state *s = cpu_state(vcpu->cpu);
 	struct kvm_debugregs out;
@@ -21,7 +21,7 @@ long vcpu_get_debugregs(struct vcpu *vcpu, unsigned long argument)
 	return user_write(argument, &out, sizeof(out));
 }
 
-long vcpu_set_debugregs(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_debugregs(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct cpu_state *s = cpu_state(vcpu->cpu);
 	struct kvm_debugregs in;
@@ -37,7 +37,7 @@ long vcpu_set_debugregs(struct vcpu *vcpu, unsigned long argument)
 	return 0;
 }
 
-long vcpu_set_guest_debug(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_guest_debug(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
 	struct kvm_guest_debug in;

@@ -10,7 +10,7 @@
 
 #define NMI_VECTOR 2u
 
-void events_nmi_collect(struct vcpu *vcpu)
+void events_nmi_collect(struct kvm_vcpu *vcpu)
 {
 	struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
 	/* One is latched while the handler runs. When none runs, one may be about to be delivered and another latched behind it. */
@@ -23,10 +23,10 @@ void events_nmi_collect(struct vcpu *vcpu)
 	e->nmi.pending = (uint8_t)(all < limit ? all : limit);
 }
 
-void events_get(struct vcpu *vcpu, struct kvm_vcpu_events *out)
+void events_get(struct kvm_vcpu *vcpu, struct kvm_vcpu_events *out)
 {
 	const struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
-	bool payload = atomic_load(&vcpu->vm->exception_payload);
+	bool payload = atomic_load(&vcpu->kvm->exception_payload);
 
 	events_nmi_collect(vcpu);
 	memset(out, 0, sizeof(*out));
@@ -51,7 +51,7 @@ void events_get(struct vcpu *vcpu, struct kvm_vcpu_events *out)
 	out->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM;
 	if (payload)
 		out->flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
-	if (atomic_load(&vcpu->vm->triple_fault_event)) {
+	if (atomic_load(&vcpu->kvm->triple_fault_event)) {
 		out->triple_fault.pending = e->triple_fault;
 		out->flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
 	}
@@ -62,12 +62,12 @@ void events_get(struct vcpu *vcpu, struct kvm_vcpu_events *out)
 	 KVM_VCPUEVENT_VALID_SMM | KVM_VCPUEVENT_VALID_PAYLOAD | KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
 
 /* Decode: everything that can be refused. */
-static long events_check(struct vcpu *vcpu, struct kvm_vcpu_events *in)
+static long events_check(struct kvm_vcpu *vcpu, struct kvm_vcpu_events *in)
 {
 	if (in->flags & ~(uint32_t)EVENT_FLAGS)
 		return -EINVAL;
 	if (in->flags & KVM_VCPUEVENT_VALID_PAYLOAD) {
-		if (!atomic_load(&vcpu->vm->exception_payload))
+		if (!atomic_load(&vcpu->kvm->exception_payload))
 			return -EINVAL;
 		if (in->exception.pending)
 			in->exception.injected = 0;
@@ -83,12 +83,12 @@ static long events_check(struct vcpu *vcpu, struct kvm_vcpu_events *in)
 	/* There is no system management mode to be in. */
 	if (in->flags & KVM_VCPUEVENT_VALID_SMM && (in->smi.smm || in->smi.pending))
 		return -EINVAL;
-	if (in->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT && !atomic_load(&vcpu->vm->triple_fault_event))
+	if (in->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT && !atomic_load(&vcpu->kvm->triple_fault_event))
 		return -EINVAL;
 	return 0;
 }
 
-long events_set(struct vcpu *vcpu, const struct kvm_vcpu_events *from)
+long events_set(struct kvm_vcpu *vcpu, const struct kvm_vcpu_events *from)
 {
 	struct kvm_vcpu_events in = *from;
 	struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
@@ -123,7 +123,7 @@ long events_set(struct vcpu *vcpu, const struct kvm_vcpu_events *from)
 	return 0;
 }
 
-long vcpu_get_events(struct vcpu *vcpu, unsigned long argument)
+long vcpu_get_events(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_vcpu_events events;
 
@@ -131,7 +131,7 @@ long vcpu_get_events(struct vcpu *vcpu, unsigned long argument)
 	return user_write(argument, &events, sizeof(events));
 }
 
-long vcpu_set_events(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_events(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_vcpu_events events;
 
@@ -140,7 +140,7 @@ long vcpu_set_events(struct vcpu *vcpu, unsigned long argument)
 	return events_set(vcpu, &events);
 }
 
-long vcpu_interrupt(struct vcpu *vcpu, unsigned long argument)
+long vcpu_interrupt(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
 	struct kvm_interrupt in;
@@ -158,7 +158,7 @@ long vcpu_interrupt(struct vcpu *vcpu, unsigned long argument)
 	return 0;
 }
 
-long vcpu_nmi(struct vcpu *vcpu, unsigned long argument)
+long vcpu_nmi(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	(void)argument;
 	atomic_fetch_add(&vcpu->nmi_queued, 1);
@@ -176,14 +176,14 @@ static const uint32_t mp_states[] = {
 	[CPU_MP_SIPI_RECEIVED] = KVM_MP_STATE_SIPI_RECEIVED,
 };
 
-long vcpu_get_mp_state(struct vcpu *vcpu, unsigned long argument)
+long vcpu_get_mp_state(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_mp_state out = { mp_states[cpu_state(vcpu->cpu)->mp_state] };
 
 	return user_write(argument, &out, sizeof(out));
 }
 
-long vcpu_set_mp_state(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_mp_state(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct cpu_state *state = cpu_state(vcpu->cpu);
 	struct kvm_mp_state in;

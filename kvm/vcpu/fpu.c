@@ -20,7 +20,7 @@ struct xsave_area {
 _Static_assert(sizeof(struct cpu_fxsave) == 512 && sizeof(struct xsave_area) == 576, "as the processor lays it out");
 _Static_assert(sizeof(struct xsave_area) <= sizeof(struct kvm_xsave), "it fits");
 
-long vcpu_get_fpu(struct vcpu *vcpu, unsigned long argument)
+long vcpu_get_fpu(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	const struct cpu_fxsave *fx = &cpu_state(vcpu->cpu)->fx;
 	struct kvm_fpu fpu = { 0 };
@@ -38,7 +38,7 @@ long vcpu_get_fpu(struct vcpu *vcpu, unsigned long argument)
 	return user_write(argument, &fpu, sizeof(fpu));
 }
 
-long vcpu_set_fpu(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_fpu(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct cpu_fxsave *fx = &cpu_state(vcpu->cpu)->fx;
 	struct kvm_fpu fpu;
@@ -57,7 +57,7 @@ long vcpu_set_fpu(struct vcpu *vcpu, unsigned long argument)
 	return 0;
 }
 
-static long xsave_get(struct vcpu *vcpu, unsigned long argument)
+static long xsave_get(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_xsave out;
 	struct xsave_area area;
@@ -71,12 +71,12 @@ static long xsave_get(struct vcpu *vcpu, unsigned long argument)
 	return user_write(argument, &out, sizeof(out));
 }
 
-long vcpu_get_xsave(struct vcpu *vcpu, unsigned long argument)
+long vcpu_get_xsave(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	return xsave_get(vcpu, argument);
 }
 
-long vcpu_get_xsave2(struct vcpu *vcpu, unsigned long argument)
+long vcpu_get_xsave2(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	return xsave_get(vcpu, argument);
 }
@@ -96,7 +96,7 @@ static void legacy_reset(struct cpu_fxsave *fx, uint64_t present)
 		memset(fx->xmm, 0, sizeof(fx->xmm));
 }
 
-long vcpu_set_xsave(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_xsave(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct cpu_fxsave *fx = &cpu_state(vcpu->cpu)->fx;
 	struct kvm_xsave in;
@@ -117,7 +117,7 @@ long vcpu_set_xsave(struct vcpu *vcpu, unsigned long argument)
 	return 0;
 }
 
-long vcpu_get_xcrs(struct vcpu *vcpu, unsigned long argument)
+long vcpu_get_xcrs(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_xcrs out = { 0 };
 
@@ -131,7 +131,7 @@ long vcpu_get_xcrs(struct vcpu *vcpu, unsigned long argument)
 	return user_write(argument, &out, sizeof(out));
 }
 
-long vcpu_set_xcrs(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_xcrs(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_xcrs in;
 

@@ -8,7 +8,7 @@
 #include <linux/futex.h>
 #include <time.h>
 
-static bool wants_to_run(struct vcpu *vcpu)
+static bool wants_to_run(struct kvm_vcpu *vcpu)
 {
 	struct cpu_state *state = cpu_state(vcpu->cpu);
 
@@ -20,7 +20,7 @@ static bool wants_to_run(struct vcpu *vcpu)
 }
 
 /* Sleep until `wake` moves on from `seen`, the APIC's timer is due, or a signal. */
-static void sleep_once(struct vcpu *vcpu, unsigned seen)
+static void sleep_once(struct kvm_vcpu *vcpu, unsigned seen)
 {
 	struct timespec timeout;
 	const struct timespec *until = lapic_next_timer(vcpu->lapic, &timeout) ? &timeout : NULL;
@@ -29,7 +29,7 @@ static void sleep_once(struct vcpu *vcpu, unsigned seen)
 }
 
 /* INIT resets the vCPU; SIPI starts one that waits for it. */
-static void accept_start(struct vcpu *vcpu)
+static void accept_start(struct kvm_vcpu *vcpu)
 {
 	struct cpu_state *state = cpu_state(vcpu->cpu);
 	uint8_t vector;
@@ -37,7 +37,7 @@ static void accept_start(struct vcpu *vcpu)
 	if (lapic_take_init(vcpu->lapic)) {
 		cpu_reset(vcpu->cpu, true);
 		cpu_state_changed(vcpu->cpu, CPU_CHANGED_ALL);
-		state->mp_state = vcpu->id == vcpu->vm->boot_cpu_id ? CPU_MP_RUNNABLE : CPU_MP_INIT_RECEIVED;
+		state->mp_state = vcpu->id == vcpu->kvm->boot_cpu_id ? CPU_MP_RUNNABLE : CPU_MP_INIT_RECEIVED;
 	}
 	if (lapic_take_sipi(vcpu->lapic, &vector) && state->mp_state == CPU_MP_INIT_RECEIVED) {
 		state->seg[CPU_CS].selector = (uint16_t)(vector << 8);
@@ -48,7 +48,7 @@ static void accept_start(struct vcpu *vcpu)
 	}
 }
 
-long halt_accept(struct vcpu *vcpu)
+long halt_accept(struct kvm_vcpu *vcpu)
 {
 	struct cpu_state *state = cpu_state(vcpu->cpu);
 
@@ -70,7 +70,7 @@ long halt_accept(struct vcpu *vcpu)
 	}
 }
 
-long halt_uninitialized(struct vcpu *vcpu)
+long halt_uninitialized(struct kvm_vcpu *vcpu)
 {
 	for (;;) {
 		unsigned seen = atomic_load(&vcpu->wake);

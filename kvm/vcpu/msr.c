@@ -93,7 +93,7 @@ static bool is_zero_msr(uint32_t index)
 	return false;
 }
 
-void msr_reset(struct vcpu *vcpu)
+void msr_reset(struct kvm_vcpu *vcpu)
 {
 	/* KVM's default: a CPUID-faulting-capable platform, turbo ratio 0. */
 	vcpu->platform_info = UINT64_C(1) << 31;
@@ -113,7 +113,7 @@ static int mtrr_fixed(uint32_t index)
 	}
 }
 
-static uint64_t *own_variable(struct vcpu *vcpu, uint32_t index)
+static uint64_t *own_variable(struct kvm_vcpu *vcpu, uint32_t index)
 {
 	int fixed = mtrr_fixed(index);
 
@@ -142,7 +142,7 @@ static uint64_t *own_variable(struct vcpu *vcpu, uint32_t index)
 }
 
 /* An MSR that comes with a feature, and the guest's CPUID does not have that. The client may use it all the same. */
-static bool guest_lacks(struct vcpu *vcpu, uint32_t index)
+static bool guest_lacks(struct kvm_vcpu *vcpu, uint32_t index)
 {
 	switch (index) {
 	case MSR_SPEC_CTRL: return !cpuid_guest_has(vcpu, CPUID_SPEC_CTRL);
@@ -152,14 +152,14 @@ static bool guest_lacks(struct vcpu *vcpu, uint32_t index)
 	}
 }
 
-static bool msr_read(struct vcpu *vcpu, uint32_t index, uint64_t *value, bool host)
+static bool msr_read(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *value, bool host)
 {
 	const uint64_t *variable = own_variable(vcpu, index);
 
 	if (!host && guest_lacks(vcpu, index))
 		return false;
 	if (variable) {
-		if (index == MSR_PLATFORM_INFO && !host && atomic_load(&vcpu->vm->hide_platform_info))
+		if (index == MSR_PLATFORM_INFO && !host && atomic_load(&vcpu->kvm->hide_platform_info))
 			return false;
 		*value = *variable;
 		return true;
@@ -185,7 +185,7 @@ static bool msr_read(struct vcpu *vcpu, uint32_t index, uint64_t *value, bool ho
 }
 
 /* What the guest may not write, and reserved bits. */
-static bool own_write_allowed(struct vcpu *vcpu, uint32_t index, uint64_t value, bool host)
+static bool own_write_allowed(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, bool host)
 {
 	if (host)
 		return true;
@@ -210,7 +210,7 @@ static bool own_write_allowed(struct vcpu *vcpu, uint32_t index, uint64_t value,
 	return true;
 }
 
-bool msr_apic_base_is_legal(struct vcpu *vcpu, uint64_t value, bool host)
+bool msr_apic_base_is_legal(struct kvm_vcpu *vcpu, uint64_t value, bool host)
 {
 	uint64_t reserved = cpuid_guest_reserved_gpa(vcpu) | 0x2ff | (cpuid_guest_has(vcpu, CPUID_X2APIC) ? 0 : APIC_BASE_X2APIC);
 	uint64_t from = cpu_state(vcpu->cpu)->apic_base & APIC_BASE_MODE, to = value & APIC_BASE_MODE;
@@ -223,7 +223,7 @@ bool msr_apic_base_is_legal(struct vcpu *vcpu, uint64_t value, bool host)
 	return !(to == APIC_BASE_MODE && from == 0) && !(to == APIC_BASE_ENABLE && from == APIC_BASE_MODE);
 }
 
-static bool msr_write(struct vcpu *vcpu, uint32_t index, uint64_t value, bool host)
+static bool msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, bool host)
 {
 	uint64_t *variable = own_variable(vcpu, index);
 
@@ -277,7 +277,7 @@ static bool msr_write(struct vcpu *vcpu, uint32_t index, uint64_t value, bool ho
 
 /* ---- the guest ---------------------------------------------------------------------------------- */
 
-static bool is_known(struct vcpu *vcpu, uint32_t index)
+static bool is_known(struct kvm_vcpu *vcpu, uint32_t index)
 {
 	uint64_t value;
 
@@ -285,31 +285,31 @@ static bool is_known(struct vcpu *vcpu, uint32_t index)
 }
 
 /* Refused: #GP, unless the client wants to see it first. */
-static enum cpu_msr_result refuse(struct vcpu *vcpu, uint32_t reason)
+static enum cpu_msr_result refuse(struct kvm_vcpu *vcpu, uint32_t reason)
 {
-	if (!(atomic_load(&vcpu->vm->user_msr_mask) & reason))
+	if (!(atomic_load(&vcpu->kvm->user_msr_mask) & reason))
 		return CPU_MSR_GP;
 	vcpu->msr_reason = reason;
 	return CPU_MSR_EXIT;
 }
 
-static uint32_t reason_for(struct vcpu *vcpu, uint32_t index)
+static uint32_t reason_for(struct kvm_vcpu *vcpu, uint32_t index)
 {
 	return is_known(vcpu, index) ? KVM_MSR_EXIT_REASON_INVAL : KVM_MSR_EXIT_REASON_UNKNOWN;
 }
 
-enum cpu_msr_result msr_guest_read(struct vcpu *vcpu, uint32_t index, uint64_t *value)
+enum cpu_msr_result msr_guest_read(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *value)
 {
-	if (!msr_filter_allows(vcpu->vm, index, KVM_MSR_FILTER_READ))
+	if (!msr_filter_allows(vcpu->kvm, index, KVM_MSR_FILTER_READ))
 		return refuse(vcpu, KVM_MSR_EXIT_REASON_FILTER);
 	if (!msr_read(vcpu, index, value, false))
 		return refuse(vcpu, reason_for(vcpu, index));
 	return CPU_MSR_OK;
 }
 
-enum cpu_msr_result msr_guest_write(struct vcpu *vcpu, uint32_t index, uint64_t value)
+enum cpu_msr_result msr_guest_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value)
 {
-	if (!msr_filter_allows(vcpu->vm, index, KVM_MSR_FILTER_WRITE))
+	if (!msr_filter_allows(vcpu->kvm, index, KVM_MSR_FILTER_WRITE))
 		return refuse(vcpu, KVM_MSR_EXIT_REASON_FILTER);
 	if (!msr_write(vcpu, index, value, false))
 		return refuse(vcpu, reason_for(vcpu, index));
@@ -318,9 +318,9 @@ enum cpu_msr_result msr_guest_write(struct vcpu *vcpu, uint32_t index, uint64_t 
 
 /* ---- the client --------------------------------------------------------------------------------- */
 
-typedef bool (*msr_each)(struct vcpu *vcpu, struct kvm_msr_entry *entry);
+typedef bool (*msr_each)(struct kvm_vcpu *vcpu, struct kvm_msr_entry *entry);
 
-static bool each_get(struct vcpu *vcpu, struct kvm_msr_entry *entry)
+static bool each_get(struct kvm_vcpu *vcpu, struct kvm_msr_entry *entry)
 {
 	uint64_t value = 0;
 
@@ -330,12 +330,12 @@ static bool each_get(struct vcpu *vcpu, struct kvm_msr_entry *entry)
 	return true;
 }
 
-static bool each_set(struct vcpu *vcpu, struct kvm_msr_entry *entry)
+static bool each_set(struct kvm_vcpu *vcpu, struct kvm_msr_entry *entry)
 {
 	return msr_write(vcpu, entry->index, entry->data, true);
 }
 
-static bool each_feature(struct vcpu *vcpu, struct kvm_msr_entry *entry)
+static bool each_feature(struct kvm_vcpu *vcpu, struct kvm_msr_entry *entry)
 {
 	(void)vcpu;
 	for (size_t i = 0; i < sizeof(feature_list) / sizeof(*feature_list); i++)
@@ -347,7 +347,7 @@ static bool each_feature(struct vcpu *vcpu, struct kvm_msr_entry *entry)
 }
 
 /* Returns: how many entries were done before the first that was not. */
-static long msr_list_do(struct vcpu *vcpu, unsigned long argument, msr_each each, bool write_back)
+static long msr_list_do(struct kvm_vcpu *vcpu, unsigned long argument, msr_each each, bool write_back)
 {
 	struct kvm_msrs head;
 	struct kvm_msr_entry *entries;
@@ -374,12 +374,12 @@ static long msr_list_do(struct vcpu *vcpu, unsigned long argument, msr_each each
 	return done;
 }
 
-long vcpu_get_msrs(struct vcpu *vcpu, unsigned long argument)
+long vcpu_get_msrs(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	return msr_list_do(vcpu, argument, each_get, true);
 }
 
-long vcpu_set_msrs(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_msrs(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	return msr_list_do(vcpu, argument, each_set, false);
 }
@@ -447,7 +447,7 @@ long system_mce_cap(unsigned long argument)
 	return user_write(argument, &cap, sizeof(cap));
 }
 
-long vcpu_setup_mce(struct vcpu *vcpu, unsigned long argument)
+long vcpu_setup_mce(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	uint64_t cap;
 	unsigned banks;
@@ -470,7 +470,7 @@ long vcpu_setup_mce(struct vcpu *vcpu, unsigned long argument)
 #define MCG_IN_PROGRESS   (UINT64_C(1) << 2)
 #define CR4_MCE           (1u << 6)
 
-long vcpu_set_mce(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_mce(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct cpu_state *s = cpu_state(vcpu->cpu);
 	struct kvm_x86_mce in;

@@ -5,17 +5,17 @@
 
 #include "cpu/cpu.h"
 
-struct vm;
-struct vcpu;
+struct kvm;
+struct kvm_vcpu;
 
 /** The front end's MSRs of a new vCPU. */
-void msr_reset(struct vcpu *vcpu);
+void msr_reset(struct kvm_vcpu *vcpu);
 
 /** The guest's RDMSR and WRMSR. On the vCPU's thread. */
-enum cpu_msr_result msr_guest_read(struct vcpu *vcpu, uint32_t index, uint64_t *value);
-enum cpu_msr_result msr_guest_write(struct vcpu *vcpu, uint32_t index, uint64_t value);
+enum cpu_msr_result msr_guest_read(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *value);
+enum cpu_msr_result msr_guest_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value);
 
 /** May IA32_APIC_BASE become `value`? `host`: by the client, which need not go from mode to mode as a guest must. */
-bool msr_apic_base_is_legal(struct vcpu *vcpu, uint64_t value, bool host);
+bool msr_apic_base_is_legal(struct kvm_vcpu *vcpu, uint64_t value, bool host);
 
 #endif

@@ -21,9 +21,9 @@ struct msr_filter {
 	struct msr_range range[KVM_MSR_FILTER_MAX_RANGES];
 };
 
-bool msr_filter_allows(struct vm *vm, uint32_t index, uint32_t what)
+bool msr_filter_allows(struct kvm *kvm, uint32_t index, uint32_t what)
 {
-	const struct msr_filter *filter = atomic_load_explicit(&vm->msr_filter, memory_order_acquire);
+	const struct msr_filter *filter = atomic_load_explicit(&kvm->msr_filter, memory_order_acquire);
 
 	/* The x2APIC's are registers of a device and never filtered. */
 	if (!filter || (index >= 0x800 && index <= 0x8ff))
@@ -65,7 +65,7 @@ static long range_read(struct msr_range *to, const struct kvm_msr_filter_range *
 	return 0;
 }
 
-long vm_set_msr_filter(struct vm *vm, unsigned long argument)
+long vm_set_msr_filter(struct kvm *kvm, unsigned long argument)
 {
 	struct kvm_msr_filter in;
 	struct msr_filter *filter, *old;
@@ -95,18 +95,18 @@ long vm_set_msr_filter(struct vm *vm, unsigned long argument)
 		filter_free(filter);
 		return result;
 	}
-	pthread_mutex_lock(&vm->lock);
-	old = atomic_load(&vm->msr_filter);
+	pthread_mutex_lock(&kvm->lock);
+	old = atomic_load(&kvm->msr_filter);
 	/* Running vCPUs may be looking at the old one: it is kept until the VM goes. */
 	filter->older = old;
-	atomic_store_explicit(&vm->msr_filter, filter, memory_order_release);
-	pthread_mutex_unlock(&vm->lock);
+	atomic_store_explicit(&kvm->msr_filter, filter, memory_order_release);
+	pthread_mutex_unlock(&kvm->lock);
 	return 0;
 }
 
-void msr_filter_free(struct vm *vm)
+void msr_filter_free(struct kvm *kvm)
 {
-	struct msr_filter *filter = atomic_load(&vm->msr_filter);
+	struct msr_filter *filter = atomic_load(&kvm->msr_filter);
 
 	while (filter) {
 		struct msr_filter *older = filter->older;

@@ -6,9 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct vm;
+struct kvm;
 
 /** May the guest do `what` (KVM_MSR_FILTER_READ or _WRITE) with the MSR? Any thread, lockless. */
-bool msr_filter_allows(struct vm *vm, uint32_t index, uint32_t what);
+bool msr_filter_allows(struct kvm *kvm, uint32_t index, uint32_t what);
 
 #endif

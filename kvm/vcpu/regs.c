@@ -6,7 +6,7 @@
 #include "kvm/vm/vm.h"
 #include <errno.h>
 
-void regs_get(struct vcpu *vcpu, struct kvm_regs *out)
+void regs_get(struct kvm_vcpu *vcpu, struct kvm_regs *out)
 {
 	const struct cpu_state *s = cpu_state(vcpu->cpu);
 
@@ -19,7 +19,7 @@ void regs_get(struct vcpu *vcpu, struct kvm_regs *out)
 	};
 }
 
-void regs_set(struct vcpu *vcpu, const struct kvm_regs *in)
+void regs_set(struct kvm_vcpu *vcpu, const struct kvm_regs *in)
 {
 	struct cpu_state *s = cpu_state(vcpu->cpu);
 
@@ -46,7 +46,7 @@ void regs_set(struct vcpu *vcpu, const struct kvm_regs *in)
 	cpu_state_changed(vcpu->cpu, CPU_CHANGED_RFLAGS);
 }
 
-long vcpu_get_regs(struct vcpu *vcpu, unsigned long argument)
+long vcpu_get_regs(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_regs regs;
 
@@ -54,7 +54,7 @@ long vcpu_get_regs(struct vcpu *vcpu, unsigned long argument)
 	return user_write(argument, &regs, sizeof(regs));
 }
 
-long vcpu_set_regs(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_regs(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_regs regs;
 
@@ -64,7 +64,7 @@ long vcpu_set_regs(struct vcpu *vcpu, unsigned long argument)
 	return 0;
 }
 
-long regs_sync_in(struct vcpu *vcpu)
+long regs_sync_in(struct kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 	/* Copied first: the client may write there while they are looked at. */
@@ -87,7 +87,7 @@ long regs_sync_in(struct vcpu *vcpu)
 	return 0;
 }
 
-void regs_sync_out(struct vcpu *vcpu)
+void regs_sync_out(struct kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 

@@ -5,21 +5,21 @@
 
 #include <linux/kvm.h>
 
-struct vcpu;
+struct kvm_vcpu;
 
-void regs_get(struct vcpu *vcpu, struct kvm_regs *out);
-void regs_set(struct vcpu *vcpu, const struct kvm_regs *in);
-void sregs_get(struct vcpu *vcpu, struct kvm_sregs *out);
+void regs_get(struct kvm_vcpu *vcpu, struct kvm_regs *out);
+void regs_set(struct kvm_vcpu *vcpu, const struct kvm_regs *in);
+void sregs_get(struct kvm_vcpu *vcpu, struct kvm_sregs *out);
 /** Returns: 0, or -EINVAL with nothing changed. */
-long sregs_set(struct vcpu *vcpu, const struct kvm_sregs *in);
-void events_get(struct vcpu *vcpu, struct kvm_vcpu_events *out);
-long events_set(struct vcpu *vcpu, const struct kvm_vcpu_events *in);
+long sregs_set(struct kvm_vcpu *vcpu, const struct kvm_sregs *in);
+void events_get(struct kvm_vcpu *vcpu, struct kvm_vcpu_events *out);
+long events_set(struct kvm_vcpu *vcpu, const struct kvm_vcpu_events *in);
 /** NMIs that other threads sent go to the CPU's state. On the vCPU's thread. */
-void events_nmi_collect(struct vcpu *vcpu);
+void events_nmi_collect(struct kvm_vcpu *vcpu);
 
 /** kvm_dirty_regs -> the vCPU. Returns: 0 or -EINVAL. */
-long regs_sync_in(struct vcpu *vcpu);
+long regs_sync_in(struct kvm_vcpu *vcpu);
 /** The vCPU -> what kvm_valid_regs asks for. */
-void regs_sync_out(struct vcpu *vcpu);
+void regs_sync_out(struct kvm_vcpu *vcpu);
 
 #endif

@@ -29,7 +29,7 @@
 
 #define EXIT_NPF 0x400u /* nested page fault (APM vol. 2, appendix C) */
 
-static long leave(struct vcpu *vcpu, uint32_t reason, enum exit_counter counter)
+static long leave(struct kvm_vcpu *vcpu, uint32_t reason, enum exit_counter counter)
 {
 	vcpu->run->exit_reason = reason;
 	count(&vcpu->exits[counter]);
@@ -38,7 +38,7 @@ static long leave(struct vcpu *vcpu, uint32_t reason, enum exit_counter counter)
 
 /* ---- completing the last exit ------------------------------------------------------------------ */
 
-static void complete(struct vcpu *vcpu)
+static void complete(struct kvm_vcpu *vcpu)
 {
 	struct cpu_exit_info *info = cpu_exit_info(vcpu->cpu);
 	struct kvm_run *run = vcpu->run;
@@ -68,7 +68,7 @@ static void complete(struct vcpu *vcpu)
 
 /* ---- why the CPU stopped ------------------------------------------------------------------------ */
 
-static long exit_io(struct vcpu *vcpu, const struct cpu_exit_info *info)
+static long exit_io(struct kvm_vcpu *vcpu, const struct cpu_exit_info *info)
 {
 	struct kvm_run *run = vcpu->run;
 
@@ -84,7 +84,7 @@ static long exit_io(struct vcpu *vcpu, const struct cpu_exit_info *info)
 	return leave(vcpu, KVM_EXIT_IO, EXITS_IO);
 }
 
-static long exit_mmio(struct vcpu *vcpu, const struct cpu_exit_info *info)
+static long exit_mmio(struct kvm_vcpu *vcpu, const struct cpu_exit_info *info)
 {
 	struct kvm_run *run = vcpu->run;
 
@@ -99,11 +99,11 @@ static long exit_mmio(struct vcpu *vcpu, const struct cpu_exit_info *info)
 }
 
 /* As KVM: the guest finds #UD when it goes on, which it does at once unless its kernel was running. */
-static bool answer_undefined(struct vcpu *vcpu)
+static bool answer_undefined(struct kvm_vcpu *vcpu)
 {
 	struct cpu_state *s = cpu_state(vcpu->cpu);
 
-	if (atomic_load(&vcpu->vm->exit_on_emulation_failure))
+	if (atomic_load(&vcpu->kvm->exit_on_emulation_failure))
 		return false;
 	s->events.exception.pending = true;
 	s->events.exception.vector = UD_VECTOR;
@@ -111,7 +111,7 @@ static bool answer_undefined(struct vcpu *vcpu)
 	return (s->cr0 & CR0_PE) && s->seg[CPU_SS].dpl != 0;
 }
 
-static long exit_error(struct vcpu *vcpu, const struct cpu_exit_info *info)
+static long exit_error(struct kvm_vcpu *vcpu, const struct cpu_exit_info *info)
 {
 	struct kvm_run *run = vcpu->run;
 
@@ -143,7 +143,7 @@ static long exit_error(struct vcpu *vcpu, const struct cpu_exit_info *info)
 	return leave(vcpu, KVM_EXIT_INTERNAL_ERROR, EXITS_ERROR);
 }
 
-static long exit_debug(struct vcpu *vcpu, const struct cpu_exit_info *info)
+static long exit_debug(struct kvm_vcpu *vcpu, const struct cpu_exit_info *info)
 {
 	struct kvm_debug_exit_arch *arch = &vcpu->run->debug.arch;
 
@@ -155,7 +155,7 @@ static long exit_debug(struct vcpu *vcpu, const struct cpu_exit_info *info)
 	return leave(vcpu, KVM_EXIT_DEBUG, EXITS_DEBUG);
 }
 
-static long exit_msr(struct vcpu *vcpu, const struct cpu_exit_info *info, bool write)
+static long exit_msr(struct kvm_vcpu *vcpu, const struct cpu_exit_info *info, bool write)
 {
 	struct kvm_run *run = vcpu->run;
 
@@ -174,7 +174,7 @@ struct memory_fault {
 };
 #define EXIT_MEMORY_FAULT 39u
 
-static long exit_host_fault(struct vcpu *vcpu, const struct cpu_exit_info *info)
+static long exit_host_fault(struct kvm_vcpu *vcpu, const struct cpu_exit_info *info)
 {
 	struct memory_fault fault = { 0, info->host_fault.gpa & ~(VMMU_PAGE_SIZE - 1), VMMU_PAGE_SIZE };
 
@@ -183,13 +183,13 @@ static long exit_host_fault(struct vcpu *vcpu, const struct cpu_exit_info *info)
 	return -EFAULT;
 }
 
-static long exit_signal(struct vcpu *vcpu)
+static long exit_signal(struct kvm_vcpu *vcpu)
 {
 	leave(vcpu, KVM_EXIT_INTR, EXITS_SIGNAL);
 	return -EINTR;
 }
 
-static long exit_hlt(struct vcpu *vcpu)
+static long exit_hlt(struct kvm_vcpu *vcpu)
 {
 	if (!vcpu->lapic)
 		return leave(vcpu, KVM_EXIT_HLT, EXITS_HLT);
@@ -198,13 +198,13 @@ static long exit_hlt(struct vcpu *vcpu)
 	return RUN_ON;
 }
 
-bool run_must_end(struct vcpu *vcpu)
+bool run_must_end(struct kvm_vcpu *vcpu)
 {
 	return signals_pending() || atomic_load_explicit(&vcpu->cancelled, memory_order_relaxed);
 }
 
 /* Returns: RUN_ON, 0 for an exit to the client, or -errno. */
-static long handle(struct vcpu *vcpu, enum cpu_exit reason)
+static long handle(struct kvm_vcpu *vcpu, enum cpu_exit reason)
 {
 	const struct cpu_exit_info *info = cpu_exit_info(vcpu->cpu);
 
@@ -232,7 +232,7 @@ static long handle(struct vcpu *vcpu, enum cpu_exit reason)
 
 /* ---- events and state around a run --------------------------------------------------------------- */
 
-static void window_update(struct vcpu *vcpu)
+static void window_update(struct kvm_vcpu *vcpu)
 {
 	bool want = !vcpu->lapic && vcpu->run->request_interrupt_window;
 
@@ -242,7 +242,7 @@ static void window_update(struct vcpu *vcpu)
 	cpu_irq_window_want(vcpu->cpu, want);
 }
 
-static long run_guest(struct vcpu *vcpu)
+static long run_guest(struct kvm_vcpu *vcpu)
 {
 	long result;
 
@@ -260,7 +260,7 @@ static long run_guest(struct vcpu *vcpu)
 	return result;
 }
 
-static long run_with_state(struct vcpu *vcpu)
+static long run_with_state(struct kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 	struct cpu_state *state = cpu_state(vcpu->cpu);
@@ -295,7 +295,7 @@ static long run_with_state(struct vcpu *vcpu)
 	return run_guest(vcpu);
 }
 
-static void save(struct vcpu *vcpu)
+static void save(struct kvm_vcpu *vcpu)
 {
 	struct cpu_state *state = cpu_state(vcpu->cpu);
 	struct kvm_run *run = vcpu->run;
@@ -309,7 +309,7 @@ static void save(struct vcpu *vcpu)
 }
 
 /* Threads that a later run would have to make. */
-static void first_run(struct vcpu *vcpu)
+static void first_run(struct kvm_vcpu *vcpu)
 {
 	vcpu->ran = true;
 	rcu_worker_start();
@@ -317,7 +317,7 @@ static void first_run(struct vcpu *vcpu)
 		lapic_timer_start();
 }
 
-long vcpu_run(struct vcpu *vcpu, unsigned long argument)
+long vcpu_run(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	long result;
 
@@ -362,21 +362,21 @@ static enum cpu_msr_result ask_wrmsr(void *state, uint32_t index, uint64_t value
 
 static bool ask_mmio(void *state, bool write, uint64_t gpa, unsigned len, void *data)
 {
-	struct vcpu *vcpu = state;
+	struct kvm_vcpu *vcpu = state;
 
 	if (vcpu->lapic && lapic_mmio(vcpu->lapic, write, gpa, len, data))
 		return true;
-	return write && ioeventfd_write(vcpu->vm, false, gpa, len, data);
+	return write && ioeventfd_write(vcpu->kvm, false, gpa, len, data);
 }
 
 static bool ask_io(void *state, bool in, uint16_t port, unsigned size, void *data)
 {
-	return !in && ioeventfd_write(((struct vcpu *)state)->vm, true, port, size, data);
+	return !in && ioeventfd_write(((struct kvm_vcpu *)state)->kvm, true, port, size, data);
 }
 
 static int ask_interrupt(void *state)
 {
-	struct vcpu *vcpu = state;
+	struct kvm_vcpu *vcpu = state;
 
 	/* The debugger that steps may want no interrupt in between; it raises them again when it is done. */
 	if (vcpu->debug_control & KVM_GUESTDBG_BLOCKIRQ)
@@ -386,7 +386,7 @@ static int ask_interrupt(void *state)
 
 static void ask_cr8_written(void *state, uint64_t value)
 {
-	struct vcpu *vcpu = state;
+	struct kvm_vcpu *vcpu = state;
 
 	if (vcpu->lapic)
 		lapic_set_tpr(vcpu->lapic, (uint8_t)(value << 4));
@@ -395,7 +395,7 @@ static void ask_cr8_written(void *state, uint64_t value)
 /* The calls of KVM's paravirtual interface that need an answer: all are "not there", as KVM says of one that it has not. */
 static enum cpu_call_result ask_hypercall(void *state)
 {
-	struct vcpu *vcpu = state;
+	struct kvm_vcpu *vcpu = state;
 	struct cpu_state *s = cpu_state(vcpu->cpu);
 	unsigned cpl = s->seg[CPU_SS].dpl;
 	const int64_t not_allowed = -1, not_there = -1000; /* -KVM_EPERM, -KVM_ENOSYS */

@@ -4,12 +4,12 @@
 
 #include "cpu/cpu.h"
 
-struct vcpu;
+struct kvm_vcpu;
 
-/* What the CPU asks of the front end; the state is a struct vcpu. */
+/* What the CPU asks of the front end; the state is a struct kvm_vcpu. */
 extern const struct cpu_ops run_cpu_ops;
 
 /** Must KVM_RUN return EINTR: a signal was put off, or the thread was cancelled? On the vCPU's thread. */
-bool run_must_end(struct vcpu *vcpu);
+bool run_must_end(struct kvm_vcpu *vcpu);
 
 #endif

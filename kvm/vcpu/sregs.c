@@ -44,7 +44,7 @@ static void segment_set(struct cpu_segment *out, const struct kvm_segment *in)
 	out->padding = 0;
 }
 
-void sregs_get(struct vcpu *vcpu, struct kvm_sregs *out)
+void sregs_get(struct kvm_vcpu *vcpu, struct kvm_sregs *out)
 {
 	const struct cpu_state *s = cpu_state(vcpu->cpu);
 
@@ -74,7 +74,7 @@ void sregs_get(struct vcpu *vcpu, struct kvm_sregs *out)
 }
 
 /* What both forms have in common. Nothing is changed unless all of it is legal. */
-static long sregs_set_common(struct vcpu *vcpu, const struct kvm_sregs *in)
+static long sregs_set_common(struct kvm_vcpu *vcpu, const struct kvm_sregs *in)
 {
 	struct cpu_state *s = cpu_state(vcpu->cpu);
 
@@ -119,14 +119,14 @@ static long sregs_set_common(struct vcpu *vcpu, const struct kvm_sregs *in)
 	if (vcpu->lapic)
 		lapic_base_changed(vcpu->lapic, in->apic_base);
 	/* A client that resets the boot processor by registers alone means it to run. */
-	if (vcpu->id == vcpu->vm->boot_cpu_id && s->rip == 0xfff0 && in->cs.selector == 0xf000 &&
+	if (vcpu->id == vcpu->kvm->boot_cpu_id && s->rip == 0xfff0 && in->cs.selector == 0xf000 &&
 	    in->cs.base == 0xffff0000 && !(in->cr0 & CR0_PE))
 		s->mp_state = CPU_MP_RUNNABLE;
 	cpu_state_changed(vcpu->cpu, CPU_CHANGED_MODE | CPU_CHANGED_PAGING);
 	return 0;
 }
 
-long sregs_set(struct vcpu *vcpu, const struct kvm_sregs *in)
+long sregs_set(struct kvm_vcpu *vcpu, const struct kvm_sregs *in)
 {
 	struct cpu_events *events = &cpu_state(vcpu->cpu)->events;
 	long result = sregs_set_common(vcpu, in);
@@ -144,7 +144,7 @@ long sregs_set(struct vcpu *vcpu, const struct kvm_sregs *in)
 	return 0;
 }
 
-long vcpu_get_sregs(struct vcpu *vcpu, unsigned long argument)
+long vcpu_get_sregs(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_sregs sregs;
 
@@ -152,7 +152,7 @@ long vcpu_get_sregs(struct vcpu *vcpu, unsigned long argument)
 	return user_write(argument, &sregs, sizeof(sregs));
 }
 
-long vcpu_set_sregs(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_sregs(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_sregs sregs;
 
@@ -162,7 +162,7 @@ long vcpu_set_sregs(struct vcpu *vcpu, unsigned long argument)
 }
 
 /* The PDPTEs are never held apart from memory here, so the flag that says they are valid is not set. */
-long vcpu_get_sregs2(struct vcpu *vcpu, unsigned long argument)
+long vcpu_get_sregs2(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_sregs sregs;
 	struct kvm_sregs2 out;
@@ -173,7 +173,7 @@ long vcpu_get_sregs2(struct vcpu *vcpu, unsigned long argument)
 	return user_write(argument, &out, sizeof(out));
 }
 
-long vcpu_set_sregs2(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_sregs2(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_sregs2 in;
 	struct kvm_sregs sregs;
@@ -187,7 +187,7 @@ long vcpu_set_sregs2(struct vcpu *vcpu, unsigned long argument)
 	return sregs_set_common(vcpu, &sregs);
 }
 
-long vcpu_translate(struct vcpu *vcpu, unsigned long argument)
+long vcpu_translate(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_translation t;
 	uint64_t gpa = 0;

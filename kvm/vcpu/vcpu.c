@@ -19,18 +19,18 @@
 #include <string.h>
 #include <sys/mman.h>
 
-long vm_create_vcpu(struct vm *vm, unsigned long argument)
+long vm_create_vcpu(struct kvm *kvm, unsigned long argument)
 {
-	return vcpu_create(vm, argument);
+	return vcpu_create(kvm, argument);
 }
 
 static void vcpu_release(struct file *file)
 {
 	/* As in KVM, the vCPU itself stays with its VM; only what names it goes away. */
-	vm_put(((struct vcpu *)file->object)->vm);
+	vm_put(((struct kvm_vcpu *)file->object)->kvm);
 }
 
-void vcpu_destroy(struct vcpu *vcpu)
+void vcpu_destroy(struct kvm_vcpu *vcpu)
 {
 	/* First what another thread may still reach the CPU through. */
 	if (vcpu->lapic)
@@ -47,13 +47,13 @@ void vcpu_destroy(struct vcpu *vcpu)
 }
 
 /* The memory that the client maps: the run page, the I/O page, and at page 64 the dirty ring. */
-static long map_memory(struct vcpu *vcpu, int fd)
+static long map_memory(struct kvm_vcpu *vcpu, int fd)
 {
 	size_t bytes = RUN_PAGES * VMMU_PAGE_SIZE;
 	long address;
 
-	if (vcpu->vm->ring_bytes)
-		bytes = RUN_RING_PAGE * VMMU_PAGE_SIZE + vcpu->vm->ring_bytes;
+	if (vcpu->kvm->ring_bytes)
+		bytes = RUN_RING_PAGE * VMMU_PAGE_SIZE + vcpu->kvm->ring_bytes;
 	if (SYS2(SYS_ftruncate, fd, bytes) < 0)
 		return -ENOMEM;
 	address = SYS6(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -62,51 +62,51 @@ static long map_memory(struct vcpu *vcpu, int fd)
 	vcpu->mapped = bytes;
 	vcpu->run = (struct kvm_run *)address; // NOLINT: the kernel's answer is an address
 	vcpu->pio = (uint8_t *)vcpu->run + RUN_PIO_PAGE * VMMU_PAGE_SIZE;
-	if (vcpu->vm->ring_bytes)
+	if (vcpu->kvm->ring_bytes)
 		vcpu->ring = (void *)((char *)vcpu->run + RUN_RING_PAGE * VMMU_PAGE_SIZE);
 	return 0;
 }
 
 /* Holds: the VM's lock. */
-static long fill(struct vcpu *vcpu, int fd)
+static long fill(struct kvm_vcpu *vcpu, int fd)
 {
-	struct vm *vm = vcpu->vm;
+	struct kvm *kvm = vcpu->kvm;
 	enum vmmu_status status;
 	long result = map_memory(vcpu, fd);
 
 	if (result)
 		return result;
-	status = vmmu_vcpu_create(vm->mmu, vcpu->id, vcpu, &vcpu->mmu);
+	status = vmmu_vcpu_create(kvm->mmu, vcpu->id, vcpu, &vcpu->mmu);
 	if (status != VMMU_OK)
 		return status_errno(status);
 	if (vcpu->ring)
 		vmmu_vcpu_dirty_ring_set(vcpu->mmu, vcpu->ring);
-	vcpu->cpu = cpu_create(vcpu->mmu, &run_cpu_ops, vcpu, vm->code);
+	vcpu->cpu = cpu_create(vcpu->mmu, &run_cpu_ops, vcpu, kvm->code);
 	if (!vcpu->cpu)
 		return -ENOMEM;
-	if (atomic_load(&vm->irqchip)) {
+	if (atomic_load(&kvm->irqchip)) {
 		vcpu->lapic = lapic_create(vcpu);
 		if (!vcpu->lapic)
 			return -ENOMEM;
 	}
-	vcpu->tsc_khz = vm->default_tsc_khz ? vm->default_tsc_khz : config_tsc_khz();
+	vcpu->tsc_khz = kvm->default_tsc_khz ? kvm->default_tsc_khz : config_tsc_khz();
 	msr_reset(vcpu);
-	cpu_state(vcpu->cpu)->tsc_offset = -vm->tsc_base;
+	cpu_state(vcpu->cpu)->tsc_offset = -kvm->tsc_base;
 	/* With an irqchip every vCPU but the boot one waits for INIT and SIPI. */
-	cpu_state(vcpu->cpu)->apic_base = 0xfee00000u | 1u << 11 | (vcpu->id == vm->boot_cpu_id ? 1u << 8 : 0);
+	cpu_state(vcpu->cpu)->apic_base = 0xfee00000u | 1u << 11 | (vcpu->id == kvm->boot_cpu_id ? 1u << 8 : 0);
 	cpu_state(vcpu->cpu)->mp_state =
-		vm->irqchip && vcpu->id != vm->boot_cpu_id ? CPU_MP_UNINITIALIZED : CPU_MP_RUNNABLE;
+		kvm->irqchip && vcpu->id != kvm->boot_cpu_id ? CPU_MP_UNINITIALIZED : CPU_MP_RUNNABLE;
 	return 0;
 }
 
 /* Holds: the VM's lock. */
-static long create_locked(struct vm *vm, unsigned id)
+static long create_locked(struct kvm *kvm, unsigned id)
 {
-	struct vcpu *vcpu;
+	struct kvm_vcpu *vcpu;
 	char name[32];
 	long fd, result;
 
-	if (vm->vcpus[id])
+	if (kvm->vcpus[id])
 		return -EEXIST;
 	snprintf(name, sizeof(name), "anon_inode:kvm-vcpu:%u", id);
 	fd = file_memory(name, true);
@@ -117,7 +117,7 @@ static long create_locked(struct vm *vm, unsigned id)
 		SYS1(SYS_close, fd);
 		return -ENOMEM;
 	}
-	vcpu->vm = vm;
+	vcpu->kvm = kvm;
 	vcpu->id = id;
 	pthread_mutex_init(&vcpu->lock, NULL);
 	result = fill(vcpu, (int)fd);
@@ -128,37 +128,37 @@ static long create_locked(struct vm *vm, unsigned id)
 		SYS1(SYS_close, fd);
 		return result;
 	}
-	atomic_fetch_add(&vm->refs, 1);
-	__atomic_store_n(&vm->vcpus[id], vcpu, __ATOMIC_RELEASE);
-	vm->vcpu_count++;
+	atomic_fetch_add(&kvm->refs, 1);
+	__atomic_store_n(&kvm->vcpus[id], vcpu, __ATOMIC_RELEASE);
+	kvm->vcpu_count++;
 	return fd;
 }
 
-long vcpu_create(struct vm *vm, unsigned long id)
+long vcpu_create(struct kvm *kvm, unsigned long id)
 {
 	long result;
 
 	if (id >= MAX_VCPU_ID)
 		return -EINVAL;
-	pthread_mutex_lock(&vm->lock);
-	if (vm->vcpu_count >= MAX_VCPUS)
+	pthread_mutex_lock(&kvm->lock);
+	if (kvm->vcpu_count >= MAX_VCPUS)
 		result = -EINVAL;
-	else if (vm->max_vcpu_id && id >= vm->max_vcpu_id)
+	else if (kvm->max_vcpu_id && id >= kvm->max_vcpu_id)
 		result = -EINVAL;
 	else
-		result = create_locked(vm, (unsigned)id);
-	pthread_mutex_unlock(&vm->lock);
+		result = create_locked(kvm, (unsigned)id);
+	pthread_mutex_unlock(&kvm->lock);
 	return result;
 }
 
-void vcpu_wake(struct vcpu *vcpu)
+void vcpu_wake(struct kvm_vcpu *vcpu)
 {
 	atomic_fetch_add(&vcpu->wake, 1);
 	cpu_interrupt_raise(vcpu->cpu);
 	SYS3(SYS_futex, &vcpu->wake, FUTEX_WAKE_PRIVATE, INT_MAX);
 }
 
-long vcpu_set_signal_mask(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_signal_mask(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_signal_mask header;
 	uint64_t mask;
@@ -181,7 +181,7 @@ long vcpu_set_signal_mask(struct vcpu *vcpu, unsigned long argument)
 	return 0;
 }
 
-long vcpu_enable_cap(struct vcpu *vcpu, unsigned long argument)
+long vcpu_enable_cap(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_enable_cap cap;
 
@@ -192,7 +192,7 @@ long vcpu_enable_cap(struct vcpu *vcpu, unsigned long argument)
 	return -EINVAL;
 }
 
-long vcpu_set_tsc_khz(struct vcpu *vcpu, unsigned long argument)
+long vcpu_set_tsc_khz(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	uint32_t khz = (uint32_t)argument;
 
@@ -205,13 +205,13 @@ long vcpu_set_tsc_khz(struct vcpu *vcpu, unsigned long argument)
 	return 0;
 }
 
-long vcpu_get_tsc_khz(struct vcpu *vcpu, unsigned long argument)
+long vcpu_get_tsc_khz(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	(void)argument;
 	return (long)vcpu->tsc_khz;
 }
 
-long vcpu_kvmclock_ctrl(struct vcpu *vcpu, unsigned long argument)
+long vcpu_kvmclock_ctrl(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	/* There is no kvmclock whose page could be marked: KVM's answer when the guest did not enable it. */
 	(void)vcpu;
@@ -223,7 +223,7 @@ struct prefault {
 	uint64_t gpa, size, flags, padding[5];
 };
 
-long vcpu_prefault(struct vcpu *vcpu, unsigned long argument)
+long vcpu_prefault(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct prefault range;
 	uint64_t done = 0;

@@ -32,11 +32,11 @@ struct age {
 	bool young;
 };
 
-static void vm_age(struct vm *vm, void *context)
+static void vm_age(struct kvm *kvm, void *context)
 {
 	struct age *age = context;
 
-	age->young |= vmmu_age(vm->mmu, age->start, age->end, true);
+	age->young |= vmmu_age(kvm->mmu, age->start, age->end, true);
 }
 
 static bool age(void *arg, uint64_t start, uint64_t end)

@@ -11,7 +11,7 @@
 
 /* glibc's default prefers readers: a memory call made in a signal handler, inside another one, does not wait. */
 static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
-static struct vm **list; /* lock */
+static struct kvm **list; /* lock */
 static size_t capacity;  /* lock */
 
 atomic_uint machines_count;
@@ -31,7 +31,7 @@ static void disown(uint64_t mask)
 	raw_signals_restore(mask);
 }
 
-int machines_add(struct vm *vm)
+int machines_add(struct kvm *kvm)
 {
 	uint64_t mask = own();
 	size_t count;
@@ -39,7 +39,7 @@ int machines_add(struct vm *vm)
 
 	count = atomic_load_explicit(&machines_count, memory_order_relaxed);
 	if (count == capacity) {
-		struct vm **bigger = realloc(list, (capacity * 2 + 8) * sizeof(*list));
+		struct kvm **bigger = realloc(list, (capacity * 2 + 8) * sizeof(*list));
 
 		if (bigger) {
 			list = bigger;
@@ -49,21 +49,21 @@ int machines_add(struct vm *vm)
 		}
 	}
 	if (!result) {
-		list[count] = vm;
+		list[count] = kvm;
 		atomic_store_explicit(&machines_count, (unsigned)count + 1, memory_order_release);
 	}
 	disown(mask);
 	return result;
 }
 
-void machines_remove(struct vm *vm)
+void machines_remove(struct kvm *kvm)
 {
 	uint64_t mask = own();
 	size_t count;
 
 	count = atomic_load_explicit(&machines_count, memory_order_relaxed);
 	for (size_t i = 0; i < count; i++) {
-		if (list[i] != vm)
+		if (list[i] != kvm)
 			continue;
 		list[i] = list[count - 1];
 		atomic_store_explicit(&machines_count, (unsigned)count - 1, memory_order_release);
@@ -72,7 +72,7 @@ void machines_remove(struct vm *vm)
 	disown(mask);
 }
 
-void machines_each(void (*each)(struct vm *vm, void *context), void *context)
+void machines_each(void (*each)(struct kvm *kvm, void *context), void *context)
 {
 	pthread_rwlock_rdlock(&lock);
 	for (size_t i = 0; i < atomic_load(&machines_count); i++)

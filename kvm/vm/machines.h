@@ -15,16 +15,16 @@
 
 #include "port/posix/fork.h"
 
-struct vm;
+struct kvm;
 
 /** Enter a VM. Sleeps until no invalidation is under way. Returns: 0 or -ENOMEM. */
-int machines_add(struct vm *vm);
+int machines_add(struct kvm *kvm);
 
 /** Take a VM out. After: no invalidation of it is under way or will begin. */
-void machines_remove(struct vm *vm);
+void machines_remove(struct kvm *kvm);
 
 /** Call `each` for every VM, which stays alive meanwhile. */
-void machines_each(void (*each)(struct vm *vm, void *context), void *context);
+void machines_each(void (*each)(struct kvm *kvm, void *context), void *context);
 
 extern atomic_uint machines_count;
 

@@ -9,21 +9,21 @@
 _Static_assert(sizeof(struct vmmu_dirty_gfn) == sizeof(struct kvm_dirty_gfn), "the ring is shared as it is");
 
 /* Tables are made while vCPUs run, where no memory is asked for any more. */
-static void tables_expect(struct vm *vm, const struct vmmu_region *region)
+static void tables_expect(struct kvm *kvm, const struct vmmu_region *region)
 {
 	uint64_t units = region->bytes / SLOT_SIZE_UNIT;
 	unsigned now = units < UINT32_MAX ? (unsigned)units : UINT32_MAX, before;
 	unsigned long long sum;
 
-	if (atomic_load_explicit(&vm->slot_size[region->slot], memory_order_relaxed) == now)
+	if (atomic_load_explicit(&kvm->slot_size[region->slot], memory_order_relaxed) == now)
 		return;
-	before = atomic_exchange(&vm->slot_size[region->slot], now);
-	sum = atomic_fetch_add(&vm->slots_size, (unsigned long long)now - before) + now - before;
+	before = atomic_exchange(&kvm->slot_size[region->slot], now);
+	sum = atomic_fetch_add(&kvm->slots_size, (unsigned long long)now - before) + now - before;
 	if (now > before)
-		arena_expect(&vm->arena, sum * SLOT_SIZE_UNIT);
+		arena_expect(&kvm->arena, sum * SLOT_SIZE_UNIT);
 }
 
-long vm_set_region(struct vm *vm, unsigned long argument)
+long vm_set_region(struct kvm *kvm, unsigned long argument)
 {
 	struct kvm_userspace_memory_region in;
 	struct vmmu_region region;
@@ -42,32 +42,32 @@ long vm_set_region(struct vm *vm, unsigned long argument)
 		.bytes = in.memory_size,
 		.hva = { in.userspace_addr },
 	};
-	status = vmmu_region_set(vm->mmu, &region);
+	status = vmmu_region_set(kvm->mmu, &region);
 	if (status == VMMU_OK)
-		tables_expect(vm, &region);
+		tables_expect(kvm, &region);
 	if (status == VMMU_OK && region.bytes)
 		host_memory_slot(region.hva.v, region.hva.v + region.bytes);
 	return status_errno(status);
 }
 
 /* Pages of a slot that has a log. Returns: 0 or KVM's errno. */
-static long logged_slot(struct vm *vm, uint32_t number, uint64_t *pages)
+static long logged_slot(struct kvm *kvm, uint32_t number, uint64_t *pages)
 {
 	struct vmmu_region region;
 
 	/* With rings there is no bitmap to get. */
-	if (vm->ring_bytes)
+	if (kvm->ring_bytes)
 		return -ENXIO;
 	if (number >> 16 >= 1 || (number & 0xffff) >= VMMU_MAX_SLOTS)
 		return -EINVAL;
-	if (vmmu_region_get(vm->mmu, 0, number & 0xffff, &region) != VMMU_OK ||
+	if (vmmu_region_get(kvm->mmu, 0, number & 0xffff, &region) != VMMU_OK ||
 	    !(region.flags & VMMU_SLOT_LOG_DIRTY))
 		return -ENOENT;
 	*pages = region.bytes / VMMU_PAGE_SIZE;
 	return 0;
 }
 
-long vm_get_dirty_log(struct vm *vm, unsigned long argument)
+long vm_get_dirty_log(struct kvm *kvm, unsigned long argument)
 {
 	struct kvm_dirty_log log;
 	uint64_t pages;
@@ -75,13 +75,13 @@ long vm_get_dirty_log(struct vm *vm, unsigned long argument)
 
 	if (user_read(&log, argument, sizeof(log)) != 0)
 		return -EFAULT;
-	result = logged_slot(vm, log.slot, &pages);
+	result = logged_slot(kvm, log.slot, &pages);
 	if (result)
 		return result;
-	return status_errno(vmmu_dirty_get(vm->mmu, 0, log.slot & 0xffff, log.dirty_bitmap, (pages + 63) / 64));
+	return status_errno(vmmu_dirty_get(kvm->mmu, 0, log.slot & 0xffff, log.dirty_bitmap, (pages + 63) / 64));
 }
 
-long vm_clear_dirty_log(struct vm *vm, unsigned long argument)
+long vm_clear_dirty_log(struct kvm *kvm, unsigned long argument)
 {
 	struct kvm_clear_dirty_log log;
 	uint64_t pages;
@@ -89,27 +89,27 @@ long vm_clear_dirty_log(struct vm *vm, unsigned long argument)
 
 	if (user_read(&log, argument, sizeof(log)) != 0)
 		return -EFAULT;
-	if (vm->ring_bytes)
+	if (kvm->ring_bytes)
 		return -ENXIO;
 	if (log.first_page & 63)
 		return -EINVAL;
-	result = logged_slot(vm, log.slot, &pages);
+	result = logged_slot(kvm, log.slot, &pages);
 	if (result)
 		return result;
 	if (log.first_page > pages || log.num_pages > pages - log.first_page ||
 	    (log.num_pages < pages - log.first_page && (log.num_pages & 63)))
 		return -EINVAL;
-	return status_errno(vmmu_dirty_clear(vm->mmu, 0, log.slot & 0xffff, log.first_page, log.num_pages, log.dirty_bitmap));
+	return status_errno(vmmu_dirty_clear(kvm->mmu, 0, log.slot & 0xffff, log.first_page, log.num_pages, log.dirty_bitmap));
 }
 
-long vm_reset_rings(struct vm *vm, unsigned long argument)
+long vm_reset_rings(struct kvm *kvm, unsigned long argument)
 {
 	uint64_t count = 0;
 	long result;
 
 	(void)argument;
-	if (!vm->ring_bytes)
+	if (!kvm->ring_bytes)
 		return -EINVAL;
-	result = status_errno(vmmu_dirty_ring_reset(vm->mmu, &count));
+	result = status_errno(vmmu_dirty_ring_reset(kvm->mmu, &count));
 	return result ? result : (long)(count > INT32_MAX ? INT32_MAX : count);
 }

@@ -45,43 +45,43 @@ static void vm_release(struct file *file)
 }
 
 /* Mapped: most of the table of vCPUs is never touched. */
-static struct vm *vm_map(void)
+static struct kvm *vm_map(void)
 {
-	long at = SYS6(SYS_mmap, 0, sizeof(struct vm), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long at = SYS6(SYS_mmap, 0, sizeof(struct kvm), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	return at < 0 ? NULL : (struct vm *)at; // NOLINT: the kernel's answer is an address
+	return at < 0 ? NULL : (struct kvm *)at; // NOLINT: the kernel's answer is an address
 }
 
-static void vm_unmap(struct vm *vm)
+static void vm_unmap(struct kvm *kvm)
 {
-	arena_fini(&vm->arena);
-	SYS2(SYS_munmap, vm, sizeof(*vm));
+	arena_fini(&kvm->arena);
+	SYS2(SYS_munmap, kvm, sizeof(*kvm));
 }
 
-static void vm_destroy(struct vm *vm)
+static void vm_destroy(struct kvm *kvm)
 {
-	machines_remove(vm);
-	stats_vm_gone(vm);
+	machines_remove(kvm);
+	stats_vm_gone(kvm);
 	for (unsigned id = 0; id < MAX_VCPU_ID; id++)
-		if (vm->vcpus[id])
-			vcpu_destroy(vm->vcpus[id]);
-	cpu_vm_destroy(vm->code);
-	vmmu_vm_destroy(vm->mmu);
-	msr_filter_free(vm);
-	irq_routes_free(vm);
-	ioeventfd_free(vm);
-	pthread_mutex_destroy(&vm->ioeventfd_lock);
-	pthread_mutex_destroy(&vm->lock);
-	vm_unmap(vm);
+		if (kvm->vcpus[id])
+			vcpu_destroy(kvm->vcpus[id]);
+	cpu_vm_destroy(kvm->code);
+	vmmu_vm_destroy(kvm->mmu);
+	msr_filter_free(kvm);
+	irq_routes_free(kvm);
+	ioeventfd_free(kvm);
+	pthread_mutex_destroy(&kvm->ioeventfd_lock);
+	pthread_mutex_destroy(&kvm->lock);
+	vm_unmap(kvm);
 }
 
-void vm_put(struct vm *vm)
+void vm_put(struct kvm *kvm)
 {
-	if (atomic_fetch_sub_explicit(&vm->refs, 1, memory_order_acq_rel) == 1)
-		vm_destroy(vm);
+	if (atomic_fetch_sub_explicit(&kvm->refs, 1, memory_order_acq_rel) == 1)
+		vm_destroy(kvm);
 }
 
-static struct vm *vm_make(long *error)
+static struct kvm *vm_make(long *error)
 {
 	static atomic_uint numbers;
 	struct vmmu_config config = {
@@ -91,42 +91,42 @@ static struct vm *vm_make(long *error)
 		.address_spaces = 1,
 		.max_vcpus = MAX_VCPU_ID,
 	};
-	struct vm *vm = vm_map();
+	struct kvm *kvm = vm_map();
 	enum vmmu_status status;
 
 	*error = -ENOMEM;
-	if (!vm)
+	if (!kvm)
 		return NULL;
-	arena_init(&vm->arena);
+	arena_init(&kvm->arena);
 	config.host = &arena_host;
-	config.host_state = &vm->arena;
+	config.host_state = &kvm->arena;
 	host_memory_start();
 	rcu_worker_start(); /* it allocates: not later, in a memory call that an allocator makes */
-	status = vmmu_vm_create(&config, &vm->mmu);
+	status = vmmu_vm_create(&config, &kvm->mmu);
 	if (status != VMMU_OK) {
 		*error = status_errno(status);
-		vm_unmap(vm);
+		vm_unmap(kvm);
 		return NULL;
 	}
-	vm->code = cpu_vm_create();
-	atomic_init(&vm->refs, 1);
-	vm->number = atomic_fetch_add(&numbers, 1);
-	vm->tsc_base = __rdtsc();
-	pthread_mutex_init(&vm->lock, NULL);
-	pthread_mutex_init(&vm->ioeventfd_lock, NULL);
-	if (!vm->code || machines_add(vm) != 0) {
-		if (vm->code)
-			cpu_vm_destroy(vm->code);
-		vmmu_vm_destroy(vm->mmu);
-		vm_unmap(vm);
+	kvm->code = cpu_vm_create();
+	atomic_init(&kvm->refs, 1);
+	kvm->number = atomic_fetch_add(&numbers, 1);
+	kvm->tsc_base = __rdtsc();
+	pthread_mutex_init(&kvm->lock, NULL);
+	pthread_mutex_init(&kvm->ioeventfd_lock, NULL);
+	if (!kvm->code || machines_add(kvm) != 0) {
+		if (kvm->code)
+			cpu_vm_destroy(kvm->code);
+		vmmu_vm_destroy(kvm->mmu);
+		vm_unmap(kvm);
 		return NULL;
 	}
-	return vm;
+	return kvm;
 }
 
 long vm_create(unsigned long type)
 {
-	struct vm *vm;
+	struct kvm *kvm;
 	long fd, error;
 
 	if (type != 0)
@@ -134,100 +134,100 @@ long vm_create(unsigned long type)
 	fd = file_memory("anon_inode:kvm-vm", true);
 	if (fd < 0)
 		return fd;
-	vm = vm_make(&error);
-	if (vm && file_install((int)fd, FILE_VM, vm, vm_release))
+	kvm = vm_make(&error);
+	if (kvm && file_install((int)fd, FILE_VM, kvm, vm_release))
 		return fd;
-	if (vm)
-		vm_put(vm);
+	if (kvm)
+		vm_put(kvm);
 	SYS1(SYS_close, fd);
-	return vm ? -ENOMEM : error;
+	return kvm ? -ENOMEM : error;
 }
 
 /* ---- settings ---------------------------------------------------------------------------------- */
 
-long vm_set_tss_addr(struct vm *vm, unsigned long argument)
+long vm_set_tss_addr(struct kvm *kvm, unsigned long argument)
 {
 	/* Where Intel's KVM keeps a TSS for real mode. Ours needs none, so the address is only checked. */
-	(void)vm;
+	(void)kvm;
 	return (unsigned int)argument > (unsigned int)(-3 * 4096) ? -EINVAL : 0;
 }
 
-long vm_set_identity_map(struct vm *vm, unsigned long argument)
+long vm_set_identity_map(struct kvm *kvm, unsigned long argument)
 {
 	uint64_t address;
 	long result = 0;
 
-	pthread_mutex_lock(&vm->lock);
-	if (vm->vcpu_count)
+	pthread_mutex_lock(&kvm->lock);
+	if (kvm->vcpu_count)
 		result = -EINVAL;
 	else if (user_read(&address, argument, sizeof(address)) != 0)
 		result = -EFAULT;
 	else
-		vm->identity_map = address;
-	pthread_mutex_unlock(&vm->lock);
+		kvm->identity_map = address;
+	pthread_mutex_unlock(&kvm->lock);
 	return result;
 }
 
-long vm_set_boot_cpu(struct vm *vm, unsigned long argument)
+long vm_set_boot_cpu(struct kvm *kvm, unsigned long argument)
 {
 	long result = 0;
 
-	pthread_mutex_lock(&vm->lock);
-	if (vm->vcpu_count)
+	pthread_mutex_lock(&kvm->lock);
+	if (kvm->vcpu_count)
 		result = -EBUSY;
-	else if (argument > (vm->max_vcpu_id ? vm->max_vcpu_id : MAX_VCPU_ID))
+	else if (argument > (kvm->max_vcpu_id ? kvm->max_vcpu_id : MAX_VCPU_ID))
 		result = -EINVAL; /* the argument in full: no lower half of it is meant */
 	else
-		vm->boot_cpu_id = (uint32_t)argument;
-	pthread_mutex_unlock(&vm->lock);
+		kvm->boot_cpu_id = (uint32_t)argument;
+	pthread_mutex_unlock(&kvm->lock);
 	return result;
 }
 
-long vm_set_nr_mmu_pages(struct vm *vm, unsigned long argument)
+long vm_set_nr_mmu_pages(struct kvm *kvm, unsigned long argument)
 {
 	enum vmmu_status status = VMMU_OK;
 
 	/* KVM's smallest shadow cache. The limit is the shadow MMU's; two-dimensional tables are not bounded by it. */
 	if ((uint32_t)argument < 64)
 		return -EINVAL;
-	pthread_mutex_lock(&vm->lock);
+	pthread_mutex_lock(&kvm->lock);
 	if (config_mmu() == VMMU_MMU_SHADOW)
-		status = vmmu_shadow_limit_set(vm->mmu, argument);
+		status = vmmu_shadow_limit_set(kvm->mmu, argument);
 	if (status == VMMU_OK)
-		vm->mmu_pages = argument;
-	pthread_mutex_unlock(&vm->lock);
+		kvm->mmu_pages = argument;
+	pthread_mutex_unlock(&kvm->lock);
 	return status_errno(status);
 }
 
-long vm_get_nr_mmu_pages(struct vm *vm, unsigned long argument)
+long vm_get_nr_mmu_pages(struct kvm *kvm, unsigned long argument)
 {
 	unsigned long pages;
 
 	(void)argument;
-	pthread_mutex_lock(&vm->lock);
-	pages = vm->mmu_pages;
-	pthread_mutex_unlock(&vm->lock);
+	pthread_mutex_lock(&kvm->lock);
+	pages = kvm->mmu_pages;
+	pthread_mutex_unlock(&kvm->lock);
 	return (long)pages;
 }
 
-long vm_set_tsc_khz(struct vm *vm, unsigned long argument)
+long vm_set_tsc_khz(struct kvm *kvm, unsigned long argument)
 {
 	long result = 0;
 
-	pthread_mutex_lock(&vm->lock);
+	pthread_mutex_lock(&kvm->lock);
 	/* The guest's TSC runs at the host's rate. */
 	if (argument != 0 && !config_tsc_khz_close((uint32_t)argument))
 		result = -EINVAL;
 	else
-		vm->default_tsc_khz = (uint32_t)argument;
-	pthread_mutex_unlock(&vm->lock);
+		kvm->default_tsc_khz = (uint32_t)argument;
+	pthread_mutex_unlock(&kvm->lock);
 	return result;
 }
 
-long vm_get_tsc_khz(struct vm *vm, unsigned long argument)
+long vm_get_tsc_khz(struct kvm *kvm, unsigned long argument)
 {
 	(void)argument;
-	return vm->default_tsc_khz ? (long)vm->default_tsc_khz : (long)config_tsc_khz();
+	return kvm->default_tsc_khz ? (long)kvm->default_tsc_khz : (long)config_tsc_khz();
 }
 
 static int64_t monotonic(void)
@@ -238,7 +238,7 @@ static int64_t monotonic(void)
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-long vm_get_clock(struct vm *vm, unsigned long argument)
+long vm_get_clock(struct kvm *kvm, unsigned long argument)
 {
 	struct kvm_clock_data data = { .flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC };
 	struct timespec now;
@@ -246,13 +246,13 @@ long vm_get_clock(struct vm *vm, unsigned long argument)
 	clock_gettime(CLOCK_REALTIME, &now);
 	data.realtime = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 	data.host_tsc = __rdtsc();
-	pthread_mutex_lock(&vm->lock);
-	data.clock = (uint64_t)monotonic() + vm->clock_offset;
-	pthread_mutex_unlock(&vm->lock);
+	pthread_mutex_lock(&kvm->lock);
+	data.clock = (uint64_t)monotonic() + kvm->clock_offset;
+	pthread_mutex_unlock(&kvm->lock);
 	return user_write(argument, &data, sizeof(data));
 }
 
-long vm_set_clock(struct vm *vm, unsigned long argument)
+long vm_set_clock(struct kvm *kvm, unsigned long argument)
 {
 	struct kvm_clock_data data;
 
@@ -260,9 +260,9 @@ long vm_set_clock(struct vm *vm, unsigned long argument)
 		return -EFAULT;
 	if (data.flags & ~(uint32_t)KVM_CLOCK_REALTIME)
 		return -EINVAL;
-	pthread_mutex_lock(&vm->lock);
+	pthread_mutex_lock(&kvm->lock);
 	/* Unsigned: the client's numbers may be anything, and wrap. */
-	vm->clock_offset = data.clock - (uint64_t)monotonic();
+	kvm->clock_offset = data.clock - (uint64_t)monotonic();
 	if (data.flags & KVM_CLOCK_REALTIME) {
 		struct timespec now;
 		int64_t real;
@@ -271,8 +271,8 @@ long vm_set_clock(struct vm *vm, unsigned long argument)
 		real = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 		/* The guest's clock went on while it was away, but never backwards. */
 		if ((uint64_t)real > data.realtime)
-			vm->clock_offset += (uint64_t)real - data.realtime;
+			kvm->clock_offset += (uint64_t)real - data.realtime;
 	}
-	pthread_mutex_unlock(&vm->lock);
+	pthread_mutex_unlock(&kvm->lock);
 	return 0;
 }

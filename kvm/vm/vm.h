@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A VM and a vCPU as the front end keeps them: what KVM's own struct kvm and struct kvm_vcpu hold beside the MMU
- * (the library's) and the registers (the CPU's).
+ * struct kvm and struct kvm_vcpu: a VM and a vCPU as the front end keeps them. Their MMU is the library's (`mmu`), and the registers are
+ * the software CPU's (`cpu`).
  *
  * Who may touch a field: [c] constant after creation, [l] the VM's lock, [v] the vCPU's mutex (that is, the thread in a
  * vCPU ioctl), [a] atomic.
@@ -39,7 +39,7 @@ struct irq_routes;
 struct ioeventfd;
 struct lapic;
 
-struct vm {
+struct kvm {
 	atomic_uint refs;              /* [a] the VM's file, each vCPU's file, each statistics file */
 	unsigned number;               /* [c] for messages and statistics names */
 	struct vmmu_vm *mmu;           /* [c] */
@@ -48,7 +48,7 @@ struct vm {
 	atomic_ullong slots_size;      /* [a] their sum */
 	struct cpu_vm *code;           /* [c] which pages hold decoded code */
 	pthread_mutex_t lock;
-	struct vcpu *vcpus[MAX_VCPU_ID]; /* [a] by id; written once under the lock */
+	struct kvm_vcpu *vcpus[MAX_VCPU_ID]; /* [a] by id; written once under the lock */
 	unsigned vcpu_count;           /* [l] */
 	unsigned max_vcpu_id;          /* [l] KVM_CAP_MAX_VCPU_ID, or 0 */
 	uint32_t boot_cpu_id;          /* [l] */
@@ -73,8 +73,8 @@ struct vm {
 enum completion { COMPLETE_NOTHING, COMPLETE_IO_IN, COMPLETE_MMIO_READ, COMPLETE_RDMSR, COMPLETE_WRMSR,
 	COMPLETE_HYPERCALL };
 
-struct vcpu {
-	struct vm *vm;             /* [c] */
+struct kvm_vcpu {
+	struct kvm *kvm;           /* [c] */
 	unsigned id;               /* [c] */
 	struct vmmu_vcpu *mmu;     /* [c] */
 	struct cpu *cpu;           /* [c] */
@@ -118,31 +118,31 @@ static inline void count(uint64_t *counter)
 long vm_create(unsigned long type);
 
 /** Drop a reference; the last one destroys the VM and its vCPUs. */
-void vm_put(struct vm *vm);
+void vm_put(struct kvm *kvm);
 
 /** Make a vCPU and its descriptor (KVM_CREATE_VCPU). Returns: the descriptor or -errno. */
-long vcpu_create(struct vm *vm, unsigned long id);
+long vcpu_create(struct kvm *kvm, unsigned long id);
 
 /** Free a vCPU of a VM that is being destroyed. */
-void vcpu_destroy(struct vcpu *vcpu);
+void vcpu_destroy(struct kvm_vcpu *vcpu);
 
 /** Make a vCPU that is halted or in the guest look at its events. Any thread; async-signal-safe. */
-void vcpu_wake(struct vcpu *vcpu);
+void vcpu_wake(struct kvm_vcpu *vcpu);
 
 /** KVM_RUN. Returns: 0 or -errno. */
-long vcpu_run(struct vcpu *vcpu, unsigned long argument);
+long vcpu_run(struct kvm_vcpu *vcpu, unsigned long argument);
 
-static inline struct vcpu *vm_vcpu(struct vm *vm, unsigned id)
+static inline struct kvm_vcpu *vm_vcpu(struct kvm *kvm, unsigned id)
 {
-	return id < MAX_VCPU_ID ? __atomic_load_n(&vm->vcpus[id], __ATOMIC_ACQUIRE) : NULL;
+	return id < MAX_VCPU_ID ? __atomic_load_n(&kvm->vcpus[id], __ATOMIC_ACQUIRE) : NULL;
 }
 
 /* What folders above keep for a VM, freed with it: each is theirs. */
-void msr_filter_free(struct vm *vm);
-void irq_routes_free(struct vm *vm);
-void ioeventfd_free(struct vm *vm);
+void msr_filter_free(struct kvm *kvm);
+void irq_routes_free(struct kvm *kvm);
+void ioeventfd_free(struct kvm *kvm);
 /** A VM goes away: add its numbers to the totals of --stats. */
-void stats_vm_gone(struct vm *vm);
+void stats_vm_gone(struct kvm *kvm);
 
 /** -errno for a status of the library: the one place that knows. */
 long status_errno(enum vmmu_status status);
