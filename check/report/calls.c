@@ -12,7 +12,10 @@
 
 #include "check/report/memory.h"
 
-/* The program as it lies on disk. Linked at fixed addresses, so a symbol's value is where it is in memory, too. */
+/*
+ * The program's file, mapped. The program is linked at fixed addresses, so a symbol's value
+ * is its address in memory too.
+ */
 struct image {
 	const char *bytes;
 	const Elf64_Sym *symbol;
@@ -34,7 +37,8 @@ static bool image_open(struct image *image)
 
 	if (fd < 0)
 		return false;
-	if (fstat(fd, &stat) != 0 || (image->bytes = mmap(NULL, (size_t)stat.st_size, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED) {
+	if (fstat(fd, &stat) != 0 ||
+	    (image->bytes = mmap(NULL, (size_t)stat.st_size, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED) {
 		close(fd);
 		return false;
 	}
@@ -80,12 +84,14 @@ static const char *target_at(const struct image *image, uintptr_t address)
 	return NULL;
 }
 
-/* Constants that the argument registers hold, as far as one pass along the code knows. */
+/* The constants in the argument registers, as far as one pass over the code knows them. */
 struct constants {
 	long value[4];
 };
 
-static const ZydisRegister argument_register[4] = { ZYDIS_REGISTER_RDI, ZYDIS_REGISTER_RSI, ZYDIS_REGISTER_RDX, ZYDIS_REGISTER_RCX };
+static const ZydisRegister argument_register[4] = {
+	ZYDIS_REGISTER_RDI, ZYDIS_REGISTER_RSI, ZYDIS_REGISTER_RDX, ZYDIS_REGISTER_RCX
+};
 
 static void constants_forget(struct constants *constants)
 {
@@ -93,7 +99,8 @@ static void constants_forget(struct constants *constants)
 		constants->value[i] = CALL_UNKNOWN;
 }
 
-static void constants_follow(struct constants *constants, const ZydisDecodedInstruction *instruction, const ZydisDecodedOperand *operand)
+static void constants_follow(struct constants *constants, const ZydisDecodedInstruction *instruction,
+                             const ZydisDecodedOperand *operand)
 {
 	if (instruction->mnemonic == ZYDIS_MNEMONIC_CALL) {
 		constants_forget(constants);
@@ -102,23 +109,27 @@ static void constants_follow(struct constants *constants, const ZydisDecodedInst
 	for (unsigned o = 0; o < instruction->operand_count; o++) {
 		ZydisRegister written;
 
-		if (operand[o].type != ZYDIS_OPERAND_TYPE_REGISTER || !(operand[o].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+		if (operand[o].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+		    !(operand[o].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
 			continue;
 		written = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, operand[o].reg.value);
 		for (unsigned i = 0; i < 4; i++) {
 			if (argument_register[i] != written)
 				continue;
 			constants->value[i] = CALL_UNKNOWN;
-			if (instruction->mnemonic == ZYDIS_MNEMONIC_MOV && operand[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+			if (instruction->mnemonic == ZYDIS_MNEMONIC_MOV &&
+			    operand[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
 				constants->value[i] = (long)operand[1].imm.value.u;
-			if (instruction->mnemonic == ZYDIS_MNEMONIC_XOR && operand[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+			if (instruction->mnemonic == ZYDIS_MNEMONIC_XOR &&
+			    operand[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 			    operand[1].reg.value == operand[0].reg.value)
 				constants->value[i] = 0;
 		}
 	}
 }
 
-static void call_add(struct calls *calls, uintptr_t pc, const char *callee, const char *caller, const struct constants *constants)
+static void call_add(struct calls *calls, uintptr_t pc, const char *callee, const char *caller,
+                     const struct constants *constants)
 {
 	struct call *call;
 
@@ -128,15 +139,18 @@ static void call_add(struct calls *calls, uintptr_t pc, const char *callee, cons
 	memcpy(call->argument, constants->value, sizeof(call->argument));
 }
 
-/* Where the instruction goes, if it is a call or jump to an address that it names. */
-static bool goes_to(const ZydisDecodedInstruction *instruction, const ZydisDecodedOperand *operand, uintptr_t at, ZyanU64 *to)
+/* The target of a call or jump that names its address. */
+static bool goes_to(const ZydisDecodedInstruction *instruction, const ZydisDecodedOperand *operand, uintptr_t at,
+                    ZyanU64 *to)
 {
 	if (instruction->mnemonic != ZYDIS_MNEMONIC_CALL && instruction->mnemonic != ZYDIS_MNEMONIC_JMP)
 		return false;
-	return operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && ZYAN_SUCCESS(ZydisCalcAbsoluteAddress(instruction, &operand[0], at, to));
+	return operand[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
+	       ZYAN_SUCCESS(ZydisCalcAbsoluteAddress(instruction, &operand[0], at, to));
 }
 
-static void function_decode(const ZydisDecoder *decoder, const struct image *image, const Elf64_Sym *symbol, struct calls *calls)
+static void function_decode(const ZydisDecoder *decoder, const struct image *image, const Elf64_Sym *symbol,
+                            struct calls *calls)
 {
 	const uint8_t *code = (const uint8_t *)symbol->st_value;
 	ZydisDecodedOperand operand[ZYDIS_MAX_OPERAND_COUNT];
@@ -148,10 +162,12 @@ static void function_decode(const ZydisDecoder *decoder, const struct image *ima
 		const char *callee;
 		ZyanU64 to;
 
-		if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(decoder, code + at, symbol->st_size - at, &instruction, operand)))
+		if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(decoder, code + at, symbol->st_size - at, &instruction,
+		                                         operand)))
 			return;
 		if (goes_to(&instruction, operand, symbol->st_value + at, &to) && (callee = target_at(image, to)))
-			call_add(calls, symbol->st_value + at + instruction.length, callee, symbol_name(image, symbol), &constants);
+			call_add(calls, symbol->st_value + at + instruction.length, callee,
+			         symbol_name(image, symbol), &constants);
 		constants_follow(&constants, &instruction, operand);
 	}
 }
@@ -169,7 +185,8 @@ bool calls_find(bool (*wanted)(const char *symbol), struct calls *calls)
 	ZydisDecoder decoder;
 
 	*calls = (struct calls){ 0, NULL };
-	if (!image_open(&image) || !ZYAN_SUCCESS(ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)))
+	if (!image_open(&image) ||
+	    !ZYAN_SUCCESS(ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)))
 		return false;
 	targets_find(&image, wanted);
 	for (size_t i = 0; i < image.symbols && image.wanted; i++)

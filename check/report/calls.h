@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The calls of this program's own code, found by decoding it: which instruction calls what. */
+/* The calls in this program's own code, found by decoding the code: which instruction calls which function. */
 #ifndef CHECK_REPORT_CALLS_H
 #define CHECK_REPORT_CALLS_H
 
@@ -7,10 +7,10 @@
 #include <stdint.h>
 
 struct call {
-	uintptr_t pc;       /* where the call returns to */
+	uintptr_t pc;       /* the address that the call returns to */
 	const char *callee; /* its symbol */
 	const char *caller; /* the symbol of the code around it */
-	long argument[4];   /* the first four, as far as they are constants; else CALL_UNKNOWN */
+	long argument[4];   /* the first four arguments: their constants, else CALL_UNKNOWN */
 };
 
 #define CALL_UNKNOWN (-1l)
@@ -20,7 +20,10 @@ struct calls {
 	struct call *call; /* by address */
 };
 
-/** Every direct call (and jump, for a call at a function's end) to a symbol that `wanted` says yes to. Returns: false when the program cannot be read. */
+/**
+ * Find every direct call of a symbol for which `wanted` is true; a jump at a function's end counts as a call.
+ * Returns: false when the program cannot be read.
+ */
 bool calls_find(bool (*wanted)(const char *symbol), struct calls *calls);
 
 #endif

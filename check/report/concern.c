@@ -6,12 +6,12 @@
 
 #include "check/report/memory.h"
 
-/* Four bytes of memory, or an abstract lock: who came to it. */
+/* Four bytes of memory, or an abstract lock, and which threads came to it. */
 struct cell {
 	uint64_t address;
-	unsigned threads;        /* mask */
-	bool written, looked_at; /* other than by a relaxed read-modify-write: counters are nobody's business */
-	int last_read[PICTURE_THREADS]; /* by each: the step of the store + 2; 0: nothing */
+	unsigned threads;        /* a mask */
+	bool written, looked_at; /* not by a relaxed read-modify-write, which is a counter and concerns nobody */
+	int last_read[PICTURE_THREADS]; /* of each thread: the step of the store it read, + 2; 0: none */
 };
 
 struct cells {
@@ -48,7 +48,8 @@ static void event_note(struct cells *cells, const struct check_event *event)
 		struct cell *cell = cell_find(cells, event->address + at);
 
 		cell->threads |= 1u << event->thread;
-		cell->written |= event->kind == CHECK_EV_STORE || event->kind == CHECK_EV_RMW || event->kind == CHECK_EV_WRITE || is_lock(event);
+		cell->written |= event->kind == CHECK_EV_STORE || event->kind == CHECK_EV_RMW ||
+		                 event->kind == CHECK_EV_WRITE || is_lock(event);
 		cell->looked_at |= !(event->kind == CHECK_EV_RMW && event->order == __ATOMIC_RELAXED);
 	}
 }
@@ -71,28 +72,38 @@ static bool cell_is_shared(const struct cells *cells, uint64_t address)
 	return (cell->threads & (cell->threads - 1)) && cell->written && cell->looked_at;
 }
 
-/* A load that tells its thread nothing new: what it read last time, or what it stored itself. */
+/*
+ * A load that tells its thread nothing new: it read the same store as the thread's last
+ * load, or the thread's own store.
+ */
 static bool is_old_news(const struct check_event *event, const struct trace *trace, const struct cells *cells)
 {
-	int *last = event->thread >= 0 && event->thread < PICTURE_THREADS ? &cell_find(cells, event->address)->last_read[event->thread] : NULL;
+	int *last = event->thread >= 0 && event->thread < PICTURE_THREADS
+	                    ? &cell_find(cells, event->address)->last_read[event->thread]
+	                    : NULL;
 	bool again = last && *last == event->reads_from + 2;
 
 	if (event->kind != CHECK_EV_LOAD || event->stale || event->weakened || !last)
 		return false;
 	*last = event->reads_from + 2;
-	for (unsigned i = (unsigned)(event->reads_from < 0 ? 0 : event->reads_from); event->reads_from >= 0 && i < trace->count; i++)
+	for (unsigned i = (unsigned)(event->reads_from < 0 ? 0 : event->reads_from);
+	     event->reads_from >= 0 && i < trace->count; i++)
 		if (trace->event[i].step == (unsigned)event->reads_from)
 			return again || trace->event[i].thread == event->thread;
 	return again;
 }
 
-/* Plain data of the library is a thread's own business as long as it does not race: what orders it is what is shown. That of a scenario is what it is about. */
+/*
+ * Plain data of the library concerns one thread as long as there is no race: the picture shows what orders it. Plain
+ * data of a scenario is what the scenario is about.
+ */
 static bool is_of_scenario(const struct row *row)
 {
 	return !strncmp(row_place(row)->file, "check/scenario/", 15);
 }
 
-static bool event_is_shared(const struct check_event *event, const struct row *row, const struct cells *cells, uint64_t race_address)
+static bool event_is_shared(const struct check_event *event, const struct row *row, const struct cells *cells,
+                            uint64_t race_address)
 {
 	switch (event->kind) {
 	case CHECK_EV_FENCE:
@@ -110,7 +121,8 @@ static bool event_is_shared(const struct check_event *event, const struct row *r
 		return event->weakened || cell_is_shared(cells, event->address);
 	case CHECK_EV_READ:
 	case CHECK_EV_WRITE:
-		return (is_of_scenario(row) && cell_is_shared(cells, event->address)) || (race_address && event->address / 8 == race_address / 8);
+		return (is_of_scenario(row) && cell_is_shared(cells, event->address)) ||
+		       (race_address && event->address / 8 == race_address / 8);
 	case CHECK_EV_FREE:
 		return race_address && event->address <= race_address && race_address - event->address < 4096;
 	default:

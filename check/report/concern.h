@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Which events of a trace concern more than one thread: the others are a thread's own business, and left out of a picture. */
+/* Marks the events of a trace that concern more than one thread. Pictures leave out the others. */
 #ifndef CHECK_REPORT_CONCERN_H
 #define CHECK_REPORT_CONCERN_H
 
@@ -11,7 +11,10 @@ struct trace {
 	unsigned count, room;
 };
 
-/** Sets `shared` of each row; row i is that of event i. `race_address`: what two threads fell out over; 0: nothing. */
+/**
+ * Set `shared` of each row; row i is that of event i. `race_address`: the address of the data race
+ * or use after free; 0 for none.
+ */
 void concern_mark(struct picture *picture, const struct trace *trace, uint64_t race_address);
 
 #endif

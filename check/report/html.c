@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A picture as one page that needs nothing else: style and script are inside. */
+/* A picture as one page that needs no other file: style and script are inside. */
 #include <string.h>
 
 #include "check/report/page.h"
@@ -49,9 +49,9 @@ static void header_put(FILE *out, const struct picture *picture)
 {
 	char shrunk[160];
 
-	snprintf(shrunk, sizeof(shrunk), "%u switch%s of thread, %u of them preemption%s; %u stale read%s", picture->switches,
-	         picture->switches == 1 ? "" : "es", picture->preemptions, plural(picture->preemptions), picture->stale_reads,
-	         plural(picture->stale_reads));
+	snprintf(shrunk, sizeof(shrunk), "%u switch%s of thread, %u of them preemption%s; %u stale read%s",
+	         picture->switches, picture->switches == 1 ? "" : "es", picture->preemptions,
+	         plural(picture->preemptions), picture->stale_reads, plural(picture->stale_reads));
 	fputs("<header>\n<h1>", out);
 	escaped_put(out, picture->scenario);
 	fputs(": ", out);
@@ -67,10 +67,12 @@ static void header_put(FILE *out, const struct picture *picture)
 	term_put(out, "shrunk to", shrunk);
 	fputs("<dt>again</dt><dd><code>", out);
 	escaped_put(out, picture->replay);
-	fprintf(out, "</code></dd>\n</dl>\n<p class=\"legend\"><b><span class=\"swatch\"></span>an old value is read</b>"
-	      "<b><span class=\"swatch race\"></span>race</b><b><span class=\"swatch reads\"></span>read from (point at a card)</b>"
-	      "%s</p>\n</header>\n",
-	      picture->full ? "<label for=\"all\">also each thread's own business</label>" : "");
+	fprintf(out,
+	        "</code></dd>\n</dl>\n<p class=\"legend\"><b><span class=\"swatch\"></span>an old value is read</b>"
+	        "<b><span class=\"swatch race\"></span>race</b><b><span class=\"swatch reads\"></span>read from "
+	        "(point at a card)</b>"
+	        "%s</p>\n</header>\n",
+	        picture->full ? "<label for=\"all\">also each thread's own business</label>" : "");
 }
 
 static const char *row_class(const struct row *row)
@@ -129,8 +131,8 @@ static void row_put(FILE *out, const struct picture *picture, unsigned i, bool s
 {
 	const struct row *row = &picture->row[i];
 
-	fprintf(out, "<div class=\"row %s%s%s%s\" data-i=\"%u\"", row_class(row), row->shared ? "" : " own", switched ? " switch" : "",
-	        row->thread < 0 ? " wide" : "", i);
+	fprintf(out, "<div class=\"row %s%s%s%s\" data-i=\"%u\"", row_class(row), row->shared ? "" : " own",
+	        switched ? " switch" : "", row->thread < 0 ? " wide" : "", i);
 	if (row->from >= 0)
 		fprintf(out, " data-from=\"%d\"", row->from);
 	if (row->address)
@@ -177,8 +179,11 @@ void picture_html(const struct picture *picture, FILE *out)
 	fputs("<svg class=\"edges\" aria-hidden=\"true\"><defs>", out);
 	for (unsigned i = 0; i < 2; i++)
 		fprintf(out,
-		        "<marker id=\"tip-%s\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">"
+		        "<marker id=\"tip-%s\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" "
+		        "markerHeight=\"7\" orient=\"auto\">"
 		        "<path d=\"M0,0 L8,4 L0,8 z\"/></marker>",
 		        i ? "reads" : "old");
-	fprintf(out, "</defs></svg>\n</main>\n<footer>Drawn by vmmu-check.</footer>\n<script>\n%s</script>\n</html>\n", page_js);
+	fprintf(out,
+	        "</defs></svg>\n</main>\n<footer>Drawn by vmmu-check.</footer>\n<script>\n%s</script>\n</html>\n",
+	        page_js);
 }

@@ -8,8 +8,10 @@
 
 #include "check/report/memory.h"
 
-/* Code that only passes on what its caller wants: the caller is what a reader looks for. */
-static const char *const wrappers[] = { "check/scenario/abstract.c", "check/runtime/", "port/check/", "core/sync/mutex.h" };
+/* Code that only passes on its caller's call. A reader looks for the caller. */
+static const char *const wrappers[] = {
+	"check/scenario/abstract.c", "check/runtime/", "port/check/", "core/sync/mutex.h"
+};
 
 static bool is_wrapper(const struct source_place *place)
 {
@@ -46,7 +48,7 @@ const struct source *location_source(const struct check_event *event, unsigned *
 	return source;
 }
 
-/* What is locked by a call that does not name it. */
+/* The names of locks for calls that do not name them. */
 static const struct {
 	const char *call, *name;
 } implied[] = { { "mmu_", "mmu_lock" }, { "srcu_", "srcu" }, { "rcu_read_", "rcu" } };
@@ -63,11 +65,13 @@ static bool name_implied(const struct check_event *event, const char *text, char
 	return false;
 }
 
-/* "load_acquire(&vcpu->mode)", anywhere on the line: "vcpu->mode". */
+/* From "load_acquire(&vcpu->mode)", anywhere on the line, take "vcpu->mode". */
 static bool name_from_call(const char *text, char *name, size_t size)
 {
-	static const char *const calls[] = { "load_",  "store_", "add_",  "sub_",    "or_",      "and_",   "swap_", "cas_",
-		                             "__atomic_", "lock(",  "wait(", "wake(", "notifier_snapshot" };
+	static const char *const calls[] = {
+		"load_", "store_", "add_", "sub_", "or_", "and_", "swap_", "cas_", "__atomic_", "lock(",
+		"wait(", "wake(", "notifier_snapshot"
+	};
 	const char *open = NULL;
 	unsigned depth = 0;
 	size_t length;
@@ -95,11 +99,14 @@ static bool name_from_call(const char *text, char *name, size_t size)
 
 static bool is_expression(const char *text, size_t at)
 {
-	return isalnum((unsigned char)text[at]) || strchr("_.[]", text[at]) || (text[at] == '-' && text[at + 1] == '>') ||
-	       (text[at] == '>' && at && text[at - 1] == '-');
+	return isalnum((unsigned char)text[at]) || strchr("_.[]", text[at]) ||
+	       (text[at] == '-' && text[at + 1] == '>') || (text[at] == '>' && at && text[at - 1] == '-');
 }
 
-/* A plain access: what stands at the column that the compiler gives, if it looks like a place in memory ("new->base"); for an operator, what is left of it. */
+/*
+ * For a plain access take the text at the compiler's column, if it looks like a place in memory ("new->base"). At an
+ * operator take what is left of it.
+ */
 static bool name_at_column(const char *line, unsigned column, char *name, size_t size)
 {
 	size_t from = column ? column - 1 : 0, end, length = strlen(line);
@@ -150,7 +157,8 @@ const char *location_name(const struct check_event *event, const struct source *
 	if (variable)
 		snprintf(name, sizeof(name), offset ? "%s+%llu" : "%s", variable, (unsigned long long)offset);
 	else if (check_block_of(event->address, &start, &size, &thread))
-		snprintf(name, sizeof(name), "block %#llx+%llu", (unsigned long long)start, (unsigned long long)(event->address - start));
+		snprintf(name, sizeof(name), "block %#llx+%llu", (unsigned long long)start,
+		         (unsigned long long)(event->address - start));
 	else
 		snprintf(name, sizeof(name), "%#llx", (unsigned long long)event->address);
 	return memory_text(name);

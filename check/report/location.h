@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What an event of a trace is about, in the words of the source: the line to show, and the name of what was accessed. */
+/*
+ * What an event of a trace is about, in the words of the source: which line to show, and the name of what was
+ * accessed.
+ */
 #ifndef CHECK_REPORT_LOCATION_H
 #define CHECK_REPORT_LOCATION_H
 
@@ -8,13 +11,19 @@
 #include "check/report/source.h"
 #include "check/runtime/trace.h"
 
-/** The place of an event outside the wrappers that stand between code and checker. `place`: which frame of it. Returns: may be of depth 0. */
+/**
+ * The source of an event, outside the wrappers between code and checker. `place`: set to the frame to show. Returns:
+ * never NULL; the depth may be 0.
+ */
 const struct source *location_source(const struct check_event *event, unsigned *place);
 
-/** The first frame, from the inside, of a return address that is no wrapper. Returns: false when all are. */
+/** Find the innermost frame that is no wrapper. Returns: false when all are. */
 bool location_frame(const struct source *source, unsigned *place);
 
-/** The name that the scenario gave, else what the source calls it, else a variable or block with an offset. Lives as long as the program. */
+/**
+ * The name that the scenario gave, else what the source calls it, else a variable or block with an offset. The string
+ * lives as long as the program.
+ */
 const char *location_name(const struct check_event *event, const struct source *source, unsigned place);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory for the reporting side: never fails (it ends the program), and is zeroed. Not for code under test. */
+/* Memory for reports, zeroed. When there is none the program ends, so no call fails. Not for code under test. */
 #ifndef CHECK_REPORT_MEMORY_H
 #define CHECK_REPORT_MEMORY_H
 

@@ -10,8 +10,10 @@
 
 #include "check/report/memory.h"
 
-static const char *const locks[] = { "mutex_lock",     "spin_lock",      "mmu_read_lock",      "mmu_write_lock", "mmu_retake",
-	                             "srcu_read_lock", "rmap_lock",      "port_rcu_read_lock", NULL };
+static const char *const locks[] = {
+	"mutex_lock", "spin_lock", "mmu_read_lock", "mmu_write_lock", "mmu_retake", "srcu_read_lock",
+	"rmap_lock", "port_rcu_read_lock", NULL
+};
 
 static const struct {
 	const char *suffix;
@@ -22,11 +24,12 @@ static const struct {
 };
 
 static const struct {
-	const char *prefix; /* with the orders above; or of the builtins that a line may call itself */
+	const char *prefix; /* followed by one of the orders above */
 	enum seam_kind kind;
 } names[] = {
-	{ "load", SEAM_LOAD }, { "store", SEAM_STORE }, { "add", SEAM_RMW }, { "sub", SEAM_RMW },     { "or", SEAM_RMW },
-	{ "and", SEAM_RMW },   { "swap", SEAM_RMW },    { "cas", SEAM_CAS }, { "fence", SEAM_FENCE },
+	{ "load", SEAM_LOAD }, { "store", SEAM_STORE }, { "add", SEAM_RMW },
+	{ "sub", SEAM_RMW },   { "or", SEAM_RMW },      { "and", SEAM_RMW },
+	{ "swap", SEAM_RMW },  { "cas", SEAM_CAS },     { "fence", SEAM_FENCE },
 };
 
 bool seam_is_lock(const char *function)
@@ -53,7 +56,9 @@ const char *seam_order_name(int order)
 static int builtin_order(const char *arguments)
 {
 	static const char *const name[] = { "RELAXED", "ACQUIRE", "RELEASE", "ACQ_REL", "SEQ_CST" };
-	static const int value[] = { __ATOMIC_RELAXED, __ATOMIC_ACQUIRE, __ATOMIC_RELEASE, __ATOMIC_ACQ_REL, __ATOMIC_SEQ_CST };
+	static const int value[] = {
+		__ATOMIC_RELAXED, __ATOMIC_ACQUIRE, __ATOMIC_RELEASE, __ATOMIC_ACQ_REL, __ATOMIC_SEQ_CST
+	};
 	const char *at = strstr(arguments, "__ATOMIC_"), *end = strchr(arguments, ';');
 
 	for (unsigned i = 0; at && (!end || at < end) && i < 5; i++)
@@ -90,7 +95,7 @@ static bool macro_parts(const char *word, enum seam_kind *kind, int *order)
 	return false;
 }
 
-/* Relaxed accesses order nothing and are no sites; a relaxed compare-and-swap is one, for being in one piece. */
+/* A relaxed access orders nothing and is no site. A relaxed compare-and-swap is a site, because it is one step. */
 static bool word_is_site(const char *word, const char *rest, enum seam_kind *kind, int *order)
 {
 	if (seam_is_lock(word)) {
@@ -115,7 +120,7 @@ struct scan {
 	char function[128];
 	bool inside;
 	unsigned line;
-	unsigned first; /* seams of this file begin here */
+	unsigned first; /* the first seam of this file */
 };
 
 static void seam_add(struct scan *scan, const char *word, unsigned column, enum seam_kind kind, int order)
@@ -142,7 +147,7 @@ static void seam_add(struct scan *scan, const char *word, unsigned column, enum 
 		               .order = order };
 }
 
-/* A definition begins in the first column: the name is the last word before the first parenthesis. */
+/* A definition begins in the first column. Its name is the last word before the first parenthesis. */
 static void function_remember(struct scan *scan, const char *line)
 {
 	const char *open = strchr(line, '('), *end, *begin;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ordering sites as they are written: every call in core/ of a name of core/sync/atomic.h that is stronger than relaxed, of a
- * compare-and-swap, of a fence, and of a function that takes a lock. Found by reading the source, so that one that no search ever ran is
- * listed, too.
+ * The ordering sites as they are written in core/: every call, stronger than relaxed, of an accessor of
+ * core/sync/atomic.h; every compare-and-swap; every fence; every call of a function that takes a lock. They are found
+ * by reading the source, so a site that no search has ever run is listed too.
  *
- * A site's key says where it is without a line number: "core/memslot/gate.c gate_enter spin_lock 1" is the first spin_lock in gate_enter.
+ * A site's key has no line number: "core/memslot/gate.c gate_enter spin_lock 1" is the first spin_lock in gate_enter.
  */
 #ifndef CHECK_REPORT_SEAM_H
 #define CHECK_REPORT_SEAM_H
@@ -27,7 +27,7 @@ struct seam {
 	unsigned ordinal;
 	unsigned line, column;
 	enum seam_kind kind;
-	int order; /* __ATOMIC_*; of a compare-and-swap, when it succeeds. Of a lock, __ATOMIC_ACQUIRE */
+	int order; /* __ATOMIC_*. For a compare-and-swap the order of success, for a lock __ATOMIC_ACQUIRE */
 };
 
 struct seams {
@@ -35,12 +35,12 @@ struct seams {
 	struct seam *seam; /* by file, then by line */
 };
 
-/** All of core/, read once. Returns: never NULL; a tree that cannot be read has no seams. */
+/** All sites of core/; the source is read once. Returns: never NULL; a tree that cannot be read has no sites. */
 const struct seams *seams_of_core(void);
 
 const char *seam_order_name(int order);
 
-/** Is this function one that takes a lock by itself and for its caller: is its caller the site, and not the code within? */
+/** Does this function take a lock for its caller? Then the site is its caller, not the code within. */
 bool seam_is_lock(const char *function);
 
 #endif

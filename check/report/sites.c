@@ -9,7 +9,7 @@
 #include "check/report/memory.h"
 #include "check/report/source.h"
 
-/* A function that the linker's --wrap put something in front of is called by another name. */
+/* The name of a function that the linker's --wrap replaces, without the prefix. */
 static const char *plain_name(const char *symbol)
 {
 	return !strncmp(symbol, "__wrap_", 7) ? symbol + 7 : symbol;
@@ -45,13 +45,16 @@ static bool kind_fits(enum seam_kind kind, const char *callee)
 	}
 }
 
-/* spin_lock calls mutex_lock: who calls spin_lock is the site, and not what is in it. */
+/* spin_lock calls mutex_lock. The site is the call of spin_lock, not the call within it. */
 static bool is_inside_lock(const struct seam *seam)
 {
 	return seam->kind == SEAM_LOCK && seam_is_lock(seam->function);
 }
 
-/* The site written at this place. Two on one line are told apart by the column; a compiler that gives another column than that of the name gets the first that fits. */
+/*
+ * The site written at this place. The column tells two sites on one line apart. When the compiler's column is not
+ * that of the name, the first site that fits is taken.
+ */
 static struct site *site_at(struct sites *sites, const struct source_place *place, const char *callee)
 {
 	struct site *found = NULL;
@@ -107,9 +110,9 @@ static void call_place(struct sites *sites, const struct call *call)
 			return;
 		}
 		if (is_atomic(call->callee))
-			break; /* it is written here or nowhere */
+			break; /* an atomic call is written in its innermost place, or nowhere */
 	}
-	/* A relaxed access is none of our business, and a lock that is taken within a lock is its caller's. */
+	/* A relaxed access is no site. A lock taken within a lock belongs to its caller. */
 	if (core && is_atomic(call->callee) && call_order(call) != __ATOMIC_RELAXED)
 		number_add(&sites->stray, &sites->strays, call->pc);
 }
@@ -136,12 +139,13 @@ static bool ends_with(const char *text, const char *end, size_t length)
 {
 	size_t all = strlen(text);
 
-	return all >= length && !strncmp(text + all - length, end, length) && (all == length || text[all - length - 1] == '/');
+	return all >= length && !strncmp(text + all - length, end, length) &&
+	       (all == length || text[all - length - 1] == '/');
 }
 
 #define MOST_TOLD 8u
 
-/* Is it a run of whole words of the site's key: its file, its function, what is called there? */
+/* Are `words` a run of whole words of the site's key (file, function, name, ordinal)? */
 static bool words_fit(const struct site *site, const char *words)
 {
 	const char *key = site->seam->key;
@@ -175,7 +179,8 @@ static void several_put(const char *words, unsigned count)
 	fprintf(stderr, "vmmu-check: '%s' is more than one ordering site; say which:", words);
 	for (unsigned i = 0; i < sites->count && told < MOST_TOLD; i++)
 		if (words_fit(&sites->site[i], words))
-			fprintf(stderr, "%s %s:%u (%s %s)", told++ ? "," : "", sites->site[i].seam->file, sites->site[i].seam->line, sites->site[i].seam->function,
+			fprintf(stderr, "%s %s:%u (%s %s)", told++ ? "," : "", sites->site[i].seam->file,
+			        sites->site[i].seam->line, sites->site[i].seam->function,
 			        sites->site[i].seam->name);
 	fputs(count > MOST_TOLD ? " and more\n" : "\n", stderr);
 }
@@ -204,10 +209,13 @@ static const struct site *site_named(const char *text)
 	if (!found && near && away == 0)
 		found = near;
 	if (!found && near)
-		fprintf(stderr, "vmmu-check: there is no ordering site at %s; the nearest is %s:%u (%s)\n", text, near->seam->file, near->seam->line,
-		        near->seam->key);
+		fprintf(stderr, "vmmu-check: there is no ordering site at %s; the nearest is %s:%u (%s)\n", text,
+		        near->seam->file, near->seam->line, near->seam->key);
 	else if (!found)
-		fprintf(stderr, "vmmu-check: '%s' is no ordering site of core/; name one as FILE:LINE, or by its function (`vmmu-check sites` shows all)\n", text);
+		fprintf(stderr,
+		        "vmmu-check: '%s' is no ordering site of core/; name one as FILE:LINE, or by its function "
+		        "(`vmmu-check sites` shows all)\n",
+		        text);
 	return found;
 }
 
@@ -236,7 +244,8 @@ unsigned site_ways(const struct site *site, struct way ways[5])
 	bool both = (order == __ATOMIC_ACQ_REL || order == __ATOMIC_SEQ_CST) && kind != SEAM_LOAD && kind != SEAM_STORE;
 	unsigned count = 0;
 
-	if (!strcmp(site->seam->name, "rmap_lock")) { /* never one step: by the compare-and-swap within, which then excludes nobody */
+	/* rmap_lock is no single step: its compare-and-swap is split, and then excludes nobody */
+	if (!strcmp(site->seam->name, "rmap_lock")) {
 		ways[0] = (struct way){ CHECK_SPLIT, "split" };
 		return 1;
 	}
@@ -251,7 +260,10 @@ unsigned site_ways(const struct site *site, struct way ways[5])
 		ways[count++] = (struct way){ CHECK_TO_RELEASE, "release" };
 	}
 	if (order == __ATOMIC_SEQ_CST)
-		ways[count++] = (struct way){ CHECK_TO_ACQ_REL, kind == SEAM_LOAD ? "acquire" : kind == SEAM_STORE ? "release" : "acq_rel" };
+		ways[count++] = (struct way){
+			CHECK_TO_ACQ_REL,
+			kind == SEAM_LOAD ? "acquire" : kind == SEAM_STORE ? "release" : "acq_rel"
+		};
 	if (kind == SEAM_CAS)
 		ways[count++] = (struct way){ CHECK_SPLIT, "split" };
 	return count;
@@ -260,5 +272,6 @@ unsigned site_ways(const struct site *site, struct way ways[5])
 void site_weaken(const struct site *site, enum check_weakening how, struct check_weak *weak)
 {
 	for (unsigned i = 0; i < site->calls; i++)
-		weak[i] = site->seam->kind == SEAM_LOCK ? (struct check_weak){ 0, site->call[i], how } : (struct check_weak){ site->call[i], 0, how };
+		weak[i] = site->seam->kind == SEAM_LOCK ? (struct check_weak){ 0, site->call[i], how }
+		                                        : (struct check_weak){ site->call[i], 0, how };
 }

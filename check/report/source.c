@@ -48,7 +48,7 @@ static void path_shorten(char *path)
 	}
 }
 
-/* Paths are kept as the reader of the tree knows them; the compiler was started in the build directory. */
+/* A path as a reader of the tree knows it. The compiler was started in the build directory. */
 static const char *file_name(const char *path)
 {
 	static const char root[] = CHECK_SOURCE_ROOT "/";
@@ -90,7 +90,7 @@ static const char *call_file(Dwarf_Die *unit, Dwarf_Die *inlined)
 	return file_name(dwarf_filesrc(files, die_number(inlined, DW_AT_call_file), NULL, NULL));
 }
 
-/* The line of the address itself: where the innermost function is. */
+/* The innermost place: the line of the address itself. */
 static struct source_place innermost(Dwfl_Module *module, Dwarf_Addr address)
 {
 	struct source_place place = { "?", "?", 0, 0 };
@@ -108,8 +108,8 @@ static struct source_place innermost(Dwfl_Module *module, Dwarf_Addr address)
 }
 
 /*
- * The scopes around an address, as they are nested in the code: each inlined function says where it was called, which is the place
- * of the function around it.
+ * The scopes around an address, from the inside. Each inlined function says where it was called; that is the
+ * place in the function around it.
  */
 static void chain_fill(struct source *source, Dwarf_Die *unit, Dwarf_Die *scopes, int count, Dwarf_Addr bias)
 {
@@ -130,15 +130,17 @@ static void chain_fill(struct source *source, Dwarf_Die *unit, Dwarf_Die *scopes
 		place->function = die_name(&scopes[i]);
 		source->depth++;
 		if (source->depth < SOURCE_DEPTH)
-			source->place[source->depth] = (struct source_place){ "?", call_file(unit, &scopes[i]), die_number(&scopes[i], DW_AT_call_line),
-				                                              die_number(&scopes[i], DW_AT_call_column) };
+			source->place[source->depth] = (struct source_place){
+				"?", call_file(unit, &scopes[i]), die_number(&scopes[i], DW_AT_call_line),
+				die_number(&scopes[i], DW_AT_call_column)
+			};
 	}
 }
 
 static void source_look_up(struct source *source, uintptr_t pc)
 {
 	Dwfl_Module *module = own_module();
-	Dwarf_Addr bias = 0, address = pc - 1; /* inside the call, not after it */
+	Dwarf_Addr bias = 0, address = pc - 1; /* an address inside the call, not the one after it */
 	Dwarf_Die *unit, *scopes = NULL, *nested = NULL, scope;
 	int count;
 
@@ -148,7 +150,10 @@ static void source_look_up(struct source *source, uintptr_t pc)
 	source->place[0] = innermost(module, address);
 	count = dwarf_getscopes(unit, address - bias, &scopes);
 	if (count > 0) {
-		/* dwarf_getscopes goes on to where an inlined function was written; what is wanted is where it was put. */
+		/*
+		 * dwarf_getscopes goes on to where an inlined function was written. The scopes where it
+		 * was inlined are wanted here.
+		 */
 		scope = scopes[0];
 		count = dwarf_getscopes_die(&scope, &nested);
 		chain_fill(source, unit, nested, count, bias);
@@ -159,7 +164,7 @@ static void source_look_up(struct source *source, uintptr_t pc)
 	free(nested);
 }
 
-/* --- remembered --- */
+/* --- places found so far --- */
 
 struct known {
 	uintptr_t pc;
@@ -296,7 +301,7 @@ const char *source_line(const char *file_wanted, unsigned line)
 
 const char *source_text(const char *file, unsigned line)
 {
-	char *text = (char *)source_line(file, line), *end; /* of text_file, or "" */
+	char *text = (char *)source_line(file, line), *end; /* its memory is text_file's, or "" */
 
 	while (isspace((unsigned char)*text))
 		text++;

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* A picture for the terminal. Each event takes two lines in the column of its thread: what it did, and where that is written. */
+/*
+ * A picture for a terminal. Each event takes two lines in the column of its thread: what it
+ * did, and where that is written.
+ */
 #include <stdarg.h>
 #include <string.h>
 
 #include "check/report/picture.h"
 
-#define GUTTER 6 /* for the number of the step */
+#define GUTTER 6 /* columns for the step's number */
 #define CELL   512
 
 struct canvas {
@@ -34,7 +37,7 @@ static const char *row_style(const struct row *row)
 	return row->kind == ROW_NOTE ? DIM : BOLD;
 }
 
-/* Characters, not bytes, of UTF-8. */
+/* The width of UTF-8 text in characters. */
 static unsigned text_width(const char *text)
 {
 	unsigned width = 0;
@@ -91,12 +94,13 @@ static const char *equals(const struct row *row)
 
 static void what_happened(const struct picture *picture, const struct row *row, char *cell)
 {
-	int length = snprintf(cell, CELL, "%s%s%s%s%s", row->mark == MARK_RACE ? "✗ " : "", row->verb, *row->object ? " " : "", row->object,
-	                      *row->value ? equals(row) : "");
+	int length = snprintf(cell, CELL, "%s%s%s%s%s", row->mark == MARK_RACE ? "✗ " : "", row->verb,
+	                      *row->object ? " " : "", row->object, *row->value ? equals(row) : "");
 
 	length += snprintf(cell + length, CELL - (size_t)length, "%s", row->value);
 	if (row->stale && row->from >= 0)
-		length += snprintf(cell + length, CELL - (size_t)length, "  (old: from step %u)", picture->row[row->from].step);
+		length += snprintf(cell + length, CELL - (size_t)length, "  (old: from step %u)",
+		                   picture->row[row->from].step);
 	else if (row->stale)
 		length += snprintf(cell + length, CELL - (size_t)length, "  (old: from the beginning)");
 	if (row->note)
@@ -128,7 +132,8 @@ static void row_put(const struct canvas *canvas, const struct picture *picture, 
 	line_put(canvas, number, row->thread, row_style(row), cell);
 	if (!place->line)
 		return;
-	snprintf(cell, sizeof(cell), "  %s:%u  %s", base_name(place->file), place->line, source_text(place->file, place->line));
+	snprintf(cell, sizeof(cell), "  %s:%u  %s", base_name(place->file), place->line,
+	         source_text(place->file, place->line));
 	line_put(canvas, "", row->thread, DIM, cell);
 }
 
@@ -139,15 +144,16 @@ static void header_put(const struct canvas *canvas, const struct picture *pictur
 	fprintf(out, "\n%s%s: %s%s\n", style(canvas, RED), picture->scenario, picture->kind, style(canvas, RESET));
 	fprintf(out, "  %s\n", picture->message);
 	if (*picture->claim)
-		fprintf(out, "  claim      %s%s%s\n", picture->protocol, *picture->protocol ? ": " : "", picture->claim);
+		fprintf(out, "  claim      %s%s%s\n", picture->protocol, *picture->protocol ? ": " : "",
+		        picture->claim);
 	if (picture->weakened)
 		fprintf(out, "  weakened   %s\n", picture->weakened);
 	fprintf(out, "  found by   %s\n", picture->search);
 	if (picture->tso)
 		fprintf(out, "  under TSO  %s\n", picture->tso);
 	fprintf(out, "  shrunk to  %u switch%s of thread (%u preemption%s), %u stale read%s\n", picture->switches,
-	        picture->switches == 1 ? "" : "es", picture->preemptions, picture->preemptions == 1 ? "" : "s", picture->stale_reads,
-	        picture->stale_reads == 1 ? "" : "s");
+	        picture->switches == 1 ? "" : "es", picture->preemptions, picture->preemptions == 1 ? "" : "s",
+	        picture->stale_reads, picture->stale_reads == 1 ? "" : "s");
 	fprintf(out, "  again      %s\n\n", picture->replay);
 }
 

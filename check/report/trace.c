@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* From the events of a replay to the rows of a picture. */
+/* Makes the rows of a picture from the events of a replay. */
 #include <stdio.h>
 #include <string.h>
 
@@ -10,14 +10,14 @@
 #include "check/report/words.h"
 #include "check/runtime/search.h"
 
-#define FINISH_ROWS 8 /* shown of what finish does before it fails */
+#define FINISH_ROWS 8 /* how many rows of finish are shown before it fails */
 
 static void event_keep(void *arg, const struct check_event *event)
 {
 	struct trace *trace = arg;
 
 	if (event->thread < 0 && !trace->count)
-		return; /* setup */
+		return; /* an event of setup */
 	if (trace->count == trace->room) {
 		trace->room = trace->room ? trace->room * 2 : 1024;
 		trace->event = memory_resize(trace->event, trace->room * sizeof(*trace->event));
@@ -50,13 +50,15 @@ static struct row row_of(const struct check_event *event)
 	if (event->kind == CHECK_EV_BLOCK || event->kind == CHECK_EV_WAIT)
 		row.mark = MARK_BLOCK;
 	if (event->weakened)
-		row.note = event->kind == CHECK_EV_FENCE ? "dropped" : event->kind == CHECK_EV_LOCK ? "not taken" : "made weaker";
+		row.note = event->kind == CHECK_EV_FENCE  ? "dropped"
+		           : event->kind == CHECK_EV_LOCK ? "not taken"
+		                                          : "made weaker";
 	else if (event->kind == CHECK_EV_STORE && event->stale)
 		row.note = "placed before newer stores";
 	return row;
 }
 
-/* Steps are numbers of events, and so of rows; but a row may be missing. */
+/* The row of a step. A step is the number of an event; its row may be missing. */
 static int row_of_step(const struct picture *picture, int step)
 {
 	for (unsigned i = picture->count; step >= 0 && i-- > 0;)
@@ -65,11 +67,12 @@ static int row_of_step(const struct picture *picture, int step)
 	return -1;
 }
 
-/* Up to its first operation that others can see, a thread has no turn: it is only made ready. */
+/* A thread that runs up to its first visible operation is only made ready: that is no turn. */
 static bool is_turn(const struct check_event *event)
 {
-	return event->kind != CHECK_EV_BEGIN && event->kind != CHECK_EV_READ && event->kind != CHECK_EV_WRITE && event->kind != CHECK_EV_ALLOC &&
-	       event->kind != CHECK_EV_FREE && event->kind != CHECK_EV_LOG && event->kind != CHECK_EV_UNBLOCK && event->kind != CHECK_EV_FAIL;
+	return event->kind != CHECK_EV_BEGIN && event->kind != CHECK_EV_READ && event->kind != CHECK_EV_WRITE &&
+	       event->kind != CHECK_EV_ALLOC && event->kind != CHECK_EV_FREE && event->kind != CHECK_EV_LOG &&
+	       event->kind != CHECK_EV_UNBLOCK && event->kind != CHECK_EV_FAIL;
 }
 
 static void switches_count(struct picture *picture, const struct trace *trace)
@@ -85,7 +88,8 @@ static void switches_count(struct picture *picture, const struct trace *trace)
 			picture->stale_reads++;
 		if (last && last->thread != event->thread) {
 			picture->switches++;
-			picture->preemptions += last->kind != CHECK_EV_END && last->kind != CHECK_EV_BLOCK && last->kind != CHECK_EV_WAIT;
+			picture->preemptions += last->kind != CHECK_EV_END && last->kind != CHECK_EV_BLOCK &&
+			                        last->kind != CHECK_EV_WAIT;
 		}
 		last = event;
 	}
@@ -94,12 +98,13 @@ static void switches_count(struct picture *picture, const struct trace *trace)
 static int race_row(const struct picture *picture, const struct trace *trace, uint32_t pc, int thread)
 {
 	for (unsigned i = picture->count; i-- > 0;)
-		if (trace->event[i].pc == pc && trace->event[i].thread == thread && trace->event[i].kind != CHECK_EV_FAIL)
+		if (trace->event[i].pc == pc && trace->event[i].thread == thread &&
+		    trace->event[i].kind != CHECK_EV_FAIL)
 			return (int)i;
 	return -1;
 }
 
-/* The two accesses are marked; the later one is the failure itself, which is shown where it is written. */
+/* Mark the two accesses of a race. The later one is the failure itself, shown where it is written. */
 static void race_mark(struct picture *picture, const struct trace *trace, const struct check_result *result)
 {
 	struct row *last = picture->count ? &picture->row[picture->count - 1] : NULL;
@@ -118,13 +123,16 @@ static void race_mark(struct picture *picture, const struct trace *trace, const 
 	if (earlier >= 0)
 		last->object = picture->row[earlier].object;
 	picture->message = result->verdict == CHECK_RACE
-	                           ? words_format("nothing orders %s, and %s, which access %s", words_party(picture, result->race_pc[0], result->race_thread[0]),
-	                                    words_party(picture, result->race_pc[1], result->race_thread[1]), earlier >= 0 ? last->object : "the same memory")
-	                           : words_format("%s, uses what was freed; %s", words_party(picture, result->race_pc[1], result->race_thread[1]),
-	                                    words_message(picture, result->message));
+	                           ? words_format("nothing orders %s, and %s, which access %s",
+	                                          words_party(picture, result->race_pc[0], result->race_thread[0]),
+	                                          words_party(picture, result->race_pc[1], result->race_thread[1]),
+	                                          earlier >= 0 ? last->object : "the same memory")
+	                           : words_format("%s, uses what was freed; %s",
+	                                          words_party(picture, result->race_pc[1], result->race_thread[1]),
+	                                          words_message(picture, result->message));
 }
 
-/* What finish does is a long taking apart: only its end is of interest, and only when it is what failed. */
+/* finish mostly takes the scenario apart. Show only the end of it, and only when finish failed. */
 static void finish_hide(struct picture *picture)
 {
 	bool failed = picture->count && picture->row[picture->count - 1].thread < 0;
@@ -141,7 +149,10 @@ static void finish_hide(struct picture *picture)
 	}
 }
 
-/* Threads that only run what waited for a grace period have a column when something in it is of interest; else their rows go. */
+/*
+ * A thread that only runs calls after grace periods has a column when one of its rows is of
+ * interest. Else its rows are dropped.
+ */
 static void columns_drop(struct picture *picture, unsigned threads)
 {
 	int *now_at = memory_get((picture->count + 1) * sizeof(*now_at));
@@ -170,15 +181,17 @@ static void threads_name(struct picture *picture, const struct check_scenario *s
 		if (trace->event[i].thread >= (int)picture->threads && trace->event[i].thread < PICTURE_THREADS)
 			picture->threads = (unsigned)trace->event[i].thread + 1;
 	for (unsigned i = 0; i < picture->threads; i++) {
-		/* One past its beginning is inside it. */
-		const struct source *source = i < scenario->threads ? source_of_return((uintptr_t)scenario->thread[i] + 1) : NULL;
+		/* One byte after a function's beginning is inside the function. */
+		const struct source *source =
+			i < scenario->threads ? source_of_return((uintptr_t)scenario->thread[i] + 1) : NULL;
 
-		picture->thread_name[i] = source && source->depth ? source->place[source->depth - 1].function : "after a grace period";
+		picture->thread_name[i] = source && source->depth ? source->place[source->depth - 1].function
+		                                                  : "after a grace period";
 	}
 }
 
-void picture_take(struct picture *picture, const struct check_scenario *scenario, const char *seed, bool tso, const struct check_weak *weak,
-                  unsigned weak_count, struct check_result *result)
+void picture_take(struct picture *picture, const struct check_scenario *scenario, const char *seed, bool tso,
+                  const struct check_weak *weak, unsigned weak_count, struct check_result *result)
 {
 	struct trace trace = { NULL, 0, 0 };
 	struct check_tracer tracer = { event_keep, true };

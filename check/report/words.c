@@ -23,13 +23,14 @@ const char *words_format(const char *pattern, ...)
 
 static const char *value_text(uint64_t value)
 {
-	return value < 4096 ? words_format("%llu", (unsigned long long)value) : words_format("%#llx", (unsigned long long)value);
+	return value < 4096 ? words_format("%llu", (unsigned long long)value)
+	                    : words_format("%#llx", (unsigned long long)value);
 }
 
 static const struct {
 	const char *verb;
 	enum row_kind kind;
-	bool ordered; /* the verb goes with a memory order */
+	bool ordered; /* the verb is followed by the memory order */
 } verbs[] = {
 	[CHECK_EV_LOAD] = { "load", ROW_READ, true },
 	[CHECK_EV_STORE] = { "store", ROW_WRITE, true },
@@ -59,7 +60,6 @@ static const struct {
 	[CHECK_EV_FAIL] = { "", ROW_FAIL, false },
 };
 
-/* The compiler is started in the build directory. */
 const char *words_without_dots(const char *text)
 {
 	return memory_text(!strncmp(text, "../", 3) ? text + 3 : text);
@@ -101,16 +101,17 @@ const char *words_value(const struct check_event *event)
 	}
 }
 
-/* Where a thread stood last, outside the wrappers. */
+/* The last place of a thread outside the wrappers. */
 static const struct source_place *last_place(const struct picture *picture, int thread)
 {
 	for (unsigned i = picture->count; i-- > 0;)
-		if (picture->row[i].thread == thread && picture->row[i].kind != ROW_FAIL && row_place(&picture->row[i])->line)
+		if (picture->row[i].thread == thread && picture->row[i].kind != ROW_FAIL &&
+		    row_place(&picture->row[i])->line)
 			return row_place(&picture->row[i]);
 	return NULL;
 }
 
-/* "pc 0x4116ec", said of a thread: the file and line. A pc in a wrapper says less than where the thread was last. */
+/* The file and line of a pc. When the pc is in a wrapper, the last place of the thread says more. */
 static const char *pc_text(const struct picture *picture, uint32_t pc, int thread)
 {
 	const struct source *source = source_of_return(pc);
@@ -122,7 +123,6 @@ static const char *pc_text(const struct picture *picture, uint32_t pc, int threa
 	return place ? words_format("%s:%u", source_shown(place->file), place->line) : words_format("pc %#x", pc);
 }
 
-/* What the runtime says, in one line, with names for "thread 1" and "pc 0x4116ec". */
 const char *words_message(const struct picture *picture, const char *message)
 {
 	char text[2048];
@@ -143,7 +143,10 @@ const char *words_message(const struct picture *picture, const char *message)
 			length = 9;
 		} else if (*message == '\n') {
 			length = (int)strspn(message, "\n ");
-			used += (size_t)snprintf(text + used, 4, "%s", !message[length] ? "" : used && text[used - 1] == ':' ? " " : "; ");
+			used += (size_t)snprintf(text + used, 4, "%s",
+			                         !message[length]                ? ""
+			                         : used && text[used - 1] == ':' ? " "
+			                                                         : "; ");
 		} else {
 			text[used++] = *message;
 			length = 1;
@@ -154,7 +157,6 @@ const char *words_message(const struct picture *picture, const char *message)
 	return memory_text(text);
 }
 
-/* "first_root, core/shadow/page.c:222" */
 const char *words_party(const struct picture *picture, uint32_t pc, int thread)
 {
 	const struct source *source = source_of_return(pc);
@@ -163,6 +165,7 @@ const char *words_party(const struct picture *picture, uint32_t pc, int thread)
 
 	location_frame(source, &frame);
 	place = source->depth ? &source->place[frame] : NULL;
-	return words_format("%s, at %s:%u", thread >= 0 && thread < (int)picture->threads ? picture->thread_name[thread] : "finish",
-	              place ? source_shown(place->file) : "?", place ? place->line : 0);
+	return words_format("%s, at %s:%u",
+	                    thread >= 0 && thread < (int)picture->threads ? picture->thread_name[thread] : "finish",
+	                    place ? source_shown(place->file) : "?", place ? place->line : 0);
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What the events of a trace, and the runtime's messages, are called in a picture. All strings live as long as the program. */
+/*
+ * The words of a picture for the events of a trace and for the runtime's messages. All strings
+ * live as long as the program.
+ */
 #ifndef CHECK_REPORT_WORDS_H
 #define CHECK_REPORT_WORDS_H
 
@@ -12,10 +15,10 @@ enum row_kind words_kind(const struct check_event *event);
 const char *words_verb(const struct check_event *event);
 const char *words_value(const struct check_event *event);
 
-/** Without the "../" of a compiler that was started in the build directory. */
+/** The text without a leading "../": the compiler was started in the build directory. */
 const char *words_without_dots(const char *text);
 
-/** What the runtime says, in one line, with names for "thread 1" and "pc 0x4116ec". */
+/** A message of the runtime's in one line, with names for "thread 1" and "pc 0x4116ec". */
 const char *words_message(const struct picture *picture, const char *message);
 
 /** "first_root, at core/shadow/page.c:222" */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What code compiled with -fsanitize=thread calls, as gcc 12 and clang 14 do it. Return addresses are sites (sites.h).
+ * The functions that code compiled with -fsanitize=thread calls (gcc 12, clang 14). A return
+ * address is a site (sites.h).
  *
- * Not modelled, so that a program that uses it does not link: atomics of 16 bytes.
+ * Atomics of 16 bytes are not modelled: a program that uses them does not link.
  */
 #include "check/runtime/model.h"
 #include "check/runtime/shadow.h"
@@ -24,16 +25,16 @@ static inline void access(const void *address, uint64_t size, bool write, uint32
 	shadow_access((uint64_t)address, size, write, pc);
 }
 
-#define PLAIN(name, size)                                                                          \
-	void __tsan_read##name(const void *p) { access(p, size, false, PC); }                      \
-	void __tsan_write##name(const void *p) { access(p, size, true, PC); }                      \
-	void __tsan_volatile_read##name(const void *p) { access(p, size, false, PC); }             \
-	void __tsan_volatile_write##name(const void *p) { access(p, size, true, PC); }             \
-	void __tsan_unaligned_read##name(const void *p) { access(p, size, false, PC); }            \
-	void __tsan_unaligned_write##name(const void *p) { access(p, size, true, PC); }            \
-	void __tsan_unaligned_volatile_read##name(const void *p) { access(p, size, false, PC); }   \
-	void __tsan_unaligned_volatile_write##name(const void *p) { access(p, size, true, PC); }   \
-	void __tsan_read_write##name(const void *p) { access(p, size, true, PC); }                 \
+#define PLAIN(name, size)                                                                                              \
+	void __tsan_read##name(const void *p) { access(p, size, false, PC); }                                          \
+	void __tsan_write##name(const void *p) { access(p, size, true, PC); }                                          \
+	void __tsan_volatile_read##name(const void *p) { access(p, size, false, PC); }                                 \
+	void __tsan_volatile_write##name(const void *p) { access(p, size, true, PC); }                                 \
+	void __tsan_unaligned_read##name(const void *p) { access(p, size, false, PC); }                                \
+	void __tsan_unaligned_write##name(const void *p) { access(p, size, true, PC); }                                \
+	void __tsan_unaligned_volatile_read##name(const void *p) { access(p, size, false, PC); }                       \
+	void __tsan_unaligned_volatile_write##name(const void *p) { access(p, size, true, PC); }                       \
+	void __tsan_read_write##name(const void *p) { access(p, size, true, PC); }                                     \
 	void __tsan_unaligned_read_write##name(const void *p) { access(p, size, true, PC); }
 
 PLAIN(1, 1)
@@ -96,7 +97,7 @@ static void poke(uint64_t address, unsigned size, uint64_t value)
 	}
 }
 
-/* Setup and finish are alone, and counters are nobody's business: memory is what it is. */
+/* Setup and finish run alone, and counters are not checked. So memory itself has the value. */
 static uint64_t do_alone(struct op *op)
 {
 	uint64_t old = peek(op->address, op->size);
@@ -136,9 +137,11 @@ static uint64_t atomic(struct op *op)
 	if (!rt_is_up || rt.mode != RT_THREADS || shadow_is_counter(op->address))
 		return do_alone(op);
 	if (unlikely(op->address & (op->size - 1u)))
-		rt_fail(CHECK_MIXED, "an atomic of %u bytes at %#lx, which is not aligned (pc %#x)", op->size, (unsigned long)op->address, op->pc);
+		rt_fail(CHECK_MIXED, "an atomic of %u bytes at %#lx, which is not aligned (pc %#x)", op->size,
+		        (unsigned long)op->address, op->pc);
 	if (unlikely(op->address >= WINDOW_END || op->address < 4096))
-		rt_fail(CHECK_CRASH, "an atomic at %#lx, which is not memory of the scenario (pc %#x)", (unsigned long)op->address, op->pc);
+		rt_fail(CHECK_CRASH, "an atomic at %#lx, which is not memory of the scenario (pc %#x)",
+		        (unsigned long)op->address, op->pc);
 	op->caller = weaken_caller();
 	if (unlikely(weaken_site(op)))
 		return do_split(op);
@@ -153,54 +156,56 @@ static uint64_t change_or(uint64_t old, uint64_t operand) { return old | operand
 static uint64_t change_xor(uint64_t old, uint64_t operand) { return old ^ operand; }
 static uint64_t change_nand(uint64_t old, uint64_t operand) { return ~(old & operand); }
 
-#define RMW(bits, name, fn)                                                                                               \
-	uint##bits##_t __tsan_atomic##bits##_##name(volatile uint##bits##_t *p, uint##bits##_t v, int order)              \
-	{                                                                                                                 \
-		struct op op = { .kind = OP_RMW, .size = bits / 8, .order = (uint8_t)order, .address = (uint64_t)p,       \
-			         .operand = v, .change = fn, .pc = PC };                                                  \
-		return (uint##bits##_t)atomic(&op);                                                                       \
+#define RMW(bits, name, fn)                                                                                            \
+	uint##bits##_t __tsan_atomic##bits##_##name(volatile uint##bits##_t *p, uint##bits##_t v, int order)           \
+	{                                                                                                              \
+		struct op op = { .kind = OP_RMW, .size = bits / 8, .order = (uint8_t)order, .address = (uint64_t)p,    \
+			         .operand = v, .change = fn, .pc = PC };                                               \
+		return (uint##bits##_t)atomic(&op);                                                                    \
 	}
 
-#define CAS_OP(bits, expect)                                                                                              \
-	struct op op = { .kind = OP_CAS, .size = bits / 8, .order = (uint8_t)order, .fail_order = (uint8_t)fail,          \
+#define CAS_OP(bits, expect)                                                                                           \
+	struct op op = { .kind = OP_CAS, .size = bits / 8, .order = (uint8_t)order, .fail_order = (uint8_t)fail,       \
 		         .address = (uint64_t)p, .expected = (expect), .operand = v, .pc = PC }
 
-#define CAS(bits, name)                                                                                                   \
-	int __tsan_atomic##bits##_##name(volatile uint##bits##_t *p, uint##bits##_t *expected, uint##bits##_t v, int order, int fail) \
-	{                                                                                                                 \
-		CAS_OP(bits, *expected);                                                                                  \
-		uint##bits##_t old = (uint##bits##_t)atomic(&op);                                                         \
-		if (!op.swapped)                                                                                          \
-			*expected = old;                                                                                  \
-		return op.swapped;                                                                                        \
+#define CAS(bits, name)                                                                                                \
+	int __tsan_atomic##bits##_##name(volatile uint##bits##_t *p, uint##bits##_t *expected,                         \
+	                                 uint##bits##_t v, int order, int fail)                                        \
+	{                                                                                                              \
+		CAS_OP(bits, *expected);                                                                               \
+		uint##bits##_t old = (uint##bits##_t)atomic(&op);                                                      \
+		if (!op.swapped)                                                                                       \
+			*expected = old;                                                                               \
+		return op.swapped;                                                                                     \
 	}
 
-#define ATOMICS(bits)                                                                                                     \
-	uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *p, int order)                            \
-	{                                                                                                                 \
-		struct op op = { .kind = OP_LOAD, .size = bits / 8, .order = (uint8_t)order, .address = (uint64_t)p, .pc = PC }; \
-		return (uint##bits##_t)atomic(&op);                                                                       \
-	}                                                                                                                 \
-	void __tsan_atomic##bits##_store(volatile uint##bits##_t *p, uint##bits##_t v, int order)                         \
-	{                                                                                                                 \
-		struct op op = { .kind = OP_STORE, .size = bits / 8, .order = (uint8_t)order, .address = (uint64_t)p,     \
-			         .operand = v, .pc = PC };                                                                \
-		atomic(&op);                                                                                              \
-	}                                                                                                                 \
-	uint##bits##_t __tsan_atomic##bits##_compare_exchange_val(volatile uint##bits##_t *p, uint##bits##_t expected, uint##bits##_t v, \
-	                                                          int order, int fail)                                    \
-	{                                                                                                                 \
-		CAS_OP(bits, expected);                                                                                   \
-		return (uint##bits##_t)atomic(&op);                                                                       \
-	}                                                                                                                 \
-	CAS(bits, compare_exchange_strong)                                                                                \
-	CAS(bits, compare_exchange_weak)                                                                                  \
-	RMW(bits, exchange, change_swap)                                                                                  \
-	RMW(bits, fetch_add, change_add)                                                                                  \
-	RMW(bits, fetch_sub, change_sub)                                                                                  \
-	RMW(bits, fetch_and, change_and)                                                                                  \
-	RMW(bits, fetch_or, change_or)                                                                                    \
-	RMW(bits, fetch_xor, change_xor)                                                                                  \
+#define ATOMICS(bits)                                                                                                  \
+	uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *p, int order)                         \
+	{                                                                                                              \
+		struct op op = { .kind = OP_LOAD, .size = bits / 8, .order = (uint8_t)order, .address = (uint64_t)p,   \
+			         .pc = PC };                                                                           \
+		return (uint##bits##_t)atomic(&op);                                                                    \
+	}                                                                                                              \
+	void __tsan_atomic##bits##_store(volatile uint##bits##_t *p, uint##bits##_t v, int order)                      \
+	{                                                                                                              \
+		struct op op = { .kind = OP_STORE, .size = bits / 8, .order = (uint8_t)order, .address = (uint64_t)p,  \
+			         .operand = v, .pc = PC };                                                             \
+		atomic(&op);                                                                                           \
+	}                                                                                                              \
+	uint##bits##_t __tsan_atomic##bits##_compare_exchange_val(volatile uint##bits##_t *p, uint##bits##_t expected, \
+	                                                          uint##bits##_t v, int order, int fail)               \
+	{                                                                                                              \
+		CAS_OP(bits, expected);                                                                                \
+		return (uint##bits##_t)atomic(&op);                                                                    \
+	}                                                                                                              \
+	CAS(bits, compare_exchange_strong)                                                                             \
+	CAS(bits, compare_exchange_weak)                                                                               \
+	RMW(bits, exchange, change_swap)                                                                               \
+	RMW(bits, fetch_add, change_add)                                                                               \
+	RMW(bits, fetch_sub, change_sub)                                                                               \
+	RMW(bits, fetch_and, change_and)                                                                               \
+	RMW(bits, fetch_or, change_or)                                                                                 \
+	RMW(bits, fetch_xor, change_xor)                                                                               \
 	RMW(bits, fetch_nand, change_nand)
 
 ATOMICS(8)
@@ -219,10 +224,10 @@ void __tsan_atomic_thread_fence(int order)
 		model_do(&op);
 }
 
-/* Keeps the compiler from moving things; the processor and other threads see nothing of it. */
+/* A signal fence is for the compiler only; the processor and other threads see nothing of it. */
 void __tsan_atomic_signal_fence(int order) { (void)order; }
 
-/* ---- memcpy and its kind: our own for the whole program --------------------------------------------- */
+/* ---- memcpy and its kind: these replace libc's in the whole program ------------------------------------- */
 
 static void *copy_up(void *to, const void *from, size_t bytes)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every schedule and every choice of what loads read, depth first, with bounds and without reduction: slow, simple, and what the other search is
- * measured against. Also what finds bugs within bounds: a bound and a reduction do not go together.
+ * Every schedule and every choice of what loads read, depth first, within bounds and without reduction. It is slow
+ * and simple; the graph search is compared with it. It also finds bugs within bounds, since a bound and a
+ * reduction do not go together.
  */
 #include "check/runtime/rt.h"
 
@@ -9,7 +10,7 @@
 
 struct node {
 	uint8_t count, at;
-	uint16_t print; /* what there was to choose from: must be the same when we come again */
+	uint16_t print; /* of the choices there were: they must be the same when the search comes here again */
 };
 
 static struct node node[DEPTH];
@@ -57,7 +58,9 @@ static struct node *enter(unsigned count, unsigned print)
 	return n;
 }
 
-/* Threads in this order: the one that ran, then by number. Leaving one that could go on costs. */
+/*
+ * The order of threads: first the one that ran, then by number. Leaving a thread that could go on costs a preemption.
+ */
 static unsigned thread(unsigned ready)
 {
 	int self = rt.self >= 0 && (ready >> rt.self & 1) ? rt.self : -1;

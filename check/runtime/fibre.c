@@ -3,7 +3,7 @@
 
 #include "check/runtime/rt.h"
 
-/* What the ABI wants kept: six registers; the control words are the same in all fibres. */
+/* The ABI wants six registers kept. The control words are the same in all fibres. */
 __asm__(".text\n"
         ".globl fibre_switch\n"
         ".type fibre_switch, @function\n"
@@ -29,8 +29,8 @@ void *fibre_make(unsigned thread, void (*fn)(void))
 {
 	uint64_t *top = (uint64_t *)(STACKS_ADDRESS + (thread + 1) * STACK_BYTES);
 
-	top[-1] = 0;            /* where fn would return to: the end of a backtrace */
-	top[-2] = (uint64_t)fn; /* it begins with rsp = 8 modulo 16, as if called */
+	top[-1] = 0;            /* the return address of fn: none, so that a backtrace ends here */
+	top[-2] = (uint64_t)fn; /* fn begins with rsp = 8 modulo 16, as if called */
 	for (int i = 3; i <= 8; i++)
 		top[-i] = 0;
 	return &top[-8];

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Abstract grace periods. Each thread counts, per domain, the sections that it began: a read-modify-write. A grace period begins with one, which changes nothing, of each
- * thread's count: so it is ordered with the beginning of each section, one way or the other, and happens-before goes along; two readers are not ordered by it. It then waits
- * for the end of the last section that it saw begin, which is a store to a location of that section alone. A call after a grace period is
- * handed over, and reported done, in a location of its own as well: where there is but one store there is nothing to explore.
+ * Abstract grace periods. Each thread counts the sections that it began, per domain, by a read-modify-write. A grace
+ * period begins with a read-modify-write of each thread's count that changes nothing. So it is ordered with the
+ * beginning of each section, before or after, and happens-before follows; two readers stay unordered.
+ *
+ * Then the grace period waits for the end of the last section that it saw begin. The end is a store to a location of
+ * that section alone. A call after a grace period is handed over, and reported done, in a location of its own as
+ * well. A location with one store leaves nothing to explore.
  */
 #include "check/runtime/model.h"
 #include "check/runtime/tell.h"
@@ -20,20 +23,23 @@ struct call {
 	void *arg;
 	const void *domain;
 	uint32_t pc;
-	uint64_t seen[THREADS]; /* sections begun when the grace period began */
+	uint64_t seen[THREADS]; /* how many sections had begun when the grace period began */
 };
 
-/* A section that a weakened site did not begin is open for nobody: `skipped` has a bit for each level of nesting. */
+/*
+ * The sections of one thread. Nobody waits for a section whose begin a weakened site skipped: `skipped` has a
+ * bit for each level of nesting.
+ */
 struct sections {
 	const void *domain;
-	unsigned begun;   /* so far */
-	unsigned depth;   /* open ones, without */
-	unsigned nesting; /* and with the skipped ones */
+	unsigned begun;   /* how many began so far */
+	unsigned depth;   /* how many are open, without the skipped ones */
+	unsigned nesting; /* with the skipped ones */
 	uint64_t skipped;
 };
 
 static struct sections sections[THREADS][DOMAINS];
-static uint32_t sections_of[THREADS]; /* execution */
+static uint32_t sections_of[THREADS]; /* the execution they belong to */
 static struct call calls[THREADS][CALLS];
 static unsigned call_count[THREADS];
 static uint32_t calls_of[THREADS];
@@ -55,24 +61,31 @@ static bool is_set(uint64_t value, uint64_t operand)
 
 static uint64_t change(uint64_t address, uint64_t operand, int shown, uint32_t pc)
 {
-	struct op op = { .kind = OP_RMW, .size = 8, .order = __ATOMIC_ACQ_REL, .abstract = true, .address = address, .operand = operand,
-		         .change = add, .shown = shown, .pc = pc, .caller = weaken_caller() };
+	struct op op = {
+		.kind = OP_RMW, .size = 8, .order = __ATOMIC_ACQ_REL, .abstract = true, .address = address,
+		.operand = operand, .change = add, .shown = shown, .pc = pc, .caller = weaken_caller()
+	};
 
 	return model_do(&op);
 }
 
 static void set(uint64_t address, int shown, uint32_t pc)
 {
-	struct op op = { .kind = OP_STORE, .size = 8, .order = __ATOMIC_RELEASE, .abstract = true, .address = address, .operand = 1,
-		         .shown = shown, .pc = pc, .caller = weaken_caller() };
+	struct op op = {
+		.kind = OP_STORE, .size = 8, .order = __ATOMIC_RELEASE, .abstract = true, .address = address,
+		.operand = 1, .shown = shown, .pc = pc, .caller = weaken_caller()
+	};
 
 	model_do(&op);
 }
 
 static void await(uint64_t address, const char *what, uint32_t pc)
 {
-	struct op op = { .kind = OP_AWAIT, .size = 8, .order = __ATOMIC_ACQUIRE, .abstract = true, .address = address, .operand = 1,
-		         .ready = is_set, .waits_for = what, .shown = -1, .pc = pc, .caller = weaken_caller() };
+	struct op op = {
+		.kind = OP_AWAIT, .size = 8, .order = __ATOMIC_ACQUIRE, .abstract = true, .address = address,
+		.operand = 1, .ready = is_set, .waits_for = what, .shown = -1, .pc = pc,
+		.caller = weaken_caller()
+	};
 
 	model_do(&op);
 }
@@ -149,7 +162,8 @@ void check_synchronize(const void *domain)
 	if (rt.mode != RT_THREADS)
 		return;
 	if (sections_in(domain)->depth)
-		rt_fail(CHECK_LOCKING, "thread %d waits for a grace period inside a read section (pc %#x)", rt.self, pc);
+		rt_fail(CHECK_LOCKING, "thread %d waits for a grace period inside a read section (pc %#x)", rt.self,
+		        pc);
 	for (unsigned t = 0; t < rt.thread_count; t++)
 		if ((int)t != rt.self)
 			seen[t] = change(key(CLASS_SECTIONS, t, 0, domain), 0, CHECK_EV_SYNC_BEGIN + 1, pc);
@@ -162,7 +176,7 @@ void check_synchronize(const void *domain)
 
 /* ---- calls ---------------------------------------------------------------------------------------- */
 
-/* The thread that runs what `thread` has called for. */
+/* The thread that runs the calls of `thread`. */
 static unsigned caller_of(unsigned thread)
 {
 	return thread < rt.thread_count ? thread : thread - rt.thread_count;
@@ -216,7 +230,7 @@ void check_rcu_call(const void *domain, void (*fn)(void *arg), void *arg)
 	}
 }
 
-/* Of other threads' calls, those are waited for of which is known that they were made: it is no choice what a barrier sees. */
+/* Of other threads' calls, a barrier waits for those that its thread knows were made. What it sees is no choice. */
 void check_rcu_barrier(const void *domain)
 {
 	(void)domain;

@@ -3,7 +3,7 @@
 
 #include "check/runtime/model.h"
 
-/* The graph of the item that is being rebuilt, and then grows. */
+/* The graph of the item: it is rebuilt, then grows. */
 static struct forced target[THREADS][EVENTS];
 static unsigned whole[THREADS];
 static enum half half[THREADS];
@@ -53,8 +53,9 @@ static bool next_execution(void)
 
 static bool is_there(event_id id)
 {
-	return id == 0 || (rt.thread[EVENT_THREAD(id)].count >= EVENT_INDEX(id) &&
-	                   !(rt.thread[EVENT_THREAD(id)].writing && rt.thread[EVENT_THREAD(id)].count == EVENT_INDEX(id)));
+	return id == 0 ||
+	       (rt.thread[EVENT_THREAD(id)].count >= EVENT_INDEX(id) &&
+	        !(rt.thread[EVENT_THREAD(id)].writing && rt.thread[EVENT_THREAD(id)].count == EVENT_INDEX(id)));
 }
 
 static bool can_rebuild(unsigned t)
@@ -64,14 +65,14 @@ static bool can_rebuild(unsigned t)
 	return thread->state == TH_RUNS && thread->count < whole[t] && is_there(target[t][thread->count + 1u].from);
 }
 
-/* The load has read what it is to read: before its thread goes on, and may fail, see whether that may be. */
+/* The load has read its store. Before its thread goes on, and may fail, check that the model allows it. */
 void graph_half_read(struct event *e)
 {
 	uint8_t flags = e->flags;
 
 	if (!current.revisit || e->thread != current.thread)
 		return;
-	e->flags &= (uint8_t)~EV_WRITES; /* not yet */
+	e->flags &= (uint8_t)~EV_WRITES; /* the store comes later */
 	if (!order_allows(event_of(current.store)) || !order_allows(e))
 		rt_give_up(true);
 	e->flags = flags;
@@ -83,8 +84,9 @@ static bool is_unread_half(unsigned t)
 }
 
 /*
- * Nobody can go on. A thread that spins has read, since it last stored something, more than its loop looks at: only another turn shows whether it
- * would spin for ever. It reads the newest stores, and nothing comes of it: what a loop that ends does is another graph's.
+ * No thread can go on. A spinning thread has read more since its last store than its loop looks at, so only another
+ * turn shows whether it would spin for ever. In that turn it reads the newest stores, and the graph is given up if
+ * the loop ends: another graph has that execution.
  */
 static int probe(void)
 {
@@ -101,7 +103,10 @@ static int probe(void)
 	return -1;
 }
 
-/* The graph is rebuilt in any order that its reads-from allow; then the halves read, then they write, then it grows. */
+/*
+ * First the graph is rebuilt, in any order that its reads-from allow. Then the half events read, then they
+ * write. Then the graph grows.
+ */
 int graph_next(void)
 {
 	int rebuilding = -1;
@@ -115,7 +120,8 @@ int graph_next(void)
 			rebuilding = (int)t;
 	}
 	if (rebuilding >= 0)
-		rt_fail(CHECK_UNSTABLE, "the execution is not what it was: thread %d does less than before", rebuilding);
+		rt_fail(CHECK_UNSTABLE, "the execution is not what it was: thread %d does less than before",
+		        rebuilding);
 	for (unsigned t = 0; t < THREADS; t++)
 		if (is_unread_half(t) && t != current.thread)
 			return (int)t;
@@ -133,10 +139,11 @@ int graph_next(void)
 static void same_as_before(const struct event *e)
 {
 	if (target[e->thread][e->index].print != event_print(e))
-		rt_fail(CHECK_UNSTABLE, "the execution is not what it was: step %u of thread %u is another one", e->index, e->thread);
+		rt_fail(CHECK_UNSTABLE, "the execution is not what it was: step %u of thread %u is another one",
+		        e->index, e->thread);
 }
 
-/* Is the event known? Gives it its stamps. */
+/* Is the event known? Then set its stamps. */
 static bool forced(struct event *e)
 {
 	const struct forced *f = &target[e->thread][e->index];
@@ -171,7 +178,8 @@ bool graph_forced_read(struct event *e, const struct location *l, unsigned *rank
 		return false;
 	from = target[e->thread][e->index].from;
 	if (from && &rt.location[event_of(from)->location] != l)
-		rt_fail(CHECK_UNSTABLE, "the execution is not what it was: step %u of thread %u reads elsewhere", e->index, e->thread);
+		rt_fail(CHECK_UNSTABLE, "the execution is not what it was: step %u of thread %u reads elsewhere",
+		        e->index, e->thread);
 	*rank = rank_of(from);
 	return true;
 }
@@ -210,7 +218,7 @@ void graph_forced_other(struct event *e)
 
 /* ---- growing -------------------------------------------------------------------------------------- */
 
-/* A branch: the first option now, the others later. */
+/* A branch: take the first option now, and push an item with the others. */
 static unsigned option(unsigned count, bool costs)
 {
 	struct thread *self = self_thread();

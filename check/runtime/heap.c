@@ -8,7 +8,8 @@
 
 #define HERE ((uint32_t)(uintptr_t)__builtin_return_address(0))
 
-static struct { uint64_t used; unsigned blocks; } setup; /* what setup allocated stays, and what finish does comes after it */
+/* what setup allocated stays; what finish allocates comes after it */
+static struct { uint64_t used; unsigned blocks; } setup;
 
 void heap_keep_setup(void)
 {
@@ -16,7 +17,7 @@ void heap_keep_setup(void)
 	setup.blocks = rt.thread[THREADS].block_count;
 }
 
-/* What setup allocated may have been freed by an execution. */
+/* An execution may have freed what setup allocated. */
 void heap_reset(void)
 {
 	for (unsigned t = 0; t < THREADS; t++) {
@@ -76,9 +77,10 @@ void heap_fail_freed(uint64_t address, uint32_t pc)
 	rt.result->race_pc[0] = block->free_pc;
 	rt.result->race_thread[0] = block->freed_by;
 	rt_fail(CHECK_USE_AFTER_FREE,
-	        "use after free: %#lx (pc %#x, thread %d) is %lu bytes into a block of %u, allocated at pc %#x, freed by thread %d at pc %#x",
-	        (unsigned long)address, pc, rt.self, (unsigned long)(address - block->start), block->size, block->alloc_pc, block->freed_by,
-	        block->free_pc);
+	        "use after free: %#lx (pc %#x, thread %d) is %lu bytes into a block of %u, allocated at pc %#x, "
+	        "freed by thread %d at pc %#x",
+	        (unsigned long)address, pc, rt.self, (unsigned long)(address - block->start), block->size,
+	        block->alloc_pc, block->freed_by, block->free_pc);
 }
 
 void *check_alloc(size_t size, size_t align)
@@ -92,10 +94,13 @@ void *check_alloc(size_t size, size_t align)
 	if ((align & (align - 1)) || align > 4096)
 		rt_fail(CHECK_LIMIT, "check_alloc: alignment %zu", align);
 	at = (at + align - 1) & ~(uint64_t)(align - 1);
-	if (size >= ARENA_BYTES || at + size + 16 > HEAP_ADDRESS + (arena + 1) * ARENA_BYTES || t->block_count == BLOCKS)
-		rt_fail(CHECK_LIMIT, "check_alloc: no room for %zu bytes; one thread may allocate %llu bytes and %u blocks in an execution", size,
-		        ARENA_BYTES, BLOCKS);
-	/* 16 bytes between blocks belong to none */
+	if (size >= ARENA_BYTES || at + size + 16 > HEAP_ADDRESS + (arena + 1) * ARENA_BYTES ||
+	    t->block_count == BLOCKS)
+		rt_fail(CHECK_LIMIT,
+		        "check_alloc: no room for %zu bytes; one thread may allocate %llu bytes and %u blocks in an "
+		        "execution",
+		        size, ARENA_BYTES, BLOCKS);
+	/* the 16 bytes between two blocks belong to none */
 	t->arena_used = at + (size ? (size + 7) & ~7ull : 8) + 16 - (HEAP_ADDRESS + arena * ARENA_BYTES);
 	rt.block[arena][t->block_count++] = (struct block){ .start = at, .size = (uint32_t)size, .alloc_pc = HERE };
 	if (rt.mode == RT_THREADS && telling())
@@ -113,13 +118,14 @@ void check_free(void *ptr)
 	if (!block || block->start != (uint64_t)ptr)
 		rt_fail(CHECK_BAD_FREE, "free of %p, which check_alloc did not return (pc %#x)", ptr, HERE);
 	if (block->freed)
-		rt_fail(CHECK_BAD_FREE, "double free of %p (pc %#x): thread %d freed it at pc %#x", ptr, HERE, block->freed_by, block->free_pc);
+		rt_fail(CHECK_BAD_FREE, "double free of %p (pc %#x): thread %d freed it at pc %#x", ptr, HERE,
+		        block->freed_by, block->free_pc);
 	if (telling())
 		tell_simple(CHECK_EV_FREE, block->start, block->size, 0, 0, HERE, NULL);
 	block->free_pc = HERE;
 	block->freed_by = (int8_t)rt.self;
 	if (rt.mode == RT_SETUP) {
-		/* gone for good, in every execution */
+		/* freed by setup: it is gone in every execution */
 		block->start = (uint64_t)ptr;
 		block->size = 0;
 		return;
@@ -137,8 +143,9 @@ void heap_check_leaks(void)
 			if (!rt.block[t][i].freed) {
 				rt.failed = true;
 				rt.verdict = CHECK_LEAK;
-				snprintf(rt.message, sizeof(rt.message), "leak: %u bytes that thread %u allocated at pc %#x", rt.block[t][i].size, t,
-				         rt.block[t][i].alloc_pc);
+				snprintf(rt.message, sizeof(rt.message),
+				         "leak: %u bytes that thread %u allocated at pc %#x", rt.block[t][i].size,
+				         t, rt.block[t][i].alloc_pc);
 				return;
 			}
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Locations, and the order of the stores to each. */
+/* Locations, and the order of the stores to each of them. */
 #include "check/runtime/model.h"
 
 static event_id *stores_room(unsigned count)
@@ -27,7 +27,8 @@ uint32_t location_abstract(uint64_t key)
 {
 	unsigned size = sizeof(rt.abstract) / sizeof(rt.abstract[0]);
 
-	for (unsigned at = (unsigned)((key * 0x9e3779b97f4a7c15ull) >> 40) % size, tries = 0; tries < size; at = (at + 1) % size, tries++) {
+	for (unsigned at = (unsigned)((key * 0x9e3779b97f4a7c15ull) >> 40) % size, tries = 0; tries < size;
+	     at = (at + 1) % size, tries++) {
 		if (rt.abstract[at].execution != rt.execution) {
 			rt.abstract[at].execution = rt.execution;
 			rt.abstract[at].key = key;

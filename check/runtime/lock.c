@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Abstract locks, waits and pauses: read-modify-writes and awaits of abstract locations. */
+/* Abstract locks, waits and pauses. They are made of read-modify-writes and awaits of abstract locations. */
 #include "check/runtime/model.h"
 #include "check/runtime/tell.h"
 #include "check/runtime/weaken.h"
@@ -11,7 +11,7 @@
 
 enum { CLASS_LOCK = 1, CLASS_WAIT = 2, CLASS_PART = 7 };
 
-/* Locks held by each thread, for check_lock_held. Skipped: a weakened site did not really take it. */
+/* The locks that each thread holds, for check_lock_held. A skipped one was not really taken: its site was weakened. */
 static struct held {
 	const void *object;
 	bool exclusive, skipped;
@@ -122,7 +122,8 @@ static const struct held *held_to_let_go(const void *object, bool exclusive, uin
 	const struct held *h = held_find(object, exclusive);
 
 	if (!h || h->exclusive != exclusive)
-		rt_fail(CHECK_LOCKING, "thread %d lets go of lock %p, which it does not hold so (pc %#x)", rt.self, object, pc);
+		rt_fail(CHECK_LOCKING, "thread %d lets go of lock %p, which it does not hold so (pc %#x)", rt.self,
+		        object, pc);
 	return h;
 }
 
@@ -139,14 +140,14 @@ void check_unlock(const void *object, bool exclusive)
 	held_remove(h);
 }
 
-/* ---- a lock in parts: a reader takes its own, a writer all, in order ------------------------------- */
+/* ---- a lock in parts: a reader takes its own part, a writer all parts in order ------------------------- */
 
 static uint64_t part_key(const void *object, unsigned thread)
 {
 	return (uint64_t)CLASS_PART << 56 | (uint64_t)thread << 48 | (uint64_t)object;
 }
 
-/* The part of this thread; who runs calls after grace periods shares its caller's. */
+/* The part of this thread. A thread that runs calls after grace periods shares its caller's. */
 static unsigned own_part(void)
 {
 	return (unsigned)rt.self < rt.thread_count ? (unsigned)rt.self : (unsigned)rt.self - rt.thread_count;
@@ -180,7 +181,8 @@ void check_rw_unlock(const void *object, bool exclusive)
 	if (rt.mode != RT_THREADS)
 		return;
 	h = held_to_let_go(object, exclusive, HERE);
-	for (unsigned t = exclusive ? 0 : own_part(); !h->skipped && t < (exclusive ? rt.thread_count : own_part() + 1); t++) {
+	for (unsigned t = exclusive ? 0 : own_part();
+	     !h->skipped && t < (exclusive ? rt.thread_count : own_part() + 1); t++) {
 		op.address = part_key(object, t);
 		op.shown = !exclusive || t == 0 ? CHECK_EV_UNLOCK + 1 : -1;
 		model_do(&op);
@@ -227,14 +229,16 @@ static struct op wait_op(const uint32_t *word, uint64_t bits, uint32_t pc)
 }
 
 /*
- * A thread queues itself, then looks at the word. A wake-up that comes before finds nobody, but then the look sees all that was stored before it, as both went
- * through the queue.
+ * A thread queues itself, then looks at the word. A wake-up before that finds no thread in the queue. But then the
+ * thread's look sees everything stored before the wake-up, because both went through the queue.
  */
 void check_wait(const uint32_t *word, uint32_t expected)
 {
 	uint64_t bit = rt.self >= 0 ? 1ull << rt.self : 0;
 	struct op op = wait_op(word, bit, HERE);
-	struct op look = { .kind = OP_LOAD, .size = 4, .order = __ATOMIC_RELAXED, .address = (uint64_t)word, .pc = HERE };
+	struct op look = {
+		.kind = OP_LOAD, .size = 4, .order = __ATOMIC_RELAXED, .address = (uint64_t)word, .pc = HERE
+	};
 
 	if (rt.mode != RT_THREADS)
 		return;

@@ -22,7 +22,9 @@ static struct event *event_begin(struct op *op, unsigned flags)
 	unsigned index = t->count + 1u;
 
 	if (index >= EVENTS)
-		rt_fail(CHECK_HANG, "thread %d made %u steps in one execution: an endless loop without check_pause?", rt.self, EVENTS);
+		rt_fail(CHECK_HANG,
+		        "thread %d made %u steps in one execution: an endless loop without check_pause?", rt.self,
+		        EVENTS);
 	e = &rt.event[rt.self][index];
 	e->clock = t->clock;
 	e->porf = t->porf;
@@ -43,7 +45,10 @@ static struct event *event_begin(struct op *op, unsigned flags)
 	return e;
 }
 
-/* Lists itself among the sequentially consistent events. Its final flags may still say otherwise: order_sc.c looks at them. */
+/*
+ * Put the event on the list of sequentially consistent events. Its final flags may say
+ * otherwise; order_sc.c looks at them.
+ */
 static void list_sc(const struct event *e)
 {
 	struct thread *t = self_thread();
@@ -95,7 +100,7 @@ static unsigned read_order(const struct op *op, unsigned flags)
 	return op->kind == OP_CAS && !(flags & EV_WRITES) ? op->fail_order : op->order;
 }
 
-/* Clocks of an event that reads `from`; `clock` and `porf` of the event are its thread's before. */
+/* Set the clocks of an event that reads `from`, out of its thread's clocks. */
 static void read_clocks(struct event *e, const struct thread *t, event_id from, unsigned order)
 {
 	e->clock = t->clock;
@@ -120,7 +125,7 @@ static void release_clock(struct location *l, struct event *e, const struct thre
 		e->release = vclock_join(e->release, event_of(e->from)->release);
 }
 
-/* What the event would be if it read the store at `rank`. */
+/* The event's flags if it read the store at `rank`. */
 static unsigned flags_if_read(const struct op *op, uint64_t value)
 {
 	unsigned flags = EV_READS, order = op->order;
@@ -137,7 +142,7 @@ static unsigned flags_if_read(const struct op *op, uint64_t value)
 	return flags;
 }
 
-/* Would the operation leave another value than it finds? */
+/* Would the operation change the value? */
 static bool changes(const struct op *op, uint64_t value)
 {
 	if (op->kind == OP_RMW)
@@ -145,7 +150,7 @@ static bool changes(const struct op *op, uint64_t value)
 	return flags_if_read(op, value) & EV_WRITES;
 }
 
-/* May `e` read the store at `rank` and, if it writes, follow it? `but`: without these flags. Leaves nothing behind. */
+/* May `e` read the store at `rank` and, if it writes, follow it? `but`: flags to leave out. Changes nothing. */
 static bool may_read(struct op *op, struct location *l, struct event *e, unsigned rank, unsigned but)
 {
 	const struct thread *t = self_thread();
@@ -171,7 +176,7 @@ static bool is_await(const struct op *op)
 	return op->kind == OP_AWAIT || op->kind == OP_AWAIT_RMW;
 }
 
-/* Fills rt.option with the ranks that the event may read, newest first. */
+/* Fill rt.option with the ranks that the event may read, newest first. */
 static void read_options(struct op *op, struct location *l, struct event *e)
 {
 	unsigned floor = model_floor(l, e), newest = l->count - 1u;
@@ -181,7 +186,10 @@ static void read_options(struct op *op, struct location *l, struct event *e)
 		uint64_t value = value_of(l, l->store[rank]);
 		bool ready = !is_await(op) || op->ready(value, op->operand), writes;
 
-		/* An await that reads the newest store in vain stands still there; older ones in vain are of no interest (graph.c). */
+		/*
+		 * An await that reads the newest store in vain stands still there. In vain on older
+		 * ones: of no interest (graph.c).
+		 */
 		if (!ready && !(rt.graph && rank == newest))
 			continue;
 		if (rank != newest && !rt.graph && !rt.stale_left && rt.option_count)
@@ -215,7 +223,7 @@ static uint32_t op_location(const struct op *op, bool write, const struct event 
 	return op->abstract ? location_abstract(op->address) : shadow_atomic(op->address, op->size, write, e);
 }
 
-/* Which store it reads. *forced: that was known. */
+/* Choose the store that the event reads. *forced: the store was given. */
 static unsigned choose_store(struct op *op, struct location *l, struct event *e, bool *forced)
 {
 	unsigned rank, newest = l->count - 1u;
@@ -229,7 +237,7 @@ static unsigned choose_store(struct op *op, struct location *l, struct event *e,
 	if (!*forced) {
 		read_options(op, l, e);
 		if (!rt.option_count)
-			rt_give_up(true); /* only what another read-modify-write has taken */
+			rt_give_up(true); /* other read-modify-writes have taken all that is left */
 		return choose_rank(newest);
 	}
 	if (rank > newest)
@@ -260,11 +268,11 @@ static _Noreturn void stand_still(struct op *op, struct event *e)
 	tell_block(op);
 	if (op->waits_for)
 		graph_stands_still(e);
-	rt_point(); /* it is in another execution that this thread goes on */
+	rt_point(); /* does not return: the thread goes on in another execution */
 	abort();
 }
 
-/* What a read-modify-write writes. Of a half event that is an event of its own, which comes when it is its turn. */
+/* The write of a read-modify-write. In a half event the write is a turn of its own, and waits for it. */
 static void do_write(struct op *op, struct location *l, struct event *e, bool forced)
 {
 	bool half = rt.graph && graph_is_half(e), newest;
@@ -272,7 +280,7 @@ static void do_write(struct op *op, struct location *l, struct event *e, bool fo
 
 	if (half) {
 		self_thread()->writing = true;
-		e->flags &= (uint8_t)~EV_WRITES; /* not yet */
+		e->flags &= (uint8_t)~EV_WRITES; /* the write comes later */
 		rt_point();
 		e->flags |= EV_WRITES;
 		self_thread()->writing = false;
@@ -427,7 +435,8 @@ static uint64_t do_choose(struct op *op)
 		value = op->operand > 1 ? rt.strategy->option((unsigned)op->operand, false) : 0;
 	}
 	if (value >= op->operand)
-		rt_fail(CHECK_UNSTABLE, "the execution is not what it was: choice %u of %u", value, (unsigned)op->operand);
+		rt_fail(CHECK_UNSTABLE, "the execution is not what it was: choice %u of %u", value,
+		        (unsigned)op->operand);
 	choice_note(value);
 	e->value = value;
 	event_end(e);
@@ -453,7 +462,8 @@ bool model_ready(unsigned thread)
 	l = &rt.location[location_abstract(op->address)];
 	floor = model_floor(l, &probe);
 	for (unsigned rank = l->count; rank-- > floor;)
-		if (op->ready(value_of(l, l->store[rank]), op->operand) && !(op->kind == OP_AWAIT_RMW && model_is_taken(l, rank)))
+		if (op->ready(value_of(l, l->store[rank]), op->operand) &&
+		    !(op->kind == OP_AWAIT_RMW && model_is_taken(l, rank)))
 			return true;
 	return false;
 }
@@ -463,7 +473,7 @@ uint64_t model_do(struct op *op)
 	struct thread *t = self_thread();
 
 	t->op = op;
-	/* A fence concerns no other thread: it makes no difference when it comes. */
+	/* A fence concerns no other thread: its place among their steps makes no difference. */
 	if (op->kind != OP_FENCE)
 		rt_point();
 	if (unlikely(rt.probing) && (op->kind == OP_STORE || op->kind == OP_CHOOSE))

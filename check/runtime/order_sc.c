@@ -3,10 +3,12 @@
  * The order of sequentially consistent events: RC11's psc, which must have no cycle.
  *
  *     scb   po, or po to another location then hb then po to another location, or hb to the same location, or mo, or fr
- *     psc   from a to b, both seq_cst: a [hb, if a is a fence] scb [hb, if b is a fence] b; and between fences hb, or hb eco hb
+ *     psc   from a to b, both seq_cst: a [hb, if a is a fence] scb [hb, if b is a fence] b; and between fences hb, or
+ *           hb eco hb
  *
- * With clocks an edge between two events is cheap to decide, and psc contains program order, so that all events of a thread after one that is reached are
- * reached. Only events that a cycle through the new one could pass are looked at.
+ * With clocks it is cheap to decide whether there is an edge between two events. psc contains program order, so
+ * a walk that reaches an event reaches all later ones of its thread. Only events that a cycle through the new
+ * event could pass are looked at.
  */
 #include "check/runtime/model.h"
 
@@ -25,8 +27,9 @@ static bool same_location(const struct event *a, const struct event *b)
 	return is_access(a) && is_access(b) && a->location == b->location;
 }
 
-/* Calls fn for each access that is mo-, fr- (and, if `readers`, then rf-) after x, until one returns true. */
-static bool any_later(const struct event *x, bool readers, bool (*fn)(const struct event *y, const struct event *arg), const struct event *arg)
+/* Call fn for each access that is mo- or fr-after x (with `readers`, then also rf-after), until fn returns true. */
+static bool any_later(const struct event *x, bool readers,
+                      bool (*fn)(const struct event *y, const struct event *arg), const struct event *arg)
 {
 	const struct location *l = &rt.location[x->location];
 	unsigned rank = x->flags & EV_WRITES ? x->rank : rank_of(x->from);
@@ -52,7 +55,10 @@ static bool happens_before_it(const struct event *y, const struct event *b)
 	return before(id_of(y), b);
 }
 
-/* Is there an event of another location than b's, before b in its thread, that `index` of `thread` happens before (or is)? */
+/*
+ * Is there an event before b in b's thread, of another location, that event `index` of
+ * `thread` happens before (or is)?
+ */
 static bool reaches_before(unsigned thread, unsigned index, const struct event *b)
 {
 	for (unsigned i = b->index - 1u; i > 0; i--)
@@ -61,7 +67,7 @@ static bool reaches_before(unsigned thread, unsigned index, const struct event *
 	return false;
 }
 
-/* The first event after a in its thread that is not of a's location; 0: none. */
+/* The first event after a in its thread that is of another location; 0: none. */
 static unsigned leaves_after(const struct event *a)
 {
 	for (unsigned i = a->index + 1u; i <= rt.thread[a->thread].count; i++)
@@ -113,11 +119,13 @@ static bool fence_to_access(const struct event *a, const struct event *b)
 	for (unsigned i = 0; i < l->count; i++) {
 		event_id w = l->store[i];
 
-		/* x mo b or x hb b; then who read x: fr or hb */
-		if (w && w != id_of(b) && before(id_of(a), event_of(w)) && ((b->flags & EV_WRITES && i < rank) || before(w, b)))
+		/* x mo b or x hb b; then a reader of x: fr or hb */
+		if (w && w != id_of(b) && before(id_of(a), event_of(w)) &&
+		    ((b->flags & EV_WRITES && i < rank) || before(w, b)))
 			return true;
 		for (event_id r = w ? event_of(w)->readers : l->readers; r; r = event_of(r)->next_reader)
-			if (r != id_of(b) && before(id_of(a), event_of(r)) && ((b->flags & EV_WRITES && i < rank) || before(r, b)))
+			if (r != id_of(b) && before(id_of(a), event_of(r)) &&
+			    ((b->flags & EV_WRITES && i < rank) || before(r, b)))
 				return true;
 	}
 	return false;
@@ -148,7 +156,7 @@ static bool edge(const struct event *a, const struct event *b)
 	return is_access(b) ? fence_to_access(a, b) : fence_to_fence(a, b);
 }
 
-/* Does a walk from `source` come back to it? reached[t]: events of t from this index on are reached. */
+/* Does a walk from `source` come back to it? reached[t]: the walk has reached the events of t from this index on. */
 static bool returns_to(const struct event *source)
 {
 	unsigned reached[THREADS], done[THREADS];
@@ -156,7 +164,7 @@ static bool returns_to(const struct event *source)
 
 	for (unsigned t = 0; t < THREADS; t++)
 		reached[t] = done[t] = rt.thread[t].count + 1u;
-	reached[source->thread] = source->index; /* itself as a start; done when it is reached otherwise */
+	reached[source->thread] = source->index; /* the start; it is only done when the walk comes back */
 	while (more) {
 		more = false;
 		for (unsigned t = 0; t < THREADS; t++)
@@ -179,7 +187,8 @@ static bool returns_to(const struct event *source)
 
 						if (!(b->flags & EV_SC) || b->index <= a->clock[u])
 							continue;
-						if (u == source->thread ? b->index > source->index : b->index >= reached[u])
+						if (u == source->thread ? b->index > source->index
+						                        : b->index >= reached[u])
 							break;
 						if (!edge(a, b))
 							continue;
@@ -201,7 +210,7 @@ bool order_sc_allows(struct event *e)
 		return true;
 	if ((e->flags & EV_SC) && returns_to(e))
 		return false;
-	/* A cycle through edges of an event of another order begins at a fence before it. */
+	/* A cycle that passes edges of an event of another order begins at a fence before the event. */
 	for (unsigned t = 0; t < THREADS; t++)
 		for (unsigned i = rt.thread[t].sc_count; i > 0; i--) {
 			const struct event *f = at(t, rt.thread[t].sc[i - 1]);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * x86's memory order, as axioms: no cycle of
+ * x86's memory order as axioms. There is no cycle of
  *
- *     program order but for a store before a load, unless something between empties the store buffer;
+ *     program order, except a store before a load with nothing between that empties the store buffer;
  *     reads-from between threads; modification order; from-read.
  *
- * Compiled as usual: a seq_cst store is an exchange, a seq_cst fence MFENCE, read-modify-writes are locked, all else is MOV and nothing.
+ * The usual compilation: a seq_cst store is an exchange, a seq_cst fence is MFENCE, read-modify-writes are locked.
+ * All other accesses are MOV, and other fences are nothing.
  */
 #include "check/runtime/model.h"
 
@@ -45,7 +46,7 @@ static unsigned push_later_of_thread(const struct event *e, unsigned depth)
 			continue;
 		depth = push(next, depth);
 		if (store || !is_plain_store(next))
-			break; /* what is after this one is reached from it */
+			break; /* the walk reaches what is after this one from it */
 	}
 	return depth;
 }
@@ -64,7 +65,7 @@ static unsigned push_later_of_location(const struct event *e, unsigned depth)
 	return depth;
 }
 
-/* Does a walk from e, which is the last of its thread, come back to it? */
+/* Does a walk from e, the last event of its thread, come back to e? */
 bool order_tso_allows(struct event *e)
 {
 	unsigned depth = 0;

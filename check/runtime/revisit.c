@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A new store, and the loads that may have wanted to read it. */
+/* A new store, and the loads that may read it in a revisit. */
 #include "check/runtime/graph_int.h"
 
 #include "check/runtime/model.h"
@@ -9,7 +9,7 @@ static bool causes(const struct event *x, const struct event *e)
 	return e->porf[x->thread] >= x->index;
 }
 
-/* Was x's reading there already when something with this stamp was added, or is it needed by e? */
+/* Was the read of x there when the event with this stamp was added, or does e need x? */
 static bool read_was_there(const struct event *x, uint32_t stamp, const struct event *e)
 {
 	return x->stamp <= stamp || causes(x, e);
@@ -27,7 +27,8 @@ static bool newer_was_there(const struct event *x, unsigned rank, uint32_t stamp
 	const struct location *l = &rt.location[x->location];
 
 	for (rank++; rank < l->count; rank++)
-		if (l->store[rank] != id_of(x) && l->store[rank] != id_of(e) && write_was_there(l->store[rank], stamp, e))
+		if (l->store[rank] != id_of(x) && l->store[rank] != id_of(e) &&
+		    write_was_there(l->store[rank], stamp, e))
 			return true;
 	return false;
 }
@@ -54,7 +55,10 @@ static bool is_maximal(const struct event *x, const struct event *e)
 	return !(x->flags & EV_WRITES) || write_is_maximal(x, e);
 }
 
-/* What is left of each thread when r is to read e: its whole events, and whether a half one follows. False: not from this graph. */
+/*
+ * What a revisit of r, which then reads e, keeps of each thread: its whole events, and whether a half one follows.
+ * False: the revisit is not made from this graph.
+ */
 static bool cut(const struct event *r, const struct event *e, struct item *to)
 {
 	for (unsigned t = 0; t < THREADS; t++) {
@@ -85,7 +89,7 @@ static bool is_kept(event_id w, const struct item *item)
 	return w == 0 || EVENT_INDEX(w) <= item->count[EVENT_THREAD(w)];
 }
 
-/* The oldest rank that a load (or a store that follows) with this clock may come after, `skip` not being there. */
+/* The oldest rank that an event with this clock may read or follow; `skip` counts as not there. */
 static unsigned floor_of(const struct location *l, vclock clock, event_id skip)
 {
 	struct event probe = { .clock = clock };
@@ -107,8 +111,12 @@ static vclock clock_before(const struct event *r)
 	return r->index > 1 ? rt.event[r->thread][r->index - 1].clock : rt.thread[r->thread].start_clock;
 }
 
-/* Places for e among the stores that are kept, right after one of them, where both e and its new reader r may have it. */
-static unsigned places(const struct event *e, const struct event *r, const struct location *l, const struct item *item, uint16_t *place)
+/*
+ * The places for e among the stores that are kept: each right after one of them, where both e and
+ * its new reader r may have it.
+ */
+static unsigned places(const struct event *e, const struct event *r, const struct location *l,
+                       const struct item *item, uint16_t *place)
 {
 	unsigned floor = floor_of(l, clock_before(r), id_of(e)), count = 0;
 	event_id next = 0;

@@ -2,15 +2,17 @@
 /*
  * The state of the runtime: one execution of one scenario, and the search that it belongs to.
  *
- * All of it lies in one mapping at a fixed address (RT_ADDRESS), below 2 GiB so that fields are reached like globals, and outside the window whose
- * accesses are looked at: the runtime may be interrupted by its own hooks anywhere. Nothing is allocated during an execution.
+ * All of it is in one mapping at a fixed address (RT_ADDRESS). The address is below 2 GiB, so that fields are reached
+ * like globals, and outside the window whose accesses are checked: the runtime's own hooks may interrupt it anywhere.
+ * Nothing is allocated during an execution.
  *
- *     0 ............ WINDOW_END   the program, its .data and .bss; from HEAP_ADDRESS the arenas of check_alloc, from STACKS_ADDRESS the fibres' stacks
+ *     0 ............ WINDOW_END   the program, its .data and .bss; from HEAP_ADDRESS the arenas of check_alloc, from
+ *                                 STACKS_ADDRESS the fibres' stacks
  *     RT_ADDRESS ..               struct runtime
  *     SHADOW_ADDRESS ..           one struct cell for every 8 bytes of the window
  *
- * An execution is a graph of events: what each thread did in program order, which store each load reads from, and the order of the
- * stores to each location (model.h).
+ * An execution is a graph of events: what each thread did in program order, which store each load reads from, and the
+ * order of the stores to each location (model.h).
  */
 #ifndef CHECK_RUNTIME_RT_H
 #define CHECK_RUNTIME_RT_H
@@ -26,17 +28,17 @@
 
 #define WINDOW_END     0x40000000ull
 #define HEAP_ADDRESS   0x10000000ull
-#define ARENA_BYTES    0x02000000ull /* of each thread, and of setup */
+#define ARENA_BYTES    0x02000000ull /* for each thread, and for setup */
 #define STACKS_ADDRESS 0x30000000ull
 #define STACK_BYTES    0x00100000ull
 #define RT_ADDRESS     0x50000000ull
 #define SHADOW_ADDRESS 0x100000000000ull
 
 #define THREADS     CHECK_MAX_THREADS
-#define EVENTS      8192 /* of one thread in one execution */
+#define EVENTS      8192 /* the most of one thread in one execution */
 #define LOCATIONS   16384
-#define STORES      (1u << 18) /* room of all lists of stores */
-#define BLOCKS      4096 /* of one arena */
+#define STORES      (1u << 18) /* the room of all lists of stores together */
+#define BLOCKS      4096 /* the most of one arena */
 #define OPTIONS     64
 #define CALL_DEPTH  256
 #define SPIN_READS  16
@@ -44,7 +46,7 @@
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-/* How many events of each thread are known. 8 x 16 bits: one vector register. */
+/* how many events it has */
 typedef uint16_t vclock __attribute__((vector_size(16)));
 
 static inline vclock vclock_join(vclock a, vclock b)
@@ -63,32 +65,32 @@ static inline bool vclock_covers(vclock b, vclock a)
 	return (above[0] | above[1]) == 0;
 }
 
-/* Events are named by thread and index, from 1; 0 is the store that a location begins with. */
+/* An event's name is its thread and index, from 1. 0 is the initial value of a location. */
 typedef uint32_t event_id;
 #define EVENT_ID(thread, index) ((event_id)(thread) << 16 | (event_id)(index))
 #define EVENT_THREAD(id)        ((id) >> 16)
 #define EVENT_INDEX(id)         ((id) & 0xffff)
 
 enum {
-	EV_READS   = 1, /* has `from`, `read` */
-	EV_WRITES  = 2, /* has `value`, `rank` */
+	EV_READS   = 1, /* `from` and `read` are set */
+	EV_WRITES  = 2, /* `value` and `rank` are set */
 	EV_FENCE   = 4,
 	EV_CHOICE  = 8,
 	EV_SC      = 16,
 	EV_DRAINS  = 32,  /* TSO: empties the store buffer */
-	EV_BLOCKED = 64,  /* a read that its thread stands still at */
+	EV_BLOCKED = 64,  /* a read at which its thread stands still */
 };
 
 struct event {
-	vclock clock;   /* what happens before, and the event itself */
-	vclock porf;    /* the same by program order and reads-from alone */
-	vclock release; /* of a store: what who acquires it takes over */
+	vclock clock;   /* what happens before the event, and the event itself */
+	vclock porf;    /* the same, by program order and reads-from alone */
+	vclock release; /* of a store: what an acquire of it takes over */
 	uint64_t value, read;
 	event_id from;
-	event_id next_reader, readers; /* who read the same store; who read this one */
-	event_id head;  /* of a store: this thread's last release store to the location, itself included; 0 */
+	event_id next_reader, readers; /* the next reader of the same store; the first reader of this one */
+	event_id head;  /* of a store: the thread's last release store to the location, this one included; 0 */
 	uint32_t location;
-	uint32_t stamp, write_stamp;   /* when it was added (graph.c); of what is read and written apart */
+	uint32_t stamp, write_stamp;   /* when it was added (graph.c); the write of a half event has its own */
 	uint32_t pc, caller;
 	uint32_t visited;
 	uint16_t index, rank;
@@ -96,22 +98,22 @@ struct event {
 };
 
 struct location {
-	uint64_t key;      /* address, or the name of something abstract */
-	uint64_t first;    /* value it begins with */
-	vclock written, read; /* last event of each thread that did */
-	event_id readers;  /* of the first value */
-	event_id *store;   /* modification order; store[0] is 0 */
+	uint64_t key;      /* its address, or the name of something abstract */
+	uint64_t first;    /* its initial value */
+	vclock written, read; /* the last event of each thread that wrote, or read, it */
+	event_id readers;  /* of the initial value */
+	event_id *store;   /* in modification order; store[0] is 0 */
 	event_id head[THREADS];
 	uint16_t count, room;
 	uint8_t size;
 	bool memory;       /* the newest value is also in memory */
 };
 
-/* Accesses to the bytes of `mask` of one word, in this execution. Those of other bytes of the word are chained. */
+/* The accesses to the bytes of `mask` of one word in this execution. Cells of the word's other bytes are chained. */
 struct cell {
 	uint32_t execution;
 	uint32_t location; /* of atomics on exactly these bytes; 0: none */
-	vclock read;       /* plain reads: index of the next event of the thread then */
+	vclock read;       /* plain reads: of each thread, the index of its next event at the time */
 	uint32_t write_pc, read_pc;
 	uint32_t next;     /* in rt.cells; 0: none */
 	uint16_t written;  /* the last plain write */
@@ -137,7 +139,7 @@ enum operation {
 	OP_START, OP_LOAD, OP_STORE, OP_RMW, OP_CAS, OP_FENCE, OP_CHOOSE, OP_AWAIT, OP_AWAIT_RMW, OP_TRY, OP_PAUSE
 };
 
-/* What a thread is about to do. */
+/* The operation that a thread does next. */
 struct op {
 	enum operation kind;
 	uint8_t size;
@@ -145,15 +147,15 @@ struct op {
 	bool abstract;      /* `address` is the key of an abstract location */
 	bool weakened;
 	uint64_t address;
-	uint64_t operand;   /* stored, added, ...; CHOOSE: of how many */
-	uint64_t expected;  /* CAS */
+	uint64_t operand;   /* what is stored, added, ...; CHOOSE: how many choices */
+	uint64_t expected;  /* of a CAS */
 	uint64_t (*change)(uint64_t old, uint64_t operand);
-	bool (*ready)(uint64_t value, uint64_t operand); /* AWAIT: may it go on? */
-	const char *waits_for; /* AWAIT: for messages; NULL: it need not ever go on */
-	int shown;          /* enum check_event_kind + 1; 0: as `kind` says; -1: not */
+	bool (*ready)(uint64_t value, uint64_t operand); /* AWAIT: may the thread go on? */
+	const char *waits_for; /* AWAIT: a word for messages; NULL: the thread may wait for ever */
+	int shown;          /* how it is traced, enum check_event_kind + 1; 0: as `kind` says; -1: not */
 	uint32_t pc, caller;
-	bool swapped;       /* CAS: the answer */
-	event_id event;     /* the answer: which event it became */
+	bool swapped;       /* result of a CAS */
+	event_id event;     /* result: the event that it became */
 };
 
 enum thread_state { TH_NONE, TH_RUNS, TH_BLOCKED, TH_DONE };
@@ -161,24 +163,24 @@ enum thread_state { TH_NONE, TH_RUNS, TH_BLOCKED, TH_DONE };
 struct spin_read {
 	uint32_t location;
 	event_id from;
-	bool differs; /* two values in one turn */
+	bool differs; /* it was read with two values in one turn */
 };
 
 struct thread {
 	vclock clock, porf, start_clock;
 	vclock fence_release; /* at the last release fence */
-	vclock fence_acquire; /* what relaxed loads saw, for the next acquire fence */
+	vclock fence_acquire; /* what relaxed loads took over, for the next acquire fence */
 	void *sp;
 	struct op *op;
 	enum thread_state state;
-	bool probed;         /* has had its extra turn (graph.c) */
-	bool writing;        /* the reading half of its operation is done (graph.c) */
+	bool probed;         /* it has had its extra turn (graph.c) */
+	bool writing;        /* it has done the read of a half event, not the write (graph.c) */
 	bool yielded;
 	uint16_t count;      /* events */
 	uint16_t sc_count;
-	uint16_t sc[EVENTS]; /* indices of sequentially consistent events */
+	uint16_t sc[EVENTS]; /* the indices of its sequentially consistent events */
 	unsigned spin_count, turn_count;
-	struct spin_read spin[SPIN_READS], turn[SPIN_READS]; /* since the last pause; between the two before */
+	struct spin_read spin[SPIN_READS], turn[SPIN_READS]; /* since the last pause; between the two pauses before */
 	bool spin_overflow;
 	unsigned depth;
 	uint32_t stack[CALL_DEPTH];
@@ -188,10 +190,11 @@ struct thread {
 };
 
 struct strategy {
-	void (*start)(void);                 /* of a search */
-	bool (*next)(void);                  /* before each execution; false: all done */
+	void (*start)(void);                 /* at the start of a search */
+	bool (*next)(void);                  /* before each execution; false: the search is over */
 	unsigned (*thread)(unsigned ready);  /* which of the ready threads (a mask) goes on */
-	unsigned (*option)(unsigned count, bool costs);  /* which of `count` options; costs: all but 0 count as stale */
+	/* which of `count` options; `costs`: all but option 0 count as stale */
+	unsigned (*option)(unsigned count, bool costs);
 	void (*done)(void);                  /* after each execution */
 };
 
@@ -204,26 +207,26 @@ enum rt_mode { RT_IDLE, RT_SETUP, RT_THREADS, RT_FINISH };
 
 struct runtime {
 	enum rt_mode mode;
-	int self;                    /* thread that runs; -1 */
-	uint32_t execution;          /* number that marks what belongs to this one */
-	bool tso, graph;             /* model; is the strategy CHECK_GRAPH? */
+	int self;                    /* the running thread; -1: none */
+	uint32_t execution;          /* its number, which marks what belongs to it */
+	bool tso, graph;             /* is the model TSO; is the strategy CHECK_GRAPH? */
 	unsigned stale_left;
 	uint32_t stamp;
 	uint32_t visit;
 	unsigned thread_count;       /* of the scenario */
-	unsigned thread_limit;       /* with those of check_rcu_call */
+	unsigned thread_limit;       /* with the threads of check_rcu_call */
 	unsigned sc_events;
 	uint64_t points;             /* of this execution */
-	uint64_t ticks;              /* ever: looked at by the watchdog */
+	uint64_t ticks;              /* of all executions; the watchdog looks at it */
 	void *main_sp;
 	const struct strategy *strategy;
 	const struct check_search *search;
 	struct check_result *result;
 
-	void **starter;              /* a thread is run up to its first operation: where to go back */
-	bool freeing;                /* the accesses are those of a free */
+	void **starter;              /* where to go back when a thread has run up to its first operation */
+	bool freeing;                /* the current access is a free */
 	bool pruned;                 /* check_prune was called */
-	bool probing;                /* nothing of what happens counts any more (graph.c) */
+	bool probing;                /* a probe: nothing that happens counts any more (graph.c) */
 	bool ended;                  /* the execution is given up, or failed */
 	bool failed, blocked;
 	enum check_verdict verdict;
@@ -235,10 +238,10 @@ struct runtime {
 
 	unsigned choice_count;
 	unsigned option_count;
-	uint16_t option[OPTIONS];    /* ranks, newest first */
+	uint16_t option[OPTIONS];    /* the ranks to choose from, newest first */
 
 	unsigned location_count, store_used, cell_count, undo_count;
-	struct thread thread[THREADS + 1]; /* the last: setup and finish */
+	struct thread thread[THREADS + 1]; /* the last is for setup and finish */
 	struct block block[THREADS + 1][BLOCKS];
 	struct event event[THREADS][EVENTS];
 	struct location location[LOCATIONS];
@@ -262,7 +265,7 @@ static inline event_id id_of(const struct event *e)
 	return EVENT_ID(e->thread, e->index);
 }
 
-/* Does `a` happen before `b`, or is it `b`? The first store of a location happens before all. */
+/* Does `a` happen before `b`, or is it `b`? The initial value happens before everything. */
 static inline bool before(event_id a, const struct event *b)
 {
 	return a == 0 || b->clock[EVENT_THREAD(a)] >= EVENT_INDEX(a);
@@ -275,25 +278,25 @@ static inline struct thread *self_thread(void)
 
 /* ---- sched.c ---- */
 
-/** The execution ends here as a violation. */
+/** End the execution as a violation. */
 _Noreturn void rt_fail(enum check_verdict verdict, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/** As rt_fail, from outside the threads: it returns. */
+/** The same from outside the threads; it returns. */
 void rt_fail_note(enum check_verdict verdict, const char *format, va_list args);
-/** The execution ends here without a verdict. `blocked`: it only waits for what another execution has. */
+/** End the execution without a verdict. `blocked`: it waits for something that only another execution has. */
 _Noreturn void rt_give_up(bool blocked);
 /** Let another thread go first, if the strategy says so; self_thread()->op is what this thread does next. */
 void rt_point(void);
-/** Begin thread `thread`, after what `clock` says. */
+/** Begin thread `thread`; what `clock` says happens before. */
 void rt_begin_thread(unsigned thread, void (*entry)(void), vclock clock, vclock porf);
-/** One execution, from the restored memory to the final checks. */
+/** Run one execution, from restoring memory to the final checks. */
 void rt_execute(void);
 bool rt_setup(void); /* returns: false when it failed */
 
 /* ---- start.c ---- */
 
-extern bool rt_is_up; /* is there struct runtime? */
+extern bool rt_is_up; /* does struct runtime exist? */
 
-/** Zeroed memory, not reserved. Ends the program when there is none. */
+/** Map zeroed memory without reserving it. Ends the program when there is none. */
 void *rt_map(uint64_t bytes);
 
 /* ---- the strategies ---- */

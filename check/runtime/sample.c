@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Searches that do not end: uniform random, and PCT (Burckhardt, Kothari, Musuvathi, Nagarakatte, "A Randomized Scheduler with Probabilistic
- * Guarantees of Finding Bugs", ASPLOS 2010): threads have random priorities, and at `depth` random points the one that runs falls to the
- * bottom. Execution n of a seed is the same wherever it is run.
+ * Searches that do not end: uniform random, and PCT (Burckhardt, Kothari, Musuvathi, Nagarakatte, "A
+ * Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", ASPLOS 2010). In PCT threads have
+ * random priorities, and at `depth` random points the running thread falls to the lowest. Execution n of a
+ * seed is the same wherever it runs.
  */
 #include "check/runtime/rt.h"
 
@@ -49,7 +50,7 @@ static unsigned random_thread(unsigned ready)
 	return (unsigned)__builtin_ctz(ready);
 }
 
-/* The newest store half of the time: else long executions would never see anything new. */
+/* A load reads the newest store half of the time. Otherwise long executions would hardly ever see anything new. */
 static unsigned option(unsigned count, bool costs)
 {
 	if (!costs)
@@ -64,7 +65,7 @@ static bool pct_next(void)
 	uint64_t length;
 
 	next();
-	length = 16u << below(8); /* how long an execution is nobody knows before */
+	length = 16u << below(8); /* the length of an execution is not known beforehand */
 	for (unsigned t = 0; t < THREADS; t++)
 		priority[t] = THREADS + t;
 	for (unsigned t = THREADS; t-- > 1;) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* One execution: its threads take turns, one operation at a time, until none can go on. */
+/* One execution: its threads take turns, one operation at a time, until no thread can go on. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -195,8 +195,10 @@ static const char *waits_for(unsigned thread, char *text, size_t room)
 	if (op->kind == OP_PAUSE)
 		snprintf(text, room, "thread %u spins (pc %#x): nobody will store what it looks at", thread, op->pc);
 	else
-		snprintf(text, room, "thread %u waits for %s %#lx%s%s (pc %#x)", thread, op->waits_for ? op->waits_for : "work",
-		         (unsigned long)(op->address & 0x0000ffffffffffffull), name ? " " : "", name ? name : "", op->pc);
+		snprintf(text, room, "thread %u waits for %s %#lx%s%s (pc %#x)", thread,
+		         op->waits_for ? op->waits_for : "work",
+		         (unsigned long)(op->address & 0x0000ffffffffffffull), name ? " " : "", name ? name : "",
+		         op->pc);
 	return text;
 }
 
@@ -207,7 +209,7 @@ static bool is_idle(unsigned thread)
 	return op->kind == OP_AWAIT && !op->waits_for;
 }
 
-/* In a graph: would the thread stand still although it read the newest stores? */
+/* In a graph search: would the thread stand still even after reading the newest stores? */
 static bool stands_for_good(unsigned thread)
 {
 	const struct thread *t = &rt.thread[thread];
@@ -221,7 +223,7 @@ static bool stands_for_good(unsigned thread)
 	return l->store[l->count - 1] == e->from;
 }
 
-/* Nobody can go on. Returns: true if that is as it should be. */
+/* No thread can go on. Returns: true if that is as it should be. */
 static bool all_ended(void)
 {
 	char text[sizeof(rt.message) - 64], line[160];
@@ -259,7 +261,7 @@ static void setup_main(void)
 	leave();
 }
 
-/* Runs fn alone, on a stack of its own. */
+/* Run fn alone, on its own stack. */
 static void alone(enum rt_mode mode, void (*fn)(void))
 {
 	void *sp = fibre_make(THREADS, fn);
@@ -286,7 +288,7 @@ bool rt_setup(void)
 	return !rt.failed;
 }
 
-/* The first turn is given from a fibre, as all others: what goes wrong in it leads back here. */
+/* A fibre gives the first turn, like all others, so that a failure in it leads back here. */
 static void first_turn(void)
 {
 	void *nowhere;

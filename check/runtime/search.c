@@ -8,9 +8,9 @@
 #include "check/runtime/shadow.h"
 #include "check/runtime/tell.h"
 
-#define LOOK_EVERY 20000 /* points between looks at the clock */
+#define LOOK_EVERY 20000 /* scheduling points between two looks at the clock */
 
-/* Made by the linker: where the section with the scenarios begins and ends. */
+/* Made by the linker: the beginning and the end of the section with the scenarios. */
 extern const struct check_scenario *const scenarios_begin[] __asm__("__start_check_scenarios") __attribute__((weak));
 extern const struct check_scenario *const scenarios_end[] __asm__("__stop_check_scenarios") __attribute__((weak));
 
@@ -31,8 +31,10 @@ const struct check_scenario *check_scenario_find(const char *name)
 
 const char *check_verdict_name(enum check_verdict verdict)
 {
-	static const char *const names[] = { "passed", "assertion", "data race", "deadlock", "use after free", "bad free", "leak",
-		                             "locking", "crash", "hang", "mixed sizes", "unstable", "limit" };
+	static const char *const names[] = {
+		"passed", "assertion", "data race", "deadlock", "use after free", "bad free", "leak", "locking",
+		"crash", "hang", "mixed sizes", "unstable", "limit"
+	};
 
 	return names[verdict];
 }
@@ -78,7 +80,7 @@ void check_prune(void)
 {
 	if (rt.mode == RT_SETUP)
 		rt_fail(CHECK_LIMIT, "check_prune in setup");
-	/* In a graph the others go on: what they store may give this thread something else to read. */
+	/* In a graph search the other threads go on: their stores may give this thread something else to read. */
 	if (rt.graph && rt.mode == RT_THREADS && !rt.probing) {
 		rt.pruned = true;
 		self_thread()->state = TH_DONE;
@@ -97,7 +99,7 @@ void check_outcome(const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	rt.mode = RT_IDLE; /* what the caller does with it is no part of the execution */
+	rt.mode = RT_IDLE; /* what the caller does with the result is not part of the execution */
 	rt.search->outcome(rt.search->arg, text);
 	rt.mode = RT_FINISH;
 }
@@ -123,7 +125,7 @@ static void account(struct check_result *result)
 	seed_write(result->seed, sizeof(result->seed));
 }
 
-/* Why to stop; NULL: go on. */
+/* The reason to stop; NULL: go on. */
 static const char *enough(struct check_result *result, double begin, double *told)
 {
 	const struct check_search *search = rt.search;
@@ -169,7 +171,7 @@ static void explore(struct check_result *result)
 	result->seconds = cpu_seconds() - begin;
 }
 
-/* No execution has begun, so there is none to replay: the seed has no choices, and leads here again. */
+/* No execution has begun. So the seed has no choices, and replaying it leads here again. */
 static void setup_failed(struct check_result *result)
 {
 	result->verdict = rt.verdict;

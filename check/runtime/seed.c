@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static struct choice *script; /* what is replayed */
+static struct choice *script; /* the choices to replay */
 static unsigned script_count, script_at;
 
 void seed_write(char *to, size_t room)
@@ -117,7 +117,8 @@ static unsigned thread(unsigned ready)
 	if (script_at == script_count)
 		return (unsigned)__builtin_ctz(ready);
 	if (!(ready >> script[script_at].thread & 1))
-		rt_fail(CHECK_UNSTABLE, "the replay is not what it was: thread %u cannot go on at step %u", script[script_at].thread, script_at);
+		rt_fail(CHECK_UNSTABLE, "the replay is not what it was: thread %u cannot go on at step %u",
+		        script[script_at].thread, script_at);
 	return script[script_at].thread;
 }
 

@@ -20,7 +20,7 @@ static inline bool on_a_stack(uint64_t address)
 	return address - STACKS_ADDRESS < (THREADS + 1) * STACK_BYTES;
 }
 
-/* Stacks need no putting back: a thread begins with what it writes there. */
+/* Stacks are not restored: a thread writes what it uses there. */
 static inline void log_word(struct cell *cell, uint64_t address)
 {
 	if (likely(cell->logged))
@@ -100,10 +100,11 @@ static void found_race(uint64_t address, int other, uint32_t other_pc, uint32_t 
 	rt.result->race_thread[0] = other;
 	rt.result->race_thread[1] = rt.self;
 	if (rt.freeing)
-		rt_fail(CHECK_USE_AFTER_FREE, "thread %d frees %#lx (pc %#x), and an access by thread %d (pc %#x) is not ordered before that", rt.self,
-		        (unsigned long)address, pc, other, other_pc);
-	rt_fail(CHECK_RACE, "data race: %s at %#lx by thread %d (pc %#x) is not ordered with %s thread %d%s", what, (unsigned long)address,
-	        rt.self, pc, "an access by", other, other_pc ? "" : " (atomic)");
+		rt_fail(CHECK_USE_AFTER_FREE,
+		        "thread %d frees %#lx (pc %#x), and an access by thread %d (pc %#x) is not ordered before that",
+		        rt.self, (unsigned long)address, pc, other, other_pc);
+	rt_fail(CHECK_RACE, "data race: %s at %#lx by thread %d (pc %#x) is not ordered with %s thread %d%s", what,
+	        (unsigned long)address, rt.self, pc, "an access by", other, other_pc ? "" : " (atomic)");
 }
 
 static unsigned first_uncovered(vclock clock, vclock known)
@@ -114,7 +115,7 @@ static unsigned first_uncovered(vclock clock, vclock known)
 	return 0;
 }
 
-/* Last atomic accesses of a location against a plain access. */
+/* Check a plain access against the last atomic accesses of a location. */
 static void against_atomics(const struct location *l, uint64_t address, bool write, vclock now, uint32_t pc)
 {
 	const char *what = write ? "plain write" : "plain read";
@@ -134,7 +135,7 @@ static inline void plain(struct cell *cell, uint64_t address, bool write, vclock
 	if (unlikely(cell->location)) {
 		against_atomics(&rt.location[cell->location], address, write, now, pc);
 		if (write)
-			cell->location = 0; /* atomics after this one begin with what it writes */
+			cell->location = 0; /* later atomics begin with the value that this access writes */
 	}
 	if (!write) {
 		cell->read[rt.self] = now[rt.self];
@@ -158,7 +159,10 @@ static uint32_t cell_new(const struct cell *like, unsigned mask, uint32_t next)
 	return rt.cell_count;
 }
 
-/* Split cells of the word until each lies within `mask` or outside, and bytes of `mask` that had none have one. */
+/*
+ * Split the word's cells until each lies within `mask` or outside, and make cells for the
+ * bytes of `mask` without one.
+ */
 static void cells_split(struct cell *first, unsigned mask)
 {
 	struct cell empty = { .execution = rt.execution, .freed = first->freed };
@@ -182,8 +186,8 @@ static void cells_split(struct cell *first, unsigned mask)
 }
 
 /*
- * An access that writes, or an atomic, to bytes that overlap an atomic's without being those: the location is no more, and what comes after begins with
- * what is in memory. All of its loads and stores happen before, so none of them could have to do with what comes after.
+ * A write or an atomic overlaps the bytes of an atomic location without being exactly those. The location ends here;
+ * later atomics begin with what is in memory. All its loads and stores happen before, so none concerns a later one.
  */
 static void end_other_atomics(struct cell *first, unsigned mask, uint64_t address, vclock now, bool atomic)
 {
@@ -192,8 +196,11 @@ static void end_other_atomics(struct cell *first, unsigned mask, uint64_t addres
 			const struct location *l = &rt.location[c->location];
 
 			if (!vclock_covers(now, vclock_join(l->written, l->read)))
-				rt_fail(atomic ? CHECK_MIXED : CHECK_RACE, "%s of %u bytes at %#lx, not ordered with atomics of %u bytes on the same memory",
-				        atomic ? "an atomic" : "a plain write", (unsigned)__builtin_popcount(mask), (unsigned long)address, l->size);
+				rt_fail(atomic ? CHECK_MIXED : CHECK_RACE,
+				        "%s of %u bytes at %#lx, not ordered with atomics of %u bytes on the same "
+				        "memory",
+				        atomic ? "an atomic" : "a plain write", (unsigned)__builtin_popcount(mask),
+				        (unsigned long)address, l->size);
 			c->location = 0;
 		}
 		if (!c->next)
@@ -201,7 +208,7 @@ static void end_other_atomics(struct cell *first, unsigned mask, uint64_t addres
 	}
 }
 
-/* Splits cells to fit; but one with atomics counts as read whole. */
+/* Split cells to fit. A cell with atomics counts as read whole. */
 static void cells_split_for_read(struct cell *first, unsigned mask)
 {
 	for (struct cell *c = first;; c = &rt.cells[c->next]) {
@@ -301,12 +308,13 @@ uint32_t shadow_atomic(uint64_t address, unsigned size, bool write, const struct
 		end_other_atomics(cell, mask, address, e->clock, true);
 		cells_split(cell, mask);
 		while (cell->mask != mask) {
-			/* Several cells inside: join what they know into one at a time. */
+			/* Several cells inside: combine what they know. */
 			if (cell->mask & mask) {
 				if (cell->written > e->clock[cell->writer])
 					found_race(address, cell->writer, cell->write_pc, e->pc, "atomic access");
 				if (write && !vclock_covers(e->clock, cell->read))
-					found_race(address, (int)first_uncovered(cell->read, e->clock), cell->read_pc, e->pc, "atomic write");
+					found_race(address, (int)first_uncovered(cell->read, e->clock),
+					           cell->read_pc, e->pc, "atomic write");
 				cell->mask &= (uint8_t)~mask;
 			}
 			if (!cell->next) {

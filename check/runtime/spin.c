@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Loops that wait for a store: a turn in which nothing new was read ends with standing still. */
+/* Loops that wait for a store. A turn that read nothing new ends with standing still. */
 #include "check/runtime/model.h"
 
 #include "check/runtime/graph.h"
 #include "check/runtime/tell.h"
 
-/* For check_pause: what this thread has read since the last one. */
+/* For check_pause: note what this thread has read since the last pause. */
 void spin_note(uint32_t location, event_id from)
 {
 	const struct location *l = &rt.location[location];
@@ -23,14 +23,14 @@ void spin_note(uint32_t location, event_id from)
 		t->spin[t->spin_count++] = (struct spin_read){ location, from, false };
 }
 
-/* A store that changed something: what was read before it is no part of an idle turn. */
+/* The thread's store changed a value, so what it read before belongs to no idle turn. */
 void spin_forget(void)
 {
 	self_thread()->spin_count = self_thread()->turn_count = 0;
 	self_thread()->spin_overflow = false;
 }
 
-/* Did the turn of the loop that ends here read the same values as the one before? */
+/* Did the loop's turn that ends here read the same values as the turn before? */
 static bool is_same_turn(const struct thread *t)
 {
 	if (t->spin_count != t->turn_count || !t->spin_count || t->spin_overflow)
@@ -49,7 +49,7 @@ uint64_t spin_pause(struct op *op)
 {
 	struct thread *t = self_thread();
 
-	/* In a graph, going round again is another graph: the one in which the loads read what ends the loop. */
+	/* In a graph search another turn is another graph: the one in which the loads read what ends the loop. */
 	if (rt.graph && t->spin_count && !t->spin_overflow) {
 		t->state = TH_BLOCKED;
 		tell_block(op);
@@ -58,7 +58,7 @@ uint64_t spin_pause(struct op *op)
 		rt_point(); /* returns for a probe (graph.c) */
 	}
 	if (rt.search->strategy == CHECK_DFS && is_same_turn(t))
-		rt_give_up(true); /* without this turn it is another execution, which ends the same */
+		rt_give_up(true); /* the execution without this turn ends in the same way */
 	for (unsigned i = 0; i < t->spin_count; i++)
 		t->turn[i] = t->spin[i];
 	t->turn_count = t->spin_count;

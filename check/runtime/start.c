@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The process: fixed addresses, the runtime's memory, signals. */
+/* The process: fixed addresses, the runtime's memory, and signals. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,12 +19,13 @@ bool rt_is_up;
 
 static void map_at(uint64_t address, uint64_t bytes, const char *what)
 {
-	void *at = mmap((void *)address, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+	void *at = mmap((void *)address, bytes, PROT_READ | PROT_WRITE,
+	                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 
 	if (at == (void *)address)
 		return;
-	fprintf(stderr, "vmmu-check: no room at %#lx for %s (%s); was the program linked with -no-pie?\n", (unsigned long)address, what,
-	        at == MAP_FAILED ? strerror(errno) : "taken");
+	fprintf(stderr, "vmmu-check: no room at %#lx for %s (%s); was the program linked with -no-pie?\n",
+	        (unsigned long)address, what, at == MAP_FAILED ? strerror(errno) : "taken");
 	exit(2);
 }
 
@@ -33,7 +34,8 @@ void *rt_map(uint64_t bytes)
 	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (at == MAP_FAILED) {
-		fprintf(stderr, "vmmu-check: no %lu bytes of address space: %s\n", (unsigned long)bytes, strerror(errno));
+		fprintf(stderr, "vmmu-check: no %lu bytes of address space: %s\n", (unsigned long)bytes,
+		        strerror(errno));
 		exit(2);
 	}
 	return at;
@@ -61,7 +63,7 @@ static void note(enum check_verdict verdict, const char *format, ...)
 	va_end(args);
 }
 
-/* The execution that was interrupted is over: go where it would have ended. */
+/* The signal ended the execution. Go to where the execution would have ended. */
 static void leave_from(ucontext_t *context)
 {
 	uint64_t top = (uint64_t)leave_stack + sizeof(leave_stack) - 64;
@@ -85,8 +87,9 @@ static void on_crash(int signal, siginfo_t *info, void *context)
 	if (guard < (THREADS + 1) * STACK_BYTES && guard % STACK_BYTES < 4096)
 		note(CHECK_CRASH, "thread %d overflows its stack (pc %#lx)", rt.self, (unsigned long)pc);
 	else
-		note(CHECK_CRASH, "%s at pc %#lx, address %#lx, in thread %d", signal == SIGABRT ? "abort" : strsignal(signal), (unsigned long)pc,
-		     (unsigned long)at, rt.self);
+		note(CHECK_CRASH, "%s at pc %#lx, address %#lx, in thread %d",
+		     signal == SIGABRT ? "abort" : strsignal(signal), (unsigned long)pc, (unsigned long)at,
+		     rt.self);
 	leave_from(c);
 }
 
@@ -105,8 +108,8 @@ static void on_tick(int signal, siginfo_t *info, void *context)
 	if (++still < WATCHDOG_SECONDS)
 		return;
 	still = 0;
-	note(CHECK_HANG, "thread %d has run for %u seconds without an atomic operation (pc %#lx)", rt.self, WATCHDOG_SECONDS,
-	     (unsigned long)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP]);
+	note(CHECK_HANG, "thread %d has run for %u seconds without an atomic operation (pc %#lx)", rt.self,
+	     WATCHDOG_SECONDS, (unsigned long)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP]);
 	leave_from(context);
 }
 
@@ -132,7 +135,7 @@ void check_start(int argc, char **argv)
 	(void)argc;
 	if (rt_is_up)
 		return;
-	/* Where that is forbidden, what the scenario sees is at fixed addresses all the same. */
+	/* Where that is forbidden, everything that a scenario sees is at fixed addresses all the same. */
 	if (old >= 0 && !(old & ADDR_NO_RANDOMIZE) && personality((unsigned)old | ADDR_NO_RANDOMIZE) >= 0 &&
 	    (personality(0xffffffff) & ADDR_NO_RANDOMIZE))
 		execv("/proc/self/exe", argv);

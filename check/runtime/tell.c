@@ -19,8 +19,8 @@ void tell_start(void)
 }
 
 /*
- * What the tracer does, and what happens here (a compiler may call memset for a structure), is no part of the execution: the callers see to it that nobody
- * looks on.
+ * The tracer is no part of the execution, and neither is this code, for which a compiler may call memset. So its
+ * accesses are not looked at; the callers see to that.
  */
 static void tell(struct check_event *event)
 {
@@ -28,7 +28,8 @@ static void tell(struct check_event *event)
 
 	event->step = step++;
 	event->thread = rt.self;
-	for (unsigned i = t->depth < CALL_DEPTH ? t->depth : CALL_DEPTH; i-- > 0 && event->stack_count < CHECK_MAX_STACK;)
+	for (unsigned i = t->depth < CALL_DEPTH ? t->depth : CALL_DEPTH;
+	     i-- > 0 && event->stack_count < CHECK_MAX_STACK;)
 		event->stack[event->stack_count++] = t->stack[i];
 	rt.search->tracer->event(rt.search->arg, event);
 }
@@ -45,10 +46,14 @@ static enum check_event_kind kind_of(const struct op *op, const struct event *e)
 	}
 }
 
-static __attribute__((noinline)) void tell_of_access(const struct op *op, const struct event *e, const struct location *l, unsigned stale)
+static __attribute__((noinline)) void tell_of_access(const struct op *op, const struct event *e,
+                                                     const struct location *l, unsigned stale)
 {
-	struct check_event event = { .kind = kind_of(op, e), .address = op->address & ADDRESS_BITS, .size = op->size, .order = e->order,
-		                     .weakened = op->weakened, .reads_from = -1, .stale = stale, .pc = op->pc, .caller = op->caller };
+	struct check_event event = {
+		.kind = kind_of(op, e), .address = op->address & ADDRESS_BITS, .size = op->size,
+		.order = e->order, .weakened = op->weakened, .reads_from = -1, .stale = stale, .pc = op->pc,
+		.caller = op->caller
+	};
 
 	step_of[e->thread][e->index] = step;
 	if (op->shown < 0)
@@ -75,16 +80,19 @@ void tell_access(const struct op *op, const struct event *e, const struct locati
 	rt.mode = mode;
 }
 
-static __attribute__((noinline)) void tell_of(enum check_event_kind kind, uint64_t address, uint64_t value, uint64_t old, unsigned size,
-                                              uint32_t pc, const char *text)
+static __attribute__((noinline)) void tell_of(enum check_event_kind kind, uint64_t address, uint64_t value,
+                                              uint64_t old, unsigned size, uint32_t pc, const char *text)
 {
-	struct check_event event = { .kind = kind, .address = address & ADDRESS_BITS, .value = value, .old = old, .size = size, .pc = pc,
-		                     .caller = 0, .reads_from = -1, .text = text };
+	struct check_event event = {
+		.kind = kind, .address = address & ADDRESS_BITS, .value = value, .old = old, .size = size,
+		.pc = pc, .caller = 0, .reads_from = -1, .text = text
+	};
 
 	tell(&event);
 }
 
-void tell_simple(enum check_event_kind kind, uint64_t address, uint64_t value, uint64_t old, unsigned size, uint32_t pc, const char *text)
+void tell_simple(enum check_event_kind kind, uint64_t address, uint64_t value, uint64_t old, unsigned size,
+                 uint32_t pc, const char *text)
 {
 	enum rt_mode mode = rt.mode;
 

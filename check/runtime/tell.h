@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Telling the tracer what happens, when there is one. */
+/* Tells the tracer, when there is one, what happens. */
 #ifndef CHECK_RUNTIME_TELL_H
 #define CHECK_RUNTIME_TELL_H
 
 #include "check/runtime/rt.h"
 
 void tell_access(const struct op *op, const struct event *e, const struct location *l, unsigned stale);
-void tell_simple(enum check_event_kind kind, uint64_t address, uint64_t value, uint64_t old, unsigned size, uint32_t pc, const char *text);
+void tell_simple(enum check_event_kind kind, uint64_t address, uint64_t value, uint64_t old, unsigned size,
+                 uint32_t pc, const char *text);
 void tell_start(void);
 
 static inline bool telling(void)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a replay tells: one event for each operation, in the order in which they happen. */
+/* The events that a replay reports: one for each operation, in the order in which they happen. */
 #ifndef CHECK_RUNTIME_TRACE_H
 #define CHECK_RUNTIME_TRACE_H
 
@@ -27,7 +27,7 @@ enum check_event_kind {
 	CHECK_EV_RCU_CALL,
 	CHECK_EV_WAIT,        /* check_wait; value: expected */
 	CHECK_EV_WAKE,
-	CHECK_EV_BLOCK,       /* stands still from here: at `address` */
+	CHECK_EV_BLOCK,       /* the thread stands still from here on, at `address` */
 	CHECK_EV_UNBLOCK,
 	CHECK_EV_PAUSE,
 	CHECK_EV_CHOOSE,      /* value: the choice; old: of how many */
@@ -40,32 +40,34 @@ enum check_event_kind {
 #define CHECK_MAX_STACK 64
 
 struct check_event {
-	unsigned step;         /* counts events of the trace from 0 */
+	unsigned step;         /* number of the event in the trace, from 0 */
 	int thread;            /* -1: finish */
 	enum check_event_kind kind;
 	uint64_t address;
 	unsigned size;
 	uint64_t old;          /* the value read (loads, RMW) */
 	uint64_t value;        /* the value written (stores, RMW), or as said above */
-	int order;             /* __ATOMIC_*, as it was executed */
-	bool weakened;         /* the code asked for more */
-	bool synchronizes;     /* an acquire that took something over from the store it read */
-	int reads_from;        /* step of the store whose value was read; -1: initial value, or not known */
-	unsigned stale;        /* how many newer stores the load passed over; of a store: how many it was placed before */
+	int order;             /* __ATOMIC_*, as executed */
+	bool weakened;         /* the code asked for a stronger order */
+	bool synchronizes;     /* an acquire that synchronizes with the store it read */
+	int reads_from;        /* step of the store that was read; -1: initial value, or not known */
+	unsigned stale;        /* how many newer stores a load passed over, or a store was placed before */
 	uint32_t pc, caller;   /* site */
-	unsigned stack_count;  /* return addresses, innermost first; without pc */
+	unsigned stack_count;  /* return addresses, innermost first, without pc */
 	uint32_t stack[CHECK_MAX_STACK];
 	const char *text;
 };
 
 struct check_tracer {
 	void (*event)(void *arg, const struct check_event *event);
-	bool plain;            /* plain accesses, too */
+	bool plain;            /* also report plain accesses */
 };
 
 /** The name that check_name gave the location, "name" or "name+8" (static buffer); NULL: none. */
 const char *check_name_of(uint64_t address);
-/** The block of check_alloc that `address` is in: its start and size, and which thread's. False: none. */
+/**
+ * The block of check_alloc that `address` is in: its start, its size, and the thread that allocated it. False: none.
+ */
 bool check_block_of(uint64_t address, uint64_t *start, uint64_t *size, int *thread);
 
 #endif

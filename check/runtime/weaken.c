@@ -7,7 +7,7 @@
 
 static struct check_site sites[SITES];
 static unsigned site_count;
-static uint16_t table[2 * SITES]; /* index + 1, by hash */
+static uint16_t table[2 * SITES]; /* index + 1, by hash of the site */
 
 unsigned check_sites(const struct check_site **to)
 {
@@ -53,8 +53,8 @@ static void note(const struct op *op)
 
 static unsigned weaker(unsigned order, enum check_weakening how, enum operation kind)
 {
-	bool acquire = order != __ATOMIC_RELAXED && order != __ATOMIC_RELEASE, release = order != __ATOMIC_RELAXED && order != __ATOMIC_ACQUIRE &&
-		       order != __ATOMIC_CONSUME;
+	bool acquire = order != __ATOMIC_RELAXED && order != __ATOMIC_RELEASE,
+	     release = order != __ATOMIC_RELAXED && order != __ATOMIC_ACQUIRE && order != __ATOMIC_CONSUME;
 
 	if (kind == OP_LOAD)
 		release = false;
@@ -67,13 +67,17 @@ static unsigned weaker(unsigned order, enum check_weakening how, enum operation 
 	case CHECK_TO_ACQ_REL: break;
 	default: return order;
 	}
-	return acquire && release ? __ATOMIC_ACQ_REL : acquire ? __ATOMIC_ACQUIRE : release ? __ATOMIC_RELEASE : __ATOMIC_RELAXED;
+	return acquire && release ? __ATOMIC_ACQ_REL
+	       : acquire          ? __ATOMIC_ACQUIRE
+	       : release          ? __ATOMIC_RELEASE
+	                          : __ATOMIC_RELAXED;
 }
 
 static const struct check_weak *find(const struct op *op)
 {
 	for (unsigned i = 0; i < rt.weak_count; i++)
-		if ((!rt.weak[i].pc || rt.weak[i].pc == op->pc) && (!rt.weak[i].caller || rt.weak[i].caller == op->caller))
+		if ((!rt.weak[i].pc || rt.weak[i].pc == op->pc) &&
+		    (!rt.weak[i].caller || rt.weak[i].caller == op->caller))
 			return &rt.weak[i];
 	return NULL;
 }

@@ -12,7 +12,10 @@ static inline uint32_t weaken_caller(void)
 	return t->depth ? t->stack[(t->depth < CALL_DEPTH ? t->depth : CALL_DEPTH) - 1] : 0;
 }
 
-/** Note the site of `op` and weaken its orders. Returns: true if the operation is to be dropped (a fence) or split (CAS, RMW). */
+/**
+ * Note the site of `op` and weaken its orders. Returns: true if the operation is to be left out
+ * (a fence) or split (CAS, RMW).
+ */
 bool weaken_site(struct op *op);
 bool weaken_drops_lock(struct op *op);
 
