@@ -122,8 +122,8 @@ static bool is_sc(const struct event *e)
 }
 
 /* The order that sequentially consistent events must not contradict: psc of the paper, section 4. */
-static struct relation psc(const struct graph *g, const struct relation *hb, const struct relation *mo, const struct relation *fr,
-                           const struct relation *eco)
+static struct relation psc(const struct graph *g, const struct relation *hb, const struct relation *mo,
+                           const struct relation *fr, const struct relation *eco)
 {
 	struct relation other = { 0 }, scb, id_sc = { 0 }, id_fence = { 0 }, before, after, fences;
 	struct relation hb_or_same = rel_reflexive(*hb, g->count);
@@ -255,8 +255,8 @@ static void graph_judge(struct graph *g)
 }
 
 /*
- * Place the writes of `location` and of all after it, `last` being the one placed before. A read-modify-write comes right after what it read
- * (atomicity): nothing else may come there, and it may come nowhere else.
+ * Place the writes of `location` and of all after it, `last` being the one placed before. A read-modify-write comes
+ * right after what it read (atomicity): nothing else may come there, and it may come nowhere else.
  */
 static void enumerate_mo(struct graph *g, unsigned location, unsigned last, uint32_t placed)
 {
@@ -303,8 +303,8 @@ static void evaluate(struct event *e, unsigned read)
 }
 
 /*
- * Values follow reads-from; a cycle of it through program order is no execution in either model. Returns: false for that, or for a source that
- * wrote nothing.
+ * Values follow reads-from; a cycle of it through program order is no execution in either model. Returns: false for
+ * that, or for a source that wrote nothing.
  */
 static bool values_settle(struct graph *g)
 {
@@ -357,7 +357,9 @@ static void enumerate_rf(struct graph *g, unsigned reader)
 static void events_make(struct graph *g)
 {
 	for (unsigned l = 0; l < g->program->locations; l++)
-		g->event[g->count++] = (struct event){ .op = { .kind = AX_STORE, .location = l }, .thread = NONE, .writes = true };
+		g->event[g->count++] = (struct event){
+			.op = { .kind = AX_STORE, .location = l }, .thread = NONE, .writes = true
+		};
 	for (unsigned t = 0; t < g->program->threads; t++)
 		for (unsigned i = 0; i < g->program->thread[t].count; i++) {
 			struct event *e = &g->event[g->count];
@@ -372,7 +374,8 @@ static void events_make(struct graph *g)
 		}
 	for (unsigned a = 0; a < g->count; a++)
 		for (unsigned b = a + 1; b < g->count; b++)
-			if (g->event[b].thread != NONE && (g->event[a].thread == NONE || g->event[a].thread == g->event[b].thread))
+			if (g->event[b].thread != NONE &&
+			    (g->event[a].thread == NONE || g->event[a].thread == g->event[b].thread))
 				rel_add(&g->sb, a, b);
 }
 
@@ -382,7 +385,8 @@ unsigned ax_results(const struct ax_program *program)
 
 	for (unsigned t = 0; t < program->threads; t++)
 		for (unsigned i = 0; i < program->thread[t].count; i++)
-			results += program->thread[t].op[i].kind != AX_STORE && program->thread[t].op[i].kind != AX_FENCE;
+			results += program->thread[t].op[i].kind != AX_STORE &&
+			           program->thread[t].op[i].kind != AX_FENCE;
 	return results;
 }
 
@@ -394,7 +398,8 @@ static bool fits(const struct ax_program *program)
 		if (program->thread[t].count > AX_OPS)
 			return false;
 		for (unsigned i = 0; i < program->thread[t].count; i++)
-			if (program->thread[t].op[i].kind != AX_FENCE && program->thread[t].op[i].location >= program->locations)
+			if (program->thread[t].op[i].kind != AX_FENCE &&
+			    program->thread[t].op[i].location >= program->locations)
 				return false;
 	}
 	return ax_results(program) <= AX_RESULTS;

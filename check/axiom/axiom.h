@@ -2,9 +2,9 @@
 /*
  * What the memory model allows, by its axioms: an oracle for the checker's runtime.
  *
- * The runtime executes programs; this enumerates graphs. It knows straight-line programs of atomics only, and for each tries every reads-from and
- * every modification order and keeps those that the axioms admit. It shares no code and no idea with the runtime, and it is slow, so that it can be
- * read against the papers:
+ * The runtime executes programs; this enumerates graphs. It knows straight-line programs of atomics only, and for
+ * each tries every reads-from and every modification order and keeps those that the axioms admit. It shares no code
+ * and no idea with the runtime, and it is slow, so that it can be read against the papers:
  *
  *     AX_C11  RC11 (Lahav, Vafeiadis, Kang, Hur, Dreyer: "Repairing Sequential Consistency in C/C++11", PLDI 2017), which forbids
  *             cycles of program order and reads-from: no out-of-thin-air, and no load buffering
@@ -43,8 +43,8 @@ struct ax_program {
 };
 
 /*
- * An outcome: four bits a result, the first in the lowest. The results are what each load and read-modify-write read, thread by thread in program
- * order, and then the last value of each location. Values count modulo 16.
+ * An outcome: four bits a result, the first in the lowest. The results are what each load and read-modify-write read,
+ * thread by thread in program order, and then the last value of each location. Values count modulo 16.
  */
 struct ax_outcomes {
 	uint64_t *outcome; /* ascending, each once; from malloc */

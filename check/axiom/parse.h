@@ -4,7 +4,8 @@
  *
  *     x=1  store      x  load      x+1  fetch-and-add      x<1  exchange      x?0:1  compare-and-swap from 0 to 1      F  fence
  *
- * A letter after it is the order: none relaxed, a acquire, r release, q both, s sequentially consistent. Locations: w x y z, numbered as they first appear.
+ * A letter after it is the order: none relaxed, a acquire, r release, q both, s sequentially consistent. Locations: w
+ * x y z, numbered as they first appear.
  */
 #ifndef CHECK_AXIOM_PARSE_H
 #define CHECK_AXIOM_PARSE_H

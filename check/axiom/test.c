@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The oracle against the literature's verdicts. Each line: a program, one outcome of it ('.' is any value), and who allows it. */
+/*
+ * The oracle against the literature's verdicts. Each line: a program, one outcome of it ('.' is
+ * any value), and who allows it.
+ */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -112,9 +115,9 @@ int main(void)
 			continue;
 		}
 		failed++;
-		printf("%s: %s, outcome %s: C11 %s, TSO %s, should be C11 %s, TSO %s\n", v->name, v->program, v->outcome,
-		       allowed & C11 ? "allows" : "forbids", allowed & TSO ? "allows" : "forbids", v->allowed & C11 ? "allows" : "forbids",
-		       v->allowed & TSO ? "allows" : "forbids");
+		printf("%s: %s, outcome %s: C11 %s, TSO %s, should be C11 %s, TSO %s\n", v->name, v->program,
+		       v->outcome, allowed & C11 ? "allows" : "forbids", allowed & TSO ? "allows" : "forbids",
+		       v->allowed & C11 ? "allows" : "forbids", v->allowed & TSO ? "allows" : "forbids");
 	}
 	printf("%u passed, %u failed\n", passed, failed);
 	return failed != 0;

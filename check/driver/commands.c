@@ -21,9 +21,11 @@ int command_list(const struct options *options)
 
 	for (unsigned i = 0; (scenario = check_scenario_at(i)); i++) {
 		if (options->tabs)
-			printf("%s\t%s\t%u\t%s\n", scenario->name, scenario->protocol, scenario->threads, scenario->claim);
+			printf("%s\t%s\t%u\t%s\n", scenario->name, scenario->protocol, scenario->threads,
+			       scenario->claim);
 		else
-			printf("%-32s %-9s %u threads  %s\n", scenario->name, scenario->protocol, scenario->threads, scenario->claim);
+			printf("%-32s %-9s %u threads  %s\n", scenario->name, scenario->protocol, scenario->threads,
+			       scenario->claim);
 	}
 	return 0;
 }
@@ -45,10 +47,11 @@ static const struct check_scenario *scenario_wanted(const char *name)
 	if (scenario)
 		return scenario;
 	for (unsigned i = 0; (other = check_scenario_at(i)); i++)
-		if (!near || strstr(other->name, name) || (!strstr(near->name, name) && distance(name, other->name) < distance(name, near->name)))
+		if (!near || strstr(other->name, name) ||
+		    (!strstr(near->name, name) && distance(name, other->name) < distance(name, near->name)))
 			near = other;
-	fprintf(stderr, "vmmu-check: there is no scenario '%s'; %s%s%s`vmmu-check list` shows them all\n", name, near ? "did you mean '" : "",
-	        near ? near->name : "", near ? "'? " : "");
+	fprintf(stderr, "vmmu-check: there is no scenario '%s'; %s%s%s`vmmu-check list` shows them all\n", name,
+	        near ? "did you mean '" : "", near ? near->name : "", near ? "'? " : "");
 	return NULL;
 }
 
@@ -71,11 +74,15 @@ static void summary_put(const struct run *run)
 {
 	const struct verdict *verdict = &run->outcome->verdict;
 
-	printf("%s: %s; %s%s%s, %llu executions, %llu scheduling points, %.2f s (%.0f executions, %.2f million points a second)\n",
-	       run->subject.scenario->name, verdict->failed ? check_verdict_name(verdict->failure.verdict) : "no violation",
-	       verdict->failed ? "stopped there" : extent_name(verdict->extent), strcmp(verdict->bound, "none") ? ", bound: " : "",
-	       strcmp(verdict->bound, "none") ? verdict->bound : "", (unsigned long long)verdict->executions, (unsigned long long)verdict->points,
-	       verdict->seconds, (double)verdict->executions / (verdict->seconds > 0 ? verdict->seconds : 1),
+	printf("%s: %s; %s%s%s, %llu executions, %llu scheduling points, %.2f s (%.0f executions, %.2f million "
+	       "points a second)\n",
+	       run->subject.scenario->name,
+	       verdict->failed ? check_verdict_name(verdict->failure.verdict) : "no violation",
+	       verdict->failed ? "stopped there" : extent_name(verdict->extent),
+	       strcmp(verdict->bound, "none") ? ", bound: " : "",
+	       strcmp(verdict->bound, "none") ? verdict->bound : "", (unsigned long long)verdict->executions,
+	       (unsigned long long)verdict->points, verdict->seconds,
+	       (double)verdict->executions / (verdict->seconds > 0 ? verdict->seconds : 1),
 	       (double)verdict->points * 1e-6 / (verdict->seconds > 0 ? verdict->seconds : 1));
 }
 
@@ -108,14 +115,17 @@ static void run_tick(struct jobs *jobs)
 
 	if (!isatty(STDOUT_FILENO) || run->outcome->ended)
 		return;
-	printf("\r\033[K%s: %llu executions, %llu points, %.0f s", run->subject.scenario->name, (unsigned long long)run->outcome->progress.executions,
+	printf("\r\033[K%s: %llu executions, %llu points, %.0f s", run->subject.scenario->name,
+	       (unsigned long long)run->outcome->progress.executions,
 	       (unsigned long long)run->outcome->progress.points, jobs_clock() - jobs->job->began);
 	fflush(stdout);
 }
 
 static bool run_prepare(struct run *run, const struct options *options, const char *name)
 {
-	*run = (struct run){ .options = options, .subject = { .scenario = scenario_wanted(name), .tso = options->tso } };
+	*run = (struct run){
+		.options = options, .subject = { .scenario = scenario_wanted(name), .tso = options->tso }
+	};
 	if (!run->subject.scenario || !weakened_read(options, &run->weakened))
 		return false;
 	run->subject.weak = run->weakened.weak;
@@ -130,7 +140,8 @@ int command_run(const struct options *options)
 	struct jobs jobs = { .job = &job, .count = 1, .tick = run_tick, .every = 0.25, .arg = &run };
 
 	if (options->words != 1) {
-		fprintf(stderr, "vmmu-check: run wants one scenario: vmmu-check run SCENARIO; `vmmu-check list` shows them\n");
+		fprintf(stderr,
+		        "vmmu-check: run wants one scenario: vmmu-check run SCENARIO; `vmmu-check list` shows them\n");
 		return 2;
 	}
 	if (!run_prepare(&run, options, options->word[0]))
@@ -143,7 +154,9 @@ int command_run(const struct options *options)
 	jobs_run(&jobs);
 	if (job.timed_out || !WIFEXITED(job.status) || !run.outcome->ended) {
 		printf("%s: %s\n", run.subject.scenario->name,
-		       job.timed_out ? "hung, and was killed" : WIFSIGNALED(job.status) ? strsignal(WTERMSIG(job.status)) : "ended early");
+		       job.timed_out             ? "hung, and was killed"
+		       : WIFSIGNALED(job.status) ? strsignal(WTERMSIG(job.status))
+		                                 : "ended early");
 		return 1;
 	}
 	return run.outcome->verdict.failed;
@@ -156,7 +169,9 @@ int command_replay(const struct options *options)
 	struct show show = { .all = options->all, .html = options->html ? page : NULL };
 
 	if (options->words != 1 || !strchr(options->word[0], ':')) {
-		fprintf(stderr, "vmmu-check: replay wants a seed, as a failure prints it: vmmu-check replay SCENARIO:MODEL:CHOICES\n");
+		fprintf(stderr,
+		        "vmmu-check: replay wants a seed, as a failure prints it: vmmu-check replay "
+		        "SCENARIO:MODEL:CHOICES\n");
 		return 2;
 	}
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(options->word[0], ":"), options->word[0]);

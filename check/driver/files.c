@@ -39,7 +39,8 @@ bool files_make(const char *wanted)
 {
 	if (mkdir(files_folder(wanted), 0777) == 0 || errno == EEXIST)
 		return true;
-	fprintf(stderr, "vmmu-check: the folder %s cannot be made (%s); name another with --html DIR\n", files_folder(wanted), strerror(errno));
+	fprintf(stderr, "vmmu-check: the folder %s cannot be made (%s); name another with --html DIR\n",
+	        files_folder(wanted), strerror(errno));
 	return false;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Work in child processes, as many at a time as there are cores. A search belongs in a process of its own: the code under test may crash it, and its memory
- * is what the search restores. What a child finds goes into a slot of shared memory, which survives it; files that it writes are its own.
+ * Work in child processes, as many at a time as there are cores. A search belongs in a process of its own: the code
+ * under test may crash it, and its memory is what the search restores. What a child finds goes into a slot of shared
+ * memory, which survives it; files that it writes are its own.
  */
 #ifndef CHECK_DRIVER_JOBS_H
 #define CHECK_DRIVER_JOBS_H
@@ -38,7 +39,10 @@ struct jobs {
 /** Memory that the parent and its children share, zeroed. */
 void *jobs_shared(size_t bytes);
 
-/** Run all jobs; returns when all have ended. Children that outlive their limit are killed, and all of them when the parent is interrupted. */
+/**
+ * Run all jobs; returns when all have ended. Children that outlive their limit are killed, and all of them
+ * when the parent is interrupted.
+ */
 void jobs_run(struct jobs *jobs);
 
 /** Seconds of a clock that only moves forward. */

@@ -24,7 +24,8 @@ static const char help[] =
 	"\n"
 	"searching:\n"
 	"  --budget TIME       90s, 10m, 2h\n"
-	"  --strategy NAME     auto (default): bounded, then exhaustive, then samples; dfs (exhaustive, unless a bound is given), pct, random\n"
+	"  --strategy NAME     auto (default): bounded, then exhaustive, then samples; dfs (exhaustive, unless a "
+	"bound is given), pct, random\n"
 	"  --preemptions N     dfs: at most N preemptions, without reduction (any: no bound)\n"
 	"  --stale N           at most N reads of other than the newest store\n"
 	"  --seed S            pct, random: a number\n"
@@ -41,7 +42,8 @@ static const char help[] =
 	"  --tabs              list, sites: fields between tabs, for programs\n"
 	"\n"
 	"Exit codes: 0 nothing was found; 1 a failure was found; 2 the command line is wrong; 3 this program failed.\n"
-	"\"No violation in N executions\" proves nothing; \"exhaustive\" means every execution of that scenario that the memory model has.\n";
+	"\"No violation in N executions\" proves nothing; \"exhaustive\" means every execution of that scenario "
+	"that the memory model has.\n";
 
 static int command_help(const struct options *options)
 {
@@ -56,8 +58,10 @@ int main(int argc, char **argv)
 		const char *name;
 		int (*run)(const struct options *options);
 	} commands[] = {
-		{ "help", command_help },     { "check", check_all },     { "list", command_list },   { "run", command_run }, { "replay", command_replay },
-		{ "why", command_why },       { "sites", command_sites }, { "weigh", command_weigh }, { "confirm", command_confirm }, { "zoo", command_zoo },
+		{ "help", command_help },   { "check", check_all },       { "list", command_list },
+		{ "run", command_run },     { "replay", command_replay }, { "why", command_why },
+		{ "sites", command_sites }, { "weigh", command_weigh },   { "confirm", command_confirm },
+		{ "zoo", command_zoo },
 	};
 	struct options options;
 

@@ -13,7 +13,10 @@
 #define EXECUTIONS 60
 #define MOST_SITES 1024u /* of one scenario */
 
-/* In memory that is shared with the process that finds it out: a scenario whose setup fails ends that process, and no other. */
+/*
+ * In memory that is shared with the process that finds it out: a scenario whose setup fails
+ * ends that process, and no other.
+ */
 static struct known {
 	const struct check_scenario *scenario;
 	double seconds;
@@ -24,15 +27,22 @@ static struct known {
 	} *met;
 } known[MOST_SCENARIOS];
 
-/* Random executions see most sites; who has time for it also looks with one preemption at each place, for what needs a certain order. */
+/*
+ * Random executions see most sites; who has time for it also looks with one preemption at each place,
+ * for what needs a certain order.
+ */
 static void scenario_try(struct job *job)
 {
 	struct known *k = job->arg;
 	struct check_result *result = memory_get(sizeof(*result));
-	struct check_search random = { .scenario = k->scenario, .strategy = CHECK_RANDOM, .stale = CHECK_NO_BOUND, .seed = 1, .executions = EXECUTIONS,
-		                       .seconds = 2, .collect_sites = true };
-	struct check_search ordered = { .scenario = k->scenario, .strategy = CHECK_DFS, .preemptions = 1, .executions = 8 * EXECUTIONS, .seconds = 0.2,
-		                        .collect_sites = true };
+	struct check_search random = {
+		.scenario = k->scenario, .strategy = CHECK_RANDOM, .stale = CHECK_NO_BOUND, .seed = 1,
+		.executions = EXECUTIONS, .seconds = 2, .collect_sites = true
+	};
+	struct check_search ordered = {
+		.scenario = k->scenario, .strategy = CHECK_DFS, .preemptions = 1, .executions = 8 * EXECUTIONS,
+		.seconds = 0.2, .collect_sites = true
+	};
 	const struct check_site *site;
 	unsigned count;
 
@@ -43,7 +53,8 @@ static void scenario_try(struct job *job)
 		struct verdict *verdict = memory_get(sizeof(*verdict));
 
 		check_run(&ordered, result);
-		plan_run(&(struct subject){ .scenario = k->scenario, .collect = true }, &options, k->seconds, NULL, verdict);
+		plan_run(&(struct subject){ .scenario = k->scenario, .collect = true }, &options, k->seconds, NULL,
+		         verdict);
 		k->met->fails = result->verdict != CHECK_PASSED || verdict->failed;
 	}
 	count = check_sites(&site);

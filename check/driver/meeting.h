@@ -17,8 +17,8 @@ struct meeting {
 };
 
 /**
- * Run the executions now, so that children that are made later know what came of them. Scenarios that fail as it is are left out; each is searched for `seconds` more
- * to see whether it does.
+ * Run the executions now, so that children that are made later know what came of them. Scenarios that fail as it is
+ * are left out; each is searched for `seconds` more to see whether it does.
  */
 void meetings_prepare(double seconds);
 

@@ -5,8 +5,9 @@
  *     samples        rank r takes executions r, r + n, r + 2n, ... of the sequence that the seed starts
  *     depth first    rank 0 begins with the whole tree; who has nothing asks another for a part of what it has left
  *
- * A rank that searches looks for messages a few times a second, and never waits for one. That nobody has work, and none is on its way, rank 0 finds out by asking:
- * everybody is idle, as many parts were taken as given, and when asked again nothing has moved.
+ * A rank that searches looks for messages a few times a second, and never waits for one. That nobody has work, and
+ * none is on its way, rank 0 finds out by asking: everybody is idle, as many parts were taken as given, and when
+ * asked again nothing has moved.
  */
 #include <mpi.h>
 #include <stdio.h>
@@ -68,7 +69,10 @@ static void part_give(struct crew *crew, int to, bool searching)
 	MPI_Send(crew->part, (int)bytes, MPI_BYTE, to, TAG_PART, MPI_COMM_WORLD);
 }
 
-/* Everything that has come, but for parts, which are waited for where they are wanted. `searching`: there is a search that parts can be taken from. */
+/*
+ * Everything that has come, but for parts, which are waited for where they are wanted. `searching`: there is a search
+ * that parts can be taken from.
+ */
 static void messages_answer(struct crew *crew, bool searching)
 {
 	struct stand stand;
@@ -79,13 +83,15 @@ static void messages_answer(struct crew *crew, bool searching)
 		MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &here, &status);
 		if (!here || status.MPI_TAG == TAG_PART)
 			return;
-		MPI_Recv(&stand, sizeof(stand), MPI_BYTE, status.MPI_SOURCE, status.MPI_TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+		MPI_Recv(&stand, sizeof(stand), MPI_BYTE, status.MPI_SOURCE, status.MPI_TAG, MPI_COMM_WORLD,
+		         MPI_STATUS_IGNORE);
 		switch ((enum tag)status.MPI_TAG) {
 		case TAG_WANT:
 			part_give(crew, status.MPI_SOURCE, searching);
 			break;
 		case TAG_ASK:
-			MPI_Send(&crew->mine, sizeof(crew->mine), MPI_BYTE, status.MPI_SOURCE, TAG_STAND, MPI_COMM_WORLD);
+			MPI_Send(&crew->mine, sizeof(crew->mine), MPI_BYTE, status.MPI_SOURCE, TAG_STAND,
+			         MPI_COMM_WORLD);
 			break;
 		case TAG_STAND:
 			crew->sum.idle += stand.idle;
@@ -204,7 +210,10 @@ static void search_once(struct crew *crew, const struct check_search *search)
 	free(result);
 }
 
-/* After the end of the work a rank goes on answering until everybody is here, or who still waits for an answer would wait for ever. */
+/*
+ * After the end of the work a rank goes on answering until everybody is here, or who still waits for
+ * an answer would wait for ever.
+ */
 static void crew_leave(struct crew *crew)
 {
 	MPI_Request request;
@@ -248,14 +257,19 @@ struct share {
 	int failed, exhausted;
 };
 
-static int crew_report(struct crew *crew, const struct options *options, const struct subject *subject, const struct weakened *weakened,
-                       const struct check_search *search, double began)
+static int crew_report(struct crew *crew, const struct options *options, const struct subject *subject,
+                       const struct weakened *weakened, const struct check_search *search, double began)
 {
-	struct share mine = { crew->found.executions, crew->found.points, crew->mine.given, crew->found.seconds, crew->found.verdict != CHECK_PASSED, crew->found.exhausted };
+	struct share mine = {
+		crew->found.executions, crew->found.points, crew->mine.given, crew->found.seconds,
+		crew->found.verdict != CHECK_PASSED, crew->found.exhausted
+	};
 	struct share *share = memory_get((size_t)crew->size * sizeof(*share));
 	struct verdict *verdict = memory_get(sizeof(*verdict));
-	struct show show = { .subject = subject, .weakened = weakened->words, .weaken_options = weakened->options, .shrink_seconds = 10, .tso_seconds = 10,
-		             .all = options->all };
+	struct show show = {
+		.subject = subject, .weakened = weakened->words, .weaken_options = weakened->options,
+		.shrink_seconds = 10, .tso_seconds = 10, .all = options->all
+	};
 	bool exhausted = crew->shares;
 	int failing = -1;
 	char page[4400];
@@ -273,11 +287,16 @@ static int crew_report(struct crew *crew, const struct options *options, const s
 		return failing >= 0;
 	verdict->seconds = jobs_clock() - began;
 	for (int r = 0; r < crew->size; r++)
-		printf("rank %d: %llu executions, %llu points, %.2f s of CPU time, gave %llu parts away\n", r, (unsigned long long)share[r].executions,
-		       (unsigned long long)share[r].points, share[r].seconds, (unsigned long long)share[r].parts_given);
-	printf("%s: %s; %s, %d ranks, %llu executions, %.2f s (%.0f executions a second)\n", subject->scenario->name,
-	       failing >= 0 ? check_verdict_name(crew->found.verdict) : "no violation", exhausted ? "exhausted" : failing >= 0 ? "stopped there" : "not exhausted",
-	       crew->size, (unsigned long long)verdict->executions, verdict->seconds, (double)verdict->executions / verdict->seconds);
+		printf("rank %d: %llu executions, %llu points, %.2f s of CPU time, gave %llu parts away\n", r,
+		       (unsigned long long)share[r].executions, (unsigned long long)share[r].points,
+		       share[r].seconds, (unsigned long long)share[r].parts_given);
+	printf("%s: %s; %s, %d ranks, %llu executions, %.2f s (%.0f executions a second)\n",
+	       subject->scenario->name, failing >= 0 ? check_verdict_name(crew->found.verdict) : "no violation",
+	       exhausted      ? "exhausted"
+	       : failing >= 0 ? "stopped there"
+	                      : "not exhausted",
+	       crew->size, (unsigned long long)verdict->executions, verdict->seconds,
+	       (double)verdict->executions / verdict->seconds);
 	if (failing < 0)
 		return 0;
 	verdict->failed = true;
@@ -294,7 +313,10 @@ static int crew_report(struct crew *crew, const struct options *options, const s
 
 static int crew_run(struct crew *crew, const struct options *options)
 {
-	struct subject subject = { .scenario = options->words == 1 ? check_scenario_find(options->word[0]) : NULL, .tso = options->tso };
+	struct subject subject = {
+		.scenario = options->words == 1 ? check_scenario_find(options->word[0]) : NULL,
+		.tso = options->tso
+	};
 	struct weakened weakened;
 	struct check_search search = {
 		.scenario = subject.scenario,
@@ -324,9 +346,11 @@ static int crew_run(struct crew *crew, const struct options *options)
 	return crew_report(crew, options, &subject, &weakened, &search, began);
 }
 
-static const char help[] = "mpirun -n N vmmu-check-mpi run SCENARIO [options]\n"
-			   "\n"
-			   "One search on all ranks; scenario and options are those of `vmmu-check run`. Without --strategy it is exhaustive.\n";
+static const char help[] =
+	"mpirun -n N vmmu-check-mpi run SCENARIO [options]\n"
+	"\n"
+	"One search on all ranks; scenario and options are those of `vmmu-check run`. Without --strategy it is "
+	"exhaustive.\n";
 
 int main(int argc, char **argv)
 {

@@ -28,7 +28,8 @@ static bool number_read(const char *name, const char *text, uint64_t max, uint64
 	*out = strtoull(text, &end, 0);
 	if (!errno && end != text && !*end && *text != '-' && *out <= max)
 		return true;
-	fprintf(stderr, "vmmu-check: %s wants a number from 0 to %llu, not '%s'\n", name, (unsigned long long)max, text);
+	fprintf(stderr, "vmmu-check: %s wants a number from 0 to %llu, not '%s'\n", name, (unsigned long long)max,
+	        text);
 	return false;
 }
 
@@ -133,7 +134,10 @@ static int option_read(struct options *o, char **argv, int left)
 	snprintf(name, sizeof(name), "%.*s", equals ? (int)(equals - argv[0]) : 31, argv[0]);
 	if (!equals && left < 2) {
 		good = valued_read(&(struct options){ 0 }, name, "1");
-		fprintf(stderr, good < 0 ? "vmmu-check: there is no option %s; see --help\n" : "vmmu-check: %s wants a value; see --help\n", name);
+		fprintf(stderr,
+		        good < 0 ? "vmmu-check: there is no option %s; see --help\n"
+		                 : "vmmu-check: %s wants a value; see --help\n",
+		        name);
 		return 0;
 	}
 	good = valued_read(o, name, equals ? equals + 1 : argv[1]);

@@ -29,7 +29,8 @@ static void bound_text(const struct check_search *search, char *text, size_t siz
 		snprintf(text, size, "random");
 		return;
 	}
-	if (search->strategy == CHECK_GRAPH || (search->preemptions == CHECK_NO_BOUND && search->stale == CHECK_NO_BOUND)) {
+	if (search->strategy == CHECK_GRAPH ||
+	    (search->preemptions == CHECK_NO_BOUND && search->stale == CHECK_NO_BOUND)) {
 		snprintf(text, size, "none");
 		return;
 	}
@@ -82,7 +83,10 @@ static void complete(struct plan *plan, const struct check_search *search, enum 
 	bound_text(search, plan->verdict->bound, sizeof(plan->verdict->bound));
 }
 
-/* Bounds grow together: no preemption, then one, without stale reads and with one, then two, ... Returns: true after a failure. */
+/*
+ * Bounds grow together: no preemption, then one, without stale reads and with one, then two, ...
+ * Returns: true after a failure.
+ */
 static bool bounded(struct plan *plan, double seconds)
 {
 	double end = jobs_clock() + seconds;
@@ -90,7 +94,9 @@ static bool bounded(struct plan *plan, double seconds)
 
 	for (unsigned preemptions = 0; preemptions <= MOST_PREEMPTIONS; preemptions++)
 		for (unsigned stale = 0; stale <= preemptions && stale <= 2; stale++) {
-			struct check_search search = { .strategy = CHECK_DFS, .preemptions = preemptions, .stale = stale };
+			struct check_search search = {
+				.strategy = CHECK_DFS, .preemptions = preemptions, .stale = stale
+			};
 
 			search.seconds = end - jobs_clock();
 			if (search.seconds <= 0)
@@ -106,7 +112,9 @@ static bool bounded(struct plan *plan, double seconds)
 
 static void sampled(struct plan *plan, enum check_strategy strategy)
 {
-	struct check_search search = { .strategy = strategy, .stale = CHECK_NO_BOUND, .depth = PCT_DEPTH, .seed = plan->seed };
+	struct check_search search = {
+		.strategy = strategy, .stale = CHECK_NO_BOUND, .depth = PCT_DEPTH, .seed = plan->seed
+	};
 	struct check_result result;
 
 	while (jobs_clock() < plan->end) {
@@ -124,7 +132,10 @@ static void sampled(struct plan *plan, enum check_strategy strategy)
 
 static void automatic(struct plan *plan, double seconds)
 {
-	struct check_search search = { .strategy = CHECK_GRAPH, .preemptions = CHECK_NO_BOUND, .stale = CHECK_NO_BOUND, .seconds = seconds * 0.75 };
+	struct check_search search = {
+		.strategy = CHECK_GRAPH, .preemptions = CHECK_NO_BOUND, .stale = CHECK_NO_BOUND,
+		.seconds = seconds * 0.75
+	};
 	struct check_result result;
 
 	/* A bug is often found at once by what is small: a moment for that first. */
@@ -159,10 +170,14 @@ static void depth_first(struct plan *plan, const struct options *options)
 		snprintf(plan->verdict->bound, sizeof(plan->verdict->bound), "cut short");
 }
 
-void plan_run(const struct subject *subject, const struct options *options, double seconds, struct progress *progress, struct verdict *verdict)
+void plan_run(const struct subject *subject, const struct options *options, double seconds,
+              struct progress *progress, struct verdict *verdict)
 {
 	double begin = jobs_clock();
-	struct plan plan = { .subject = subject, .progress = progress, .verdict = verdict, .seed = options->seed_given ? options->seed : 1, .end = begin + seconds };
+	struct plan plan = {
+		.subject = subject, .progress = progress, .verdict = verdict,
+		.seed = options->seed_given ? options->seed : 1, .end = begin + seconds
+	};
 
 	*verdict = (struct verdict){ .extent = EXTENT_SAMPLED };
 	if (options->strategy == STRATEGY_PCT)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is searched, in which order, when a budget is given and nothing else: first everything, unbounded and reduced; what is too big for that, bounded
- * and not reduced, with growing bounds; and samples with the rest of the time. The answer says which of the three it is: nothing that was cut short is
- * called exhaustive.
+ * What is searched, in which order, when a budget is given and nothing else: first everything, unbounded and reduced;
+ * what is too big for that, bounded and not reduced, with growing bounds; and samples with the rest of the time. The
+ * answer says which of the three it is: nothing that was cut short is called exhaustive.
  */
 #ifndef CHECK_DRIVER_PLAN_H
 #define CHECK_DRIVER_PLAN_H
@@ -45,7 +45,8 @@ struct subject {
 };
 
 /** Search as the options say, for at most `seconds`. `progress` may be NULL. */
-void plan_run(const struct subject *subject, const struct options *options, double seconds, struct progress *progress, struct verdict *verdict);
+void plan_run(const struct subject *subject, const struct options *options, double seconds,
+              struct progress *progress, struct verdict *verdict);
 
 const char *extent_name(enum extent extent);
 

@@ -33,7 +33,9 @@ const struct record *record_find(const char *key)
 			continue;
 		for (unsigned i = 0; i < FIELDS; i++)
 			field[i] = memory_text(field[i]);
-		record = (struct record){ field[0], field[1], field[2], field[3], field[4], field[5], field[6], field[7], field[8] };
+		record = (struct record){
+			field[0], field[1], field[2], field[3], field[4], field[5], field[6], field[7], field[8]
+		};
 		found = &record;
 	}
 	if (file)
@@ -70,7 +72,8 @@ const char *record_reason(const char *key)
 		}
 		in_text = true;
 		if (here)
-			snprintf(reason + strlen(reason), sizeof(reason) - strlen(reason), "%s%s", reason[0] ? " " : "", text);
+			snprintf(reason + strlen(reason), sizeof(reason) - strlen(reason), "%s%s",
+			         reason[0] ? " " : "", text);
 	}
 	if (file)
 		fclose(file);

@@ -33,12 +33,15 @@ enum tso show_ask_tso(const struct subject *subject, double seconds, const char 
 	plan_run(&tso, &options, seconds, NULL, verdict);
 	if (verdict->failed && verdict->failure.verdict < CHECK_MIXED) {
 		answer = TSO_FAILS;
-		snprintf(text, sizeof(text), "fails as well (%s): an x86 host shows it", check_verdict_name(verdict->failure.verdict));
+		snprintf(text, sizeof(text), "fails as well (%s): an x86 host shows it",
+		         check_verdict_name(verdict->failure.verdict));
 	} else if (!verdict->failed && verdict->extent == EXTENT_EXHAUSTIVE) {
 		answer = TSO_PASSES;
-		snprintf(text, sizeof(text), "does not fail (exhaustive): a compiler or an Arm host may show it, x86 does not");
+		snprintf(text, sizeof(text),
+		         "does not fail (exhaustive): a compiler or an Arm host may show it, x86 does not");
 	} else {
-		snprintf(text, sizeof(text), "not seen to fail in %llu executions", (unsigned long long)verdict->executions);
+		snprintf(text, sizeof(text), "not seen to fail in %llu executions",
+		         (unsigned long long)verdict->executions);
 	}
 	free(verdict);
 	if (words)
@@ -50,9 +53,11 @@ static const char *search_text(const struct verdict *verdict)
 {
 	char text[160];
 
-	snprintf(text, sizeof(text), "%s, %s%s%s, %llu executions, %.1f s", verdict->found_by.model == CHECK_TSO ? "TSO" : "C11",
+	snprintf(text, sizeof(text), "%s, %s%s%s, %llu executions, %.1f s",
+	         verdict->found_by.model == CHECK_TSO ? "TSO" : "C11",
 	         check_strategy_name(verdict->found_by.strategy), strcmp(verdict->bound, "none") ? ", " : "",
-	         strcmp(verdict->bound, "none") ? verdict->bound : "", (unsigned long long)verdict->executions, verdict->seconds);
+	         strcmp(verdict->bound, "none") ? verdict->bound : "", (unsigned long long)verdict->executions,
+	         verdict->seconds);
 	return memory_text(text);
 }
 
@@ -99,8 +104,8 @@ static struct picture picture_of(const struct show *show, const char *seed)
 /* Nothing ran, so there is nothing to shrink or to draw. */
 static void setup_put(const struct show *show, const struct check_result *result, FILE *out)
 {
-	fprintf(out, "\n%s: %s in setup, before any thread began\n  %s\n", show->subject->scenario->name, check_verdict_name(result->verdict),
-	        words_without_dots(result->message));
+	fprintf(out, "\n%s: %s in setup, before any thread began\n  %s\n", show->subject->scenario->name,
+	        check_verdict_name(result->verdict), words_without_dots(result->message));
 	if (show->weakened)
 		fprintf(out, "  weakened   %s\n", show->weakened);
 }
@@ -119,11 +124,14 @@ void show_failure(const struct show *show, struct verdict *verdict, FILE *out)
 		shrink(show->subject, show->shrink_seconds, verdict);
 	picture = picture_of(show, verdict->failure.seed);
 	picture.search = search_text(verdict);
-	picture_take(&picture, show->subject->scenario, verdict->failure.seed, show->subject->tso, show->subject->weak, show->subject->weak_count, again);
-	if (again->verdict == CHECK_PASSED || !picture.count) { /* said rather than hidden: the picture would be of something else */
+	picture_take(&picture, show->subject->scenario, verdict->failure.seed, show->subject->tso,
+	             show->subject->weak, show->subject->weak_count, again);
+	/* said rather than hidden: the picture would be of something else */
+	if (again->verdict == CHECK_PASSED || !picture.count) {
 		picture.kind = check_verdict_name(verdict->failure.verdict);
 		picture.message = verdict->failure.message;
-		fprintf(out, "\nThe seed of this failure did not fail again when it was replayed (%s).\n", check_verdict_name(again->verdict));
+		fprintf(out, "\nThe seed of this failure did not fail again when it was replayed (%s).\n",
+		        check_verdict_name(again->verdict));
 	}
 	if (!show->subject->tso && show->tso_seconds > 0)
 		show_ask_tso(show->subject, show->tso_seconds, &picture.tso);
@@ -137,11 +145,13 @@ int show_seed(const struct show *show, const char *seed, FILE *out)
 	struct check_result *result = memory_get(sizeof(*result));
 	int code;
 
-	picture_take(&picture, show->subject->scenario, seed, show->subject->tso, show->subject->weak, show->subject->weak_count, result);
+	picture_take(&picture, show->subject->scenario, seed, show->subject->tso, show->subject->weak,
+	             show->subject->weak_count, result);
 	picture.search = "a seed";
 	code = result->verdict == CHECK_UNSTABLE ? 2 : result->verdict != CHECK_PASSED;
 	if (code == 2)
-		fprintf(stderr, "vmmu-check: this is not an execution of %s as it is compiled now: %s\n", show->subject->scenario->name, result->message);
+		fprintf(stderr, "vmmu-check: this is not an execution of %s as it is compiled now: %s\n",
+		        show->subject->scenario->name, result->message);
 	else if (code == 0)
 		fprintf(out, "%s does not fail in this execution.\n", show->subject->scenario->name);
 	if (result->in_setup)

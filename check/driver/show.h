@@ -19,7 +19,10 @@ struct show {
 /** Shrink the verdict's failure, ask whether TSO has it too, draw it on `out` and as a page. */
 void show_failure(const struct show *show, struct verdict *verdict, FILE *out);
 
-/** Draw the execution of a seed. Returns: an exit code: whether it fails; 2 after a message when there is no such execution. */
+/**
+ * Draw the execution of a seed. Returns: an exit code: whether it fails; 2 after a message
+ * when there is no such execution.
+ */
 int show_seed(const struct show *show, const char *seed, FILE *out);
 
 enum tso {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Two ways, one after the other. The search is made again with small bounds, which finds a failure with the fewest preemptions if there is time for it. And what
- * was found is edited: a thread's turns are moved beside other turns of the same thread, and stale reads are made fresh, as long as the execution still fails.
+ * Two ways, one after the other. The search is made again with small bounds, which finds a failure with the fewest
+ * preemptions if there is time for it. And what was found is edited: a thread's turns are moved beside other turns of
+ * the same thread, and stale reads are made fresh, as long as the execution still fails.
  */
 #include "check/driver/shrink.h"
 
@@ -58,7 +59,10 @@ static bool by_bounds(struct shrinking *s)
 
 /* --- editing --- */
 
-/* The choices of a seed, "SCENARIO:MODEL:CHOICES" (runtime/seed.h): a letter is a thread; a number after it repeats; ".N" is its option. */
+/*
+ * The choices of a seed, "SCENARIO:MODEL:CHOICES" (runtime/seed.h): a letter is a thread; a number after it
+ * repeats; ".N" is its option.
+ */
 struct turn {
 	char thread;
 	unsigned option;
@@ -154,7 +158,8 @@ static void turns_move(struct script *script, unsigned from, unsigned end, unsig
 }
 
 /* One try: the script with an edit. It becomes the failure when it fails; else the edit is undone. */
-static bool edit_holds(struct shrinking *s, struct script *script, const struct turn *before, struct check_result *result)
+static bool edit_holds(struct shrinking *s, struct script *script, const struct turn *before,
+                       struct check_result *result)
 {
 	if (still_fails(s, script, result)) {
 		s->verdict->failure = *result;
@@ -164,7 +169,10 @@ static bool edit_holds(struct shrinking *s, struct script *script, const struct 
 	return false;
 }
 
-/* Each run is tried beside the next run, and beside the one before, of its thread. Returns: whether anything got better. */
+/*
+ * Each run is tried beside the next run, and beside the one before, of its thread. Returns:
+ * whether anything got better.
+ */
 static bool runs_join(struct shrinking *s, struct script *script, struct turn *before, struct check_result *result)
 {
 	for (unsigned at = 0, next; at < script->count && !time_is_up(s); at = next) {
@@ -207,7 +215,10 @@ static void by_editing(struct shrinking *s)
 		struct script script;
 		struct turn *before;
 
-		/* An edited execution may have gone on otherwise than the script said: what it really was is its new seed. */
+		/*
+		 * An edited execution may have gone on otherwise than the script said: what
+		 * it really was is its new seed.
+		 */
 		if (!script_read(s->verdict->failure.seed, &script))
 			break;
 		before = memory_get((script.count + 1) * sizeof(*before));

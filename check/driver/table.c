@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Two rounds. In the first every scenario gets a moment: most are done in it. What time they leave goes to those that are not, in the second. Each search has
- * a process of its own, and what it found lies in shared memory: a crash of the code under test is a failure of its scenario and of nothing else.
+ * Two rounds. In the first every scenario gets a moment: most are done in it. What time they leave goes to those that
+ * are not, in the second. Each search has a process of its own, and what it found lies in shared memory: a crash of
+ * the code under test is a failure of its scenario and of nothing else.
  */
 #include "check/driver/table.h"
 
@@ -97,9 +98,10 @@ static void progress_put(struct table *table)
 	}
 	if (table->terminal)
 		fputs("\r\033[K", stdout);
-	printf("%u of %u scenarios done; %.2f million schedules, %.0f a second, %.2f million points a second; %.0f of %.0f s", table->done, table->count,
-	       (double)executions * 1e-6, (double)executions / (took > 0 ? took : 1), (double)points * 1e-6 / (took > 0 ? took : 1), took,
-	       table->deadline - table->began);
+	printf("%u of %u scenarios done; %.2f million schedules, %.0f a second, %.2f million points a second; %.0f "
+	       "of %.0f s",
+	       table->done, table->count, (double)executions * 1e-6, (double)executions / (took > 0 ? took : 1),
+	       (double)points * 1e-6 / (took > 0 ? took : 1), took, table->deadline - table->began);
 	if (!table->terminal)
 		putchar('\n');
 	fflush(stdout);
@@ -143,7 +145,8 @@ static void entry_end(struct jobs *jobs, struct job *job)
 	if (entry_is_over(entry))
 		table->done++;
 	if (entry_is_over(entry) && !failed_as_wanted(entry)) {
-		printf("%s%s: FAILED%s%s\n", table->terminal ? "\r\033[K" : "", entry->scenario->name, slot->trouble[0] ? ", " : "", slot->trouble);
+		printf("%s%s: FAILED%s%s\n", table->terminal ? "\r\033[K" : "", entry->scenario->name,
+		       slot->trouble[0] ? ", " : "", slot->trouble);
 		fflush(stdout);
 	}
 }
@@ -151,7 +154,10 @@ static void entry_end(struct jobs *jobs, struct job *job)
 static void round_run(struct table *table, bool first)
 {
 	struct job *job = memory_get(table->count * sizeof(*job));
-	struct jobs jobs = { .job = job, .at_once = table->options->jobs, .begin = entry_begin, .end = entry_end, .tick = table_tick, .arg = table };
+	struct jobs jobs = {
+		.job = job, .at_once = table->options->jobs, .begin = entry_begin, .end = entry_end,
+		.tick = table_tick, .arg = table
+	};
 
 	for (unsigned i = 0; i < table->count; i++) {
 		struct entry *entry = &table->entry[i];
@@ -182,16 +188,18 @@ static void row_put(const struct entry *entry, unsigned name_width)
 {
 	const struct slot *slot = entry->slot;
 	const struct verdict *verdict = &slot->verdict;
-	const char *result = slot->trouble[0]                       ? slot->trouble
-	                     : !failed_as_wanted(entry) && verdict->failed ? check_verdict_name(verdict->failure.verdict)
-	                     : !failed_as_wanted(entry)             ? "found nothing, and was to fail"
-	                     : verdict->failed                      ? "fails, as it must"
-	                                                            : "passed";
+	const char *result = slot->trouble[0] ? slot->trouble
+	                     : !failed_as_wanted(entry) && verdict->failed
+	                             ? check_verdict_name(verdict->failure.verdict)
+	                     : !failed_as_wanted(entry) ? "found nothing, and was to fail"
+	                     : verdict->failed          ? "fails, as it must"
+	                                                : "passed";
 	char count[24];
 
 	count_text(verdict->executions, count, sizeof(count));
-	printf("%-*s  %-9s %3u  %-20s %10s  %-10s  %6.1f  %s\n", (int)name_width, entry->scenario->name, entry->scenario->protocol, entry->scenario->threads,
-	       verdict->bound, count, verdict->failed ? "" : extent_name(verdict->extent), entry->spent, result);
+	printf("%-*s  %-9s %3u  %-20s %10s  %-10s  %6.1f  %s\n", (int)name_width, entry->scenario->name,
+	       entry->scenario->protocol, entry->scenario->threads, verdict->bound, count,
+	       verdict->failed ? "" : extent_name(verdict->extent), entry->spent, result);
 }
 
 static void failure_put(const struct table *table, const struct entry *entry)
@@ -220,7 +228,8 @@ static int table_put(const struct table *table)
 	for (unsigned i = 0; i < table->count; i++)
 		if (strlen(table->entry[i].scenario->name) > name_width)
 			name_width = (unsigned)strlen(table->entry[i].scenario->name);
-	printf("\n%-*s  %-9s %3s  %-20s %10s  %-10s  %6s  %s\n", (int)name_width, "scenario", "protocol", "thr", "bound", "schedules", "explored", "sec", "result");
+	printf("\n%-*s  %-9s %3s  %-20s %10s  %-10s  %6s  %s\n", (int)name_width, "scenario", "protocol", "thr",
+	       "bound", "schedules", "explored", "sec", "result");
 	for (unsigned i = 0; i < table->count; i++) {
 		row_put(&table->entry[i], name_width);
 		if (failed_as_wanted(&table->entry[i]))
@@ -228,7 +237,8 @@ static int table_put(const struct table *table)
 		else
 			failed++;
 	}
-	printf("\nexhaustive: every execution of the scenario that C11 allows. bounded: every one within the bound. sampled: some.\n");
+	printf("\nexhaustive: every execution of the scenario that C11 allows. bounded: every one within the bound. "
+	       "sampled: some.\n");
 	printf("%u passed, %u failed\n", passed, failed);
 	return failed || !passed;
 }
@@ -254,11 +264,13 @@ int check_all(const struct options *options)
 		if (options->protocol && !names_protocol(scenario->protocol, options->protocol))
 			continue;
 		table.entry = memory_resize(table.entry, (table.count + 1) * sizeof(*table.entry));
-		table.entry[table.count++] = (struct entry){ .scenario = scenario, .slot = jobs_shared(sizeof(struct slot)) };
+		table.entry[table.count++] = (struct entry){
+			.scenario = scenario, .slot = jobs_shared(sizeof(struct slot))
+		};
 	}
 	if (!table.count) {
-		fprintf(stderr, "vmmu-check: no scenario%s%s; `vmmu-check list` shows them all\n", options->protocol ? " of " : "",
-		        options->protocol ? options->protocol : "");
+		fprintf(stderr, "vmmu-check: no scenario%s%s; `vmmu-check list` shows them all\n",
+		        options->protocol ? " of " : "", options->protocol ? options->protocol : "");
 		return 2;
 	}
 	if (!files_make(options->html))

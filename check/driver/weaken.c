@@ -57,10 +57,12 @@ bool weakened_read(const struct options *options, struct weakened *weakened)
 			fprintf(stderr, "vmmu-check: nothing in this program was compiled from %s\n", site->seam->key);
 			return false;
 		}
-		weakened->weak = memory_resize(weakened->weak, (weakened->count + site->calls) * sizeof(*weakened->weak));
+		weakened->weak =
+			memory_resize(weakened->weak, (weakened->count + site->calls) * sizeof(*weakened->weak));
 		site_weaken(site, way.how, weakened->weak + weakened->count);
 		weakened->count += site->calls;
-		snprintf(words, sizeof(words), "%s:%u, %s in %s: %s", site->seam->file, site->seam->line, site->seam->name, site->seam->function, way.name);
+		snprintf(words, sizeof(words), "%s:%u, %s in %s: %s", site->seam->file, site->seam->line,
+		         site->seam->name, site->seam->function, way.name);
 		text_add(&weakened->words, weakened->words ? "; " : "", words, "");
 		snprintf(words, sizeof(words), "%s=%s", site->seam->key, way.name);
 		text_add(&weakened->options, " --weaken '", words, "'");

@@ -29,7 +29,8 @@ int command_sites(const struct options *options)
 		const struct record *record = options->tabs ? NULL : record_find(seam->key);
 
 		if (options->tabs) {
-			printf("%s\t%s\t%u\t%s\t%s\t%u\n", seam->key, seam->file, seam->line, seam->name, seam_order_name(seam->order), sites->site[i].calls);
+			printf("%s\t%s\t%u\t%s\t%s\t%u\n", seam->key, seam->file, seam->line, seam->name,
+			       seam_order_name(seam->order), sites->site[i].calls);
 			continue;
 		}
 		missing += !record;
@@ -42,7 +43,10 @@ int command_sites(const struct options *options)
 			puts(!strcmp(record->verdict, "kept") ? "not shown to be needed" : "no scenario runs it");
 	}
 	for (unsigned i = 0; i < sites->strays; i++)
-		fprintf(stderr, "vmmu-check: an ordered access in core/ that the scan of the source did not find: return address %#x\n", sites->stray[i]);
+		fprintf(stderr,
+		        "vmmu-check: an ordered access in core/ that the scan of the source did not find: return "
+		        "address %#x\n",
+		        sites->stray[i]);
 	if (!options->tabs)
 		printf("%u sites, %u of them without an entry\n", sites->count, missing);
 	return sites->strays ? 3 : missing ? 1 : 0;
@@ -134,13 +138,14 @@ static void weight_put(const struct weight *weight)
 	if (!weight->scenarios) {
 		printf("%s\tunmet\n", key);
 	} else if (!weight->failed) {
-		printf("%s\tkept\t\t%s\t\t\t\t\t%u scenario%s, %u of them exhausted, %llu executions\n", key, stays, weight->effort.scenarios,
-		       weight->effort.scenarios == 1 ? "" : "s",
-		       weight->effort.exhausted, (unsigned long long)weight->effort.executions);
+		printf("%s\tkept\t\t%s\t\t\t\t\t%u scenario%s, %u of them exhausted, %llu executions\n", key, stays,
+		       weight->effort.scenarios, weight->effort.scenarios == 1 ? "" : "s", weight->effort.exhausted,
+		       (unsigned long long)weight->effort.executions);
 	} else {
 		*verdict = weight->verdict;
 		shrink(&subject, SHRINK_SECONDS, verdict);
-		printf("%s\tneeded\t%s\t%s\t%s\t%s\t%s\t%s\n", key, weight->fails.name, stays, weight->scenario->name, tso[show_ask_tso(&subject, SHRINK_SECONDS, NULL)],
+		printf("%s\tneeded\t%s\t%s\t%s\t%s\t%s\t%s\n", key, weight->fails.name, stays,
+		       weight->scenario->name, tso[show_ask_tso(&subject, SHRINK_SECONDS, NULL)],
 		       check_verdict_name(verdict->failure.verdict), verdict->failure.seed);
 	}
 	fflush(stdout);
@@ -184,8 +189,13 @@ static bool record_holds(const struct site *site, const struct record *record)
 	if (!scenario || !way_named(site, record->way, &way))
 		return false;
 	site_weaken(site, way.how, weak);
-	check_run(&(struct check_search){ .scenario = scenario, .strategy = CHECK_REPLAY, .replay = record->seed, .stale = CHECK_NO_BOUND,
-	                                  .preemptions = CHECK_NO_BOUND, .weak = weak, .weak_count = site->calls },
+	check_run(&(struct check_search){ .scenario = scenario,
+	                                  .strategy = CHECK_REPLAY,
+	                                  .replay = record->seed,
+	                                  .stale = CHECK_NO_BOUND,
+	                                  .preemptions = CHECK_NO_BOUND,
+	                                  .weak = weak,
+	                                  .weak_count = site->calls },
 	          result);
 	return (result->verdict != CHECK_PASSED && result->verdict < CHECK_MIXED) ||
 	       way_fails(site, &way, &meeting, 1, CONFIRM_SECONDS, weight, &effort);

@@ -14,7 +14,8 @@ struct check_weak *weak_room(const struct site *site)
 	return memory_get((site->calls + 1) * sizeof(struct check_weak));
 }
 
-struct subject subject_with(const struct check_scenario *scenario, const struct site *site, enum check_weakening how, struct check_weak *weak)
+struct subject subject_with(const struct check_scenario *scenario, const struct site *site,
+                            enum check_weakening how, struct check_weak *weak)
 {
 	site_weaken(site, how, weak);
 	return (struct subject){ .scenario = scenario, .weak = weak, .weak_count = site->calls };
@@ -39,8 +40,8 @@ static bool counts_as_failure(const struct verdict *verdict)
 	return verdict->failed && verdict->failure.verdict < CHECK_MIXED;
 }
 
-bool way_fails(const struct site *site, const struct way *way, const struct meeting *meeting, unsigned count, double seconds, struct weight *weight,
-               struct effort *effort)
+bool way_fails(const struct site *site, const struct way *way, const struct meeting *meeting, unsigned count,
+               double seconds, struct weight *weight, struct effort *effort)
 {
 	struct options options = { .preemptions = -1, .stale = -1 };
 	struct verdict *verdict = memory_get(sizeof(*verdict));
@@ -50,7 +51,10 @@ bool way_fails(const struct site *site, const struct way *way, const struct meet
 	unsigned left = count;
 
 	*effort = (struct effort){ .scenarios = count };
-	/* Every scenario gets a moment first: what fails, fails soon. Then those that were not exhausted share what time is left. */
+	/*
+	 * Every scenario gets a moment first: what fails, fails soon. Then those that were not
+	 * exhausted share what time is left.
+	 */
 	for (unsigned turn = 0; turn < 2 * count && left && !fails; turn++) {
 		unsigned i = turn % count;
 		struct subject subject = subject_with(meeting[i].scenario, site, way->how, weak);
@@ -81,8 +85,8 @@ bool way_fails(const struct site *site, const struct way *way, const struct meet
 }
 
 /*
- * From the weakest order up: the last that fails is less than the site needs, the first that does not is enough. What is stronger than what is enough is
- * not asked; a split says nothing of orders, and is asked when none of them fails.
+ * From the weakest order up: the last that fails is less than the site needs, the first that does not is enough. What
+ * is stronger than what is enough is not asked; a split says nothing of orders, and is asked when none of them fails.
  */
 void site_weigh(const struct site *site, double seconds, struct weight *weight)
 {

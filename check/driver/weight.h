@@ -25,15 +25,19 @@ struct weight {
 /** All its ways, in all scenarios that meet it, for about `seconds`. */
 void site_weigh(const struct site *site, double seconds, struct weight *weight);
 
-/** Does one of the scenarios fail with the site made weaker so? Then weight->fails, scenario and verdict say how; else *effort. */
-bool way_fails(const struct site *site, const struct way *way, const struct meeting *meeting, unsigned count, double seconds, struct weight *weight,
-               struct effort *effort);
+/**
+ * Does one of the scenarios fail with the site made weaker so? Then weight->fails, scenario and
+ * verdict say how; else *effort.
+ */
+bool way_fails(const struct site *site, const struct way *way, const struct meeting *meeting, unsigned count,
+               double seconds, struct weight *weight, struct effort *effort);
 
 /** The way of a site with this name. Returns: false when there is none. */
 bool way_named(const struct site *site, const char *name, struct way *way);
 
 /** A scenario with a site made weaker. `weak`: room for site->calls. */
-struct subject subject_with(const struct check_scenario *scenario, const struct site *site, enum check_weakening how, struct check_weak *weak);
+struct subject subject_with(const struct check_scenario *scenario, const struct site *site,
+                            enum check_weakening how, struct check_weak *weak);
 
 /** Memory for subject_with. */
 struct check_weak *weak_room(const struct site *site);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The smallest driver: every scenario that is linked in, exhaustively, in both memory models; a failing execution is replayed and told.
+ * The smallest driver: every scenario that is linked in, exhaustively, in both memory models; a failing
+ * execution is replayed and told.
  *
  *     examples             all of them
  *     examples NAME        one; with -v every event of the failing execution
@@ -13,14 +14,17 @@
 
 static void tell(void *arg, const struct check_event *event)
 {
-	static const char *const kinds[] = { "load", "store", "rmw", "cas failed", "fence", "read", "write", "alloc", "free", "lock", "unlock",
-		                             "rcu lock", "rcu unlock", "sync begins", "sync ends", "rcu call", "wait", "wake", "blocks", "unblocks",
-		                             "pause", "choose", "begins", "ends", "log", "fails" };
+	static const char *const kinds[] = {
+		"load", "store", "rmw", "cas failed", "fence", "read", "write", "alloc", "free", "lock",
+		"unlock", "rcu lock", "rcu unlock", "sync begins", "sync ends", "rcu call", "wait", "wake",
+		"blocks", "unblocks", "pause", "choose", "begins", "ends", "log", "fails"
+	};
 	const char *name = check_name_of(event->address);
 
 	(void)arg;
-	printf("    %3u  thread %d  %-10s %#lx %s old %lu new %lu order %d from %d stale %u pc %#x %s\n", event->step, event->thread, kinds[event->kind],
-	       (unsigned long)event->address, name ? name : "", (unsigned long)event->old, (unsigned long)event->value, event->order, event->reads_from,
+	printf("    %3u  thread %d  %-10s %#lx %s old %lu new %lu order %d from %d stale %u pc %#x %s\n",
+	       event->step, event->thread, kinds[event->kind], (unsigned long)event->address, name ? name : "",
+	       (unsigned long)event->old, (unsigned long)event->value, event->order, event->reads_from,
 	       event->stale, event->pc, event->text ? event->text : "");
 }
 
@@ -34,7 +38,10 @@ static bool judge(const struct check_scenario *scenario, enum check_model model,
 
 	check_run(&search, &result);
 	printf("%-24s %s  %7lu executions  %s\n", scenario->name, model == CHECK_TSO ? "x86" : "C11",
-	       (unsigned long)(result.executions + result.blocked), result.failures ? result.message : result.exhausted ? "holds" : "not exhausted");
+	       (unsigned long)(result.executions + result.blocked),
+	       result.failures    ? result.message
+	       : result.exhausted ? "holds"
+	                          : "not exhausted");
 	if (!result.failures)
 		/* What only C11 forbids is no mistake on x86. */
 		return result.exhausted && (!expected || model == CHECK_TSO);

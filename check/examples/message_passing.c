@@ -20,7 +20,10 @@ static void receive(void)
 	check_assert(message == 42);
 }
 
-/* Right on x86, where stores stay in order and loads, too; a data race in C11, and wrong on ARM and with a clever compiler. */
+/*
+ * Right on x86, where stores stay in order and loads, too; a data race in C11, and wrong on
+ * ARM and with a clever compiler.
+ */
 static void send_relaxed(void)
 {
 	message = 42;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Treiber's stack, whose pop gives the node back at once. Two mistakes in one: another thread may still look into the node (use after free), and when
- * nodes are used again, its compare-and-swap succeeds on a head that only looks the same (ABA). The one that is right keeps popped nodes until nobody
- * looks: grace periods.
+ * Treiber's stack, whose pop gives the node back at once. Two mistakes in one: another thread may still look into the
+ * node (use after free), and when nodes are used again, its compare-and-swap succeeds on a head that only looks the
+ * same (ABA). The one that is right keeps popped nodes until nobody looks: grace periods.
  */
 #include <stdatomic.h>
 
@@ -33,7 +33,8 @@ static struct node *pop(void)
 	while (old) {
 		struct node *next = atomic_load_explicit(&old->next, memory_order_relaxed);
 
-		if (atomic_compare_exchange_strong_explicit(&top, &old, next, memory_order_acquire, memory_order_acquire))
+		if (atomic_compare_exchange_strong_explicit(&top, &old, next, memory_order_acquire,
+		                                            memory_order_acquire))
 			return old;
 	}
 	return NULL;

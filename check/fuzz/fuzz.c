@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Random small programs, in all searches: the exhaustive search of graphs finds what the search without reduction finds, no more and no less; random and PCT find
- * nothing else; a failing execution replays. Programs of atomics only are held against the axioms, too.
+ * Random small programs, in all searches: the exhaustive search of graphs finds what the search without reduction
+ * finds, no more and no less; random and PCT find nothing else; a failing execution replays. Programs of atomics only
+ * are held against the axioms, too.
  *
  *     fuzz [SECONDS [SEED]]     CPU time, default 10; ends with "N passed, N failed"
  *
@@ -56,8 +57,10 @@ static enum ax_order random_order(enum step_kind kind, enum style style)
 
 static struct step random_step(bool atomics_only, enum style style, unsigned locations)
 {
-	static const enum step_kind atomics[] = { STEP_LOAD, STEP_LOAD, STEP_LOAD, STEP_STORE, STEP_STORE, STEP_STORE, STEP_ADD, STEP_SWAP,
-		                                  STEP_CAS, STEP_FENCE };
+	static const enum step_kind atomics[] = {
+		STEP_LOAD, STEP_LOAD, STEP_LOAD, STEP_STORE, STEP_STORE, STEP_STORE, STEP_ADD, STEP_SWAP,
+		STEP_CAS, STEP_FENCE
+	};
 	struct step s = { .location = below(locations), .value = 1 + below(2), .expected = below(2) };
 
 	if (atomics_only || below(2))
@@ -74,7 +77,8 @@ static struct step random_step(bool atomics_only, enum style style, unsigned loc
 
 static bool opens(enum step_kind kind)
 {
-	return kind == STEP_LOCK || kind == STEP_RCU_LOCK || kind == STEP_RW_LOCK; /* what closes it comes next in enum step_kind */
+	/* what closes it comes next in enum step_kind */
+	return kind == STEP_LOCK || kind == STEP_RCU_LOCK || kind == STEP_RW_LOCK;
 }
 
 static bool closes(enum step_kind kind)
@@ -95,7 +99,8 @@ static void balance(struct steps *p, unsigned t)
 
 		for (unsigned d = 0; d < depth; d++)
 			held |= open[d].kind != STEP_RCU_LOCK && open[d].location == s.location;
-		if (closes(s.kind) || (held && (opens(s.kind) || s.kind == STEP_TRYLOCK)) || (depth && s.kind == STEP_SYNCHRONIZE))
+		if (closes(s.kind) || (held && (opens(s.kind) || s.kind == STEP_TRYLOCK)) ||
+		    (depth && s.kind == STEP_SYNCHRONIZE))
 			continue;
 		out[n++] = s;
 		if (opens(s.kind))
@@ -131,9 +136,11 @@ static void random_steps(struct steps *p, bool atomics_only)
 
 static void print_steps(const struct steps *p)
 {
-	static const char *const names[STEP_KINDS] = { "load", "store", "add", "swap", "cas", "fence", "read", "write", "lock", "unlock", "trylock",
-		                                       "spin", "spin_swap", "wait", "wake", "choose", "rcu_lock", "rcu_unlock",
-		                                       "synchronize", "rw_lock", "rw_unlock", "call" };
+	static const char *const names[STEP_KINDS] = {
+		"load", "store", "add", "swap", "cas", "fence", "read", "write", "lock", "unlock", "trylock",
+		"spin", "spin_swap", "wait", "wake", "choose", "rcu_lock", "rcu_unlock", "synchronize",
+		"rw_lock", "rw_unlock", "call"
+	};
 	static const char *const orders[] = { "rlx", "acq", "rel", "acq_rel", "sc" };
 
 	for (unsigned t = 0; t < p->threads; t++) {
@@ -141,7 +148,8 @@ static void print_steps(const struct steps *p)
 		for (unsigned i = 0; i < p->thread[t].count; i++) {
 			const struct step *s = &p->thread[t].step[i];
 
-			printf(" %s(%c, %u, %u, %s)", names[s->kind], 'x' + (int)s->location, s->value, s->expected, orders[s->order]);
+			printf(" %s(%c, %u, %u, %s)", names[s->kind], 'x' + (int)s->location, s->value, s->expected,
+			       orders[s->order]);
 		}
 		printf("\n");
 	}
@@ -194,11 +202,14 @@ static const char *texts_missing(const struct texts *small, const struct texts *
 	return NULL;
 }
 
-static void search(const struct steps *p, enum check_strategy strategy, enum check_model model, uint64_t most, struct texts *found,
-                   struct check_result *result)
+static void search(const struct steps *p, enum check_strategy strategy, enum check_model model, uint64_t most,
+                   struct texts *found, struct check_result *result)
 {
-	struct check_search s = { .scenario = steps_scenario(p), .strategy = strategy, .model = model, .preemptions = CHECK_NO_BOUND,
-		                  .stale = CHECK_NO_BOUND, .depth = 3, .seed = 1, .executions = most, .outcome = texts_add, .arg = found };
+	struct check_search s = {
+		.scenario = steps_scenario(p), .strategy = strategy, .model = model,
+		.preemptions = CHECK_NO_BOUND, .stale = CHECK_NO_BOUND, .depth = 3, .seed = 1,
+		.executions = most, .outcome = texts_add, .arg = found
+	};
 
 	found->count = 0;
 	found->full = false;
@@ -212,7 +223,10 @@ static char why[512];
 
 static bool replays(const struct steps *p, const struct check_result *first)
 {
-	struct check_search s = { .scenario = steps_scenario(p), .strategy = CHECK_REPLAY, .replay = first->seed, .stale = CHECK_NO_BOUND };
+	struct check_search s = {
+		.scenario = steps_scenario(p), .strategy = CHECK_REPLAY, .replay = first->seed,
+		.stale = CHECK_NO_BOUND
+	};
 	struct check_result again;
 
 	if (first->verdict == CHECK_HANG)
@@ -220,7 +234,8 @@ static bool replays(const struct steps *p, const struct check_result *first)
 	check_run(&s, &again);
 	if (again.verdict == first->verdict && !strcmp(again.message, first->message))
 		return true;
-	snprintf(why, sizeof(why), "seed %.100s: was %.100s, replay: %.100s", first->seed, first->message, again.message);
+	snprintf(why, sizeof(why), "seed %.100s: was %.100s, replay: %.100s", first->seed, first->message,
+	         again.message);
 	return false;
 }
 
@@ -247,25 +262,30 @@ static bool axioms_agree(const struct steps *p, enum check_model model)
 		for (unsigned i = 0; i < p->thread[t].count; i++) {
 			const struct step *s = &p->thread[t].step[i];
 
-			program.thread[t].op[i] = (struct ax_op){ (enum ax_kind)s->kind, s->order, s->location, s->value, s->expected };
+			program.thread[t].op[i] = (struct ax_op){
+				(enum ax_kind)s->kind, s->order, s->location, s->value, s->expected
+			};
 		}
 	}
 	if (ax_enumerate(&program, model == CHECK_TSO ? AX_TSO : AX_C11, &want))
 		return true;
-	good = program_search(program_scenario(&program), CHECK_GRAPH, model, CHECK_NO_BOUND, GRAPH_MOST, &found, &result);
+	good = program_search(program_scenario(&program), CHECK_GRAPH, model, CHECK_NO_BOUND, GRAPH_MOST, &found,
+	                      &result);
 	if (good && result.exhausted) {
 		against_axioms++;
 		good = outcomes_equal(&want, &found);
 	}
 	if (!good)
-		snprintf(why, sizeof(why), "%s: the axioms allow %.150s, the search finds %.150s %.100s", model == CHECK_TSO ? "tso" : "c11",
-		         outcomes_text(&want, ax_results(&program)), outcomes_text(&found, ax_results(&program)), result.message);
+		snprintf(why, sizeof(why), "%s: the axioms allow %.150s, the search finds %.150s %.100s",
+		         model == CHECK_TSO ? "tso" : "c11", outcomes_text(&want, ax_results(&program)),
+		         outcomes_text(&found, ax_results(&program)), result.message);
 	free(want.outcome);
 	free(found.outcome);
 	return good;
 }
 
-static bool sampled_is_part(const struct steps *p, enum check_strategy strategy, enum check_model model, const struct texts *all, bool fails)
+static bool sampled_is_part(const struct steps *p, enum check_strategy strategy, enum check_model model,
+                            const struct texts *all, bool fails)
 {
 	static struct texts found;
 	struct check_result result;
@@ -277,7 +297,8 @@ static bool sampled_is_part(const struct steps *p, enum check_strategy strategy,
 	more = texts_missing(&found, all);
 	if (!more)
 		return true;
-	snprintf(why, sizeof(why), "%s finds %s, which the search of graphs does not (%.200s)", check_strategy_name(strategy), more, result.message);
+	snprintf(why, sizeof(why), "%s finds %s, which the search of graphs does not (%.200s)",
+	         check_strategy_name(strategy), more, result.message);
 	return false;
 }
 
@@ -318,7 +339,8 @@ static bool agrees(const struct steps *p, enum check_model model)
 			return false;
 		}
 	}
-	return sampled_is_part(p, CHECK_RANDOM, model, &graph, g.failures) && sampled_is_part(p, CHECK_PCT, model, &graph, g.failures);
+	return sampled_is_part(p, CHECK_RANDOM, model, &graph, g.failures) &&
+	       sampled_is_part(p, CHECK_PCT, model, &graph, g.failures);
 }
 
 static bool judge(const struct steps *p, enum check_model model)
@@ -338,7 +360,8 @@ static void shrink(struct steps *p, enum check_model model)
 				struct steps less = *p;
 
 				less.thread[t].count--;
-				memmove(&less.thread[t].step[i], &less.thread[t].step[i + 1], (less.thread[t].count - i) * sizeof(struct step));
+				memmove(&less.thread[t].step[i], &less.thread[t].step[i + 1],
+				        (less.thread[t].count - i) * sizeof(struct step));
 				if (judge(&less, model))
 					continue;
 				*p = less;
@@ -371,12 +394,15 @@ int main(int argc, char **argv)
 			continue;
 		failed++;
 		shrink(&p, model);
-		printf("program %lu, %s: %s\n", (unsigned long)(seed + programs - 1), model == CHECK_TSO ? "tso" : "c11", why);
+		printf("program %lu, %s: %s\n", (unsigned long)(seed + programs - 1),
+		       model == CHECK_TSO ? "tso" : "c11", why);
 		print_steps(&p);
 		fflush(stdout);
 	}
-	printf("%lu programs: %lu against the search without reduction, %lu against the axioms, %lu fail as they should\n", (unsigned long)programs,
-	       (unsigned long)against_dfs, (unsigned long)against_axioms, (unsigned long)failing);
+	printf("%lu programs: %lu against the search without reduction, %lu against the axioms, %lu fail as they "
+	       "should\n",
+	       (unsigned long)programs, (unsigned long)against_dfs, (unsigned long)against_axioms,
+	       (unsigned long)failing);
 	printf("%lu passed, %lu failed\n", (unsigned long)(programs - failed), (unsigned long)failed);
 	return failed != 0;
 }

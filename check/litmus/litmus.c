@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Each standard test, in both memory models: the exhaustive search and the search without reduction find exactly the outcomes that the axioms allow, and so
- * the one that the literature judges is there or not; random and PCT searches find no other.
+ * Each standard test, in both memory models: the exhaustive search and the search without reduction find
+ * exactly the outcomes that the axioms allow, and so the one that the literature judges is there or not; random
+ * and PCT searches find no other.
  *
  *     litmus             all of them; ends with "N passed, N failed"
  *     litmus 'PROGRAM'   what one program may do, and what it took
@@ -63,7 +64,8 @@ static bool search_agrees(const struct litmus *test, const struct ax_program *pr
 	struct ax_outcomes found;
 	struct check_result result;
 
-	good = program_search(program_scenario(program), strategy, model, CHECK_NO_BOUND, exhaustive ? DFS_MOST : 500, &found, &result);
+	good = program_search(program_scenario(program), strategy, model, CHECK_NO_BOUND,
+	                      exhaustive ? DFS_MOST : 500, &found, &result);
 	points += result.points;
 	seconds += result.seconds;
 	if (!good) {
@@ -74,8 +76,8 @@ static bool search_agrees(const struct litmus *test, const struct ax_program *pr
 	} else if (exhaustive ? !outcomes_equal(&found, want) : !is_subset(&found, want)) {
 		unsigned results = ax_results(program);
 
-		printf("%s (%s), %s, %s: found %s\n  should be %s\n", test->name, test->program, name, how, outcomes_text(&found, results),
-		       outcomes_text(want, results));
+		printf("%s (%s), %s, %s: found %s\n  should be %s\n", test->name, test->program, name, how,
+		       outcomes_text(&found, results), outcomes_text(want, results));
 		good = false;
 	}
 	free(found.outcome);
@@ -134,11 +136,12 @@ static int show(const char *text)
 			struct ax_outcomes found;
 			struct check_result r;
 
-			program_search(program_scenario(&program), (enum check_strategy)strategy, (enum check_model)model, CHECK_NO_BOUND, DFS_MOST,
-			               &found, &r);
-			printf("%s %-6s %s\n  %lu executions, %lu blocked, %lu points, %.3f s%s%s%s\n", model ? "tso" : "c11",
-			       check_strategy_name((enum check_strategy)strategy), outcomes_text(&found, ax_results(&program)),
-			       (unsigned long)r.executions, (unsigned long)r.blocked, (unsigned long)r.points, r.seconds,
+			program_search(program_scenario(&program), (enum check_strategy)strategy,
+			               (enum check_model)model, CHECK_NO_BOUND, DFS_MOST, &found, &r);
+			printf("%s %-6s %s\n  %lu executions, %lu blocked, %lu points, %.3f s%s%s%s\n",
+			       model ? "tso" : "c11", check_strategy_name((enum check_strategy)strategy),
+			       outcomes_text(&found, ax_results(&program)), (unsigned long)r.executions,
+			       (unsigned long)r.blocked, (unsigned long)r.points, r.seconds,
 			       r.exhausted ? ", exhausted" : "", r.failures ? ": " : "", r.message);
 			free(found.outcome);
 		}
@@ -152,6 +155,7 @@ int main(int argc, char **argv)
 		return show(argv[1]);
 	for (unsigned i = 0; i < litmus_count; i++)
 		run_test(&litmus_tests[i]);
-	printf("%.2f million scheduling points a second\n%u passed, %u failed\n", points / seconds * 1e-6, passed, failed);
+	printf("%.2f million scheduling points a second\n%u passed, %u failed\n", points / seconds * 1e-6, passed,
+	       failed);
 	return failed != 0;
 }

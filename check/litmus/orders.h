@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Atomics whose order is only known at run time. An order must be a constant where it is used: each gets its own call. */
+/*
+ * Atomics whose order is only known at run time. An order must be a constant where it is
+ * used: each gets its own call.
+ */
 #ifndef CHECK_LITMUS_ORDERS_H
 #define CHECK_LITMUS_ORDERS_H
 

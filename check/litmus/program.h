@@ -14,8 +14,8 @@ const struct check_scenario *program_scenario(const struct ax_program *program);
 uint64_t program_outcome(void);
 
 /** All outcomes that a search finds. Returns: false if it failed (result->message says how). */
-bool program_search(const struct check_scenario *scenario, enum check_strategy strategy, enum check_model model, unsigned stale,
-                    uint64_t executions, struct ax_outcomes *outcomes, struct check_result *result);
+bool program_search(const struct check_scenario *scenario, enum check_strategy strategy, enum check_model model,
+                    unsigned stale, uint64_t executions, struct ax_outcomes *outcomes, struct check_result *result);
 
 /** "00 01 10" (one of four static buffers). */
 const char *outcomes_text(const struct ax_outcomes *outcomes, unsigned results);

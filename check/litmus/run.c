@@ -33,8 +33,8 @@ static void add(void *arg, const char *text)
 	o->count++;
 }
 
-bool program_search(const struct check_scenario *scenario, enum check_strategy strategy, enum check_model model, unsigned stale,
-                    uint64_t executions, struct ax_outcomes *outcomes, struct check_result *result)
+bool program_search(const struct check_scenario *scenario, enum check_strategy strategy, enum check_model model,
+                    unsigned stale, uint64_t executions, struct ax_outcomes *outcomes, struct check_result *result)
 {
 	struct set set = { .outcomes = outcomes };
 	struct check_search search = {
@@ -73,5 +73,6 @@ const char *outcomes_text(const struct ax_outcomes *outcomes, unsigned results)
 
 bool outcomes_equal(const struct ax_outcomes *a, const struct ax_outcomes *b)
 {
-	return a->count == b->count && (a->count == 0 || !memcmp(a->outcome, b->outcome, a->count * sizeof(*a->outcome)));
+	return a->count == b->count &&
+	       (a->count == 0 || !memcmp(a->outcome, b->outcome, a->count * sizeof(*a->outcome)));
 }

@@ -16,9 +16,10 @@ static void *shared;
 static char lock_a, lock_b, domain;
 static unsigned zero;
 
-#define CASE(id, why, setup_fn, finish_fn, ...)                                                                  \
-	CHECK_SCENARIO(id) = { .name = #id, .protocol = "", .claim = why, .setup = setup_fn, .finish = finish_fn, \
-		               .threads = sizeof((void (*[])(void)){ __VA_ARGS__ }) / sizeof(void *), .thread = { __VA_ARGS__ } }
+#define CASE(id, why, setup_fn, finish_fn, ...)                                                                    \
+	CHECK_SCENARIO(id) = { .name = #id, .protocol = "", .claim = why, .setup = setup_fn, .finish = finish_fn,  \
+	                       .threads = sizeof((void (*[])(void)){ __VA_ARGS__ }) / sizeof(void *),              \
+	                       .thread = { __VA_ARGS__ } }
 
 /* ---- data races ----------------------------------------------------------------------------------- */
 
@@ -66,7 +67,11 @@ CASE(passed_plain_before_and_after_atomics, "", NULL, NULL, init_then_publish, r
 static void store_wide(void) { __atomic_store_n(&wide, UINT64_C(0x100000002), RELAXED); }
 static void load_half(void) { (void)__atomic_load_n((uint32_t *)&wide, RELAXED); }
 static void store_wide_publish(void) { store_wide(); __atomic_store_n(&x, 1, RELEASE); }
-static void load_half_after(void) { if (__atomic_load_n(&x, ACQUIRE)) check_assert(__atomic_load_n((uint32_t *)&wide, RELAXED) == 2); }
+static void load_half_after(void)
+{
+	if (__atomic_load_n(&x, ACQUIRE))
+		check_assert(__atomic_load_n((uint32_t *)&wide, RELAXED) == 2);
+}
 static void store_bytes(void) { __atomic_store_n(&parts.a, 1, RELAXED); __atomic_fetch_add(&parts.c, 3, RELAXED); }
 static void store_other_bytes(void) { __atomic_store_n(&parts.b, 2, RELAXED); __atomic_fetch_or(&parts.d, 8, RELAXED); }
 static void bytes_are_all_there(void) { check_assert(parts.a == 1 && parts.b == 2 && parts.c == 3 && parts.d == 8); }
@@ -80,7 +85,8 @@ static void copied_then_store(void) { if (__atomic_load_n(&x, ACQUIRE)) __atomic
 static void never_new(void) { check_assert(!__atomic_load_n(&pair.a, RELAXED)); }
 
 CASE(race_copy_of_atomics, "a copy is a plain read of all", NULL, NULL, store_pair_late, copy_pair);
-CASE(assertion_copy_does_not_hide_stores, "a load may read what is stored after others copied", NULL, NULL, never_new, copy_pair, copied_then_store);
+CASE(assertion_copy_does_not_hide_stores, "a load may read what is stored after others copied", NULL, NULL,
+     never_new, copy_pair, copied_then_store);
 CASE(mixed_sizes_together, "", NULL, NULL, store_wide, load_half);
 CASE(passed_mixed_sizes_in_order, "", NULL, NULL, store_wide_publish, load_half_after);
 CASE(passed_small_atomics_of_one_word, "", NULL, bytes_are_all_there, store_bytes, store_other_bytes);
@@ -100,7 +106,14 @@ static void free_middle(void) { check_free((char *)shared + 8); }
 static void leak(void) { check_assert(check_alloc(8, 8)); }
 static void leak_sometimes(void) { void *p = check_alloc(8, 8); if (!__atomic_load_n(&x, RELAXED)) check_free(p); }
 static void set_x(void) { __atomic_store_n(&x, 1, RELAXED); }
-static void alloc_zeroed(void) { uint64_t *p = check_alloc(32, 32); check_assert(!p[0] && !p[3] && !((uintptr_t)p & 31)); p[3] = 1; check_free(p); }
+static void alloc_zeroed(void)
+{
+	uint64_t *p = check_alloc(32, 32);
+
+	check_assert(!p[0] && !p[3] && !((uintptr_t)p & 31));
+	p[3] = 1;
+	check_free(p);
+}
 
 CASE(use_after_free_beside_free, "", share, NULL, free_shared, use_shared);
 CASE(use_after_free_in_one_thread, "", share, NULL, free_and_use);
@@ -114,19 +127,53 @@ CASE(passed_alloc, "memory is zero in every execution", NULL, NULL, alloc_zeroed
 
 /* ---- standing still ------------------------------------------------------------------------------- */
 
-static void lock_ab(void) { check_lock(&lock_a, true); check_lock(&lock_b, true); check_unlock(&lock_b, true); check_unlock(&lock_a, true); }
-static void lock_ba(void) { check_lock(&lock_b, true); check_lock(&lock_a, true); check_unlock(&lock_a, true); check_unlock(&lock_b, true); }
+static void lock_ab(void)
+{
+	check_lock(&lock_a, true);
+	check_lock(&lock_b, true);
+	check_unlock(&lock_b, true);
+	check_unlock(&lock_a, true);
+}
+static void lock_ba(void)
+{
+	check_lock(&lock_b, true);
+	check_lock(&lock_a, true);
+	check_unlock(&lock_a, true);
+	check_unlock(&lock_b, true);
+}
 static void count_locked(void) { check_lock(&lock_a, true); data++; check_unlock(&lock_a, true); }
 static void count_shared(void) { check_lock(&lock_a, false); data++; check_unlock(&lock_a, false); }
-static void look_shared(void) { check_lock(&lock_a, false); (void)*(volatile uint32_t *)&data; check_unlock(&lock_a, false); }
+static void look_shared(void)
+{
+	check_lock(&lock_a, false);
+	(void)*(volatile uint32_t *)&data;
+	check_unlock(&lock_a, false);
+}
 static void counted_two(void) { check_assert(data == 2); }
 static void try_both(void) { if (check_trylock(&lock_a, true)) { data++; check_unlock(&lock_a, true); } }
 static void never_both_failed(void) { check_assert(data == 1 || data == 2); }
 static void rw_count(void) { check_rw_lock(&lock_a, true); data++; check_rw_unlock(&lock_a, true); }
-static void rw_look(void) { check_rw_lock(&lock_a, false); (void)*(volatile uint32_t *)&data; check_rw_unlock(&lock_a, false); }
+static void rw_look(void)
+{
+	check_rw_lock(&lock_a, false);
+	(void)*(volatile uint32_t *)&data;
+	check_rw_unlock(&lock_a, false);
+}
 static void rw_count_shared(void) { check_rw_lock(&lock_a, false); data++; check_rw_unlock(&lock_a, false); }
-static void rw_then_b(void) { check_rw_lock(&lock_a, false); check_lock(&lock_b, true); check_unlock(&lock_b, true); check_rw_unlock(&lock_a, false); }
-static void b_then_rw(void) { check_lock(&lock_b, true); check_rw_lock(&lock_a, true); check_rw_unlock(&lock_a, true); check_unlock(&lock_b, true); }
+static void rw_then_b(void)
+{
+	check_rw_lock(&lock_a, false);
+	check_lock(&lock_b, true);
+	check_unlock(&lock_b, true);
+	check_rw_unlock(&lock_a, false);
+}
+static void b_then_rw(void)
+{
+	check_lock(&lock_b, true);
+	check_rw_lock(&lock_a, true);
+	check_rw_unlock(&lock_a, true);
+	check_unlock(&lock_b, true);
+}
 static void keep_lock(void) { check_lock(&lock_a, true); }
 static void unlock_not_held(void) { check_unlock(&lock_a, true); }
 static void lock_twice(void) { check_lock(&lock_a, true); check_lock(&lock_a, false); }
@@ -135,8 +182,20 @@ static void spin_on_nothing(void) { while (!__atomic_load_n(&y, RELAXED)) check_
 static void sleep_on_x(void) { while (!__atomic_load_n(&x, RELAXED)) check_wait(&x, 0); }
 static void wake_x(void) { __atomic_store_n(&x, 1, RELAXED); check_wake(&x); }
 static void wake_early(void) { check_wake(&x); __atomic_store_n(&x, 1, RELAXED); }
-static void test_and_set(void) { while (__atomic_exchange_n(&x, 1, ACQUIRE)) check_pause(); data++; __atomic_store_n(&x, 0, RELEASE); }
-static void test_and_set_no_release(void) { while (__atomic_exchange_n(&x, 1, ACQUIRE)) check_pause(); data++; __atomic_store_n(&x, 0, RELAXED); }
+static void test_and_set(void)
+{
+	while (__atomic_exchange_n(&x, 1, ACQUIRE))
+		check_pause();
+	data++;
+	__atomic_store_n(&x, 0, RELEASE);
+}
+static void test_and_set_no_release(void)
+{
+	while (__atomic_exchange_n(&x, 1, ACQUIRE))
+		check_pause();
+	data++;
+	__atomic_store_n(&x, 0, RELAXED);
+}
 
 CASE(deadlock_two_locks, "", NULL, NULL, lock_ab, lock_ba);
 CASE(deadlock_lock_kept, "", NULL, NULL, keep_lock, count_locked);
@@ -207,9 +266,19 @@ static void unlink_after(void)
 	unlink_and_call();
 	check_free(check_alloc(8, 8));
 }
-static void free_without_waiting(void) { check_free(__atomic_exchange_n((uint32_t **)&shared, NULL, __ATOMIC_ACQ_REL)); }
+static void free_without_waiting(void)
+{
+	check_free(__atomic_exchange_n((uint32_t **)&shared, NULL, __ATOMIC_ACQ_REL));
+}
 static void wait_inside(void) { check_rcu_read_lock(&domain); check_synchronize(&domain); }
-static void nested(void) { check_rcu_read_lock(&domain); read_section(); check_assert(check_rcu_held(&domain)); read_section(); check_rcu_read_unlock(&domain); }
+static void nested(void)
+{
+	check_rcu_read_lock(&domain);
+	read_section();
+	check_assert(check_rcu_held(&domain));
+	read_section();
+	check_rcu_read_unlock(&domain);
+}
 
 CASE(passed_synchronize, "", share_atomically, NULL, unlink_and_free, read_section, read_section);
 CASE(passed_call, "", share_atomically, NULL, unlink_and_call, read_section, read_section);
@@ -223,13 +292,23 @@ CASE(locking_wait_inside, "", NULL, NULL, wait_inside);
 /* ---- the rest ------------------------------------------------------------------------------------- */
 
 static void fail_on_two(void) { check_assert(check_choose(3) != 2); }
-static void choose_twice(void) { unsigned a = check_choose(2), b = check_choose(2); __atomic_fetch_add(&x, 2 * a + b, RELAXED); }
+static void choose_twice(void)
+{
+	unsigned a = check_choose(2), b = check_choose(2);
+
+	__atomic_fetch_add(&x, 2 * a + b, RELAXED);
+}
 static void at_most_six(void) { check_assert(x <= 6); }
 static void not_six(void) { check_assert(x != 6); }
 static void crash(void) { *(volatile int *)(uintptr_t)8 = 1; }
 static void divide(void) { data = 10 / *(volatile unsigned *)&zero; }
 static void loop(void) { while (!__atomic_load_n(&y, RELAXED)) ; }
-static void prune_if_set(void) { if (__atomic_load_n(&x, RELAXED)) check_prune(); check_assert(!__atomic_load_n(&y, RELAXED)); }
+static void prune_if_set(void)
+{
+	if (__atomic_load_n(&x, RELAXED))
+		check_prune();
+	check_assert(!__atomic_load_n(&y, RELAXED));
+}
 static void set_x_then_y(void) { __atomic_store_n(&x, 1, RELAXED); __atomic_store_n(&y, 1, RELAXED); }
 static void setup_values(void) { x = 7; data = 9; }
 static void spoil_values(void) { check_assert(x == 7 && !wide); x = 8; wide = 3; }
@@ -260,5 +339,7 @@ static void add_five(void)
 }
 static void sum_is_right(void) { check_assert(x == 15); }
 
-CHECK_SCENARIO(passed_many_graphs) = { .name = "passed_many_graphs", .protocol = "", .claim = "", .threads = 3, .flags = CHECK_NO_DFS,
-	                               .thread = { add_five, add_five, add_five }, .finish = sum_is_right };
+CHECK_SCENARIO(passed_many_graphs) = {
+	.name = "passed_many_graphs", .protocol = "", .claim = "", .threads = 3, .flags = CHECK_NO_DFS,
+	.thread = { add_five, add_five, add_five }, .finish = sum_is_right
+};

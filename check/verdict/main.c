@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Each case of cases.c has the verdict that its name begins with: in the search of graphs, and in the search without reduction (or, where that is too long,
- * as far as it gets); and a failure replays. Also: sites that are weakened, sub-trees that are given away, what the tracer is told.
+ * Each case of cases.c has the verdict that its name begins with: in the search of graphs, and in the search without
+ * reduction (or, where that is too long, as far as it gets); and a failure replays. Also: sites that are weakened,
+ * sub-trees that are given away, what the tracer is told.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,9 +28,12 @@ static void count(bool good, const char *name, const char *what, const char *mes
 static enum check_verdict expected(const char *name)
 {
 	static const struct { const char *begin; enum check_verdict verdict; } verdicts[] = {
-		{ "passed_", CHECK_PASSED }, { "race_", CHECK_RACE }, { "mixed_", CHECK_MIXED }, { "use_after_free_", CHECK_USE_AFTER_FREE },
-		{ "bad_free_", CHECK_BAD_FREE }, { "leak_", CHECK_LEAK }, { "deadlock_", CHECK_DEADLOCK }, { "locking_", CHECK_LOCKING },
-		{ "assertion_", CHECK_ASSERTION }, { "crash_", CHECK_CRASH }, { "hang_", CHECK_HANG },
+		{ "passed_", CHECK_PASSED },       { "race_", CHECK_RACE },
+		{ "mixed_", CHECK_MIXED },         { "use_after_free_", CHECK_USE_AFTER_FREE },
+		{ "bad_free_", CHECK_BAD_FREE },   { "leak_", CHECK_LEAK },
+		{ "deadlock_", CHECK_DEADLOCK },   { "locking_", CHECK_LOCKING },
+		{ "assertion_", CHECK_ASSERTION }, { "crash_", CHECK_CRASH },
+		{ "hang_", CHECK_HANG },
 	};
 
 	for (size_t i = 0; i < sizeof(verdicts) / sizeof(verdicts[0]); i++)
@@ -41,13 +45,16 @@ static enum check_verdict expected(const char *name)
 
 static void judge(const struct check_scenario *scenario, enum check_strategy strategy)
 {
-	struct check_search search = { .scenario = scenario, .strategy = strategy, .preemptions = CHECK_NO_BOUND, .stale = CHECK_NO_BOUND,
-		                       .depth = 3, .executions = strategy == CHECK_GRAPH ? 0 : DFS_MOST };
+	struct check_search search = {
+		.scenario = scenario, .strategy = strategy, .preemptions = CHECK_NO_BOUND,
+		.stale = CHECK_NO_BOUND, .depth = 3, .executions = strategy == CHECK_GRAPH ? 0 : DFS_MOST
+	};
 	struct check_result result, again;
 	bool good;
 
 	check_run(&search, &result);
-	good = result.verdict == expected(scenario->name) && (result.failures || strategy != CHECK_GRAPH || result.exhausted);
+	good = result.verdict == expected(scenario->name) &&
+	       (result.failures || strategy != CHECK_GRAPH || result.exhausted);
 	count(good, scenario->name, check_strategy_name(strategy), result.failures ? result.message : "passed");
 	if (!result.failures)
 		return;
@@ -62,7 +69,8 @@ static void judge(const struct check_scenario *scenario, enum check_strategy str
 
 /* ---- weakened sites ------------------------------------------------------------------------------- */
 
-static void weaken_each(const char *name, enum check_operation operation, enum check_weakening how, enum check_verdict verdict)
+static void weaken_each(const char *name, enum check_operation operation, enum check_weakening how,
+                        enum check_verdict verdict)
 {
 	const struct check_scenario *scenario = check_scenario_find(name);
 	struct check_search search = { .scenario = scenario, .strategy = CHECK_GRAPH, .collect_sites = true };
@@ -78,7 +86,8 @@ static void weaken_each(const char *name, enum check_operation operation, enum c
 	for (unsigned i = 0; i < n; i++) {
 		struct check_weak weak = { sites[i].pc, sites[i].caller, how };
 
-		if (sites[i].operation != operation || (operation != CHECK_LOCK_SITE && operation != CHECK_CAS && sites[i].order == __ATOMIC_RELAXED))
+		if (sites[i].operation != operation ||
+		    (operation != CHECK_LOCK_SITE && operation != CHECK_CAS && sites[i].order == __ATOMIC_RELAXED))
 			continue;
 		search.weak = &weak;
 		search.weak_count = 1;
@@ -149,7 +158,8 @@ static void tell(void *arg, const struct check_event *event)
 	told->events += event->step == told->events;
 	if (event->kind == CHECK_EV_STORE && event->value == 1)
 		told->store_step = (int)event->step;
-	told->loads_from_store += event->kind == CHECK_EV_LOAD && event->reads_from >= 0 && event->reads_from == told->store_step && event->old == 1;
+	told->loads_from_store += event->kind == CHECK_EV_LOAD && event->reads_from >= 0 &&
+	                          event->reads_from == told->store_step && event->old == 1;
 	told->fails += event->kind == CHECK_EV_FAIL;
 	told->plain += event->kind == CHECK_EV_WRITE;
 }
@@ -167,7 +177,8 @@ static void trace(const char *name)
 	search.tracer = &tracer;
 	search.arg = &told;
 	check_run(&search, &again);
-	count(told.events > 4 && told.loads_from_store == 1 && told.fails == 1 && told.plain >= 1, name, "traced", "not what happened");
+	count(told.events > 4 && told.loads_from_store == 1 && told.fails == 1 && told.plain >= 1, name, "traced",
+	      "not what happened");
 }
 
 int main(int argc, char **argv)

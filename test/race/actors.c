@@ -18,9 +18,11 @@ static uint64_t mark(struct actor *actor)
 static void value_check(struct actor *actor, uint64_t value, const char *area, unsigned page)
 {
 	if (value == POISON)
-		storm_fail(actor->storm, "vcpu %u read page %u of %s after it was taken away", actor->index, page, area);
+		storm_fail(actor->storm, "vcpu %u read page %u of %s after it was taken away", actor->index, page,
+		           area);
 	if (value && value >> 48 != VALID >> 48)
-		storm_fail(actor->storm, "vcpu %u read %llx from page %u of %s", actor->index, (unsigned long long)value, page, area);
+		storm_fail(actor->storm, "vcpu %u read %llx from page %u of %s", actor->index,
+		           (unsigned long long)value, page, area);
 }
 
 /* A read of any vCPU's word, or a write of the vCPU's own. */
@@ -51,7 +53,8 @@ static void vcpu_inv(struct actor *actor)
 	unsigned page = rng_below(&actor->rng, rng_one_in(&actor->rng, 2) ? HOT_PAGES : AREA_PAGES);
 	enum mcpu_result result = access_any(actor, GPA_INV, page, "INV");
 
-	if (result != MCPU_OK && result != MCPU_RING_FULL && !(result == MCPU_HOST && atomic_get(&actor->storm->may_unmap)))
+	if (result != MCPU_OK && result != MCPU_RING_FULL &&
+	    !(result == MCPU_HOST && atomic_get(&actor->storm->may_unmap)))
 		storm_fail(actor->storm, "vcpu %u, INV page %u: %s", actor->index, page, mcpu_result_name(result));
 }
 
@@ -59,7 +62,8 @@ static void vcpu_swap(struct actor *actor)
 {
 	struct storm *storm = actor->storm;
 	unsigned page = rng_below(&actor->rng, 64);
-	uint64_t up = atomic_get(&storm->up), down = atomic_get(&storm->down), gone_in = atomic_get(&storm->gone_in), phase = atomic_get(&storm->phase);
+	uint64_t up = atomic_get(&storm->up), down = atomic_get(&storm->down),
+		 gone_in = atomic_get(&storm->gone_in), phase = atomic_get(&storm->phase);
 	enum mcpu_result result = access_any(actor, GPA_SWAP, page, "SWAP");
 
 	if (result == MCPU_MMIO) {
@@ -67,13 +71,16 @@ static void vcpu_swap(struct actor *actor)
 		if (phase % 2 && atomic_get(&storm->phase) == phase)
 			atomic_set(&storm->gone_in, phase);
 		if (up && atomic_get(&storm->up) == up)
-			storm_fail(storm, "vcpu %u: MMIO where there is a slot (change %llu)", actor->index, (unsigned long long)up);
+			storm_fail(storm, "vcpu %u: MMIO where there is a slot (change %llu)", actor->index,
+			           (unsigned long long)up);
 	} else if (result == MCPU_OK) {
 		if (down && atomic_get(&storm->down) == down)
-			storm_fail(storm, "vcpu %u: memory where there is no slot (change %llu)", actor->index, (unsigned long long)down);
+			storm_fail(storm, "vcpu %u: memory where there is no slot (change %llu)", actor->index,
+			           (unsigned long long)down);
 		/* A slot that goes is memory until it is gone, and a fault on it waits in between (zoo 10). */
 		if (phase % 2 && gone_in == phase && atomic_get(&storm->phase) == phase)
-			storm_fail(storm, "vcpu %u: memory after it was MMIO, in one deletion (change %llu)", actor->index, (unsigned long long)phase);
+			storm_fail(storm, "vcpu %u: memory after it was MMIO, in one deletion (change %llu)",
+			           actor->index, (unsigned long long)phase);
 	} else if (result != MCPU_RING_FULL) {
 		storm_fail(storm, "vcpu %u, SWAP: %s", actor->index, mcpu_result_name(result));
 	}
@@ -90,7 +97,8 @@ static void vcpu_prefault(struct actor *actor)
 	status = vmmu_prefault(cpu->vcpu, (struct vmmu_gpa){ gpa }, (1 + rng_below(&actor->rng, 64)) << 12, &done);
 	if (actor->storm->shadow && status == VMMU_EINVAL)
 		return;
-	if (status != VMMU_OK && status != VMMU_EAGAIN && status != VMMU_ENOENT && !(status == VMMU_EFAULT && atomic_get(&actor->storm->may_unmap)))
+	if (status != VMMU_OK && status != VMMU_EAGAIN && status != VMMU_ENOENT &&
+	    !(status == VMMU_EFAULT && atomic_get(&actor->storm->may_unmap)))
 		storm_fail(actor->storm, "prefault: %s", vmmu_status_name(status));
 }
 
@@ -150,7 +158,8 @@ void actor_vcpu(struct actor *actor)
 	unsigned choice = rng_below(&actor->rng, 64);
 
 	if (rng_one_in(&actor->rng, 64))
-		mcpu_forget(actor->storm->cpu[actor->index]); /* as a CPU may at any time; then it sets Accessed again */
+		/* as a CPU may at any time; then it sets Accessed again */
+		mcpu_forget(actor->storm->cpu[actor->index]);
 	for (unsigned i = 0;; i = (i + 1) % (sizeof(kinds) / sizeof(kinds[0]))) {
 		if (!(kinds[i].work & actor->storm->plan->vcpu_work))
 			continue;
@@ -177,7 +186,9 @@ static void poison_check(struct storm *storm, unsigned first, unsigned pages)
 	for (unsigned page = first; page < first + pages; page++)
 		for (unsigned word = 0; word < VCPUS; word++)
 			if (*page_word(storm->area[AREA_INV], page, word) != POISON)
-				storm_fail(storm, "page %u was written between begin and end of its invalidation (I5.4)", page);
+				storm_fail(storm,
+				           "page %u was written between begin and end of its invalidation (I5.4)",
+				           page);
 }
 
 static void refresh(struct storm *storm, struct actor *actor, unsigned first, unsigned pages)
@@ -191,7 +202,8 @@ static void refresh(struct storm *storm, struct actor *actor, unsigned first, un
 	case 1:
 		if (atomic_get(&storm->may_unmap)) {
 			munmap(at, (size_t)pages << 12);
-			if (mmap(at, (size_t)pages << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
+			if (mmap(at, (size_t)pages << 12, PROT_READ | PROT_WRITE,
+			         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
 				abort();
 			madvise(at, (size_t)pages << 12, MADV_NOHUGEPAGE);
 			break;
@@ -205,7 +217,10 @@ static void refresh(struct storm *storm, struct actor *actor, unsigned first, un
 	}
 }
 
-/* Two of these at a time have a half each, and overlap in the middle only as ranges of the library do: by huge leaves. */
+/*
+ * Two of these at a time have a half each, and overlap in the middle only as ranges of the library do: by huge
+ * leaves.
+ */
 void actor_invalidate(struct actor *actor)
 {
 	struct storm *storm = actor->storm;
@@ -351,12 +366,16 @@ void actor_age(struct actor *actor)
 	uintptr_t start = (uintptr_t)storm->area[rng_below(&actor->rng, AREAS)] + ((uintptr_t)first << 12);
 	struct vmmu_stats stats;
 
-	/* The pages that everybody wants, again and again: an entry is changed between our look and our store, if there were two. */
+	/*
+	 * The pages that everybody wants, again and again: an entry is changed between our look and
+	 * our store, if there were two.
+	 */
 	for (unsigned i = 0; i < 200 && actor->steps % 2; i++) {
 		start = (uintptr_t)storm->area[AREA_INV];
 		vmmu_age(storm->vm, (struct vmmu_hva){ start }, (struct vmmu_hva){ start + HOT_PAGES * 4096 }, true);
 	}
-	vmmu_age(storm->vm, (struct vmmu_hva){ start }, (struct vmmu_hva){ start + ((uintptr_t)pages << 12) }, rng_one_in(&actor->rng, 2));
+	vmmu_age(storm->vm, (struct vmmu_hva){ start }, (struct vmmu_hva){ start + ((uintptr_t)pages << 12) },
+	         rng_one_in(&actor->rng, 2));
 	if (rng_one_in(&actor->rng, 8))
 		vmmu_stats_get(storm->vm, &stats, sizeof(stats));
 	sched_yield();
@@ -370,7 +389,9 @@ void actor_kick(struct actor *actor)
 
 void actor_room(struct actor *actor)
 {
-	if (actor->storm->shadow && vmmu_shadow_limit_set(actor->storm->vm, rng_one_in(&actor->rng, 2) ? 0 : 12 + rng_below(&actor->rng, 60)) != VMMU_OK)
+	if (actor->storm->shadow &&
+	    vmmu_shadow_limit_set(actor->storm->vm,
+	                          rng_one_in(&actor->rng, 2) ? 0 : 12 + rng_below(&actor->rng, 60)) != VMMU_OK)
 		abort();
 	usleep(rng_below(&actor->rng, 2000));
 }

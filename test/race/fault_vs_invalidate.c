@@ -8,7 +8,10 @@ int main(int argc, char **argv)
 		{
 			.name = "fault_vs_invalidate",
 			.vcpu_work = DO_INV | DO_PREFAULT,
-			.actors = { { "invalidate", actor_invalidate }, { "invalidate", actor_invalidate }, { "other", actor_invalidate_other } },
+			.actors = {
+				{ "invalidate", actor_invalidate }, { "invalidate", actor_invalidate },
+				{ "other", actor_invalidate_other }
+			},
 			.page_delay_us = 100,
 		},
 		{

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* P3, P10, zoo 10: faults on a slot that is deleted, created with other memory, moved; roots that become obsolete under way. */
+/*
+ * P3, P10, zoo 10: faults on a slot that is deleted, created with other memory, moved; roots
+ * that become obsolete under way.
+ */
 #include "test/race/storm.h"
 
 int main(int argc, char **argv)

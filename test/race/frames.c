@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory whose frames move, as a host's do. In a process a page's frame is its address, for ever, and a frame that was looked up before an invalidation
- * and installed after it would be the right one all the same.
+ * Memory whose frames move, as a host's do. In a process a page's frame is its address, for ever, and a frame that
+ * was looked up before an invalidation and installed after it would be the right one all the same.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -31,8 +31,10 @@ static uint64_t frame_address(const struct storm *storm, unsigned frame)
 void frames_make(struct storm *storm)
 {
 	if (!storm->frame_pool) {
-		storm->frame_hva = mmap(NULL, FRAME_PAGES << 12, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		storm->frame_pool = mmap(NULL, 2 * FRAME_PAGES << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		storm->frame_hva = mmap(NULL, FRAME_PAGES << 12, PROT_NONE,
+		                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		storm->frame_pool = mmap(NULL, 2 * FRAME_PAGES << 12, PROT_READ | PROT_WRITE,
+		                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (storm->frame_hva == MAP_FAILED || storm->frame_pool == MAP_FAILED)
 			abort();
 	}
@@ -48,10 +50,14 @@ void frames_make(struct storm *storm)
 	storm->host.frames = storm->frame;
 }
 
-/* The oldest frame that was given up becomes the page's; its own is poisoned, and looked at again when it is the oldest. */
+/*
+ * The oldest frame that was given up becomes the page's; its own is poisoned, and looked at
+ * again when it is the oldest.
+ */
 static void page_move(struct storm *storm, unsigned page)
 {
-	unsigned *spare = &storm->spare[storm->spares_at++ % FRAME_PAGES], old = (storm->frame[page] - frame_address(storm, 0)) >> 12;
+	unsigned *spare = &storm->spare[storm->spares_at++ % FRAME_PAGES],
+		 old = (storm->frame[page] - frame_address(storm, 0)) >> 12;
 
 	frame_check(storm, *spare);
 	frame_fill(storm, *spare, VALID);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* P5, I5.2: begin and end of an invalidation see the same slots, however slots come and go; the waiter at the gate wakes up (I5.6). */
+/*
+ * P5, I5.2: begin and end of an invalidation see the same slots, however slots come and go; the waiter
+ * at the gate wakes up (I5.6).
+ */
 #include "test/race/storm.h"
 
 int main(int argc, char **argv)
@@ -7,7 +10,10 @@ int main(int argc, char **argv)
 	static const struct storm_plan plan = {
 		.name = "invalidate_vs_slot_change",
 		.vcpu_work = DO_INV | DO_SWAP,
-		.actors = { { "invalidate", actor_invalidate }, { "swap", actor_swap }, { "other", actor_invalidate_other }, { "other", actor_invalidate_other } },
+		.actors = {
+			{ "invalidate", actor_invalidate }, { "swap", actor_swap },
+			{ "other", actor_invalidate_other }, { "other", actor_invalidate_other }
+		},
 	};
 
 	return storm_main(&plan, 1, argc, argv);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The dirty log's users: each keeps a copy of the LOG area that is brought up to date with what the log names, as a live migration does. */
+/*
+ * The dirty log's users: each keeps a copy of the LOG area that is brought up to date with what the log
+ * names, as a live migration does.
+ */
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +15,8 @@
 static void page_copy(struct storm *storm, unsigned page)
 {
 	for (unsigned word = 0; word < VCPUS; word++)
-		storm->mirror[page][word] = __atomic_load_n(page_word(storm->area[AREA_LOG], page, word), __ATOMIC_RELAXED);
+		storm->mirror[page][word] =
+			__atomic_load_n(page_word(storm->area[AREA_LOG], page, word), __ATOMIC_RELAXED);
 	atomic_count(&storm->dirty_pages);
 }
 
@@ -91,7 +95,9 @@ static unsigned ring_take(struct storm *storm, unsigned n, unsigned *pages, unsi
 		/* acquire and release: the interface's own rules (P11) */
 		if (!(__atomic_load_n(&entry->flags, __ATOMIC_ACQUIRE) & VMMU_DIRTY_GFN_DIRTY))
 			break;
-		pages[count] = __atomic_load_n(&entry->slot, __ATOMIC_RELAXED) == SLOT_LOG ? __atomic_load_n(&entry->offset, __ATOMIC_RELAXED) : ~0u;
+		pages[count] = __atomic_load_n(&entry->slot, __ATOMIC_RELAXED) == SLOT_LOG
+		                       ? __atomic_load_n(&entry->offset, __ATOMIC_RELAXED)
+		                       : ~0u;
 		if (pages[count] >= AREA_PAGES)
 			storm_fail(storm, "vcpu %u's ring names page %u of slot %x", n, pages[count], entry->slot);
 		__atomic_store_n(&entry->flags, VMMU_DIRTY_GFN_RESET, __ATOMIC_RELEASE);
@@ -134,7 +140,11 @@ void log_compare(struct storm *storm)
 	for (unsigned page = 0; page < AREA_PAGES; page++)
 		for (unsigned word = 0; word < VCPUS; word++)
 			if (storm->mirror[page][word] != *page_word(storm->area[AREA_LOG], page, word))
-				storm_fail(storm, "a write to page %u was lost (P11): vcpu %u wrote %llx, the copy has %llx", page, word,
-				           (unsigned long long)*page_word(storm->area[AREA_LOG], page, word), (unsigned long long)storm->mirror[page][word]);
+				storm_fail(
+					storm,
+					"a write to page %u was lost (P11): vcpu %u wrote %llx, the copy has %llx",
+					page, word,
+					(unsigned long long)*page_word(storm->area[AREA_LOG], page, word),
+					(unsigned long long)storm->mirror[page][word]);
 	storm->compared += AREA_PAGES;
 }

@@ -92,7 +92,8 @@ static void all_stop(struct storm *storm)
 			for (unsigned i = 0; i < storm->actors; i++)
 				fprintf(stderr, "    %s %u: %llu steps\n", storm->actor[i].name, i,
 				        (unsigned long long)__atomic_load_n(&storm->actor[i].steps, __ATOMIC_RELAXED));
-			storm_fail(storm, "%u of %u threads do not stop: a deadlock or a lost wake-up", storm->actors - storm->parked, storm->actors);
+			storm_fail(storm, "%u of %u threads do not stop: a deadlock or a lost wake-up",
+			           storm->actors - storm->parked, storm->actors);
 		}
 	pthread_mutex_unlock(&storm->lock);
 }
@@ -108,8 +109,9 @@ static void all_go(struct storm *storm)
 }
 
 /*
- * A thread may lose its CPU anywhere: here it does, by a signal whose handler sleeps. It widens every window between two instructions, of which there are
- * some that are never hit otherwise: a read and the write that must not be made any more.
+ * A thread may lose its CPU anywhere: here it does, by a signal whose handler sleeps. It widens every
+ * window between two instructions, of which there are some that are never hit otherwise: a read and the
+ * write that must not be made any more.
  */
 static void interrupted(int signal)
 {
@@ -173,7 +175,9 @@ static void quiet_point(struct storm *storm)
 
 void region_set(struct storm *storm, unsigned slot, uint64_t gpa, uint64_t pages, const void *memory, unsigned flags)
 {
-	struct vmmu_region region = { .slot = slot, .flags = flags, .gpa = { gpa }, .bytes = pages << 12, .hva = { (uintptr_t)memory } };
+	struct vmmu_region region = {
+		.slot = slot, .flags = flags, .gpa = { gpa }, .bytes = pages << 12, .hva = { (uintptr_t)memory }
+	};
 	enum vmmu_status status = vmmu_region_set(storm->vm, &region);
 
 	if (status != VMMU_OK)
@@ -199,7 +203,8 @@ static void guests_make(struct storm *storm, unsigned variant)
 	storm->paging = variant % 4 != 3;
 	memset(storm->tables, 0, GUESTS * TABLE_PAGES * 4096);
 	for (unsigned i = 0; i < GUESTS; i++)
-		mcpu_guest_init(&storm->guest[i], GPA_TABLES + i * TABLE_PAGES * 4096, storm->tables + i * TABLE_PAGES * 4096, TABLE_PAGES);
+		mcpu_guest_init(&storm->guest[i], GPA_TABLES + i * TABLE_PAGES * 4096,
+		                storm->tables + i * TABLE_PAGES * 4096, TABLE_PAGES);
 	region_set(storm, SLOT_TABLES, GPA_TABLES, GUESTS * TABLE_PAGES, storm->tables, 0);
 }
 
@@ -212,7 +217,9 @@ void vcpu_boot(struct storm *storm, struct mcpu *cpu, struct vmmu_vcpu *vcpu, un
 
 static void vm_make(struct storm *storm, unsigned variant)
 {
-	static const enum vmmu_format formats[] = { VMMU_FORMAT_NPT4, VMMU_FORMAT_EPT4, VMMU_FORMAT_NPT5, VMMU_FORMAT_EPT4_NO_AD };
+	static const enum vmmu_format formats[] = {
+		VMMU_FORMAT_NPT4, VMMU_FORMAT_EPT4, VMMU_FORMAT_NPT5, VMMU_FORMAT_EPT4_NO_AD
+	};
 	struct vmmu_config config = {
 		.size = sizeof(config),
 		.host = &thost_ops,
@@ -225,12 +232,16 @@ static void vm_make(struct storm *storm, unsigned variant)
 
 	storm->host.page_delay_us = variant & 2 ? storm->plan->page_delay_us : 0;
 	storm->manual = variant & 4;
-	if (vmmu_vm_create(&config, &storm->vm) != VMMU_OK || (storm->plan->ring && vmmu_dirty_ring_enable(storm->vm, RING) != VMMU_OK) ||
-	    vmmu_dirty_mode_set(storm->vm, storm->manual ? VMMU_DIRTY_MANUAL_PROTECT | (variant & 8 ? VMMU_DIRTY_INITIALLY_SET : 0) : 0) != VMMU_OK)
+	if (vmmu_vm_create(&config, &storm->vm) != VMMU_OK ||
+	    (storm->plan->ring && vmmu_dirty_ring_enable(storm->vm, RING) != VMMU_OK) ||
+	    vmmu_dirty_mode_set(storm->vm, storm->manual ? VMMU_DIRTY_MANUAL_PROTECT |
+	                                                           (variant & 8 ? VMMU_DIRTY_INITIALLY_SET : 0)
+	                                                 : 0) != VMMU_OK)
 		storm_fail(storm, "no VM");
 	for (unsigned i = 0; i < AREAS; i++)
 		memset(storm->area[i], 0, AREA_PAGES * 4096);
-	region_set(storm, SLOT_LOG, GPA_LOG, AREA_PAGES, storm->area[AREA_LOG], storm->plan->log_from_start ? VMMU_SLOT_LOG_DIRTY : 0);
+	region_set(storm, SLOT_LOG, GPA_LOG, AREA_PAGES, storm->area[AREA_LOG],
+	           storm->plan->log_from_start ? VMMU_SLOT_LOG_DIRTY : 0);
 	region_set(storm, SLOT_INV, GPA_INV, AREA_PAGES, storm->area[AREA_INV], 0);
 	region_set(storm, SLOT_SWAP, GPA_SWAP, AREA_PAGES, storm->area[AREA_SWAP], 0);
 	frames_make(storm);
@@ -315,13 +326,16 @@ static void round_run(struct storm *storm, unsigned variant, uint64_t seed, doub
 
 static void counters_print(const struct storm *storm, double seconds)
 {
-	printf("%5.0f s  accesses %llu  MMIO %llu  invalidations %llu  slot swaps %llu  harvests %llu  dirty pages %llu  pages compared %llu\n", seconds,
-	       (unsigned long long)storm->accesses, (unsigned long long)storm->mmio, (unsigned long long)storm->invalidations,
-	       (unsigned long long)storm->swaps, (unsigned long long)storm->harvests, (unsigned long long)storm->dirty_pages,
+	printf("%5.0f s  accesses %llu  MMIO %llu  invalidations %llu  slot swaps %llu  harvests %llu  dirty pages "
+	       "%llu  pages compared %llu\n",
+	       seconds, (unsigned long long)storm->accesses, (unsigned long long)storm->mmio,
+	       (unsigned long long)storm->invalidations, (unsigned long long)storm->swaps,
+	       (unsigned long long)storm->harvests, (unsigned long long)storm->dirty_pages,
 	       (unsigned long long)storm->compared);
 	if (storm->shadow)
-		printf("         guests: %llu of their own faults, %llu edits of tables, %llu stores emulated\n", (unsigned long long)storm->guest_faults,
-		       (unsigned long long)storm->edits, (unsigned long long)storm->emulated);
+		printf("         guests: %llu of their own faults, %llu edits of tables, %llu stores emulated\n",
+		       (unsigned long long)storm->guest_faults, (unsigned long long)storm->edits,
+		       (unsigned long long)storm->emulated);
 	fflush(stdout);
 }
 
@@ -330,7 +344,10 @@ int storm_main(const struct storm_plan *plans, unsigned count, int argc, char **
 	static struct storm storm;
 	const char *variable = getenv("VMMU_STORM_SECONDS"), *seed_variable = getenv("VMMU_TEST_SEED");
 	bool shadow = argc > 1 && !strcmp(argv[1], "shadow");
-	double seconds = argc - shadow > 1 ? atof(argv[1 + shadow]) : variable ? atof(variable) : 3, start = now(), reported = start;
+	double seconds = argc - shadow > 1 ? atof(argv[1 + shadow])
+	                 : variable        ? atof(variable)
+	                                   : 3,
+	       start = now(), reported = start;
 	uint64_t seed = seed_variable ? strtoull(seed_variable, NULL, 0) : (uint64_t)time(NULL);
 	double share = seconds / (8 * count) < 0.3 ? 0.3 : seconds / (8 * count) > 5 ? 5 : seconds / (8 * count);
 
@@ -341,7 +358,8 @@ int storm_main(const struct storm_plan *plans, unsigned count, int argc, char **
 	pthread_cond_init(&storm.go, NULL);
 	for (unsigned i = 0; i < AREAS; i++)
 		storm.area[i] = area_make();
-	storm.tables = mmap(NULL, GUESTS * TABLE_PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	storm.tables =
+		mmap(NULL, GUESTS * TABLE_PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (storm.tables == MAP_FAILED)
 		abort();
 	for (unsigned n = 0; n < VCPUS; n++) {

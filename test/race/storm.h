@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Threads against each other on one VM: vCPUs that access memory through model CPUs, and actors that change what they access. Every few hundred
- * milliseconds all of them stop: a quiet point, where the audit runs and memory is compared with what the actors know.
+ * Threads against each other on one VM: vCPUs that access memory through model CPUs, and actors that change what
+ * they access. Every few hundred milliseconds all of them stop: a quiet point, where the audit runs and memory is
+ * compared with what the actors know.
  *
  * Guest memory, each area with a slot of its own:
  *
@@ -15,7 +16,8 @@
  *     FRAME    memory whose frames move, as a host's do. A frame that was given up is poisoned: a vCPU that reads poison, or writes over it, got a frame
  *              that was looked up before the invalidation and installed after (P5)
  *
- * No memory of a guest is accessed by plain loads and stores of two threads unless the library orders them: ThreadSanitizer checks that for us.
+ * No memory of a guest is accessed by plain loads and stores of two threads unless the library orders them:
+ * ThreadSanitizer checks that for us.
  */
 #ifndef TEST_RACE_STORM_H
 #define TEST_RACE_STORM_H
@@ -129,8 +131,8 @@ struct storm {
 };
 
 /**
- * Run the plans for their share of time, alternating configurations. Arguments: "shadow" for VMs that shadow; seconds (or VMMU_STORM_SECONDS).
- * Returns: an exit status.
+ * Run the plans for their share of time, alternating configurations. Arguments: "shadow" for VMs that shadow; seconds
+ * (or VMMU_STORM_SECONDS). Returns: an exit status.
  */
 int storm_main(const struct storm_plan *plans, unsigned count, int argc, char **argv);
 

@@ -10,17 +10,24 @@ int main(int argc, char **argv)
 		{
 			.name = "storm, bitmaps",
 			.vcpu_work = WORK,
-			.actors = { { "invalidate", actor_invalidate }, { "frames", actor_frames }, { "other", actor_invalidate_other },
-			            { "swap", actor_swap }, { "log", actor_log }, { "age", actor_age }, { "kick", actor_kick }, { "churn", actor_churn },
-			            { "zap", actor_zap }, { "room", actor_room } },
+			.actors = {
+				{ "invalidate", actor_invalidate }, { "frames", actor_frames },
+				{ "other", actor_invalidate_other }, { "swap", actor_swap },
+				{ "log", actor_log }, { "age", actor_age }, { "kick", actor_kick },
+				{ "churn", actor_churn }, { "zap", actor_zap }, { "room", actor_room }
+			},
 			.log_from_start = true,
 			.page_delay_us = 100,
 		},
 		{
 			.name = "storm, rings",
 			.vcpu_work = WORK,
-			.actors = { { "invalidate", actor_invalidate }, { "frames", actor_frames }, { "other", actor_invalidate_other }, { "swap", actor_swap }, { "ring", actor_ring },
-			            { "age", actor_age }, { "kick", actor_kick }, { "churn", actor_churn } },
+			.actors = {
+				{ "invalidate", actor_invalidate }, { "frames", actor_frames },
+				{ "other", actor_invalidate_other }, { "swap", actor_swap },
+				{ "ring", actor_ring }, { "age", actor_age }, { "kick", actor_kick },
+				{ "churn", actor_churn }
+			},
 			.ring = true,
 			.log_from_start = true,
 			.page_delay_us = 100,
@@ -28,8 +35,11 @@ int main(int argc, char **argv)
 		{
 			.name = "storm, log toggled",
 			.vcpu_work = WORK,
-			.actors = { { "invalidate", actor_invalidate }, { "other", actor_invalidate_other }, { "swap", actor_swap },
-			            { "log", actor_log_toggle }, { "age", actor_age }, { "zap", actor_zap } },
+			.actors = {
+				{ "invalidate", actor_invalidate }, { "other", actor_invalidate_other },
+				{ "swap", actor_swap }, { "log", actor_log_toggle }, { "age", actor_age },
+				{ "zap", actor_zap }
+			},
 			.page_delay_us = 50,
 		},
 	};

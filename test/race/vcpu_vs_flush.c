@@ -7,7 +7,10 @@ int main(int argc, char **argv)
 	static const struct storm_plan plan = {
 		.name = "vcpu_vs_flush",
 		.vcpu_work = DO_INV,
-		.actors = { { "invalidate", actor_invalidate }, { "churn", actor_churn }, { "kick", actor_kick }, { "zap", actor_zap } },
+		.actors = {
+			{ "invalidate", actor_invalidate }, { "churn", actor_churn }, { "kick", actor_kick },
+			{ "zap", actor_zap }
+		},
 	};
 
 	return storm_main(&plan, 1, argc, argv);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* P11, P6: writes against get and clear, with the fast path giving rights back all the time; zaps and invalidations on top. */
+/*
+ * P11, P6: writes against get and clear, with the fast path giving rights back all the time;
+ * zaps and invalidations on top.
+ */
 #include "test/race/storm.h"
 
 int main(int argc, char **argv)
@@ -14,7 +17,10 @@ int main(int argc, char **argv)
 		{
 			.name = "write_vs_dirty_log, zaps",
 			.vcpu_work = DO_LOG | DO_COPY | DO_PREFAULT,
-			.actors = { { "log", actor_log }, { "zap", actor_zap }, { "other", actor_invalidate_other }, { "age", actor_age } },
+			.actors = {
+				{ "log", actor_log }, { "zap", actor_zap }, { "other", actor_invalidate_other },
+				{ "age", actor_age }
+			},
 			.log_from_start = true,
 			.page_delay_us = 50,
 		},

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* P7, P11: the log starts (huge leaves are split, everything is write-protected) and stops (they come back) under writes. */
+/*
+ * P7, P11: the log starts (huge leaves are split, everything is write-protected) and stops
+ * (they come back) under writes.
+ */
 #include "test/race/storm.h"
 
 int main(int argc, char **argv)
