@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Arrays of slots: rmap heads, write tracking, where huge leaves are forbidden. What is said there is counted again from the shadow pages. */
+/*
+ * Arrays of slots: rmap heads, write tracking, blocks where huge leaves are forbidden. Each count is made again from
+ * the shadow pages.
+ */
 #include "core/audit/shadow_int.h"
 
 struct arrays_walk {
@@ -20,7 +23,7 @@ unsigned audit_rmap_has(const struct rmap *rmap, const spte_t *entry)
 	return found;
 }
 
-/* Shadow pages of guest tables in [first, end) of a slot: of all tables, or of those above 4K level. */
+/* Shadow pages of guest tables in [first, end) of a slot. `directories`: only tables above 4K level. */
 static uint64_t shadowed_in(struct vm *vm, const struct memslot *slot, uint64_t first, uint64_t end, bool directories)
 {
 	uint64_t count = 0;
@@ -30,8 +33,8 @@ static uint64_t shadowed_in(struct vm *vm, const struct memslot *slot, uint64_t 
 	list_for_each(link, &vm->shadow->pages) {
 		const struct shadow *page = container_of(link, struct shadow, link);
 
-		if (!(page->role & ROLE_DIRECT) && role_as_id(page->role) == slot->as_id && page->gfn.v >= first && page->gfn.v < end &&
-		    (!directories || role_level(page->role) > 1))
+		if (!(page->role & ROLE_DIRECT) && role_as_id(page->role) == slot->as_id && page->gfn.v >= first &&
+		    page->gfn.v < end && (!directories || role_level(page->role) > 1))
 			count++;
 	}
 	return count;
@@ -46,7 +49,8 @@ static void tracked_check(struct audit *audit, const struct memslot *slot)
 
 		all += count;
 		if (count && count != shadowed_in(audit->vm, slot, slot->base.v + i, slot->base.v + i + 1, true))
-			audit_fail(audit, "write tracking of a frame (39)", "gfn ", slot->base.v + i, "counted ", count);
+			audit_fail(audit, "write tracking of a frame (39)", "gfn ", slot->base.v + i,
+			           "counted ", count);
 	}
 	if (all != shadowed_in(audit->vm, slot, 0, ~UINT64_C(0), true))
 		audit_fail(audit, "write tracking of a slot (39)", "slot ", slot->id, "counted ", all);
@@ -57,7 +61,8 @@ static void no_huge_check(struct audit *audit, const struct memslot *slot, int l
 	uint64_t all = 0;
 
 	for (uint64_t i = 0; i < slot->arrays->blocks[level - 1]; i++) {
-		uint64_t count = slot->arrays->no_huge[level - 2][i], block = gfn_round(slot->base, level).v + i * level_pages(level);
+		uint64_t count = slot->arrays->no_huge[level - 2][i],
+		         block = gfn_round(slot->base, level).v + i * level_pages(level);
 
 		all += count;
 		if (count && count != shadowed_in(audit->vm, slot, block, block + level_pages(level), false))
@@ -82,10 +87,13 @@ static void chains_check(struct arrays_walk *walk, const struct memslot *slot)
 
 			if (rmap_is_empty(rmap))
 				continue;
-			if (level < ARRAY_LEVELS && !block_is_used(slot, gfn_round(slot->base, level).v + i * level_pages(level)))
-				audit_fail(walk->audit, "a block has leaves, and walks would skip it (I2.5)", "slot ", slot->id, "block ", i);
+			if (level < ARRAY_LEVELS &&
+			    !block_is_used(slot, gfn_round(slot->base, level).v + i * level_pages(level)))
+				audit_fail(walk->audit, "a block has leaves, and walks would skip it (I2.5)",
+				           "slot ", slot->id, "block ", i);
 			if (load_relaxed(&rmap->head) & 2)
-				audit_fail(walk->audit, "a chain is locked and nobody walks it (I2.1)", "slot ", slot->id, "block ", i);
+				audit_fail(walk->audit, "a chain is locked and nobody walks it (I2.1)",
+				           "slot ", slot->id, "block ", i);
 			walk->chained += rmap_count(rmap);
 		}
 }
@@ -99,17 +107,20 @@ static bool slot_arrays_check(void *arg, struct memslot *slot)
 	walk->slots++;
 	if (!arrays) {
 		if (walk->exist)
-			audit_fail(audit, "a slot has no arrays although something was shadowed (I1.1, I1.3)", "slot ", slot->id, NULL, 0);
+			audit_fail(audit, "a slot has no arrays although something was shadowed (I1.1, I1.3)",
+			           "slot ", slot->id, NULL, 0);
 		return false;
 	}
 	if (!walk->exist && !audit->report->ran_out_of_memory)
 		audit_fail(audit, "a slot has arrays and nothing was ever shadowed (P1)", "slot ", slot->id, NULL, 0);
 	walk->bytes += sizeof(*arrays) + slot->npages * sizeof(uint16_t);
 	for (int level = 1; level <= ARRAY_LEVELS; level++) {
-		uint64_t blocks = (slot->base.v + slot->npages - 1) / level_pages(level) - slot->base.v / level_pages(level) + 1;
+		uint64_t blocks = (slot->base.v + slot->npages - 1) / level_pages(level) -
+		                  slot->base.v / level_pages(level) + 1;
 
 		if (arrays->blocks[level - 1] != blocks)
-			audit_fail(audit, "arrays of another slot", "slot ", slot->id, "blocks ", arrays->blocks[level - 1]);
+			audit_fail(audit, "arrays of another slot", "slot ", slot->id,
+			           "blocks ", arrays->blocks[level - 1]);
 		walk->bytes += blocks * (sizeof(struct rmap) + (level > 1 ? sizeof(uint32_t) : 0));
 		if (level == VMMU_LEVEL_2M)
 			walk->bytes += (blocks + 63) / 64 * sizeof(uint64_t);
@@ -133,11 +144,14 @@ void audit_arrays(struct audit *audit)
 	if (walk.exist && !vm->shadow)
 		return;
 	if (!walk.exist && vm->shadow && vm->shadow->used)
-		audit_fail(audit, "shadow pages before the first shadow root (I1.5)", "there are ", vm->shadow->used, NULL, 0);
+		audit_fail(audit, "shadow pages before the first shadow root (I1.5)", "there are ", vm->shadow->used,
+		           NULL, 0);
 	for (unsigned as_id = 0; as_id < vm->address_spaces; as_id++)
 		memslots_for_each(memslots_current(vm, as_id), slot_arrays_check, &walk);
 	if (walk.bytes != load_relaxed(&vm->stats.rmap_bytes))
-		audit_fail(audit, "bytes of arrays (I1.2)", "counted ", load_relaxed(&vm->stats.rmap_bytes), "there are ", walk.bytes);
+		audit_fail(audit, "bytes of arrays (I1.2)", "counted ", load_relaxed(&vm->stats.rmap_bytes),
+		           "there are ", walk.bytes);
 	if (walk.chained != audit->mapped)
-		audit_fail(audit, "chains hold more than the present leaves (I2.5)", "on chains ", walk.chained, "leaves ", audit->mapped);
+		audit_fail(audit, "chains hold more than the present leaves (I2.5)", "on chains ", walk.chained,
+		           "leaves ", audit->mapped);
 }

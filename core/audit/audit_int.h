@@ -16,26 +16,29 @@ struct audit {
 	bool gbpages;
 };
 
-/** A violation: what, and where (names of the numbers may be NULL). */
-void audit_fail(struct audit *audit, const char *what, const char *name1, uint64_t value1, const char *name2, uint64_t value2);
+/** Report a violation: what it is, and two named numbers that say where. A name may be NULL. */
+void audit_fail(struct audit *audit, const char *what, const char *name1, uint64_t value1, const char *name2,
+                uint64_t value2);
 
 /** Slots of both sets (slots.c). */
 void audit_slots(struct audit *audit);
 
-/** Roots, tables, entries (tables.c). Adds to the report what it found. */
+/** Roots, tables, entries (tables.c). Adds what it found to the report. */
 void audit_tables(struct audit *audit);
 
-/** A leaf for gfn; an MMIO entry. Of any table (tables.c). */
+/** A leaf for gfn, and an MMIO entry for it, in any table (tables.c). */
 void audit_leaf(struct audit *audit, const struct memslots *slots, gfn_t gfn, spte_t spte, int level);
 void audit_mmio(struct audit *audit, const struct memslots *slots, gfn_t gfn, spte_t spte);
 
 /** The frame behind a host address. */
 pfn_t audit_frame(const struct audit *audit, hva_t hva);
 
-/** Shadow pages, and the arrays of slots (shadow.c, arrays.c). Adds to the report what it found. */
+/** Shadow pages, and the arrays of slots (shadow.c, arrays.c). Adds what it found to the report. */
 void audit_shadow(struct audit *audit);
 
-/** May the pages [offset, offset + pages) of a logged slot be written with no fault: are they recorded as dirty? (dirty.c) */
+/**
+ * Are the pages [offset, offset + pages) of a logged slot recorded as dirty, so that they may be writable? (dirty.c)
+ */
 bool audit_pages_dirty(struct vm *vm, const struct memslot *slot, uint64_t offset, uint64_t pages);
 
 #endif

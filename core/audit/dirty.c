@@ -12,7 +12,10 @@ static bool in_bitmap(const struct memslot *slot, uint64_t offset, uint64_t page
 	return true;
 }
 
-/* In an entry that was not taken back yet. What the program wrote there is believed here: the tests are that program. */
+/*
+ * Is the page in an entry that was not taken back yet? Here we believe what the program wrote, because the tests are
+ * that program.
+ */
 static bool in_ring(const struct dirty_ring *ring, uint32_t slot, uint64_t offset)
 {
 	if (!ring->entries)
@@ -31,7 +34,8 @@ static bool in_rings(struct vm *vm, const struct memslot *slot, uint64_t offset)
 	for (unsigned id = 0; id < vm->vcpus.limit; id++) {
 		struct vcpu *vcpu = vm->vcpus.by_id[id];
 
-		if (vcpu && in_ring(&container_of(vcpu, struct vmmu_vcpu, vcpu)->ring, (uint32_t)slot->as_id << 16 | slot->id, offset))
+		if (vcpu && in_ring(&container_of(vcpu, struct vmmu_vcpu, vcpu)->ring,
+		                    (uint32_t)slot->as_id << 16 | slot->id, offset))
 			return true;
 	}
 	return false;
@@ -42,7 +46,7 @@ bool audit_pages_dirty(struct vm *vm, const struct memslot *slot, uint64_t offse
 	if (!vm->slots->ring_entries)
 		return slot->dirty && in_bitmap(slot, offset, pages);
 	if (vm->slots->ring_gone)
-		return true; /* in the ring that has gone, for all that is known */
+		return true; /* the destroyed ring may have held them */
 	for (uint64_t page = offset; page < offset + pages; page++)
 		if (!in_rings(vm, slot, page))
 			return false;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A picture of a VM's memory, for whoever must find out why a test failed. */
+/* A picture of a VM's memory, for a reader who must find out why a test failed. */
 #include "core/audit/audit_int.h"
 
 #include "core/base/string.h"
@@ -28,7 +28,7 @@ static bool slot_dump(void *arg, struct memslot *slot)
 	return false;
 }
 
-/* Entries that continue each other: what stays the same, once the address has been taken away. */
+/* What entries that continue each other have in common: all but the address. */
 static spte_t entry_kind(const struct format *format, spte_t spte)
 {
 	return spte_is_mmio(format, spte) ? format->mmio : spte & ~SPTE_ADDR;
@@ -70,7 +70,8 @@ static void table_dump(struct dump *dump, const struct table *table)
 		if (!entries[i])
 			continue;
 		if (!spte_is_table(entries[i], table->level))
-			while (last + 1 < ENTRIES && entries[last + 1] && entry_kind(format, entries[last + 1]) == entry_kind(format, entries[i]))
+			while (last + 1 < ENTRIES && entries[last + 1] &&
+			       entry_kind(format, entries[last + 1]) == entry_kind(format, entries[i]))
 				last++;
 		run_dump(dump, table, i, last);
 		if (spte_is_table(entries[i], table->level))
@@ -96,7 +97,8 @@ static void shadow_dump(struct dump *dump, const struct shadow *page)
 			continue;
 		text_dec(text, "  ", i);
 		text_hex(text, spte_is_table(spte, role_level(page->role)) ? " table " : " gfn ",
-		         spte_is_table(spte, role_level(page->role)) ? shadow_of(port_pfn_to_ptr(spte_pfn(spte).v))->gfn.v : shadow_entry_gfn(page, i).v);
+		         spte_is_table(spte, role_level(page->role)) ?
+		         shadow_of(port_pfn_to_ptr(spte_pfn(spte).v))->gfn.v : shadow_entry_gfn(page, i).v);
 		text_hex(text, " spte ", spte);
 		text_end(text, dump->out);
 	}
@@ -115,7 +117,8 @@ void audit_dump(struct vm *vm, const struct audit_out *out)
 	list_for_each(link, &vm->tdp->roots) {
 		struct table *root = container_of(link, struct table, link);
 
-		text_dec(&dump.text, root->invalid ? "invalid root of address space " : "root of address space ", root->as_id);
+		text_dec(&dump.text, root->invalid ? "invalid root of address space " : "root of address space ",
+		         root->as_id);
 		text_dec(&dump.text, ", references ", root->refs);
 		text_end(&dump.text, out);
 		table_dump(&dump, root);

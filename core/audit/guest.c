@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What an entry of a guest's table means, told by the manual (SDM vol. 3, 4.3 to 4.5) and by nothing of core/guest: the audit's other opinion.
+ * What an entry of a guest's table means. This is the audit's second opinion: written from the manual (SDM vol. 3, 4.3
+ * to 4.5), using nothing of core/guest.
  */
 #include "core/audit/shadow_int.h"
 
@@ -12,28 +13,37 @@
 #define G_PS  BIT(7)
 #define G_XD  BIT(63)
 
-bool audit_guest_load(const struct audit *audit, const struct shadow *page, unsigned index, uint64_t *value, bool *readonly)
+bool audit_guest_load(const struct audit *audit, const struct shadow *page, unsigned index, uint64_t *value,
+                      bool *readonly)
 {
 	const struct memslot *slot = memslot_find(memslots_current(audit->vm, role_as_id(page->role)), page->gfn);
 	unsigned bytes = page->role & ROLE_FOUR_BYTE ? 4 : 8, at = index;
 
 	if (!slot)
 		return false;
-	/* A table of 1024 entries has two mirrors of 512; a directory of 1024 has four, each entry of which stands for 2 of its 4 MiB. */
+	/*
+	 * A table of 1024 entries has two mirrors of 512. A directory of 1024 has four: each entry of a mirror stands
+	 * for 2 MiB of 4.
+	 */
 	if (bytes == 4)
-		at = role_level(page->role) == 1 ? role_quadrant(page->role) * 512 + index : role_quadrant(page->role) * 256 + index / 2;
+		at = role_level(page->role) == 1 ? role_quadrant(page->role) * 512 + index
+		                                 : role_quadrant(page->role) * 256 + index / 2;
 	*readonly = slot->flags & VMMU_SLOT_READONLY;
-	return port_load_from_host((audit_frame(audit, memslot_hva(slot, page->gfn)).v << PAGE_SHIFT) + at * bytes, bytes, value);
+	return port_load_from_host((audit_frame(audit, memslot_hva(slot, page->gfn)).v << PAGE_SHIFT) + at * bytes,
+	                           bytes, value);
 }
 
 static struct audit_meaning meaning_narrow(uint32_t role, unsigned index, uint64_t e)
 {
-	struct audit_meaning m = { .present = e & G_P, .write = e & G_W, .user = e & G_U, .exec = true, .accessed = e & G_A, .dirty = e & G_D };
+	struct audit_meaning m = {
+		.present = e & G_P, .write = e & G_W, .user = e & G_U, .exec = true,
+		.accessed = e & G_A, .dirty = e & G_D
+	};
 
 	m.frame = e >> 12 & 0xfffff;
 	if (role_level(role) == 1) {
 		m.leaf = true;
-	} else if ((role & ROLE_PSE) && (e & G_PS)) { /* 4 MiB: 31:22 as they are, 39:32 in 20:13 */
+	} else if ((role & ROLE_PSE) && (e & G_PS)) { /* 4 MiB: address bits 31:22 in place, 39:32 in 20:13 */
 		m.leaf = true;
 		m.reserved = e & BIT(21);
 		m.frame = (e >> 22 & 0x3ff) << 10 | (e >> 13 & 0xff) << 20 | (index & 1) << 9;
@@ -43,7 +53,10 @@ static struct audit_meaning meaning_narrow(uint32_t role, unsigned index, uint64
 
 static struct audit_meaning meaning_wide(const struct audit *audit, uint32_t role, uint64_t e)
 {
-	struct audit_meaning m = { .present = e & G_P, .write = e & G_W, .user = e & G_U, .accessed = e & G_A, .dirty = e & G_D };
+	struct audit_meaning m = {
+		.present = e & G_P, .write = e & G_W, .user = e & G_U,
+		.accessed = e & G_A, .dirty = e & G_D
+	};
 	int level = role_level(role);
 
 	m.exec = !(role & ROLE_NX) || !(e & G_XD);
@@ -56,16 +69,18 @@ static struct audit_meaning meaning_wide(const struct audit *audit, uint32_t rol
 	if ((e & G_PS) && (level == 2 || level == 3)) {
 		m.leaf = true;
 		m.reserved |= (e >> 13 & (level == 2 ? 0xff : 0x1ffff)) || (level == 3 && !audit->gbpages);
-		m.frame &= ~(level_pages(level) - 1); /* bit 12 is PAT there */
+		m.frame &= ~(level_pages(level) - 1); /* bit 12 of a large page is PAT */
 	}
 	if (m.leaf && (role & ROLE_PKE))
 		m.key = e >> 59 & 15;
 	return m;
 }
 
-struct audit_meaning audit_guest_meaning(const struct audit *audit, const struct shadow *page, unsigned index, uint64_t value)
+struct audit_meaning audit_guest_meaning(const struct audit *audit, const struct shadow *page, unsigned index,
+                                         uint64_t value)
 {
-	struct audit_meaning m = page->role & ROLE_FOUR_BYTE ? meaning_narrow(page->role, index, value) : meaning_wide(audit, page->role, value);
+	struct audit_meaning m = page->role & ROLE_FOUR_BYTE ? meaning_narrow(page->role, index, value)
+	                                                     : meaning_wide(audit, page->role, value);
 	unsigned path = role_rights(page->role);
 
 	m.write &= (path & ACC_WRITE) != 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* I4.2: a synced entry is what the guest's current entry says, or stricter. */
+/* I4.2: a synced entry matches the guest's current entry, or is stricter. */
 #include "core/audit/shadow_int.h"
 
 #include "core/format/spte.h"
@@ -11,12 +11,13 @@ static void differs(struct audit *audit, const char *what, const struct shadow *
 
 bool audit_supervisor_may(uint32_t role, bool users_page, bool user, bool exec)
 {
-	return !(role & (ROLE_WP | ROLE_SMAP_NOT_WP | ROLE_PKE | ROLE_NO_PAGING)) && !user && !((role & ROLE_SMEP_NOT_WP) && users_page && exec);
+	return !(role & (ROLE_WP | ROLE_SMAP_NOT_WP | ROLE_PKE | ROLE_NO_PAGING)) && !user &&
+	       !((role & ROLE_SMEP_NOT_WP) && users_page && exec);
 }
 
-/* Rights that entries below may give. */
-static void rights_check(struct audit *audit, const struct shadow *page, unsigned index, uint64_t value, const struct audit_meaning *m, bool readonly,
-                         unsigned rights)
+/* `rights`: those that the entry, or the entries below it, may give. */
+static void rights_check(struct audit *audit, const struct shadow *page, unsigned index, uint64_t value,
+                         const struct audit_meaning *m, bool readonly, unsigned rights)
 {
 	bool write = rights & ACC_WRITE, user = rights & ACC_USER, exec = rights & ACC_EXEC;
 
@@ -28,37 +29,41 @@ static void rights_check(struct audit *audit, const struct shadow *page, unsigne
 		differs(audit, "a clean page may be written, and would not become dirty (I4.2)", page, index, value);
 	if (m->write)
 		return;
-	/* CR0.WP = 0: the supervisor's alone, where nothing depends on it being the user's. */
+	/* With CR0.WP = 0 only the supervisor may write the page, where nothing else depends on whose page it is. */
 	if (!audit_supervisor_may(page->role, m->user, user, exec))
 		differs(audit, "a page may be written that the guest made read-only (I4.2)", page, index, value);
 }
 
-static void leaf_mirror(struct audit *audit, const struct shadow *page, unsigned index, spte_t spte, uint64_t value, const struct audit_meaning *m,
-                        bool readonly)
+static void leaf_mirror(struct audit *audit, const struct shadow *page, unsigned index, spte_t spte, uint64_t value,
+                        const struct audit_meaning *m, bool readonly)
 {
 	if (!m->leaf || shadow_entry_gfn(page, index).v != m->frame)
 		differs(audit, "a leaf maps another gfn than the guest's entry (I4.2)", page, index, value);
 	if ((spte >> 59 & 15) != m->key)
 		differs(audit, "a leaf has another protection key than the guest's", page, index, value);
 	rights_check(audit, page, index, value, m, readonly,
-	             (spte & VMMU_NPT_W ? ACC_WRITE : 0) | (spte & VMMU_NPT_U ? ACC_USER : 0) | (spte & VMMU_NPT_NX ? 0 : ACC_EXEC));
+	             (spte & VMMU_NPT_W ? ACC_WRITE : 0) | (spte & VMMU_NPT_U ? ACC_USER : 0) |
+	             (spte & VMMU_NPT_NX ? 0 : ACC_EXEC));
 }
 
-static void table_mirror(struct audit *audit, const struct shadow *page, unsigned index, spte_t spte, uint64_t value, const struct audit_meaning *m,
-                         bool readonly)
+static void table_mirror(struct audit *audit, const struct shadow *page, unsigned index, spte_t spte, uint64_t value,
+                         const struct audit_meaning *m, bool readonly)
 {
 	const struct shadow *child = shadow_of(port_pfn_to_ptr(spte_pfn(spte).v));
 	bool direct = child->role & ROLE_DIRECT;
 	unsigned rights = (m->write ? ACC_WRITE : 0) | (m->user ? ACC_USER : 0) | (m->exec ? ACC_EXEC : 0);
 
 	if (direct != m->leaf || child->gfn.v != m->frame)
-		differs(audit, "a child mirrors another table than the guest's entry names (25, zoo 2)", page, index, value);
+		differs(audit, "a child mirrors another table than the guest's entry names (25, zoo 2)", page, index,
+		        value);
 	if (direct) {
 		if ((child->role & ROLE_DIRTY) && !m->dirty && !readonly)
-			differs(audit, "pieces of a clean large page are taken for those of a dirty one (I4.2)", page, index, value);
+			differs(audit, "pieces of a clean large page are taken for those of a dirty one (I4.2)", page,
+			        index, value);
 		rights_check(audit, page, index, value, m, readonly, role_rights(child->role));
 		if ((child->role >> 19 & 15) != m->key)
-			differs(audit, "a piece of a large page has another protection key than it", page, index, value);
+			differs(audit, "a piece of a large page has another protection key than it", page, index,
+			        value);
 	} else if (role_rights(child->role) != rights) {
 		differs(audit, "a child has other rights than the path to it (25, zoo 1)", page, index, value);
 	} else if ((page->role & ROLE_FOUR_BYTE) && role_quadrant(child->role) != (index & 1)) {

@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A VM that shadows: its pages, their entries, who points to them, what vCPUs refer to. What must hold of one page is looked at there; what must hold of all
- * of them together is counted on both sides and compared.
+ * A VM that shadows: its pages, their entries, the parents of each page, and what vCPUs refer to. What must hold of
+ * one page is checked at that page. What must hold of all pages together is counted from both sides and compared.
  */
 #include "core/audit/shadow_int.h"
 
 #include "core/format/spte.h"
 
-/* Of all pages. */
+/* Counted over all pages. */
 struct totals {
 	uint64_t pages, indirect, tables;
 	uint64_t links, parents; /* entries that point to a child; entries that children know of */
-	uint64_t roots;          /* references, as pages count them */
+	uint64_t roots;          /* references, as the pages count them */
 };
 
 /* What a child has in common with the page above it. */
-#define ROLE_MODE (ROLE_FOUR_BYTE | ROLE_NX | ROLE_WP | ROLE_SMEP_NOT_WP | ROLE_SMAP_NOT_WP | ROLE_SMM | ROLE_PKE | ROLE_PSE | ROLE_NO_PAGING | ROLE_PAE)
+#define ROLE_MODE                                                                                     \
+	(ROLE_FOUR_BYTE | ROLE_NX | ROLE_WP | ROLE_SMEP_NOT_WP | ROLE_SMAP_NOT_WP | ROLE_SMM | ROLE_PKE | \
+	 ROLE_PSE | ROLE_NO_PAGING | ROLE_PAE)
 
 static bool is_hashed(struct vm *vm, const struct shadow *page)
 {
@@ -30,7 +32,7 @@ static struct vmmu_vcpu *vcpu_of(struct vm *vm, unsigned id)
 	return vm->vcpus.by_id[id] ? container_of(vm->vcpus.by_id[id], struct vmmu_vcpu, vcpu) : NULL;
 }
 
-/* Root number n of a vCPU: the current one, then those before; NULL at the end. */
+/* Root number n of a vCPU: the current one, then the previous ones; NULL at the end. */
 static const struct shadow_root *root_of(const struct vmmu_vcpu *vcpu, unsigned n)
 {
 	return n == 0 ? &vcpu->shadow->root : n <= SHADOW_PREVIOUS ? &vcpu->shadow->previous[n - 1] : NULL;
@@ -38,7 +40,8 @@ static const struct shadow_root *root_of(const struct vmmu_vcpu *vcpu, unsigned 
 
 /* --- entries --- */
 
-static void child_check(struct audit *audit, struct totals *totals, const struct shadow *page, spte_t *entry, spte_t spte)
+static void child_check(struct audit *audit, struct totals *totals, const struct shadow *page, spte_t *entry,
+                        spte_t spte)
 {
 	const struct shadow *child = shadow_of(port_pfn_to_ptr(spte_pfn(spte).v));
 	unsigned index = entry_index_of(page, entry);
@@ -46,30 +49,38 @@ static void child_check(struct audit *audit, struct totals *totals, const struct
 
 	totals->links++;
 	if (!child || child->vm != audit->vm || child->invalid || !is_hashed(audit->vm, child)) {
-		audit_fail(audit, "an entry leads to a page that is gone (I3.7)", "table ", page->gfn.v, "entry ", index);
+		audit_fail(audit, "an entry leads to a page that is gone (I3.7)", "table ", page->gfn.v,
+		           "entry ", index);
 		return;
 	}
 	unsync = child->unsync || child->unsync_children;
 	if (role_level(child->role) != role_level(page->role) - 1 || ((child->role ^ page->role) & ROLE_MODE))
 		audit_fail(audit, "a child of another role (25, zoo 1)", "role ", page->role, "child's ", child->role);
-	if ((page->role & ROLE_DIRECT) && (!(child->role & ROLE_DIRECT) || child->gfn.v != page->gfn.v + index * level_pages(role_level(page->role)) ||
-	                                   role_rights(child->role) != role_rights(page->role) || ((child->role ^ page->role) & ROLE_DIRTY)))
+	if ((page->role & ROLE_DIRECT) &&
+	    (!(child->role & ROLE_DIRECT) ||
+	     child->gfn.v != page->gfn.v + index * level_pages(role_level(page->role)) ||
+	     role_rights(child->role) != role_rights(page->role) || ((child->role ^ page->role) & ROLE_DIRTY)))
 		audit_fail(audit, "a piece of another large page (25)", "gfn ", page->gfn.v, "child's ", child->gfn.v);
 	if (audit_rmap_has(&child->parents, entry) != 1)
-		audit_fail(audit, "a child does not know its parent once (26)", "child ", child->gfn.v, "parent ", page->gfn.v);
+		audit_fail(audit, "a child does not know its parent once (26)", "child ", child->gfn.v,
+		           "parent ", page->gfn.v);
 	if (unsync != (page->unsync_map[index / 64] >> (index % 64) & 1))
-		audit_fail(audit, unsync ? "an unsync page that no flush finds (P8)" : "a way to an unsync page where there is none (P8)", "table ", page->gfn.v,
-		           "entry ", index);
+		audit_fail(audit,
+		           unsync ? "an unsync page that no flush finds (P8)"
+		                  : "a way to an unsync page where there is none (P8)",
+		           "table ", page->gfn.v, "entry ", index);
 }
 
-/* A leaf of a page that stands for part of a large page, whose rights, key and D are in the role. */
+/* A leaf of a page that mirrors part of a large page. The large page's rights, key and D are in the role. */
 static void piece_check(struct audit *audit, uint32_t role, gfn_t gfn, spte_t spte)
 {
 	bool write = spte & VMMU_NPT_W, user = spte & VMMU_NPT_U, exec = !(spte & VMMU_NPT_NX);
 	unsigned rights = role_rights(role);
-	bool may_write = (rights & ACC_WRITE) || ((role & ROLE_DIRTY) && audit_supervisor_may(role, rights & ACC_USER, user, exec));
+	bool may_write = (rights & ACC_WRITE) ||
+	                 ((role & ROLE_DIRTY) && audit_supervisor_may(role, rights & ACC_USER, user, exec));
 
-	if ((write && !may_write) || (user && !(rights & ACC_USER)) || (exec && !(rights & ACC_EXEC)) || (spte >> 59 & 15) != role_key(role))
+	if ((write && !may_write) || (user && !(rights & ACC_USER)) || (exec && !(rights & ACC_EXEC)) ||
+	    (spte >> 59 & 15) != role_key(role))
 		audit_fail(audit, "a piece of a large page gives more rights than it", "gfn ", gfn.v, "spte ", spte);
 }
 
@@ -99,7 +110,8 @@ static void entry_check(struct audit *audit, struct totals *totals, const struct
 	else if (spte_is_leaf(spte, level))
 		leaf_check(audit, page, entry, spte);
 	else if (spte_is_mmio(audit->vm->fmt, spte))
-		audit_mmio(audit, memslots_current(audit->vm, role_as_id(page->role)), shadow_entry_gfn(page, entry_index_of(page, entry)), spte);
+		audit_mmio(audit, memslots_current(audit->vm, role_as_id(page->role)),
+		           shadow_entry_gfn(page, entry_index_of(page, entry)), spte);
 	else
 		audit_fail(audit, "an entry that means nothing", "table ", page->gfn.v, "spte ", spte);
 	if (!(page->role & ROLE_DIRECT) && !page->unsync && !audit->report->tables_unwatched)
@@ -108,7 +120,7 @@ static void entry_check(struct audit *audit, struct totals *totals, const struct
 
 /* --- pages --- */
 
-/* I4.4: found through the chains of its frame, which are complete (leaf_check). */
+/* I4.4. Search the chains of the frame; leaf_check has found them complete. */
 static void frame_check(struct audit *audit, const struct shadow *page)
 {
 	for (unsigned as_id = 0; as_id < audit->vm->address_spaces; as_id++) {
@@ -119,7 +131,8 @@ static void frame_check(struct audit *audit, const struct shadow *page)
 		for (int level = 1; slot && slot->arrays && level <= ARRAY_LEVELS; level++)
 			rmap_for_each(entry, gfn_rmap(slot, page->gfn, level), &iter)
 				if (load_relaxed(entry) & VMMU_NPT_W)
-					audit_fail(audit, "a shadowed table can be written unseen (I4.4)", "gfn ", page->gfn.v, "address space ", as_id);
+					audit_fail(audit, "a shadowed table can be written unseen (I4.4)",
+					           "gfn ", page->gfn.v, "address space ", as_id);
 	}
 }
 
@@ -132,7 +145,8 @@ static void unsync_check(struct audit *audit, const struct shadow *page)
 
 		bits += bit;
 		if (bit && !spte_is_table(load_relaxed(&page->spt[i]), role_level(page->role)))
-			audit_fail(audit, "a way to an unsync page that leads nowhere (P8)", "table ", page->gfn.v, "entry ", i);
+			audit_fail(audit, "a way to an unsync page that leads nowhere (P8)", "table ", page->gfn.v,
+			           "entry ", i);
 	}
 	if (bits != page->unsync_children)
 		audit_fail(audit, "unsync children (P8)", "counted ", page->unsync_children, "there are ", bits);
@@ -164,13 +178,16 @@ static void page_check(struct audit *audit, struct totals *totals, struct shadow
 	totals->tables += direct ? 1 : 2;
 	totals->parents += rmap_count(&page->parents);
 	totals->roots += page->roots;
-	if (page->vm != vm || page->table->owner != page || page->spt != table_entries(page->table) || page->table->level != role_level(page->role) ||
-	    direct != !page->shadowed || role_as_id(page->role) >= vm->address_spaces)
+	if (page->vm != vm || page->table->owner != page || page->spt != table_entries(page->table) ||
+	    page->table->level != role_level(page->role) || direct != !page->shadowed ||
+	    role_as_id(page->role) >= vm->address_spaces)
 		audit_fail(audit, "a shadow page that is none", "gfn ", page->gfn.v, "role ", page->role);
 	if (!is_hashed(vm, page) || shadow_find(vm, page->gfn, page->role) != page)
-		audit_fail(audit, "a page is not found under its gfn and role, or another is (25)", "gfn ", page->gfn.v, "role ", page->role);
+		audit_fail(audit, "a page is not found under its gfn and role, or another is (25)", "gfn ", page->gfn.v,
+		           "role ", page->role);
 	if (page->invalid || page->generation != vm->shadow->generation)
-		audit_fail(audit, "an obsolete page is left (P3)", "gfn ", page->gfn.v, "generation ", page->generation);
+		audit_fail(audit, "an obsolete page is left (P3)", "gfn ", page->gfn.v,
+		           "generation ", page->generation);
 	if (page->roots != references(vm, page))
 		audit_fail(audit, "references of a shadow root (I3.6)", "gfn ", page->gfn.v, "there are ", page->roots);
 	unsync_check(audit, page);
@@ -192,7 +209,7 @@ static uint64_t hashed(struct vm *vm)
 
 /* --- vCPUs --- */
 
-/* Has an earlier root of this vCPU, or one of an earlier vCPU, the page, too? */
+/* Does an earlier root of this vCPU, or a root of an earlier vCPU, hold the same page? */
 static bool seen_before(struct vm *vm, unsigned id, unsigned n, unsigned i)
 {
 	const struct shadow *page = root_of(vcpu_of(vm, id), n)->page[i];
@@ -223,14 +240,16 @@ static void root_page_check(struct audit *audit, struct totals *totals, unsigned
 		audit_fail(audit, "a root of another CR3", "vcpu ", id, "gfn ", page->gfn.v);
 	if (!page->invalid)
 		return;
-	/* Zapped, and there only because this vCPU has not entered since. */
+	/* The page is zapped, and exists only because this vCPU has not entered since. */
 	if (!(load_relaxed(&vcpu->vcpu.requests) & REQ_FREE_OBSOLETE_ROOTS))
-		audit_fail(audit, "a vCPU keeps an obsolete root and was not told (I3.2)", "vcpu ", id, "gfn ", page->gfn.v);
+		audit_fail(audit, "a vCPU keeps an obsolete root and was not told (I3.2)", "vcpu ", id,
+		           "gfn ", page->gfn.v);
 	if (!seen_before(audit->vm, id, n, i))
 		totals->tables += page->role & ROLE_DIRECT ? 1 : 2;
 	for (unsigned entry = 0; entry < ENTRIES; entry++)
 		if (load_relaxed(&page->spt[entry])) {
-			audit_fail(audit, "an invalid root still maps something (I3.3)", "entry ", entry, "spte ", page->spt[entry]);
+			audit_fail(audit, "an invalid root still maps something (I3.3)", "entry ", entry,
+			           "spte ", page->spt[entry]);
 			return;
 		}
 }
@@ -253,7 +272,10 @@ void audit_shadow(struct audit *audit)
 	struct vm *vm = audit->vm;
 	struct totals totals = { 0 };
 
-	/* The last vCPU's CPUID is as good as any. When all are gone: the most that any may have had. */
+	/*
+	 * Any vCPU's CPUID will do; take the last one's. When all vCPUs are gone, assume the most that any may have
+	 * had.
+	 */
 	audit->phys_bits = vm->guest_phys_bits;
 	audit->gbpages = true;
 	for (unsigned id = 0; vm->shadow && id < vm->vcpus.limit; id++)
@@ -271,7 +293,8 @@ void audit_shadow(struct audit *audit)
 	if (totals.pages != vm->shadow->used || totals.pages != hashed(vm))
 		audit_fail(audit, "count of shadow pages", "counted ", vm->shadow->used, "there are ", totals.pages);
 	if (totals.indirect != load_relaxed(&vm->shadow->indirect))
-		audit_fail(audit, "count of mirrored tables (I4.3)", "counted ", load_relaxed(&vm->shadow->indirect), "there are ", totals.indirect);
+		audit_fail(audit, "count of mirrored tables (I4.3)", "counted ", load_relaxed(&vm->shadow->indirect),
+		           "there are ", totals.indirect);
 	if (totals.links != totals.parents)
 		audit_fail(audit, "parents that are none (26)", "links ", totals.links, "parents ", totals.parents);
 	audit->report->tables += totals.tables;

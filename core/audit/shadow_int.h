@@ -13,26 +13,37 @@ struct audit_meaning {
 	bool write, user, exec; /* rights */
 	bool accessed, dirty;
 	unsigned key;
-	uint64_t frame;         /* gfn: of the next table, or the first that a leaf maps (for a half of 4 MiB: of that half) */
+	uint64_t frame;         /* gfn of the next table, or the first that a leaf maps (of a 4 MiB leaf's half) */
 };
 
-/** The guest's entry that entry `index` of the page mirrors. `readonly`: the guest cannot write its table. Returns: false when there is no memory. */
-bool audit_guest_load(const struct audit *audit, const struct shadow *page, unsigned index, uint64_t *value, bool *readonly);
-struct audit_meaning audit_guest_meaning(const struct audit *audit, const struct shadow *page, unsigned index, uint64_t value);
+/**
+ * Read the guest's entry that entry `index` of the page mirrors. `readonly`: the guest cannot write its table.
+ * Returns: false if the table is in no memory.
+ */
+bool audit_guest_load(const struct audit *audit, const struct shadow *page, unsigned index, uint64_t *value,
+                      bool *readonly);
+struct audit_meaning audit_guest_meaning(const struct audit *audit, const struct shadow *page, unsigned index,
+                                         uint64_t value);
 
-/** Is an entry of a page of a guest's table, not unsync, what the guest's current entry says, or stricter? (mirror.c) */
+/**
+ * Check that an entry of a page that mirrors a guest's table, and is not unsync, matches the guest's current entry, or
+ * is stricter. (mirror.c)
+ */
 void audit_mirror(struct audit *audit, const struct shadow *page, unsigned index, spte_t spte);
 
 /**
- * CR0.WP = 0: may an entry with these rights be writable where the guest's is not? `role`: of its page. `users_page`:
- * the guest's entry is a user's. (mirror.c)
+ * With CR0.WP = 0, may an entry with these rights be writable where the guest's is not? `role`: of the entry's page.
+ * `users_page`: the guest's entry is a user's. (mirror.c)
  */
 bool audit_supervisor_may(uint32_t role, bool users_page, bool user, bool exec);
 
-/** How often `entry` stands on a chain. */
+/** How often `entry` is on a chain. */
 unsigned audit_rmap_has(const struct rmap *rmap, const spte_t *entry);
 
-/** Arrays of slots: they exist (P1), and count what there is (I2.5, I4.3, 20, 39). After the pages were looked at. (arrays.c) */
+/**
+ * Arrays of slots: they exist (P1), and their counts are right (I2.5, I4.3, F20, F39). Call it after the pages were
+ * checked. (arrays.c)
+ */
 void audit_arrays(struct audit *audit);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The slots: two sets that must say the same at a quiet point. */
+/* The slots: two sets that must be equal at a quiet point. */
 #include "core/audit/audit_int.h"
 
 struct slot_walk {
@@ -21,7 +21,8 @@ static bool slot_check(void *arg, struct memslot *slot)
 	if (!slot->npages)
 		audit_fail(audit, "an empty slot", "slot ", slot->id, NULL, 0);
 	if (memslot_find_id(walk->set, slot->id) != slot || memslot_find_id(walk->other, slot->id) != slot)
-		audit_fail(audit, "the two sets, or the numbers, disagree about a slot", "slot ", slot->id, "base ", slot->base.v);
+		audit_fail(audit, "the two sets, or the numbers, disagree about a slot", "slot ", slot->id,
+		           "base ", slot->base.v);
 	if (!(slot->flags & VMMU_SLOT_LOG_DIRTY) && slot->dirty)
 		audit_fail(audit, "a bitmap where nothing is logged", "slot ", slot->id, NULL, 0);
 	if ((slot->flags & VMMU_SLOT_LOG_DIRTY) && !slot->dirty && !audit->vm->slots->ring_entries)
@@ -56,7 +57,8 @@ void audit_slots(struct audit *audit)
 	struct slots *slots = audit->vm->slots;
 
 	for (unsigned as_id = 0; as_id < audit->vm->address_spaces; as_id++) {
-		const struct memslots *active = memslots_current(audit->vm, as_id), *other = &slots->set[as_id][!active->index];
+		const struct memslots *active = memslots_current(audit->vm, as_id),
+		                      *other = &slots->set[as_id][!active->index];
 
 		audit_set(audit, active, other);
 		audit_set(audit, other, active);

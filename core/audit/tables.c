@@ -17,7 +17,7 @@ static void leaf_check_rights(struct audit *audit, const struct memslot *slot, g
 {
 	struct vm *vm = audit->vm;
 	bool writable = spte & vm->fmt->any_write, logged = slot->flags & VMMU_SLOT_LOG_DIRTY;
-	spte_t every = vm->shadow ? VMMU_NPT_P : vm->fmt->leaf; /* where guests are shadowed they decide about U */
+	spte_t every = vm->shadow ? VMMU_NPT_P : vm->fmt->leaf; /* in shadow tables the guest decides about U */
 
 	spte = spte_rejuvenated(vm->fmt, spte);
 	if (writable && (spte & (SPTE_HOST_W | SPTE_MMU_W)) != (SPTE_HOST_W | SPTE_MMU_W))
@@ -29,7 +29,7 @@ static void leaf_check_rights(struct audit *audit, const struct memslot *slot, g
 	if (!writable || !logged)
 		return;
 	audit->report->writable_logged++;
-	/* Also for a huge one: it may stay writable only while all its pages are dirty (VMMU_DIRTY_INITIALLY_SET). */
+	/* A huge leaf, too, may stay writable only while all its pages are dirty (VMMU_DIRTY_INITIALLY_SET). */
 	if (!audit_pages_dirty(vm, slot, gfn.v - slot->base.v, level_pages(level)))
 		audit_fail(audit, "a page can be written unlogged (P11)", "gfn ", gfn.v, "spte ", spte);
 }
@@ -81,7 +81,8 @@ static void entry_check(struct place *place, struct table *table, gfn_t gfn, spt
 
 	if (spte_is_table(spte, level)) {
 		if ((spte & format->table) != format->table)
-			audit_fail(place->audit, "an entry to a table with too few rights", "gfn ", gfn.v, "spte ", spte);
+			audit_fail(place->audit, "an entry to a table with too few rights", "gfn ", gfn.v,
+			           "spte ", spte);
 		table_check(place, table_of(port_pfn_to_ptr(spte_pfn(spte).v)), table, gfn);
 	} else if (spte_is_leaf(spte, level)) {
 		audit_leaf(place->audit, place->slots, gfn, spte, level);
@@ -94,14 +95,16 @@ static void entry_check(struct place *place, struct table *table, gfn_t gfn, spt
 	}
 }
 
-/* A table that is reached twice shows as one whose header names another place. */
+/* A table that is reached twice shows as a table whose header names another place. */
 static void table_check(struct place *place, struct table *table, struct table *parent, gfn_t base)
 {
 	const spte_t *entries = table_entries(table);
 
 	place->audit->report->tables++;
-	if (parent && (table->is_root || table->level != parent->level - 1 || table->base.v != base.v || table->as_id != place->root->as_id)) {
-		audit_fail(place->audit, "a table is not where its header says (zoo 1)", "gfn ", base.v, "header ", (uintptr_t)table);
+	if (parent && (table->is_root || table->level != parent->level - 1 || table->base.v != base.v ||
+	               table->as_id != place->root->as_id)) {
+		audit_fail(place->audit, "a table is not where its header says (zoo 1)", "gfn ", base.v,
+		           "header ", (uintptr_t)table);
 		return;
 	}
 	if (table->vm != place->audit->vm)
@@ -120,7 +123,10 @@ static unsigned root_users(struct vm *vm, const struct table *root)
 	return users;
 }
 
-/* An invalid root at a quiet point: zapped, and there only because a vCPU that has not entered since still refers to it. */
+/*
+ * At a quiet point an invalid root is zapped. It exists only because a vCPU that has not entered since still refers to
+ * it.
+ */
 static void root_check(struct place *place)
 {
 	struct audit *audit = place->audit;
@@ -141,7 +147,8 @@ static void root_check(struct place *place)
 	audit->report->tables++;
 	for (unsigned i = 0; i < ENTRIES; i++)
 		if (table_entries(root)[i]) {
-			audit_fail(audit, "an invalid root still maps something (I3.3)", "entry ", i, "spte ", table_entries(root)[i]);
+			audit_fail(audit, "an invalid root still maps something (I3.3)", "entry ", i,
+			           "spte ", table_entries(root)[i]);
 			break;
 		}
 }

@@ -10,12 +10,12 @@ struct text {
 	unsigned used;
 };
 
-/* Each appends, and cuts off what does not fit. */
+/* Each function appends to the line, and cuts off what does not fit. */
 void text_str(struct text *text, const char *str);
 void text_hex(struct text *text, const char *name, uint64_t value);
 void text_dec(struct text *text, const char *name, uint64_t value);
 
-/** Hand the line out, and begin a new one. */
+/** Hand out the line, and begin a new one. */
 void text_end(struct text *text, const struct audit_out *out);
 
 #endif
