@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Aging: what a pass over one GiB costs, and whether vCPUs that fault meanwhile notice. A KVM in a kernel ages when that kernel's memory management asks; a
- * program cannot ask for a range of its own, so there is no line of a client to measure beside it, and this program embeds the library.
+ * Aging: what a pass over one GiB costs, and whether vCPUs that fault at the same time notice it. This program embeds
+ * the library, and has no peer on a real KVM: a KVM in a kernel ages when that kernel's memory management asks, and
+ * no call of a client can ask for a range.
  *
  *     age-bench [--mmu tdp|shadow] [--json]
  *
- * To compare, the passes are also made the way that this is often done: with mmu_lock held for write throughout. The library has no such mode; this program
- * takes the lock itself, which is why it is linked with the library's internals.
+ * For comparison the passes are also made with mmu_lock held for write throughout, as is often done. The library has
+ * no such mode: this program takes the lock itself, and is linked with the library's internals for that.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -29,7 +30,7 @@ static bool age_all(struct bare *bare, bool clear)
 	return vmmu_age(bare->vm, bare_hva(bare, 0), bare_hva(bare, BARE_BYTES), clear);
 }
 
-/* What no pass can avoid: 8 bytes read for each page. */
+/* The part of a pass that none can avoid: reading 8 bytes for each page. */
 static double read_entries(const uint64_t *entries)
 {
 	uint64_t sum = 0, t = now();
@@ -72,15 +73,15 @@ enum third { NOBODY_AGES, AGES, AGES_LOCKED, THIRDS };
 
 #define ROUNDS      9
 #define PASSES      16
-#define FAULT_FIRST (BARE_BYTES * 3 / 4) /* what the vCPUs fault on: the last quarter of what is aged, a half of it each */
+#define FAULT_FIRST (BARE_BYTES * 3 / 4) /* the vCPUs fault on the last quarter of what is aged, on one half each */
 #define SHARE       ((BARE_BYTES - FAULT_FIRST) / BARE_VCPUS)
-#define STEP        (8 * BARE_PAGE) /* a fault may map the neighbours along */
+#define STEP        (8 * BARE_PAGE) /* one fault may map eight pages, with the neighbours */
 #define STALL       100000 /* ns: no fault takes so long by itself */
 
 static struct {
 	struct bare *bare;
 	enum third third;
-	const uint64_t *entries; /* for who only reads */
+	const uint64_t *entries; /* for the passes that only read */
 	pthread_barrier_t start, end;
 	atomic_bool done;
 	double longest[BARE_VCPUS]; /* of this round, ns */
@@ -88,7 +89,7 @@ static struct {
 	double pass_ns;
 } race;
 
-/* ns that the calling thread could have run and had no CPU, for all that it did. 0 where the kernel does not say. */
+/* ns, since it began, in which the calling thread was ready to run and had no CPU. 0 where the kernel does not say. */
 static uint64_t waited_for_cpu(int schedstat)
 {
 	char text[64] = "";
@@ -100,7 +101,7 @@ static uint64_t waited_for_cpu(int schedstat)
 	return strtoull(end, NULL, 10);
 }
 
-/* Make room for the fault to come, half a share ahead. */
+/* Take the mapping away again, so that a later fault finds nothing there. */
 static void forget(struct bare *bare, uint64_t gpa)
 {
 	vmmu_invalidate_begin(bare->vm, bare_hva(bare, gpa), bare_hva(bare, gpa + STEP));
@@ -108,8 +109,9 @@ static void forget(struct bare *bare, uint64_t gpa)
 }
 
 /*
- * Fault, round and round. A stall is how long a turn took, less the time that it had no CPU: nothing of ours made it wait for that. Waiting for a lock is
- * something else. Yields between turns: where the threads run in real time nobody else would get to run.
+ * Fault on the pages of the share, STEP by STEP, over and over. A turn that takes longer than STALL is a stall. The
+ * time in which the thread was ready and had no CPU is not counted: the library did not cause it. Waiting for a lock
+ * is counted. The yields between turns let others run where these threads have real-time priority.
  */
 static void fault_on(unsigned id, int schedstat)
 {
@@ -171,7 +173,7 @@ static void third_main(void)
 
 	for (int i = 0; i < PASSES; i++) {
 		pass();
-		usleep(100); /* who waits for the lock gets it */
+		usleep(100); /* lets threads that wait for the lock take it */
 	}
 	race.pass_ns += (double)(now_cpu() - t);
 	atomic_store(&race.done, true);
@@ -244,7 +246,7 @@ static void races(struct bare *bare)
 	free(entries);
 }
 
-/* P1: what reverse maps cost before and after there is something for them. */
+/* The memory that reverse maps take (P1), for calls before the first root and after everything is mapped. */
 static void rmap_line(struct bare *bare, const char *name)
 {
 	struct vmmu_stats stats;
@@ -253,7 +255,7 @@ static void rmap_line(struct bare *bare, const char *name)
 	line(name, (double)stats.rmap_bytes / (double)BARE_PAGES, "bytes");
 }
 
-/* Each page is asked for: what a fault brought along is only looked up. */
+/* Map every page. Only every eighth fault is timed: the pages between were mapped as its neighbours. */
 static void map_all(struct bare *bare)
 {
 	double faults = 0;
@@ -276,7 +278,8 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--json"))
 			report_begin(true);
-		else if (!strcmp(argv[i], "--mmu") && i + 1 < argc && (!strcmp(argv[i + 1], "tdp") || !strcmp(argv[i + 1], "shadow")))
+		else if (!strcmp(argv[i], "--mmu") && i + 1 < argc &&
+		         (!strcmp(argv[i + 1], "tdp") || !strcmp(argv[i + 1], "shadow")))
 			shadow = !strcmp(argv[++i], "shadow");
 		else {
 			fprintf(stderr, "usage: age-bench [--mmu tdp|shadow] [--json]\n");

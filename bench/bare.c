@@ -12,12 +12,13 @@
 
 static void *memory_make(uint64_t bytes)
 {
-	char *p = mmap(NULL, bytes + (2u << 20), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *p = mmap(NULL, bytes + (2u << 20), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+	               -1, 0);
 
 	if (p == MAP_FAILED)
 		die("mmap");
 	p = (char *)(((uintptr_t)p + (2u << 20) - 1) & ~(uintptr_t)((2u << 20) - 1));
-	/* What the front end says to the library when a client calls madvise. */
+	/* The hint that the front end gives the library when a client calls madvise. */
 	if (madvise(p, bytes, MADV_NOHUGEPAGE) || !posix_hint_set((uintptr_t)p, (uintptr_t)p + bytes, POSIX_HINT_SMALL))
 		die("MADV_NOHUGEPAGE");
 	for (uint64_t at = 0; at < bytes; at += BARE_PAGE)
@@ -46,7 +47,8 @@ static void guest_tables_make(uint64_t *tables)
 static void vcpu_make(struct bare *bare, unsigned id)
 {
 	/* PG, PE; PAE; LME, LMA, NXE */
-	struct vmmu_guest_regs regs = { .cr0 = 0x80000001, .cr3 = TABLES_GPA, .cr4 = 0x20, .efer = 0xd00, .phys_bits = 40 };
+	struct vmmu_guest_regs regs = { .cr0 = 0x80000001, .cr3 = TABLES_GPA, .cr4 = 0x20, .efer = 0xd00,
+	                                .phys_bits = 40 };
 
 	if (vmmu_vcpu_create(bare->vm, id, NULL, &bare->vcpu[id]) != VMMU_OK)
 		die("a vCPU");
@@ -56,9 +58,10 @@ static void vcpu_make(struct bare *bare, unsigned id)
 
 void bare_init(struct bare *bare, bool shadow)
 {
-	struct vmmu_config config = { .size = sizeof(config), .host = &vmmu_host_posix, .mmu = shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP };
+	struct vmmu_config config = { .size = sizeof(config), .host = &vmmu_host_posix,
+	                              .mmu = shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP };
 
-	vmmu_posix_signals_own(); /* its memory is always there: no access fails */
+	vmmu_posix_signals_own(); /* this program's memory is always there: no access to it fails */
 	*bare = (struct bare){ .shadow = shadow };
 	if (vmmu_vm_create(&config, &bare->vm) != VMMU_OK)
 		die("a VM");
@@ -99,7 +102,8 @@ void bare_fault(struct bare *bare, unsigned vcpu, uint64_t gpa)
 		enter(bare, vcpu, &entry);
 		vmmu_vcpu_leave(bare->vcpu[vcpu]);
 		if (bare->shadow) {
-			enum vmmu_page_fault got = vmmu_page_fault(bare->vcpu[vcpu], (struct vmmu_gva){ gpa }, 0, 0, &info);
+			enum vmmu_page_fault got = vmmu_page_fault(bare->vcpu[vcpu], (struct vmmu_gva){ gpa }, 0, 0,
+			                                           &info);
 
 			good = got == VMMU_PAGE_FIXED;
 			again = got == VMMU_PAGE_RETRY;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A VM of the library itself, and CPUs that do nothing but fault: what is measured is the MMU alone. One GiB of guest memory at 0, which the
- * guest (under shadow paging) maps as it is by 4 KiB entries. Behind it is the host's page of zeroes: nothing is written.
+ * A VM of the library itself, with CPUs that do nothing but fault, so that only the MMU is measured. It has one GiB
+ * of guest memory at 0, which is never written: all of it is the host's page of zeroes. Under shadow paging the guest
+ * maps it one to one by 4 KiB entries.
  */
 #ifndef BENCH_BARE_H
 #define BENCH_BARE_H
@@ -20,17 +21,17 @@ struct bare {
 	struct vmmu_vm *vm;
 	struct vmmu_vcpu *vcpu[BARE_VCPUS];
 	char *memory;
-	uint64_t *tables; /* of the guest, in a slot of their own; NULL without shadow paging */
+	uint64_t *tables; /* the guest's page tables, in a slot of their own; NULL without shadow paging */
 	bool shadow;
 };
 
 void bare_init(struct bare *bare, bool shadow);
 void bare_fini(struct bare *bare);
 
-/** Enter, leave, fault: what a read of a page that is not mapped costs the MMU. */
+/** Enter, leave and fault: all that the MMU does when a guest reads a page that is not mapped. */
 void bare_fault(struct bare *bare, unsigned vcpu, uint64_t gpa);
 
-/** Set Accessed in every leaf, as a CPU that reads every page. The VM is quiet. Returns: pages mapped. */
+/** Set Accessed in every leaf, as a CPU that reads every page does. The VM must be quiet. Returns: pages mapped. */
 uint64_t bare_use_all(struct bare *bare);
 
 struct vmmu_hva bare_hva(const struct bare *bare, uint64_t gpa);

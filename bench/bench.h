@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the groups of measurements share. A group measures and calls line() for each result. */
+/* What the groups of measurements share. A group is one function, which calls line() for each result. */
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The dirty log by bitmap, over memory that the guest writes all of between two looks. */
+/* The dirty log as a bitmap, of memory that the guest writes completely between two reads of the log. */
 #include <stdlib.h>
 #include <sys/ioctl.h>
 

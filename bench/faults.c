@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Pages that come, and pages that the host takes away. */
+/* The first touch of pages, and pages that the host takes away. */
 #include <string.h>
 #include <sys/mman.h>
 
@@ -20,7 +20,7 @@ static struct cost first_touch(int vcpus, size_t bytes, unsigned data)
 		uint64_t wall, cpu;
 
 		machine_init(&m, vcpus, bytes, data);
-		/* The first page is not counted: each vCPU comes to know its code on it. */
+		/* The first page is not timed: each vCPU runs the routine's code for the first time then. */
 		for (int v = 0; v < vcpus; v++) {
 			calls[v] = touch((unsigned)v * share, 1);
 			machine_call(&m, v, &calls[v]);
@@ -34,7 +34,7 @@ static struct cost first_touch(int vcpus, size_t bytes, unsigned data)
 	return best;
 }
 
-/* What the pages cost if the host itself touches them. */
+/* The cost of a page when the host itself touches it first. */
 static double host_touch(size_t bytes)
 {
 	double best = 1e18;

@@ -18,7 +18,7 @@ guest_touch:
 	outb	%al, $0x10
 	jmp	guest_touch
 
-/* rsi: OUTs to do: an I/O exit each. */
+/* rsi: OUTs to do, each of which is an I/O exit. */
 	.globl guest_io
 guest_io:
 1:	outb	%al, $0x11
@@ -27,7 +27,7 @@ guest_io:
 	outb	%al, $0x10
 	jmp	guest_io
 
-/* rdi: address of 32 KiB, rsi: turns. 4096 stores a turn: 4 instructions each, and 4 around them. */
+/* rdi: address of 32 KiB, rsi: turns. A turn makes 4096 stores, of 4 instructions each, and has 4 instructions more. */
 	.globl guest_stores
 guest_stores:
 1:	movq	%rdi, %rax
@@ -92,7 +92,10 @@ guest_invlpg:
 	outb	%al, $0x10
 	jmp	guest_invlpg
 
-/* rdi: an address, r8: the first root, r9: the end of the roots, rdx: from one to the next, rsi: turns. CPL 0. */
+/*
+ * rdi: an address, r8: the first root, r9: the end of the roots, rdx: bytes from one root to the next, rsi: turns.
+ * CPL 0.
+ */
 	.globl guest_cr3
 guest_cr3:
 	movq	%r8, %rax
@@ -108,8 +111,9 @@ guest_cr3:
 	jmp	guest_cr3
 
 /*
- * An address space of 64 pages. rdi: four frames for its tables, in memory that is mapped as it is; rdx: the entry of its first
- * page; r8: entry 0 of the root, which maps this code; r9: the root to come back to; rsi: turns. CPL 0.
+ * Build, use and destroy an address space of 64 pages. rdi: four frames for its tables, in memory that is mapped one
+ * to one; rdx: the entry of its first page; r8: entry 0 of the root, which maps this code; r9: the root to return to;
+ * rsi: turns. CPL 0.
  */
 	.globl guest_space
 guest_space:
@@ -155,7 +159,7 @@ guest_space:
 	outb	%al, $0x10
 	jmp	guest_space
 
-/* Read one word in each 2 MiB from 512 GiB on, 1000 times: a page of each table. */
+/* Read one word of each 2 MiB, 1000 times, from 512 GiB on: a page of each table. */
 	.macro	touch_forked
 	movabsq	$0x8000000000, %rbx
 	movl	$1000, %ecx
@@ -166,9 +170,10 @@ guest_space:
 	.endm
 
 /*
- * A fork, as far as page tables go: 1000 tables of the parent are copied for the child, and in both every entry loses W; each reads
- * a page of every table; the child is taken apart. rdi and rdx: the parent's and the child's directories (two pages), the
- * 1000 tables behind them; r8 and r9: their roots; rsi: turns. CPL 0.
+ * The part of a fork that concerns page tables. 1000 tables of the parent are copied for the child, and every entry
+ * loses W in both. Then the child and the parent each read a page of every table, and the child is taken apart. rdi
+ * and rdx: the parent's and the child's directories (two pages), with the 1000 tables behind them; r8 and r9: their
+ * roots; rsi: turns. CPL 0.
  */
 	.globl guest_fork
 guest_fork:

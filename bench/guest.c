@@ -24,7 +24,10 @@ static void invlpg(struct machine *m)
 	line("PTE edit + INVLPG + touch", best_call(m, &call) / (double)turns, "ns");
 }
 
-/* A root whose way to the page at SPACE_GVA is its own, as of a process; the rest is shared, as a kernel is. Four pages at `gpa`. */
+/*
+ * Make a root at `gpa`, as of a process, and behind it its own three tables for the page at SPACE_GVA. The rest is
+ * shared with the machine's root, as a kernel's part would be.
+ */
 static void process_make(struct machine *m, uint64_t gpa, uint64_t data)
 {
 	machine_table(m, gpa)[0] = machine_table(m, machine_root_gpa())[0];
@@ -58,7 +61,10 @@ static void space(struct machine *m)
 
 #define FORK_TABLES 1000u
 
-/* The upper levels of a forked process at `gpa`: root, PDPT, two directories, and the tables, which only the parent has at first. */
+/*
+ * Make the tables of a process that forks, or of its child: at `gpa` the root, the PDPT and two directories, and
+ * behind them the tables. At first only the parent has its tables linked.
+ */
 static void fork_make(struct machine *m, uint64_t gpa, bool parent, uint64_t frames)
 {
 	uint64_t directory = gpa + 2 * PAGE, tables = gpa + 4 * PAGE;
@@ -77,18 +83,19 @@ static void fork_make(struct machine *m, uint64_t gpa, bool parent, uint64_t fra
 static void fork_copy(void)
 {
 	const uint64_t frames = 64 * MIB / PAGE, parent = SCRATCH_GPA, child = SCRATCH_GPA + (FORK_TABLES + 4) * PAGE;
-	struct call call = { .routine = guest_fork, .rdi = parent + 2 * PAGE, .rsi = 1, .rdx = child + 2 * PAGE, .r8 = parent, .r9 = child };
+	struct call call = { .routine = guest_fork, .rdi = parent + 2 * PAGE, .rsi = 1, .rdx = child + 2 * PAGE,
+	                     .r8 = parent, .r9 = child };
 	struct machine m;
 
 	machine_init(&m, 1, frames * PAGE, DATA_PRESENT | DATA_SMALL | DATA_SCRATCH);
 	fork_make(&m, parent, true, frames);
 	fork_make(&m, child, false, frames);
-	machine_call(&m, 0, &call); /* the first fork finds nothing in use */
+	machine_call(&m, 0, &call); /* not timed: at the first fork nothing is mapped yet */
 	line("fork-like copy of 1000 tables", best_call(&m, &call) / 1e6, "ms");
 	machine_fini(&m);
 }
 
-/* CPL 0, since INVLPG and MOV to CR3 need it. */
+/* These routines run at CPL 0, since INVLPG and MOV to CR3 need it. */
 void bench_paging(void)
 {
 	struct machine m;
@@ -114,7 +121,7 @@ void bench_exit(void)
 	machine_fini(&m);
 }
 
-/* Instructions of one turn of guest_sieve, counted as guest.S is written. */
+/* The number of instructions in one turn of guest_sieve, counted from its text in guest.S. */
 static uint64_t sieve_instructions(void)
 {
 	static uint8_t sieve[65536];
@@ -133,7 +140,7 @@ static uint64_t sieve_instructions(void)
 	return n;
 }
 
-/* Long enough for a machine that interprets, whatever that does to the real one: tens of milliseconds there. */
+/* As many turns as an interpreter needs for a good measurement; a real KVM takes tens of milliseconds for them. */
 void bench_mips(void)
 {
 	struct call call = { .routine = guest_stores, .rdi = DATA_GPA, .rsi = 4000, .cpl = 3 };

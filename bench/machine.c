@@ -19,11 +19,11 @@ extern const uint8_t guest_text[], guest_text_end[];
 #define TEXT_GPA  UINT64_C(0x1000)
 #define GDT_GPA   UINT64_C(0x3000)
 #define TSS_GPA   UINT64_C(0x4000)
-#define STACK_GPA UINT64_C(0x8000) /* top of vCPU 0's; 0x4000 each */
+#define STACK_GPA UINT64_C(0x8000) /* the top of vCPU 0's stack; each vCPU has 0x4000 bytes */
 #define ROOT_GPA  UINT64_C(0x20000)
 #define PDPT_GPA  UINT64_C(0x22000)
 #define LOW_PD    UINT64_C(0x23000)
-#define DATA_PD   UINT64_C(0x24000) /* 4 of them: up to 4 GiB of data */
+#define DATA_PD   UINT64_C(0x24000) /* four directories, for up to 4 GiB of data */
 #define PT_GPA    UINT64_C(0x40000)
 
 #define ENTRY_PS UINT64_C(0x80)
@@ -43,7 +43,7 @@ uint64_t *machine_table(struct machine *m, uint64_t gpa)
 	return (uint64_t *)(m->system + gpa);
 }
 
-/* Slot 0 by 2 MiB pages at the bottom, the data by 4 KiB pages at DATA_GPA. */
+/* Map slot 0 by 2 MiB pages at 0, and the data by 4 KiB pages at DATA_GPA. */
 static void make_tables(struct machine *m)
 {
 	uint64_t pages = m->data_bytes / PAGE;
@@ -62,11 +62,12 @@ static void make_tables(struct machine *m)
 
 void *machine_memory(size_t bytes, bool small)
 {
-	void *p = mmap(NULL, bytes + 2 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = mmap(NULL, bytes + 2 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+	               0);
 
 	if (p == MAP_FAILED)
 		die("mmap");
-	p = (void *)(((uintptr_t)p + 2 * MIB - 1) & ~(uintptr_t)(2 * MIB - 1)); /* the rest leaks, in a program that ends */
+	p = (void *)(((uintptr_t)p + 2 * MIB - 1) & ~(uintptr_t)(2 * MIB - 1)); /* the part below it is leaked */
 	if (small)
 		madvise(p, bytes, MADV_NOHUGEPAGE);
 	return p;
@@ -80,7 +81,7 @@ int machine_slot(struct machine *m, uint32_t slot, uint32_t flags, uint64_t gpa,
 	return ioctl(m->vm, KVM_SET_USER_MEMORY_REGION, &r);
 }
 
-/* All features that the host has, as any VMM does. */
+/* Give the guest all features that the host has, as any VMM does. */
 static void set_cpuid(struct machine *m, int vcpu)
 {
 	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 256 * sizeof(cpuid->entries[0]));
@@ -148,8 +149,8 @@ void machine_fini(struct machine *m)
 
 static struct kvm_segment segment(uint16_t selector, uint8_t type, int dpl, bool code)
 {
-	struct kvm_segment s = { .selector = (uint16_t)(selector | dpl), .type = type, .dpl = (uint8_t)dpl, .present = 1,
-		                 .s = 1, .l = code, .db = !code, .g = 1, .limit = 0xffffffff };
+	struct kvm_segment s = { .selector = (uint16_t)(selector | dpl), .type = type, .dpl = (uint8_t)dpl,
+	                         .present = 1, .s = 1, .l = code, .db = !code, .g = 1, .limit = 0xffffffff };
 
 	return s;
 }
@@ -177,7 +178,7 @@ static void set_registers(struct machine *m, int vcpu, const struct call *call)
 		die("registers");
 }
 
-/* Until the OUT to 0x10. */
+/* Run until the OUT to port 0x10. */
 static void run(struct machine *m, int vcpu)
 {
 	struct kvm_run *run = m->run[vcpu];

@@ -31,7 +31,7 @@ struct machine {
 	size_t data_bytes;
 };
 
-/* Registers of a routine: what guest.S says of each. */
+/* The registers of a routine, as guest.S describes them above each. */
 struct call {
 	const uint8_t *routine;
 	uint64_t rdi, rsi, rdx, r8, r9;
@@ -41,30 +41,36 @@ struct call {
 /** Is there a /dev/kvm that can be opened? */
 bool machine_possible(void);
 
-/** Host memory: 2 MiB-aligned, not touched. `small`: with MADV_NOHUGEPAGE, so that it is mapped by 4 KiB pages. Never freed if dropped. */
+/**
+ * Host memory, aligned to 2 MiB and not touched yet. The caller may munmap it.
+ * `small`: with MADV_NOHUGEPAGE, so that the host maps it by 4 KiB pages.
+ */
 void *machine_memory(size_t bytes, bool small);
 
-/* What the data memory of a machine is. */
+/* Kinds of data memory, or'ed. */
 #define DATA_PRESENT 1u /* touched by the host before the guest runs */
-#define DATA_SMALL   2u /* 4 KiB host pages (MADV_NOHUGEPAGE); otherwise whatever the host gives */
-#define DATA_SCRATCH 4u /* slot 0 is 16 MiB instead of as little as is needed: SCRATCH_GPA to its end is for page tables of the test */
+#define DATA_SMALL   2u /* 4 KiB host pages (MADV_NOHUGEPAGE); without it whatever the host gives */
+#define DATA_SCRATCH 4u /* slot 0 has 16 MiB: from SCRATCH_GPA to its end there is room for page tables of a test */
 
 #define SCRATCH_GPA (4 * MIB)
 
-/** Make a VM with `data_bytes` of data memory (0: none) of the kind DATA_*. */
+/** Make a VM with `data_bytes` of data memory (0: none). `data`: DATA_*. */
 void machine_init(struct machine *m, int vcpus, size_t data_bytes, unsigned data);
 void machine_fini(struct machine *m);
 
-/** Set one slot; bytes 0 deletes. Returns: 0, or -1 with errno. */
+/** Set one slot; `bytes` 0 deletes it. Returns: 0, or -1 with errno. */
 int machine_slot(struct machine *m, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t bytes, const void *memory);
 
-/** Run a routine until its final OUT; OUTs to port 0x11 are resumed. Returns: ns spent in it. */
+/** Run a routine until its final OUT, resuming after OUTs to port 0x11. Returns: the ns that it took. */
 uint64_t machine_call(struct machine *m, int vcpu, const struct call *call);
 
-/** The same on every vCPU at once, each with its own call. `cpu`: ns of CPU time of all. Returns: ns from the first start to the last end. */
+/**
+ * The same on every vCPU at once, each with its own call. `cpu`: receives the CPU time of all vCPUs, in ns.
+ * Returns: ns from the first start to the last end.
+ */
 uint64_t machine_call_all(struct machine *m, const struct call *calls, uint64_t *cpu);
 
-/** Guest physical, and virtual, address of the page-table entry that maps the data page `index`, and of the root. */
+/** The guest physical (and virtual) address of the entry that maps data page `index`, and of the root. */
 uint64_t machine_pte_gpa(uint64_t index);
 uint64_t machine_root_gpa(void);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the memory system of a KVM costs, as a client sees it. An ordinary program that opens /dev/kvm: it knows nothing of what
- * answers there, so the same binary measures the kernel's KVM and, under `vmmu run`, vmmu. bench/run puts the two side by side.
+ * What the memory system of a KVM costs, as a client sees it. This is an ordinary program that opens /dev/kvm and
+ * does not know what answers there: the same binary measures the kernel's KVM and, under `vmmu run`, vmmu. bench/run
+ * shows the two side by side.
  */
 #include <stdio.h>
 #include <string.h>

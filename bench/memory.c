@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a VM costs in memory that is not the guest's: of this process, and of the kernel. A KVM in the kernel takes the second, one
- * in a process the first; their sum is either's cost, and the same code measures both.
+ * The memory that a VM takes beside the guest's own: that of this process and that of the kernel. A KVM in the kernel
+ * takes kernel memory, and one in a process takes the process's. The same code measures both, and reports the sum.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +38,7 @@ static double table_bytes(void)
 	return field("/proc/meminfo", "SecPageTables") + own();
 }
 
-/* What the kernel accounts for by name. A KVM has a few pages per vCPU besides that no name counts: this flatters it a little. */
+/* The kernel memory that /proc/meminfo names. A KVM's few pages per vCPU that no name counts are missing here. */
 static double kernel_bytes(void)
 {
 	static const char *const name[] = { "SUnreclaim", "VmallocUsed", "SecPageTables", "Percpu" };
@@ -70,7 +70,7 @@ static double tables_per_page(uint64_t bytes, unsigned data)
 	return (after - before) / (double)pages;
 }
 
-/* All that a slot costs, from its making on: before the guest touches it, and when all of it is mapped by 4 KiB pages. */
+/* All memory that a slot takes: before the guest touches it, and when all of it is mapped by 4 KiB pages. */
 static void slot_pages(void)
 {
 	const uint64_t bytes = 512 * MIB, pages = bytes / PAGE;
@@ -115,7 +115,7 @@ void bench_memory(void)
 	struct machine m;
 	double before;
 
-	/* The large VMs last: the kernel gives back late what they had. */
+	/* The large VMs come last, since the kernel frees their memory with a delay. */
 	machine_init(&m, 1, MIB, DATA_PRESENT | DATA_SMALL);
 	machine_call(&m, 0, &one);
 	before = vm_bytes();

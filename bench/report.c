@@ -41,7 +41,8 @@ void report_begin(bool as_json)
 void line(const char *name, double value, const char *unit)
 {
 	if (json)
-		printf("%s\n  {\"name\": \"%s\", \"value\": %.6g, \"unit\": \"%s\"}", begun ? "," : "[", name, value, unit);
+		printf("%s\n  {\"name\": \"%s\", \"value\": %.6g, \"unit\": \"%s\"}", begun ? "," : "[", name, value,
+		       unit);
 	else
 		printf("%-44s %12.4g %s\n", name, value, unit);
 	begun = true;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What every benchmark does: look at a clock, print a result, give up. */
+/* What every benchmark needs: clocks, the printing of results, and giving up. */
 #ifndef BENCH_REPORT_H
 #define BENCH_REPORT_H
 
@@ -8,19 +8,19 @@
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
-/* Times are the best of this many: the machine is shared, and what disturbs only adds. */
+/* Times are the best of this many runs: disturbances by others on the machine only add time. */
 #define RUNS 3
 
-/** Monotonic time, and CPU time of this thread, in ns. */
+/** Monotonic time, and the CPU time of this thread, in ns. */
 uint64_t now(void);
 uint64_t now_cpu(void);
 
 /** Print what failed, with errno, and exit. */
 _Noreturn void die(const char *what);
 
-/** Results as JSON from here on, or for people. Before the first line. */
+/** Choose how results are printed, as JSON or for people. Call before the first line(). */
 void report_begin(bool as_json);
-/** One result. `name` is what bench/run knows it by. */
+/** Print one result. `name`: bench/run knows the result by it. */
 void line(const char *name, double value, const char *unit);
 void report_end(void);
 

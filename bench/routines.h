@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-extern const uint8_t guest_touch[], guest_io[], guest_stores[], guest_sieve[], guest_calls[], guest_invlpg[], guest_cr3[],
-	guest_space[], guest_fork[];
+extern const uint8_t guest_touch[], guest_io[], guest_stores[], guest_sieve[], guest_calls[], guest_invlpg[],
+	guest_cr3[], guest_space[], guest_fork[];
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a change of one slot costs beside 1, 64, 509 and 4096 others. */
+/* The cost of changing one slot beside 1, 64, 509 and 4096 others. */
 #include <stdio.h>
 #include <sys/mman.h>
 
@@ -27,8 +27,8 @@ static void slots_with(unsigned others)
 	struct machine m;
 
 	machine_init(&m, 1, MIB, DATA_PRESENT | DATA_SMALL);
-	fill_slots(&m, others - 1, memory); /* slot 1 is the first of them */
-	machine_call(&m, 0, &one);          /* a VM that has run, with tables */
+	fill_slots(&m, others - 1, memory); /* slot 1 is the first of the others */
+	machine_call(&m, 0, &one);          /* now the VM has run, and has tables */
 	for (int i = 0; i < CHANGES; i++) {
 		uint64_t t[4];
 
