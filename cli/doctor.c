@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* vmmu doctor: what a program would miss, before it fails. */
+/* vmmu doctor: says which requests of a program vmmu refuses, before the program fails. */
 #include "cli/cli.h"
 #include "cli/scan.h"
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define DOCTOR_UNKNOWN 3 /* the exit status when the search found the name and no request */
+#define DOCTOR_UNKNOWN 3 /* the exit status when the file names /dev/kvm and no request was found in it */
 
 static const char help[] =
 	"Usage: vmmu doctor [--all] PROGRAM\n"
@@ -46,7 +46,7 @@ static void print_item(enum surface_status status, const char *name, const char 
 	printf("  %s%s%s\n", name, note ? ": " : "", note ? note : "");
 }
 
-/* Returns: how many are refused. */
+/* Returns: how many of them are refused. */
 static unsigned print_ioctls(const struct scan *scan, bool all)
 {
 	unsigned refused = 0, shown = 0;
@@ -120,14 +120,17 @@ static int examine(const char *name, bool all)
 		return 0;
 	}
 	if (!scan.ioctl_count) {
-		printf("/dev/kvm is in this file and none of KVM's requests is: it makes them up when it runs, as Rust's debug builds\n"
-		       "do, or has them in a library. Nothing can be said without running it: 'vmmu doctor --trace'.\n");
+		printf("/dev/kvm is in this file and none of KVM's requests is: it makes them up when it runs, as "
+		       "Rust's debug builds\n"
+		       "do, or has them in a library. Nothing can be said without running it: 'vmmu doctor "
+		       "--trace'.\n");
 		return DOCTOR_UNKNOWN;
 	}
 	refused = print_ioctls(&scan, all);
 	refused += print_caps(&scan, all);
 	if (scan.raw_syscalls)
-		printf("The code has system call instructions of its own (or bytes that look like one): calls made that way\n"
+		printf("The code has system call instructions of its own (or bytes that look like one): calls made "
+		       "that way\n"
 		       "do not pass through libc and are not seen by vmmu.\n");
 	printf("Found by searching the file; see 'vmmu doctor --help' for what that misses. %s\n",
 	       refused ? "Refused ioctls answer ENOTTY, refused capabilities 0: the program may do without them."

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Which file a name means, whether a library can be preloaded into it, and where that library is. */
+/* Finds the program's file, whether a library can be preloaded into it, and where that library is. */
 #include "cli/cli.h"
 #include <errno.h>
 #include <limits.h>
@@ -43,7 +43,7 @@ int program_find(const char *name, char *path, size_t size)
 			if (error == 0)
 				return 0;
 			if (error == EACCES)
-				result = EACCES; /* found, perhaps a better one follows */
+				result = EACCES; /* a file that cannot run; a later folder may have another */
 		}
 		if (!*end)
 			return result;
@@ -87,8 +87,8 @@ const char *program_obstacle(enum program_kind kind)
 {
 	switch (kind) {
 	case PROGRAM_STATIC:
-		return "statically linked: vmmu works by preloading a library, which needs a dynamically linked program "
-		       "(rebuild it without -static)";
+		return "statically linked: vmmu works by preloading a library, which needs a dynamically linked "
+		       "program (rebuild it without -static)";
 	case PROGRAM_SETUID:
 		return "setuid, setgid or with file capabilities: the loader ignores LD_PRELOAD for it "
 		       "(run a copy without those bits)";
@@ -117,7 +117,7 @@ bool preload_find(char *path, size_t size)
 		complain("VMMU_PRELOAD=%s: %s", named, strerror(errno));
 		return false;
 	}
-	/* In the build directory it lies beside the command. */
+	/* In the build directory the library lies beside the command. */
 	if (length > 0) {
 		self[length] = '\0';
 		slash = strrchr(self, '/');

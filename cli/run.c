@@ -31,13 +31,13 @@ static const char help[] =
 	"Exit status: the program's own; 2 for a wrong command line; 125 when vmmu fails;\n"
 	"126 when PROGRAM cannot be run (static, musl's, setuid, not executable); 127 when it is not found.\n";
 
-/* Empty is as good as not there, and an outer `vmmu run` does not put it back. */
+/* An empty variable counts as unset. It is not unset, so that the value of an outer `vmmu run` does not come back. */
 static bool set_or_clear(const char *name, const char *value)
 {
 	return (value || getenv(name) ? setenv(name, value ? value : "", 1) : 0) == 0;
 }
 
-/* "256M" in bytes, as decimal digits in `text`. Returns: false when it is no size, or less than a mebibyte. */
+/* Turn "256M" into bytes, as decimal digits in `text`. Returns: false when it is no size, or less than a mebibyte. */
 static bool size_parse(const char *word, char text[24])
 {
 	static const char units[] = "KMG";
@@ -66,7 +66,11 @@ static bool swap_parse(char *word, struct run_options *run, char size[24])
 	return *word;
 }
 
-/* LD_PRELOAD: a sanitizer's runtime wants to be first; ours is last, after what was there. Returns: false when it is too long. */
+/*
+ * The value for LD_PRELOAD. A sanitizer's runtime must come first. Our library comes last, behind the user's own
+ * value.
+ * Returns: false when it is too long.
+ */
 static bool preload_make(char *preload, size_t size, const char *runtime, const char *library)
 {
 	const char *before = getenv("LD_PRELOAD");
@@ -100,7 +104,8 @@ int run_exec(const struct run_options *options, char **argv)
 	if (setenv("LD_PRELOAD", preload, 1) != 0 ||
 	    !set_or_clear(CONFIG_ENV_STATS, options->stats ? "1" : NULL) ||
 	    !set_or_clear(CONFIG_ENV_TRACE, options->trace) || !set_or_clear(CONFIG_ENV_WATCH, NULL) ||
-	    !set_or_clear(CONFIG_ENV_HOST_MEMORY, options->host_memory) || !set_or_clear(CONFIG_ENV_HOST_SWAP, options->host_swap) ||
+	    !set_or_clear(CONFIG_ENV_HOST_MEMORY, options->host_memory) ||
+	    !set_or_clear(CONFIG_ENV_HOST_SWAP, options->host_swap) ||
 	    !set_or_clear(CONFIG_ENV_HOST_SWAP_SIZE, options->host_swap_size) ||
 	    (options->mmu && setenv(CONFIG_ENV_MMU, options->mmu, 1) != 0) ||
 	    (options->format && setenv(CONFIG_ENV_FORMAT, options->format, 1) != 0)) {
@@ -150,7 +155,7 @@ int command_run(int argc, char **argv)
 	char memory[24], swap[24];
 	int option;
 
-	/* "+": options after the program are the program's. */
+	/* "+": stop at the first word that is no option, since what follows the program is for the program. */
 	opterr = 0;
 	while ((option = getopt_long(argc, argv, "+h", known, NULL)) != -1) {
 		switch (option) {
@@ -163,7 +168,8 @@ int command_run(int argc, char **argv)
 			break;
 		case 'f':
 			if (!is_format(optarg)) {
-				complain("--format takes npt4, npt5, ept4, ept5, ept4-no-ad or ept5-no-ad, not '%s'", optarg);
+				complain("--format takes npt4, npt5, ept4, ept5, ept4-no-ad or ept5-no-ad, not '%s'",
+				         optarg);
 				return EXIT_USAGE;
 			}
 			run.format = optarg;

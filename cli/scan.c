@@ -10,10 +10,10 @@
 #include <unistd.h>
 
 #define CHECK_EXTENSION 0xae03u
-#define CAP_LIMIT       512u /* capability numbers are below */
-#define NEAR            40u  /* bytes of code in which an argument is loaded before a call */
+#define CAP_LIMIT       512u /* every capability number is smaller */
+#define NEAR            40u  /* the argument of a call is loaded within so many bytes of code before it */
 
-/* One executable segment, and where direct calls in it go. */
+/* One executable segment, and the targets of the direct calls in it. */
 struct code {
 	const uint8_t *bytes;
 	size_t size;
@@ -36,7 +36,7 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Insert once, keeping order. */
+/* Insert a value into a sorted set, unless it is there. */
 static void add(uint32_t *set, size_t *count, uint32_t value)
 {
 	size_t i = 0;
@@ -60,14 +60,14 @@ static void find_ioctls(const uint8_t *bytes, size_t size, bool executable, stru
 	for (size_t i = 0; i + 4 <= size; i++) {
 		if (bytes[i + 1] != 0xae || !surface_ioctl_find(word(bytes + i)))
 			continue;
-		/* A request without an argument is only 16 bits, which chance produces: it counts where code loads it. */
+		/* A request without an argument has 16 bits, which occur by chance: it counts only where code loads it. */
 		if (word(bytes + i) >> 16 == 0 && !(executable && i && is_immediate_move(bytes[i - 1])))
 			continue;
 		add(out->ioctls, &out->ioctl_count, word(bytes + i));
 	}
 }
 
-/* Direct calls: e8 and a displacement. Some of these bytes are data; a wrong target only splits a function. */
+/* Find direct calls: e8 and a displacement. Some such bytes are data, but a wrong target only splits a function. */
 static void find_targets(struct code *c)
 {
 	size_t n = 0, room = 1024;
@@ -95,7 +95,7 @@ static void find_targets(struct code *c)
 	c->target_count = c->targets ? n : 0;
 }
 
-/* The start of the function around `at`: the nearest call target below. Returns: false when there is none near. */
+/* The start of the function around `at`: the nearest call target below it. Returns: false when none is near. */
 static bool function_start(const struct code *c, size_t at, uint32_t *start)
 {
 	size_t low = 0, high = c->target_count;
@@ -118,7 +118,7 @@ static bool function_start(const struct code *c, size_t at, uint32_t *start)
 #define MOV_ESI 0xbe
 #define MOV_EDI 0xbf
 
-/* Capability numbers loaded by one of two opcodes shortly before `at`. */
+/* Add the capability numbers that one of two opcodes loads shortly before `at`. */
 static void arguments_before(const struct code *c, size_t at, uint8_t one, uint8_t other, struct scan *out)
 {
 	for (size_t i = at > NEAR ? at - NEAR : 0; i + 5 <= at; i++)
@@ -135,7 +135,7 @@ static void find_caps(const struct code *c, struct scan *out)
 		/* mov $KVM_CHECK_EXTENSION, %esi */
 		if (c->bytes[i - 1] != MOV_ESI || word(c->bytes + i) != CHECK_EXTENSION)
 			continue;
-		/* The capability may be loaded on either side of the request. */
+		/* The code may load the capability before or after the request. */
 		arguments_before(c, i + 24 < c->size ? i + 24 : c->size, MOV_EDX, MOV_EDX, out);
 		if (!function_start(c, i, &start))
 			continue;

@@ -2,9 +2,10 @@
 /*
  * Find KVM requests in a program without running it.
  *
- * Method, and its limits: ioctl numbers of KVM are 32-bit constants with the type byte 0xae, so they are looked for, byte by byte, in the
- * program's segments. A number computed at run time, or in a library, is not seen. Capabilities are small numbers; they are found
- * where the code loads one as an argument next to KVM_CHECK_EXTENSION, or for a call of the function that contains it.
+ * KVM's ioctl numbers are 32-bit constants with the type byte 0xae. They are looked for at every byte of the
+ * program's segments. A number that the program computes, or that is in a library, is not found. Capabilities are
+ * small numbers. One is found where the code loads it as an argument next to KVM_CHECK_EXTENSION, or for a call of
+ * the function that contains that request.
  */
 #ifndef VMMU_CLI_SCAN_H
 #define VMMU_CLI_SCAN_H
@@ -14,11 +15,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SCAN_MAX 256u /* kinds that are kept of each */
+#define SCAN_MAX 256u /* at most so many requests, and so many capabilities, are kept */
 
 struct scan {
-	bool names_kvm;       /* the string /dev/kvm is there */
-	bool raw_syscalls;    /* the code has a syscall instruction of its own */
+	bool names_kvm;       /* the file contains the string /dev/kvm */
+	bool raw_syscalls;    /* the code contains a syscall instruction */
 	uint32_t ioctls[SCAN_MAX]; /* known requests, each once, sorted */
 	size_t ioctl_count;
 	unsigned caps[SCAN_MAX];   /* each once, sorted */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Says, when a program has ended, that nothing asked for /dev/kvm. The command becomes the program, so that its process number, its parent,
- * its signals and its status are the program's; what waits is a process of its own, in a session of its own and nobody's child, and it goes as soon as
- * the front end tells it that /dev/kvm was asked for.
+ * The watcher says, when a program has ended, that nothing asked for /dev/kvm. The command itself becomes the
+ * program, so that the program has the command's process number, parent and signals, and its status reaches the
+ * caller. The watcher is another process, in its own session, and no child of the program. It ends as soon as the
+ * front end tells it that /dev/kvm was asked for.
  */
 #include "cli/cli.h"
 #include "kvm/process/config.h"
@@ -19,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Descriptors of the watcher, beside stderr. */
+/* The descriptors that the watcher keeps, beside stderr. */
 #define NEWS    3
 #define PROGRAM 4
 
@@ -69,8 +70,8 @@ static void watch(int news, int program)
 	while (poll(wait, 2, -1) < 0 && errno == EINTR)
 		;
 	if (!(wait[0].revents & POLLIN) && wait[1].revents)
-		complain("nothing asked for /dev/kvm (--quiet leaves this out; a program that makes system calls without libc "
-		         "is not seen)");
+		complain("nothing asked for /dev/kvm (--quiet leaves this out; a program that makes system calls "
+		         "without libc is not seen)");
 	_exit(0);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guest memory in a program of your own: one slot, one vCPU, and a CPU that is played by hand. It walks the tables that
- * the library builds, faults when a walk fails, and finds its write in the dirty log, with a device's.
+ * Guest memory in a program of your own: one slot, one vCPU, and a CPU that is played by hand. It walks the tables
+ * that the library builds, and faults when a walk fails. Its write is then in the dirty log, and so is a device's.
  *
  *     cc embed.c $(pkg-config --cflags --libs vmmu) && ./a.out
  */
@@ -12,8 +12,8 @@
 static char memory[PAGES * VMMU_PAGE_SIZE] __attribute__((aligned(VMMU_PAGE_SIZE)));
 
 /*
- * What hardware does: from the root to the byte at a guest physical address; NULL if nothing is mapped there. It would set A and D on the way, which
- * aging needs and nothing here does.
+ * Walk as hardware does, from the root to the byte at a guest physical address; NULL if nothing is mapped there.
+ * Hardware would also set A and D, but only aging needs them, and this program does not age.
  */
 static char *walk(const struct vmmu_entry *cpu, uint64_t gpa)
 {
@@ -53,7 +53,7 @@ int main(void)
 		if (!byte && vmmu_fault(vcpu, gpa, VMMU_PF_WRITE | VMMU_PF_USER) > VMMU_FAULT_RETRY)
 			return 1;
 	}
-	/* A device, on any thread. */
+	/* A device writes. It may do so on any thread. */
 	if (vmmu_memory_write(vm, 0, (struct vmmu_gpa){ ram.gpa.v + 9 * VMMU_PAGE_SIZE }, "!", 1))
 		return 1;
 	if (vmmu_dirty_get(vm, 0, 0, &dirty, 1) || vmmu_dirty_get(vm, 0, 0, &again, 1))
