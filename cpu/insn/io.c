@@ -2,8 +2,7 @@
 /*
  * IN, OUT, INS, OUTS: permission, and the exits. What a port answers is found in run/run.c.
  */
-#include "cpu/base/private.h"
-#include "cpu/memory/mem.h"
+#include "cpu/insn/sys_int.h"
 
 /* The I/O permission bitmap of the TSS must have a 0 for each byte of the port. */
 static void bitmap_check(struct cpu *cpu, uint16_t port, unsigned size)
@@ -87,11 +86,6 @@ static uint64_t elements(const struct cpu *cpu, const struct op *op)
 	return repeated(op) ? cpu->s.gpr[CPU_RCX] & address_mask(op) : 1;
 }
 
-static void next_rip(struct cpu *cpu, const struct op *op)
-{
-	cpu->s.rip = (op->rip + op->len) & cpu->lin_mask;
-}
-
 /* Store one element that came. */
 static void ins_store(struct cpu *cpu, const struct op *op, bool down)
 {
@@ -120,7 +114,7 @@ static void op_ins(struct cpu *cpu, const struct op *op)
 			cpu_leave(cpu, LEAVE_PART);
 	}
 	if (count == 0) {
-		next_rip(cpu, op);
+		done(cpu, op);
 		return;
 	}
 	if (p->io_have != 0)
@@ -148,7 +142,7 @@ static void op_outs(struct cpu *cpu, const struct op *op)
 	uint64_t count = elements(cpu, op);
 
 	if (count == 0) {
-		next_rip(cpu, op);
+		done(cpu, op);
 		return;
 	}
 	port_check(cpu, op_port(cpu, op), size);

@@ -3,12 +3,12 @@
  * Control transfers in their general form: every width, every mode. The fast ones of 64-bit mode are in run/execute.c.
  */
 #include "cpu/base/flags.h"
-#include "cpu/base/private.h"
-#include "cpu/memory/mem.h"
+#include "cpu/insn/sys_int.h"
 
-static uint64_t next_rip(const struct cpu *cpu, const struct op *op)
+/* As rip_behind; in 16-bit code it wraps at 64 KiB. */
+static uint64_t rip_behind_wrapped(const struct cpu *cpu, const struct op *op)
 {
-	uint64_t rip = (op->rip + op->len) & cpu->lin_mask;
+	uint64_t rip = rip_behind(cpu, op);
 
 	return (cpu->mode & MODE_BITS) == MODE_BITS_16 ? rip & 0xffff : rip;
 }
@@ -57,7 +57,7 @@ static void op_jcc(struct cpu *cpu, const struct op *op)
 	if (flags_cond(cpu, op->sub))
 		jump_to(cpu, (uint64_t)op->imm);
 	else
-		cpu->s.rip = next_rip(cpu, op);
+		cpu->s.rip = rip_behind_wrapped(cpu, op);
 }
 
 static uint64_t count_mask(const struct op *op)
@@ -70,7 +70,7 @@ static void op_jcxz(struct cpu *cpu, const struct op *op)
 	if ((cpu->s.gpr[CPU_RCX] & count_mask(op)) == 0)
 		jump_to(cpu, (uint64_t)op->imm);
 	else
-		cpu->s.rip = next_rip(cpu, op);
+		cpu->s.rip = rip_behind_wrapped(cpu, op);
 }
 
 /* sub: 0 LOOPNE, 1 LOOPE, 2 LOOP, as the opcode's low bits. */
@@ -82,7 +82,7 @@ static void op_loop(struct cpu *cpu, const struct op *op)
 	if (taken)
 		check_target(cpu, (uint64_t)op->imm);
 	reg_write(cpu, OPR(CPU_RCX), 8, op->asize == 2 ? (cpu->s.gpr[CPU_RCX] & ~UINT64_C(0xffff)) | count : count);
-	cpu->s.rip = taken ? (uint64_t)op->imm : next_rip(cpu, op);
+	cpu->s.rip = taken ? (uint64_t)op->imm : rip_behind_wrapped(cpu, op);
 }
 
 static void op_jmp_rel(struct cpu *cpu, const struct op *op)
@@ -108,7 +108,7 @@ static void push_sized(struct cpu *cpu, const struct op *op, uint64_t value)
 static void call_to(struct cpu *cpu, const struct op *op, uint64_t rip)
 {
 	check_target(cpu, rip);
-	push_sized(cpu, op, next_rip(cpu, op));
+	push_sized(cpu, op, rip_behind_wrapped(cpu, op));
 	cpu->s.rip = rip;
 }
 
@@ -161,7 +161,7 @@ static void op_call_far(struct cpu *cpu, const struct op *op)
 	uint16_t selector;
 	uint64_t offset = far_pointer(cpu, op, &selector);
 
-	far_call(cpu, selector, offset, next_rip(cpu, op), op->osize);
+	far_call(cpu, selector, offset, rip_behind_wrapped(cpu, op), op->osize);
 }
 
 static void op_ret_far(struct cpu *cpu, const struct op *op)
@@ -182,7 +182,7 @@ static void op_iret(struct cpu *cpu, const struct op *op)
 
 static void soft(struct cpu *cpu, const struct op *op, unsigned vector, enum event_kind kind)
 {
-	event_deliver(cpu, vector, kind, false, 0, next_rip(cpu, op));
+	event_deliver(cpu, vector, kind, false, 0, rip_behind_wrapped(cpu, op));
 	cpu->p->step_trap = false; /* TF is in the frame, and steps again after the IRET */
 	look(cpu);
 }
@@ -218,7 +218,7 @@ static void op_into(struct cpu *cpu, const struct op *op)
 	if (flag_of(cpu))
 		soft(cpu, op, VECTOR_OF, EVENT_SOFT_EXCEPTION);
 	else
-		cpu->s.rip = next_rip(cpu, op);
+		cpu->s.rip = rip_behind_wrapped(cpu, op);
 }
 
 /* ---- fast system calls ------------------------------------------------------------------------------------------------------ */
@@ -254,7 +254,7 @@ static void op_syscall(struct cpu *cpu, const struct op *op)
 
 	if (!(cpu->s.efer & EFER_SCE) || !(cpu->s.efer & EFER_LMA))
 		cpu_ud(cpu);
-	cpu->s.gpr[CPU_RCX] = next_rip(cpu, op);
+	cpu->s.gpr[CPU_RCX] = rip_behind_wrapped(cpu, op);
 	cpu->s.gpr[CPU_R11] = rflags_get(cpu) & ~RFLAGS_RF;
 	cpu->s.rip = from_64 ? cpu->s.lstar : cpu->s.cstar;
 	rflags_set(cpu, rflags_get(cpu) & ~(cpu->s.sfmask | RFLAGS_RF));

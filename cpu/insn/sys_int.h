@@ -14,9 +14,8 @@ op_fn *sys_descriptor_select(const struct insn *insn, struct op *op);
 op_fn *sys_segment_select(const struct insn *insn, struct op *op);
 op_fn *sys_info_select(const struct insn *insn, struct op *op);
 
-/** #UD. */
-
-static inline uint64_t next_rip(const struct cpu *cpu, const struct op *op)
+/* RIP behind the instruction. */
+static inline uint64_t rip_behind(const struct cpu *cpu, const struct op *op)
 {
 	return (op->rip + op->len) & cpu->lin_mask;
 }
@@ -24,7 +23,7 @@ static inline uint64_t next_rip(const struct cpu *cpu, const struct op *op)
 /* Most of these end a block, because they change what the following bytes mean or where they are. */
 static inline void done(struct cpu *cpu, const struct op *op)
 {
-	cpu->s.rip = next_rip(cpu, op);
+	cpu->s.rip = rip_behind(cpu, op);
 }
 
 static inline void done_look(struct cpu *cpu, const struct op *op)
