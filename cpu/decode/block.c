@@ -10,7 +10,11 @@
 #include <sys/mman.h>
 
 #include "cpu/base/private.h"
+#include "cpu/decode/block.h"
+#include "cpu/decode/decode.h"
+#include "cpu/memory/codemap.h"
 #include "cpu/memory/mem.h"
+#include "cpu/memory/walk.h"
 
 #define BLOCK_BYTES 128u /* of code; the last instruction may exceed it by 14 */
 

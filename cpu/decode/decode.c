@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "cpu/base/private.h"
+#include "cpu/decode/decode.h"
+#include "cpu/decode/hot.h"
 
 /* ---- handlers of what is no instruction ---------------------------------------------------------------------- */
 

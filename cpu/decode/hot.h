@@ -9,6 +9,8 @@
 #ifndef CPU_DECODE_HOT_H
 #define CPU_DECODE_HOT_H
 
+#include "cpu/base/types.h"
+
 #define HOT_SIZES(X, N) X(N##1) X(N##4) X(N##8)
 #define HOT_ALU(X, N) HOT_SIZES(X, N##_RR) HOT_SIZES(X, N##_RI) HOT_SIZES(X, N##_RM) HOT_SIZES(X, N##_MR) HOT_SIZES(X, N##_MI)
 #define HOT_UNARY(X, N) X(N##_R4) X(N##_R8) X(N##_M4) X(N##_M8)
@@ -37,5 +39,8 @@ enum hot {
 #undef HOT_ENUM
 	HOT_COUNT
 };
+
+/** The loop's own code for an op: its number for op_label_set, or 0 (call op->fn) when it has none. */
+unsigned hot_select(const struct insn *insn, struct op *op);
 
 #endif

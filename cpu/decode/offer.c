@@ -8,6 +8,7 @@
  * processor.
  */
 #include "cpu/base/private.h"
+#include "cpu/decode/decode.h"
 
 enum place_of_bit { NOWHERE, ALWAYS, LEAF1_C, LEAF1_D, LEAF7_B, LEAF7_C, EXT1_C, EXT1_D };
 

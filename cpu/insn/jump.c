@@ -4,6 +4,10 @@
  */
 #include "cpu/base/flags.h"
 #include "cpu/insn/sys_int.h"
+#include "cpu/system/control.h"
+#include "cpu/system/event.h"
+#include "cpu/system/far.h"
+#include "cpu/system/seg.h"
 
 /* As rip_behind; in 16-bit code it wraps at 64 KiB. */
 static uint64_t rip_behind_wrapped(const struct cpu *cpu, const struct op *op)

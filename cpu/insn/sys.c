@@ -2,7 +2,10 @@
 /* System instructions: flags, the TLB and caches, hints, what leaves the CPU; and the selection of them all. */
 #include "cpu/base/flags.h"
 #include "cpu/insn/sys_int.h"
-#include "cpu/memory/shadow.h"
+#include "cpu/memory/tlb.h"
+#include "cpu/system/control.h"
+#include "cpu/system/cpuid.h"
+#include "cpu/system/shadow_regs.h"
 
 static void op_nop(struct cpu *cpu, const struct op *op)
 {

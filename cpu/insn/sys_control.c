@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Control and debug registers. */
 #include "cpu/insn/sys_int.h"
-#include "cpu/memory/shadow.h"
+#include "cpu/system/control.h"
+#include "cpu/system/debug.h"
+#include "cpu/system/shadow_regs.h"
 
 static bool cr_write(struct cpu *cpu, unsigned n, uint64_t value)
 {

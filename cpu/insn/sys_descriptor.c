@@ -2,6 +2,7 @@
 /* Descriptor tables, and questions about descriptors: LAR, LSL, VERR, VERW, ARPL. */
 #include "cpu/base/flags.h"
 #include "cpu/insn/sys_int.h"
+#include "cpu/system/seg.h"
 
 static void table_load(struct cpu *cpu, const struct op *op, struct cpu_table *table)
 {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What a CPU tells about itself, and the registers that are reached by number: CPUID, TSC, MSRs, XCR0, PKRU. */
 #include "cpu/insn/sys_int.h"
+#include "cpu/memory/tlb.h"
+#include "cpu/system/cpuid.h"
 
 static void op_cpuid(struct cpu *cpu, const struct op *op)
 {

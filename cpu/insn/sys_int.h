@@ -9,6 +9,8 @@
 #include "cpu/memory/mem.h"
 
 /** The selectors behind sys_select, one for each file. */
+op_fn *jump_select(const struct insn *insn, struct op *op);
+op_fn *io_select(const struct insn *insn, struct op *op);
 op_fn *sys_control_select(const struct insn *insn, struct op *op);
 op_fn *sys_descriptor_select(const struct insn *insn, struct op *op);
 op_fn *sys_segment_select(const struct insn *insn, struct op *op);

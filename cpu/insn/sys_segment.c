@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Segment registers and their bases. */
 #include "cpu/insn/sys_int.h"
+#include "cpu/system/seg.h"
 
 /* After SS was loaded, interrupts and traps wait for one instruction, so that RSP can follow. */
 static void segment_loaded(struct cpu *cpu, const struct op *op, unsigned seg)

@@ -29,6 +29,8 @@
  * Records are never freed before the VM: a few dozen bytes for each page that ever held code.
  */
 #include "cpu/base/private.h"
+#include "cpu/memory/codemap.h"
+#include "cpu/memory/tlb.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>

@@ -2,7 +2,9 @@
 /*
  * The slow half of mem.h: TLB misses, page crossings, devices, writes to pages with code.
  */
+#include "cpu/memory/codemap.h"
 #include "cpu/memory/mem.h"
+#include "cpu/memory/walk.h"
 
 #include "cpu/base/private.h"
 #include "cpu/memory/shadow.h"

@@ -15,7 +15,7 @@
 
 /* ---- addresses --------------------------------------------------------------------------------------- */
 
-/** Segment checks and base: offset -> linear for `size` bytes. Raises #GP/#SS. */
+/** Supplied by system/seg.c. Segment checks and base: offset -> linear for `size` bytes. Raises #GP/#SS. */
 uint64_t seg_linear_slow(struct cpu *cpu, unsigned seg, uint64_t offset, unsigned size, bool write);
 
 INLINE uint64_t seg_linear(struct cpu *cpu, unsigned seg, uint64_t offset, unsigned size, bool write)
@@ -219,5 +219,13 @@ INLINE uint64_t stack_pop(struct cpu *cpu, unsigned size)
 	stack_pointer_set(cpu, cpu->s.gpr[CPU_RSP] + size);
 	return value;
 }
+
+/* ---- for the machinery ------------------------------------------------------------------------------------------ */
+
+/** As the supervisor, whatever the CPL: descriptor tables and the TSS. */
+uint64_t sys_read(struct cpu *cpu, uint64_t linear, unsigned size);
+void sys_write(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t value);
+/** True when the access of this instruction was found to be a device's. */
+bool mmio_is_armed(const struct cpu *cpu, uint64_t gpa, bool write);
 
 #endif

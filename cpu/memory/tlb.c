@@ -6,6 +6,7 @@
  * blocks prove themselves again (code_gen), since they stand for fetch translations.
  */
 #include "cpu/base/private.h"
+#include "cpu/memory/tlb.h"
 
 #include <string.h>
 

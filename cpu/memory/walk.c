@@ -13,8 +13,10 @@
 #include <vmmu/format.h>
 
 #include "cpu/base/private.h"
+#include "cpu/memory/codemap.h"
 #include "cpu/memory/mem.h"
 #include "cpu/memory/shadow.h"
+#include "cpu/memory/walk.h"
 
 /* ---- the second stage ---------------------------------------------------------------------------------- */
 

@@ -2,6 +2,8 @@
 /* What ends in CPU_EXIT_INTERNAL_ERROR, and what the owner is told of it. */
 #include "cpu/base/private.h"
 #include "cpu/memory/mem.h"
+#include "cpu/run/run_int.h"
+#include "cpu/system/event.h"
 
 /* The bytes at the instruction, as far as they can be seen without effects. */
 static void error_bytes(struct cpu *cpu)

@@ -9,8 +9,11 @@
  */
 #include "cpu/base/flags.h"
 #include "cpu/base/private.h"
+#include "cpu/decode/block.h"
+#include "cpu/decode/decode.h"
 #include "cpu/decode/hot.h"
 #include "cpu/memory/mem.h"
+#include "cpu/run/run_int.h"
 
 /* ---- operands ------------------------------------------------------------------------------------------------- */
 

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "cpu/base/private.h"
-#include "cpu/memory/mem.h"
-#include "cpu/memory/shadow.h"
+#include "cpu/run/run_int.h"
+#include "cpu/system/shadow_regs.h"
 
 /* Run the instruction again with what came. Until it is complete nothing else comes first: see `completing`. */
 void complete_again(struct cpu *cpu)

@@ -11,8 +11,15 @@
 
 #include "cpu/base/flags.h"
 #include "cpu/base/private.h"
+#include "cpu/decode/block.h"
+#include "cpu/memory/codemap.h"
 #include "cpu/memory/mem.h"
 #include "cpu/memory/shadow.h"
+#include "cpu/memory/tlb.h"
+#include "cpu/run/run_int.h"
+#include "cpu/system/debug.h"
+#include "cpu/system/event.h"
+#include "cpu/system/shadow_regs.h"
 
 _Thread_local struct cpu *cpu_running __attribute__((tls_model("initial-exec")));
 

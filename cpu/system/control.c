@@ -4,6 +4,9 @@
  */
 #include "cpu/base/flags.h"
 #include "cpu/base/private.h"
+#include "cpu/memory/tlb.h"
+#include "cpu/system/control.h"
+#include "cpu/system/seg.h"
 
 #define RFLAGS_VALID UINT64_C(0x3f7fd5)
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cpu/base/private.h"
+#include "cpu/system/cpuid.h"
 
 #define XSAVE_BYTES 576u /* legacy area and header: x87 and SSE only */
 

@@ -6,6 +6,8 @@
  * nobody who sets none pays.
  */
 #include "cpu/base/private.h"
+#include "cpu/memory/tlb.h"
+#include "cpu/system/debug.h"
 
 #define DR6_BS   UINT64_C(0x4000)
 #define DR6_BD   UINT64_C(0x2000)

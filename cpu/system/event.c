@@ -8,6 +8,8 @@
 #include "cpu/base/flags.h"
 #include "cpu/base/private.h"
 #include "cpu/memory/mem.h"
+#include "cpu/system/event.h"
+#include "cpu/system/seg.h"
 
 /* ---- raising -------------------------------------------------------------------------------------------------------- */
 

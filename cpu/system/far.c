@@ -5,6 +5,9 @@
 #include "cpu/base/flags.h"
 #include "cpu/base/private.h"
 #include "cpu/memory/mem.h"
+#include "cpu/system/control.h"
+#include "cpu/system/far.h"
+#include "cpu/system/seg.h"
 
 #define TYPE_CONFORMING 4u
 

@@ -3,6 +3,8 @@
 #include <time.h>
 
 #include "cpu/base/private.h"
+#include "cpu/system/control.h"
+#include "cpu/system/seg.h"
 
 #define MSR_TSC            0x10u
 #define MSR_APIC_BASE      0x1bu

@@ -4,6 +4,8 @@
  */
 #include "cpu/base/private.h"
 #include "cpu/memory/mem.h"
+#include "cpu/memory/tlb.h"
+#include "cpu/system/seg.h"
 
 #define TYPE_CODE       8u
 #define TYPE_CONFORMING 4u /* code */

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "cpu/base/private.h"
+#include "cpu/memory/codemap.h"
 #include "guest.h"
 #include "guest_asm.h"
 

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* The cache of decoded blocks. block.c describes it. */
+#ifndef CPU_DECODE_BLOCK_H
+#define CPU_DECODE_BLOCK_H
+
+#include "cpu/base/private.h"
+#include "cpu/memory/codemap.h"
+
+#define BLOCK_OPS    32u
+#define BLOCK_HASH   8192u
+#define JUMP_CACHE   2048u
+#define ARENA_BYTES  (16u << 20)
+
+/*
+ * Instructions decoded in a row, of one page (the last may reach into the next one).
+ * Key: host address of the first byte, RIP, mode. Valid when `gen` equals cpu->code_gen; otherwise block_get looks whether the
+ * fetch TLB still leads to `host`, the page was not written, and the bytes are what they were.
+ */
+struct block {
+	uint64_t rip;
+	uint64_t gen;
+	uint8_t mode;
+	uint8_t length;    /* bytes of code in the first page */
+	uint8_t length2;   /* in the second */
+	bool dead;
+	uint16_t ops_count;
+	uint64_t run_serial; /* bytes were compared in this cpu_run */
+	const uint8_t *host, *host2;
+	struct code_page *page, *page2;
+	uint64_t version, version2;
+	uint64_t lines, lines2; /* those of the code */
+	struct block *next; /* hash chain */
+	uint8_t *bytes;     /* length + length2 of them, as decoded */
+	struct op ops[];
+};
+
+/** The valid block at s.rip. May leave (fetch faults). */
+struct block *block_get(struct cpu *cpu);
+/** The instruction at s.rip alone, in p->single_block. */
+struct block *block_single(struct cpu *cpu);
+bool block_memory_init(struct cpu *cpu);
+void block_memory_fini(struct cpu *cpu);
+INLINE unsigned jump_slot(uint64_t rip)
+{
+	return (unsigned)((rip ^ rip >> 11) % JUMP_CACHE);
+}
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* Flushing and tagging of the software TLB. The lookup is in mem.h, the filling in walk.c and shadow.c. */
+#ifndef CPU_MEMORY_TLB_H
+#define CPU_MEMORY_TLB_H
+
+#include "cpu/base/types.h"
+
+void tlb_flush(struct cpu *cpu);          /* guest translations */
+void tlb_flush_nested(struct cpu *cpu);   /* those and the second stage's */
+void tlb_flush_page(struct cpu *cpu, uint64_t linear);
+void tlb_flush_writes(struct cpu *cpu);
+/** Recompute cpu->tlb_tag after CPL, AC, CR4 changed or after a longjmp. */
+void tlb_tag_update(struct cpu *cpu);
+
+#endif

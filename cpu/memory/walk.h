@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Page walks, as the TLB misses of mem.c and the fetches of decode/block.c ask for them. */
+#ifndef CPU_MEMORY_WALK_H
+#define CPU_MEMORY_WALK_H
+
+#include "cpu/base/private.h"
+
+/* Where one byte of linear memory is. */
+struct place {
+	uint8_t *host; /* NULL: a device, or memory that must be treated like one */
+	uint64_t gpa;
+	bool slow;     /* write: the page holds decoded code */
+	const uint8_t *behind; /* not NULL: memory of which the library makes the write (shadow.h) */
+};
+
+/** Translate with all side effects; raises #PF, leaves for nested faults. Fills the TLB. */
+struct place walk(struct cpu *cpu, uint64_t linear, enum access access);
+/** The second stage alone. `error` VMMU_PF_* of the access. False: it would fault (p->fault_* are set). */
+bool nested_walk(struct cpu *cpu, uint64_t gpa, uint64_t error, uint64_t *host);
+
+#endif

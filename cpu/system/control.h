@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* The rules of CR0, CR3, CR4, EFER and RFLAGS: what may be written, and what follows. */
+#ifndef CPU_SYSTEM_CONTROL_H
+#define CPU_SYSTEM_CONTROL_H
+
+#include "cpu/base/types.h"
+
+void rflags_set(struct cpu *cpu, uint64_t flags);
+/** Returns: false when the value is not legal (#GP). `host`: the owner writes. */
+bool cr0_write(struct cpu *cpu, uint64_t value);
+bool cr3_write(struct cpu *cpu, uint64_t value);
+bool cr4_write(struct cpu *cpu, uint64_t value);
+bool efer_write(struct cpu *cpu, uint64_t value, bool host);
+
+#endif

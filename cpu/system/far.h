@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* Far control transfers. */
+#ifndef CPU_SYSTEM_FAR_H
+#define CPU_SYSTEM_FAR_H
+
+#include "cpu/base/types.h"
+
+/** All set s.rip. `next_rip`: what a call pushes. osize: 2, 4, 8. */
+void far_jump(struct cpu *cpu, uint16_t selector, uint64_t offset, unsigned osize);
+void far_call(struct cpu *cpu, uint16_t selector, uint64_t offset, uint64_t next_rip, unsigned osize);
+void far_return(struct cpu *cpu, unsigned osize, unsigned pop_bytes);
+void iret(struct cpu *cpu, unsigned osize);
+
+#endif
