@@ -10,7 +10,7 @@
  * else. So the deleting thread then writes the frame plainly: a CPU that still reads it has a data race.
  */
 #include "check/scenario/world.h"
-#include "core/vm/vm_int.h"
+#include "core/mmu/mmu.h"
 
 #define DATA_GPA (GUEST_DATA * PAGE_SIZE)
 
@@ -161,7 +161,7 @@ static void zap_setup_two_cpus(void)
 static void zap_all(void)
 {
 	mutex_lock(&world_vm()->slots_lock);
-	vm_zap_all_fast(world_vm());
+	mmu_zap_all_fast(world_vm());
 	mutex_unlock(&world_vm()->slots_lock);
 	old_roots_gone = 1;
 }

@@ -5,7 +5,8 @@
  */
 #include "check/scenario/world.h"
 #include "core/memslot/slots.h"
-#include "core/vm/vm_int.h"
+#include "core/fault/vcpu.h"
+#include "core/mmu/mmu.h"
 
 #define PAGE     GUEST_DATA
 #define PAGE_GPA (PAGE * PAGE_SIZE)
@@ -34,7 +35,7 @@ static void delete(void)
 static void zap_all(void)
 {
 	mutex_lock(&world_vm()->slots_lock);
-	vm_zap_all_fast(world_vm());
+	mmu_zap_all_fast(world_vm());
 	mutex_unlock(&world_vm()->slots_lock);
 }
 

@@ -43,6 +43,8 @@ static void audit_vcpu(struct audit *audit, const struct vmmu_vcpu *vcpu, uint64
 	*cached += vcpu->tables.count;
 	if (load_relaxed(&vcpu->vcpu.mode) != VCPU_OUTSIDE)
 		audit_fail(audit, "a vCPU is in the guest: not a quiet point", "vcpu ", vcpu->vcpu.id, NULL, 0);
+	if (vcpu->root && !audit->vm->tdp)
+		audit_fail(audit, "a TDP root in a VM that has none", "vcpu ", vcpu->vcpu.id, NULL, 0);
 	if (vcpu->root && (!vcpu->root->is_root || vcpu->root->as_id != vcpu->as_id))
 		audit_fail(audit, "a vCPU's root is not one of its address space", "vcpu ", vcpu->vcpu.id,
 		           "root ", (uintptr_t)vcpu->root);

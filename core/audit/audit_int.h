@@ -26,8 +26,9 @@ void audit_slots(struct audit *audit);
 /** Roots, tables, entries (tables.c). Adds what it found to the report. */
 void audit_tables(struct audit *audit);
 
-/** A leaf for gfn, and an MMIO entry for it, in any table (tables.c). */
-void audit_leaf(struct audit *audit, const struct memslots *slots, gfn_t gfn, spte_t spte, int level);
+/** A leaf for gfn, of any table (tables.c). `every`: the bits that all leaves of its kind have. */
+void audit_leaf(struct audit *audit, const struct memslots *slots, gfn_t gfn, spte_t spte, int level, spte_t every);
+/** An MMIO entry, of any table (tables.c). */
 void audit_mmio(struct audit *audit, const struct memslots *slots, gfn_t gfn, spte_t spte);
 
 /** The frame behind a host address. */

@@ -114,12 +114,10 @@ void audit_dump(struct vm *vm, const struct audit_out *out)
 		text_end(&dump.text, out);
 		memslots_for_each(memslots_current(vm, as_id), slot_dump, &dump);
 	}
-	list_for_each(link, &vm->tdp->roots) {
-		struct table *root = container_of(link, struct table, link);
-
+	tdp_for_each_root(root, vm, -1, false) {
 		text_dec(&dump.text, root->invalid ? "invalid root of address space " : "root of address space ",
 		         root->as_id);
-		text_dec(&dump.text, ", references ", root->refs);
+		text_dec(&dump.text, ", references ", root->refs - 1); /* but for the loop's own */
 		text_end(&dump.text, out);
 		table_dump(&dump, root);
 	}

@@ -91,7 +91,7 @@ static void leaf_check(struct audit *audit, const struct shadow *page, spte_t *e
 	const struct memslot *slot = memslot_find(slots, gfn);
 
 	audit->mapped++;
-	audit_leaf(audit, slots, gfn, spte, role_level(page->role));
+	audit_leaf(audit, slots, gfn, spte, role_level(page->role), VMMU_NPT_P); /* the guest decides about U */
 	if (slot && slot->arrays && audit_rmap_has(gfn_rmap(slot, gfn, role_level(page->role)), entry) != 1)
 		audit_fail(audit, "a leaf is not on its chain once (I2.5)", "gfn ", gfn.v, "spte ", spte);
 	if (page->role & ROLE_DIRECT)
@@ -259,44 +259,45 @@ static void vcpu_check(struct audit *audit, struct totals *totals, unsigned id)
 	const struct vmmu_vcpu *vcpu = vcpu_of(audit->vm, id);
 
 	totals->tables += vcpu->shadow->top != NULL;
-	if (vcpu->root)
-		audit_fail(audit, "a second-stage root in a VM that shadows", "vcpu ", id, NULL, 0);
 	for (unsigned n = 0; root_of(vcpu, n); n++)
 		for (unsigned i = 0; i < 4; i++)
 			if (root_of(vcpu, n)->page[i])
 				root_page_check(audit, totals, id, n, i);
 }
 
-void audit_shadow(struct audit *audit)
+static void mmu_check(struct audit *audit, const struct shadow_mmu *mmu)
 {
 	struct vm *vm = audit->vm;
 	struct totals totals = { 0 };
 
-	/*
-	 * Any vCPU's CPUID will do; take the last one's. When all vCPUs are gone, assume the most that any may have
-	 * had.
-	 */
-	audit->phys_bits = vm->guest_phys_bits;
-	audit->gbpages = true;
-	for (unsigned id = 0; vm->shadow && id < vm->vcpus.limit; id++)
-		if (vcpu_of(vm, id)) {
-			audit->phys_bits = vcpu_of(vm, id)->shadow->regs.phys_bits;
-			audit->gbpages = vcpu_of(vm, id)->shadow->regs.gbpages;
-			vcpu_check(audit, &totals, id);
-		}
-	if (vm->shadow)
-		list_for_each(link, &vm->shadow->pages)
-			page_check(audit, &totals, container_of(link, struct shadow, link));
-	audit_arrays(audit);
-	if (!vm->shadow)
-		return;
-	if (totals.pages != vm->shadow->used || totals.pages != hashed(vm))
-		audit_fail(audit, "count of shadow pages", "counted ", vm->shadow->used, "there are ", totals.pages);
-	if (totals.indirect != load_relaxed(&vm->shadow->indirect))
-		audit_fail(audit, "count of mirrored tables (I4.3)", "counted ", load_relaxed(&vm->shadow->indirect),
-		           "there are ", totals.indirect);
+	for (unsigned id = 0; id < vm->vcpus.limit; id++) {
+		const struct vmmu_vcpu *vcpu = vcpu_of(vm, id);
+
+		if (!vcpu || !vcpu->shadow)
+			continue;
+		/* The last vCPU's CPUID is as good as any. */
+		audit->phys_bits = vcpu->shadow->regs.phys_bits;
+		audit->gbpages = vcpu->shadow->regs.gbpages;
+		vcpu_check(audit, &totals, id);
+	}
+	list_for_each(link, &mmu->pages)
+		page_check(audit, &totals, container_of(link, struct shadow, link));
+	if (totals.pages != mmu->used || totals.pages != hashed(vm))
+		audit_fail(audit, "count of shadow pages", "counted ", mmu->used, "there are ", totals.pages);
+	if (totals.indirect != load_relaxed(&mmu->indirect))
+		audit_fail(audit, "count of mirrored tables (I4.3)", "counted ", load_relaxed(&mmu->indirect), "there are ", totals.indirect);
 	if (totals.links != totals.parents)
-		audit_fail(audit, "parents that are none (26)", "links ", totals.links, "parents ", totals.parents);
+		audit_fail(audit, "parents that are none (F26)", "links ", totals.links, "parents ", totals.parents);
 	audit->report->tables += totals.tables;
 	audit->report->shadow_pages = totals.pages;
+}
+
+void audit_shadow(struct audit *audit)
+{
+	/* Without a vCPU that shadows: the most that any may have had. */
+	audit->phys_bits = audit->vm->guest_phys_bits;
+	audit->gbpages = true;
+	if (audit->vm->shadow)
+		mmu_check(audit, audit->vm->shadow);
+	audit_arrays(audit);
 }

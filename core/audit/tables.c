@@ -13,11 +13,10 @@ struct place {
 	const struct memslots *slots;
 };
 
-static void leaf_check_rights(struct audit *audit, const struct memslot *slot, gfn_t gfn, spte_t spte, int level)
+static void leaf_check_rights(struct audit *audit, const struct memslot *slot, gfn_t gfn, spte_t spte, int level, spte_t every)
 {
 	struct vm *vm = audit->vm;
 	bool writable = spte & vm->fmt->any_write, logged = slot->flags & VMMU_SLOT_LOG_DIRTY;
-	spte_t every = vm->shadow ? VMMU_NPT_P : vm->fmt->leaf; /* in shadow tables the guest decides about U */
 
 	spte = spte_rejuvenated(vm->fmt, spte);
 	if (writable && (spte & (SPTE_HOST_W | SPTE_MMU_W)) != (SPTE_HOST_W | SPTE_MMU_W))
@@ -39,7 +38,7 @@ pfn_t audit_frame(const struct audit *audit, hva_t hva)
 	return audit->report->frame ? audit->report->frame(audit->report->frame_arg, hva) : PFN(hva.v >> PAGE_SHIFT);
 }
 
-void audit_leaf(struct audit *audit, const struct memslots *slots, gfn_t gfn, spte_t spte, int level)
+void audit_leaf(struct audit *audit, const struct memslots *slots, gfn_t gfn, spte_t spte, int level, spte_t every)
 {
 	const struct memslot *slot = memslot_find(slots, gfn);
 
@@ -60,7 +59,7 @@ void audit_leaf(struct audit *audit, const struct memslots *slots, gfn_t gfn, sp
 	}
 	if (spte_pfn(spte).v != audit_frame(audit, memslot_hva(slot, gfn)).v)
 		audit_fail(audit, "a leaf maps another page than its slot says", "gfn ", gfn.v, "spte ", spte);
-	leaf_check_rights(audit, slot, gfn, spte, level);
+	leaf_check_rights(audit, slot, gfn, spte, level, every);
 }
 
 void audit_mmio(struct audit *audit, const struct memslots *slots, gfn_t gfn, spte_t spte)
@@ -85,7 +84,7 @@ static void entry_check(struct place *place, struct table *table, gfn_t gfn, spt
 			           "spte ", spte);
 		table_check(place, table_of(port_pfn_to_ptr(spte_pfn(spte).v)), table, gfn);
 	} else if (spte_is_leaf(spte, level)) {
-		audit_leaf(place->audit, place->slots, gfn, spte, level);
+		audit_leaf(place->audit, place->slots, gfn, spte, level, format->leaf);
 	} else if (spte_is_frozen(spte)) {
 		audit_fail(place->audit, "a frozen entry is reachable (P7)", "gfn ", gfn.v, "level ", level);
 	} else if (spte_is_mmio(format, spte)) {
@@ -157,6 +156,8 @@ void audit_tables(struct audit *audit)
 {
 	unsigned valid[MAX_ADDRESS_SPACES] = { 0 };
 
+	if (!audit->vm->tdp)
+		return;
 	list_for_each(link, &audit->vm->tdp->roots) {
 		struct table *root = container_of(link, struct table, link);
 		struct place place = { .audit = audit, .root = root };

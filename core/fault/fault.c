@@ -48,7 +48,7 @@ static void map_span(struct tdp_map *map)
 	if (map->level > 1 || !map->page.neighbours || memslot_logs(slot))
 		return;
 	map->first = GFN(max_u64(map->gfn.v & ~UINT64_C(7), slot->base.v));
-	map->end = GFN(min_u64((map->gfn.v | 7) + 1, slot->base.v + slot->npages));
+	map->end = GFN(min_u64((map->gfn.v | 7) + 1, memslot_end(slot).v));
 }
 
 static enum vmmu_fault map_under_lock(struct vm *vm, struct table *root, const struct tdp_map *map, uint64_t snapshot,

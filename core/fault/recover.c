@@ -23,7 +23,7 @@ static bool block_recover(struct vm *vm, const struct memslot *slot, gfn_t gfn, 
 
 void fault_recover_huge(struct vm *vm, const struct memslot *slot)
 {
-	gfn_t end = GFN(slot->base.v + slot->npages), gfn = slot->base;
+	gfn_t end = memslot_end(slot), gfn = slot->base;
 	struct table_cache tables = { .count = 0 };
 
 	while (tdp_next_small(vm, slot->as_id, &gfn, end)) {

@@ -127,6 +127,12 @@ static inline bool memslot_contains(const struct memslot *slot, gfn_t gfn)
 /** As memslot_find, through a vCPU's cache. */
 struct memslot *memslot_find_cached(struct memslot_cache *cache, const struct memslots *slots, gfn_t gfn);
 
+/** The first gfn after the slot. */
+static inline gfn_t memslot_end(const struct memslot *slot)
+{
+	return GFN(slot->base.v + slot->npages);
+}
+
 static inline hva_t memslot_hva(const struct memslot *slot, gfn_t gfn)
 {
 	return HVA(slot->hva.v + ((gfn.v - slot->base.v) << PAGE_SHIFT));

@@ -75,12 +75,7 @@ static bool new_reserve_bitmap(struct vm *vm, struct memslot *new, const struct 
  */
 static bool new_reserve_arrays(struct commit *c)
 {
-	const struct slots_hooks *hooks = c->vm->slots->hooks;
-
-	if (!c->vm->shadow || c->change == SLOT_FLAGS)
-		return true;
-	c->arrays = hooks->arrays_make(c->vm, c->new);
-	return c->arrays;
+	return c->change == SLOT_FLAGS || c->vm->slots->hooks->arrays_reserve(c->vm, c->new, &c->arrays);
 }
 
 static void arrays_give_back(struct vm *vm, struct slot_arrays *arrays)

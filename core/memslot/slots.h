@@ -37,10 +37,10 @@ struct slots_hooks {
 	 */
 	void (*generation)(struct vm *vm, uint64_t generation);
 	/**
-	 * Arrays for a slot (P1). Not called in a VM that never shadows. arrays_make sleeps, and returns NULL without
-	 * memory.
+	 * *out: arrays for a slot, in a VM whose first shadow root may yet come (P1); NULL in one that never shadows. Sleeps.
+	 * Returns: false when the host has no memory.
 	 */
-	struct slot_arrays *(*arrays_make)(struct vm *vm, const struct memslot *slot);
+	bool (*arrays_reserve)(struct vm *vm, const struct memslot *slot, struct slot_arrays **out);
 	void (*arrays_free)(struct vm *vm, struct slot_arrays *arrays);
 };
 

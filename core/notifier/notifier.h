@@ -32,4 +32,13 @@ static inline uint64_t notifier_snapshot(const struct vm *vm)
  */
 bool notifier_must_retry(const struct mmu_token *token, uint64_t snapshot, hva_t start, hva_t end);
 
+/**
+ * An invalidation of [start, end) has begun: from here on faults in the range are tried again. Before the zap, in one lock section with its
+ * beginning (I5.5). Holds: mmu_lock write, the gate.
+ */
+void notifier_began(struct mmu_write *token, hva_t start, hva_t end);
+
+/** An invalidation that hit a slot has ended. Holds: mmu_lock write, the gate. */
+void notifier_ended(struct mmu_write *token);
+
 #endif

@@ -23,7 +23,7 @@ static size_t arrays_bytes(const uint64_t blocks[ARRAY_LEVELS])
 }
 
 /* One allocation holds the struct and behind it the arrays, those with the largest alignment first. */
-struct slot_arrays *arrays_make(struct vm *vm, const struct memslot *slot)
+static struct slot_arrays *arrays_make(struct vm *vm, const struct memslot *slot)
 {
 	uint64_t blocks[ARRAY_LEVELS];
 	struct slot_arrays *arrays;
@@ -49,6 +49,15 @@ struct slot_arrays *arrays_make(struct vm *vm, const struct memslot *slot)
 	}
 	arrays->tracked = (uint16_t *)next;
 	return arrays;
+}
+
+bool arrays_reserve(struct vm *vm, const struct memslot *slot, struct slot_arrays **out)
+{
+	*out = NULL;
+	if (!vm->shadow)
+		return true;
+	*out = arrays_make(vm, slot);
+	return *out;
 }
 
 void arrays_free(struct vm *vm, struct slot_arrays *arrays)

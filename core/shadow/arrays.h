@@ -42,8 +42,8 @@ static inline void slot_block_use(const struct memslot *slot, gfn_t gfn)
 		or_relaxed(word, bit);
 }
 
-/** Allocate the arrays of a slot. Sleeps. Returns: NULL when the host has no memory. */
-struct slot_arrays *arrays_make(struct vm *vm, const struct memslot *slot);
+/** Arrays for a slot of a VM that may shadow: slots_hooks.arrays_reserve. */
+bool arrays_reserve(struct vm *vm, const struct memslot *slot, struct slot_arrays **out);
 void arrays_free(struct vm *vm, struct slot_arrays *arrays);
 
 /**

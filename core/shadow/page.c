@@ -245,14 +245,18 @@ void shadow_make_room(struct mmu_write *token)
 	}
 }
 
-void shadow_limit_set(struct vm *vm, uint64_t pages)
+enum vmmu_status shadow_limit_set(struct vm *vm, uint64_t pages)
 {
-	struct mmu_write token = mmu_write_lock(vm);
+	struct mmu_write token;
 
+	if (!vm->shadow)
+		return VMMU_EINVAL;
+	token = mmu_write_lock(vm);
 	vm->shadow->limit = pages;
 	shadow_make_room(&token);
 	mmu_flush(&token.token);
 	mmu_write_unlock(&token);
+	return VMMU_OK;
 }
 
 /* --- caches, birth and death --- */
@@ -321,8 +325,11 @@ void shadow_fini(struct vm *vm)
 
 void shadow_obsolete_all(struct mmu_write *token)
 {
+	struct shadow_mmu *shadow = token->token.vm->shadow;
+
 	/* All existing pages now belong to an older generation: none is found by shadow_find or reused as a root. */
-	store_relaxed(&token->token.vm->shadow->generation, token->token.vm->shadow->generation + 1);
+	if (shadow)
+		store_relaxed(&shadow->generation, shadow->generation + 1);
 }
 
 /*
@@ -333,10 +340,9 @@ void shadow_obsolete_all(struct mmu_write *token)
 void shadow_zap_obsolete(struct mmu_write *token)
 {
 	struct vm *vm = token->token.vm;
-	struct list *pages = &vm->shadow->pages;
 
-	while (!list_empty(pages)) {
-		struct shadow *page = container_of(pages->next, struct shadow, link);
+	while (vm->shadow && !list_empty(&vm->shadow->pages)) {
+		struct shadow *page = container_of(vm->shadow->pages.next, struct shadow, link);
 
 		if (!shadow_is_obsolete(vm, page))
 			return;

@@ -64,7 +64,7 @@ static always_inline void slot_walk(struct mmu_token *token, const struct memslo
 	for (uint64_t block = slot_block(slot, first, VMMU_LEVEL_2M); (block = next_used(arrays, block, last)) <= last; block++) {
 		uint64_t start = gfn_round(slot->base, VMMU_LEVEL_2M).v + block * level_pages(VMMU_LEVEL_2M), stop = start + level_pages(VMMU_LEVEL_2M);
 		gfn_t from = GFN(max_u64(first.v, start)), to = GFN(min_u64(end.v, stop));
-		bool whole = from.v <= max_u64(start, slot->base.v) && to.v >= min_u64(stop, slot->base.v + slot->npages), any;
+		bool whole = from.v <= max_u64(start, slot->base.v) && to.v >= min_u64(stop, memslot_end(slot).v), any;
 
 		any = level_walk(token, slot, from, to, VMMU_LEVEL_2M, fn, arg);
 		any |= level_walk(token, slot, from, to, VMMU_LEVEL_4K, fn, arg);
@@ -164,7 +164,7 @@ static void chain_zap_collapsible(void *arg, struct rmap *rmap, const struct mem
 void shadow_zap_collapsible(struct mmu_write *token, const struct memslot *slot)
 {
 	if (slot_may_have_leaves(token->token.vm, slot))
-		slot_walk(&token->token, slot, slot->base, GFN(slot->base.v + slot->npages), chain_zap_collapsible, &token->token);
+		slot_walk(&token->token, slot, slot->base, memslot_end(slot), chain_zap_collapsible, &token->token);
 }
 
 /*

@@ -140,7 +140,8 @@ void shadow_make_room(struct mmu_write *token);
 /* --- writes to guest tables (write.c) --- */
 
 /**
- * The hypervisor wrote [gpa, gpa + bytes) of guest memory on the guest's behalf (41, P4). After the store; takes mmu_lock only if a table may be hit.
+ * The hypervisor wrote [gpa, gpa + bytes) of guest memory on the guest's behalf (F41, P4). After the store. Takes mmu_lock only if a table may
+ * be hit. Cost in a VM that never shadows: a look.
  */
 void shadow_track_write(struct vm *vm, gpa_t gpa, unsigned bytes);
 
@@ -165,7 +166,10 @@ void shadow_obsolete_all(struct mmu_write *token);
 /** Zap what is obsolete, oldest first, yielding. */
 void shadow_zap_obsolete(struct mmu_write *token);
 
-/** The user's limit on shadow pages (KVM_SET_NR_MMU_PAGES); 0: the default, 2 % of guest memory. Holds: slots_lock. */
-void shadow_limit_set(struct vm *vm, uint64_t pages);
+/**
+ * The user's limit on shadow pages (KVM_SET_NR_MMU_PAGES); 0: the default, 2 % of guest memory. Holds: slots_lock.
+ * Returns: VMMU_OK, VMMU_EINVAL in a VM that never shadows.
+ */
+enum vmmu_status shadow_limit_set(struct vm *vm, uint64_t pages);
 
 #endif

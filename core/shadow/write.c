@@ -65,6 +65,8 @@ void shadow_track_write(struct vm *vm, gpa_t gpa, unsigned bytes)
 	unsigned in_first = min_u64(bytes, PAGE_SIZE - (gpa.v & (PAGE_SIZE - 1)));
 	struct mmu_write token;
 
+	if (!vm->shadow)
+		return;
 	/* full: the caller's store is visible before the count is read. Pairs with account_shadowed. P4 */
 	fence_full();
 	if (!load_relaxed(&vm->shadow->indirect))

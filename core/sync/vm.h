@@ -28,8 +28,8 @@ struct vm {
 	const struct format *fmt;
 	struct pool *pool;
 	struct slots *slots;       /* constant after creation, as is the rest up to `dead` */
-	struct tdp_mmu *tdp;
-	struct shadow_mmu *shadow; /* NULL in a VM on TDP */
+	struct tdp_mmu *tdp;       /* NULL in a VM that never has a TDP root */
+	struct shadow_mmu *shadow; /* NULL in a VM that never shadows */
 	struct notifier *notifier;
 	const struct vmmu_host *host;
 	void *host_state;

@@ -147,8 +147,7 @@ bool tdp_next_small(struct vm *vm, unsigned as_id, gfn_t *gfn, gfn_t end)
 	gfn_t best = end;
 	struct tdp_iter iter;
 
-	for (struct table *root = tdp_next_root(vm, NULL, as_id, true); root;
-	     root = tdp_next_root(vm, root, as_id, true)) {
+	tdp_for_each_root(root, vm, as_id, true) {
 		port_rcu_read_lock();
 		tdp_for_each(&iter, root, *gfn, best, 1) {
 			if (iter.level != 1 || !spte_is_leaf(iter.old, 1))

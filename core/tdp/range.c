@@ -7,7 +7,7 @@ void tdp_zap_range(struct mmu_token *token, unsigned as_id, gfn_t first, gfn_t e
 	struct vm *vm = token->vm;
 	struct tdp_iter iter;
 
-	for (struct table *root = tdp_next_root(vm, NULL, as_id, false); root; root = tdp_next_root(vm, root, as_id, false)) {
+	tdp_for_each_root(root, vm, as_id, false) {
 		port_rcu_read_lock();
 		tdp_for_each(&iter, root, first, end, 1) {
 			if (iter.goal.v != first.v && tdp_iter_yield(token, &iter))
@@ -33,7 +33,7 @@ void tdp_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_
 	struct vm *vm = token->vm;
 	struct tdp_iter iter;
 
-	for (struct table *root = tdp_next_root(vm, NULL, slot->as_id, true); root; root = tdp_next_root(vm, root, slot->as_id, true)) {
+	tdp_for_each_root(root, vm, slot->as_id, true) {
 		port_rcu_read_lock();
 		tdp_for_each(&iter, root, first, end, min_level)
 			if (!tdp_iter_yield(token, &iter))
@@ -53,7 +53,7 @@ void tdp_write_protect_mask(struct mmu_token *token, const struct memslot *slot,
 		return;
 	first = GFN(base.v + __builtin_ctzll(mask));
 	end = GFN(base.v + 64 - __builtin_clzll(mask));
-	for (struct table *root = tdp_next_root(vm, NULL, slot->as_id, true); root; root = tdp_next_root(vm, root, slot->as_id, true)) {
+	tdp_for_each_root(root, vm, slot->as_id, true) {
 		port_rcu_read_lock();
 		tdp_for_each(&iter, root, first, end, 1)
 			if (iter.level > 1 || (mask >> (iter.gfn.v - base.v) & 1))
@@ -96,7 +96,7 @@ void tdp_split(struct mmu_token *token, const struct memslot *slot, gfn_t first,
 	struct tdp_iter iter;
 	bool failed = false;
 
-	for (struct table *root = tdp_next_root(vm, NULL, slot->as_id, true); root; root = tdp_next_root(vm, root, slot->as_id, true)) {
+	tdp_for_each_root(root, vm, slot->as_id, true) {
 		port_rcu_read_lock();
 		tdp_for_each(&iter, root, first, end, level + 1) {
 			if (tdp_iter_yield(token, &iter) || !spte_is_leaf(iter.old, iter.level))
@@ -155,7 +155,7 @@ bool tdp_age(struct vm *vm, unsigned as_id, gfn_t first, gfn_t end, bool clear)
 	struct tdp_iter iter;
 	bool young = false;
 
-	for (struct table *root = tdp_next_root(vm, NULL, as_id, true); root; root = tdp_next_root(vm, root, as_id, true)) {
+	tdp_for_each_root(root, vm, as_id, true) {
 		port_rcu_read_lock();
 		tdp_for_each(&iter, root, first, end, 2)
 			young |= entry_age(vm->fmt, &iter, first, end, clear);

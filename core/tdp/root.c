@@ -69,6 +69,8 @@ struct table *tdp_next_root(struct vm *vm, struct table *previous, int as_id, bo
 	struct list *link;
 	struct table *found = NULL;
 
+	if (!vm->tdp)
+		return NULL;
 	spin_lock(&vm->tdp->lock);
 	for (link = previous ? previous->link.next : vm->tdp->roots.next; link != &vm->tdp->roots; link = link->next) {
 		struct table *root = container_of(link, struct table, link);
@@ -90,6 +92,8 @@ void tdp_invalidate_roots(struct mmu_write *token)
 {
 	struct vm *vm = token->token.vm;
 
+	if (!vm->tdp)
+		return;
 	spin_lock(&vm->tdp->lock);
 	list_for_each(link, &vm->tdp->roots) {
 		struct table *root = container_of(link, struct table, link);
@@ -131,7 +135,7 @@ static void root_zap(struct vm *vm, struct table *root)
 
 void tdp_zap_invalidated_roots(struct vm *vm)
 {
-	for (struct table *root = tdp_next_root(vm, NULL, -1, false); root; root = tdp_next_root(vm, root, -1, false)) {
+	tdp_for_each_root(root, vm, -1, false) {
 		if (!root->scheduled)
 			continue;
 		root_zap(vm, root);

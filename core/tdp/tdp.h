@@ -5,6 +5,8 @@
  * Like KVM's tdp_mmu.c. There are no reverse maps: the place of an entry is computed from its gfn, so whoever wants the entries
  * of a gfn walks down from every root.
  *
+ * A VM that never has a TDP root (vm->tdp is NULL) may be given to everything here but tdp_root_get and tdp_map: there is nothing to be done.
+ *
  * Functions that take a struct mmu_token work under either mode of mmu_lock. They may yield it where the contract says so, and
  * leave a flush pending in the token where they made entries stricter.
  */
@@ -55,6 +57,14 @@ void tdp_root_put(struct vm *vm, struct table *root);
  * Returns: NULL at the end.
  */
 struct table *tdp_next_root(struct vm *vm, struct table *previous, int as_id, bool only_valid);
+
+/*
+ * Each root of an address space (any if as_id < 0), with a reference while the body runs: a body that leaves the loop early puts it. Roots
+ * that are made meanwhile may be left out.
+ */
+#define tdp_for_each_root(root, vm, as_id, only_valid) \
+	for (struct table *root = tdp_next_root(vm, NULL, as_id, only_valid); root; \
+	     root = tdp_next_root(vm, root, as_id, only_valid))
 
 static inline bool tdp_root_is_valid(const struct table *root)
 {

@@ -3,93 +3,13 @@
  * vmmu_dirty_*: where the record of what was written meets the tables that must be write-protected again (P11).
  *
  * slots_lock orders everything here: two takers never meet, so a page that one of them write-protected is flushed before another relies on it.
- * mmu_lock is held for read: faults go on meanwhile, entry by entry. Memory of the caller is touched only without it.
+ * The caller's memory is touched only without mmu_lock.
  */
 #include "core/memslot/dirty.h"
 
 #include "core/base/string.h"
-#include "core/shadow/shadow.h"
-#include "core/tdp/tdp.h"
+#include "core/mmu/mmu.h"
 #include "core/vm/vm_int.h"
-
-/*
- * Write protection of many pages in one lock section, which starts with the first page and is interrupted for who waits. TDP tables are changed under
- * mmu_lock for read; reverse maps are walked under mmu_lock for write.
- */
-struct protect {
-	struct vm *vm;
-	struct mmu_read read;
-	struct mmu_write write;
-	struct mmu_token *token; /* of the one that is held; NULL: neither */
-	uint64_t split_end;      /* huge leaves before this page of the slot have been split */
-};
-
-static void protect_begin(struct protect *p)
-{
-	if (p->token)
-		return;
-	if (p->vm->shadow) {
-		p->write = mmu_write_lock(p->vm);
-		p->token = &p->write.token;
-	} else {
-		p->read = mmu_read_lock(p->vm, 0);
-		p->token = &p->read.token;
-	}
-}
-
-/* Between words: long stretches of a bitmap may have nothing to protect. A yield flushes first, and nothing that was read of tables outlives a word. */
-static void protect_pause(struct protect *p, uint64_t word)
-{
-	if (p->token && !(word % 512) && mmu_lock_contended(p->token))
-		mmu_yield(p->token);
-}
-
-/* Write-protect the pages of word `word` of a slot whose bit is set in `mask`. */
-static void protect_word(struct protect *p, const struct memslot *slot, uint64_t word, uint64_t mask)
-{
-	gfn_t base = GFN(slot->base.v + word * 64);
-
-	protect_begin(p);
-	if (p->vm->shadow)
-		shadow_write_protect_mask(&p->write, slot, base, mask);
-	else
-		tdp_write_protect_mask(p->token, slot, base, mask);
-	/* A yield flushes first; the walks begin anew each time, so there is nothing that a yield makes stale. */
-	if (mmu_lock_contended(p->token))
-		mmu_yield(p->token);
-}
-
-static void protect_end(struct protect *p)
-{
-	if (!p->token)
-		return;
-	mmu_flush(p->token);
-	if (p->vm->shadow)
-		mmu_write_unlock(&p->write);
-	else
-		mmu_read_unlock(&p->read);
-}
-
-/*
- * A log that started with every page dirty left huge leaves as they were. They are split where pages are first cleared, rather than in the faults of
- * all their pages (12, 17). That is only for speed: a huge leaf that is still there is write-protected with its page.
- */
-static void split_before(struct protect *p, const struct memslot *slot, uint64_t word)
-{
-	uint64_t page = word * 64;
-	gfn_t block = gfn_round(GFN(slot->base.v + page), VMMU_LEVEL_2M), end;
-
-	if (!(p->vm->slots->dirty_mode & VMMU_DIRTY_INITIALLY_SET) || page + 64 <= p->split_end || p->vm->shadow)
-		return;
-	protect_begin(p);
-	/* The word may reach into the next block: a slot need not start at one. */
-	end = GFN(block.v + level_pages(VMMU_LEVEL_2M));
-	if (end.v < slot->base.v + page + 64)
-		end.v += level_pages(VMMU_LEVEL_2M);
-	end.v = min_u64(end.v, slot->base.v + slot->npages);
-	tdp_split(p->token, slot, GFN(max_u64(block.v, slot->base.v)), end, VMMU_LEVEL_4K);
-	p->split_end = end.v - slot->base.v;
-}
 
 /* --- the bitmap --- */
 
@@ -132,18 +52,18 @@ static enum vmmu_status hand_out(uint64_t *bitmap, const struct memslot *slot, c
 /* Snapshot and clear, then write-protect, then flush, and only then hand out. What cannot be handed out is as dirty as before. */
 static enum vmmu_status bitmap_take(struct vm *vm, const struct memslot *slot, uint64_t *bitmap)
 {
-	struct protect p = { .vm = vm };
+	struct mmu_protect p = { .vm = vm };
 	uint64_t *snapshot = dirty_snapshot(slot);
 	enum vmmu_status status;
 
 	for (uint64_t word = 0; word < dirty_words(slot); word++) {
 		snapshot[word] = dirty_take(slot, word, ~UINT64_C(0));
 		if (snapshot[word])
-			protect_word(&p, slot, word, snapshot[word]);
+			mmu_protect_word(&p, slot, word, snapshot[word]);
 		else
-			protect_pause(&p, word);
+			mmu_protect_pause(&p, word);
 	}
-	protect_end(&p);
+	mmu_protect_end(&p);
 	status = hand_out(bitmap, slot, snapshot);
 	for (uint64_t word = 0; status != VMMU_OK && word < dirty_words(slot); word++)
 		dirty_put_back(slot, word, snapshot[word]);
@@ -170,7 +90,7 @@ enum vmmu_status vmmu_dirty_get(struct vmmu_vm *vmmu, uint32_t address_space, ui
 
 static enum vmmu_status bitmap_clear(struct vm *vm, const struct memslot *slot, uint64_t first_word, uint64_t words, const uint64_t *bitmap)
 {
-	struct protect p = { .vm = vm };
+	struct mmu_protect p = { .vm = vm };
 	uint64_t *wanted = dirty_snapshot(slot);
 
 	/* One copy, of memory that may be anything: nothing has been cleared when it turns out not to be there. */
@@ -181,13 +101,13 @@ static enum vmmu_status bitmap_clear(struct vm *vm, const struct memslot *slot, 
 		uint64_t mask = wanted[i] ? dirty_take(slot, first_word + i, wanted[i]) : 0;
 
 		if (!mask) {
-			protect_pause(&p, i);
+			mmu_protect_pause(&p, i);
 			continue;
 		}
-		split_before(&p, slot, first_word + i);
-		protect_word(&p, slot, first_word + i, mask);
+		mmu_protect_split(&p, slot, first_word + i);
+		mmu_protect_word(&p, slot, first_word + i, mask);
 	}
-	protect_end(&p);
+	mmu_protect_end(&p);
 	return VMMU_OK;
 }
 
@@ -280,16 +200,16 @@ static const struct memslot *batch_slot(struct vm *vm, const struct dirty_batch 
 
 static void batches_protect(struct vm *vm, unsigned count)
 {
-	struct protect p = { .vm = vm };
+	struct mmu_protect p = { .vm = vm };
 
 	for (unsigned i = 0; i < count; i++) {
 		uint64_t mask = 0;
 		const struct memslot *slot = batch_slot(vm, &vm->slots->batches[i], &mask);
 
 		if (slot && mask)
-			protect_word(&p, slot, vm->slots->batches[i].word, mask);
+			mmu_protect_word(&p, slot, vm->slots->batches[i].word, mask);
 	}
-	protect_end(&p);
+	mmu_protect_end(&p);
 }
 
 /* Add a page to the last batch, or to a new one. Returns: the number of batches now. */
@@ -338,7 +258,7 @@ static uint64_t rings_reset(struct vm *vm)
 static void gone_rings_reset(struct vm *vm)
 {
 	if (vm->slots->ring_gone)
-		vm_logging_begin_again(vm);
+		mmu_log_begin_again(vm);
 	vm->slots->ring_gone = false;
 }
 

@@ -38,8 +38,7 @@ static void page_written(const struct access *access, const struct memslot *slot
 {
 	struct vmmu_vcpu *vcpu = access->vcpu;
 
-	if (access->vm->shadow)
-		shadow_track_write(access->vm, gpa, bytes);
+	shadow_track_write(access->vm, gpa, bytes);
 	if (dirty_mark(access->vm, slot, gpa_to_gfn(gpa), vcpu ? &vcpu->ring : NULL))
 		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
 }

@@ -1,7 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 /* vmmu_region_*: the slots, as the embedder sees them. */
+#include "core/format/spte.h"
+#include "core/memslot/dirty.h"
+#include "core/mmu/mmu.h"
+#include "core/shadow/arrays.h"
 #include "core/shadow/shadow.h"
 #include "core/vm/vm_int.h"
+
+static void slot_committed(struct vm *vm, enum slot_change change, const struct memslot *old, const struct memslot *new)
+{
+	bool logged = old && memslot_logs(old), logs = new && memslot_logs(new);
+
+	if (change == SLOT_DELETE)
+		return;
+	if (logs && !logged)
+		mmu_log_begin(vm, new);
+	else if (logged && !logs && change == SLOT_FLAGS)
+		mmu_log_end(vm, new);
+}
+
+/* MMIO entries hold 18 bits of the generation: when those come round, an old entry would pass for a new one (P10). */
+static void generation_moved(struct vm *vm, uint64_t generation)
+{
+	if ((generation & MMIO_GENERATION_MASK) < vm->address_spaces)
+		mmu_zap_all_fast(vm);
+}
+
+const struct slots_hooks vm_slots_hooks = {
+	.zap = mmu_zap_slot,
+	.committed = slot_committed,
+	.generation = generation_moved,
+	.arrays_reserve = arrays_reserve,
+	.arrays_free = arrays_free,
+};
 
 enum vmmu_status vmmu_region_set(struct vmmu_vm *vmmu, const struct vmmu_region *region)
 {
@@ -39,11 +70,10 @@ enum vmmu_status vmmu_region_get(struct vmmu_vm *vmmu, uint32_t address_space, u
 enum vmmu_status vmmu_shadow_limit_set(struct vmmu_vm *vmmu, uint64_t pages)
 {
 	struct vm *vm = &vmmu->vm;
+	enum vmmu_status status;
 
-	if (!vm->shadow)
-		return VMMU_EINVAL;
 	mutex_lock(&vm->slots_lock);
-	shadow_limit_set(vm, pages);
+	status = shadow_limit_set(vm, pages);
 	mutex_unlock(&vm->slots_lock);
-	return VMMU_OK;
+	return status;
 }

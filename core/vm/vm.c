@@ -68,9 +68,10 @@ static enum vmmu_status vm_build(struct vm *vm, const struct vmmu_config *config
 	vm->vcpus.by_id = vm_alloc(vm, vm->vcpus.max * sizeof(*vm->vcpus.by_id));
 	if (!vm->vcpus.by_id)
 		return VMMU_ENOMEM;
-	if ((status = pool_init(vm)) != VMMU_OK || (status = tdp_init(vm)) != VMMU_OK || (status = notifier_init(vm)) != VMMU_OK)
+	if ((status = pool_init(vm)) != VMMU_OK || (status = notifier_init(vm)) != VMMU_OK)
 		return status;
-	if (config->mmu == VMMU_MMU_SHADOW && (status = shadow_init(vm)) != VMMU_OK)
+	status = config->mmu == VMMU_MMU_SHADOW ? shadow_init(vm) : tdp_init(vm);
+	if (status != VMMU_OK)
 		return status;
 	return slots_init(vm, &vm_slots_hooks);
 }

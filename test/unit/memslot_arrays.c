@@ -41,9 +41,7 @@ static bool give_arrays(void *arg, struct memslot *slot)
 {
 	struct vm *vm = arg;
 
-	if (!slot->arrays)
-		slot->arrays = vm->slots->hooks->arrays_make(vm, slot);
-	return !slot->arrays;
+	return !slot->arrays && !vm->slots->hooks->arrays_reserve(vm, slot, &slot->arrays);
 }
 
 static bool first_root(struct vm *vm)

@@ -61,15 +61,20 @@ static void on_generation(struct vm *vm, uint64_t generation)
 }
 
 /* Stand-ins for the arrays of shadow paging: they say whose they are. */
-static struct slot_arrays *make_arrays(struct vm *vm, const struct memslot *slot)
+static bool reserve_arrays(struct vm *vm, const struct memslot *slot, struct slot_arrays **out)
 {
-	struct test_arrays *arrays = vm_alloc(vm, sizeof(*arrays));
+	struct test_arrays *arrays;
 
+	*out = NULL;
+	if (!vm->shadow)
+		return true;
+	arrays = vm_alloc(vm, sizeof(*arrays));
 	if (!arrays)
-		return NULL;
+		return false;
 	*arrays = (struct test_arrays){ TEST_ARRAYS_MAGIC, slot->id };
 	add_relaxed(&vm->stats.rmap_bytes, sizeof(*arrays));
-	return (struct slot_arrays *)arrays;
+	*out = (struct slot_arrays *)arrays;
+	return true;
 }
 
 static void free_arrays(struct vm *vm, struct slot_arrays *arrays)
@@ -83,7 +88,7 @@ static const struct slots_hooks hooks = {
 	.zap = on_zap,
 	.committed = on_committed,
 	.generation = on_generation,
-	.arrays_make = make_arrays,
+	.arrays_reserve = reserve_arrays,
 	.arrays_free = free_arrays,
 };
 
