@@ -30,7 +30,7 @@ int command_list(const struct options *options)
 	return 0;
 }
 
-/* How many letters have to change, insert or go, more or less: for "did you mean". */
+/* Roughly how many letters must change, come or go to make `b` of `a`: for "did you mean". */
 static unsigned distance(const char *a, const char *b)
 {
 	unsigned common = 0;
@@ -55,7 +55,7 @@ static const struct check_scenario *scenario_wanted(const char *name)
 	return NULL;
 }
 
-/* What the child found, for the parent's exit code. */
+/* What the child process found, for the parent's exit code. */
 struct outcome {
 	struct progress progress;
 	struct verdict verdict;

@@ -50,7 +50,7 @@ static void job_start(struct jobs *jobs, struct job *job)
 		exit(3);
 	}
 	if (job->pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL); /* no search goes on without who asked for it */
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a search ends with the process that asked for it */
 		job->run(job);
 		fflush(NULL);
 		_exit(0);
@@ -66,7 +66,7 @@ static void job_finish(struct jobs *jobs, struct job *job, int status)
 		jobs->end(jobs, job);
 }
 
-/* Takes in children that have ended. Returns: how many. */
+/* Collect the children that have ended. Returns: how many. */
 static unsigned jobs_collect(struct jobs *jobs)
 {
 	unsigned ended = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Work in child processes, as many at a time as there are cores. A search belongs in a process of its own: the code
- * under test may crash it, and its memory is what the search restores. What a child finds goes into a slot of shared
- * memory, which survives it; files that it writes are its own.
+ * Work in child processes, as many at a time as there are cores. Each search has a process of its own, since the code
+ * under test may crash it, and since the search restores that process's memory. A child puts what it found into a
+ * slot of shared memory, which outlives the child. Files that it writes are its own.
  */
 #ifndef CHECK_DRIVER_JOBS_H
 #define CHECK_DRIVER_JOBS_H
@@ -16,8 +16,8 @@ struct job {
 	void (*run)(struct job *job);
 	void *arg;
 	void *shared;    /* memory of jobs_shared, or NULL */
-	double limit;    /* seconds of real time until it is killed; 0: none. May be set by `begin` */
-	/* set here */
+	double limit;    /* seconds of real time until it is killed; 0: no limit. `begin` may set it */
+	/* set by jobs_run */
 	pid_t pid;
 	double began, took;
 	bool done;
@@ -29,9 +29,9 @@ struct jobs {
 	struct job *job;
 	unsigned count;
 	unsigned at_once;                 /* 0: one for each core */
-	void (*begin)(struct jobs *jobs, struct job *job); /* before it is started, in the parent; or NULL */
-	void (*end)(struct jobs *jobs, struct job *job);   /* after it has ended; or NULL */
-	void (*tick)(struct jobs *jobs);  /* about four times a second; or NULL */
+	void (*begin)(struct jobs *jobs, struct job *job); /* in the parent, before the job starts; or NULL */
+	void (*end)(struct jobs *jobs, struct job *job);   /* in the parent, after the job has ended; or NULL */
+	void (*tick)(struct jobs *jobs);  /* in the parent, about four times a second; or NULL */
 	double every;                     /* seconds between two ticks */
 	void *arg;
 };
@@ -40,7 +40,7 @@ struct jobs {
 void *jobs_shared(size_t bytes);
 
 /**
- * Run all jobs; returns when all have ended. Children that outlive their limit are killed, and all of them
+ * Run all jobs; returns when all have ended. A child that outlives its limit is killed. All children are killed
  * when the parent is interrupted.
  */
 void jobs_run(struct jobs *jobs);

@@ -11,25 +11,25 @@
 #include "check/runtime/search.h"
 
 #define EXECUTIONS 60
-#define MOST_SITES 1024u /* of one scenario */
+#define MOST_SITES 1024u /* the most of one scenario */
 
 /*
- * In memory that is shared with the process that finds it out: a scenario whose setup fails
- * ends that process, and no other.
+ * What is known of each scenario. `met` is shared with the process that finds it out, because a scenario whose
+ * setup fails ends its process.
  */
 static struct known {
 	const struct check_scenario *scenario;
 	double seconds;
 	struct met {
-		bool fails; /* with nothing made weaker: it can say nothing of a site */
+		bool fails; /* it fails with nothing made weaker, so it says nothing of a site */
 		unsigned count;
 		struct check_site site[MOST_SITES];
 	} *met;
 } known[MOST_SCENARIOS];
 
 /*
- * Random executions see most sites; who has time for it also looks with one preemption at each place,
- * for what needs a certain order.
+ * Random executions meet most sites. With more time also search with one preemption at each place:
+ * some sites need a certain order.
  */
 static void scenario_try(struct job *job)
 {

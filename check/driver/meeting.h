@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Which scenarios run a site. Found once for all of them, by a few random executions each. */
+/* Which scenarios run a site. It is found once for all scenarios, by a few random executions of each. */
 #ifndef CHECK_DRIVER_MEETING_H
 #define CHECK_DRIVER_MEETING_H
 
@@ -13,16 +13,19 @@ struct check_scenario;
 
 struct meeting {
 	const struct check_scenario *scenario;
-	uint64_t met; /* times */
+	uint64_t met; /* how often it meets the site */
 };
 
 /**
- * Run the executions now, so that children that are made later know what came of them. Scenarios that fail as it is
- * are left out; each is searched for `seconds` more to see whether it does.
+ * Run the executions now, so that children made later know the results. Each scenario is searched for `seconds` more,
+ * with nothing made weaker. One that fails is left out.
  */
 void meetings_prepare(double seconds);
 
-/** Scenarios that meet the site, those first that meet it seldom: they are small, and about it. Returns: how many. */
+/**
+ * The scenarios that meet the site. Those that meet it seldom come first: they are small, and
+ * about it. Returns: how many.
+ */
 unsigned meetings_of(const struct site *site, struct meeting meeting[MOST_SCENARIOS]);
 
 #endif

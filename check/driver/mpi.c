@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vmmu-check-mpi: one search, shared out among the ranks of an MPI job, on one machine or on many.
+ * vmmu-check-mpi: one search, shared among the ranks of an MPI job, on one machine or on many.
  *
- *     samples        rank r takes executions r, r + n, r + 2n, ... of the sequence that the seed starts
- *     depth first    rank 0 begins with the whole tree; who has nothing asks another for a part of what it has left
+ *     samples        rank r takes executions r, r + n, r + 2n, ... of the sequence of the seed
+ *     depth first    rank 0 begins with the whole tree; a rank without work asks another for a part of its tree
  *
- * A rank that searches looks for messages a few times a second, and never waits for one. That nobody has work, and
- * none is on its way, rank 0 finds out by asking: everybody is idle, as many parts were taken as given, and when
- * asked again nothing has moved.
+ * A rank that searches looks for messages a few times a second, and never waits for one.
+ *
+ * Rank 0 asks all ranks to find out that the work is over. It is over when every rank is idle, as many parts were
+ * taken as given, and a second round of questions gives the same answers.
  */
 #include <mpi.h>
 #include <stdio.h>
@@ -22,15 +23,15 @@
 #include "check/report/memory.h"
 
 #define RUN_BUDGET 60.0
-#define PART_ROOM  (1u << 20) /* bytes of a sub-tree on its way */
+#define PART_ROOM  (1u << 20) /* the most bytes of a sub-tree that is sent */
 
 enum tag {
 	TAG_WANT,   /* give me a part */
-	TAG_PART,   /* its bytes, or none */
-	TAG_ASK,    /* rank 0: how do you stand? */
+	TAG_PART,   /* the part's bytes, or none */
+	TAG_ASK,    /* rank 0: what is your stand? */
 	TAG_STAND,  /* struct stand */
-	TAG_END,    /* rank 0: nobody has anything left */
-	TAG_STOP,   /* somebody found a failure */
+	TAG_END,    /* rank 0: the work is over */
+	TAG_STOP,   /* the sender found a failure */
 };
 
 struct stand {
@@ -39,12 +40,12 @@ struct stand {
 
 struct crew {
 	int rank, size;
-	char *part;           /* a sub-tree, in or out */
+	char *part;           /* a sub-tree, received or to send */
 	double deadline;
-	bool shares;          /* depth first */
+	bool shares;          /* the search is depth first, so it is shared */
 	bool stop, end;
 	struct stand mine;
-	struct stand sum, last_sum; /* rank 0: of the answers of this asking, and of the one before */
+	struct stand sum, last_sum; /* rank 0: the sum of this round's answers, and of the round before */
 	int answers;
 	struct check_result found;
 };
@@ -70,8 +71,8 @@ static void part_give(struct crew *crew, int to, bool searching)
 }
 
 /*
- * Everything that has come, but for parts, which are waited for where they are wanted. `searching`: there is a search
- * that parts can be taken from.
+ * Answer all messages that have come. Parts are not received here: part_get waits for them. `searching`: a search is
+ * running from which parts can be taken.
  */
 static void messages_answer(struct crew *crew, bool searching)
 {
@@ -120,13 +121,13 @@ static bool crew_progress(void *arg, const struct check_result *so_far)
 	return !is_over(crew);
 }
 
-/* Rank 0, idle: one step of finding out whether all are. */
+/* Rank 0 calls this when it is idle: one step of finding out whether all ranks are. */
 static void end_look_for(struct crew *crew)
 {
 	bool same;
 
 	if (crew->answers < crew->size - 1)
-		return; /* not everybody has said */
+		return; /* not all ranks have answered */
 	crew->sum.idle += crew->mine.idle;
 	crew->sum.given += crew->mine.given;
 	crew->sum.taken += crew->mine.taken;
@@ -142,7 +143,7 @@ static void end_look_for(struct crew *crew)
 	tell_others(crew, TAG_ASK);
 }
 
-/* Asks one rank after the other. Returns: the bytes of a part; 0 when all is over. */
+/* Ask one rank after the other for a part. Returns: its bytes; 0 when the work is over. */
 static size_t part_get(struct crew *crew)
 {
 	int victim = crew->rank;
@@ -161,7 +162,7 @@ static size_t part_get(struct crew *crew)
 			continue;
 		MPI_Irecv(crew->part, PART_ROOM, MPI_BYTE, victim, TAG_PART, MPI_COMM_WORLD, &request);
 		MPI_Send(NULL, 0, MPI_BYTE, victim, TAG_WANT, MPI_COMM_WORLD);
-		while (!done) { /* it may be asking us at the same time */
+		while (!done) { /* the other rank may be asking this one at the same time */
 			messages_answer(crew, false);
 			MPI_Test(&request, &done, &status);
 		}
@@ -211,7 +212,7 @@ static void search_once(struct crew *crew, const struct check_search *search)
 }
 
 /*
- * After the end of the work a rank goes on answering until everybody is here, or who still waits for
+ * After the work a rank goes on answering until all ranks are here. Otherwise a rank that still waits for
  * an answer would wait for ever.
  */
 static void crew_leave(struct crew *crew)
@@ -233,7 +234,7 @@ static void crew_work(struct crew *crew, struct check_search *search)
 	search->arg = crew;
 	crew->shares = search->strategy == CHECK_GRAPH || search->strategy == CHECK_DFS;
 	crew->found.exhausted = true;
-	crew->answers = crew->size - 1; /* nobody has been asked: rank 0 may begin to ask */
+	crew->answers = crew->size - 1; /* no question is open, so rank 0 may begin to ask */
 	if (!crew->shares) {
 		search->first = (uint64_t)crew->rank;
 		search->stride = (uint64_t)crew->size;
@@ -249,7 +250,7 @@ static void crew_work(struct crew *crew, struct check_search *search)
 	crew_leave(crew);
 }
 
-/* --- what came of it, to rank 0 --- */
+/* --- the results, collected by rank 0 --- */
 
 struct share {
 	uint64_t executions, points, parts_given;
@@ -358,7 +359,7 @@ int main(int argc, char **argv)
 	struct options options;
 	int code = 2;
 
-	check_start(argc, argv); /* begins the program anew, so it comes first */
+	check_start(argc, argv); /* starts the program again, so it comes first */
 	MPI_Init(&argc, &argv);
 	crew = memory_get(sizeof(*crew));
 	crew->part = memory_get(PART_ROOM);

@@ -79,7 +79,7 @@ static bool weaken_add(struct options *o, const char *text)
 	return true;
 }
 
-/* An option with a value. Returns: -1 when it is not known. */
+/* An option with a value. Returns: -1 when there is no such option. */
 static int valued_read(struct options *o, const char *name, const char *value)
 {
 	uint64_t number;
@@ -122,7 +122,7 @@ static bool flag_read(struct options *o, const char *name)
 	return false;
 }
 
-/* Returns: how many words of argv it took; 0 after an error. */
+/* Returns: how many words of argv the option took; 0 after an error. */
 static int option_read(struct options *o, char **argv, int left)
 {
 	const char *equals = strchr(argv[0], '=');

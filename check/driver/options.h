@@ -18,25 +18,26 @@ enum strategy {
 
 struct options {
 	const char *command;
-	const char *word[OPTIONS_WORDS]; /* what follows the command and is no option */
+	const char *word[OPTIONS_WORDS]; /* the words after the command that are no options */
 	unsigned words;
 	enum strategy strategy;
-	int preemptions, stale;          /* -1: no bound (dfs), or what the strategy does by itself */
+	int preemptions, stale;          /* no bound (dfs), or the strategy's own */
 	uint64_t seed;
 	bool seed_given;
-	double budget;                   /* seconds; 0: the command's own */
+	double budget;                   /* 0: the command's default */
 	bool tso, all, tabs, verbose;
 	unsigned jobs;                   /* 0: one for each core */
-	const char *html;                /* where pages go; NULL: not written (run writes NAME.html beside it) */
-	const char *protocol;            /* only scenarios that name it */
+	/* the folder for pages; NULL: none (run writes NAME.html beside the program) */
+	const char *html;
+	const char *protocol;            /* only scenarios of this protocol */
 	const char *weaken[OPTIONS_WEAKEN];
 	unsigned weakened;
 };
 
-/** Returns: false after an error was printed, with what to do. */
+/** Returns: false after an error was printed that says what to do. */
 bool options_read(struct options *options, int argc, char **argv);
 
-/** "90", "90s", "10m", "2h" in seconds; negative when it is none of these. */
+/** The seconds of "90", "90s", "10m" or "2h"; negative when the text is none of these. */
 double options_seconds(const char *text);
 
 #endif

@@ -14,7 +14,7 @@ struct plan {
 	struct progress *progress;
 	struct verdict *verdict;
 	uint64_t seed;
-	double end; /* of the clock */
+	double end; /* when it ends, on jobs_clock */
 };
 
 static void bound_text(const struct check_search *search, char *text, size_t size)
@@ -50,7 +50,7 @@ static bool report_progress(void *arg, const struct check_result *so_far)
 	return jobs_clock() < plan->end + 1;
 }
 
-/* One search. Returns: true when it found a failure, and the plan is over. */
+/* Run one search. Returns: true when it found a failure, which ends the plan. */
 static bool step(struct plan *plan, struct check_search *search, struct check_result *result)
 {
 	struct verdict *verdict = plan->verdict;
@@ -84,7 +84,7 @@ static void complete(struct plan *plan, const struct check_search *search, enum 
 }
 
 /*
- * Bounds grow together: no preemption, then one, without stale reads and with one, then two, ...
+ * Search within growing bounds: no preemption, then one, each without stale reads and with one, then two, ...
  * Returns: true after a failure.
  */
 static bool bounded(struct plan *plan, double seconds)
@@ -138,7 +138,7 @@ static void automatic(struct plan *plan, double seconds)
 	};
 	struct check_result result;
 
-	/* A bug is often found at once by what is small: a moment for that first. */
+	/* Small bounds often find a bug at once: they come first, for a moment. */
 	if (bounded(plan, seconds * 0.05))
 		return;
 	if (!(plan->subject->scenario->flags & CHECK_NO_DFS)) {

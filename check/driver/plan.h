@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is searched, in which order, when a budget is given and nothing else: first everything, unbounded and reduced;
- * what is too big for that, bounded and not reduced, with growing bounds; and samples with the rest of the time. The
- * answer says which of the three it is: nothing that was cut short is called exhaustive.
+ * The order of searches when only a budget is given. First everything, unbounded and reduced. What is too big for
+ * that is searched within growing bounds, not reduced. Samples take the rest of the time. The answer says which of
+ * the three it is; a search that was cut short is never called exhaustive.
  */
 #ifndef CHECK_DRIVER_PLAN_H
 #define CHECK_DRIVER_PLAN_H
@@ -14,9 +14,9 @@
 #include "check/runtime/search.h"
 
 enum extent {
-	EXTENT_EXHAUSTIVE, /* all executions that the memory model has, of this scenario */
-	EXTENT_BOUNDED,    /* all within the bounds */
-	EXTENT_SAMPLED,    /* some */
+	EXTENT_EXHAUSTIVE, /* all executions of this scenario that the memory model has */
+	EXTENT_BOUNDED,    /* all executions within the bounds */
+	EXTENT_SAMPLED,    /* some executions */
 };
 
 struct verdict {
@@ -26,22 +26,22 @@ struct verdict {
 	double seconds;
 	bool failed;
 	struct check_result failure;
-	struct check_search found_by; /* how */
+	struct check_search found_by; /* the search that found the failure */
 };
 
-/** Where a search stands: written by it, read by another process. */
+/** The progress of a search. The search writes it, another process reads it. */
 struct progress {
-	uint64_t executions, points; /* of searches that have ended, and of the one under way */
+	uint64_t executions, points; /* of all searches that have ended and of the current one */
 	int stage;
 };
 
-/* What is searched. */
+/* What to search. */
 struct subject {
 	const struct check_scenario *scenario;
-	const struct check_weak *weak; /* places made weaker */
+	const struct check_weak *weak; /* the sites made weaker */
 	unsigned weak_count;
 	bool tso;
-	bool collect; /* the sites that are met */
+	bool collect; /* keep the sites that are met */
 };
 
 /** Search as the options say, for at most `seconds`. `progress` may be NULL. */

@@ -101,7 +101,7 @@ static struct picture picture_of(const struct show *show, const char *seed)
 	};
 }
 
-/* Nothing ran, so there is nothing to shrink or to draw. */
+/* Setup failed. No thread ran, so there is nothing to shrink or to draw. */
 static void setup_put(const struct show *show, const struct check_result *result, FILE *out)
 {
 	fprintf(out, "\n%s: %s in setup, before any thread began\n  %s\n", show->subject->scenario->name,
@@ -126,7 +126,7 @@ void show_failure(const struct show *show, struct verdict *verdict, FILE *out)
 	picture.search = search_text(verdict);
 	picture_take(&picture, show->subject->scenario, verdict->failure.seed, show->subject->tso,
 	             show->subject->weak, show->subject->weak_count, again);
-	/* said rather than hidden: the picture would be of something else */
+	/* say so: the picture would be of another execution */
 	if (again->verdict == CHECK_PASSED || !picture.count) {
 		picture.kind = check_verdict_name(verdict->failure.verdict);
 		picture.message = verdict->failure.message;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Two ways, one after the other. The search is made again with small bounds, which finds a failure with the fewest
- * preemptions if there is time for it. And what was found is edited: a thread's turns are moved beside other turns of
- * the same thread, and stale reads are made fresh, as long as the execution still fails.
+ * A failure is shrunk in two steps. First the search is repeated with small bounds; if there is time, it finds a
+ * failure with the fewest preemptions. Then the failing execution is edited: a thread's turns are moved next to other
+ * turns of the thread, and stale reads are made fresh, as long as the execution still fails.
  */
 #include "check/driver/shrink.h"
 
@@ -31,7 +31,7 @@ static bool is_failure(const struct check_result *result)
 	return result->verdict != CHECK_PASSED && result->verdict < CHECK_MIXED;
 }
 
-/* An old value is harder to follow than a preemption: it counts for two. */
+/* A stale read is harder to follow than a preemption, so it counts for two. */
 static bool by_bounds(struct shrinking *s)
 {
 	struct check_result *result = memory_get(sizeof(*result));
@@ -60,8 +60,8 @@ static bool by_bounds(struct shrinking *s)
 /* --- editing --- */
 
 /*
- * The choices of a seed, "SCENARIO:MODEL:CHOICES" (runtime/seed.h): a letter is a thread; a number after it
- * repeats; ".N" is its option.
+ * The choices of a seed, "SCENARIO:MODEL:CHOICES" (runtime/seed.h). A letter is a thread, a number after it
+ * repeats it, and ".N" is its option.
  */
 struct turn {
 	char thread;
@@ -69,7 +69,7 @@ struct turn {
 };
 
 struct script {
-	char *head; /* up to the choices */
+	char *head; /* the seed up to the choices */
 	unsigned count;
 	struct turn *turn;
 };
@@ -113,7 +113,7 @@ static char *script_text(const struct script *script)
 	return text;
 }
 
-/* Where the run of one thread's turns that begins at `at` ends. */
+/* The end of the run of one thread's turns that begins at `at`. */
 static unsigned run_end(const struct script *script, unsigned at)
 {
 	unsigned end = at;
@@ -140,7 +140,7 @@ static bool still_fails(const struct shrinking *s, const struct script *script, 
 	return result->verdict == s->verdict->failure.verdict;
 }
 
-/* Move turns [from, end) to where `to` is. */
+/* Move the turns [from, end) to `to`. */
 static void turns_move(struct script *script, unsigned from, unsigned end, unsigned to)
 {
 	unsigned count = end - from;
@@ -157,7 +157,7 @@ static void turns_move(struct script *script, unsigned from, unsigned end, unsig
 	free(moved);
 }
 
-/* One try: the script with an edit. It becomes the failure when it fails; else the edit is undone. */
+/* Try an edited script. If it fails it is the new failure, else the edit is undone. */
 static bool edit_holds(struct shrinking *s, struct script *script, const struct turn *before,
                        struct check_result *result)
 {
@@ -170,7 +170,7 @@ static bool edit_holds(struct shrinking *s, struct script *script, const struct 
 }
 
 /*
- * Each run is tried beside the next run, and beside the one before, of its thread. Returns:
+ * Try to move each run next to the next run of its thread, and next to the one before. Returns:
  * whether anything got better.
  */
 static bool runs_join(struct shrinking *s, struct script *script, struct turn *before, struct check_result *result)
@@ -183,10 +183,10 @@ static bool runs_join(struct shrinking *s, struct script *script, struct turn *b
 		if (other >= script->count)
 			continue;
 		memcpy(before, script->turn, script->count * sizeof(*before));
-		turns_move(script, other, run_end(script, other), end); /* the later one goes forward */
+		turns_move(script, other, run_end(script, other), end); /* move the later run forward */
 		if (edit_holds(s, script, before, result))
 			return true;
-		turns_move(script, at, end, other); /* the earlier one goes back */
+		turns_move(script, at, end, other); /* move the earlier run back */
 		if (edit_holds(s, script, before, result))
 			return true;
 	}
@@ -215,10 +215,7 @@ static void by_editing(struct shrinking *s)
 		struct script script;
 		struct turn *before;
 
-		/*
-		 * An edited execution may have gone on otherwise than the script said: what
-		 * it really was is its new seed.
-		 */
+		/* An edited execution may differ from the script. Its new seed says what it really was. */
 		if (!script_read(s->verdict->failure.seed, &script))
 			break;
 		before = memory_get((script.count + 1) * sizeof(*before));

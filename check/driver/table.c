@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Two rounds. In the first every scenario gets a moment: most are done in it. What time they leave goes to those that
- * are not, in the second. Each search has a process of its own, and what it found lies in shared memory: a crash of
- * the code under test is a failure of its scenario and of nothing else.
+ * Two rounds. In the first every scenario gets a moment, which is enough for most. The second shares the time left
+ * among the others. Each search has a process of its own, and puts what it found into shared memory. So a crash of
+ * the code under test is a failure of that scenario only.
  */
 #include "check/driver/table.h"
 
@@ -19,8 +19,8 @@
 #include "check/report/memory.h"
 
 #define DEFAULT_BUDGET 600.0
-#define FIRST_ROUND    3.0   /* seconds of a scenario, at most */
-#define GRACE          20.0  /* for shrinking and drawing, and for a machine that is busy */
+#define FIRST_ROUND    3.0   /* the most seconds of a scenario */
+#define GRACE          20.0  /* seconds for shrinking and drawing, and for a busy machine */
 
 struct entry {
 	const struct check_scenario *scenario;
@@ -28,9 +28,9 @@ struct entry {
 		struct progress progress;
 		struct verdict verdict;
 		bool ended;
-		char trouble[80]; /* ended badly, but not by a failure of the scenario's claim */
+		char trouble[80]; /* the search ended badly, but not because the claim failed */
 	} *slot;
-	double seconds; /* this round's share */
+	double seconds; /* its share of this round */
 	double spent;
 };
 
@@ -39,12 +39,12 @@ struct table {
 	struct entry *entry;
 	unsigned count;
 	double began, deadline;
-	unsigned done, left, of; /* scenarios of this round */
+	unsigned done, left, of; /* how many scenarios of this round */
 	bool terminal;
-	int lines; /* progress lines since the last newline */
+	int lines; /* progress lines since the last line break */
 };
 
-/* --- one scenario, in its process --- */
+/* --- one scenario, in its own process --- */
 
 static bool failed_as_wanted(const struct entry *entry)
 {
@@ -119,7 +119,7 @@ static void entry_begin(struct jobs *jobs, struct job *job)
 	unsigned at_once = jobs->at_once ? jobs->at_once : jobs_cores();
 	double share = (table->deadline - jobs_clock()) * at_once / (table->left ? table->left : 1);
 
-	if (entry->seconds > 0 && entry->seconds < share) /* the first round: no more than a moment */
+	if (entry->seconds > 0 && entry->seconds < share) /* the first round: only a moment */
 		share = entry->seconds;
 	if (share > table->deadline - jobs_clock())
 		share = table->deadline - jobs_clock();
@@ -243,7 +243,7 @@ static int table_put(const struct table *table)
 	return failed || !passed;
 }
 
-/* "P1" is in "P3 P1", not in "P10". */
+/* "P1" is in "P3 P1" but not in "P10". */
 static bool names_protocol(const char *protocols, const char *wanted)
 {
 	size_t length = strlen(wanted);

@@ -7,7 +7,7 @@
 #include "check/report/memory.h"
 #include "check/report/sites.h"
 
-/* "SITE=WAY": the way is what follows the last '='; without one, the site's weakest. */
+/* "SITE=WAY". The way follows the last '='; without one it is the site's weakest. */
 static const struct site *site_and_way(const char *text, struct way *way)
 {
 	const char *equals = strrchr(text, '=');

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What `--weaken` means: a site of the source, by its key or by file and line, and how it is made weaker. */
+/*
+ * What `--weaken` means: a site of the source, by its key or by file and line, and the way in which it is made
+ * weaker.
+ */
 #ifndef CHECK_DRIVER_WEAKEN_H
 #define CHECK_DRIVER_WEAKEN_H
 
@@ -9,8 +12,8 @@
 struct weakened {
 	struct check_weak *weak;
 	unsigned count;
-	char *words;   /* for reports; NULL when nothing is weakened */
-	char *options; /* as on the command line, each with a blank before; "" */
+	char *words;   /* for reports; NULL when nothing is made weaker */
+	char *options; /* as on the command line, each after a blank; "" */
 };
 
 /** Returns: false after a message. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* `sites`, `weigh` and `confirm`: all sites. */
+/* The commands `sites`, `weigh` and `confirm`, which are about all sites. */
 #include "check/driver/weigh.h"
 
 #include <stdio.h>
@@ -14,8 +14,8 @@
 #include "check/driver/weight.h"
 #include "check/report/memory.h"
 
-#define WEIGH_SECONDS   20.0 /* of a site */
-#define BASELINE_SHARE   0.1  /* of that, for each scenario with nothing made weaker */
+#define WEIGH_SECONDS   20.0 /* for each site */
+#define BASELINE_SHARE   0.1  /* the part of it for each scenario with nothing made weaker */
 #define CONFIRM_SECONDS 8.0
 #define SHRINK_SECONDS  3.0
 
@@ -52,13 +52,13 @@ int command_sites(const struct options *options)
 	return sites->strays ? 3 : missing ? 1 : 0;
 }
 
-/* --- work on sites, shared out among processes --- */
+/* --- work on sites, shared among processes --- */
 
 struct work {
 	const struct site **site;
 	unsigned count;
-	double seconds;  /* of a site */
-	double baseline; /* of each scenario with nothing made weaker, first */
+	double seconds;  /* for each site */
+	double baseline; /* for each scenario with nothing made weaker, at the beginning */
 	struct {
 		unsigned next, passed, failed;
 	} *shared;
@@ -102,7 +102,7 @@ static bool work_add(struct work *work, const char *name)
 	return true;
 }
 
-/* The sites that the words name; "-": those of standard input; no words: all. */
+/* The sites that the command's words name. "-": the sites of standard input. No words: all sites. */
 static bool work_take(struct work *work, const struct options *options)
 {
 	const struct sites *sites = sites_of_core();
@@ -126,7 +126,7 @@ static bool work_take(struct work *work, const struct options *options)
 
 /* --- weigh --- */
 
-/* One line, in one write: several processes print. */
+/* Write a line by one write, because several processes print. */
 static void weight_put(const struct weight *weight)
 {
 	const char *key = weight->site->seam->key, *stays = weight->stayed ? weight->stays.name : "";
@@ -173,9 +173,9 @@ int command_weigh(const struct options *options)
 	return work_run(&work, options->jobs ? options->jobs : jobs_cores()) ? 0 : 3;
 }
 
-/* --- confirm: does what is recorded as needed still fail without its site? --- */
+/* --- confirm: does each record of a needed site still fail? --- */
 
-/* The seed first. Code that has changed since has other executions: then the scenario is searched. */
+/* Replay the recorded seed first. Changed code may have other executions; then search the scenario. */
 static bool record_holds(const struct site *site, const struct record *record)
 {
 	const struct check_scenario *scenario = check_scenario_find(record->scenario);

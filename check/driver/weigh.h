@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Which ordering sites are needed: each made weaker in turn, and the scenarios that meet it searched. */
+/* Finds out which ordering sites are needed: makes each weaker in turn, and searches the scenarios that meet it. */
 #ifndef CHECK_DRIVER_WEIGH_H
 #define CHECK_DRIVER_WEIGH_H
 

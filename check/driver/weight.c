@@ -7,7 +7,7 @@
 #include "check/driver/jobs.h"
 #include "check/report/memory.h"
 
-#define MOMENT 0.5 /* seconds of a scenario in the first round */
+#define MOMENT 0.5 /* seconds for a scenario in the first round */
 
 struct check_weak *weak_room(const struct site *site)
 {
@@ -34,7 +34,7 @@ bool way_named(const struct site *site, const char *name, struct way *way)
 	return false;
 }
 
-/* A limit of the checker, or an execution that it cannot repeat, is not a failure of the code. */
+/* Reaching a limit of the checker, or an execution that it cannot repeat, is no failure of the code. */
 static bool counts_as_failure(const struct verdict *verdict)
 {
 	return verdict->failed && verdict->failure.verdict < CHECK_MIXED;
@@ -52,8 +52,8 @@ bool way_fails(const struct site *site, const struct way *way, const struct meet
 
 	*effort = (struct effort){ .scenarios = count };
 	/*
-	 * Every scenario gets a moment first: what fails, fails soon. Then those that were not
-	 * exhausted share what time is left.
+	 * First every scenario gets a moment: a failure mostly shows soon. Then the scenarios that were not
+	 * exhausted share the time left.
 	 */
 	for (unsigned turn = 0; turn < 2 * count && left && !fails; turn++) {
 		unsigned i = turn % count;
@@ -85,8 +85,8 @@ bool way_fails(const struct site *site, const struct way *way, const struct meet
 }
 
 /*
- * From the weakest order up: the last that fails is less than the site needs, the first that does not is enough. What
- * is stronger than what is enough is not asked; a split says nothing of orders, and is asked when none of them fails.
+ * From the weakest order up. The last order that fails is less than the site needs; the first that does not fail is
+ * enough. Orders stronger than that are not tried. A split says nothing of orders: it is tried when no order fails.
  */
 void site_weigh(const struct site *site, double seconds, struct weight *weight)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a site weighs: it is made weaker, and the scenarios that meet it are searched. */
+/* Weighs a site: makes it weaker, and searches the scenarios that meet it. */
 #ifndef CHECK_DRIVER_WEIGHT_H
 #define CHECK_DRIVER_WEIGHT_H
 
@@ -7,27 +7,27 @@
 #include "check/driver/plan.h"
 
 struct effort {
-	unsigned scenarios, exhausted; /* searched without a failure; those of them that were exhausted */
+	unsigned scenarios, exhausted; /* scenarios searched without a failure; how many of them were exhausted */
 	uint64_t executions;
 };
 
 struct weight {
 	const struct site *site;
-	unsigned scenarios;     /* that meet it */
+	unsigned scenarios;     /* how many meet the site */
 	bool failed, stayed;
 	struct way fails;       /* the strongest way that was seen to fail */
-	struct way stays;       /* the weakest order that was not */
-	const struct check_scenario *scenario; /* that fails */
+	struct way stays;       /* the weakest order that was not seen to fail */
+	const struct check_scenario *scenario; /* the scenario that fails */
 	struct verdict verdict;
 	struct effort effort;   /* of the way that stays */
 };
 
-/** All its ways, in all scenarios that meet it, for about `seconds`. */
+/** Try all ways of the site, in all scenarios that meet it, for about `seconds`. */
 void site_weigh(const struct site *site, double seconds, struct weight *weight);
 
 /**
- * Does one of the scenarios fail with the site made weaker so? Then weight->fails, scenario and
- * verdict say how; else *effort.
+ * Does one of the scenarios fail with the site made weaker in this way? Then weight->fails, scenario and verdict say
+ * how; else *effort is filled in.
  */
 bool way_fails(const struct site *site, const struct way *way, const struct meeting *meeting, unsigned count,
                double seconds, struct weight *weight, struct effort *effort);

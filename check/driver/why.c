@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* `why`: one site. */
+/* The command `why`, which is about one site. */
 #include <stdio.h>
 #include <string.h>
 
@@ -33,7 +33,7 @@ static void needed_put(const struct options *options, struct weight *weight)
 	show_failure(&show, &weight->verdict, stdout);
 }
 
-/* What failed when the site was last weighed is tried first. */
+/* First try what failed when the site was last weighed. */
 static bool fails_as_recorded(const struct site *site, const struct record *record, struct weight *weight)
 {
 	struct meeting meeting = { record ? check_scenario_find(record->scenario) : NULL, 1 };
