@@ -9,10 +9,10 @@
 
 #define NONE UINT8_MAX
 
-/* An event; the first ones write each location's 0. A read-modify-write is one event that reads and writes. */
+/* An event. The first events write the 0 of each location. A read-modify-write is one event that reads and writes. */
 struct event {
 	struct ax_op op;
-	uint8_t thread; /* NONE: the beginning */
+	uint8_t thread; /* NONE for those first events */
 	uint8_t from;   /* the event that it reads from */
 	uint8_t mo;     /* its place in the modification order of its location */
 	uint8_t read, written;
@@ -24,7 +24,7 @@ struct graph {
 	enum ax_model model;
 	struct event event[EVENTS];
 	unsigned count;
-	uint8_t reader[EVENTS], readers; /* events that read, in the order of the results */
+	uint8_t reader[EVENTS], readers; /* the events that read, in the order of the results */
 	struct relation sb, rf;
 	struct ax_outcomes *found;
 	size_t room;
@@ -57,7 +57,7 @@ static struct relation modification_order(const struct graph *g)
 	return mo;
 }
 
-/* from-read: to every write that overwrites what was read. */
+/* from-read: from a read to every write that overwrites what it read. */
 static struct relation from_read(const struct graph *g, const struct relation *mo)
 {
 	struct relation fr = { 0 };
@@ -68,7 +68,10 @@ static struct relation from_read(const struct graph *g, const struct relation *m
 	return fr;
 }
 
-/* Does a release sequence that `head` begins hold `member`? By the same thread's writes, then by read-modify-writes. */
+/*
+ * Is `member` in the release sequence of `head`? The sequence goes on by writes of the same
+ * thread, then by read-modify-writes.
+ */
 static bool in_release_sequence(const struct graph *g, unsigned head, unsigned member)
 {
 	for (;;) {
@@ -82,7 +85,7 @@ static bool in_release_sequence(const struct graph *g, unsigned head, unsigned m
 	}
 }
 
-/* Does what `a` does before the write `w` go out with it? */
+/* Does `a` release at the write `w`: is it a release fence before `w`, or `w` itself? */
 static bool releases(const struct graph *g, unsigned a, unsigned w)
 {
 	if (!at_least(g->event[a].op.order, AX_REL))
@@ -92,7 +95,7 @@ static bool releases(const struct graph *g, unsigned a, unsigned w)
 
 static bool acquires(const struct graph *g, unsigned r, unsigned b)
 {
-	/* A compare-and-swap that failed is relaxed. */
+	/* A failed compare-and-swap is relaxed. */
 	if (!at_least(g->event[b].op.order, AX_ACQ) || (g->event[b].op.kind == AX_CAS && !g->event[b].writes))
 		return false;
 	return g->event[b].op.kind == AX_FENCE ? rel_has(&g->sb, r, b) : r == b;
@@ -170,13 +173,16 @@ static bool tso_drains(const struct event *e)
 	}
 }
 
-/* A fence that is no instruction. */
+/* A fence that is no instruction on x86. */
 static bool tso_is_nothing(const struct event *e)
 {
 	return e->op.kind == AX_FENCE && !tso_drains(e);
 }
 
-/* Program order that TSO keeps: all but a store before a load with nothing between that drains the buffer. */
+/*
+ * The program order that TSO keeps: all pairs except a store before a load with nothing
+ * between that drains the buffer.
+ */
 static bool tso_keeps(const struct graph *g, unsigned a, unsigned b)
 {
 	if (g->event[a].op.kind != AX_STORE || g->event[b].op.kind != AX_LOAD || tso_drains(&g->event[a]))
@@ -255,8 +261,8 @@ static void graph_judge(struct graph *g)
 }
 
 /*
- * Place the writes of `location` and of all after it, `last` being the one placed before. A read-modify-write comes
- * right after what it read (atomicity): nothing else may come there, and it may come nowhere else.
+ * Place the writes of `location` after `last`, then those of the following locations. A read-modify-write comes right
+ * after the write that it read and nowhere else, and no other write comes there (atomicity).
  */
 static void enumerate_mo(struct graph *g, unsigned location, unsigned last, uint32_t placed)
 {
@@ -274,7 +280,7 @@ static void enumerate_mo(struct graph *g, unsigned location, unsigned last, uint
 		left++;
 		if (w->reads && w->from == last) {
 			if (follows != NONE)
-				return; /* two read the same */
+				return; /* two read-modify-writes read the same write */
 			follows = e;
 		}
 	}
@@ -294,7 +300,7 @@ static void enumerate_mo(struct graph *g, unsigned location, unsigned last, uint
 	}
 }
 
-/* What the event reads and writes, given what its source wrote. */
+/* The values that the event reads and writes, given the value of its source. */
 static void evaluate(struct event *e, unsigned read)
 {
 	e->read = (uint8_t)read;
@@ -303,8 +309,8 @@ static void evaluate(struct event *e, unsigned read)
 }
 
 /*
- * Values follow reads-from; a cycle of it through program order is no execution in either model. Returns: false for
- * that, or for a source that wrote nothing.
+ * Compute all values along reads-from. Returns: false for a cycle of reads-from and program order, which is no
+ * execution in either model, and for a source that wrote nothing.
  */
 static bool values_settle(struct graph *g)
 {

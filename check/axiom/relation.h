@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Relations between at most 32 events, as rows of bits, with the operators that papers on memory models write. */
+/* Relations between at most 32 events, as rows of bits, with the operators that papers on memory models use. */
 #ifndef CHECK_AXIOM_RELATION_H
 #define CHECK_AXIOM_RELATION_H
 

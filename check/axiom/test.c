@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The oracle against the literature's verdicts. Each line: a program, one outcome of it ('.' is
- * any value), and who allows it.
+ * Compares the oracle with the verdicts of the literature. Each line: a program, one outcome of it ('.' is any
+ * value), and which models allow it.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -64,7 +64,7 @@ static const struct verdict {
 	{ "two locks", "x?0:1 | x?0:2", "00.", 0 },
 	{ "a failed swap does not order", "x=1 y=1r | y?0:2q x", "10..", C11 },
 	{ "a swap that succeeds does", "x=1 y=1r | y?1:2q x", "10..", 0 },
-	/* RC11's own examples: what C11's first wording forbade, and hardware shows. */
+	/* RC11's own examples: what C11's first wording forbade and hardware shows. */
 	{ "an SC load after a relaxed one", "x=1s y=1 | y xs", "10..", C11 },
 	{ "Z6.U", "x=1s y=1r | y+1s y | y=3s xs", "130..", C11 },
 	{ "RWC, SC", "x=1s | xs ys | y=1s xs", "100..", 0 },

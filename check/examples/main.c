@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The smallest driver: every scenario that is linked in, exhaustively, in both memory models; a failing
- * execution is replayed and told.
+ * The smallest driver. It searches every scenario that is linked in, exhaustively, in both memory models. A failing
+ * execution is replayed and printed.
  *
  *     examples             all of them
  *     examples NAME        one; with -v every event of the failing execution
@@ -28,7 +28,7 @@ static void tell(void *arg, const struct check_event *event)
 	       event->stale, event->pc, event->text ? event->text : "");
 }
 
-/* Returns: true if it is as the scenario says. */
+/* Returns: true if the result is as the scenario says. */
 static bool judge(const struct check_scenario *scenario, enum check_model model, bool loud)
 {
 	const struct check_tracer tracer = { .event = tell, .plain = true };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A message, then a flag that says that it is there. */
+/* A thread writes a message, then sets a flag that says so. */
 #include <stdatomic.h>
 
 #include "check/check.h"
@@ -21,8 +21,8 @@ static void receive(void)
 }
 
 /*
- * Right on x86, where stores stay in order and loads, too; a data race in C11, and wrong on
- * ARM and with a clever compiler.
+ * Right on x86, which keeps stores in order, and loads too. In C11 it is a data race. It fails on
+ * ARM, or with a clever compiler.
  */
 static void send_relaxed(void)
 {

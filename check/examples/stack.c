@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Treiber's stack, whose pop gives the node back at once. Two mistakes in one: another thread may still look into the
- * node (use after free), and when nodes are used again, its compare-and-swap succeeds on a head that only looks the
- * same (ABA). The one that is right keeps popped nodes until nobody looks: grace periods.
+ * Treiber's stack, with a pop that gives the node back at once. That makes two mistakes. Another thread may still
+ * look into the node (use after free). When nodes are used again, its compare-and-swap may succeed on a head that
+ * only looks the same (ABA). The right version keeps popped nodes until no thread looks at them, by grace periods.
  */
 #include <stdatomic.h>
 
@@ -81,14 +81,14 @@ static void pop_two_push_first(void)
 		push(first);
 }
 
-/* Two nodes: whatever the order, no value is popped twice. (1 is below 2; 2 may come back.) */
+/* There are two nodes. In any order no value is popped twice. (1 is below 2; 2 may come back.) */
 static void nobody_got_the_same(void)
 {
 	check_assert(!(got[0] == 1 && got[1] == 1));
 	check_assert(!(got[1] == 1 && atomic_load(&top) && atomic_load(&top)->value == 1));
 }
 
-/* ---- freed when nobody looks ---- */
+/* ---- freed when no thread looks ---- */
 
 static void pop_and_defer(int me)
 {

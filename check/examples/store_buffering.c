@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dekker's entry: each says that it is there, then looks at the other. Without a full barrier on both sides, neither
- * sees the other, on any machine.
+ * Dekker's entry: each thread says that it is there, then looks for the other. Without a full barrier on both sides
+ * neither may see the other, on any machine.
  */
 #include <stdatomic.h>
 

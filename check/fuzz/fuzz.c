@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Random small programs, in all searches: the exhaustive search of graphs finds what the search without reduction
- * finds, no more and no less; random and PCT find nothing else; a failing execution replays. Programs of atomics only
- * are held against the axioms, too.
+ * Random small programs in all searches. The graph search must find what the search without reduction finds, no more
+ * and no less. Random and PCT searches must find nothing else. A failing execution must replay. Programs of atomics
+ * only are also compared with the axioms.
  *
  *     fuzz [SECONDS [SEED]]     CPU time, default 10; ends with "N passed, N failed"
  *
@@ -32,7 +32,7 @@ static unsigned below(unsigned n)
 
 /* ---- programs ------------------------------------------------------------------------------------- */
 
-/* What a program is made of: where all orders are equally likely, those that need each other hardly ever meet. */
+/* The orders in a program. If all orders were equally likely, those that need each other would hardly ever meet. */
 enum style { ANY, ALL_SC, SC_FENCES, RELEASE_ACQUIRE, STYLES };
 
 static enum ax_order random_order(enum step_kind kind, enum style style)
@@ -77,7 +77,7 @@ static struct step random_step(bool atomics_only, enum style style, unsigned loc
 
 static bool opens(enum step_kind kind)
 {
-	/* what closes it comes next in enum step_kind */
+	/* the step that closes it comes next in enum step_kind */
 	return kind == STEP_LOCK || kind == STEP_RCU_LOCK || kind == STEP_RW_LOCK;
 }
 
@@ -86,7 +86,7 @@ static bool closes(enum step_kind kind)
 	return kind == STEP_UNLOCK || kind == STEP_RCU_UNLOCK || kind == STEP_RW_UNLOCK;
 }
 
-/* Sections are closed, the last opened first; what is not open is not closed. */
+/* Close every section, the last opened first. A step that would close what is not open is dropped. */
 static void balance(struct steps *p, unsigned t)
 {
 	struct step open[STEPS];
@@ -188,7 +188,7 @@ static void texts_add(void *arg, const char *text)
 	all->count++;
 }
 
-/* The first of `small` that `large` has not; NULL: none. */
+/* The first of `small` that is not in `large`; NULL: none. */
 static const char *texts_missing(const struct texts *small, const struct texts *large)
 {
 	unsigned at = 0;
@@ -230,7 +230,7 @@ static bool replays(const struct steps *p, const struct check_result *first)
 	struct check_result again;
 
 	if (first->verdict == CHECK_HANG)
-		return true; /* that is long */
+		return true; /* replaying a hang takes long */
 	check_run(&s, &again);
 	if (again.verdict == first->verdict && !strcmp(again.message, first->message))
 		return true;
@@ -293,7 +293,7 @@ static bool sampled_is_part(const struct steps *p, enum check_strategy strategy,
 
 	search(p, strategy, model, 300, &found, &result);
 	if (fails)
-		return true; /* the graphs after a failure are not explored */
+		return true; /* the graph search does not explore what follows a failure */
 	more = texts_missing(&found, all);
 	if (!more)
 		return true;
@@ -348,7 +348,7 @@ static bool judge(const struct steps *p, enum check_model model)
 	return is_atomic_only(p) && !axioms_agree(p, model) ? false : agrees(p, model);
 }
 
-/* Take steps away as long as it stays wrong. */
+/* Take steps away as long as the program stays wrong. */
 static void shrink(struct steps *p, enum check_model model)
 {
 	bool smaller = true;

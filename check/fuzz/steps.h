@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Random programs of all that a scenario can do. */
+/* Random programs of everything that a scenario can do. */
 #ifndef CHECK_FUZZ_STEPS_H
 #define CHECK_FUZZ_STEPS_H
 
@@ -11,17 +11,17 @@
 #define STEP_LOCATIONS 3
 
 enum step_kind {
-	STEP_LOAD, STEP_STORE, STEP_ADD, STEP_SWAP, STEP_CAS, STEP_FENCE, /* as axiom/axiom.h has them, in its order */
-	STEP_READ, STEP_WRITE,    /* plain, of a location that has no atomics */
+	STEP_LOAD, STEP_STORE, STEP_ADD, STEP_SWAP, STEP_CAS, STEP_FENCE, /* as in axiom/axiom.h, in its order */
+	STEP_READ, STEP_WRITE,    /* plain, to a location without atomics */
 	STEP_LOCK, STEP_UNLOCK,   /* value: exclusive */
-	STEP_TRYLOCK,             /* and unlocks */
+	STEP_TRYLOCK,             /* and unlocks if it got the lock */
 	STEP_SPIN,                /* until the location is not `expected` */
 	STEP_SPIN_SWAP,           /* until an exchange with `value` finds `expected` */
 	STEP_WAIT,                /* sleeps until the location is not `expected` */
 	STEP_WAKE,
 	STEP_CHOOSE,
 	STEP_RCU_LOCK, STEP_RCU_UNLOCK, STEP_SYNCHRONIZE,
-	STEP_RW_LOCK, STEP_RW_UNLOCK, /* value: exclusive */
+	STEP_RW_LOCK, STEP_RW_UNLOCK, /* `value`: exclusive */
 	STEP_CALL,                /* after a grace period, store `value` */
 	STEP_KINDS
 };

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Each standard test, in both memory models: the exhaustive search and the search without reduction find
- * exactly the outcomes that the axioms allow, and so the one that the literature judges is there or not; random
- * and PCT searches find no other.
+ * Each standard test, in both memory models. The graph search and the search without reduction must find exactly the
+ * outcomes that the axioms allow; so the outcome that the literature judges is found, or is not. Random and PCT
+ * searches must find no other.
  *
- *     litmus             all of them; ends with "N passed, N failed"
- *     litmus 'PROGRAM'   what one program may do, and what it took
+ *     litmus             all tests; ends with "N passed, N failed"
+ *     litmus 'PROGRAM'   what one program may do, and what the searches took
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,7 +55,7 @@ static void complain(const struct litmus *test, const char *model, const char *h
 	printf("%s (%s), %s, %s: %s\n", test->name, test->program, model, how, what);
 }
 
-/* One search against what the axioms allow. */
+/* Compare one search with what the axioms allow. */
 static bool search_agrees(const struct litmus *test, const struct ax_program *program, const struct ax_outcomes *want,
                           enum check_strategy strategy, enum check_model model)
 {

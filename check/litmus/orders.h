@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Atomics whose order is only known at run time. An order must be a constant where it is
- * used: each gets its own call.
+ * Atomics whose order is only known at run time. An order must be a constant at its call, so each
+ * order has a call of its own.
  */
 #ifndef CHECK_LITMUS_ORDERS_H
 #define CHECK_LITMUS_ORDERS_H
@@ -58,7 +58,7 @@ static inline uint32_t order_swap(uint32_t *p, uint32_t value, enum ax_order ord
 	return old;
 }
 
-/* What was read; it was swapped if that is `expected`. A failure is relaxed. */
+/* Returns: what was read. It was swapped if that is `expected`. A failure is relaxed. */
 static inline uint32_t order_cas(uint32_t *p, uint32_t expected, uint32_t value, enum ax_order order)
 {
 #define USE(o) __atomic_compare_exchange_n(p, &expected, value, false, o, __ATOMIC_RELAXED)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Programs of axiom/parse.h as scenarios: interpreted by code that is compiled for the checker. */
+/* Programs of axiom/parse.h as scenarios: an interpreter that is compiled for the checker. */
 #ifndef CHECK_LITMUS_PROGRAM_H
 #define CHECK_LITMUS_PROGRAM_H
 
@@ -10,10 +10,10 @@
 /** The scenario that runs the program. Valid until the next call. */
 const struct check_scenario *program_scenario(const struct ax_program *program);
 
-/** The outcome of the execution that has ended, as struct ax_outcomes has it. */
+/** The outcome of the execution that has ended, in the form of struct ax_outcomes. */
 uint64_t program_outcome(void);
 
-/** All outcomes that a search finds. Returns: false if it failed (result->message says how). */
+/** Collect all outcomes that a search finds. Returns: false if it failed (result->message says how). */
 bool program_search(const struct check_scenario *scenario, enum check_strategy strategy, enum check_model model,
                     unsigned stale, uint64_t executions, struct ax_outcomes *outcomes, struct check_result *result);
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The standard tests, with an outcome of each and who allows it. From the tables of Alglave, Maranget and Tautschnig
- * ("Herding Cats", TOPLAS 2014), Sarkar and others ("Understanding POWER Multiprocessors", PLDI 2011), Batty and
- * others ("Mathematizing C++ Concurrency", POPL 2011), Lahav and others ("Repairing Sequential Consistency in
- * C/C++11", PLDI 2017), and Owens, Sarkar and Sewell ("A Better x86 Memory Model: x86-TSO", TPHOLs 2009).
+ * The standard tests. Each has one outcome and says which models allow it. They are from the tables of Alglave,
+ * Maranget and Tautschnig ("Herding Cats", TOPLAS 2014), Sarkar and others ("Understanding POWER
+ * Multiprocessors", PLDI 2011), Batty and others ("Mathematizing C++ Concurrency", POPL 2011), Lahav and others
+ * ("Repairing Sequential Consistency in C/C++11", PLDI 2017), and Owens, Sarkar and Sewell ("A Better x86 Memory
+ * Model: x86-TSO", TPHOLs 2009).
  *
- * Load buffering (LB, and its kind) with all reads new is forbidden here though C11's text and ARM
- * allow it: we follow RC11, which forbids cycles of program order and reads-from. It is the price of
+ * Load buffering (LB and its kind) with all reads new is forbidden here, although C11's text and ARM
+ * allow it: we follow RC11, which forbids cycles of program order and reads-from. That is the price of
  * having no values out of thin air.
  */
 #include "check/litmus/tests.h"

@@ -8,8 +8,9 @@
 struct litmus {
 	const char *name;
 	const char *program; /* axiom/parse.h */
-	const char *outcome; /* reads of all threads in order, then last values of the locations; '.' is any */
-	unsigned allowed;    /* by which models */
+	/* the reads of all threads in order, then the last values of the locations; '.' is any value */
+	const char *outcome;
+	unsigned allowed;    /* the models that allow it */
 };
 
 extern const struct litmus litmus_tests[];

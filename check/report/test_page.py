@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """A page of a failure, in a browser: test_page.py VMMU_CHECK FOLDER
 
-Takes a fence out of P4, where a scenario must fail, and loads the page that it writes in headless Chromium: the rows are there, the edge from the old
-store to its load is drawn by the script, nothing is fetched, and it looks like something in light and in dark.
+Leaves out a fence of P4, so that a scenario fails, and loads the page that is written in headless Chromium. The rows
+must be there. The script must draw the edge from the old store to its load. Nothing may be fetched. The page must not
+be empty, in light or in dark.
 """
 import os
 import re
@@ -14,8 +15,9 @@ import tempfile
 
 SITE = "core/shadow/write.c shadow_track_write fence_full 1"
 SKIP = 77
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--window-size=1300,1000"]
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+         "--window-size=1300,1000"]
 
 
 def chromium(*arguments):
@@ -31,7 +33,8 @@ def failing_page(checker, folder):
         name, protocols = line.split("\t")[:2]
         if "P4" not in protocols.split():
             continue
-        done = subprocess.run([checker, "run", name, "--weaken", SITE + "=dropped", "--budget", "10s", "--html", folder],
+        done = subprocess.run([checker, "run", name, "--weaken", SITE + "=dropped", "--budget", "10s",
+                               "--html", folder],
                               stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode == 1:
             return os.path.join(folder, name + ".html")
@@ -57,12 +60,14 @@ def main():
         return 1
     with open(page, encoding="utf-8") as f:
         source = f.read()
-    check(not re.search(r'(?:src|href)\s*=|@import|url\((?!#)|https?://(?!www\.w3\.org/2000/svg)', source), "the page needs nothing else")
+    check(not re.search(r'(?:src|href)\s*=|@import|url\((?!#)|https?://(?!www\.w3\.org/2000/svg)', source),
+          "the page needs nothing else")
     check(len(source) < 400000, "the page is not large")
     dom = chromium("--dump-dom", "file://" + page)
     check(dom.count('class="row ') >= 5, "events are there")
     check("shadow-&gt;indirect" in dom and "core/shadow/write.c" in dom, "they have names and places")
-    check(re.search(r'<path d="M[^"]*" class="old"', dom) or "old: from the beginning" in dom, "the old value is marked")
+    check(re.search(r'<path d="M[^"]*" class="old"', dom) or "old: from the beginning" in dom,
+          "the old value is marked")
     for name, more in (("light", []), ("dark", ["--blink-settings=preferredColorScheme=0"])):
         picture = os.path.join(folder, name + ".png")
         chromium("--screenshot=" + picture, *more, "file://" + page)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Small scenarios, each with one verdict: what the name begins with. */
+/* Small scenarios. The name of each begins with its verdict. */
 #include <string.h>
 
 #include "check/check.h"
@@ -331,7 +331,7 @@ CASE(bad_free_in_setup, "", setup_frees_twice, NULL, spoil_values, spoil_more);
 
 CASE(passed_memory_is_put_back, "", setup_values, finish_spoils, spoil_values, spoil_more);
 
-/* Enough of them that sub-trees can be given away. */
+/* Enough operations that the search has sub-trees to give away. */
 static void add_five(void)
 {
 	for (int i = 0; i < 5; i++)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Each case of cases.c has the verdict that its name begins with: in the search of graphs, and in the search without
- * reduction (or, where that is too long, as far as it gets); and a failure replays. Also: sites that are weakened,
- * sub-trees that are given away, what the tracer is told.
+ * Each case of cases.c must have the verdict that its name begins with, in the graph search and in the search without
+ * reduction (as far as that gets, where it is too long). A failure must replay. Other tests: weakened sites,
+ * sub-trees given away, and what the tracer is told.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,7 +63,7 @@ static void judge(const struct check_scenario *scenario, enum check_strategy str
 	check_run(&search, &again);
 	good = again.verdict == result.verdict && !strcmp(again.message, result.message);
 	if (result.seed[strlen(result.seed) - 1] == '!')
-		return; /* an endless one: too long to tell */
+		return; /* an endless loop: too long to trace */
 	count(good, scenario->name, result.seed, again.failures ? again.message : "the replay passes");
 }
 
@@ -120,7 +120,7 @@ static bool give_away(void *arg, const struct check_result *so_far)
 	return true;
 }
 
-/* Giving sub-trees away and exploring them later makes the same number of executions. */
+/* Giving sub-trees away and exploring them later must make the same number of executions. */
 static void share_out(const char *name)
 {
 	static struct share share;
