@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* vCPUs, and those who take memory from them. */
+/* The actors of a storm: vCPUs, and threads that take memory from them. */
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +25,7 @@ static void value_check(struct actor *actor, uint64_t value, const char *area, u
 		           (unsigned long long)value, page, area);
 }
 
-/* A read of any vCPU's word, or a write of the vCPU's own. */
+/* Read any vCPU's word of a page, or write the vCPU's own. */
 static enum mcpu_result access_any(struct actor *actor, uint64_t gpa, unsigned page, const char *area)
 {
 	struct mcpu *cpu = actor->storm->cpu[actor->index];
@@ -63,7 +63,7 @@ static void vcpu_swap(struct actor *actor)
 	struct storm *storm = actor->storm;
 	unsigned page = rng_below(&actor->rng, 64);
 	uint64_t up = atomic_get(&storm->up), down = atomic_get(&storm->down),
-		 gone_in = atomic_get(&storm->gone_in), phase = atomic_get(&storm->phase);
+	         gone_in = atomic_get(&storm->gone_in), phase = atomic_get(&storm->phase);
 	enum mcpu_result result = access_any(actor, GPA_SWAP, page, "SWAP");
 
 	if (result == MCPU_MMIO) {
@@ -77,7 +77,7 @@ static void vcpu_swap(struct actor *actor)
 		if (down && atomic_get(&storm->down) == down)
 			storm_fail(storm, "vcpu %u: memory where there is no slot (change %llu)", actor->index,
 			           (unsigned long long)down);
-		/* A slot that goes is memory until it is gone, and a fault on it waits in between (zoo 10). */
+		/* A slot that is being deleted is memory until it is gone; a fault on it waits in between (zoo 10). */
 		if (phase % 2 && gone_in == phase && atomic_get(&storm->phase) == phase)
 			storm_fail(storm, "vcpu %u: memory after it was MMIO, in one deletion (change %llu)",
 			           actor->index, (unsigned long long)phase);
@@ -102,7 +102,10 @@ static void vcpu_prefault(struct actor *actor)
 		storm_fail(actor->storm, "prefault: %s", vmmu_status_name(status));
 }
 
-/* Writes its own word of a LOG page; reads through SWAP, where poison would show a grace period that was none. */
+/*
+ * Write the vCPU's own word of a LOG page by the library's copy functions. Then read through SWAP, where poison would
+ * show a grace period that did not wait.
+ */
 static void vcpu_copy(struct actor *actor)
 {
 	struct mcpu *cpu = actor->storm->cpu[actor->index];
@@ -110,7 +113,7 @@ static void vcpu_copy(struct actor *actor)
 	enum vmmu_status status;
 
 	mcpu_leave(cpu);
-	/* A ring is only looked at on the way into the guest: go there first, so that there is room. */
+	/* The ring's room is checked on the way into the guest. Go there first, so that there is room. */
 	if (actor->storm->plan->ring && mcpu_read(cpu, gpa, &value) != MCPU_OK)
 		return;
 	mcpu_leave(cpu);
@@ -158,7 +161,7 @@ void actor_vcpu(struct actor *actor)
 	unsigned choice = rng_below(&actor->rng, 64);
 
 	if (rng_one_in(&actor->rng, 64))
-		/* as a CPU may at any time; then it sets Accessed again */
+		/* a CPU may do so at any time; the next access sets Accessed again */
 		mcpu_forget(actor->storm->cpu[actor->index]);
 	for (unsigned i = 0;; i = (i + 1) % (sizeof(kinds) / sizeof(kinds[0]))) {
 		if (!(kinds[i].work & actor->storm->plan->vcpu_work))
@@ -217,10 +220,7 @@ static void refresh(struct storm *storm, struct actor *actor, unsigned first, un
 	}
 }
 
-/*
- * Two of these at a time have a half each, and overlap in the middle only as ranges of the library do: by huge
- * leaves.
- */
+/* Two such actors have one half of INV each. Their ranges meet only where the library widens them to huge leaves. */
 void actor_invalidate(struct actor *actor)
 {
 	struct storm *storm = actor->storm;
@@ -268,7 +268,7 @@ void actor_invalidate_other(struct actor *actor)
 	usleep(rng_below(&actor->rng, 200));
 }
 
-/* The pages that are being written most, zapped all the time. */
+/* Zap the pages that are written most, all the time. */
 void actor_hammer(struct actor *actor)
 {
 	struct storm *storm = actor->storm;
@@ -367,8 +367,8 @@ void actor_age(struct actor *actor)
 	struct vmmu_stats stats;
 
 	/*
-	 * The pages that everybody wants, again and again: an entry is changed between our look and
-	 * our store, if there were two.
+	 * Age the hot pages again and again. If aging had a separate load and store, the entry
+	 * would change between them here.
 	 */
 	for (unsigned i = 0; i < 200 && actor->steps % 2; i++) {
 		start = (uintptr_t)storm->area[AREA_INV];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* P2, I3.7: aging walks with no lock while everything that it walks is zapped, split and freed. */
+/* P2, I3.7: aging walks without a lock, while everything that it walks is zapped, split and freed. */
 #include "test/race/storm.h"
 
 int main(int argc, char **argv)

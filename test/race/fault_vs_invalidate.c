@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* P5, P7, P9: faults on pages that are being taken away; page look-ups that take their time. */
+/* P5, P7, P9: vCPUs fault on pages while the host takes them away, and page look-ups take their time. */
 #include "test/race/storm.h"
 
 int main(int argc, char **argv)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * P3, P10, zoo 10: faults on a slot that is deleted, created with other memory, moved; roots
- * that become obsolete under way.
+ * P3, P10, zoo 10: vCPUs fault on a slot while it is deleted, created with other memory, and moved.
+ * Roots become obsolete meanwhile.
  */
 #include "test/race/storm.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory whose frames move, as a host's do. In a process a page's frame is its address, for ever, and a frame that
- * was looked up before an invalidation and installed after it would be the right one all the same.
+ * Memory whose frames move, as a host's do. In an ordinary process a page's frame is its address for ever. Then a
+ * frame that was looked up before an invalidation and installed after it would still be the right one.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -50,14 +50,11 @@ void frames_make(struct storm *storm)
 	storm->host.frames = storm->frame;
 }
 
-/*
- * The oldest frame that was given up becomes the page's; its own is poisoned, and looked at
- * again when it is the oldest.
- */
+/* The page gets the oldest frame that was given up. Its own frame is poisoned, and checked when it is the oldest. */
 static void page_move(struct storm *storm, unsigned page)
 {
 	unsigned *spare = &storm->spare[storm->spares_at++ % FRAME_PAGES],
-		 old = (storm->frame[page] - frame_address(storm, 0)) >> 12;
+	         old = (storm->frame[page] - frame_address(storm, 0)) >> 12;
 
 	frame_check(storm, *spare);
 	frame_fill(storm, *spare, VALID);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * P5, I5.2: begin and end of an invalidation see the same slots, however slots come and go; the waiter
- * at the gate wakes up (I5.6).
+ * P5: the host invalidates memory while slots come and go. begin and end of an invalidation see the same slots
+ * (I5.2), and the waiter at the gate wakes up (I5.6).
  */
 #include "test/race/storm.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The dirty log's users: each keeps a copy of the LOG area that is brought up to date with what the log
+ * The users of the dirty log. Each keeps a copy of the LOG area up to date by what the log
  * names, as a live migration does.
  */
 #include <sched.h>
@@ -34,7 +34,7 @@ static void bits_copy(struct storm *storm, const uint64_t *bitmap, unsigned firs
 			page_copy(storm, first + i);
 }
 
-/* Part by part, or all at once. The pages are read when the clear has returned. */
+/* Clear part by part, or all at once. Copy the pages when the clear has returned. */
 static void clear_and_copy(struct storm *storm, const uint64_t *bitmap, unsigned step)
 {
 	for (unsigned first = 0; first < AREA_PAGES; first += step) {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Zoo 15, P3: prefault of a slot that is being deleted must neither wait for it nor map it. */
+/*
+ * Zoo 15, P3: vCPUs prefault a slot while it is deleted. A prefault neither waits for the deletion nor maps the slot.
+ */
 #include "test/race/storm.h"
 
 int main(int argc, char **argv)

@@ -15,7 +15,7 @@
 #include "core/sync/vm.h"
 
 #define QUIET_MS      250
-#define WATCHDOG_SECS 60 /* without a step of some thread: a deadlock, or a lost wake-up */
+#define WATCHDOG_SECS 60 /* seconds without a step of some thread: a deadlock, or a lost wake-up */
 #define BLOCK         (UINT64_C(2) << 20)
 
 static double now(void)
@@ -43,7 +43,7 @@ _Noreturn void storm_fail(struct storm *storm, const char *format, ...)
 	vfprintf(stderr, format, args);
 	va_end(args);
 	fprintf(stderr, "\n");
-	_exit(1); /* other threads run on: no destructors */
+	_exit(1); /* no destructors: other threads are running */
 }
 
 /* --- threads --- */
@@ -109,9 +109,9 @@ static void all_go(struct storm *storm)
 }
 
 /*
- * A thread may lose its CPU anywhere: here it does, by a signal whose handler sleeps. It widens every
- * window between two instructions, of which there are some that are never hit otherwise: a read and the
- * write that must not be made any more.
+ * A thread may lose its CPU anywhere. Here a signal whose handler sleeps takes it away. That widens every
+ * window between two instructions; some windows are never hit otherwise, as one between a read and a store
+ * that must not happen any more.
  */
 static void interrupted(int signal)
 {
@@ -141,7 +141,7 @@ static void wait_and_interrupt(struct storm *storm, double seconds, bool interru
 
 /* --- quiet points --- */
 
-/* Whoever changes INV leaves it valid at the end of each step. */
+/* An actor that changes INV leaves it valid at the end of each step. */
 static void areas_check(struct storm *storm)
 {
 	for (unsigned page = 0; page < AREA_PAGES; page++)
@@ -184,7 +184,7 @@ void region_set(struct storm *storm, unsigned slot, uint64_t gpa, uint64_t pages
 		storm_fail(storm, "slot %u: %s", slot, vmmu_status_name(status));
 }
 
-/* Aligned as the guest's addresses are, so that there are huge leaves. */
+/* The area is aligned as its guest addresses are, so that there are huge leaves. */
 static char *area_make(void)
 {
 	char *raw = mmap(NULL, AREA_PAGES * 4096 + BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

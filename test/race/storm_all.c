@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Everything at once, for minutes: VMMU_STORM_SECONDS=1800 or an argument. A line each 10 seconds. */
+/*
+ * Everything at once, for minutes if wanted: VMMU_STORM_SECONDS=1800, or an argument. Prints a line every 10 seconds.
+ */
 #include "test/race/storm.h"
 
 #define WORK (DO_LOG | DO_INV | DO_SWAP | DO_PREFAULT | DO_COPY | DO_MMIO | DO_FRAME)

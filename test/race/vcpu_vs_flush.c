@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* P9: vCPUs that leave the guest only when told, come, go and are kicked, while others wait for them. */
+/* P9: vCPUs leave the guest only when told, come and go, and are kicked, while other threads wait for them. */
 #include "test/race/storm.h"
 
 int main(int argc, char **argv)

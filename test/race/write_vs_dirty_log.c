@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * P11, P6: writes against get and clear, with the fast path giving rights back all the time;
- * zaps and invalidations on top.
+ * P11, P6: vCPUs write while a thread reads and clears the log; the fast path restores write rights all the time.
+ * Zaps and invalidations are added.
  */
 #include "test/race/storm.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* P11, zoo 20: writes against the harvest of rings, which are full again and again. */
+/* P11, zoo 20: vCPUs write while a thread harvests their rings, which are full again and again. */
 #include "test/race/storm.h"
 
 int main(int argc, char **argv)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * P7, P11: the log starts (huge leaves are split, everything is write-protected) and stops
- * (they come back) under writes.
+ * P7, P11: vCPUs write while the log starts, which splits huge leaves and write-protects everything, and stops, which
+ * brings the huge leaves back.
  */
 #include "test/race/storm.h"
 
