@@ -132,7 +132,7 @@ static enum cpu_result answer_shadow(struct cpu *cpu, uint64_t gva)
 enum cpu_result cpu_answer(struct cpu *cpu, uint64_t address)
 {
 	check_assert(!cpu->in_guest);
-	/* A faulting address is never again translated from the TLB, as on hardware. */
+	/* A fault drops the TLB's translation of its address, as on hardware. */
 	if (cpu->tlb.page == (address >> PAGE_SHIFT) + 1)
 		cpu->tlb.page = 0;
 	return cpu->entry.shadow ? answer_shadow(cpu, address) : answer_second_stage(cpu, address);

@@ -159,7 +159,7 @@ static void store(void)
 	cpu_leave(cpu);
 }
 
-/* If vCPU 0 could store while the table was shadowed, the shadow entry followed the store. */
+/* The shadow's leaf is what the guest's entry says now, or empty. */
 static void finish_tlb(void)
 {
 	uint64_t leaf = cpu_peek(&world.cpu[1], 0);

@@ -76,7 +76,7 @@ SCENARIO(zoo_two_spaces_mmio, .protocol = "P10",
          .threads = 2, .setup = spaces_setup, .thread = { access_in_second, create_in_second },
          .finish = spaces_finish);
 
-/* --- 9: a VM with more than 2^32 invalidations behind it --- */
+/* --- 9: a VM with 2^32 invalidations behind it --- */
 
 static void old_setup(void)
 {
