@@ -196,7 +196,7 @@ int main(int argc, char **argv)
 		int left;
 
 		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += 10;
+		until.tv_sec += 60;
 		do {
 			struct timespec soon;
 

@@ -69,7 +69,7 @@ static void wait_taken(void)
 	static unsigned char present[PAGES];
 	unsigned taken = 0;
 
-	for (int tries = 0; tries < 5000 && taken < PAGES / 4; tries++) {
+	for (int tries = 0; tries < 60000 && taken < PAGES / 4; tries++) {
 		usleep(tries ? 1000 : 0);
 		taken = 0;
 		if (mincore(managed, BYTES, present) != 0)

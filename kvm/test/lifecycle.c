@@ -35,7 +35,7 @@ static void *run_once(void *argument)
 static void stop(struct runner *r, pthread_t thread)
 {
 	r->run->immediate_exit = 1;
-	for (int i = 0; i < 1000 && !__atomic_load_n(&r->ended, __ATOMIC_SEQ_CST); i++) {
+	for (int i = 0; i < 10000 && !__atomic_load_n(&r->ended, __ATOMIC_SEQ_CST); i++) {
 		pthread_kill(thread, SIGUSR1);
 		usleep(2000);
 	}
@@ -48,7 +48,7 @@ static bool counts(const uint8_t *memory)
 	const volatile uint16_t *counter = (const volatile uint16_t *)(memory + 0x3000);
 	uint16_t before = *counter;
 
-	for (int i = 0; i < 1000; i++) {
+	for (int i = 0; i < 20000; i++) {
 		usleep(1000);
 		if (*counter != before)
 			return true;

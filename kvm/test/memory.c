@@ -187,7 +187,7 @@ static void begin(struct window *w, pthread_t *thread)
 static void finish(struct window *w, pthread_t thread)
 {
 	w->m.run[0]->immediate_exit = 1;
-	for (int i = 0; i < 2000 && !ended; i++) {
+	for (int i = 0; i < 20000 && !ended; i++) {
 		pthread_kill(thread, SIGUSR1);
 		usleep(1000);
 	}
@@ -196,11 +196,16 @@ static void finish(struct window *w, pthread_t thread)
 	w->m.run[0]->immediate_exit = 0;
 }
 
+/* The guest counts in it: it is 0 again every 65536 times. */
 static void wait_nonzero(const volatile uint16_t *word)
 {
-	for (int i = 0; i < 5000 && !*word; i++)
+	bool seen = *word;
+
+	for (int i = 0; i < 100000 && !seen; i++) {
 		usleep(200);
-	CHECK(*word);
+		seen = *word;
+	}
+	CHECK(seen);
 }
 
 /* A guest that writes all the time, and a page that goes away and comes back. */
@@ -258,7 +263,7 @@ static void test_unmap_running(void)
 	begin(&w, &thread);
 	wait_nonzero((uint16_t *)memory);
 	CHECK(munmap(memory, 4 * PAGE) == 0);
-	for (int i = 0; i < 2000 && !ended; i++)
+	for (int i = 0; i < 20000 && !ended; i++)
 		usleep(1000);
 	CHECK(ended);
 	CHECK(last_error == EFAULT);

@@ -7,8 +7,8 @@
 #include <sys/time.h>
 #include <time.h>
 
-/* jmp . */
-static const uint8_t spin[] = { 0xeb, 0xfe };
+/* inc word [0x3000]; jmp -6 */
+static const uint8_t spin[] = { 0xff, 0x06, 0x00, 0x30, 0xeb, 0xfa };
 /* in al, 0x10; jmp */
 static const uint8_t port[] = { 0xe4, 0x10, 0xeb, 0xfc };
 
@@ -41,6 +41,7 @@ static void install(int number, int flags)
 struct kicker {
 	pthread_t target;
 	int number, microseconds;
+	const volatile uint16_t *inside; /* if not NULL: not before the guest counts in it */
 };
 
 static void *kick(void *argument)
@@ -48,6 +49,8 @@ static void *kick(void *argument)
 	struct kicker *k = argument;
 	union sigval value = { .sival_int = 42 };
 
+	while (k->inside && !*k->inside)
+		usleep(100);
 	usleep((useconds_t)k->microseconds);
 	pthread_sigqueue(k->target, k->number, value);
 	return NULL;
@@ -64,11 +67,11 @@ static double seconds(void)
 static void test_handler(void)
 {
 	struct machine m;
-	struct kicker k = { pthread_self(), SIGUSR1, 20000 };
+	struct kicker k = { .target = pthread_self(), .number = SIGUSR1, .microseconds = 1000 };
 	pthread_t thread;
-	double begin;
 
 	machine_make(&m, 1, 16 * PAGE);
+	k.inside = (const volatile uint16_t *)(m.memory + 0x3000);
 	memcpy(m.memory + 0x1000, spin, sizeof(spin));
 	install(SIGUSR1, 0);
 	for (int i = 0; i < 10; i++) {
@@ -76,12 +79,11 @@ static void test_handler(void)
 		handler_could_ask = false;
 		handler_machine = &m;
 		m.run[0]->immediate_exit = 0;
+		memset(m.memory + 0x3000, 0, 2);
 		NEED(pthread_create(&thread, NULL, kick, &k) == 0);
-		begin = seconds();
 		errno = 0;
 		CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == -1 && errno == EINTR);
 		CHECK(m.run[0]->exit_reason == KVM_EXIT_INTR);
-		CHECK(seconds() - begin < 2);
 		CHECK(handled == 1 && handled_value == 42 && handler_could_ask);
 		pthread_join(thread, NULL);
 	}
@@ -96,7 +98,7 @@ static void test_handler(void)
 static void test_mask(bool with_handler)
 {
 	struct machine m;
-	struct kicker k = { pthread_self(), SIGUSR2, 20000 };
+	struct kicker k = { .target = pthread_self(), .number = SIGUSR2, .microseconds = 20000 };
 	struct {
 		struct kvm_signal_mask head;
 		uint64_t mask;
@@ -340,7 +342,8 @@ static void test_storm(void)
 	memcpy(storm.memory + 0x1000, port, sizeof(port));
 	NEED(sigaction(SIGALRM, &action, NULL) == 0);
 	setitimer(ITIMER_REAL, &often, NULL);
-	while (seconds() - begin < 1) {
+	/* More, where the processor is not ours for so long. */
+	while (seconds() - begin < 1 || (storms <= 10 && seconds() - begin < 60)) {
 		int result = ioctl(storm.vcpu[0], KVM_RUN, 0);
 
 		CHECK(result == 0 || errno == EINTR);
@@ -384,7 +387,7 @@ static void test_older_ways(void)
 	machine_make(&m, 1, 16 * PAGE);
 	memcpy(m.memory + 0x1000, port, sizeof(port));
 	for (unsigned i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
-		struct kicker k = { pthread_self(), SIGUSR1, 1000 };
+		struct kicker k = { .target = pthread_self(), .number = SIGUSR1, .microseconds = 1000 };
 		pthread_t thread;
 
 		CHECK(ways[i](SIGUSR1, on_older) == SIG_DFL);

@@ -338,7 +338,8 @@ static void test_ring_never_set_counts_as_full(void **state)
 struct ring_storm {
 	struct ring_fixture f;
 	uint32_t done;
-	uint64_t pushed, harvested, taken; /* each written by its own thread, read after it ended */
+	uint64_t pushed;           /* atomic */
+	uint64_t harvested, taken; /* each written by its own thread, read after it ended */
 };
 
 static void *storm_vcpu(void *arg)
@@ -347,7 +348,7 @@ static void *storm_vcpu(void *arg)
 
 	while (!load_relaxed(&s->done))
 		if (!dirty_ring_nearly_full(&s->f.ring))
-			push(&s->f, s->pushed++ % (1u << 20));
+			push(&s->f, add_relaxed(&s->pushed, 1) % (1u << 20));
 		else
 			port_yield();
 	return NULL;
@@ -395,7 +396,7 @@ static void test_storm_ring_delivers_every_page_once_and_in_order(void **state)
 	ring_make(&s.f, 0u - SIZE * 4);
 	threads[0] = thread_start(storm_vcpu, &s);
 	threads[1] = thread_start(storm_program, &s);
-	sleep_us(400000);
+	STORM_RUN(400000, load_relaxed(&s.pushed) > SIZE);
 	store_relaxed(&s.done, 1);
 	for (unsigned i = 0; i < 2; i++)
 		thread_join(threads[i]);

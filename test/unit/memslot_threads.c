@@ -184,7 +184,8 @@ static void storm(unsigned changers, bool invalidate)
 		threads[count++] = thread_start(changer, &s);
 	if (invalidate)
 		threads[count++] = thread_start(invalidator, &s);
-	sleep_us(500000);
+	STORM_RUN(500000, load_relaxed(&s.vm->stats.slot_changes) > 5 && load_relaxed(&s.found) > 0 &&
+	                  load_relaxed(&s.found) < load_relaxed(&s.lookups));
 	store_relaxed(&s.done, 1);
 	for (unsigned i = 0; i < count; i++)
 		thread_join(threads[i]);

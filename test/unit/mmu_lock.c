@@ -106,7 +106,7 @@ static void storm(unsigned readers, unsigned writers)
 	fixture_make(&f);
 	for (unsigned i = 0; i < readers + writers; i++)
 		threads[i] = thread_start(i < readers ? reader : writer, &f);
-	sleep_us(250000);
+	STORM_RUN(250000, (!readers || load_relaxed(&f.reads)) && (!writers || load_relaxed(&f.writes)));
 	store_relaxed(&f.done, 1);
 	for (unsigned i = 0; i < readers + writers; i++)
 		thread_join(threads[i]);

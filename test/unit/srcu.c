@@ -197,7 +197,7 @@ static void objects_outlive_readers(unsigned readers, unsigned writers)
 	srcu_init(&f.srcu);
 	for (unsigned i = 0; i < readers + writers; i++)
 		threads[i] = thread_start(i < readers ? object_reader : object_writer, &f);
-	sleep_us(300000);
+	STORM_RUN(300000, load_relaxed(&f.reads));
 	store_relaxed(&f.done, 1);
 	for (unsigned i = 0; i < readers + writers; i++)
 		thread_join(threads[i]);

@@ -4,6 +4,7 @@
 #define TEST_UNIT_THREADS_H
 
 #include <pthread.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,6 +46,24 @@ static inline bool word_becomes(const uint32_t *word, uint32_t value)
 		if (load_acquire(word) == value)
 			return true;
 	return load_acquire(word) == value;
+}
+
+/*
+ * A storm goes on for a time, and then until the condition holds: the storm has done what it is for. A time alone is
+ * too short on a machine that is busy with other things. What the condition reads is atomic.
+ */
+#define STORM_RUN(us, condition)                                                            \
+	do {                                                                                \
+		long end_ = now_ms() + 20000;                                               \
+                                                                                            \
+		for (sleep_us(us); !(condition) && now_ms() < end_; sleep_us(1000))         \
+			continue;                                                           \
+	} while (0)
+
+/* Memory goes. Its place is kept: the library's next mapping might lie there, and the memory would be back. */
+static inline void memory_goes(void *memory, size_t bytes)
+{
+	CHECK(mmap(memory, bytes, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == memory);
 }
 
 /* A test that hangs is a test that fails: ends the program by SIGALRM. */
