@@ -5,7 +5,7 @@
  * are back in the pool. Nothing in core includes this header.
  *
  * What it checks, with the protocols' ids (F: rows of doc/features.md):
- *     slots     both sets of an address space hold the same slots; none is INVALID; they do not overlap; ids lead to them
+ *     slots     both sets of an address space hold the same slots; none is INVALID; no two overlap; ids lead to them
  *     leaves    each lies inside a slot of its address space, maps the frame that the slot's host address names, and is
  *               no larger than slot and alignment allow; it is writable only where HOST_W, MMU_W, the slot and the
  *               dirty log allow that (P6, P11)
