@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dirty logging: which guest pages were written (P11). Two interfaces, as in KVM: a bitmap per slot, and a ring per
- * vCPU. A VM uses one of them.
+ * Dirty logging: which guest pages were written (P11). There are two interfaces, as in KVM: a bitmap per slot, and a
+ * ring per vCPU. A VM uses one of them.
  *
- * A page is dirty when the guest wrote it, when A or D bits were set in it because it is a table of the guest's, or
- * when vmmu_guest_write or vmmu_guest_written did. A page that was only read or executed is not.
+ * A page becomes dirty when the guest writes it, when A or D bits are set in it because it is one of the guest's
+ * tables, or when vmmu_guest_write or vmmu_guest_written marks it. Reading or executing a page does not make it dirty.
  */
 #ifndef VMMU_DIRTY_H
 #define VMMU_DIRTY_H
@@ -27,19 +27,19 @@ VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_mode_set(struct vmmu_vm *vm, unsigne
 
 /**
  * Fetch a slot's dirty bitmap: bit n is page n of the slot. `bitmap`: `words` 64-bit words, at least the slot's pages
- * rounded up to 64. Memory that is not there is no crash but VMMU_EFAULT; part of it may have been written then.
- * Without MANUAL_PROTECT: also clears it and write-protects the pages, losing nothing (P11): after VMMU_EFAULT every
- * page is as dirty as before.
- * Sleeps. Returns: VMMU_OK; VMMU_ENOENT (no such slot, or it has no log); VMMU_EINVAL (bad numbers, too few words);
- * VMMU_EBUSY (the VM uses rings); VMMU_EFAULT.
+ * rounded up to 64. If that memory is not there, the call does not crash but answers VMMU_EFAULT; it may have written
+ * part of it. Without MANUAL_PROTECT the call also clears the log and write-protects the pages. It loses nothing
+ * (P11): after VMMU_EFAULT every page is as dirty as before. Sleeps.
+ * Returns: VMMU_OK; VMMU_ENOENT (no such slot, or it has no log); VMMU_EINVAL (bad numbers, too few words); VMMU_EBUSY
+ * (the VM uses rings); VMMU_EFAULT.
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_get(struct vmmu_vm *vm, uint32_t address_space, uint32_t slot,
                                 uint64_t *bitmap, size_t words);
 
 /**
  * Clear the pages whose bit is set in `bitmap` (bit 0 is page `first_page`) and write-protect them. `first_page` is a
- * multiple of 64; `num_pages` too unless it reaches the end of the slot. `bitmap`: num_pages rounded up to 64, in
- * 64-bit words. Memory that is not there is VMMU_EFAULT, and nothing was cleared.
+ * multiple of 64; so is `num_pages`, unless it reaches the end of the slot. `bitmap`: num_pages rounded up to 64, in
+ * 64-bit words. If that memory is not there, the answer is VMMU_EFAULT, and nothing was cleared.
  * Returns: as vmmu_dirty_get.
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_clear(struct vmmu_vm *vm, uint32_t address_space, uint32_t slot,
@@ -59,27 +59,27 @@ struct vmmu_dirty_gfn {
 #define VMMU_DIRTY_RING_RESERVED 64u
 
 /**
- * Switch the VM to rings of `entries` each: a power of two, at least 2 * VMMU_DIRTY_RING_RESERVED...
- * VMMU_DIRTY_RING_MAX, before the first vCPU.
+ * Switch the VM to rings of `entries` each: a power of two from 2 * VMMU_DIRTY_RING_RESERVED to VMMU_DIRTY_RING_MAX.
+ * Call it before the first vCPU.
  * Returns: VMMU_EINVAL (size), VMMU_EBUSY (a vCPU exists, or rings are on).
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_ring_enable(struct vmmu_vm *vm, uint32_t entries);
 
 /**
- * Give a vCPU its ring. `ring` is shared with the program that harvests it; core never trusts what it reads
- * there. It must stay mapped for the vCPU's life; entries that it holds at the end of it are taken back by
- * the next vmmu_dirty_ring_reset, unread. Required before the vCPU first enters when rings are on.
+ * Give a vCPU its ring. When rings are on, a vCPU needs one before it first enters. `ring` is shared with the program
+ * that harvests it; core never trusts what it reads there. The ring must stay mapped while the vCPU lives. Entries
+ * that it holds when the vCPU is destroyed are taken back by the next vmmu_dirty_ring_reset, unread.
  */
 void vmmu_vcpu_dirty_ring_set(struct vmmu_vcpu *vcpu, struct vmmu_dirty_gfn *ring);
 
 /**
  * Take back every entry that the harvester marked RESET, on all vCPUs, and write-protect their pages. `count`: number
- * of entries taken back, without those of vCPUs that are gone.
- * After: of pages in entries taken back, what was written before is in the page, what is written later is logged. Read
- * them now, not before.
- * Cost: the pages named. The first call after a vCPU went with entries in its ring: a walk of all that is mapped of
- * logged slots.
- * Returns: VMMU_OK, VMMU_EINVAL when rings are off.
+ * of entries taken back, without those of destroyed vCPUs.
+ * After: what was written before to a page named there is in the page; what is written later is logged. Read the pages
+ * now, not before the call.
+ * Cost: the pages named. The first call after a vCPU was destroyed with entries in its ring walks all that is mapped
+ * of logged slots.
+ * Returns: VMMU_OK, VMMU_EINVAL if rings are off.
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_ring_reset(struct vmmu_vm *vm, uint64_t *count);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The second-stage table entries, bit for bit as hardware walks them: what a CPU needs to walk the tables that the
- * library builds. A table is 512 entries of 8 bytes; the index at level n is bits [12+9(n-1), 12+9n) of the guest
- * physical address; an entry's address field names the next table or the page by host physical address. In a process,
- * host physical is the process's own address space, so the field is a pointer.
+ * library builds. A table is 512 entries of 8 bytes. The index at level n is bits [12+9(n-1), 12+9n) of the guest
+ * physical address. An entry's address field names the next table, or the page, by host physical address. In a
+ * process, host physical is the process's own address space, so the field is a pointer.
  */
 #ifndef VMMU_FORMAT_H
 #define VMMU_FORMAT_H
@@ -31,16 +31,18 @@
 #define VMMU_EPT_A  (UINT64_C(1) << 8)
 #define VMMU_EPT_D  (UINT64_C(1) << 9)
 
-/* The host's physical address width as the formats assume it: bits 51:48 of an entry are reserved. A set reserved bit
- * in a present entry is how MMIO entries make the CPU fault (VMMU_PF_RSVD; EPT: misconfiguration). */
+/*
+ * The host's physical address width, as the formats assume it: bits 51:48 of an entry are reserved. MMIO entries make
+ * the CPU fault by a reserved bit in a present entry (VMMU_PF_RSVD; EPT: misconfiguration).
+ */
 #define VMMU_HOST_PHYS_BITS 48
 #define VMMU_ENTRY_ADDR     UINT64_C(0x0000fffffffff000)
 #define VMMU_ENTRY_RSVD     UINT64_C(0x000f000000000000)
 
 /**
- * Read an entry of a table as a CPU in software must. acquire: pairs with the release by which an entry that leads to
- * a table is stored, after the table was filled. Hardware needs no barrier: the second read takes its address from
- * the first, and C11 has no way to say that.
+ * Read an entry of a table, as a software CPU must. acquire: pairs with the release that stores an entry which leads
+ * to a table, after the table was filled. Hardware needs no barrier, because the second read takes its address from
+ * the first; C11 has no way to say that.
  */
 static inline uint64_t vmmu_table_entry_load(const uint64_t *entry)
 {
@@ -48,9 +50,9 @@ static inline uint64_t vmmu_table_entry_load(const uint64_t *entry)
 }
 
 /**
- * Set A or D in an entry that was read as `old`: by one atomic operation, so that an entry which somebody changed or
+ * Set A or D in an entry that was read as `old`. One atomic operation, so that an entry which somebody changed or
  * removed meanwhile is not brought back.
- * Returns: false: it changed; begin the walk again.
+ * Returns: false if the entry changed; begin the walk again.
  */
 static inline bool vmmu_table_entry_mark(uint64_t *entry, uint64_t old, uint64_t bits)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory slots: which guest physical ranges are backed by which host memory.
- * The rules are those of KVM_SET_USER_MEMORY_REGION (Documentation/virt/kvm/api.rst, 4.35).
+ * Memory slots: which host memory backs which guest physical ranges. The rules are those of KVM_SET_USER_MEMORY_REGION
+ * (Documentation/virt/kvm/api.rst, 4.35).
  */
 #ifndef VMMU_MEMSLOT_H
 #define VMMU_MEMSLOT_H

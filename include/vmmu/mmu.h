@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The guest's own paging, for a VM with config.mmu == VMMU_MMU_SHADOW. There the CPU walks only the tables that the
- * library builds, from guest virtual to host physical; the guest's tables are read by the library. The CPU hands it
+ * library builds, from guest virtual to host physical; the library reads the guest's tables. The CPU tells the library
  * what decides how they are read (control registers), what invalidates translations (INVLPG, INVPCID), and every #PF.
  *
- * The CPU runs with CR0.WP = 1 and EFER.NX = 1 whatever the guest set, and with the guest's SMEP, SMAP, PKE, which like
- * in hardware mean nothing while the guest has paging off. The tables are in the long-mode format with entry.levels
- * levels (3 for a guest outside long mode: linear addresses have 32 bits).
+ * The CPU runs with CR0.WP = 1 and EFER.NX = 1 whatever the guest set. It runs with the guest's SMEP, SMAP and PKE,
+ * which, as in hardware, mean nothing while the guest has paging off. The tables are in the long-mode format with
+ * entry.levels levels: 3 for a guest outside long mode, whose linear addresses have 32 bits.
  */
 #ifndef VMMU_MMU_H
 #define VMMU_MMU_H
@@ -24,8 +24,9 @@ struct vmmu_guest_regs {
 };
 
 /**
- * The guest wrote CR0, CR3, CR4 or EFER, or the user set them. On the vCPU's thread, outside the guest. Cheap when only
- * CR3 changed to a root that is cached. `keep`: the write leaves translations alone (MOV to CR3 with bit 63 set, PCID).
+ * The guest wrote CR0, CR3, CR4 or EFER, or the user set them. On the vCPU's thread, outside the guest. Cheap if only
+ * CR3 changed, to a root that is cached. `keep`: the write leaves translations alone (MOV to CR3 with bit 63 set,
+ * PCID).
  */
 void vmmu_guest_regs_set(struct vmmu_vcpu *vcpu, const struct vmmu_guest_regs *regs, bool keep);
 
@@ -34,29 +35,30 @@ void vmmu_guest_regs_set(struct vmmu_vcpu *vcpu, const struct vmmu_guest_regs *r
  */
 void vmmu_invlpg(struct vmmu_vcpu *vcpu, struct vmmu_gva gva);
 
-/**
- * INVPCID. `type`: 0 address, 1 context, 2 all with globals, 3 all but globals. The operands were checked by the CPU.
- */
+/** INVPCID. `type`: 0 address, 1 context, 2 all with globals, 3 all but globals. The CPU has checked the operands. */
 void vmmu_invpcid(struct vmmu_vcpu *vcpu, unsigned type, uint64_t pcid, struct vmmu_gva gva);
 
 /**
- * Stop mirroring the guest table at `gpa`, so that it can be written like any memory: for an instruction that
+ * Stop mirroring the guest table at `gpa`, so that it can be written like any memory. For an instruction that
  * vmmu_guest_write cannot stand in for (a locked one), after VMMU_PAGE_EMULATE. On the vCPU's thread, outside the
- * guest. Returns: true when something was given up: run the instruction again.
+ * guest.
+ * Returns: true if a mirror was given up; run the instruction again.
  */
 bool vmmu_unprotect(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa);
 
 /**
- * Limit the number of shadow pages (KVM_SET_NR_MMU_PAGES); the oldest go. 0: the default, 2 % of guest memory.
+ * Limit the number of shadow pages (KVM_SET_NR_MMU_PAGES); the oldest are given up. 0: the default, 2 % of guest
+ * memory.
  * Returns: VMMU_EINVAL in a VM that does not shadow.
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_shadow_limit_set(struct vmmu_vm *vm, uint64_t pages);
 
 /** More bits of an error code, beside VMMU_PF_* of vcpu.h. */
 #define VMMU_PF_PK   (UINT64_C(1) << 5)
-#define VMMU_PF_SMAP (UINT64_C(1) << 34) /* to vmmu_page_fault: a supervisor's data access to which SMAP applies (EFLAGS.AC clear, or implicit) */
+/* To vmmu_page_fault: a supervisor's data access to which SMAP applies (EFLAGS.AC clear, or implicit). */
+#define VMMU_PF_SMAP (UINT64_C(1) << 34)
 
-/* An answer beside those of enum vmmu_fault. */
+/* Answers to a #PF: those of enum vmmu_fault, and more. */
 enum vmmu_page_fault {
 	VMMU_PAGE_FIXED,   /* run the instruction again */
 	VMMU_PAGE_RETRY,   /* the same */
@@ -77,8 +79,8 @@ struct vmmu_page_info {
  * A #PF on the library's tables. On the vCPU's thread, outside the guest. Sleeps, allocates. `error`: VMMU_PF_PRESENT,
  * WRITE, USER, FETCH, RSVD as the walk of entry.root gave them, and SMAP. `pkru`: the guest's.
  */
-VMMU_MUST_CHECK enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva, uint64_t error, uint32_t pkru,
-                                     struct vmmu_page_info *info);
+VMMU_MUST_CHECK enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva, uint64_t error,
+                                                     uint32_t pkru, struct vmmu_page_info *info);
 
 VMMU_END_DECLS
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Address kinds and the outcomes that every part of vmmu speaks in.
+ * Address kinds, and the outcomes that every part of vmmu reports.
  *
- * Each kind of address is a struct of its own, so that a guest frame number
- * cannot be passed where a host address is meant: that mistake has been a real
- * bug in real hypervisors, and here it does not compile.
+ * Each kind of address is a struct of its own, so a guest frame number cannot be passed where a host address is meant.
+ * That mistake has been a real bug in real hypervisors; here it does not compile.
  */
 #ifndef VMMU_TYPES_H
 #define VMMU_TYPES_H
@@ -22,7 +21,7 @@
 #define VMMU_END_DECLS
 #endif
 
-/* What the function returns must be looked at: the compiler warns. */
+/* The caller must look at what the function returns: the compiler warns. */
 #define VMMU_MUST_CHECK __attribute__((warn_unused_result))
 
 VMMU_BEGIN_DECLS
@@ -48,20 +47,17 @@ enum vmmu_level {
 	VMMU_LEVEL_1G = 3,
 };
 
-/*
- * What a call came to. Nothing in the library speaks -errno; the front end
- * translates, in one table.
- */
+/* How a call ended. Nothing in the library speaks -errno; the front end translates, in one table. */
 enum vmmu_status {
 	VMMU_OK = 0,
 	VMMU_EINVAL,     /* the request is malformed */
-	VMMU_EEXIST,     /* it collides with something that exists */
-	VMMU_ENOENT,     /* what it names does not exist */
+	VMMU_EEXIST,     /* the request collides with something that exists */
+	VMMU_ENOENT,     /* what the request names does not exist */
 	VMMU_ENOMEM,     /* the host gave no memory; nothing was changed */
 	VMMU_EFAULT,     /* a host address is not usable as asked */
 	VMMU_EBUSY,      /* not now: in use, full, or too late in the VM's life */
-	VMMU_EAGAIN,     /* the state moved underneath: try again */
-	VMMU_E2BIG,      /* over a limit: never */
+	VMMU_EAGAIN,     /* the state changed during the call: try again */
+	VMMU_E2BIG,      /* over a limit: it will never succeed */
 	VMMU_EDEAD,      /* the VM was marked dead by an internal check */
 };
 

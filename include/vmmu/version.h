@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Which version of the library this is: of the headers, and of what a program was linked with. */
+/* The version of the library: of these headers, and of the library that a program is linked with. */
 #ifndef VMMU_VERSION_H
 #define VMMU_VERSION_H
 
@@ -15,8 +15,8 @@ VMMU_BEGIN_DECLS
 #define VMMU_VERSION (VMMU_VERSION_MAJOR << 16 | VMMU_VERSION_MINOR << 8 | VMMU_VERSION_PATCH)
 
 /**
- * The VMMU_VERSION that the library was built with. One that differs in its major number, or below 1.0 in its minor
- * number, may not fit the headers that the program was compiled with.
+ * The VMMU_VERSION that the library was built with. If it differs in the major number, or below 1.0 in the minor
+ * number, it may not fit the headers that the program was compiled with.
  */
 unsigned vmmu_version(void);
 

@@ -21,24 +21,34 @@ enum vmmu_format {
 	VMMU_FORMAT_NPT5, /* the same, 5 levels */
 	VMMU_FORMAT_EPT4, /* Intel EPT with A/D bits, 4 levels (SDM vol. 3, 29.3) */
 	VMMU_FORMAT_EPT5, /* the same, 5 levels */
-	VMMU_FORMAT_EPT4_NO_AD, /* EPT on hardware that sets no A/D bits, 4 levels: aging lays a leaf's rights aside, and its next use faults */
+	/*
+	 * EPT on hardware that sets no A/D bits, 4 levels. Aging lays a leaf's rights aside, and the leaf's next use
+	 * faults.
+	 */
+	VMMU_FORMAT_EPT4_NO_AD,
 	VMMU_FORMAT_EPT5_NO_AD, /* the same, 5 levels */
 };
 
 /* Constant from creation to destruction. Zeroed fields mean the default. Later versions add fields at the end. */
 struct vmmu_config {
-	size_t size;                  /* required: sizeof(struct vmmu_config), as the program was compiled */
+	size_t size;                  /* required: sizeof(struct vmmu_config), when the program was compiled */
 	const struct vmmu_host *host; /* required */
 	void *host_state;             /* first argument of every host call */
 	enum vmmu_mmu mmu;
 	enum vmmu_format format;
 	unsigned address_spaces;      /* 1 or 2 (1: SMM); default 1 */
 	unsigned guest_phys_bits;     /* width of a guest physical address; default and most: 48 */
-	unsigned l1d_phys_bits;       /* 0: the CPU has no L1TF (default). Else how wide a physical address is for its L1 data cache, 36 .. 46, and
-	                                 at least guest_phys_bits: MMIO entries then name no address where memory may be */
+	/*
+	 * 0: the CPU has no L1TF (default). Else the width of a physical address for its L1 data cache, 36 .. 46, and
+	 * at least guest_phys_bits. MMIO entries then name no address where memory may be.
+	 */
+	unsigned l1d_phys_bits;
 	unsigned max_vcpus;           /* 1 .. VMMU_MAX_VCPUS; default VMMU_MAX_VCPUS */
-	bool slot_delete_zaps_slot;   /* zap only the deleted slot's range. Default, as KVM's
-	                                 quirk SLOT_ZAP_ALL: everything is zapped and rebuilt */
+	/*
+	 * Zap only the deleted slot's range. Default, as with KVM's quirk SLOT_ZAP_ALL: everything is zapped and
+	 * rebuilt.
+	 */
+	bool slot_delete_zaps_slot;
 };
 
 #define VMMU_MAX_VCPUS 4096
@@ -51,21 +61,20 @@ struct vmmu_config {
 VMMU_MUST_CHECK enum vmmu_status vmmu_vm_create(const struct vmmu_config *config, struct vmmu_vm **out);
 
 /**
- * Destroy a VM. Every vCPU must have been destroyed and no call on the VM may be
- * under way, except vmmu_invalidate_* which the caller must have unhooked before.
- * Sleeps until all memory of the VM was given back to its host.
+ * Destroy a VM. Every vCPU must have been destroyed. No call on the VM may be under way, except vmmu_invalidate_*,
+ * which the caller must have unhooked before. Sleeps until all memory of the VM was given back to its host.
  */
 void vmmu_vm_destroy(struct vmmu_vm *vm);
 
-/** True once an internal check failed: the VM answers VMMU_EDEAD from then on. */
+/** True once an internal check failed. From then on the VM answers VMMU_EDEAD. */
 bool vmmu_vm_is_dead(const struct vmmu_vm *vm);
 
-/* Counters since creation, each a plain sum over vCPUs and threads. */
+/* Counters since creation. Each is a plain sum over vCPUs and threads. */
 struct vmmu_stats {
 	/* faults by outcome */
 	uint64_t faults_fixed;        /* an entry was installed or upgraded under mmu_lock */
 	uint64_t faults_fast;         /* fixed by the lockless fast path (P6) */
-	uint64_t faults_spurious;     /* somebody else had fixed it */
+	uint64_t faults_spurious;     /* another vCPU had fixed it */
 	uint64_t faults_retried;      /* stale root, invalidation, or lost race */
 	uint64_t faults_mmio;         /* no slot, or a write to a read-only one */
 	uint64_t faults_host;         /* the host had no page: VMMU_FAULT_HOST */
@@ -89,8 +98,8 @@ struct vmmu_stats {
 };
 
 /**
- * Read the counters. Each is exact when the VM is quiet. `bytes`: sizeof(*out), as the program was compiled: what this
- * version does not have reads 0, what the program does not know is left out.
+ * Read the counters. Each is exact when the VM is quiet. `bytes`: sizeof(*out), when the program was compiled. Counters
+ * that this version does not have read 0; those that the program does not know are left out.
  */
 void vmmu_stats_get(struct vmmu_vm *vm, struct vmmu_stats *out, size_t bytes);
 
