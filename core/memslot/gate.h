@@ -14,7 +14,7 @@
 #include "core/sync/mutex.h"
 
 struct gate {
-	struct spin lock;     /* "notifier lock" in the lock order: inside slots_arch_lock, outside mmu_lock */
+	struct spin lock;     /* gate.lock of doc/locking.md */
 	uint64_t active;      /* invalidations in flight; under lock */
 	bool waiting;         /* a publication waits for active == 0; under lock */
 	uint32_t event;       /* a: the publication sleeps on it; moved, under lock, when active becomes 0 meanwhile */

@@ -3,8 +3,7 @@
  * struct vm: the part of a VM that every folder of core may see: its host, locks, vCPUs and counters. What one folder owns
  * (memslots, roots, the invalidation state) is in a struct of that folder. core/vm puts them all together.
  *
- * Lock order (doc/locking.md), outermost first:
- *     slots_lock > [SRCU read side] > slots_arch_lock > notifier lock (memslot/gate.h) > mmu_lock > tables lock (tdp)
+ * The order of the locks is in doc/locking.md, and only there; tool/check-locks holds the code against it.
  */
 #ifndef CORE_SYNC_VM_H
 #define CORE_SYNC_VM_H
