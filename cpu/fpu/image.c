@@ -190,39 +190,44 @@ static void x87_normalize(const struct op *op, struct cpu_fxsave *fx)
 	pointers_shorten(op, fx);
 }
 
-static void op_fxsave(struct cpu *cpu, const struct op *op)
+/* The aligned operand of FXSAVE and FXRSTOR, and how much of it they use: outside 64-bit mode XMM8-15 are left alone. */
+static uint64_t fxsave_address(struct cpu *cpu, const struct op *op, bool write)
 {
-	unsigned bytes = cpu_is_64(cpu) ? 416 : 288;
-	struct cpu_fxsave image;
 	uint64_t linear;
 
 	sse_state_check(cpu);
-	linear = op_linear(cpu, op, 512, true);
+	linear = op_linear(cpu, op, 512, write);
 	if (linear & 15)
 		cpu_gp(cpu);
-	image = cpu->s.fx;
+	return linear;
+}
+
+static unsigned fxsave_bytes(const struct cpu *cpu)
+{
+	return cpu_is_64(cpu) ? 416 : 288;
+}
+
+static void op_fxsave(struct cpu *cpu, const struct op *op)
+{
+	uint64_t linear = fxsave_address(cpu, op, true);
+	struct cpu_fxsave image = cpu->s.fx;
+
 	image.mxcsr_mask = 0xffff;
 	pointers_shorten(op, &image);
-	mem_write_bytes(cpu, linear, &image, bytes);
+	mem_write_bytes(cpu, linear, &image, fxsave_bytes(cpu));
 }
 
 static void op_fxrstor(struct cpu *cpu, const struct op *op)
 {
-	unsigned bytes = cpu_is_64(cpu) ? 416 : 288;
-	struct cpu_fxsave image;
-	uint64_t linear;
+	uint64_t linear = fxsave_address(cpu, op, false);
+	struct cpu_fxsave image = cpu->s.fx;
 
-	sse_state_check(cpu);
-	linear = op_linear(cpu, op, 512, false);
-	if (linear & 15)
-		cpu_gp(cpu);
-	memcpy(&image, &cpu->s.fx, sizeof(image));
-	mem_read_bytes(cpu, linear, &image, bytes);
+	mem_read_bytes(cpu, linear, &image, fxsave_bytes(cpu));
 	if (image.mxcsr & ~0xffffu)
 		cpu_gp(cpu);
 	image.mxcsr_mask = 0xffff;
 	x87_normalize(op, &image);
-	memcpy(&cpu->s.fx, &image, sizeof(image));
+	cpu->s.fx = image;
 }
 
 static uint64_t xsave_address(struct cpu *cpu, const struct op *op, bool write)
