@@ -7,8 +7,7 @@
  * same (TOP = 0) and all registers valid; one that is written gets an exponent of all ones.
  */
 #include "cpu/fpu/sse.h"
-
-#define FSW_ES 0x80u
+#include "cpu/fpu/x87.h"
 
 /* ---- the register file ---------------------------------------------------------------------------------------- */
 

@@ -23,6 +23,20 @@ uint16_t x87_control(uint16_t fcw);
 /** FNINIT. The registers keep their values, and are empty. */
 void x87_init(struct cpu *cpu);
 
+/* TOP becomes 0. The registers stay where they are, so the FXSAVE image, which is in stack order, turns. */
+static inline void x87_top_clear(struct cpu *cpu)
+{
+	unsigned top = cpu->s.fx.fsw >> 11 & 7;
+	uint8_t st[8][16];
+
+	if (top == 0)
+		return;
+	memcpy(st, cpu->s.fx.st, sizeof(st));
+	for (unsigned i = 0; i < 8; i++)
+		memcpy(cpu->s.fx.st[(i + top) & 7], st[i], sizeof(st[i]));
+	cpu->s.fx.fsw &= (uint16_t)~0x3800u;
+}
+
 /** image.c's instructions. */
 op_fn *fpu_image_select(const struct insn *insn, struct op *op);
 

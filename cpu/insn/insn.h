@@ -107,20 +107,6 @@ INLINE void flags_set_cf_of(struct cpu *cpu, bool cf, bool of)
 	cpu->fl_aux = (cpu->fl_aux & ~(UINT64_C(3) << 62)) | (uint64_t)cf << 63 | (uint64_t)(cf ^ of) << 62;
 }
 
-/* TOP becomes 0. The registers stay where they are, so the FXSAVE image, which is in stack order, turns. */
-static inline void x87_top_clear(struct cpu *cpu)
-{
-	unsigned top = cpu->s.fx.fsw >> 11 & 7;
-	uint8_t st[8][16];
-
-	if (top == 0)
-		return;
-	memcpy(st, cpu->s.fx.st, sizeof(st));
-	for (unsigned i = 0; i < 8; i++)
-		memcpy(cpu->s.fx.st[(i + top) & 7], st[i], sizeof(st[i]));
-	cpu->s.fx.fsw &= (uint16_t)~0x3800u;
-}
-
 /*
  * Host atomics on guest memory. The address may be misaligned: the host's CPU does that, the C standard
  * does not, hence no alignment check. Guest sees them sequentially consistent, as LOCK is.
