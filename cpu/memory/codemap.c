@@ -5,26 +5,29 @@
  * A page that holds code is never written through a fast TLB entry: such writes come to mem.c, which calls
  * codemap_written when they touch a line with code. The protocol, for a decoder D and a writer W:
  *
- *   D: v = version; if lines has mine and write TLBs were shot for v: go on. Else with the lock: v = version, lines |= mine; then without
- *      it, shoot, wait, and note that they were shot for v. Decode; the block remembers v and its lines.
- *   W: (fast entry)  the shoot removes it, and its stores before that are visible to D.
- *   W: (slow entry)  store; fence; if lines has the line, with the lock: REQUEST_CODE to all; lines = 0; version++.
+ *   D: v = version. If lines has D's lines and write TLBs were shot down for v, go on. Otherwise, with the lock:
+ *      v = version, lines |= D's. Then, without the lock: shoot down, wait, and note that write TLBs were shot down
+ *      for v. Decode. The block remembers v and its lines.
+ *   W: (fast entry)  The shootdown removes the entry. W's stores before that are visible to D.
+ *   W: (slow entry)  Store; fence. If lines has the line, with the lock: REQUEST_CODE to all CPUs; lines = 0;
+ *      version++.
  *
- * A block is alive while version is what it remembers and its lines are set. A CPU runs dead blocks at most until it
- * takes note of REQUEST_CODE: at the next block boundary after the kick, or when it writes to a page that it finds
- * without code (codemap_heed), so that a CPU that changes code itself never runs what was there. REQUEST_CODE is set
- * before lines are cleared: a CPU that sees a line cleared also sees the request. version rises last: a CPU that reads
- * the new version sees no line from before it, and takes the lock.
+ * A block is alive while version is what the block remembers and its lines are set. A CPU may run a dead block until
+ * it serves REQUEST_CODE. It does so at the next block boundary after the kick, or when it writes to a page in which
+ * it finds no code (codemap_heed). So a CPU that changes code itself never runs the old code. REQUEST_CODE is set
+ * before lines are cleared: a CPU that sees a line cleared also sees the request. version rises last: a CPU that
+ * reads the new version sees no line from before it, and takes the lock.
  *
- * Waiting. A guest may make its CPUs write each other's code all the time, so nobody may be kept waiting by that. The
- * lock is held for a few instructions and goes round in turns (base/turns.h). Nobody waits for another CPU with the lock
- * held: a shoot is waited for without it, and a CPU that waits answers the shoots of others, so that two which shoot
- * each other both go on. The wait is given up when the CPU is asked to exit: the lines stay marked, which costs at most
- * a needless look, and the shoot is not noted.
+ * Waiting. The CPUs of a guest may write each other's code all the time, and no CPU may starve of that. The lock is
+ * held for a few instructions and is taken in turns (base/turns.h). No CPU waits for another one with the lock held.
+ * A CPU that waits for a shootdown answers those of others meanwhile, so that two CPUs that shoot at each other both
+ * go on. A CPU that is asked to exit gives up the wait: the lines stay marked, which costs at most a needless look,
+ * and the shootdown is not noted.
  *
- * Two shoots at a time: both set REQUEST_SHOOT, and one answer is good for both, since the answer is a flush and then
- * the clearing of the bit, with no guest instruction between. An entry made after that sees the lines of both. A
- * version that moves on during a shoot: the note is for a version that is gone, and the next decoder shoots again.
+ * Two shootdowns at a time: both set REQUEST_SHOOT, and one answer serves both. The answer is a flush and then the
+ * clearing of the bit, with no guest instruction between, and an entry made after it takes the lines of both into
+ * account. If version moves on during a shootdown, the note names a version that is gone, and the next decoder
+ * shoots again.
  *
  * Records are never freed before the VM: a few dozen bytes for each page that ever held code.
  */
@@ -39,12 +42,13 @@
 #define RECORDS (UINT64_C(1) << 18) /* for 1 GiB of code */
 
 struct cpu_vm {
-	struct turns lock; /* who sits where; versions, lines as they are cleared, and REQUEST_CODE */
-	struct bell bell;  /* of CPUs that wait for a shoot */
+	struct turns lock; /* which CPU has which seat; versions, lines as they are cleared, REQUEST_CODE */
+	struct bell bell;  /* of CPUs that wait for a shootdown or for atomic_owner */
 	_Atomic(struct seat *) seats; /* only added to */
 	struct cpu *_Atomic atomic_owner; /* written with the lock */
 	uint64_t atomic_asked;            /* with the lock: the number that was given out last */
-	struct code_page *records;      /* RECORDS of them, mapped: the guest makes a CPU need one, and that makes no system call */
+	/* RECORDS of them, mapped in advance: a guest decides when one is needed. Taking one makes no system call. */
+	struct code_page *records;
 	_Atomic(uint64_t) records_used; /* more than RECORDS: the rest came from malloc */
 	_Atomic(struct code_page *) bucket[BUCKETS];
 };
@@ -69,7 +73,8 @@ struct cpu_vm *cpu_vm_create(void)
 
 	if (vm == MAP_FAILED)
 		return NULL;
-	vm->records = mmap(NULL, RECORDS * sizeof(struct code_page), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	vm->records = mmap(NULL, RECORDS * sizeof(struct code_page), PROT_READ | PROT_WRITE,
+	                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (vm->records == MAP_FAILED) {
 		munmap(vm, sizeof(*vm));
 		return NULL;
@@ -97,7 +102,7 @@ void cpu_vm_destroy(struct cpu_vm *vm)
 	munmap(vm, sizeof(*vm));
 }
 
-/* With the lock. An empty seat, if need be a new one. */
+/* Holds: the lock. Finds an empty seat, or makes one. */
 static struct seat *seat_get(struct cpu_vm *vm)
 {
 	struct seat *seat;
@@ -110,7 +115,7 @@ static struct seat *seat_get(struct cpu_vm *vm)
 	if (seat == NULL)
 		return NULL;
 	seat->next = atomic_load(&vm->seats);
-	atomic_store(&vm->seats, seat); /* seq_cst: readers without the lock see it whole */
+	atomic_store(&vm->seats, seat); /* seq_cst: a reader without the lock sees the whole seat */
 	return seat;
 }
 
@@ -172,10 +177,10 @@ static struct code_page *codemap_make(struct cpu_vm *vm, uint64_t page)
 	made->page = page;
 	made->next = atomic_load(bucket);
 	while (!atomic_compare_exchange_weak(bucket, &made->next, made)) {
-		/* Somebody added one: perhaps this page. */
+		/* Another CPU added a record to this bucket, perhaps for the same page. */
 		found = codemap_lookup(vm, page);
 		if (found != NULL) {
-			record_free(vm, made); /* a mapped one is lost, as often as two CPUs meet here */
+			record_free(vm, made); /* a mapped record is lost, whenever two CPUs meet here */
 			return found;
 		}
 	}
@@ -196,8 +201,8 @@ static void serve_shoot(struct cpu *cpu)
 }
 
 /*
- * With the lock, so that a writer who has set the request is through: blocks that are looked at from now on are seen to
- * be dead.
+ * Takes the lock, so that the writer that set the request has finished. Whoever looks at its blocks from now on
+ * finds them dead.
  */
 static void serve_code(struct cpu *cpu)
 {
@@ -214,17 +219,17 @@ void codemap_answer(struct cpu *cpu)
 		serve_code(cpu);
 }
 
-/* With the lock. The CPUs that are in the guest come out of it. */
+/* Holds: the lock. CPUs in the guest come out of it. */
 static void others_kick(struct cpu *cpu)
 {
 	for (struct seat *seat = atomic_load(&cpu->p->vm->seats); seat != NULL; seat = seat->next) {
-		/* seq_cst pairs with in_guest = 1 then requests in run/run.c: one of the two sees the other. */
+		/* seq_cst: pairs with run/run.c: in_guest = 1, then load of requests. One of the two sees the other. */
 		if (seat->cpu != NULL && seat->cpu != cpu && atomic_load(&seat->in_guest))
 			vmmu_vcpu_kick(seat->cpu->p->vcpu);
 	}
 }
 
-/* With the lock. */
+/* Holds: the lock. */
 static void others_ask(struct cpu *cpu, unsigned request)
 {
 	for (struct seat *seat = atomic_load(&cpu->p->vm->seats); seat != NULL; seat = seat->next) {
@@ -254,7 +259,8 @@ static bool answer_await(struct cpu *cpu, struct seat *seat)
 		} else {
 			uint32_t seen = bell_listen(bell);
 
-			if (!has_answered(seat) && !(atomic_load(&cpu->p->seat->requests) & (REQUEST_SHOOT | REQUEST_EXIT)))
+			if (!has_answered(seat) &&
+			    !(atomic_load(&cpu->p->seat->requests) & (REQUEST_SHOOT | REQUEST_EXIT)))
 				bell_sleep(bell, seen);
 			bell_leave(bell);
 		}
@@ -263,13 +269,13 @@ static bool answer_await(struct cpu *cpu, struct seat *seat)
 }
 
 /*
- * Take fast write entries away from every CPU of the VM, and wait until none can be using one. Without the lock. The
- * CPUs were asked, and those in the guest kicked. Returns: false when this CPU is asked to exit.
+ * Take the fast write entries away from every CPU of the VM, and wait until no CPU can be using one. Called without the
+ * lock, after others_ask and others_kick. Returns: false when this CPU is asked to exit.
  */
 static bool shoot_await(struct cpu *cpu)
 {
 	tlb_flush_writes(cpu);
-	codemap_ring(cpu); /* some may sleep here themselves */
+	codemap_ring(cpu); /* other CPUs may sleep in answer_await, too */
 	for (struct seat *seat = atomic_load(&cpu->p->vm->seats); seat != NULL; seat = seat->next) {
 		if (seat != cpu->p->seat && !answer_await(cpu, seat))
 			return false;
@@ -339,10 +345,10 @@ void codemap_heed(struct cpu *cpu)
 	if (likely(!(atomic_load(&cpu->p->seat->requests) & REQUEST_CODE)))
 		return;
 	/*
-	 * It may have been code that this CPU still believes in, perhaps the block that is being run. Not here, where
-	 * the instruction may hold an address that answering REQUEST_SHOOT takes away: run/run.c serves when it lands, and
-	 * the instruction begins again, alone. One that runs alone goes on, or others could send it back for ever: no
-	 * old block runs before run/run.c serves at its end.
+	 * The page may have held code that this CPU still believes in, perhaps the block that it is running. Do not
+	 * answer here: the instruction may hold an address that answering REQUEST_SHOOT takes away. run/run.c answers
+	 * when the instruction has left, and the instruction begins again, alone. An instruction that runs alone goes
+	 * on, or other CPUs could send it back for ever. No old block runs before run/run.c answers at its end.
 	 */
 	if (cpu->single)
 		return;
@@ -369,7 +375,7 @@ bool codemap_atomic_try(struct cpu *cpu)
 	bool got;
 
 	turns_take(&vm->lock);
-	got = atomic_load(&vm->atomic_owner) == NULL; /* with somebody waiting it has an owner */
+	got = atomic_load(&vm->atomic_owner) == NULL; /* while a CPU waits for it, it has an owner */
 	if (got)
 		atomic_store(&vm->atomic_owner, cpu);
 	turns_give(&vm->lock);
@@ -377,7 +383,7 @@ bool codemap_atomic_try(struct cpu *cpu)
 	return got;
 }
 
-/* It goes to the CPU that has waited longest. */
+/* The lock goes to the CPU that has waited longest. */
 void codemap_atomic_give(struct cpu *cpu)
 {
 	struct cpu_vm *vm = cpu->p->vm;
@@ -396,7 +402,7 @@ void codemap_atomic_give(struct cpu *cpu)
 	codemap_ring(cpu);
 }
 
-/* With the lock. Give up waiting, unless it has come already. */
+/* Holds: vm->lock. Give up waiting. Returns: false when the lock for accesses has come already. */
 static bool atomic_withdraw(struct cpu *cpu)
 {
 	cpu->p->seat->atomic_number = 0;
@@ -412,14 +418,14 @@ void codemap_atomic_await(struct cpu *cpu)
 		return;
 	turns_take(&vm->lock);
 	if (atomic_load(&vm->atomic_owner) == NULL)
-		atomic_store(&vm->atomic_owner, cpu); /* it was given back meanwhile */
+		atomic_store(&vm->atomic_owner, cpu); /* it was given back since codemap_atomic_try */
 	else
 		cpu->p->seat->atomic_number = ++vm->atomic_asked;
 	turns_give(&vm->lock);
 	while (atomic_load(&vm->atomic_owner) != cpu && !withdrawn) {
 		uint32_t seen = bell_listen(&vm->bell);
 
-		/* What a device has answered is finished all the same. */
+		/* An instruction to which a device has answered is finished first. */
 		if (!cpu->p->completing && (atomic_load(&cpu->p->seat->requests) & REQUEST_EXIT)) {
 			turns_take(&vm->lock);
 			withdrawn = atomic_withdraw(cpu);

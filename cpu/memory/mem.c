@@ -20,7 +20,7 @@ static struct place locate(struct cpu *cpu, uint64_t linear, enum access access)
 		struct place place = { .host = (uint8_t *)(uintptr_t)(linear + e->addend), .slow = e->tag & TLB_SLOW };
 
 		if (place.slow && codemap_for_write(cpu, place.host) == NULL) {
-			/* The page is data again. */
+			/* No CPU has code of this page any more: writes may use the fast entry. */
 			e->tag = tag;
 			place.slow = false;
 		}
@@ -58,7 +58,7 @@ static uint64_t mmio_read(struct cpu *cpu, uint64_t gpa, unsigned size)
 	}
 	if (p->reads_used >= MMIO_FRAGMENTS)
 		cpu_unimplemented(cpu);
-	/* Ask the outside; the instruction will run again and find the answer above. */
+	/* Exit for the answer. The instruction then runs again and finds it above. */
 	p->reads_count = p->reads_used;
 	p->exit.reason = CPU_EXIT_MMIO;
 	p->exit.mmio.gpa = gpa;
@@ -81,9 +81,9 @@ static void mmio_write(struct cpu *cpu, uint64_t gpa, unsigned size, uint64_t va
 	p->writes_count++;
 }
 
-/* ---- writes to pages with code ---------------------------------------------------------------------------------- */
+/* ---- writes to pages with code ------------------------------------------------------------------------- */
 
-/* Begin the instruction again as one that codemap_heed does not send back. */
+/* Begin the instruction again, alone: codemap_heed does not send it back then. */
 static void run_alone(struct cpu *cpu)
 {
 	if (cpu->single)
@@ -92,7 +92,7 @@ static void run_alone(struct cpu *cpu)
 	cpu_leave(cpu, LEAVE_RESTART);
 }
 
-/* The instruction writes over code, perhaps of its own block: run it alone, and let no old block live after it. */
+/* The instruction writes over code, perhaps of its own block. Run it alone; after it the page's blocks are dead. */
 static void code_write_note(struct cpu *cpu, struct code_page *page)
 {
 	struct cpu_private *p = cpu->p;
@@ -121,7 +121,7 @@ static void place_check_code(struct cpu *cpu, const struct place *place, unsigne
 		codemap_heed(cpu);
 }
 
-/* ---- one page ------------------------------------------------------------------------------------------------------ */
+/* ---- one page ------------------------------------------------------------------------------------------ */
 
 static uint64_t place_read(struct cpu *cpu, const struct place *place, unsigned size)
 {
@@ -136,7 +136,7 @@ static uint64_t place_read(struct cpu *cpu, const struct place *place, unsigned 
 	return value;
 }
 
-/* After place_check_code of every place that the instruction writes: this does not leave. */
+/* Does not leave. The caller has called place_check_code for every place that the instruction writes. */
 static void place_write(struct cpu *cpu, const struct place *place, unsigned size, uint64_t value)
 {
 	struct code_page *page;
@@ -155,7 +155,7 @@ static void place_write(struct cpu *cpu, const struct place *place, unsigned siz
 			host_store(place->host + i, 1, value >> (8 * i));
 	}
 	if (unlikely(place->slow)) {
-		/* Pairs with codemap_mark: either it sees the store or this sees its line. */
+		/* Pairs with codemap_mark: either the decoder sees this store, or this CPU sees the decoder's line. */
 		atomic_thread_fence(memory_order_seq_cst);
 		page = codemap_find(cpu->p->vm, place->host);
 		if (page == NULL || !(atomic_load(&page->lines) & codemap_lines(place->host, size)))
@@ -167,7 +167,7 @@ static void place_write(struct cpu *cpu, const struct place *place, unsigned siz
 	}
 }
 
-/* ---- mem.h ----------------------------------------------------------------------------------------------------------- */
+/* ---- mem.h --------------------------------------------------------------------------------------------- */
 
 uint64_t mem_read_slow(struct cpu *cpu, uint64_t linear, unsigned size)
 {
@@ -205,7 +205,7 @@ void mem_write_slow(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t va
 	place_write(cpu, &second, size - left, value >> (8 * left));
 }
 
-/* The largest aligned-in-size piece that is left of an access. */
+/* The largest piece of 8, 4, 2 or 1 bytes at `linear` that stays in its page. */
 static unsigned piece(uint64_t linear, unsigned size)
 {
 	unsigned left = page_left(linear);
@@ -272,7 +272,7 @@ void mem_check_write(struct cpu *cpu, uint64_t linear, unsigned size)
 	}
 }
 
-/* ---- read-modify-write --------------------------------------------------------------------------------------------------- */
+/* ---- read-modify-write --------------------------------------------------------------------------------- */
 
 void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rmw *m, bool lock)
 {
@@ -283,7 +283,7 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 	if (unlikely(debug_slow(cpu)))
 		debug_data(cpu, linear, size, true);
 	if (crosses)
-		run_alone(cpu); /* when one half is stored, the instruction must not begin again */
+		run_alone(cpu); /* it must not begin again when one half is stored */
 	mem_check_write(cpu, linear, size);
 	first = locate(cpu, linear, ACCESS_WRITE);
 	m->linear = linear;
@@ -301,7 +301,10 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 		m->host = cpu_shadow_in_place(cpu, &first, size);
 		return;
 	}
-	/* Read first: a device's answer may still be missing. The second reading is of memory: a device behind it has answered. */
+	/*
+	 * The first read collects the answers of a device, should the access reach into one. The read with the lock
+	 * held finds those answers, and reads memory anew.
+	 */
 	reads_used = cpu->p->reads_used;
 	mem_read_bytes(cpu, linear, m->bounce, size);
 	if (lock && (first.host != NULL || first.behind != NULL)) {
@@ -320,7 +323,7 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 void mem_rmw_finish(struct cpu *cpu, struct mem_rmw *m)
 {
 	mem_write_bytes(cpu, m->linear, m->bounce, m->size);
-	/* What the library writes is written later, under the same lock. */
+	/* Writes that the library makes come later, under the same lock. */
 	if (m->locked && cpu->p->shadow.writes_count == 0)
 		codemap_atomic_give(cpu);
 }
@@ -338,9 +341,9 @@ void *mem_span(struct cpu *cpu, uint64_t linear, bool write, unsigned *bytes)
 	return place.host;
 }
 
-/* ---- as the supervisor ------------------------------------------------------------------------------------------------------ */
+/* ---- as the supervisor --------------------------------------------------------------------------------- */
 
-/* A fault in the middle leaves the tag wrong; every landing recomputes it. */
+/* A fault before the tag is put back leaves it wrong: every landing in run/run.c computes it anew. */
 static uint64_t tag_supervisor(struct cpu *cpu)
 {
 	uint64_t tag = cpu->tlb_tag;
@@ -351,8 +354,10 @@ static uint64_t tag_supervisor(struct cpu *cpu)
 	return tag;
 }
 
-/* Descriptor tables and stacks of long mode have 64-bit addresses, whatever code runs. A fault in the middle leaves the
- * mask wrong too. */
+/*
+ * Descriptor tables and stacks of long mode have 64-bit addresses, whatever code runs. A landing computes the mask
+ * anew, as it does the tag.
+ */
 static uint64_t mask_system(struct cpu *cpu)
 {
 	uint64_t mask = cpu->lin_mask;

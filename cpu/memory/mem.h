@@ -2,9 +2,9 @@
 /*
  * Guest memory as instructions reach it: effective address -> linear address -> host memory through the TLB.
  *
- * Every mem_* call may fault and then does not return (see base/types.h). An access that crosses a page checks both pages before it
- * has any effect. Memory that is a device (no slot) is handled inside: reads come back with the device's data, writes are
- * collected and performed when the instruction is complete.
+ * Every mem_* call may fault and then does not return (see base/types.h). An access that crosses a page checks both
+ * pages before it has any effect. An address without memory (no slot) is a device's: a read returns the device's
+ * data, and writes are collected and made when the instruction is complete.
  */
 #ifndef CPU_MEMORY_MEM_H
 #define CPU_MEMORY_MEM_H
@@ -50,7 +50,7 @@ typedef uint16_t __attribute__((may_alias, aligned(1))) guest16;
 typedef uint32_t __attribute__((may_alias, aligned(1))) guest32;
 typedef uint64_t __attribute__((may_alias, aligned(1))) guest64;
 
-/* One load or store each, never split or repeated by the compiler: other vCPUs look. */
+/* One load or store each, which the compiler neither splits nor repeats: other vCPUs access the same memory. */
 GUEST_RACY_INLINE uint64_t host_load(const void *at, unsigned size)
 {
 	switch (size) {
@@ -76,7 +76,10 @@ INLINE void *tlb_find(struct cpu *cpu, enum tlb_kind kind, uint64_t linear, unsi
 {
 	struct tlb_entry *e = &cpu->tlb[kind][(linear >> 12) % TLB_ENTRIES];
 
-	/* The last byte's page is compared with the first byte's entry: an access that crosses never matches. */
+	/*
+	 * Compares the page of the last byte with the entry of the first: an access that crosses pages never
+	 * matches.
+	 */
 	if (likely((((linear + size - 1) & ~UINT64_C(0xfff)) | cpu->tlb_tag) == e->tag))
 		return (void *)(uintptr_t)(linear + e->addend);
 	return NULL;
@@ -107,26 +110,26 @@ INLINE void mem_write(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t 
 		mem_write_slow(cpu, linear, size, value);
 }
 
-/** Any number of bytes up to 512 (XMM operands, FXSAVE images, descriptors). 8-byte pieces are not torn when aligned. */
+/** Up to 512 bytes: XMM operands, FXSAVE images, descriptors. Aligned pieces of 8 bytes are not torn. */
 void mem_read_bytes(struct cpu *cpu, uint64_t linear, void *to, unsigned size);
 void mem_write_bytes(struct cpu *cpu, uint64_t linear, const void *from, unsigned size);
 
-/** Raise what a write of `size` bytes would raise, without writing. For instructions that write more than once. */
+/** Raise what a write of `size` bytes would raise, and write nothing. For instructions that write more than once. */
 void mem_check_write(struct cpu *cpu, uint64_t linear, unsigned size);
 
 /* ---- read-modify-write ---------------------------------------------------------------------------------------- */
 
 /*
- * Both rights are checked by begin; after it nothing faults. The handler works on *host, which is guest memory itself or, for
- * an access that crosses a page or hits a device, a copy that end puts back.
+ * mem_rmw_begin checks the rights to read and to write; nothing faults after it. The handler works on *host. That is
+ * guest memory itself, or a copy when the access crosses a page or hits a device; mem_rmw_end writes the copy back.
  *
  *     struct mem_rmw m;
  *     mem_rmw_begin(cpu, linear, size, &m);
  *     host_store(m.host, size, op(host_load(m.host, size)));
  *     mem_rmw_end(cpu, &m);
  *
- * For a locked instruction use mem_lock_begin/end with a host atomic on m.host instead (size 16: CMPXCHG16B, 16-aligned): the address may be
- * misaligned (x86 hosts do that in hardware: a split lock); what hardware cannot do at all runs on the copy under
+ * A locked instruction uses mem_lock_begin/end and a host atomic on m.host (size 16: CMPXCHG16B, 16-aligned). The
+ * address may be misaligned: x86 hosts do a split lock in hardware. What hardware cannot do runs on the copy, under
  * a lock of the VM.
  */
 struct mem_rmw {
@@ -143,7 +146,7 @@ void mem_rmw_finish(struct cpu *cpu, struct mem_rmw *m);
 INLINE void mem_rmw_begin(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rmw *m)
 {
 	m->copy = false;
-	/* A page that may be written may be read: x86 has no other kind. */
+	/* x86 has no page that may be written and not read. */
 	m->host = tlb_find(cpu, TLB_WRITE, linear, size);
 	if (unlikely(m->host == NULL))
 		mem_rmw_slow(cpu, linear, size, m, false);
@@ -171,15 +174,15 @@ INLINE void mem_lock_end(struct cpu *cpu, struct mem_rmw *m)
 /* ---- runs of memory, for REP ---------------------------------------------------------------------------------- */
 
 /**
- * Host address of linear, and in *bytes how much of the page follows it. May fault as an access of 1 byte would.
- * Returns: NULL when it must be done element by element (a device, a page with code, debugging, hot for other reasons).
- * Valid until the handler returns; a copy through it must be fine with memory that changes underneath.
+ * Host address of `linear`, and in *bytes how much of the page follows it. May fault as an access of 1 byte would.
+ * Valid until the handler returns; memory may change under a copy through it. Returns: NULL when the access must go
+ * element by element: a device, a page with code, debugging, an instruction alone.
  */
 void *mem_span(struct cpu *cpu, uint64_t linear, bool write, unsigned *bytes);
 
-/* ---- stack, as PUSH and POP see it: SS, RSP wrapped at the stack size ------------------------------------------- */
+/* ---- stack, as PUSH and POP see it: SS, RSP wrapped at the stack size ---------------------------------- */
 
-/** Linear address of stack offset `sp` (already wrapped with stack_wrap). */
+/** What stack offsets wrap to. */
 INLINE uint64_t stack_mask(const struct cpu *cpu)
 {
 	if (likely(cpu_is_64(cpu)))
@@ -195,7 +198,7 @@ INLINE void stack_pointer_set(struct cpu *cpu, uint64_t sp)
 	cpu->s.gpr[CPU_RSP] = mask == 0xffff ? (cpu->s.gpr[CPU_RSP] & ~mask) | (sp & mask) : sp & mask;
 }
 
-/** Push: writes below RSP, then moves RSP. Faults leave RSP alone. */
+/** Write below RSP, then move RSP: a fault leaves RSP alone. */
 INLINE void stack_push(struct cpu *cpu, unsigned size, uint64_t value)
 {
 	uint64_t sp = (cpu->s.gpr[CPU_RSP] - size) & stack_mask(cpu);
@@ -204,7 +207,7 @@ INLINE void stack_push(struct cpu *cpu, unsigned size, uint64_t value)
 	stack_pointer_set(cpu, sp);
 }
 
-/** The value that a pop would give, `depth` bytes above RSP; RSP is not moved. */
+/** The value that a pop would give, `depth` bytes above RSP. Does not move RSP. */
 INLINE uint64_t stack_peek(struct cpu *cpu, unsigned size, unsigned depth)
 {
 	uint64_t sp = (cpu->s.gpr[CPU_RSP] + depth) & stack_mask(cpu);
@@ -220,12 +223,12 @@ INLINE uint64_t stack_pop(struct cpu *cpu, unsigned size)
 	return value;
 }
 
-/* ---- for the machinery ------------------------------------------------------------------------------------------ */
+/* ---- for the machinery --------------------------------------------------------------------------------- */
 
-/** As the supervisor, whatever the CPL: descriptor tables and the TSS. */
+/** Access as the supervisor, whatever the CPL: descriptor tables and the TSS. */
 uint64_t sys_read(struct cpu *cpu, uint64_t linear, unsigned size);
 void sys_write(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t value);
-/** True when the access of this instruction was found to be a device's. */
+/** True when a fault of this instruction found that this access of it is a device's. */
 bool mmio_is_armed(const struct cpu *cpu, uint64_t gpa, bool write);
 
 #endif

@@ -4,12 +4,14 @@
  *
  *     linear --entry.root--> host page          the library's tables; the guest's are never looked at here
  *
- * A walk that fails leaves the guest, and vmmu_page_fault says what it was. When it was the guest's own #PF, the instruction runs again and raises it where the
- * walk fails again: so what was under way (an event's delivery, say) is as it was.
+ * A walk that fails leaves the guest, and vmmu_page_fault says why it failed. If the guest's own tables forbid the
+ * access, the instruction runs again and raises #PF where the walk fails again. So whatever was under way, such as
+ * the delivery of an event, is as it was.
  *
- * Writes that hit a mirrored table are collected like writes to a device and made by the library when the instruction is complete. A locked
- * instruction works on the page itself, which reads lead to, and the library is told; one that crosses pages keeps the VM's
- * atomic lock until the library has written.
+ * Writes to a guest table that the library mirrors are collected, like writes to a device. The library makes them
+ * when the instruction is complete. A locked instruction works on the page itself, through its read translation, and
+ * the library is told afterwards. A locked access that crosses pages keeps the VM's atomic lock until the library
+ * has written.
  */
 #include <vmmu/format.h>
 #include <vmmu/mmu.h>
@@ -19,18 +21,21 @@
 #include "cpu/memory/shadow.h"
 #include "cpu/memory/walk.h"
 
-/* ---- the walk ------------------------------------------------------------------------------------------------------ */
+/* ---- the walk ------------------------------------------------------------------------------------------ */
 
-#define DENIED 0x80000000u /* beside the error bits: a fault without any is one, too */
+#define DENIED 0x80000000u /* set in every fault, also in one without error bits */
 
-/* What the way down to a leaf says. */
+/* What the entries from the root to a leaf say together. */
 struct shadow_leaf {
 	uint64_t rights; /* VMMU_NPT_W and U: those of all entries */
 	bool no_exec;
 	unsigned key;
 };
 
-/* As hardware with CR0.WP and EFER.NX set, and the guest's other controls, which mean nothing while it does not page. */
+/*
+ * As hardware with CR0.WP and EFER.NX set, and the guest's other controls. These mean nothing while it does not
+ * page.
+ */
 static bool shadow_allows(const struct cpu *cpu, const struct shadow_leaf *leaf, enum access access)
 {
 	bool user = cpu->tlb_tag & TLB_USER, user_page = leaf->rights & VMMU_NPT_U, paging = cpu->s.cr0 & CR0_PG;
@@ -54,7 +59,8 @@ static bool shadow_allows(const struct cpu *cpu, const struct shadow_leaf *leaf,
 }
 
 /* Returns: 0 with *host and *writable set, or error bits with DENIED. */
-GUEST_RACY static uint32_t shadow_tables(struct cpu *cpu, uint64_t linear, enum access access, uint64_t *host, bool *writable)
+GUEST_RACY static uint32_t shadow_tables(struct cpu *cpu, uint64_t linear, enum access access, uint64_t *host,
+                                         bool *writable)
 {
 	uint64_t *table = (uint64_t *)(uintptr_t)cpu->entry.root;
 	struct shadow_leaf leaf = { VMMU_NPT_W | VMMU_NPT_U, false, 0 };
@@ -86,7 +92,7 @@ GUEST_RACY static uint32_t shadow_tables(struct cpu *cpu, uint64_t linear, enum 
 			table = (uint64_t *)(uintptr_t)(e & VMMU_ENTRY_ADDR);
 			continue;
 		}
-		/* The entry changed: what it led to may have been removed. */
+		/* The entry changed, and its table may have been removed. Begin again. */
 		table = (uint64_t *)(uintptr_t)cpu->entry.root;
 		leaf = (struct shadow_leaf){ VMMU_NPT_W | VMMU_NPT_U, false, 0 };
 		level = cpu->entry.levels + 1;
@@ -101,7 +107,7 @@ static void fill(struct cpu *cpu, enum tlb_kind kind, uint64_t linear, uint64_t 
 	e->addend = (host & ~UINT64_C(0xfff)) - (linear & ~UINT64_C(0xfff));
 }
 
-/* ---- faults --------------------------------------------------------------------------------------------------------- */
+/* ---- faults -------------------------------------------------------------------------------------------- */
 
 static uint64_t error_code(const struct cpu *cpu, uint32_t found, enum access access)
 {
@@ -118,7 +124,7 @@ static uint64_t error_code(const struct cpu *cpu, uint32_t found, enum access ac
 	return error;
 }
 
-/* The access as far as a flush of the TLB leaves it what it is. */
+/* The access in the form of a TLB tag, without the generation. */
 static uint64_t access_tag(const struct cpu *cpu, uint64_t linear)
 {
 	return (linear & ~UINT64_C(0xfff)) | (cpu->tlb_tag & (TLB_USER | TLB_SMAP));
@@ -137,12 +143,12 @@ static const struct mmio_armed *armed_find(const struct cpu *cpu, uint64_t linea
 	return NULL;
 }
 
-/* The page is a guest table's: reads see it, and its host page tells whether it holds decoded code. */
+/* The page is a guest table. Its host page, which reads lead to, tells whether it holds decoded code. */
 static void place_behind(struct cpu *cpu, uint64_t linear, struct place *place)
 {
 	struct place seen = cpu_shadow_walk(cpu, linear, ACCESS_READ);
 
-	if (seen.host == NULL) { /* it went away meanwhile */
+	if (seen.host == NULL) { /* the page went away meanwhile */
 		cpu->p->armed_count = 0;
 		cpu->p->single_next = true;
 		cpu_leave(cpu, LEAVE_RESTART);
@@ -198,7 +204,7 @@ struct place cpu_shadow_walk(struct cpu *cpu, uint64_t linear, enum access acces
 	return place;
 }
 
-/* How often one instruction may be sent back to guest tables before they are given up, and before it is stopped. */
+/* How many faults of one instruction on guest tables: until the page is unprotected, and until the guest is stopped. */
 #define UNPROTECT_AFTER 8u
 #define EMULATE_MOST    32u
 
@@ -212,13 +218,15 @@ static enum shadow_answer shadow_emulate(struct cpu *cpu, struct vmmu_gpa gpa)
 	if (s->emulations > UNPROTECT_AFTER && vmmu_unprotect(p->vcpu, gpa))
 		return SHADOW_RUN;
 	if (p->armed_count == sizeof(p->armed) / sizeof(p->armed[0]))
-		return SHADOW_RUN; /* the next round gives it up */
-	p->armed[p->armed_count++] = (struct mmio_armed){ .page = gpa.v >> 12, .write = true, .emulate = true, .tag = s->tag };
+		return SHADOW_RUN; /* a later round unprotects the page */
+	p->armed[p->armed_count++] = (struct mmio_armed){
+		.page = gpa.v >> 12, .write = true, .emulate = true, .tag = s->tag
+	};
 	p->single_next = true;
 	return SHADOW_RUN;
 }
 
-/* An address that only the guest's CPUID makes too wide: walk.c's raise_reserved. */
+/* Is the address too wide only by the guest's CPUID? See raise_reserved in walk.c. */
 static bool too_wide(struct cpu *cpu, uint64_t linear)
 {
 	bool writable, user;
@@ -258,7 +266,7 @@ enum shadow_answer cpu_shadow_fault(struct cpu *cpu)
 	}
 }
 
-/* ---- writes to guest tables ------------------------------------------------------------------------------------------- */
+/* ---- writes to guest tables ---------------------------------------------------------------------------- */
 
 void cpu_shadow_write(struct cpu *cpu, const struct place *place, unsigned size, uint64_t value)
 {
@@ -277,7 +285,9 @@ void *cpu_shadow_in_place(struct cpu *cpu, const struct place *place, unsigned s
 
 	if (s->writes_count >= SHADOW_WRITES)
 		cpu_unimplemented(cpu);
-	s->writes[s->writes_count++] = (struct shadow_store){ .gpa = place->gpa, .host = place->behind, .size = size, .made = true };
+	s->writes[s->writes_count++] = (struct shadow_store){
+		.gpa = place->gpa, .host = place->behind, .size = size, .made = true
+	};
 	return (void *)(uintptr_t)place->behind;
 }
 
@@ -296,7 +306,7 @@ bool cpu_shadow_writes(struct cpu *cpu)
 		else
 			ok = vmmu_guest_write(p->vcpu, (struct vmmu_gpa){ w->gpa }, w->data, w->size) == VMMU_OK;
 		p->fault_gpa.v = w->gpa;
-		/* Pairs with codemap_mark: either it sees the store or this sees its line. */
+		/* Pairs with codemap_mark: either the decoder sees this store, or this CPU sees the decoder's line. */
 		atomic_thread_fence(memory_order_seq_cst);
 		page = codemap_find(p->vm, w->host);
 		if (page != NULL)

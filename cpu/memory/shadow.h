@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The CPU's part of shadow paging (vmmu/mmu.h): when entry.shadow, it walks entry.root with linear addresses, and what
- * concerns the guest's own tables is asked of the library outside the guest. Nothing of this is reached in a VM with a second stage.
+ * The CPU's part of shadow paging (vmmu/mmu.h). With entry.shadow the CPU walks entry.root with linear addresses. What
+ * concerns the guest's own tables it asks of the library, outside the guest. A VM with a second stage reaches nothing
+ * of this.
  */
 #ifndef CPU_MEMORY_SHADOW_H
 #define CPU_MEMORY_SHADOW_H
@@ -9,13 +10,16 @@
 #include "cpu/base/private.h"
 #include "cpu/memory/walk.h"
 
-/** walk() in shadow mode; canonicity was checked. Raises #PF, or leaves for the library. Fills the TLB. */
+/** walk() in shadow mode, of a canonical address. Raises #PF, or leaves for the library. Fills the TLB. */
 struct place cpu_shadow_walk(struct cpu *cpu, uint64_t linear, enum access access);
 
-/** A write of the instruction to `place` (place->behind is set), for the library to make. */
+/** Collect a write to `place`, of which place->behind is set. The library makes it. */
 void cpu_shadow_write(struct cpu *cpu, const struct place *place, unsigned size, uint64_t value);
 
-/** A locked access to such a page, all in it: where to make it. The library is told when the instruction is complete. */
+/**
+ * A locked access to such a page, which does not cross it. Returns: where to make it. The library is told when the
+ * instruction is complete.
+ */
 void *cpu_shadow_in_place(struct cpu *cpu, const struct place *place, unsigned size);
 
 /* ---- outside the guest ---- */
@@ -25,7 +29,7 @@ enum shadow_answer { SHADOW_RUN, SHADOW_MMIO, SHADOW_HOST, SHADOW_NOMEM, SHADOW_
 /** A fault of cpu_shadow_walk: ask the library. p->fault_gpa and fault_error are set for MMIO and HOST. */
 enum shadow_answer cpu_shadow_fault(struct cpu *cpu);
 
-/** The library writes what the last instruction wrote to guest tables. Returns: false when that is no memory any more. */
+/** The library writes what the last instruction wrote to guest tables. Returns: false when memory there is gone. */
 bool cpu_shadow_writes(struct cpu *cpu);
 
 #endif

@@ -2,14 +2,17 @@
 /*
  * SIGSEGV and SIGBUS in a guest access: the host page behind the guest's memory is gone.
  *
- * A signal is a guest access's when a CPU runs on this thread and the address lies in a page that its TLBs lead to. Everything else
- * belongs to the program.
+ * A signal comes from a guest access when a CPU runs on this thread and the address lies in a page that the CPU's
+ * TLBs lead to. Every other signal belongs to the program.
  */
 #include <string.h>
 
 #include "cpu/base/private.h"
 
-/* The guest page that leads to a host page, when the second stage's cache still knows. */
+/*
+ * Does a TLB of the CPU lead to this host page? *gpa is the guest page when the second stage's cache still knows it,
+ * else 0.
+ */
 static bool host_page_known(struct cpu *cpu, uint64_t page, uint64_t *gpa)
 {
 	struct cpu_private *p = cpu->p;
@@ -47,7 +50,7 @@ bool cpu_host_fault_signal(int signal, siginfo_t *info, void *context)
 	cpu_leave(cpu, LEAVE_HOST_FAULT);
 }
 
-/* ---- for programs without a front end that owns signals ---------------------------------------------------------------- */
+/* ---- for programs without a front end that owns signals ------------------------------------------------ */
 
 static struct sigaction previous[2]; /* SIGSEGV, SIGBUS: written once, by cpu_signals_install */
 
@@ -63,7 +66,7 @@ static void chain(int signal, siginfo_t *info, void *context)
 	} else if (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN) {
 		old->sa_handler(signal);
 	} else {
-		/* The access repeats and the default action follows. */
+		/* The access repeats, and the default action follows. */
 		memset(&fallback, 0, sizeof(fallback));
 		fallback.sa_handler = SIG_DFL;
 		sigaction(signal, &fallback, NULL);

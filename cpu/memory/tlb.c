@@ -2,8 +2,8 @@
 /*
  * The software TLB: flushing and tagging. Filling is walk.c's, the lookup is in mem.h.
  *
- * A full flush is a new generation in the tag; entries are wiped only when the generations ran out. Every flush also makes
- * blocks prove themselves again (code_gen), since they stand for fetch translations.
+ * A full flush is a new generation in the tag. Entries are wiped only when the generations ran out. Every flush also
+ * moves code_gen on, so that blocks are validated again: a block stands for a fetch translation.
  */
 #include "cpu/base/private.h"
 #include "cpu/memory/tlb.h"
@@ -23,7 +23,7 @@ void tlb_tag_update(struct cpu *cpu)
 
 static void tlb_wipe(struct cpu *cpu, unsigned first, unsigned last)
 {
-	/* No tag has all bits: never matches. */
+	/* No access has a tag with all bits set. */
 	memset(cpu->tlb[first], 0xff, sizeof(cpu->tlb[0]) * (last - first + 1));
 }
 
@@ -31,7 +31,7 @@ void tlb_flush(struct cpu *cpu)
 {
 	uint64_t generation = cpu->tlb_tag >> TLB_GENERATION_SHIFT;
 
-	/* Generation 0 is a fresh, zeroed CPU: it matches nothing. */
+	/* Generation 0 is that of the zeroed entries of a new CPU: no access has it. */
 	if (++generation >= TLB_GENERATIONS) {
 		tlb_wipe(cpu, TLB_READ, TLB_EXEC);
 		cpu->p->last_walk.tag = ~UINT64_C(0);

@@ -5,11 +5,13 @@
 
 #include "cpu/base/types.h"
 
-void tlb_flush(struct cpu *cpu);          /* guest translations */
-void tlb_flush_nested(struct cpu *cpu);   /* those and the second stage's */
+/** Drop the guest's translations. */
+void tlb_flush(struct cpu *cpu);
+/** Drop the guest's translations and the second stage's. */
+void tlb_flush_nested(struct cpu *cpu);
 void tlb_flush_page(struct cpu *cpu, uint64_t linear);
 void tlb_flush_writes(struct cpu *cpu);
-/** Recompute cpu->tlb_tag after CPL, AC, CR4 changed or after a longjmp. */
+/** Compute cpu->tlb_tag anew, after CPL, AC or CR4 changed or after a longjmp. */
 void tlb_tag_update(struct cpu *cpu);
 
 #endif

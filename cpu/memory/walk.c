@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Page walks as the hardware does them: the guest's tables, every access to which goes through the second stage, then
- * the page itself through the second stage.
+ * Page walks as the hardware does them. Every access to the guest's tables goes through the second stage, and so
+ * does the page that they lead to.
  *
  *     linear --CR3--> guest entry (gpa) --root--> host --...--> gpa of the page --root--> host page
  *
- * Accessed and Dirty are set by compare-and-swap on the entry that was used; when it changed meanwhile the walk begins again, so an
- * entry that somebody removed is never brought back.
+ * A walk sets Accessed and Dirty by compare-and-swap on the entry that it used. If the entry changed meanwhile, the
+ * walk begins again; so it never brings back an entry that was removed.
  *
- * With shadow paging all this is the library's: shadow.c.
+ * With shadow paging the library walks the guest's tables, and the CPU walks the library's: shadow.c.
  */
 #include <vmmu/format.h>
 
@@ -35,7 +35,8 @@ static const struct nested_format ept = {
 };
 
 static const struct nested_format ept_no_ad = {
-	.present = VMMU_EPT_R | VMMU_EPT_W | VMMU_EPT_X, .read = VMMU_EPT_R, .write = VMMU_EPT_W, .exec = VMMU_EPT_X, .large = VMMU_EPT_PS,
+	.present = VMMU_EPT_R | VMMU_EPT_W | VMMU_EPT_X, .read = VMMU_EPT_R, .write = VMMU_EPT_W,
+	.exec = VMMU_EPT_X, .large = VMMU_EPT_PS,
 };
 
 /* Rights in struct ntlb_entry.tag. */
@@ -45,7 +46,7 @@ static const struct nested_format ept_no_ad = {
 
 enum step { STEP_OK, STEP_FAULT, STEP_AGAIN };
 
-/* One walk from the root. On STEP_FAULT *error has PRESENT and RSVD added as they apply. */
+/* One walk from the root, or from `known`. On STEP_FAULT, PRESENT and RSVD were added to *error as they apply. */
 INLINE enum step nested_tables(const struct vmmu_entry *entry, const struct nested_format f, uint64_t gpa,
                                uint64_t *error, struct nested_table *known, struct ntlb_entry *out)
 {
@@ -89,7 +90,8 @@ INLINE enum step nested_tables(const struct vmmu_entry *entry, const struct nest
 
 			out->host = (e & VMMU_ENTRY_ADDR & ~inside) | (gpa & inside & ~UINT64_C(0xfff));
 			out->tag = (gpa & ~UINT64_C(0xfff)) | NTLB_READ |
-			           ((read & f.write) && (want & f.dirty) == f.dirty ? NTLB_WRITE : 0) | (no_exec ? 0 : NTLB_EXEC);
+			           ((read & f.write) && (want & f.dirty) == f.dirty ? NTLB_WRITE : 0) |
+			           (no_exec ? 0 : NTLB_EXEC);
 			return STEP_OK;
 		}
 		table = (uint64_t *)(uintptr_t)(e & VMMU_ENTRY_ADDR);
@@ -135,7 +137,7 @@ bool nested_walk(struct cpu *cpu, uint64_t gpa, uint64_t access, uint64_t *host)
 
 /* ---- the guest's tables ------------------------------------------------------------------------------------ */
 
-/* What a guest walk came to. */
+/* What a walk of the guest's tables found. */
 struct guest_page {
 	uint64_t gpa;
 	bool large; /* from a page larger than 4 KiB */
@@ -168,13 +170,13 @@ static uint32_t fault_code(struct cpu *cpu, enum access access)
 	return code;
 }
 
-/* An entry of a guest's table. acquire: a CPU reads a table after the entry that led to it, whatever wrote them. */
+/* acquire: the CPU reads a table after the entry that led to it, whoever wrote the two. */
 GUEST_RACY_INLINE uint64_t guest_entry_load(const uint64_t *at)
 {
 	return __atomic_load_n(at, __ATOMIC_ACQUIRE);
 }
 
-/* Where a guest table entry is in the host. A table that is no memory makes the translation fail, as in KVM. */
+/* Where a guest table entry is in the host. If the table is not in memory, the translation fails, as in KVM. */
 static void *table_entry(struct cpu *cpu, uint64_t gpa, uint64_t linear, enum access access)
 {
 	uint64_t host;
@@ -186,7 +188,7 @@ static void *table_entry(struct cpu *cpu, uint64_t gpa, uint64_t linear, enum ac
 	cpu_leave(cpu, LEAVE_FAULT);
 }
 
-/* Set bits in a guest table entry. False: it changed, walk again. */
+/* Set bits in a guest table entry. Returns: false when the entry changed, so that the caller must walk again. */
 GUEST_RACY static bool table_entry_set(struct cpu *cpu, uint64_t gpa, uint64_t old, uint64_t bits, unsigned size)
 {
 	uint64_t host;
@@ -194,12 +196,13 @@ GUEST_RACY static bool table_entry_set(struct cpu *cpu, uint64_t gpa, uint64_t o
 
 	if (!nested_walk(cpu, gpa, VMMU_PF_GUEST_PAGE | VMMU_PF_WRITE, &host)) {
 		if (mmio_is_armed(cpu, gpa, true))
-			return true; /* tables in read-only memory keep their bits */
+			return true; /* a table in read-only memory keeps its bits */
 		cpu_leave(cpu, LEAVE_FAULT);
 	}
 	at = (void *)(uintptr_t)host;
 	if (size == 8)
-		return __atomic_compare_exchange_n((uint64_t *)at, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+		return __atomic_compare_exchange_n((uint64_t *)at, &old, old | bits, false, __ATOMIC_SEQ_CST,
+		                                   __ATOMIC_RELAXED);
 	uint32_t expected = (uint32_t)old;
 	return __atomic_compare_exchange_n((uint32_t *)at, &expected, (uint32_t)(old | bits), false,
 	                                   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
@@ -213,7 +216,7 @@ GUEST_RACY static bool table_entry_set(struct cpu *cpu, uint64_t gpa, uint64_t o
 #define PTE_PS UINT64_C(0x080)
 #define PTE_NX (UINT64_C(1) << 63)
 
-/* May the access be, given the combined rights? Returns the error bits, 0 when it may. */
+/* Check an access against the combined rights. Returns: error bits, 0 when the access is allowed. */
 static uint32_t rights_check(struct cpu *cpu, enum access access, uint64_t rights, bool nx, unsigned key)
 {
 	bool user = cpu->tlb_tag & TLB_USER, user_page = rights & PTE_U;
@@ -229,7 +232,10 @@ static uint32_t rights_check(struct cpu *cpu, enum access access, uint64_t right
 	}
 	if ((access == ACCESS_WRITE && !(rights & PTE_W) && (user || wp)) || (user_page && (cpu->tlb_tag & TLB_SMAP)))
 		denied = PF_P;
-	/* The PK bit says that the key denies the access, whether or not something else does as well (SDM vol. 3, 4.7). */
+	/*
+	 * The PK bit says that the key denies the access, whether or not something else does as well (SDM vol. 3,
+	 * 4.7).
+	 */
 	if (unlikely((cpu->s.cr4 & CR4_PKE) && user_page && (cpu->s.efer & EFER_LMA))) {
 		uint32_t pkru = cpu->s.pkru >> (2 * key);
 
@@ -259,8 +265,9 @@ static uint64_t reserved_bits(struct cpu *cpu, unsigned level, uint64_t e, bool 
 }
 
 /*
- * An address that only the guest's CPUID makes too wide (KVM's smaller MAXPHYADDR): the hardware below KVM does not fault, KVM does, by emulating
- * the instruction, and stops at one that its emulator does not know.
+ * The address is too wide only by the guest's CPUID (KVM's smaller MAXPHYADDR). The hardware below KVM does not
+ * fault then. KVM itself does, by emulating the instruction; it stops the guest at an instruction that its emulator
+ * does not know.
  */
 static _Noreturn void raise_reserved(struct cpu *cpu, uint64_t linear, enum access access, uint64_t e)
 {
@@ -318,7 +325,9 @@ INLINE bool walk_long(struct cpu *cpu, uint64_t linear, enum access access, unsi
 			return false;
 	}
 	if (level == 1 && levels > 1)
-		*known = (struct guest_table){ (linear >> 21) + 1, cpu->p->tables_gen, gpas[1] & ~UINT64_C(0xfff), upper, upper_nx };
+		*known = (struct guest_table){
+			(linear >> 21) + 1, cpu->p->tables_gen, gpas[1] & ~UINT64_C(0xfff), upper, upper_nx
+		};
 	uint64_t inside = (UINT64_C(1) << (12 + 9 * (level - 1))) - 1;
 	out->gpa = (table & ~inside) | (linear & inside);
 	out->large = level > 1;
@@ -386,7 +395,7 @@ static void check_canonical(struct cpu *cpu, uint64_t linear, enum access access
 {
 	if (likely(canonical(cpu, linear)))
 		return;
-	/* An access that names no memory operand is a stack access. */
+	/* An instruction without a memory operand accesses the stack. */
 	if (access != ACCESS_EXEC && (cpu->op->mem == OP_NO_MEM || cpu->op->seg == CPU_SS))
 		cpu_raise_error(cpu, VECTOR_SS, 0);
 	cpu_gp(cpu);
@@ -401,8 +410,8 @@ static void tlb_fill(struct cpu *cpu, enum tlb_kind kind, uint64_t linear, uint6
 }
 
 /*
- * After a second-stage fault the same access comes again: the guest's half of its walk is kept. It is as good as an entry of the TLB and goes
- * when one would: its tag has the generation and the rights, and tlb_flush_page clears it.
+ * After a second-stage fault the same access comes again, so the guest's half of its walk is kept. It is valid
+ * exactly as a TLB entry is: its tag has the generation and the rights, and tlb_flush_page clears it.
  */
 static bool guest_walk_known(struct cpu *cpu, uint64_t linear, enum access access, struct guest_page *out)
 {

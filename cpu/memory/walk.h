@@ -10,12 +10,12 @@ struct place {
 	uint8_t *host; /* NULL: a device, or memory that must be treated like one */
 	uint64_t gpa;
 	bool slow;     /* write: the page holds decoded code */
-	const uint8_t *behind; /* not NULL: memory of which the library makes the write (shadow.h) */
+	const uint8_t *behind; /* not NULL: the page, which the library will write (shadow.h) */
 };
 
-/** Translate with all side effects; raises #PF, leaves for nested faults. Fills the TLB. */
+/** Translate with all side effects, and fill the TLB. Raises #PF; leaves for faults of the second stage. */
 struct place walk(struct cpu *cpu, uint64_t linear, enum access access);
-/** The second stage alone. `error` VMMU_PF_* of the access. False: it would fault (p->fault_* are set). */
+/** The second stage alone. `error`: VMMU_PF_* of the access. Returns: false on a fault, which p->fault_* describe. */
 bool nested_walk(struct cpu *cpu, uint64_t gpa, uint64_t error, uint64_t *host);
 
 #endif
