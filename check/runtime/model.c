@@ -187,8 +187,8 @@ static void read_options(struct op *op, struct location *l, struct event *e)
 		bool ready = !is_await(op) || op->ready(value, op->operand), writes;
 
 		/*
-		 * An await that reads the newest store in vain stands still there. In vain on older
-		 * ones: of no interest (graph.c).
+		 * An await that reads the newest store in vain stands still there. One that reads an older store in
+		 * vain is of no interest (graph.c).
 		 */
 		if (!ready && !(rt.graph && rank == newest))
 			continue;
