@@ -60,7 +60,7 @@ static void find_ioctls(const uint8_t *bytes, size_t size, bool executable, stru
 	for (size_t i = 0; i + 4 <= size; i++) {
 		if (bytes[i + 1] != 0xae || !surface_ioctl_find(word(bytes + i)))
 			continue;
-		/* A request without an argument has 16 bits, which occur by chance: it counts only where code loads it. */
+		/* A request without an argument has 16 bits, which occur by chance: it counts where code loads it. */
 		if (word(bytes + i) >> 16 == 0 && !(executable && i && is_immediate_move(bytes[i - 1])))
 			continue;
 		add(out->ioctls, &out->ioctl_count, word(bytes + i));

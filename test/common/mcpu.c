@@ -6,13 +6,13 @@
 
 #include "port/posix/probe.h"
 
-#define FIXED_MAX 100000 /* more in a row for one access are not races any more */
+#define FIXED_MAX 100000 /* so many fixed faults in a row for one access cannot all be lost races */
 
-/* What a walk came to. */
+/* The result of a walk. */
 enum walk {
 	WALK_OK,
-	WALK_FAULT, /* *error says which */
-	WALK_AGAIN, /* an entry changed while its bits were being set */
+	WALK_FAULT, /* with the error code in *error */
+	WALK_AGAIN, /* an entry changed when its bits were to be set */
 	WALK_BAD,
 };
 
@@ -90,11 +90,12 @@ static bool entry_present(bool ept, uint64_t e)
 static bool entry_reserved(bool ept, uint64_t e, int level)
 {
 	if (ept && !(e & VMMU_EPT_R))
-		return true; /* writable or executable and not readable (execute-only is not offered) */
+		return true; /* writable or executable, but not readable (this CPU does not offer execute-only) */
 	if ((e & VMMU_ENTRY_RSVD) || (level > 3 && (e & VMMU_NPT_PS)))
 		return true;
-	/* A huge leaf's address is aligned to its size; bit 12 of NPT's is PAT. */
-	return (level == 2 || level == 3) && (e & VMMU_NPT_PS) && (e & VMMU_ENTRY_ADDR & ((UINT64_C(4096) << 9 * (level - 1)) - 1));
+	/* The address of a huge leaf must be aligned to its size. (In NPT's, bit 12 is PAT.) */
+	return (level == 2 || level == 3) && (e & VMMU_NPT_PS) &&
+	       (e & VMMU_ENTRY_ADDR & ((UINT64_C(4096) << 9 * (level - 1)) - 1));
 }
 
 static bool entry_is_leaf(uint64_t e, int level)
@@ -107,7 +108,7 @@ static bool entry_writable(bool ept, uint64_t e)
 	return ept ? e & VMMU_EPT_W : e & VMMU_NPT_W;
 }
 
-/* Set A (and D) as hardware does: by one locked operation on the entry as it was walked. */
+/* Set A (and D) as hardware does: by one locked operation, which fails if the entry is no longer the one walked. */
 static bool entry_set(uint64_t *entry, uint64_t *e, uint64_t bits)
 {
 	if ((*e & bits) == bits)
@@ -138,7 +139,8 @@ static void psc_fill(struct mcpu *cpu, uint64_t gfn, uint64_t *table)
 static enum walk walk(struct mcpu *cpu, uint64_t gfn, bool write, struct leaf *leaf, uint64_t *error)
 {
 	bool ept = is_ept(cpu);
-	uint64_t accessed = sets_no_ad(cpu) ? 0 : ept ? VMMU_EPT_A : VMMU_NPT_A, dirty = sets_no_ad(cpu) ? 0 : ept ? VMMU_EPT_D : VMMU_NPT_D;
+	uint64_t accessed = sets_no_ad(cpu) ? 0 : ept ? VMMU_EPT_A : VMMU_NPT_A,
+	         dirty = sets_no_ad(cpu) ? 0 : ept ? VMMU_EPT_D : VMMU_NPT_D;
 	uint64_t *table = psc_find(cpu, gfn);
 	int level = 1;
 
@@ -148,7 +150,7 @@ static enum walk walk(struct mcpu *cpu, uint64_t gfn, bool write, struct leaf *l
 		table = (uint64_t *)(uintptr_t)cpu->entry.root;
 	}
 	if (gfn >> 9 * cpu->entry.levels)
-		return WALK_FAULT; /* beyond what tables of so many levels reach */
+		return WALK_FAULT; /* tables of so many levels do not reach that far */
 	leaf->write = true;
 	for (;; level--) {
 		uint64_t *entry = table + (gfn >> 9 * (level - 1) & 511);
@@ -230,7 +232,7 @@ static void tlb_drop(struct mcpu *cpu, uint64_t gfn)
 
 /* --- one access --- */
 
-/* In the guest. Returns: MCPU_OK; MCPU_BUSY with *error when there was a fault. */
+/* Access memory once, in the guest. Returns: MCPU_OK; MCPU_BUSY with *error after a fault. */
 static enum mcpu_result try(struct mcpu *cpu, uint64_t gpa, bool write, uint64_t *value, uint64_t *error)
 {
 	uint64_t gfn = gpa >> 12, *word;
@@ -258,7 +260,7 @@ static enum mcpu_result try(struct mcpu *cpu, uint64_t gpa, bool write, uint64_t
 		tlb = tlb_fill(cpu, gfn, &leaf, write);
 	}
 	word = (uint64_t *)(uintptr_t)(tlb->host + (gpa & ((UINT64_C(4096) << 9 * (level - 1)) - 1)));
-	/* The page may be gone behind a huge leaf, with no invalidation to come. */
+	/* Below a huge leaf there may be no host page any more, and no invalidation will say so. */
 	if (write ? !posix_probe_write(word) : !posix_probe_read(word))
 		return MCPU_HOST;
 	if (write)
@@ -281,17 +283,19 @@ static enum mcpu_result retry_once(struct mcpu *cpu, unsigned *retried)
 	return MCPU_OK;
 }
 
-/* Made by the hypervisor, and the instruction is complete. */
+/* Let the hypervisor make the write. That completes the instruction. */
 static enum mcpu_result emulate(struct mcpu *cpu, uint64_t gpa, const uint64_t *value, bool *done)
 {
 	enum vmmu_status status = vmmu_guest_write(cpu->vcpu, (struct vmmu_gpa){ gpa }, value, sizeof(*value));
 
 	cpu->emulated++;
 	*done = status == VMMU_OK;
-	return status == VMMU_OK ? MCPU_OK : status == VMMU_ENOENT ? MCPU_MMIO : status == VMMU_EBUSY ? MCPU_RING_FULL : MCPU_HOST;
+	return status == VMMU_OK ? MCPU_OK : status == VMMU_ENOENT ? MCPU_MMIO :
+	       status == VMMU_EBUSY ? MCPU_RING_FULL : MCPU_HOST;
 }
 
-static enum mcpu_result page_fault(struct mcpu *cpu, uint64_t gva, uint64_t error, const uint64_t *value, bool *done, unsigned *fixed, unsigned *retried)
+static enum mcpu_result page_fault(struct mcpu *cpu, uint64_t gva, uint64_t error, const uint64_t *value, bool *done,
+                                   unsigned *fixed, unsigned *retried)
 {
 	struct vmmu_page_info info;
 
@@ -384,9 +388,11 @@ enum mcpu_result mcpu_write(struct mcpu *cpu, uint64_t gpa, uint64_t value)
 const char *mcpu_result_name(enum mcpu_result result)
 {
 	static const char *const names[] = {
-		[MCPU_OK] = "ok",         [MCPU_MMIO] = "MMIO", [MCPU_HOST] = "no host page", [MCPU_NOMEM] = "no memory", [MCPU_RING_FULL] = "ring full",
+		[MCPU_OK] = "ok",         [MCPU_MMIO] = "MMIO", [MCPU_HOST] = "no host page",
+		[MCPU_NOMEM] = "no memory", [MCPU_RING_FULL] = "ring full",
 		[MCPU_GUEST] = "guest page fault",
-		[MCPU_DEAD] = "VM dead",  [MCPU_BUSY] = "busy", [MCPU_STUCK] = "stuck",       [MCPU_BAD_ENTRY] = "an entry that no CPU accepts",
+		[MCPU_DEAD] = "VM dead",  [MCPU_BUSY] = "busy", [MCPU_STUCK] = "stuck",
+		[MCPU_BAD_ENTRY] = "an entry that no CPU accepts",
 	};
 
 	return names[result];

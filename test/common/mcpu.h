@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A model CPU: it does with a VM's tables what hardware does and not a bit more. It walks them from entry.root with the rules of NPT or
- * EPT, sets Accessed and Dirty atomically, and caches what it walked.
+ * A model CPU: it does with a VM's tables what hardware does, and no more. It walks them from entry.root by the rules
+ * of NPT or EPT, sets Accessed and Dirty atomically, and caches what it walked.
  *
- * Its caches are lazy on purpose: they hold on to everything, leaves and the tables that lead to them, across exits, until vmmu_vcpu_enter says `flush`. So a flush
- * that is missing shows as an access to a page that should be gone.
+ * Its caches forget as little as possible, on purpose: they keep leaves, and the tables that lead to them, across
+ * exits, until vmmu_vcpu_enter says `flush`. So a missing flush shows as an access to a page that should be gone.
  *
- * In a VM that shadows it walks linear addresses, and hands its faults to vmmu_page_fault. Its guest runs without paging (and has 4 GiB), or
- * with mcpu_page on tables that map every address to itself. So whoever uses it need not care; and since what is mapped never changes, the guest may change
- * how: its kernel makes entries when they are missed, of all sizes, takes them away again, stores by itself and through the hypervisor, flushes by INVLPG, by
- * CR3, or not at all.
+ * In a VM with shadow paging it walks linear addresses, and hands its faults to vmmu_page_fault. Its guest runs
+ * without paging, and then has 4 GiB, or with mcpu_page on tables that map every address to itself: a test uses both
+ * in the same way. Since every address always maps to itself, the guest is free in how it maps it. Its kernel makes
+ * entries of all sizes when they are missed, and takes them away again; it stores by itself or through the
+ * hypervisor; and it flushes by INVLPG, by CR3, or not at all.
  */
 #ifndef TEST_COMMON_MCPU_H
 #define TEST_COMMON_MCPU_H
@@ -25,12 +26,12 @@
 enum mcpu_result {
 	MCPU_OK,
 	MCPU_MMIO,      /* no memory there, or a write to a read-only slot */
-	MCPU_HOST,      /* the host has no page, or none that may be written */
+	MCPU_HOST,      /* the host has no page there, or none that may be written */
 	MCPU_NOMEM,
 	MCPU_RING_FULL,
-	MCPU_GUEST,     /* the guest's own page fault, and there is no kernel (mcpu_page) */
+	MCPU_GUEST,     /* the guest's own page fault, in a guest that has no kernel (mcpu_page) */
 	MCPU_DEAD,
-	MCPU_BUSY,      /* more than max_retries faults were to be retried */
+	MCPU_BUSY,      /* the library answered "retry" more than max_retries times */
 	MCPU_STUCK,     /* the library says "fixed" and the access still faults: a bug */
 	MCPU_BAD_ENTRY, /* an entry that no CPU accepts: a bug */
 };
@@ -41,12 +42,12 @@ struct mcpu_tlb {
 	bool write, dirty;
 };
 
-/* The tables of a guest, of one or more vCPUs, in guest memory that nobody else uses. */
+/* The tables of a guest, used by one or more of its vCPUs, in guest memory that nothing else uses. */
 struct mcpu_guest {
-	pthread_mutex_t lock; /* the guest kernel's */
+	pthread_mutex_t lock; /* the guest kernel's own, for its tables */
 	uint64_t gpa;
 	char *hva;
-	unsigned frames, next; /* next: the first that is free */
+	unsigned frames, next; /* next: the first free frame */
 };
 
 struct mcpu {
@@ -69,23 +70,29 @@ struct mcpu {
 /** Start with empty caches, outside the guest. */
 void mcpu_init(struct mcpu *cpu, struct vmmu_vcpu *vcpu);
 
-/** Read or write the aligned 8 bytes at gpa, with faults answered as vmmu_fault says. The vCPU is left in the guest unless it had to leave. */
+/**
+ * Read or write the aligned 8 bytes at gpa, and act on faults as vmmu_fault says. The vCPU stays in the guest unless
+ * it has to leave.
+ */
 enum mcpu_result mcpu_read(struct mcpu *cpu, uint64_t gpa, uint64_t *value);
 enum mcpu_result mcpu_write(struct mcpu *cpu, uint64_t gpa, uint64_t value);
 
-/** In a VM that shadows: tables in `frames` (at least 520) zeroed frames at gpa, which are at hva, in every address space that a vCPU uses. */
+/**
+ * For a VM with shadow paging: make the guest's tables in zeroed frames at gpa, which the host has at hva, in every
+ * address space that a vCPU uses. `frames`: at least 520.
+ */
 void mcpu_guest_init(struct mcpu_guest *guest, uint64_t gpa, char *hva, unsigned frames);
-/** The vCPU runs on them from here on. */
+/** Let the vCPU run on these tables. */
 void mcpu_page(struct mcpu *cpu, struct mcpu_guest *guest, uint64_t seed);
 
-/* What the guest's kernel does; for mcpu.c (mcpu_guest.c). Outside the guest. */
+/* The guest's kernel (mcpu_guest.c), for mcpu.c only. Call these outside the guest. */
 enum mcpu_result mcpu_guest_fault(struct mcpu *cpu, uint64_t gpa, uint64_t error);
 enum mcpu_result mcpu_guest_churn(struct mcpu *cpu, uint64_t gpa);
 
 /** Leave the guest if the CPU is in it. */
 void mcpu_leave(struct mcpu *cpu);
 
-/** Forget all translations, as a CPU may at any time; those of one page. */
+/** Forget all translations, or those of one page, as a CPU may do at any time. */
 void mcpu_forget(struct mcpu *cpu);
 void mcpu_forget_page(struct mcpu *cpu, uint64_t gpa);
 

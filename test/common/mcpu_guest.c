@@ -12,7 +12,7 @@
 #define PS   UINT64_C(0x80)
 #define ADDR UINT64_C(0x000ffffffffff000)
 
-#define ROOM_FOR_PDPTS 513u /* for the rest of the frames: pages of a gigabyte */
+#define ROOM_FOR_PDPTS 513u /* so many frames are kept for upper tables: when no more are left, all pages are large */
 
 static uint64_t *entry_at(const struct mcpu_guest *g, uint64_t table, uint64_t address, int level)
 {
@@ -29,7 +29,7 @@ static bool is_leaf(uint64_t e, int level)
 	return level == 1 || (e & PS);
 }
 
-/* The same size for the same address, always: but for what is made when frames run short. */
+/* Is the address mapped by a leaf at this level? The answer is always the same, until frames run short. */
 static bool wants_leaf(const struct mcpu_guest *g, uint64_t address, int level)
 {
 	uint64_t salt = (address >> (3 + 9 * level)) * 0x9e3779b97f4a7c15 >> 40;
@@ -38,11 +38,11 @@ static bool wants_leaf(const struct mcpu_guest *g, uint64_t address, int level)
 		return true;
 	if (level > 3 || address >> 30 == g->gpa >> 30)
 		return false;
-	/* Large pages, too, once tables run short. */
+	/* When frames run short, every leaf is a large page. */
 	return g->next + ROOM_FOR_PDPTS > g->frames || salt % (level == 3 ? 16 : 4) == 0;
 }
 
-/* Before the guest runs there is no vCPU: the loader stores. */
+/* Change an entry. `cpu`: NULL before the guest runs, when its loader makes the tables. */
 static enum mcpu_result entry_store(struct mcpu *cpu, struct mcpu_guest *g, uint64_t *entry, uint64_t value)
 {
 	uint64_t gpa = g->gpa + ((char *)entry - g->hva);
@@ -60,7 +60,7 @@ static enum mcpu_result entry_store(struct mcpu *cpu, struct mcpu_guest *g, uint
 	return status == VMMU_OK ? MCPU_OK : status == VMMU_EBUSY ? MCPU_RING_FULL : MCPU_HOST;
 }
 
-/* What to put where there is nothing. */
+/* The entry for an address that has none at this level. */
 static uint64_t entry_new(struct mcpu *cpu, struct mcpu_guest *g, uint64_t old, uint64_t address, int level)
 {
 	uint64_t bits = P | W | U | (cpu ? rng_next(&cpu->rng) & (A | D) : A | D);
@@ -78,7 +78,7 @@ static uint64_t entry_new(struct mcpu *cpu, struct mcpu_guest *g, uint64_t old, 
 	return (old & ADDR) | (bits & ~D);
 }
 
-/* Make the way to the address, as far as it is missing. */
+/* Make the entries on the way to the address that are missing, or that forbid the write. */
 static enum mcpu_result populate(struct mcpu *cpu, struct mcpu_guest *g, uint64_t address, bool write)
 {
 	uint64_t table = g->gpa;
@@ -107,7 +107,7 @@ void mcpu_guest_init(struct mcpu_guest *g, uint64_t gpa, char *hva, unsigned fra
 {
 	*g = (struct mcpu_guest){ .gpa = gpa, .hva = hva, .frames = frames, .next = 1 };
 	pthread_mutex_init(&g->lock, NULL);
-	/* The tables themselves are never unmapped. */
+	/* Map the tables themselves, which are always mapped. */
 	for (unsigned i = 0; i < frames; i++)
 		populate(NULL, g, gpa + (uint64_t)i * 4096, true);
 }
@@ -138,21 +138,22 @@ enum mcpu_result mcpu_guest_fault(struct mcpu *cpu, uint64_t gpa, uint64_t error
 	return result;
 }
 
-/* Take the way to an address away, at some level. */
+/* Take one entry on the way to an address away, at a random level, or take rights from a leaf. */
 static enum mcpu_result unmap(struct mcpu *cpu, struct mcpu_guest *g, uint64_t address)
 {
 	uint64_t table = g->gpa;
 	int until = 1 + rng_below(&cpu->rng, 3);
 
 	if (address >> 30 == g->gpa >> 30)
-		until = 1; /* further up it is the kernel's own way, too */
+		until = 1; /* the upper entries also map the kernel's own tables */
 	for (int level = 4;; level--) {
 		uint64_t *entry = entry_at(g, table, address, level), e = entry_load(entry);
 
 		if (!(e & P))
 			return MCPU_OK;
 		if (is_leaf(e, level) || level == until)
-			return entry_store(cpu, g, entry, rng_one_in(&cpu->rng, 4) && is_leaf(e, level) ? e & ~(W | A | D) : e & ~P);
+			return entry_store(cpu, g, entry,
+			                   rng_one_in(&cpu->rng, 4) && is_leaf(e, level) ? e & ~(W | A | D) : e & ~P);
 		table = e & ADDR;
 	}
 }
@@ -173,7 +174,7 @@ static void flush(struct mcpu *cpu, uint64_t gpa)
 		mcpu_forget_page(cpu, gpa);
 		break;
 	default:
-		break; /* the old way is as right as the new one */
+		break; /* no flush is needed: old translations map the address to itself, too */
 	}
 }
 
@@ -183,9 +184,9 @@ enum mcpu_result mcpu_guest_churn(struct mcpu *cpu, uint64_t gpa)
 	enum mcpu_result result;
 
 	if (gpa - g->gpa < (uint64_t)g->frames * 4096)
-		return MCPU_OK; /* the kernel is at work */
+		return MCPU_OK; /* the access is the kernel's own, to its tables */
 	if (rng_one_in(&cpu->rng, 16)) {
-		cpu->regs.cr0 ^= 0x10000; /* WP: means nothing to users, and is another role */
+		cpu->regs.cr0 ^= 0x10000; /* WP: it does not concern users, but gives the shadow pages another role */
 		regs_load(cpu, rng_one_in(&cpu->rng, 2));
 		return MCPU_OK;
 	}

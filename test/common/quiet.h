@@ -6,8 +6,8 @@
 #include <vmmu/vmmu.h>
 
 /**
- * At a quiet point (core/audit/audit.h): audit the VM, and say on stderr what is wrong, with a picture of the VM. Returns: true when nothing is.
- * `shadow_pages`: how many there are; may be NULL.
+ * Audit the VM, at a quiet point (core/audit/audit.h), and print on stderr what is wrong, with a picture of the VM.
+ * `shadow_pages`: receives how many there are; may be NULL. Returns: true when nothing is wrong.
  */
 bool quiet_audit(struct vmmu_vm *vm, uint64_t *shadow_pages);
 

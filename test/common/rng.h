@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Random numbers that a seed repeats (xorshift64*). */
+/* Random numbers (xorshift64*): the same seed gives the same numbers. */
 #ifndef TEST_COMMON_RNG_H
 #define TEST_COMMON_RNG_H
 
@@ -12,7 +12,7 @@ struct rng {
 
 static inline void rng_seed(struct rng *rng, uint64_t seed)
 {
-	/* splitmix64, so that seeds 1, 2, 3 are far apart and none gives state 0 */
+	/* splitmix64, so that seeds 1, 2, 3 give very different numbers, and none gives the state 0 */
 	seed += 0x9e3779b97f4a7c15;
 	seed = (seed ^ seed >> 30) * 0xbf58476d1ce4e5b9;
 	seed = (seed ^ seed >> 27) * 0x94d049bb133111eb;

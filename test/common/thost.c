@@ -12,7 +12,7 @@ static bool must_fail(int64_t *countdown, bool sticky)
 	int64_t left = read_relaxed(countdown);
 
 	if (left <= 0)
-		return left < 0; /* sticky: it stays below 0 */
+		return left < 0; /* if sticky, it stays below 0 */
 	left = count(countdown, -1);
 	if (left == 0 && sticky)
 		__atomic_store_n(countdown, -1, __ATOMIC_RELAXED);
@@ -66,7 +66,7 @@ static void host_free(void *state, void *memory, size_t bytes)
 	vmmu_host_posix.free(NULL, memory, bytes);
 }
 
-/* Half of the delays before the look-up and half after it: what happens after is what a retry must catch (P5). */
+/* Called before the look-up and after it. A change during the delay after it is what a retry must catch (P5). */
 static void delay(struct thost *host, uint64_t salt)
 {
 	unsigned us = read_relaxed(&host->page_delay_us);
@@ -83,14 +83,16 @@ static bool moves(const struct thost *host, uint64_t hva)
 
 uint64_t thost_frame(const struct thost *host, uint64_t hva)
 {
-	return moves(host, hva) ? __atomic_load_n(&host->frames[(hva - host->frames_at) >> 12], __ATOMIC_ACQUIRE) >> 12 : hva >> 12;
+	return moves(host, hva) ? __atomic_load_n(&host->frames[(hva - host->frames_at) >> 12], __ATOMIC_ACQUIRE) >> 12
+	                        : hva >> 12;
 }
 
 static enum vmmu_status look_up(struct thost *host, struct vmmu_hva hva, unsigned access, struct vmmu_host_page *out)
 {
 	if (!moves(host, hva.v))
 		return vmmu_host_posix.page_get(NULL, hva, access, out);
-	*out = (struct vmmu_host_page){ .pfn = { thost_frame(host, hva.v) }, .writable = true, .max_level = VMMU_LEVEL_4K };
+	*out = (struct vmmu_host_page){ .pfn = { thost_frame(host, hva.v) }, .writable = true,
+	                                .max_level = VMMU_LEVEL_4K };
 	return VMMU_OK;
 }
 
@@ -107,7 +109,8 @@ static enum vmmu_status page_get(void *state, struct vmmu_hva hva, unsigned acce
 	status = look_up(host, hva, access, out);
 	if (status == VMMU_OK && max_level && out->max_level > max_level)
 		out->max_level = max_level;
-	if (status == VMMU_OK && !(access & VMMU_WRITE) && read_relaxed(&host->read_only_reads) && (hva.v >> 12) * 0x9e3779b97f4a7c15 >> 62 == 0)
+	if (status == VMMU_OK && !(access & VMMU_WRITE) && read_relaxed(&host->read_only_reads) &&
+	    (hva.v >> 12) * 0x9e3779b97f4a7c15 >> 62 == 0)
 		out->writable = false;
 	delay(host, call * 2 + 1);
 	return status;
@@ -134,7 +137,7 @@ bool thost_is_empty(const struct thost *host)
 {
 	if (!host->allocs && !host->chunks && !host->alloc_bytes)
 		return true;
-	fprintf(stderr, "leaked: %llu allocations of %lld bytes, %llu chunks\n", (unsigned long long)host->allocs, (long long)host->alloc_bytes,
-	        (unsigned long long)host->chunks);
+	fprintf(stderr, "leaked: %llu allocations of %lld bytes, %llu chunks\n", (unsigned long long)host->allocs,
+	        (long long)host->alloc_bytes, (unsigned long long)host->chunks);
 	return false;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What lets a program and a library of different versions know of each other. */
+/* How a program and a library of different versions recognise each other. */
 #include "test/unit/test.h"
 
 #include <vmmu/vmmu.h>
@@ -35,7 +35,7 @@ static void test_config_of_another_version_is_read_as_far_as_both_know(void **st
 	(void)state;
 	assert_int_equal(create(&config), VMMU_EINVAL); /* no size */
 	config.size = offsetof(struct vmmu_config, host) + sizeof(config.host);
-	config.max_vcpus = VMMU_MAX_VCPUS + 1; /* beyond what the program is said to know */
+	config.max_vcpus = VMMU_MAX_VCPUS + 1; /* a field that lies beyond the size that the program gives */
 	assert_int_equal(create(&config), VMMU_OK);
 	config.size = sizeof(config);
 	assert_int_equal(create(&config), VMMU_EINVAL);

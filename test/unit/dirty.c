@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The dirty bitmap and the dirty ring by themselves (P11): nothing lost, nothing believed. */
+/*
+ * The dirty bitmap and the dirty ring by themselves (P11): no mark is lost, and nothing the program writes is
+ * trusted.
+ */
 #include "test/unit/threads.h"
 
 #include "core/memslot/dirty.h"
@@ -29,7 +32,7 @@ static void test_bitmap_mark_sets_exactly_one_bit(void **state)
 		for (uint64_t word = 0; word < dirty_words(slot); word++)
 			assert_int_equal(dirty_take(slot, word, ~UINT64_C(0)), word == page / 64 ? BIT(page % 64) : 0);
 	}
-	assert_int_equal(test->vm.stats.dirty, PAGES); /* newly dirty, once each */
+	assert_int_equal(test->vm.stats.dirty, PAGES); /* each page counts once, when it becomes dirty */
 	test_vm_free(test);
 }
 
@@ -69,8 +72,9 @@ static void test_mark_of_a_slot_without_log_has_no_effect(void **state)
 }
 
 /*
- * Writers change pages and mark them; a taker copies the pages that it takes, as a migration does. In the end, with one last take, the copy is equal.
- * No table is involved: this is the hypervisor's own write, where nothing orders the store and the mark but the mark itself.
+ * Writers change pages and mark them; another thread takes the marks and copies those pages, as a migration does.
+ * After one last take at the end, the copy must be equal. No table is involved, as for the hypervisor's own writes:
+ * only the mark itself orders the store before the mark.
  */
 #define WRITERS 3
 
@@ -128,8 +132,9 @@ static void test_storm_copy_by_bitmap_ends_equal(void **state)
 }
 
 /*
- * Why dirty_mark does not look before it sets a bit: two CPUs, a page that is marked already, a write of it and a take at the same moment. Afterwards
- * the copy is new, or the page is marked. The loss needs a store buffer: it shows on real CPUs, not every time.
+ * Why dirty_mark sets the bit without looking at it first. A page is marked already; one CPU writes it while another
+ * takes the mark. Afterwards the copy must be new, or the page marked. The failure needs a store buffer: a real CPU
+ * shows it, but not every time.
  */
 struct litmus {
 	struct test_vm *test;
@@ -200,7 +205,7 @@ struct ring_fixture {
 	struct dirty_ring ring;
 };
 
-/* `start`: where the free-running counters stand. */
+/* `start`: the first value of the free-running counters. */
 static void ring_make(struct ring_fixture *f, uint32_t start)
 {
 	*f = (struct ring_fixture){ .test = test_vm_make(1) };
@@ -230,7 +235,7 @@ static void test_ring_asks_for_an_exit_before_it_is_full(void **state)
 			assert_int_equal(dirty_ring_nearly_full(&f.ring), SIZE - i <= VMMU_DIRTY_RING_RESERVED);
 		}
 		assert_false(vm_is_dead(&f.test->vm));
-		/* Harvested and taken back, in order, it is empty. */
+		/* After all entries were harvested and taken back, in order, the ring is empty. */
 		assert_false(dirty_ring_take_back(&f.ring, &claim));
 		for (uint32_t i = 0; i < SIZE; i++) {
 			struct vmmu_dirty_gfn *entry = &f.entries[(starts[s] + i) % SIZE];
@@ -261,7 +266,7 @@ static void test_ring_takes_back_in_order_and_stops_at_the_first_gap(void **stat
 	ring_make(&f, 0);
 	for (int i = 0; i < 6; i++)
 		push(&f, i);
-	f.entries[0].flags = VMMU_DIRTY_GFN_DIRTY | VMMU_DIRTY_GFN_RESET; /* as some programs do it */
+	f.entries[0].flags = VMMU_DIRTY_GFN_DIRTY | VMMU_DIRTY_GFN_RESET; /* some programs leave DIRTY set */
 	f.entries[1].flags = VMMU_DIRTY_GFN_RESET;
 	f.entries[3].flags = VMMU_DIRTY_GFN_RESET;
 	assert_true(dirty_ring_take_back(&f.ring, &claim));
@@ -276,7 +281,7 @@ static void test_ring_takes_back_in_order_and_stops_at_the_first_gap(void **stat
 	test_vm_free(f.test);
 }
 
-/* Zoo 20. The program sets RESET everywhere, again and again: no entry is taken back that was not filled. */
+/* Zoo 20: the program sets RESET in every entry, again and again. Only entries that were filled are taken back. */
 static void test_ring_forged_reset_never_runs_past_the_writer(void **state)
 {
 	struct dirty_claim claim;
@@ -294,7 +299,7 @@ static void test_ring_forged_reset_never_runs_past_the_writer(void **state)
 	}
 	assert_int_equal(taken, 5);
 	assert_int_equal(f.ring.reset, f.ring.next);
-	/* The writer goes on as if nothing had been. */
+	/* The writer goes on as if nothing had happened. */
 	assert_false(push(&f, 77));
 	assert_int_equal(f.entries[(f.ring.next - 1) % SIZE].offset, 77);
 	assert_int_equal(f.entries[(f.ring.next - 1) % SIZE].flags, VMMU_DIRTY_GFN_DIRTY);
@@ -311,7 +316,7 @@ static void test_ring_that_overflows_kills_the_vm_and_writes_nothing(void **stat
 	for (unsigned i = 0; i < SIZE; i++)
 		push(&f, i);
 	memcpy(before, f.entries, sizeof(before));
-	assert_true(push(&f, 999)); /* reports on stderr */
+	assert_true(push(&f, 999)); /* prints a report on stderr */
 	assert_true(vm_is_dead(&f.test->vm));
 	assert_memory_equal(before, f.entries, sizeof(before));
 	f.test->vm.dead = 0;
@@ -339,7 +344,7 @@ struct ring_storm {
 	struct ring_fixture f;
 	uint32_t done;
 	uint64_t pushed;           /* atomic */
-	uint64_t harvested, taken; /* each written by its own thread, read after it ended */
+	uint64_t harvested, taken; /* each is written by one thread, and read after that thread has ended */
 };
 
 static void *storm_vcpu(void *arg)
@@ -354,7 +359,7 @@ static void *storm_vcpu(void *arg)
 	return NULL;
 }
 
-/* What the program sees is complete and in order: entry n holds page n. */
+/* The program must see each entry complete, and in order: entry n holds page n. */
 static bool harvest_one(struct ring_storm *s)
 {
 	struct vmmu_dirty_gfn *entry = &s->f.entries[s->harvested % SIZE];
@@ -368,7 +373,7 @@ static bool harvest_one(struct ring_storm *s)
 	return true;
 }
 
-/* Close behind the writer, so that an entry is looked at while it is written. */
+/* The program stays close behind the writer, so that it looks at entries while they are being written. */
 static void *storm_program(void *arg)
 {
 	struct ring_storm *s = arg;

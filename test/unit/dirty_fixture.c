@@ -81,7 +81,7 @@ uint64_t *word_of(struct fixture *f, uint64_t page)
 	return (uint64_t *)(f->memory + page * 4096);
 }
 
-/* One access, and out again: there is one thread, and nobody else would make this CPU leave. */
+/* One access. Then the CPU leaves the guest: with a single thread, nobody else could make it leave. */
 enum mcpu_result guest_try(struct fixture *f, unsigned cpu, uint64_t page)
 {
 	enum mcpu_result result = mcpu_write(&f->cpu[cpu], (BASE + page) * 4096, page);
@@ -103,7 +103,7 @@ void guest_read(struct fixture *f, unsigned cpu, uint64_t page)
 	mcpu_leave(&f->cpu[cpu]);
 }
 
-/* The program's part: collect what is DIRTY, in order, and mark it RESET. Returns: pages found. */
+/* The program's part: collect the entries that are DIRTY, in order, and mark them RESET. Returns: how many pages. */
 unsigned harvest(struct fixture *f, unsigned cpu, uint64_t *pages, unsigned most)
 {
 	unsigned count = 0;

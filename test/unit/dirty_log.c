@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The dirty bitmap as a user sees it, step by step, on real tables, with model CPUs that cache translations (P11). */
+/*
+ * The dirty bitmap as a user sees it, step by step, on real tables and with model CPUs that cache translations (P11).
+ */
 #include "test/unit/dirty_fixture.h"
 
 #include <sys/mman.h>
 
 #include "core/base/types.h"
 
-/* The log says exactly these pages (a list that ends with PAGES). */
+/* The log names exactly these pages (the list ends with PAGES). */
 static void log_is(struct fixture *f, const uint64_t *pages)
 {
 	uint64_t expected[WORDS] = { 0 };
@@ -37,7 +39,7 @@ static void test_legacy_get_reports_each_write_once_and_protects_again(void **st
 	for (unsigned i = 0; i < array_size(formats); i++) {
 		struct fixture *f = fixture_make(0, false, formats[i]);
 
-		/* Written before logging starts, through a huge leaf: not in the log, but protected by its start. */
+		/* A write through a huge leaf before logging starts is not logged, but the start protects the page. */
 		guest_write(f, 0, 7);
 		guest_write(f, 1, 600);
 		region_set(f, LOG, PAGES);
@@ -53,8 +55,10 @@ static void test_legacy_get_reports_each_write_once_and_protects_again(void **st
 		guest_write(f, 0, 8);
 		log_is(f, LIST(7, 8));
 		audit(f);
-		/* The hypervisor's own writes count. */
-		assert_int_equal(vmmu_guest_write(f->vcpu[0], (struct vmmu_gpa){ (BASE + 20) * 4096 + 4092 }, "12345678", 8), VMMU_OK);
+		/* The hypervisor's own writes are logged, too. */
+		assert_int_equal(vmmu_guest_write(f->vcpu[0], (struct vmmu_gpa){ (BASE + 20) * 4096 + 4092 },
+		                                  "12345678", 8),
+		                 VMMU_OK);
 		log_is(f, LIST(20, 21));
 		region_set(f, 0, PAGES);
 		guest_write(f, 0, 9);
@@ -63,11 +67,11 @@ static void test_legacy_get_reports_each_write_once_and_protects_again(void **st
 	}
 }
 
-/* A caller whose buffer is gone, wholly or from its second half on, gets the same marks again: they were taken, but told to nobody. */
+/* If the caller's buffer is gone, all of it or its second half, no mark is lost: the next call gets the same marks. */
 static void test_get_into_memory_that_is_gone_loses_no_mark(void **state)
 {
 	static const unsigned modes[] = { 0, MANUAL };
-	/* The bitmap's last words lie on the second page, which is gone; or all of it does. */
+	/* The second page is gone. The bitmap's last words lie there, or all of it. */
 	static const unsigned first_words[] = { 512 - WORDS / 2, 512 };
 
 	(void)state;
@@ -83,7 +87,7 @@ static void test_get_into_memory_that_is_gone_loses_no_mark(void **state)
 		guest_write(f, 1, PAGES - 1);
 		assert_int_equal(vmmu_dirty_get(f->vm, 0, SLOT, buffer + first_words[i / 2], WORDS), VMMU_EFAULT);
 		audit(f);
-		guest_write(f, 0, 7); /* a mark upon a mark */
+		guest_write(f, 0, 7); /* this page is marked already */
 		guest_write(f, 0, 8);
 		log_is(f, LIST(7, 8, 64, PAGES - 1));
 		if (!modes[i % 2]) {
@@ -96,7 +100,10 @@ static void test_get_into_memory_that_is_gone_loses_no_mark(void **state)
 	}
 }
 
-/* A bitmap that is gone, wholly or from its second half on, clears nothing: not in the part that is there either. */
+/*
+ * If the caller's bitmap is gone, all of it or its second half, nothing is cleared, not even by the part that is
+ * there.
+ */
 static void test_clear_by_a_bitmap_that_is_gone_clears_nothing(void **state)
 {
 	static const unsigned first_words[] = { 512 - WORDS / 2, 512 };
@@ -155,7 +162,7 @@ static void test_initially_set_protects_only_as_pages_are_cleared(void **state)
 	(void)state;
 	memset(all, 0xff, sizeof(all));
 	all[WORDS - 1] = (UINT64_C(1) << PAGES % 64) - 1;
-	guest_write(f, 0, 5); /* huge leaves */
+	guest_write(f, 0, 5); /* mapped by huge leaves */
 	guest_write(f, 0, 600);
 	guest_write(f, 0, 1100);
 	vmmu_stats_get(f->vm, &stats, sizeof(stats));
@@ -166,7 +173,7 @@ static void test_initially_set_protects_only_as_pages_are_cleared(void **state)
 	vmmu_stats_get(f->vm, &stats, sizeof(stats));
 	assert_int_equal(stats.pages_2m, 2);
 	splits = stats.splits;
-	/* Only the block that is cleared is split; its other pages go on without a fault, and stay dirty. */
+	/* Only the block with the cleared pages is split. Its other pages stay writable, and dirty. */
 	assert_int_equal(clear(f, 64, 64, ~UINT64_C(0)), VMMU_OK);
 	vmmu_stats_get(f->vm, &stats, sizeof(stats));
 	assert_int_equal(stats.pages_2m, 1);
@@ -177,7 +184,7 @@ static void test_initially_set_protects_only_as_pages_are_cleared(void **state)
 	all[1] = UINT64_C(1) << 9;
 	assert_int_equal(vmmu_dirty_get(f->vm, 0, SLOT, f->bitmap, WORDS), VMMU_OK);
 	assert_memory_equal(f->bitmap, all, sizeof(all));
-	/* All of it: nothing is left writable. */
+	/* After all of it is cleared no page is writable. */
 	assert_int_equal(clear(f, 0, PAGES, ~UINT64_C(0)), VMMU_OK);
 	log_is(f, NOTHING);
 	for (uint64_t page = 0; page < PAGES; page += 111)
@@ -217,7 +224,7 @@ static void test_calls_with_bad_numbers_are_refused(void **state)
 	assert_int_equal(vmmu_dirty_ring_enable(f->vm, 64), VMMU_EINVAL);
 	assert_int_equal(vmmu_dirty_ring_enable(f->vm, 129), VMMU_EINVAL);
 	assert_int_equal(vmmu_dirty_ring_enable(f->vm, VMMU_DIRTY_RING_MAX * 2), VMMU_EINVAL);
-	assert_int_equal(vmmu_dirty_ring_enable(f->vm, 1024), VMMU_EBUSY); /* vCPUs exist */
+	assert_int_equal(vmmu_dirty_ring_enable(f->vm, 1024), VMMU_EBUSY); /* there are vCPUs */
 	region_set(r, LOG, PAGES);
 	assert_int_equal(vmmu_dirty_get(r->vm, 0, SLOT, r->bitmap, WORDS), VMMU_EBUSY);
 	assert_int_equal(clear(r, 0, PAGES, 0), VMMU_EBUSY);
@@ -232,7 +239,9 @@ static bool age(struct fixture *f, uint64_t page)
 	return vmmu_age(f->vm, (struct vmmu_hva){ at }, (struct vmmu_hva){ at + 4096 }, true);
 }
 
-/* P11, 52: aging flushes nothing, and where there are no A bits it takes rights away from the entry, which a CPU may still remember. */
+/*
+ * P11, F52: aging takes no flush. Without A bits it takes rights from the entry, and a CPU's TLB may still have them.
+ */
 static void test_aged_page_is_logged_whatever_a_cpu_remembers(void **state)
 {
 	(void)state;
@@ -242,17 +251,20 @@ static void test_aged_page_is_logged_whatever_a_cpu_remembers(void **state)
 		region_set(f, LOG, PAGES);
 		guest_write(f, 0, 7);
 		log_is(f, LIST(7));
-		guest_write(f, 0, 7); /* it has it in its TLB, writable */
+		guest_write(f, 0, 7); /* now the page is in this CPU's TLB, writable */
 		assert_true(age(f, 7));
 		assert_false(age(f, 7));
-		log_is(f, LIST(7)); /* takes the mark, and the right, wherever that is */
+		log_is(f, LIST(7)); /* takes the mark, and the write right, in the entry or laid aside */
 		guest_write(f, 0, 7);
 		log_is(f, LIST(7));
 		fixture_free(f);
 	}
 }
 
-/* I2.4, P6, 52: a page that is used again is young, and may be done with what could be before: a read is enough, and makes nothing dirty. */
+/*
+ * I2.4, P6, F52: an aged page that is read is young again, and has the rights that it had. The read makes nothing
+ * dirty.
+ */
 static void test_aged_page_comes_back_as_it_was(void **state)
 {
 	(void)state;
@@ -263,7 +275,7 @@ static void test_aged_page_comes_back_as_it_was(void **state)
 		region_set(f, LOG, PAGES);
 		guest_write(f, 0, 7);
 		assert_true(age(f, 7));
-		guest_read(f, 1, 7); /* nothing of it in this CPU's TLB */
+		guest_read(f, 1, 7); /* this CPU does not have it in its TLB */
 		assert_true(age(f, 7));
 		log_is(f, LIST(7));
 		guest_read(f, 1, 7);
@@ -272,7 +284,7 @@ static void test_aged_page_comes_back_as_it_was(void **state)
 		vmmu_stats_get(f->vm, &before, sizeof(before));
 		guest_write(f, 1, 7);
 		vmmu_stats_get(f->vm, &after, sizeof(after));
-		assert_int_equal(after.faults_fast, before.faults_fast + 1); /* both rights by one fault without a lock */
+		assert_int_equal(after.faults_fast, before.faults_fast + 1); /* one fast fault gives both rights back */
 		log_is(f, LIST(7));
 		fixture_free(f);
 	}

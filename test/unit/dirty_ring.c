@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The dirty rings as a user sees them, step by step, and as one who means harm does (P11, zoo 20). */
+/* The dirty rings as a program sees them, step by step, and with a program that means harm (P11, zoo 20). */
 #include "test/unit/dirty_fixture.h"
 
 #include <sys/mman.h>
@@ -20,14 +20,14 @@ static void test_ring_reports_a_page_again_only_after_its_reset(void **state)
 	guest_write(f, 0, 9);
 	guest_write(f, 0, 700);
 	guest_write(f, 1, 10);
-	assert_int_equal(reset(f), 0); /* nothing harvested */
+	assert_int_equal(reset(f), 0); /* nothing was harvested */
 	assert_int_equal(harvest(f, 0, pages, RING_SIZE), 2);
 	assert_int_equal(pages[0], 9);
 	assert_int_equal(pages[1], 700);
 	guest_write(f, 0, 9); /* still writable: no entry */
 	assert_int_equal(harvest(f, 0, pages, RING_SIZE), 0);
 	assert_int_equal(reset(f), 2);
-	guest_write(f, 0, 10); /* dirty in the other ring, and writable: no entry */
+	guest_write(f, 0, 10); /* dirty in the other ring, and still writable: no entry */
 	guest_write(f, 0, 9);
 	assert_int_equal(harvest(f, 0, pages, RING_SIZE), 1);
 	assert_int_equal(pages[0], 9);
@@ -51,16 +51,16 @@ static void test_ring_nearly_full_stops_the_vcpu_until_reset(void **state)
 	assert_int_equal(result, MCPU_RING_FULL);
 	assert_int_equal(written, RING_SIZE - VMMU_DIRTY_RING_RESERVED);
 	assert_int_equal(guest_try(f, 0, 0), MCPU_RING_FULL);
-	guest_write(f, 1, 1000); /* the other one is not full */
+	guest_write(f, 1, 1000); /* the other vCPU's ring is not full */
 	assert_int_equal(harvest(f, 0, pages, 2), 2);
-	assert_int_equal(guest_try(f, 0, 0), MCPU_RING_FULL); /* harvested is not enough */
+	assert_int_equal(guest_try(f, 0, 0), MCPU_RING_FULL); /* to harvest is not enough */
 	assert_int_equal(reset(f), 2);
 	guest_write(f, 0, 1001);
 	assert_int_equal(guest_try(f, 0, 1002), MCPU_RING_FULL);
 	fixture_free(f);
 }
 
-/* One fault of vCPU 0, without an entry to the guest before or after it. Returns: is it to be retried? */
+/* One fault of vCPU 0, which does not enter the guest before or after it. Returns: is the answer "retry"? */
 static bool fault_again(struct fixture *f, uint64_t address, uint64_t error)
 {
 	struct vmmu_page_info info;
@@ -92,8 +92,8 @@ static void vcpu_reenter(struct fixture *f, enum vmmu_enter expected)
 }
 
 /*
- * Many faults between two entries to the guest, each of which may fill an entry of the ring: the last ones are to be
- * retried, and none is lost.
+ * Many faults without entering the guest in between, each of which may fill an entry of the ring. When the ring runs
+ * out of room the answer is "retry", and no entry is lost.
  */
 static void faults_without_entries(enum vmmu_mmu mmu)
 {
@@ -106,7 +106,8 @@ static void faults_without_entries(enum vmmu_mmu mmu)
 		unsigned most = RING_SIZE - VMMU_DIRTY_RING_RESERVED, found;
 
 		vcpu_reenter(f, VMMU_ENTER_RUN);
-		for (uint64_t first = page; page < PAGES && !fault_again(f, (BASE + page) * 4096, VMMU_PF_WRITE); page++)
+		for (uint64_t first = page; page < PAGES && !fault_again(f, (BASE + page) * 4096, VMMU_PF_WRITE);
+		     page++)
 			assert_true(page - first < most);
 		assert_false(vmmu_vm_is_dead(f->vm));
 		if (page < PAGES) {
@@ -132,7 +133,7 @@ static void test_faults_without_an_entry_between_them_lose_no_page(void **state)
 
 #define ACCESSED UINT64_C(0x20)
 
-/* The guest's own tables: pages 0 to 3 of the slot, which are logged. Linear page 0 is page 4. */
+/* Make the guest's own tables, in pages 0 to 3 of the slot, which are logged. Linear page 0 is mapped to page 4. */
 static void guest_tables_make(struct fixture *f)
 {
 	const struct vmmu_guest_regs regs = {
@@ -145,9 +146,9 @@ static void guest_tables_make(struct fixture *f)
 }
 
 /*
- * A walk marks the tables in which it sets A bits, also for a read, and a guest whose other vCPUs keep changing them
- * makes one walk set many. However many there are, the ring's reserve is left alone. Here it is one walk after
- * another, without an entry between them.
+ * A walk of the guest's tables marks each table in which it sets an A bit, also for a read. One walk may set many, if
+ * other vCPUs keep changing the tables. However many it sets, it must leave the ring's reserve alone. Here many walks
+ * are made one after another, without entering the guest in between.
  */
 static void test_walks_of_logged_tables_lose_no_page(void **state)
 {
@@ -172,7 +173,7 @@ static void test_walks_of_logged_tables_lose_no_page(void **state)
 	assert_true(again);
 	assert_int_equal(walks, (RING_SIZE - VMMU_DIRTY_RING_RESERVED) / 4);
 	for (uint64_t page = 0; page < 4; page++)
-		assert_false(*word_of(f, page) & ACCESSED); /* a bit that is set is a write that is logged */
+		assert_false(*word_of(f, page) & ACCESSED); /* a bit that was set would have to be logged */
 	vcpu_reenter(f, VMMU_ENTER_RING_FULL);
 	assert_int_equal(harvest(f, 0, pages, RING_SIZE), 4 * walks);
 	assert_int_equal(reset(f), 4 * walks);
@@ -200,8 +201,9 @@ static bool write_faults(struct fixture *f, unsigned cpu, uint64_t page)
 }
 
 /*
- * A vCPU goes and with it the ring that held some pages: neither read by the program, nor given back, and its memory is gone. The next reset takes them
- * back: whoever writes the pages from then on is logged, a vCPU that was there all the time and one that is made anew.
+ * A vCPU goes, and its ring with it, with entries that the program did not read or did not give back, and the ring's
+ * memory is gone. The next reset takes those pages back all the same: a later write to them is logged, by a vCPU that
+ * was there all the time as by a new one.
  */
 static void ring_goes_with_its_vcpu(enum vmmu_mmu mmu, bool harvested)
 {
@@ -224,14 +226,15 @@ static void ring_goes_with_its_vcpu(enum vmmu_mmu mmu, bool harvested)
 	vmmu_vcpu_destroy(f->vcpu[0]);
 	vcpu_make(f, 0, f->ring[0]);
 	audit(f);
-	assert_false(write_faults(f, 1, 700)); /* nothing was done yet: a VM that ends pays nothing for each vCPU */
+	/* Nothing is done before the reset: a VM that ends does not pay for each vCPU. */
+	assert_false(write_faults(f, 1, 700));
 	assert_int_equal(reset(f), 1);
 	audit(f);
 	assert_true(write_faults(f, 1, 700));
 	assert_true(write_faults(f, 0, 9));
 	assert_int_equal(harvest(f, 1, pages, RING_SIZE), 1);
 	assert_int_equal(pages[0], 700);
-	assert_int_equal(reset(f), 1); /* that of page 700, and nothing else: what had gone is forgotten */
+	assert_int_equal(reset(f), 1); /* only page 700: the ring that had gone is forgotten */
 	assert_false(write_faults(f, 1, 9));
 	assert_int_equal(harvest(f, 0, pages, RING_SIZE), 1);
 	assert_int_equal(pages[0], 9);
@@ -246,7 +249,7 @@ static void test_ring_that_goes_with_its_vcpu_is_taken_back_by_the_next_reset(vo
 		ring_goes_with_its_vcpu(i % 2 ? VMMU_MMU_SHADOW : VMMU_MMU_TDP, i / 2);
 }
 
-/* A ring that was emptied names no page that could be forgotten: what others have is left alone. */
+/* A ring that is empty when its vCPU goes loses no page, so the reset leaves the pages of other vCPUs alone. */
 static void test_empty_ring_that_goes_with_its_vcpu_costs_nothing(void **state)
 {
 	struct fixture *f = fixture_make(0, true, VMMU_FORMAT_NPT4);
@@ -266,14 +269,17 @@ static void test_empty_ring_that_goes_with_its_vcpu_costs_nothing(void **state)
 	fixture_free(f);
 }
 
-/* Zoo 20: whatever the program puts into its ring, the VM stays whole; entries that name real pages are still right. */
+/*
+ * Zoo 20: whatever the program puts into its ring, the VM stays whole, and entries that name real pages are taken
+ * back.
+ */
 static void test_ring_with_forged_contents_is_harmless(void **state)
 {
 	static const struct vmmu_dirty_gfn forged[] = {
 		{ VMMU_DIRTY_GFN_RESET, UINT32_MAX, UINT64_MAX },
 		{ VMMU_DIRTY_GFN_RESET, SLOT, UINT64_MAX },
 		{ VMMU_DIRTY_GFN_RESET, SLOT, PAGES },
-		{ VMMU_DIRTY_GFN_RESET, SLOT, PAGES + 40 }, /* same word as the last pages */
+		{ VMMU_DIRTY_GFN_RESET, SLOT, PAGES + 40 }, /* in the same word of the bitmap as the last pages */
 		{ VMMU_DIRTY_GFN_RESET, SLOT, UINT64_C(1) << 52 },
 		{ VMMU_DIRTY_GFN_RESET, SLOT, (UINT64_C(1) << 63) + 5 },
 		{ VMMU_DIRTY_GFN_RESET, SLOT + 1, 0 },
@@ -296,22 +302,24 @@ static void test_ring_with_forged_contents_is_harmless(void **state)
 		for (unsigned i = 0; i < RING_SIZE; i++)
 			f->ring[0][(first + i) % RING_SIZE] =
 				round % 2 ? forged[i % array_size(forged)]
-				          : (struct vmmu_dirty_gfn){ (uint32_t)rng_next(&rng) | VMMU_DIRTY_GFN_RESET, SLOT, rng_next(&rng) };
+				          : (struct vmmu_dirty_gfn){ (uint32_t)rng_next(&rng) | VMMU_DIRTY_GFN_RESET,
+				                                     SLOT, rng_next(&rng) };
 		taken = reset(f);
-		/* Never more than were filled: all of them, since all were marked. */
+		/* Never more than were filled. Here it is all of them, since all are marked RESET. */
 		assert_int_equal(taken, f->vcpu[0]->ring.next - first);
 		assert_false(vmmu_vm_is_dead(f->vm));
 	}
-	/* The program lost pages of its own log, as it asked for. All the rest is as it should be. */
+	/* By its forgeries the program has lost pages of its own log. Nothing else has come to harm. */
 	region_set(f, 0, PAGES);
 	fixture_free(f);
 }
 
-/* An offset beyond the slot does not reach what lies behind it: another slot's pages stay writable. */
+/* A forged offset beyond the slot does not reach the slot behind it, whose pages stay writable. */
 static void test_ring_with_forged_offset_does_not_touch_the_next_slot(void **state)
 {
 	struct fixture *f = fixture_make(0, true, VMMU_FORMAT_NPT4);
-	struct vmmu_region next = { .slot = 4, .gpa = { (BASE + PAGES) * 4096 }, .bytes = 256 * 4096, .hva = { (uintptr_t)f->memory } };
+	struct vmmu_region next = { .slot = 4, .gpa = { (BASE + PAGES) * 4096 }, .bytes = 256 * 4096,
+	                            .hva = { (uintptr_t)f->memory } };
 	uint64_t faults;
 
 	(void)state;
@@ -333,7 +341,7 @@ static void test_ring_with_forged_offset_does_not_touch_the_next_slot(void **sta
 	fixture_free(f);
 }
 
-/* What a vCPU marks it counts on its own: the VM's counter, which all vCPUs share, moves only when a vCPU goes, and by what that one had counted. */
+/* Each vCPU counts its marks by itself. When it goes, its count is added to the VM's counter, which all vCPUs share. */
 static void test_marks_are_counted_by_each_vcpu(void **state)
 {
 	(void)state;
@@ -344,8 +352,9 @@ static void test_marks_are_counted_by_each_vcpu(void **state)
 		region_set(f, LOG, PAGES);
 		for (unsigned page = 0; page < 5; page++)
 			guest_write(f, page % 2, 3 * page);
-		guest_write(f, 1, 0); /* dirty already */
-		assert_int_equal(vmmu_guest_write(f->vcpu[0], (struct vmmu_gpa){ (BASE + 20) * 4096 }, "1", 1), VMMU_OK);
+		guest_write(f, 1, 0); /* the page is dirty already */
+		assert_int_equal(vmmu_guest_write(f->vcpu[0], (struct vmmu_gpa){ (BASE + 20) * 4096 }, "1", 1),
+		                 VMMU_OK);
 		assert_int_equal(f->vm->vm.stats.dirty, 0);
 		vmmu_stats_get(f->vm, &stats, sizeof(stats));
 		assert_int_equal(stats.dirty_pages, 6);
@@ -359,7 +368,7 @@ static void test_marks_are_counted_by_each_vcpu(void **state)
 	}
 }
 
-/* Not now, never, and not at all are three answers. */
+/* A write with no room now, one that never fits, and one that cannot be logged get three different answers. */
 static void test_write_for_guest_says_why_the_ring_has_no_room(void **state)
 {
 	static char buffer[(RING_SIZE + 1) * 4096];
@@ -372,7 +381,8 @@ static void test_write_for_guest_says_why_the_ring_has_no_room(void **state)
 	region_set(f, LOG, PAGES);
 	assert_int_equal(vmmu_guest_write(f->vcpu[0], base, buffer, sizeof(buffer)), VMMU_E2BIG);
 	assert_int_equal(harvest(f, 0, pages, RING_SIZE), 0);
-	assert_int_equal(vmmu_guest_write(f->vcpu[0], base, buffer, RING_SIZE * 4096), VMMU_OK); /* all that it holds */
+	/* As much as the ring holds. */
+	assert_int_equal(vmmu_guest_write(f->vcpu[0], base, buffer, RING_SIZE * 4096), VMMU_OK);
 	assert_int_equal(vmmu_guest_write(f->vcpu[0], base, buffer, 1), VMMU_EBUSY);
 	assert_int_equal(harvest(f, 0, pages, RING_SIZE), RING_SIZE);
 	assert_int_equal(reset(f), RING_SIZE);

@@ -6,7 +6,7 @@
 
 struct fixture {
 	struct gate gate;
-	uint32_t version;   /* what publications change; plain, so that TSan watches it */
+	uint32_t version;   /* publications change it; not atomic, so that TSan watches it */
 	uint32_t published; /* atomic */
 	uint32_t done;
 };
@@ -55,7 +55,7 @@ static void test_publish_waits_for_the_last_one_to_leave(void **state)
 	for (int i = 0; i < 3; i++) {
 		sleep_us(3000);
 		assert_int_equal(load_acquire(&f.published), 0);
-		/* Unfair on purpose: one that comes now does not wait for the publication that waits. */
+		/* Unfair on purpose: an invalidation that comes now does not wait behind the waiting publication. */
 		gate_enter(&f.gate);
 		gate_leave(&f.gate);
 		assert_true(gate_leave(&f.gate));
@@ -136,7 +136,10 @@ static void test_storm_begin_and_end_see_the_same_version(void **state)
 	assert_int_equal(f.gate.active, 0);
 }
 
-/* One invalidation at a time against one publication at a time, in step: each round the waiter may be anywhere between looking and sleeping. */
+/*
+ * One invalidation against one publication in each round, with a different delay: the leave may meet the waiter at
+ * any point between its look at the count and its sleep.
+ */
 static void *stepper(void *arg)
 {
 	struct fixture *f = arg;

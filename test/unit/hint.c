@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What was said of the process's memory: each hint stands for itself, against a page by page model. */
+/*
+ * Hints about the process's memory, compared with a model that has one word for each page. Hints do not affect each
+ * other.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +19,7 @@
 
 static unsigned model[PAGES];
 
-/* What the model says of a page. Outside of it nothing was said. */
+/* Compare a page with the model. Pages outside the model have no hints. */
 static void page_check(unsigned page)
 {
 	bool neighbours, near = false;
@@ -61,7 +64,8 @@ static void test_hint_random_changes_match_model(void **state)
 	(void)state;
 	rng_seed(&rng, 1);
 	for (unsigned i = 0; i < 3000; i++) {
-		unsigned first = (unsigned)rng_below(&rng, PAGES), end = first + 1 + (unsigned)rng_below(&rng, PAGES - first);
+		unsigned first = (unsigned)rng_below(&rng, PAGES),
+		         end = first + 1 + (unsigned)rng_below(&rng, PAGES - first);
 
 		change(first, end, 1 + (unsigned)rng_below(&rng, 3), rng_below(&rng, 2));
 		for (unsigned page = 0; page < PAGES; page++)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Guest memory from a thread that is no vCPU's: what a device model needs. */
+/* Reading and writing guest memory on a thread that is not a vCPU's, as a device model does. */
 #include "test/unit/dirty_fixture.h"
 
 #include <pthread.h>
@@ -32,8 +32,8 @@ static void test_memory_write_is_read_and_logged(void **state)
 		assert_int_equal(log_take(f, 20) & 7, 3);
 		assert_int_equal(vmmu_memory_read(f->vm, 0, across, got, 8), VMMU_OK);
 		assert_memory_equal(got, "12345678", 8);
-		assert_int_equal(log_take(f, 20), 0); /* reading marks nothing */
-		/* Through a mapping of its own. */
+		assert_int_equal(log_take(f, 20), 0); /* a read marks nothing */
+		/* The device writes through its own mapping of the page, and marks it. */
 		*word_of(f, 40) = 1;
 		assert_int_equal(vmmu_memory_written(f->vm, 0, GPA_OF(40), 4096 + 1), VMMU_OK);
 		assert_int_equal(log_take(f, 40) & 7, 3);
@@ -47,7 +47,8 @@ static void test_memory_write_is_read_and_logged(void **state)
 static void test_memory_write_is_all_or_nothing(void **state)
 {
 	struct fixture *f = fixture_make(0, false, VMMU_FORMAT_NPT4);
-	struct vmmu_region rom = { .slot = SLOT + 1, .flags = VMMU_SLOT_READONLY | LOG, .gpa = { 16 << 20 }, .bytes = 4096, .hva = { (uintptr_t)f->memory } };
+	struct vmmu_region rom = { .slot = SLOT + 1, .flags = VMMU_SLOT_READONLY | LOG, .gpa = { 16 << 20 },
+	                           .bytes = 4096, .hva = { (uintptr_t)f->memory } };
 	struct vmmu_gpa last = { GPA_OF(PAGES).v - 4 };
 	uint64_t word = ~UINT64_C(0), bitmap;
 
@@ -62,12 +63,12 @@ static void test_memory_write_is_all_or_nothing(void **state)
 	assert_int_equal(log_take(f, PAGES - 1), 0);
 	assert_int_equal(vmmu_memory_read(f->vm, 0, (struct vmmu_gpa){ UINT64_MAX - 3 }, &word, 8), VMMU_ENOENT);
 	assert_int_equal(vmmu_memory_write(f->vm, 1, last, &word, 1), VMMU_EINVAL);
-	/* A ROM: the guest may not write it, and neither may a device; a device that writes through a mapping of its own says so. */
+	/* Neither the guest nor a device may write a ROM. A device that wrote through its own mapping may mark it. */
 	assert_int_equal(vmmu_memory_write(f->vm, 0, rom.gpa, &word, 8), VMMU_ENOENT);
 	assert_int_equal(vmmu_memory_written(f->vm, 0, rom.gpa, 8), VMMU_OK);
 	assert_int_equal(vmmu_dirty_get(f->vm, 0, SLOT + 1, &bitmap, 1), VMMU_OK);
 	assert_int_equal(bitmap, 1);
-	/* Host memory that is gone. */
+	/* The host memory is gone. */
 	memory_goes((char *)word_of(f, 30) - (uintptr_t)word_of(f, 30) % 4096, 4096);
 	assert_int_equal(vmmu_memory_write(f->vm, 0, GPA_OF(30), &word, 8), VMMU_EFAULT);
 	assert_int_equal(vmmu_memory_read(f->vm, 0, GPA_OF(30), &word, 8), VMMU_EFAULT);
@@ -75,14 +76,14 @@ static void test_memory_write_is_all_or_nothing(void **state)
 	fixture_free(f);
 }
 
-/* A ring belongs to a vCPU. A write that nobody could log is not made. */
+/* A ring belongs to a vCPU. Where there are only rings a device's write cannot be logged, and is refused. */
 static void test_memory_write_is_refused_where_only_rings_log(void **state)
 {
 	struct fixture *f = fixture_make(0, true, VMMU_FORMAT_NPT4);
 	uint64_t word = 5;
 
 	(void)state;
-	assert_int_equal(vmmu_memory_write(f->vm, 0, GPA_OF(1), &word, 8), VMMU_OK); /* no log */
+	assert_int_equal(vmmu_memory_write(f->vm, 0, GPA_OF(1), &word, 8), VMMU_OK); /* logging is off */
 	region_set(f, LOG, PAGES);
 	word = 6;
 	assert_int_equal(vmmu_memory_write(f->vm, 0, GPA_OF(1), &word, 8), VMMU_EBUSY);
@@ -117,7 +118,7 @@ static void *device_main(void *arg)
 	return NULL;
 }
 
-/* P11: a copy kept up by the log has every store when the device has stopped. */
+/* P11: a copy that follows the log has every store of the device once the device has stopped. */
 static void test_memory_written_beside_harvests_loses_nothing(void **state)
 {
 	(void)state;
@@ -136,7 +137,8 @@ static void test_memory_written_beside_harvests_loses_nothing(void **state)
 			log_take(f, 0);
 			for (uint64_t page = 0; page < PAGES; page++)
 				if (f->bitmap[page / 64] >> (page % 64) & 1)
-					f->copy[page] = __atomic_load_n((uint64_t *)(f->memory + page * 4096), __ATOMIC_RELAXED);
+					f->copy[page] = __atomic_load_n((uint64_t *)(f->memory + page * 4096),
+					                                __ATOMIC_RELAXED);
 		}
 		for (uint64_t page = 0; page < PAGES; page++)
 			assert_int_equal(f->copy[page], *(uint64_t *)(f->memory + page * 4096));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * P1: the arrays of slots appear with the first shadow root, while slots change. The arrays are stand-ins; the first root is the one of
- * core/shadow/arrays.c in small.
+ * P1: the arrays of slots appear with the first shadow root, while slots change. The arrays are stand-ins, and the
+ * first root is a small copy of what core/shadow/arrays.c does.
  */
 #include "test/unit/threads.h"
 
@@ -14,7 +14,7 @@ struct fixture {
 	struct test_vm *test;
 	struct vm *vm;
 	uint32_t done;
-	uint64_t seen; /* atomic: slots looked at with the flag up */
+	uint64_t seen; /* atomic: how many slots were looked at while the flag was set */
 };
 
 static void fixture_make(struct fixture *f)
@@ -58,7 +58,7 @@ static bool first_root(struct vm *vm)
 	return !failed;
 }
 
-/* I1.1: plain loads, as walkers do. */
+/* I1.1: the arrays are read by plain loads, as walkers read them. */
 static bool has_arrays(void *arg, struct memslot *slot)
 {
 	const struct test_arrays *arrays = (const struct test_arrays *)slot->arrays;
@@ -95,7 +95,7 @@ static void test_no_arrays_before_the_first_root_and_always_after(void **state)
 	assert_int_equal(f.vm->stats.rmap_bytes, 0);
 	assert_true(first_root(f.vm));
 	all_have_arrays(&f);
-	/* A change of flags keeps them; a move gets new ones, as nothing that they described is left; a new slot has its own. */
+	/* A change of flags keeps the arrays. A move makes new ones: its zap removed all that the old ones described. */
 	before = (struct test_arrays *)slot_now(&f, 0)->arrays;
 	change(&f, 0, 0, 10, VMMU_SLOT_LOG_DIRTY);
 	assert_ptr_equal(slot_now(&f, 0)->arrays, before);
@@ -110,7 +110,10 @@ static void test_no_arrays_before_the_first_root_and_always_after(void **state)
 	test_vm_free(f.test);
 }
 
-/* The first root comes exactly while a slot is INVALID: what it gives to the stand-in must not be lost, and must not leak (zoo 7). */
+/*
+ * The first root comes while a slot is INVALID: the arrays that it gives to the INVALID copy are neither lost nor
+ * leaked (zoo 7).
+ */
 static void root_during_zap(struct test_vm *test, const struct test_event *event)
 {
 	if (event->kind == EVENT_ZAP)
@@ -145,7 +148,10 @@ static void test_first_root_in_the_middle_of_a_change(void **state)
 		}
 }
 
-/* A first root that runs out of memory keeps what it made; slots that have arrays while the flag is down can change as any other. */
+/*
+ * A first root that runs out of memory keeps the arrays it made. Slots that have arrays before the flag is set can
+ * change.
+ */
 static void test_first_root_without_memory_leaves_slots_usable(void **state)
 {
 	(void)state;

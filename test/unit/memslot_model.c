@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memslots against a slow obvious model: an array of regions. Thousands of random requests, most of them near the edges of what is allowed; after
- * each the answer is compared, and from time to time every lookup.
+ * Memslots compared with a slow, obvious model: an array of regions. Thousands of random requests are made, most of
+ * them at the limits of what is allowed. After each the answer is compared, and from time to time every lookup.
  */
 #include "test/unit/test.h"
 
@@ -9,9 +9,9 @@
 #include "test/unit/test_vm.h"
 
 #define IDS   24
-#define GFNS  256 /* guest memory of the model, in pages: small, so that slots meet */
-#define HVAS  96  /* host memory: smaller still, so that slots share it */
-#define BASE  5   /* its first page */
+#define GFNS  256 /* guest memory of the model, in pages: small, so that slots overlap */
+#define HVAS  96  /* host memory, in pages: smaller still, so that slots share it */
+#define BASE  5   /* the first page of host memory */
 
 struct model {
 	struct vmmu_region region[2][IDS];
@@ -38,7 +38,7 @@ static bool model_overlaps(const struct model *model, const struct vmmu_region *
 	return false;
 }
 
-/* The rules once more, in other words. */
+/* The rules again, written in another way. */
 static enum vmmu_status model_set(struct model *model, const struct vmmu_region *r)
 {
 	struct vmmu_region *old = &model->region[r->address_space][r->slot];
@@ -50,7 +50,8 @@ static enum vmmu_status model_set(struct model *model, const struct vmmu_region 
 		*in = false;
 		return VMMU_OK;
 	}
-	if (*in && (old->bytes != r->bytes || old->hva.v != r->hva.v || (old->flags & VMMU_SLOT_READONLY) != (r->flags & VMMU_SLOT_READONLY)))
+	if (*in && (old->bytes != r->bytes || old->hva.v != r->hva.v ||
+	            (old->flags & VMMU_SLOT_READONLY) != (r->flags & VMMU_SLOT_READONLY)))
 		return VMMU_EINVAL;
 	if (model_overlaps(model, r))
 		return VMMU_EEXIST;
@@ -81,7 +82,8 @@ static struct vmmu_region random_request(struct rng *rng, const struct model *mo
 
 /* --- comparing lookups --- */
 
-static void by_gfn_equals_model(struct test_vm *test, const struct model *model, unsigned as_id, struct memslot_cache *cache, struct rng *rng)
+static void by_gfn_equals_model(struct test_vm *test, const struct model *model, unsigned as_id,
+                                struct memslot_cache *cache, struct rng *rng)
 {
 	const struct memslots *set = memslots_current(&test->vm, as_id);
 
@@ -137,7 +139,8 @@ static const struct memslot_span *span_of(const struct spans *spans, const struc
 	return NULL;
 }
 
-static void by_hva_equals_model(struct test_vm *test, const struct model *model, unsigned as_id, uint64_t start, uint64_t end)
+static void by_hva_equals_model(struct test_vm *test, const struct model *model, unsigned as_id, uint64_t start,
+                                uint64_t end)
 {
 	const struct memslots *set = memslots_current(&test->vm, as_id);
 	struct spans spans = { .count = 0 };
@@ -174,9 +177,11 @@ static void by_hva_equals_model(struct test_vm *test, const struct model *model,
 
 static void overlap_equals_model(struct test_vm *test, const struct model *model, struct rng *rng, unsigned as_id)
 {
-	struct vmmu_region r = test_region(as_id, rng_below(rng, IDS), rng_below(rng, GFNS), 1 + rng_below(rng, 20), BASE, 0);
+	struct vmmu_region r = test_region(as_id, rng_below(rng, IDS), rng_below(rng, GFNS), 1 + rng_below(rng, 20),
+	                                   BASE, 0);
 
-	assert_int_equal(memslots_overlap(memslots_current(&test->vm, as_id), gpa_to_gfn(r.gpa), r.bytes >> PAGE_SHIFT, r.slot),
+	assert_int_equal(memslots_overlap(memslots_current(&test->vm, as_id), gpa_to_gfn(r.gpa), r.bytes >> PAGE_SHIFT,
+	                                  r.slot),
 	                 model_overlaps(model, &r));
 }
 
@@ -195,12 +200,14 @@ static void random_requests_equal_model(uint64_t seed, unsigned steps)
 		if (step % 8)
 			continue;
 		for (unsigned as_id = 0; as_id < 2; as_id++) {
-			uint64_t start = rng_below(&rng, (HVAS + 90) * PAGE_SIZE), bytes = rng_below(&rng, 3) ? rng_below(&rng, 9000) : rng_below(&rng, 400000);
+			uint64_t start = rng_below(&rng, (HVAS + 90) * PAGE_SIZE),
+			         bytes = rng_below(&rng, 3) ? rng_below(&rng, 9000) : rng_below(&rng, 400000);
 
 			by_gfn_equals_model(test, &model, as_id, &cache[as_id], &rng);
 			by_id_equals_model(test, &model, as_id);
 			by_hva_equals_model(test, &model, as_id, start, start + bytes);
-			by_hva_equals_model(test, &model, as_id, start & ~(PAGE_SIZE - 1), (start & ~(PAGE_SIZE - 1)) + PAGE_SIZE);
+			by_hva_equals_model(test, &model, as_id, start & ~(PAGE_SIZE - 1),
+			                    (start & ~(PAGE_SIZE - 1)) + PAGE_SIZE);
 			overlap_equals_model(test, &model, &rng, as_id);
 		}
 	}
@@ -238,7 +245,7 @@ static void test_hva_range_empty_or_wild_finds_nothing(void **state)
 	test_vm_free(test);
 }
 
-/* --- as many slots as there can be --- */
+/* --- as many slots as are possible --- */
 
 static void test_all_slots_in_both_address_spaces(void **state)
 {
@@ -247,13 +254,15 @@ static void test_all_slots_in_both_address_spaces(void **state)
 	struct rng rng = rng_make(3);
 
 	(void)state;
-	/* Numbers and places in an order that has nothing to do with each other. */
+	/* The slots' numbers and their places are in unrelated orders. */
 	for (uint32_t i = 0; i < VMMU_MAX_SLOTS; i++) {
-		region = test_region(i % 2, (i * 25u) % VMMU_MAX_SLOTS, (i * 41ull) % VMMU_MAX_SLOTS * 2, 1, (i * 13ull) % 1000, 0);
+		region = test_region(i % 2, (i * 25u) % VMMU_MAX_SLOTS, (i * 41ull) % VMMU_MAX_SLOTS * 2, 1,
+		                     (i * 13ull) % 1000, 0);
 		assert_int_equal(test_vm_set(test, &region), VMMU_OK);
 	}
 	for (uint32_t i = 0; i < VMMU_MAX_SLOTS; i++) {
-		region = test_region((i + 1) % 2, (i * 25u) % VMMU_MAX_SLOTS, (i * 41ull) % VMMU_MAX_SLOTS * 2, 1, (i * 13ull) % 1000, 0);
+		region = test_region((i + 1) % 2, (i * 25u) % VMMU_MAX_SLOTS, (i * 41ull) % VMMU_MAX_SLOTS * 2, 1,
+		                     (i * 13ull) % 1000, 0);
 		assert_int_equal(test_vm_set(test, &region), VMMU_OK);
 	}
 	test_vm_audit(test);
@@ -292,15 +301,17 @@ static void test_few_slots_cost_little(void **state)
 	test_vm_free(test);
 }
 
-/* --- levels (19) --- */
+/* --- levels (F19) --- */
 
 static int level_by_hand(const struct memslot *slot, uint64_t gfn)
 {
 	for (int level = 3; level > 1; level--) {
 		uint64_t pages = UINT64_C(1) << (level - 1) * 9, first = gfn / pages * pages;
-		uint64_t hva = slot->hva.v + (first - slot->base.v) * PAGE_SIZE; /* may wrap when first < base: then it does not count */
+		/* This may wrap when `first` is below the slot's base. Then it is not used. */
+		uint64_t hva = slot->hva.v + (first - slot->base.v) * PAGE_SIZE;
 
-		if (first >= slot->base.v && first + pages <= slot->base.v + slot->npages && hva % (pages * PAGE_SIZE) == 0)
+		if (first >= slot->base.v && first + pages <= slot->base.v + slot->npages &&
+		    hva % (pages * PAGE_SIZE) == 0)
 			return level;
 	}
 	return 1;
@@ -317,7 +328,8 @@ static void test_max_level_needs_block_in_slot_and_equal_alignment(void **state)
 	for (unsigned a = 0; a < array_size(starts); a++)
 		for (unsigned b = 0; b < array_size(starts); b++)
 			for (unsigned c = 0; c < array_size(sizes); c++) {
-				struct memslot slot = { .base = GFN(starts[a]), .hva = HVA(starts[b] << 12), .npages = sizes[c] };
+				struct memslot slot = { .base = GFN(starts[a]), .hva = HVA(starts[b] << 12),
+				                        .npages = sizes[c] };
 
 				for (int i = 0; i < 24; i++) {
 					uint64_t offset = i < 2 ? i * (slot.npages - 1) : rng_below(&rng, slot.npages);
@@ -330,7 +342,7 @@ static void test_max_level_needs_block_in_slot_and_equal_alignment(void **state)
 	assert_true(seen[1] && seen[2] && seen[3]);
 }
 
-/* The cache must not answer from a generation that is gone, even for a slot that was freed and made again at the same address. */
+/* The cache must not answer from an old generation, even if a new slot was allocated at the address of a freed one. */
 static void test_cached_lookup_follows_every_change(void **state)
 {
 	struct test_vm *test = test_vm_make(1);

@@ -13,8 +13,8 @@
 #define MOST      VMMU_MAX_SLOT_PAGES
 
 /*
- * One request after another on one VM with two address spaces. A request is written as page numbers; `gpa_add`, `hva_add` and `bytes_add` are bytes
- * on top of those, to break alignment.
+ * One request after another on one VM with two address spaces. A request is given in pages. `gpa_add`, `hva_add` and
+ * `bytes_add` are bytes on top of that, to break alignment.
  */
 struct request {
 	const char *what;
@@ -61,13 +61,17 @@ static const struct request requests[] = {
 	{ "one past the last slot number",       0, 32764,   5001,  1,          100,      0,     VMMU_EINVAL, 0, 0, 0 },
 	{ "a wild slot number",                  0, ~0u,     5001,  1,          100,      0,     VMMU_EINVAL, 0, 0, 0 },
 	{ "unknown flag",                        0, 10,      5001,  1,          100,      4,     VMMU_EINVAL, 0, 0, 0 },
-	{ "core's own flag",                     0, 10,      5001,  1,          100,      SLOT_INVALID, VMMU_EINVAL, 0, 0, 0 },
+	{ "core's own flag",                     0, 10,      5001,  1,          100,      SLOT_INVALID, VMMU_EINVAL,
+	  0, 0, 0 },
 	{ "unknown flag on a delete",            0, 9,       5001,  0,          100,      4,     VMMU_EINVAL, 0, 0, 0 },
 	{ "gpa not aligned",                     0, 10,      5001,  1,          100,      0,     VMMU_EINVAL, 1, 0, 0 },
-	{ "gpa half a page off",                 0, 10,      5001,  1,          100,      0,     VMMU_EINVAL, 2048, 0, 0 },
+	{ "gpa half a page off",                 0, 10,      5001,  1,          100,      0,     VMMU_EINVAL,
+	  2048, 0, 0 },
 	{ "size not aligned",                    0, 10,      5001,  1,          100,      0,     VMMU_EINVAL, 0, 8, 0 },
-	{ "size less than a page",               0, 9,       1000,  0,          100,      0,     VMMU_EINVAL, 0, 4095, 0 },
-	{ "hva not aligned",                     0, 10,      5001,  1,          100,      0,     VMMU_EINVAL, 0, 0, 16 },
+	{ "size less than a page",               0, 9,       1000,  0,          100,      0,     VMMU_EINVAL,
+	  0, 4095, 0 },
+	{ "hva not aligned",                     0, 10,      5001,  1,          100,      0,     VMMU_EINVAL,
+	  0, 0, 16 },
 	{ "gpa not aligned on a delete",         0, 9,       1000,  0,          100,      0,     VMMU_EINVAL, 1, 0, 0 },
 	{ "gpa wraps",                           0, 10,      ~UINT64_C(0) >> 12, 2, 100,  0,     VMMU_EINVAL, 0, 0, 0 },
 	{ "gpa wraps to 0",                      0, 10,      ~UINT64_C(0) >> 12, 1, 100,  0,     VMMU_EINVAL, 0, 0, 0 },
@@ -80,12 +84,15 @@ static const struct request requests[] = {
 	{ "hva reaches the limit",               0, 11,      6000,  4,          TOP_HVA - 4, 0,  VMMU_OK, 0, 0, 0 },
 	{ "hva beyond the limit",                0, 12,      6100,  5,          TOP_HVA - 4, 0,  VMMU_EINVAL, 0, 0, 0 },
 	{ "hva at the limit",                    0, 12,      6100,  1,          TOP_HVA,  0,     VMMU_EINVAL, 0, 0, 0 },
-	{ "hva wraps",                           0, 12,      6100,  2,          ~UINT64_C(0) >> 12, 0, VMMU_EINVAL, 0, 0, 0 },
-	{ "hva in the kernel's half",            0, 12,      6100,  1,          UINT64_C(0xffff8) << 32, 0, VMMU_EINVAL, 0, 0, 0 },
+	{ "hva wraps",                           0, 12,      6100,  2,          ~UINT64_C(0) >> 12, 0, VMMU_EINVAL,
+	  0, 0, 0 },
+	{ "hva in the kernel's half",            0, 12,      6100,  1,          UINT64_C(0xffff8) << 32, 0, VMMU_EINVAL,
+	  0, 0, 0 },
 	{ "hva beyond the limit on a delete",    0, 11,      6000,  0,          TOP_HVA + 1, 0,  VMMU_EINVAL, 0, 0, 0 },
 	{ "the most pages",                      0, 12,      BIT(33), MOST,     1,        0,     VMMU_OK, 0, 0, 0 },
 	{ "one page more than that",             0, 13,      BIT(34), MOST + 1, 1,        0,     VMMU_EINVAL, 0, 0, 0 },
-	{ "a size that wraps in pages",          0, 13,      BIT(34), 0,        1,        0,     VMMU_EINVAL, 0, UINT64_C(0xfffffffffffff000), 0 },
+	{ "a size that wraps in pages",          0, 13,      BIT(34), 0,        1,        0,     VMMU_EINVAL,
+	  0, UINT64_C(0xfffffffffffff000), 0 },
 	{ "hva 0",                               0, 13,      BIT(34), 1,        0,        0,     VMMU_OK, 0, 0, 0 },
 	{ "delete says nothing but the number",  0, 12,      0,     0,          0,        0,     VMMU_OK, 0, 0, 0 },
 	{ "the number is free again",            0, 12,      7000,  2,          700,      0,     VMMU_OK, 0, 0, 0 },
@@ -116,7 +123,8 @@ static void test_region_request_gets_expected_status(void **state)
 	test_vm_free(test);
 }
 
-static void set_ok(struct test_vm *test, uint32_t as_id, uint32_t slot, uint64_t gfn, uint64_t npages, uint64_t hva_page, uint32_t flags)
+static void set_ok(struct test_vm *test, uint32_t as_id, uint32_t slot, uint64_t gfn, uint64_t npages,
+                   uint64_t hva_page, uint32_t flags)
 {
 	struct vmmu_region region = test_region(as_id, slot, gfn, npages, hva_page, flags);
 
@@ -177,7 +185,7 @@ static void test_change_calls_hooks_in_order(void **state)
 	test_vm_free(test);
 }
 
-/* What readers see at each step of a move; the slot number says what. */
+/* What readers must see at each step of a move. */
 static void watch_move(struct test_vm *test, const struct test_event *event)
 {
 	const struct memslots *set = memslots_current(&test->vm, 0);
@@ -189,7 +197,7 @@ static void watch_move(struct test_vm *test, const struct test_event *event)
 	assert_int_equal(slot->base.v, retiring ? 16 : 64);
 	assert_ptr_equal(memslot_find(set, GFN(retiring ? 20 : 68)), slot);
 	assert_null(memslot_find(set, GFN(retiring ? 68 : 20)));
-	/* While readers of both sets may be about, nothing may be remembered. */
+	/* While readers may still use either set, no answer may be cached. */
 	if (event->kind == EVENT_GENERATION) {
 		assert_true(memslots_generation(set) & GENERATION_IN_PROGRESS);
 		assert_true(event->generation > (memslots_generation(set) & ~GENERATION_IN_PROGRESS));
@@ -252,14 +260,14 @@ static void test_bitmap_lives_as_long_as_logging(void **state)
 	for (int i = 0; i < 32; i++)
 		assert_int_equal(bits[i], 0);
 	dirty_mark(&test->vm, slot_now(test, 0, 1), GFN(70), NULL);
-	/* A move keeps what was recorded. */
+	/* A move keeps the marks. */
 	set_ok(test, 0, 1, 5000, 1000, 0, LOG);
 	assert_ptr_equal(slot_now(test, 0, 1)->dirty, bits);
 	assert_int_equal(bits[1], 1 << 6);
 	set_ok(test, 0, 1, 5000, 1000, 0, 0);
 	assert_null(slot_now(test, 0, 1)->dirty);
 	assert_int_equal(test->live_bytes, without);
-	/* A log that starts again starts empty. */
+	/* When logging starts again, the bitmap is empty. */
 	set_ok(test, 0, 1, 5000, 1000, 0, LOG);
 	assert_int_equal(slot_now(test, 0, 1)->dirty[1], 0);
 	/* A move that also starts or stops logging. */
@@ -331,13 +339,13 @@ static void change_survives_every_failure(const struct failing *f)
 		status = test_vm_set(test, &f->request);
 		test_vm_audit(test);
 		if (status == VMMU_OK) {
-			assert_int_not_equal(test->countdown, 0); /* no failure was swallowed */
+			assert_int_not_equal(test->countdown, 0); /* it did not ignore a failed allocation */
 			test_vm_free(test);
 			assert_true(n > 1);
 			return;
 		}
 		assert_int_equal(status, VMMU_ENOMEM);
-		/* Nothing was published, called or kept, but the part of the id map, which stays for the next time. */
+		/* Nothing was published or called. Only the part of the id map is kept, and the next call uses it. */
 		assert_int_equal(test->event_count, 0);
 		assert_int_equal(memslots_current(&test->vm, 0)->generation, generation);
 		if (test->live != live) {
@@ -353,7 +361,8 @@ static void change_survives_every_failure(const struct failing *f)
 
 static void test_change_without_memory_changes_nothing(void **state)
 {
-	const struct vmmu_region plain = test_region(0, 1, 16, 100, 50, 0), logged = test_region(0, 1, 16, 100, 50, LOG);
+	const struct vmmu_region plain = test_region(0, 1, 16, 100, 50, 0),
+	                         logged = test_region(0, 1, 16, 100, 50, LOG);
 	const struct failing cases[] = {
 		{ "create", { 0 }, plain },
 		{ "create logged", { 0 }, logged },

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Readers under SRCU, and invalidations in the gate, look slots up while slots change. What was freed is poisoned by the host and, under the
- * sanitizers, seen; what is read must make sense: every slot's host memory is a function of its number and place.
+ * Readers under SRCU, and invalidations in the gate, look slots up while slots change. The host poisons memory that
+ * is freed, and the sanitizers report a use of it. What is read must make sense: every slot's host memory is a
+ * function of its number and place.
  */
 #include "test/unit/threads.h"
 
@@ -38,9 +39,9 @@ struct storm {
 	const struct memslot *using[READERS];  /* atomic: the valid slot that a reader works with now */
 };
 
-static struct storm *storm_of; /* for the hook */
+static struct storm *storm_of; /* for the hook, which has no argument of its own */
 
-/* I3.1's foundation: when the zap begins, nobody works with the slot as a valid one, and nobody will again. */
+/* I3.1 rests on this: when the zap begins, no reader uses the slot as a valid one, and none will. */
 static void no_reader_has_old(struct test_vm *test, const struct test_event *event)
 {
 	(void)test;
@@ -59,7 +60,7 @@ static bool span_makes_sense(void *arg, const struct memslot_span *span)
 	return false;
 }
 
-/* Everything a reader can ask, of one set that must not change while it is read. */
+/* All lookups that a reader can make, in one set, which must not change meanwhile. */
 static void look_around(struct storm *s, const struct memslots *set, struct memslot_cache *cache, struct rng *rng)
 {
 	gfn_t gfn = GFN(rng_below(rng, IDS * 3 * PAGES));
@@ -88,7 +89,7 @@ static void look_around(struct storm *s, const struct memslots *set, struct mems
 	CHECK(!slot || spans[0] == 1);
 }
 
-/* As a fault does: work with a slot, and finish with it before leaving the section. */
+/* Use a slot as a fault does: the use ends before the read section does. */
 static void work_with_slot(struct storm *s, const struct memslots *set, unsigned reader, struct rng *rng)
 {
 	const struct memslot *slot = memslot_find_id(set, rng_below(rng, IDS));
@@ -123,7 +124,7 @@ static void *reader(void *arg)
 	return NULL;
 }
 
-/* An invalidation holds no read section: the gate alone keeps its set. */
+/* An invalidation is in no read section: only the gate keeps its set. */
 static void *invalidator(void *arg)
 {
 	struct storm *s = arg;
@@ -214,7 +215,9 @@ struct arch_test {
 	uint32_t entered, got;
 };
 
-/* As a vCPU that makes the first shadow root just then: inside SRCU, after the publication, before the grace period is over. */
+/*
+ * As a vCPU that makes the first shadow root at that moment: in a read section, between publication and grace period.
+ */
 static void *arch_locker(void *arg)
 {
 	struct arch_test *t = arg;
@@ -250,7 +253,7 @@ static void test_change_does_not_hold_arch_lock_across_grace_period(void **state
 		thread = thread_start(arch_locker, &t);
 		assert_true(word_becomes(&t.entered, 1));
 		assert_int_equal(test_vm_set(t.test, &changes[i]), VMMU_OK);
-		/* The change waited for the reader, and the reader was not waiting for the change. */
+		/* The change waited for the reader. The reader did not wait for the change. */
 		assert_int_equal(load_acquire(&t.got), 1);
 		thread_join(thread);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A migration that copies what the log says while the guest goes on writing, on real tables, with model CPUs that cache translations (P11). When the
- * guest has stopped, one last round must make the copy equal.
+ * A migration copies the pages that the log names while the guest goes on writing, on real tables and with model CPUs
+ * that cache translations (P11). When the guest has stopped, one last round must make the copy equal.
  */
 #include "test/unit/dirty_fixture.h"
 
@@ -49,7 +49,7 @@ static void round_legacy(struct fixture *f, struct rng *rng)
 	copy_bits(f, f->bitmap, 0, WORDS);
 }
 
-/* Get all, clear in pieces, copy each piece after its clear. */
+/* Get the whole log, clear it in pieces, and copy the pages of each piece after its clear. */
 static void round_manual(struct fixture *f, struct rng *rng)
 {
 	CHECK(vmmu_dirty_get(f->vm, 0, SLOT, f->bitmap, WORDS) == VMMU_OK);
@@ -92,7 +92,7 @@ static void migration(unsigned mode, bool rings, bool start_late, void (*round)(
 	}
 	for (unsigned part = 0; part < 3; part++) {
 		if (start_late) {
-			/* The log starts under a guest that runs on huge leaves; then everything is copied once. */
+			/* Logging starts while the guest runs on huge leaves. Then everything is copied once. */
 			sleep_us(3000);
 			region_set(f, LOG, PAGES);
 			for (uint64_t page = 0; page < PAGES; page++)

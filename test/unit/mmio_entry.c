@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* MMIO entries: what they say comes out again, and on a CPU with L1TF they name no address where memory may be (48, 50). */
+/* MMIO entries (F48, F50): their contents can be read back, and on a CPU with L1TF they name no address of memory. */
 #include "test/unit/threads.h"
 
 #include "core/format/spte.h"
@@ -17,8 +17,8 @@ static void entry_check(const struct format *format, unsigned l1d_phys_bits, uin
 	assert_false(spte_is_present(spte));
 	assert_int_equal(spte_mmio_gfn(guard, spte).v, gfn);
 	assert_int_equal(spte_mmio_generation(spte), generation & MMIO_GENERATION_MASK);
-	assert_int_equal(top, 31); /* the address as the cache compares it is in its topmost part */
-	assert_true(spte & VMMU_ENTRY_RSVD); /* and hardware faults on it */
+	assert_int_equal(top, 31); /* the address, in the bits that the cache compares, is at the very top */
+	assert_true(spte & VMMU_ENTRY_RSVD); /* hardware faults on the entry */
 }
 
 static void test_what_is_put_in_comes_out(void **state)
@@ -42,7 +42,8 @@ static enum vmmu_status make(unsigned l1d_phys_bits, unsigned guest_phys_bits)
 	struct thost host = { 0 };
 	struct vmmu_config config = {
 		.size = sizeof(config),
-		.host = &thost_ops, .host_state = &host, .l1d_phys_bits = l1d_phys_bits, .guest_phys_bits = guest_phys_bits
+		.host = &thost_ops, .host_state = &host,
+		.l1d_phys_bits = l1d_phys_bits, .guest_phys_bits = guest_phys_bits
 	};
 	struct vmmu_vm *vm;
 	enum vmmu_status status = vmmu_vm_create(&config, &vm);
@@ -58,13 +59,13 @@ static void test_widths_that_leave_no_room_are_refused(void **state)
 	assert_int_equal(make(46, 46), VMMU_OK);
 	assert_int_equal(make(36, 36), VMMU_OK);
 	assert_int_equal(make(44, 40), VMMU_OK);
-	assert_int_equal(make(44, 0), VMMU_EINVAL); /* 48 */
+	assert_int_equal(make(44, 0), VMMU_EINVAL); /* 0 means 48 bits */
 	assert_int_equal(make(44, 45), VMMU_EINVAL);
 	assert_int_equal(make(47, 40), VMMU_EINVAL);
 	assert_int_equal(make(35, 32), VMMU_EINVAL);
 }
 
-/* The fault that installs, and the one that finds it. */
+/* The first fault installs the entry, and a later one recognises it. */
 static void test_a_guarded_entry_is_known_again(void **state)
 {
 	(void)state;
@@ -72,7 +73,8 @@ static void test_a_guarded_entry_is_known_again(void **state)
 		struct thost host = { 0 };
 		struct vmmu_config config = {
 			.size = sizeof(config),
-			.host = &thost_ops, .host_state = &host, .format = format, .l1d_phys_bits = 44, .guest_phys_bits = 44
+			.host = &thost_ops, .host_state = &host,
+			.format = format, .l1d_phys_bits = 44, .guest_phys_bits = 44
 		};
 		struct vmmu_gpa gpa = { (UINT64_C(1) << 43) + 0x5000 }, other = { gpa.v + 0x1000 };
 		uint64_t again = VMMU_PF_USER | VMMU_PF_PRESENT | VMMU_PF_RSVD;
@@ -85,9 +87,10 @@ static void test_a_guarded_entry_is_known_again(void **state)
 		assert_int_equal(vmmu_vcpu_enter(vcpu, &entry), VMMU_ENTER_RUN);
 		vmmu_vcpu_leave(vcpu);
 		assert_int_equal(vmmu_fault(vcpu, gpa, VMMU_PF_USER), VMMU_FAULT_MMIO);
-		assert_int_equal(vmmu_fault(vcpu, other, VMMU_PF_USER), VMMU_FAULT_MMIO); /* the vCPU's own memory of one is of this now */
+		/* Now the vCPU's cache holds the other address, so that the next fault must read the entry. */
+		assert_int_equal(vmmu_fault(vcpu, other, VMMU_PF_USER), VMMU_FAULT_MMIO);
 		assert_int_equal(vmmu_fault(vcpu, gpa, again), VMMU_FAULT_MMIO);
-		assert_true(quiet_audit(vm, NULL)); /* each entry is of its gfn, by what the VM says of guards */
+		assert_true(quiet_audit(vm, NULL)); /* checks that each entry names its own gfn, with the VM's guard */
 		vmmu_vcpu_destroy(vcpu);
 		vmmu_vm_destroy(vm);
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* mmu_lock: exclusion, no starving writer and no starving reader, contention that is seen, and no unlock with a flush pending. */
+/* mmu_lock: exclusion, no starving of writers or readers, contention is noticed, no unlock with a flush pending. */
 #include "test/unit/threads.h"
 
 #include <signal.h>
@@ -10,8 +10,8 @@
 struct fixture {
 	struct test_vm *test;
 	struct vm *vm;
-	uint64_t a, b;            /* plain: equal whenever no writer is inside */
-	uint32_t readers, writers; /* atomic: inside now */
+	uint64_t a, b;            /* not atomic: equal whenever no writer is inside */
+	uint32_t readers, writers; /* atomic: how many are inside now */
 	uint32_t done, entered, over;
 	uint64_t reads, writes;   /* atomic */
 };
@@ -133,7 +133,7 @@ static void test_storm_of_writers(void **state)
 	storm(0, 3);
 }
 
-/* Readers that are always inside, on all stripes, do not keep a writer out. */
+/* Readers keep coming, on all stripes. They must not keep a writer out. */
 static void *busy_reader(void *arg)
 {
 	struct fixture *f = arg;
@@ -244,12 +244,12 @@ static void test_writer_yields_to_waiting_writer(void **state)
 	fixture_free(&f);
 }
 
-/* --- a reader that waits is next --- */
+/* --- a waiting reader is next --- */
 
 static struct mmu_lock *stopped_at;
 static uint32_t stopped, let_go; /* atomic */
 
-/* The next writer has its turn, and does not use it: it waits for readers. */
+/* Does the next writer hold back, although it is its turn, so that waiting readers go first? */
 static bool a_writer_stands_back(const struct mmu_lock *lock)
 {
 	for (int i = 0; i < 2000; i++, port_yield())
@@ -258,7 +258,10 @@ static bool a_writer_stands_back(const struct mmu_lock *lock)
 	return true;
 }
 
-/* The reader is kept from looking at the lock, as by a host that gives its CPU to others, for as long as a writer would not notice. */
+/*
+ * Keeps the reader from looking at the lock, as a host does that gives its CPU to others. It may go on only when a
+ * writer holds back for it.
+ */
 static void reader_stop(int signal)
 {
 	(void)signal;
@@ -267,7 +270,7 @@ static void reader_stop(int signal)
 		continue;
 }
 
-/* `again`: how the writer goes and comes back. */
+/* `again`: how the writer lets the lock go and takes it again. */
 static void reader_is_next(void (*again)(struct vm *vm, struct mmu_write *token))
 {
 	struct sigaction stop = { .sa_handler = reader_stop }, before;
@@ -369,7 +372,7 @@ static void test_flush_is_done_once_and_only_when_owed(void **state)
 	fixture_free(&f);
 }
 
-/* The report goes to stderr on purpose. */
+/* The test prints a report on stderr: that is expected. */
 static void test_unlock_with_flush_pending_kills_the_vm_after_flushing(void **state)
 {
 	struct mmu_write write;

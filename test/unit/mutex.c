@@ -5,7 +5,7 @@
 
 struct fixture {
 	struct mutex mutex;
-	uint64_t count; /* plain */
+	uint64_t count; /* not atomic */
 	bool naps;
 };
 
@@ -59,7 +59,7 @@ static void *taker(void *arg)
 	return NULL;
 }
 
-/* All of several sleepers get through after one unlock: the one that is woken wakes the next. */
+/* After one unlock all of several sleepers get the mutex in turn: each wakes the next. */
 static void test_mutex_unlock_reaches_every_sleeper(void **state)
 {
 	(void)state;

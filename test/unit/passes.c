@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Long passes under mmu_lock: they look at nothing where nothing is mapped, and let others have the lock. */
+/* Long passes under mmu_lock skip what is not mapped, and let others have the lock meanwhile. */
 #include "test/unit/dirty_fixture.h"
 
 #include <signal.h>
@@ -13,19 +13,20 @@
 #define BIG       7
 #define BIG_BASE  (UINT64_C(16) << 20)
 #define BIG_BYTES (UINT64_C(64) << 30)
-#define BLOCKS    40                  /* 2M blocks from the beginning with a page that is mapped */
-#define FAR       (UINT64_C(3) << 30) /* one more; a guest without paging reaches 4 GiB */
+#define BLOCKS    40                  /* each of the first so many 2M blocks has one mapped page */
+#define FAR       (UINT64_C(3) << 30) /* one more mapped page; a guest without paging reaches 4 GiB */
 
 struct big {
 	struct fixture *f;
 	struct vm *vm;
 	char *memory;
-	uint32_t entered; /* atomic: the reader was inside */
+	uint32_t entered; /* atomic: the reader has had the lock */
 };
 
 static void big_set(struct big *b, uint32_t flags)
 {
-	struct vmmu_region region = { .slot = BIG, .flags = flags, .gpa = { BIG_BASE }, .bytes = BIG_BYTES, .hva = { (uintptr_t)b->memory } };
+	struct vmmu_region region = { .slot = BIG, .flags = flags, .gpa = { BIG_BASE }, .bytes = BIG_BYTES,
+	                              .hva = { (uintptr_t)b->memory } };
 
 	assert_int_equal(vmmu_region_set(b->f->vm, &region), VMMU_OK);
 }
@@ -46,7 +47,7 @@ static void touch(struct big *b, uint64_t gpa)
 	mcpu_leave(&b->f->cpu[0]);
 }
 
-/* With a log, so that what is mapped is mapped by 4K leaves. */
+/* Logging is on, so that pages are mapped by 4K leaves. */
 static void big_make(struct big *b, enum vmmu_mmu mmu, unsigned mode)
 {
 	*b = (struct big){ .f = fixture_make_on(mmu, mode, false, VMMU_FORMAT_NPT4) };
@@ -65,13 +66,14 @@ static void big_free(struct big *b)
 	munmap(b->memory, BIG_BYTES);
 }
 
-/* --- what is not looked at --- */
+/* --- what a pass skips --- */
 
-/* Host pages of the heads of 4K rmaps that were ever looked at. */
+/* How many host pages of the 4K rmap heads were ever touched. */
 static uint64_t heads_seen(const struct big *b)
 {
 	const struct slot_arrays *arrays = big_slot(b)->arrays;
-	uintptr_t start = (uintptr_t)arrays->rmap[0] & ~UINT64_C(4095), pages = arrays->blocks[0] * sizeof(struct rmap) / 4096;
+	uintptr_t start = (uintptr_t)arrays->rmap[0] & ~UINT64_C(4095),
+	          pages = arrays->blocks[0] * sizeof(struct rmap) / 4096;
 	unsigned char *there = malloc(pages);
 	uint64_t count = 0;
 
@@ -97,12 +99,12 @@ static void test_passes_of_a_slot_do_not_look_where_nothing_is_mapped(void **sta
 	vmmu_invalidate_begin(b.f->vm, start, end);
 	vmmu_invalidate_end(b.f->vm, start, end);
 	assert_false(vmmu_age(b.f->vm, start, end, true));
-	/* 32768 in all. Some 40 were needed; the host may give 512 at once. */
+	/* Of 32768 pages some 40 are needed. The host may give 512 at once. */
 	assert_true(heads_seen(&b) <= 4 * 512);
 	big_free(&b);
 }
 
-/* --- who gets in --- */
+/* --- letting others in --- */
 
 static void *reader(void *arg)
 {
@@ -138,7 +140,7 @@ static void pass_shadow_zap_collapsible(struct big *b, struct mmu_write *token)
 	shadow_zap_collapsible(token, big_slot(b));
 }
 
-/* As when the limit was lowered, or is less because a slot has gone. */
+/* The limit is lowered; the default falls in the same way when a slot goes. */
 static void pass_shadow_make_room(struct big *b, struct mmu_write *token)
 {
 	b->vm->shadow->limit = 1;
@@ -155,7 +157,7 @@ static void pass_tdp_write_protect(struct big *b, struct mmu_write *token)
 	tdp_write_protect(&token->token, big_slot(b), big_slot(b)->base, big_end(b), 1);
 }
 
-/* A reader waits before the pass begins: it is served before the pass ends. */
+/* A reader that waits before the pass begins gets the lock before the pass ends. */
 static void test_passes_over_a_slot_let_a_reader_in(void **state)
 {
 	static const struct {
@@ -192,10 +194,10 @@ static void test_passes_over_a_slot_let_a_reader_in(void **state)
 	}
 }
 
-/* --- the same in a stretch of the bitmap where nothing is dirty --- */
+/* --- the same for a pass over a part of the bitmap where nothing is dirty --- */
 
 static struct big *trapped_in;
-static char *trap[2]; /* pages of the bitmap: at the first a reader comes, at the second it must have been served */
+static char *trap[2]; /* pages of the bitmap: a reader comes at the first, and must have had the lock at the second */
 static pthread_t trap_reader;
 static bool served;
 
@@ -243,7 +245,7 @@ static void test_passes_over_a_bitmap_let_a_reader_in(void **state)
 {
 	(void)state;
 #ifdef __SANITIZE_THREAD__
-	skip(); /* the trap is sprung inside the runtime's atomic load, where its handler may not start a thread */
+	skip(); /* the signal comes inside the runtime's atomic load, where a handler may not start a thread */
 #endif
 	bitmap_pass(0);
 	bitmap_pass(MANUAL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* vmmu_region_set and vmmu_region_get on a whole VM: what they answer, and that nothing of an old slot is left (I3.1). */
+/* vmmu_region_set and vmmu_region_get on a whole VM: their answers, and that nothing of an old slot is left (I3.1). */
 #include "test/unit/threads.h"
 
 #include <sys/mman.h>
@@ -71,7 +71,7 @@ static struct vmmu_region region_of(struct fixture *f, uint32_t slot, uint64_t g
 	};
 }
 
-/* What the guest reads at a page; -1: no memory there. */
+/* What the guest reads at a page; -1: there is no memory. */
 static int64_t guest_reads(struct fixture *f, uint64_t gfn)
 {
 	uint64_t value = 0;
@@ -107,7 +107,7 @@ static void test_get_returns_what_was_set(void **state)
 	fixture_free(f);
 }
 
-/* The CPU keeps its translations unless it is told to flush, so an entry or a cache that survives shows. */
+/* The model CPU keeps its translations unless it is told to flush. So an entry or a cache that survives is noticed. */
 static void nothing_of_the_old_slot_is_left(bool delete_zaps_slot)
 {
 	struct fixture *f = fixture_make(delete_zaps_slot);
@@ -121,7 +121,7 @@ static void nothing_of_the_old_slot_is_left(bool delete_zaps_slot)
 			assert_int_equal(guest_reads(f, 5000 + page), 10000 + page);
 			assert_int_equal(guest_reads(f, 3000 + page), -1);
 		}
-		/* Moved: the old place is empty, the new one is not, and the MMIO entries there are stale (P10). */
+		/* Move it: the old place becomes empty, and at the new one the MMIO entries are stale (P10). */
 		a.gpa.v = 3000 * 4096;
 		assert_int_equal(vmmu_region_set(f->vm, &a), VMMU_OK);
 		audit(f);
@@ -130,7 +130,7 @@ static void nothing_of_the_old_slot_is_left(bool delete_zaps_slot)
 			assert_int_equal(guest_reads(f, 3000 + page), page);
 			assert_int_equal(guest_reads(f, 5000 + page), 10000 + page);
 		}
-		/* Deleted, and other memory in the same place. */
+		/* Delete it, and put other memory in the same place. */
 		a.bytes = 0;
 		assert_int_equal(vmmu_region_set(f->vm, &a), VMMU_OK);
 		audit(f);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests and kicks (P9). Fake vCPUs "run a guest" that reads through a cached pointer, as a CPU reads through its TLB, and drop the pointer when
- * they are asked to. Whoever replaces the object asks, waits, and frees the old one.
+ * Requests and kicks (P9). Fake vCPUs "run a guest" that reads through a cached pointer, as a CPU reads through its
+ * TLB. They drop the pointer when a request says so. A thread that replaces the object raises the request, waits, and
+ * then frees the old object.
  */
 #include "test/unit/threads.h"
 
@@ -11,7 +12,7 @@
 #define VCPUS 3
 
 enum guest {
-	GUEST_SHORT, /* leaves by itself every now and then */
+	GUEST_SHORT, /* leaves by itself after a short time */
 	GUEST_STAYS, /* runs until it is told to leave */
 	GUEST_MIXED,
 };
@@ -20,9 +21,9 @@ struct fixture {
 	struct test_vm *test;
 	struct vm *vm;
 	enum guest guest;
-	uint64_t *page;   /* atomic: what the "page table" says: the magic number, as long as the page lives */
+	uint64_t *page;   /* atomic: the "page table's" entry. The page holds the magic number until it is freed */
 	uint32_t done;
-	uint32_t finished; /* atomic: vCPU threads that have ended */
+	uint32_t finished; /* atomic: how many vCPU threads have ended */
 	struct vcpu vcpus[VCPUS];
 	struct vcpu *by_id[VCPUS + 2];
 };
@@ -35,7 +36,7 @@ static void fixture_make(struct fixture *f, enum guest guest)
 	f->vm = &f->test->vm;
 	f->page = malloc(sizeof(*f->page));
 	*f->page = MAGIC;
-	/* The second place is empty, as after a vCPU was destroyed. */
+	/* Id 1 is empty, as after a vCPU was destroyed. */
 	for (unsigned i = 0; i < VCPUS; i++) {
 		unsigned id = i ? i + 1 : 0;
 
@@ -53,7 +54,7 @@ static void fixture_free(struct fixture *f)
 	test_vm_free(f->test);
 }
 
-/* In the guest: read through what the CPU caches until told to leave, or until it is time. */
+/* In the guest: read through the cached pointer, until the vCPU is told to leave or its time is over. */
 static void guest_run(struct fixture *f, struct vcpu *vcpu, const uint64_t *cached, struct rng *rng)
 {
 	bool stays = f->guest == GUEST_STAYS || (f->guest == GUEST_MIXED && rng_below(rng, 2));
@@ -88,7 +89,7 @@ static void *vcpu_thread(void *arg)
 	return NULL;
 }
 
-/* Replace the page, as who zaps an entry, flushes and lets the host have the memory. */
+/* Replace the page, as an invalidation does: zap the entry, flush, and let the host have the memory. */
 static void page_replace(struct fixture *f)
 {
 	uint64_t *page = malloc(sizeof(*page)), *old;
@@ -125,7 +126,7 @@ static void storm(enum guest guest, unsigned requesters)
 	store_release(&f.done, 1);
 	for (unsigned i = 0; i < requesters; i++)
 		thread_join(others[i]);
-	/* Those that stay must be told, again if they were just on their way in. */
+	/* Guests that stay must be told to leave, and told again if they were just entering. */
 	while (load_acquire(&f.finished) < VCPUS) {
 		for (unsigned i = 0; i < VCPUS; i++)
 			vcpu_kick(&f.vcpus[i]);
@@ -183,7 +184,7 @@ static void test_kick_reaches_only_a_vcpu_in_the_guest(void **state)
 	vcpu_kick(vcpu);
 	assert_int_equal(vcpu->mode, VCPU_EXITING);
 	vcpu_kick(vcpu);
-	assert_int_equal(kicks, 1); /* it is on its way already */
+	assert_int_equal(kicks, 1); /* no second kick: the vCPU is leaving already */
 	assert_int_equal(f.vm->stats.kicks, 1);
 	vcpu_mode_leave(vcpu);
 	assert_int_equal(vcpu->mode, VCPU_OUTSIDE);
@@ -240,7 +241,7 @@ static void test_wait_lasts_until_the_vcpu_has_left(void **state)
 	fixture_free(&f);
 }
 
-/* A vCPU that left and is back in the guest before the waiter looked again: the waiter is content with the visit that ended. */
+/* A vCPU leaves, and is back in the guest before the waiter looks again. The one exit is all that the waiter needs. */
 static void test_wait_is_content_with_one_exit(void **state)
 {
 	struct fixture f;
@@ -252,7 +253,7 @@ static void test_wait_is_content_with_one_exit(void **state)
 	vcpu = &f.vcpus[0];
 	assert_true(vcpu_mode_enter(vcpu));
 	thread = thread_start(flusher, &f);
-	assert_true(word_becomes(&vcpu->watched, 1)); /* asleep, or about to be */
+	assert_true(word_becomes(&vcpu->watched, 1)); /* the waiter is asleep, or about to be */
 	sleep_us(1000);
 	vcpu_mode_leave(vcpu);
 	vcpu_requests_take(vcpu);

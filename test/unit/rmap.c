@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reverse maps by themselves. The guest decides how many entries a chain has, so a step of a walk must not depend on
- * how many went before: what a walk has passed is spoilt behind it, and what it need not touch is out of its reach.
+ * Reverse maps by themselves. The guest decides how many entries a chain has, so the cost of a step must not depend
+ * on the number of steps before it. To see that, the tests spoil the descriptors that a walk has passed, and make
+ * unreachable what an operation need not touch.
  */
 #include <signal.h>
 #include <sys/mman.h>
@@ -16,7 +17,7 @@ struct chain {
 	struct rmap rmap;
 	spte_t entry[MOST];
 	bool seen[MOST];
-	struct rmap_desc *desc[MOST]; /* all that were used, newest last */
+	struct rmap_desc *desc[MOST]; /* all descriptors in use, the newest last */
 	unsigned descs;
 };
 
@@ -73,13 +74,13 @@ static void test_walk_visits_each_entry_once(void **state)
 	}
 }
 
-/* A descriptor that leads nowhere and says that it has everything. */
+/* Fill a descriptor with ones: it claims to be full, and its pointers lead nowhere. */
 static void spoil(struct rmap_desc *desc)
 {
 	memset(desc, 0xff, sizeof(*desc));
 }
 
-/* Were each step to begin at the head again, the walk would end in what is spoilt. */
+/* If a step began at the head again, it would run into a spoilt descriptor. */
 static void test_walk_does_not_look_back(void **state)
 {
 	struct rmap_iter iter;
@@ -92,21 +93,18 @@ static void test_walk_does_not_look_back(void **state)
 	for (spte_t *entry = rmap_first(&c.rmap, &iter); entry; entry = rmap_next(&iter)) {
 		see(&c, entry);
 		c.rmap.head = ~UINT64_C(0);
-		/* The newest comes first, and is all that may be partly full. */
+		/* The walk begins at the newest descriptor. Spoil those that it has passed. */
 		while (left && iter.desc != c.desc[left - 1]) {
 			spoil(c.desc[--left]);
 			passed++;
 		}
 	}
 	assert_seen(&c, MOST);
-	assert_int_equal(passed, c.descs - 1); /* all but the last, where it ended */
+	assert_int_equal(passed, c.descs - 1); /* all but the one where the walk ended */
 	chain_free(&c);
 }
 
-/*
- * To empty a chain by rmap_any and rmap_remove: only the first descriptor is looked at, however many there are behind
- * it.
- */
+/* Emptying a chain by rmap_any and rmap_remove looks at the first descriptor only, however many are behind it. */
 static void test_chain_is_emptied_from_its_head(void **state)
 {
 	spte_t *entry;
@@ -116,16 +114,17 @@ static void test_chain_is_emptied_from_its_head(void **state)
 	(void)state;
 	chain_make(&c, MOST);
 	for (unsigned left = MOST; (entry = rmap_any(&c.rmap)); left--) {
-		struct rmap_desc *freed, *first = (struct rmap_desc *)(c.rmap.head & ~(uintptr_t)3), *behind = first->more;
+		struct rmap_desc *freed, *first = (struct rmap_desc *)(c.rmap.head & ~(uintptr_t)3),
+		                 *behind = first->more;
 
 		see(&c, entry);
-		first->more = (void *)8; /* a look behind it is a crash */
+		first->more = (void *)8; /* a look behind the first descriptor crashes */
 		freed = rmap_remove(&c.rmap, entry, &found);
 		assert_true(found);
 		first->more = behind;
 		if (freed) {
 			assert_ptr_equal(freed, first);
-			c.rmap.head = behind ? (uintptr_t)behind | 1 : 0; /* from `more` as it was spoilt */
+			c.rmap.head = behind ? (uintptr_t)behind | 1 : 0; /* it was set from the spoilt pointer */
 		}
 		assert_int_equal(rmap_count(&c.rmap), left - 1);
 	}
@@ -133,7 +132,7 @@ static void test_chain_is_emptied_from_its_head(void **state)
 	chain_free(&c);
 }
 
-/* Any order of removal: the rest is there, each once. */
+/* In whatever order entries are removed, all others are still there, each once. */
 static void test_remove_keeps_the_rest(void **state)
 {
 	(void)state;
@@ -182,8 +181,9 @@ static void trapped(int signal, siginfo_t *info, void *context)
 }
 
 /*
- * Heads lie in memory that nobody has touched. If the first access to a page of them were a read, the host would map its zero page there, and for the
- * write that follows replace it and interrupt every CPU of the process.
+ * Heads lie in memory that nobody has touched yet. If the first access to a page of them were a read, the host would
+ * map its zero page there, and the write that follows would make it replace that page and interrupt every CPU of the
+ * process.
  */
 static void test_rmap_add_writes_a_fresh_head_before_it_reads_it(void **state)
 {

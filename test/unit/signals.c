@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The library beside an application that has signal handlers of its own (vmmu/posix.h). Each test is a process of its own: handlers are the process's. */
+/*
+ * The library in an application that has its own signal handlers (vmmu/posix.h). Each test runs in a process of its
+ * own, since handlers belong to the process.
+ */
 #include "test/unit/test.h"
 
 #include <fcntl.h>
@@ -24,10 +27,13 @@ static void vm_make(int fd)
 	memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, fd, 0);
 	CHECK(memory != MAP_FAILED);
 	region.hva.v = (uintptr_t)memory;
-	CHECK(vmmu_vm_create(&config, &vm) == VMMU_OK && vmmu_vcpu_create(vm, 0, NULL, &vcpu) == VMMU_OK && vmmu_region_set(vm, &region) == VMMU_OK);
+	CHECK(vmmu_vm_create(&config, &vm) == VMMU_OK && vmmu_vcpu_create(vm, 0, NULL, &vcpu) == VMMU_OK &&
+	      vmmu_region_set(vm, &region) == VMMU_OK);
 }
 
-/* Its place is kept: the library's next chunk of tables might be mapped there, and the memory would be back. */
+/*
+ * The addresses stay reserved. Otherwise the library's next chunk of tables might be mapped there, and be accessible.
+ */
 static void memory_goes(void)
 {
 	CHECK(mmap(memory, BYTES, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == memory);
@@ -49,7 +55,7 @@ static enum vmmu_fault fault(uint64_t error)
 	return vmmu_fault(vcpu, (struct vmmu_gpa){ 0 }, error);
 }
 
-/* Every way in which the library meets memory that is gone. */
+/* All ways in which the library may access memory that is gone: each must return an error. */
 static void all_fail(void)
 {
 	char bytes[8] = { 0 };
@@ -62,7 +68,7 @@ static void all_fail(void)
 
 static volatile sig_atomic_t calls;
 static struct sigaction replaced;
-static volatile char *cure; /* the page whose absence the application's handler mends */
+static volatile char *cure; /* the page that the application's handler makes accessible */
 static sigset_t mask_seen;
 
 static void app_mends(int number, siginfo_t *info, void *context)
@@ -77,11 +83,11 @@ static void app_mends(int number, siginfo_t *info, void *context)
 		_exit(41);
 }
 
-/* As libraries do that share a signal: what is not its own goes to the handler that it has replaced. */
+/* As in libraries that share a signal: a fault that is not its own goes to the handler that it replaced. */
 static void app_passes_on(int number, siginfo_t *info, void *context)
 {
 	if (++calls > 3)
-		_exit(42); /* round and round */
+		_exit(42); /* the two handlers call each other for ever */
 	replaced.sa_sigaction(number, info, context);
 }
 
@@ -101,7 +107,7 @@ static void app_install(int number, void (*handler)(int, siginfo_t *, void *), i
 	CHECK(sigaction(number, &action, &replaced) == 0);
 }
 
-/* The application's own fault reaches its own handler, called as it asked. */
+/* The application's own fault reaches the application's handler, with the signal mask that it asked for. */
 static void own_fault_is_handed_on(void)
 {
 	calls = 0;
@@ -116,13 +122,13 @@ static void later_handler_is_kept(void)
 {
 	vm_make(-1);
 	CHECK(touch() == VMMU_OK);
-	app_install(SIGSEGV, app_mends, 0); /* over the library's */
+	app_install(SIGSEGV, app_mends, 0); /* replaces the library's handler */
 	memory_goes();
 	all_fail();
 	own_fault_is_handed_on();
 	all_fail();
 	app_install(SIGSEGV, app_mends, 0);
-	own_fault_is_handed_on(); /* directly, this time */
+	own_fault_is_handed_on(); /* this time the kernel calls the application's handler directly */
 	all_fail();
 }
 
@@ -147,7 +153,10 @@ static void bus_error_is_an_answer(void)
 	all_fail();
 }
 
-/* It was told of the library's handler as the one it replaces, and the library's hands on to it. */
+/*
+ * The application's handler replaced the library's and hands on to it, and the library's hands on to the
+ * application's.
+ */
 static void handler_that_passes_on_ends(void)
 {
 	vm_make(-1);
@@ -155,7 +164,7 @@ static void handler_that_passes_on_ends(void)
 	app_install(SIGSEGV, app_passes_on, 0);
 	memory_goes();
 	all_fail();
-	*(volatile char *)memory = 1; /* nobody's: the default */
+	*(volatile char *)memory = 1; /* no handler takes this fault: the default action */
 }
 
 static void handler_for_once_is_called_once(void)
@@ -202,7 +211,7 @@ static void application_owns_the_signals(void)
 	CHECK(sigaction(SIGBUS, NULL, &now) == 0 && now.sa_handler == SIG_DFL);
 }
 
-/* Returns: how the process ended: its exit status, or 128 and the signal. */
+/* Run a test in a process. Returns: its exit status, or 128 and the signal that ended it. */
 static int run(void (*body)(void))
 {
 	int status;
@@ -210,7 +219,7 @@ static int run(void (*body)(void))
 
 	CHECK(child >= 0);
 	if (!child) {
-		signal(SIGSEGV, SIG_DFL); /* cmocka's */
+		signal(SIGSEGV, SIG_DFL); /* cmocka has set handlers */
 		signal(SIGBUS, SIG_DFL);
 		alarm(30);
 		body();

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* SRCU: a grace period waits for every section that was open, also for sleeping ones, and for no others. */
+/*
+ * SRCU: a grace period waits for every read section that was open when it began, also if it sleeps, and for no other.
+ */
 #include "test/unit/threads.h"
 
 #include "core/sync/srcu.h"
 
 struct object {
-	uint64_t value, check; /* plain: equal as long as the object lives */
+	uint64_t value, check; /* not atomic: equal until the object is freed */
 };
 
 struct fixture {
@@ -84,7 +86,7 @@ static void test_nested_section_keeps_the_outer_one_open(void **state)
 	writer = thread_start(synchronizer, &f);
 	sleep_us(1000);
 	srcu_read_unlock(&f.srcu, inner);
-	/* A section opened inside the outer one, in whatever bank, changes nothing. */
+	/* A section that is opened and closed inside the outer one, in whichever bank, does not end the wait. */
 	inner = srcu_read_lock(&f.srcu, 0);
 	srcu_read_unlock(&f.srcu, inner);
 	sleep_us(3000);
@@ -94,8 +96,8 @@ static void test_nested_section_keeps_the_outer_one_open(void **state)
 }
 
 /*
- * A reader that was delayed between reading the bank and counting itself in, while a grace period flipped the bank: done here by hand. The next grace
- * period must find it in the bank that is not current.
+ * A reader is delayed between reading the bank's number and counting itself in, and meanwhile a grace period flips
+ * the bank. Here that is done by hand. The next grace period must find the reader in the bank that is not current.
  */
 static void test_synchronize_waits_for_reader_that_was_overtaken_by_a_flip(void **state)
 {
@@ -116,7 +118,7 @@ static void test_synchronize_waits_for_reader_that_was_overtaken_by_a_flip(void 
 	thread_join(writer);
 }
 
-/* Two readers that relieve each other, so that at every moment somebody is in a section. */
+/* Sections that overlap, so that there is an open one at every moment. */
 static void *relay(void *arg)
 {
 	struct fixture *f = arg;

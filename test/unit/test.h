@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What every unit test includes first: cmocka, and a few things of our own. */
+/* Every unit test includes this first: cmocka, and a few things of our own. */
 #ifndef TEST_UNIT_TEST_H
 #define TEST_UNIT_TEST_H
 
@@ -24,7 +24,7 @@ static inline struct rng rng_make(uint64_t seed)
 	return rng;
 }
 
-/* For threads, where cmocka's assertions must not be used: says where, and aborts. */
+/* For threads other than the test's, where cmocka's assertions must not be used: prints the place, and aborts. */
 #define CHECK(cond) \
 	((cond) ? (void)0 : (fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #cond), abort()))
 

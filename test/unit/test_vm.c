@@ -25,7 +25,7 @@ static void host_free(void *state, void *memory, size_t bytes)
 	struct test_vm *test = state;
 
 	CHECK(memory);
-	/* Whoever still reads it should notice. */
+	/* Poison it, so that a thread that still reads it notices. */
 	memset(memory, 0xdd, bytes);
 	free(memory);
 	add_relaxed(&test->live, -1);
@@ -60,7 +60,7 @@ static void on_generation(struct vm *vm, uint64_t generation)
 	event(vm, (struct test_event){ .kind = EVENT_GENERATION, .generation = generation });
 }
 
-/* Stand-ins for the arrays of shadow paging: they say whose they are. */
+/* Make a stand-in for the arrays of shadow paging, which names its slot. */
 static bool reserve_arrays(struct vm *vm, const struct memslot *slot, struct slot_arrays **out)
 {
 	struct test_arrays *arrays;
@@ -127,7 +127,8 @@ enum vmmu_status test_vm_set(struct test_vm *test, const struct vmmu_region *reg
 	return status;
 }
 
-struct vmmu_region test_region(uint32_t as_id, uint32_t slot, uint64_t gfn, uint64_t npages, uint64_t hva_page, uint32_t flags)
+struct vmmu_region test_region(uint32_t as_id, uint32_t slot, uint64_t gfn, uint64_t npages, uint64_t hva_page,
+                               uint32_t flags)
 {
 	return (struct vmmu_region){
 		.slot = slot,
@@ -141,7 +142,7 @@ struct vmmu_region test_region(uint32_t as_id, uint32_t slot, uint64_t gfn, uint
 
 /* --- audit --- */
 
-/* Heights, parents and balance of a tree. Returns: its nodes. */
+/* Check the heights, parents and balance of a tree. Returns: the number of its nodes. */
 static unsigned tree_audit(const struct tree *tree)
 {
 	unsigned count = 0;
@@ -161,7 +162,8 @@ static unsigned tree_audit(const struct tree *tree)
 	return count;
 }
 
-static void slot_audit(const struct test_vm *test, const struct memslots *set, const struct memslot *slot, unsigned as_id)
+static void slot_audit(const struct test_vm *test, const struct memslots *set, const struct memslot *slot,
+                       unsigned as_id)
 {
 	CHECK(slot->npages && slot->as_id == as_id);
 	CHECK(!(slot->flags & ~(VMMU_SLOT_LOG_DIRTY | VMMU_SLOT_READONLY)));
@@ -192,7 +194,8 @@ static uint64_t set_audit(const struct test_vm *test, const struct memslots *set
 		CHECK(!previous || previous->hva.v <= slot->hva.v);
 		for (int side = 0; side < 2; side++)
 			if (node->child[side])
-				last = max_u64(last, slot_of_hva_node(node->child[side], set->index)->node[set->index].last_hva);
+				last = max_u64(last, slot_of_hva_node(node->child[side], set->index)
+				                             ->node[set->index].last_hva);
 		CHECK(slot->node[set->index].last_hva == last);
 		previous = slot;
 	}
@@ -209,7 +212,7 @@ static void sets_are_equal(const struct memslots *a, const struct memslots *b)
 	CHECK(!x && !y);
 }
 
-/* Every place of the map names a slot of that number in that set, or none. */
+/* Each place of the id map must name that set's slot with that number, or none. */
 static void ids_audit(const struct id_map *ids, const struct memslots *sets)
 {
 	unsigned found[2] = { 0 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Threads for unit tests: started together, joined together, and a watchdog for tests that may hang. */
+/* Threads for unit tests, and a watchdog for tests that may hang. */
 #ifndef TEST_UNIT_THREADS_H
 #define TEST_UNIT_THREADS_H
 
@@ -39,7 +39,7 @@ static inline long now_ms(void)
 	return time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-/* Wait for a word to become `value`. Returns: whether it did, in a time that is plenty on a busy machine too. */
+/* Wait until a word becomes `value`. Returns: false if it did not, in a time that is ample on a busy machine, too. */
 static inline bool word_becomes(const uint32_t *word, uint32_t value)
 {
 	for (long end = now_ms() + 20000; now_ms() < end; sleep_us(50))
@@ -49,8 +49,8 @@ static inline bool word_becomes(const uint32_t *word, uint32_t value)
 }
 
 /*
- * A storm goes on for a time, and then until the condition holds: the storm has done what it is for. A time alone is
- * too short on a machine that is busy with other things. What the condition reads is atomic.
+ * Let a storm go on for a time, and then until the condition says that it has done what it is for. A time alone is too
+ * short on a machine that is busy with other things. The condition reads atomically.
  */
 #define STORM_RUN(us, condition)                                                            \
 	do {                                                                                \
@@ -60,13 +60,13 @@ static inline bool word_becomes(const uint32_t *word, uint32_t value)
 			continue;                                                           \
 	} while (0)
 
-/* Memory goes. Its place is kept: the library's next mapping might lie there, and the memory would be back. */
+/* Take memory away. Its addresses stay reserved: otherwise the library's next mapping might make them accessible. */
 static inline void memory_goes(void *memory, size_t bytes)
 {
 	CHECK(mmap(memory, bytes, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == memory);
 }
 
-/* A test that hangs is a test that fails: ends the program by SIGALRM. */
+/* Let a test that hangs fail: SIGALRM ends the program. */
 static inline int watchdog_setup(void **state)
 {
 	(void)state;

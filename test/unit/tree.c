@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The balanced tree against a sorted array, with its invariants checked after every operation. */
+/* The balanced tree compared with a sorted array. Its invariants are checked after every operation. */
 #include "test/unit/test.h"
 
 #include "core/base/tree.h"
@@ -7,7 +7,7 @@
 struct item {
 	struct tree_node node;
 	uint32_t key, serial;
-	uint64_t sum; /* of the keys of the subtree */
+	uint64_t sum; /* the sum of the keys in the subtree */
 	bool in;
 };
 
@@ -40,7 +40,7 @@ static const struct tree_type plain_tree = { .before = item_before };
 
 #define MOST 400
 
-/* The model: items in the order that the tree should have. */
+/* The model: the items in the order in which the tree must have them. */
 struct model {
 	struct item *item[MOST];
 	unsigned count;
@@ -109,7 +109,7 @@ static void tree_of_random_changes_equals_model(const struct tree_type *type, ui
 
 	tree_init(&tree, type);
 	for (int step = 0; step < 4000; step++) {
-		/* Phases of growth and of decline, so that all sizes come up. */
+		/* Phases of growth and of shrinking, so that all sizes occur. */
 		bool grow = rng_below(&rng, 100) < (step / 500 % 2 ? 25 : 75);
 		struct item *item = &items[rng_below(&rng, MOST)];
 
@@ -145,7 +145,7 @@ static void test_tree_equal_keys_keep_order_of_adding(void **state)
 	tree_of_random_changes_equals_model(&item_tree, 9, 1);
 }
 
-/* Every tree of up to 8 nodes by order of adding, every node removed from it: small cases leave no room to hide. */
+/* Build every tree of up to 8 nodes, by every order of adding, and remove every node from it. */
 static void test_tree_every_small_tree_loses_every_node(void **state)
 {
 	struct item items[8] = { 0 };
