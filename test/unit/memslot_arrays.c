@@ -95,7 +95,7 @@ static void test_no_arrays_before_the_first_root_and_always_after(void **state)
 	assert_int_equal(f.vm->stats.rmap_bytes, 0);
 	assert_true(first_root(f.vm));
 	all_have_arrays(&f);
-	/* A change of flags keeps the arrays. A move makes new ones: its zap removed all that the old ones described. */
+	/* A change of flags keeps the arrays. A move makes new ones: it has zapped all that the old ones described. */
 	before = (struct test_arrays *)slot_now(&f, 0)->arrays;
 	change(&f, 0, 0, 10, VMMU_SLOT_LOG_DIRTY);
 	assert_ptr_equal(slot_now(&f, 0)->arrays, before);
@@ -110,10 +110,7 @@ static void test_no_arrays_before_the_first_root_and_always_after(void **state)
 	test_vm_free(f.test);
 }
 
-/*
- * The first root comes while a slot is INVALID: the arrays that it gives to the INVALID copy are neither lost nor
- * leaked (zoo 7).
- */
+/* The first root comes while a slot is INVALID: arrays that it gives that copy are neither lost nor leaked (zoo 7). */
 static void root_during_zap(struct test_vm *test, const struct test_event *event)
 {
 	if (event->kind == EVENT_ZAP)
@@ -148,10 +145,7 @@ static void test_first_root_in_the_middle_of_a_change(void **state)
 		}
 }
 
-/*
- * A first root that runs out of memory keeps the arrays it made. Slots that have arrays before the flag is set can
- * change.
- */
+/* A first root without memory keeps the arrays that it made. Slots with arrays can change before the flag is set. */
 static void test_first_root_without_memory_leaves_slots_usable(void **state)
 {
 	(void)state;
