@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The paging corpus: every combination of P, W, U, NX, a reserved bit, WP, SMEP, SMAP, NXE, protection keys, page size and access kind, at each
- * level of each paging mode. Each is an instruction that the software CPU runs, in a VM with a second stage and in one that shadows. What must come of
- * it (a fault or none, error code, CR2, the A and D bits left in the guest's tables) is the reference's word (ref.c).
+ * The paging corpus: every combination of P, W, U, NX, a reserved bit, WP, SMEP, SMAP, NXE, protection keys, page
+ * size and kind of access, at each level of each paging mode. For each the software CPU runs one instruction, in a VM
+ * with a second stage and in one with shadow paging. The reference (ref.c) says what must come of it: a fault or
+ * none, the error code, CR2, and the A and D bits in the guest's tables.
  *
- *     corpus [STRIDE [SEED [REAL]]]      only every STRIDE-th case; and of those every REAL-th on the machine's own KVM, too, where there is one
+ *     corpus [STRIDE [SEED [REAL]]]      only every STRIDE-th case. Every REAL-th of those runs on the machine's own
+ *                                        KVM, too, where there is one
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,10 +24,10 @@
 
 #define RAM_BYTES (8u << 20)
 
-/* Frames of the guest. Linear 0 .. 2 MiB is mapped as it is, for the supervisor; the one page at USER_CODE for everybody. */
+/* Guest frames. Linear 0 to 2 MiB is mapped one to one for the supervisor, and the page at USER_CODE for users, too. */
 #define TOP       0x10000u /* the table at CR3 */
-#define LOW       0x11000u /* tables of the low mapping, a page for each level from 3 down; PAE's four directories */
-#define TABLES    0x20000u /* TABLES + level * 4096: the table at `level` on the way that is tested */
+#define LOW       0x11000u /* tables of the low mapping: a page for each level from 3 down; for PAE four directories */
+#define TABLES    0x20000u /* TABLES + level * 4096: the table at `level` on the tested path */
 #define CODE      0x8000u
 #define USER_CODE 0x100000u
 #define STUBS     0x9000u  /* 16 bytes for each vector: hlt */
@@ -34,7 +36,7 @@
 #define TSS       0xd000u
 #define STACK     0x7000u
 #define STACK_TOP (STACK + 0x800u)
-#define TARGET    0x410000u /* what a permitted access reaches: full of hlt */
+#define TARGET    0x410000u /* the page that a permitted access reaches: full of hlt */
 
 #define P   1ull
 #define W   2ull
@@ -72,10 +74,10 @@ struct one {
 
 static struct machine machines[2];
 static struct realkvm real;
-static unsigned real_stride; /* 0: there is none */
+static unsigned real_stride; /* 0: there is no real KVM */
 static bool real_long_only;
 static uint64_t real_cases, real_differ;
-static uint8_t *want; /* guest memory as it should be */
+static uint8_t *want; /* what guest memory should be */
 static struct rng rng;
 static uint64_t cases, faults;
 
@@ -132,7 +134,8 @@ static void system_make(enum mode mode)
 	write_value(GDT + 8, descriptor(0x9b, wide ? 0xa : 0xc), 8);
 	write_value(GDT + 16, descriptor(0x93, 0xc), 8);
 	for (unsigned v = 0; v < 32; v++) {
-		uint64_t stub = STUBS + 16 * v, gate = (stub & 0xffff) | 8ull << 16 | 0x8e00ull << 32 | (stub >> 16) << 48;
+		uint64_t stub = STUBS + 16 * v,
+		         gate = (stub & 0xffff) | 8ull << 16 | 0x8e00ull << 32 | (stub >> 16) << 48;
 
 		write_value(IDT + v * (wide ? 16 : 8), gate, 8);
 		if (wide)
@@ -143,7 +146,7 @@ static void system_make(enum mode mode)
 		write_value(TSS + 8, 16, 4);
 }
 
-/* Tables for the low mapping; everything in them is accessed and dirty already. */
+/* Make the tables of the low mapping. All their entries have A and D already. */
 static void low_make(enum mode mode)
 {
 	static const uint8_t zero[4096];
@@ -156,7 +159,8 @@ static void low_make(enum mode mode)
 	for (unsigned i = 0; i < count; i++) {
 		uint64_t page = i * 4096ull;
 
-		write_value(pt + i * size, page < 2u << 20 ? page | P | W | A | D | (page == USER_CODE ? U : 0) : 0, size);
+		write_value(pt + i * size, page < 2u << 20 ? page | P | W | A | D | (page == USER_CODE ? U : 0) : 0,
+		            size);
 	}
 	switch (mode) {
 	case M_32:
@@ -176,7 +180,7 @@ static void low_make(enum mode mode)
 	}
 }
 
-/* Where the entry at `level` on the tested way is. */
+/* The address of the entry at `level` on the tested path. */
 static uint64_t entry_at(enum mode mode, int level)
 {
 	uint64_t linear = linear_of(mode);
@@ -192,7 +196,8 @@ static uint64_t entry_at(enum mode mode, int level)
 static struct cpu_segment segment(bool code, bool user, bool is_long)
 {
 	return (struct cpu_segment){
-		.limit = 0xffffffff, .selector = (uint16_t)((code ? 8 : 16) | (user ? 3 : 0)), .type = code ? 11 : 3, .present = 1, .s = 1, .g = 1,
+		.limit = 0xffffffff, .selector = (uint16_t)((code ? 8 : 16) | (user ? 3 : 0)), .type = code ? 11 : 3,
+		.present = 1, .s = 1, .g = 1,
 		.dpl = user ? 3 : 0, .l = code && is_long, .db = !(code && is_long),
 	};
 }
@@ -203,8 +208,8 @@ static struct ref_cpu regs_of(const struct one *c)
 
 	return (struct ref_cpu){
 		.cr0 = 0x80000031 | (c->controls & 1 ? 1u << 16 : 0), .cr3 = TOP,
-		.cr4 = 0x600 | (c->mode == M_32 ? 1u << 4 : 1u << 5) | (c->mode == M_5 ? 1u << 12 : 0) | (c->controls & 2 ? 1u << 20 : 0) |
-		       (c->controls & 4 ? 1u << 21 : 0) | (c->controls & 16 ? 1u << 22 : 0),
+		.cr4 = 0x600 | (c->mode == M_32 ? 1u << 4 : 1u << 5) | (c->mode == M_5 ? 1u << 12 : 0) |
+		(c->controls & 2 ? 1u << 20 : 0) | (c->controls & 4 ? 1u << 21 : 0) | (c->controls & 16 ? 1u << 22 : 0),
 		.efer = (is_long ? 0x500 : 0) | (c->controls & 8 ? 1u << 11 : 0),
 		.pkru = (c->controls >> 5 & 3) << (2 * 5), .user = c->access.user, .ac = c->access.ac,
 	};
@@ -232,25 +237,28 @@ static void state_set(struct cpu_state *s, const struct one *c)
 	s->gpr[CPU_RAX] = linear_of(c->mode);
 	s->gpr[CPU_RCX] = 0xf4f4f4f4;
 	s->gpr[CPU_RSP] = STACK_TOP;
-	s->rip = c->access.kind == REF_FETCH ? linear_of(c->mode) : (user ? USER_CODE : CODE) + (c->access.kind == REF_WRITE ? 16 : 0);
+	s->rip = c->access.kind == REF_FETCH ? linear_of(c->mode) : (user ? USER_CODE : CODE) +
+	         (c->access.kind == REF_WRITE ? 16 : 0);
 }
 
 static void case_print(const char *name, const struct one *c, const char *what, uint64_t is, uint64_t should)
 {
 	static const char *const kinds[] = { "read", "write", "fetch" };
 
-	printf("%s, %s, leaf at %d, entry varied at %d: %s by the %s%s, WP %d SMEP %d SMAP %d NXE %d PKE %d AD %d WD %d\n", name,
-	       mode_name[c->mode], c->leaf, c->varied, kinds[c->access.kind], c->access.user ? "user" : "supervisor", c->access.ac ? ", AC" : "",
-	       c->controls & 1, c->controls >> 1 & 1, c->controls >> 2 & 1, c->controls >> 3 & 1, c->controls >> 4 & 1, c->controls >> 5 & 1,
-	       c->controls >> 6 & 1);
+	printf("%s, %s, leaf at %d, entry varied at %d: %s by the %s%s, "
+	       "WP %d SMEP %d SMAP %d NXE %d PKE %d AD %d WD %d\n", name,
+	       mode_name[c->mode], c->leaf, c->varied, kinds[c->access.kind], c->access.user ? "user" : "supervisor",
+	       c->access.ac ? ", AC" : "",
+	       c->controls & 1, c->controls >> 1 & 1, c->controls >> 2 & 1, c->controls >> 3 & 1, c->controls >> 4 & 1,
+	       c->controls >> 5 & 1, c->controls >> 6 & 1);
 	for (int level = top_level[c->mode]; level >= c->leaf; level--)
 		printf("  level %d: %#018" PRIx64 "\n", level, c->entry[level]);
 	printf("  %s is %#" PRIx64 ", should be %#" PRIx64 "\n", what, is, should);
 }
 
-/* Where a machine that ran from state_set to `s`, with memory `ram`, is not as it should be. Returns: what differs, or NULL. */
-static const char *case_compare(const struct one *c, const struct ref_result *ref, const struct cpu_state *s, const uint8_t *ram, uint64_t *is,
-                                uint64_t *should)
+/* Compare the state `s` and the memory `ram` after a run with the reference. Returns: what differs, or NULL. */
+static const char *case_compare(const struct one *c, const struct ref_result *ref, const struct cpu_state *s,
+                                const uint8_t *ram, uint64_t *is, uint64_t *should)
 {
 	uint64_t stub = s->rip - 1 - STUBS;
 	unsigned size = c->mode == M_32 ? 4 : 8;
@@ -302,7 +310,8 @@ static bool real_can(const struct one *c)
 {
 	if ((c->mode < M_4 && real_long_only) || (c->leaf == 3 && !real.gbpages))
 		return false;
-	return (real.smep || !(c->controls & 2)) && (real.smap || !(c->controls & 4)) && !(c->controls & 16) && (real.la57 || c->mode != M_5);
+	return (real.smep || !(c->controls & 2)) && (real.smap || !(c->controls & 4)) && !(c->controls & 16) &&
+	       (real.la57 || c->mode != M_5);
 }
 
 static void real_run(const struct one *c, const struct ref_result *ref)
@@ -349,7 +358,7 @@ static void case_do(const struct one *c)
 
 /* --- all cases --- */
 
-/* Without its rights. */
+/* The entry at `level`, without rights. */
 static uint64_t entry_base(const struct one *c, int level)
 {
 	uint64_t entry = rng_next(&rng) & A;
@@ -366,7 +375,7 @@ static uint64_t entry_base(const struct one *c, int level)
 	}
 }
 
-/* A bit that must be 0 there; 0: there is none. */
+/* A bit that must be 0 in an entry at `level`; 0: there is no such bit. */
 static uint64_t reserved_bit(const struct one *c, int level)
 {
 	unsigned n = rng_below(&rng, 4);
@@ -387,7 +396,8 @@ static void others_make(struct one *c)
 	for (int level = top_level[c->mode]; level >= c->leaf; level--) {
 		if (level == c->varied)
 			continue;
-		c->entry[level] = entry_base(c, level) | P | (rng_below(&rng, 10) ? W : 0) | (rng_below(&rng, 10) ? U : 0);
+		c->entry[level] = entry_base(c,
+		                             level) | P | (rng_below(&rng, 10) ? W : 0) | (rng_below(&rng, 10) ? U : 0);
 		if (c->mode != M_32 && (c->controls & 8) && !rng_below(&rng, 12))
 			c->entry[level] |= NX;
 	}
@@ -396,8 +406,10 @@ static void others_make(struct one *c)
 static void accesses_do(struct one *c, unsigned *skip, unsigned stride)
 {
 	static const struct access accesses[] = {
-		{ REF_READ, true, false },   { REF_WRITE, true, false },  { REF_FETCH, true, false }, { REF_READ, false, false },
-		{ REF_WRITE, false, false }, { REF_FETCH, false, false }, { REF_READ, false, true },  { REF_WRITE, false, true },
+		{ REF_READ, true, false },   { REF_WRITE, true, false },  { REF_FETCH, true, false },
+		{ REF_READ, false, false },
+		{ REF_WRITE, false, false }, { REF_FETCH, false, false }, { REF_READ, false, true },
+		{ REF_WRITE, false, true },
 	};
 
 	for (unsigned i = 0; i < (c->controls & 4 ? 8 : 6); i++) {
@@ -446,8 +458,8 @@ static void machine_make(struct machine *m, const char *name, enum vmmu_mmu mmu)
 	m->name = name;
 	m->ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	region.hva.v = (uintptr_t)m->ram;
-	if (m->ram == MAP_FAILED || vmmu_vm_create(&config, &m->vm) != VMMU_OK || vmmu_region_set(m->vm, &region) != VMMU_OK ||
-	    vmmu_vcpu_create(m->vm, 0, NULL, &m->vcpu) != VMMU_OK)
+	if (m->ram == MAP_FAILED || vmmu_vm_create(&config, &m->vm) != VMMU_OK ||
+	    vmmu_region_set(m->vm, &region) != VMMU_OK || vmmu_vcpu_create(m->vm, 0, NULL, &m->vcpu) != VMMU_OK)
 		abort();
 	m->code = cpu_vm_create();
 	m->cpu = cpu_create(m->vcpu, &ops, NULL, m->code);
@@ -473,7 +485,9 @@ int main(int argc, char **argv)
 	machine_make(&machines[0], "second stage", VMMU_MMU_TDP);
 	machine_make(&machines[1], "shadow", VMMU_MMU_SHADOW);
 	real_stride = argc > 3 ? (unsigned)atoi(argv[3]) : 0;
-	if (real_stride && !realkvm_open(&real, mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), RAM_BYTES))
+	if (real_stride && !realkvm_open(&real,
+	                                 mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+	                                      0), RAM_BYTES))
 		real_stride = 0;
 	code_make();
 	for (enum mode mode = 0; mode < MODES; mode++) {
@@ -482,7 +496,8 @@ int main(int argc, char **argv)
 		for (int leaf = 1; leaf <= (mode >= M_4 ? 3 : 2); leaf++) {
 			for (int varied = leaf; varied <= top_level[mode]; varied++) {
 				for (unsigned controls = 0; controls < 128; controls++) {
-					struct one c = { .mode = mode, .leaf = leaf, .varied = varied, .controls = controls };
+					struct one c = { .mode = mode, .leaf = leaf, .varied = varied,
+					                 .controls = controls };
 
 					if (controls_exist(mode, controls))
 						entries_do(&c, &skip, stride);
@@ -500,7 +515,8 @@ int main(int argc, char **argv)
 	}
 	printf("corpus: %" PRIu64 " cases on both MMUs, %" PRIu64 " of them faults\n", cases, faults);
 	if (real_stride)
-		printf("corpus: %" PRIu64 " of them on the real KVM (SMEP %d, SMAP %d, LA57 %d, 1 GiB pages %d); %" PRIu64 " differ\n", real_cases, real.smep,
-		       real.smap, real.la57, real.gbpages, real_differ);
+		printf("corpus: %" PRIu64 " of them on the real KVM (SMEP %d, SMAP %d, LA57 %d, 1 GiB pages %d); "
+		       "%" PRIu64 " differ\n",
+		       real_cases, real.smep, real.smap, real.la57, real.gbpages, real_differ);
 	return real_differ != 0;
 }

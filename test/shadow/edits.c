@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Page tables in use, edited in every way that there is: through the tables' own address, an alias of it, the tables' map of themselves, another vCPU, the hypervisor, and
- * by the client in the guest's memory, as far as KVM lets it; at the last level and above it; followed by INVLPG, by a load of CR3, or by nothing. What is
- * expected is what a processor does, so it is the same with a second stage and shadowed: after a flush the new page; without one the new or the old.
+ * Page tables in use are edited in every possible way: through the tables' own address, an alias of it, or the
+ * tables' map of themselves; by another vCPU, by the hypervisor, and by the client in the guest's memory, as far as
+ * KVM allows it; at the last level and above it; followed by INVLPG, by a load of CR3, or by nothing. The result must
+ * be that of a processor, so it is the same with a second stage and with shadow paging: after a flush the new page;
+ * without one the new or the old.
  */
 #include "test/shadow/machine.h"
 
@@ -15,10 +17,10 @@
 
 #include "test/common/quiet.h"
 
-#define X       0x200000u /* the address that is looked at; mapped by entry 0 of PT1, and that by entry 1 of PD */
+#define X       0x200000u /* the address that is read; entry 1 of PD leads to PT1, whose entry 0 maps X */
 #define PT1     (PT + 0x1000u)
 #define PT2     (PT + 0x2000u)
-#define OTHER   0x400000u /* what X maps if PD leads to PT2 */
+#define OTHER   0x400000u /* the page that X maps if PD leads to PT2 */
 #define ALIAS   0x300000u /* maps the table that is edited */
 #define ROUNDS  8u
 
@@ -42,7 +44,8 @@ static void code_load(struct machine *m, const uint8_t *code, const uint8_t *end
 	memcpy(m->ram + CODE + 0x100 * id, code, (size_t)(end - code));
 }
 
-static uint64_t run(struct machine *m, unsigned id, const uint8_t *code, const uint8_t *end, uint64_t at, uint64_t value)
+static uint64_t run(struct machine *m, unsigned id, const uint8_t *code, const uint8_t *end, uint64_t at,
+                    uint64_t value)
 {
 	struct cpu_state *s = cpu_state(m->cpu[id]);
 
@@ -59,11 +62,13 @@ static uint64_t run(struct machine *m, unsigned id, const uint8_t *code, const u
 
 static uint64_t flushed_look(struct machine *m, enum flush flush)
 {
-	return flush == INVLPG ? RUN(m, 0, look_invlpg, 0, 0) : flush == CR3 ? RUN(m, 0, look_cr3, 0, 0) : RUN(m, 0, look, 0, 0);
+	return flush == INVLPG ? RUN(m, 0, look_invlpg, 0, 0) :
+	       flush == CR3 ? RUN(m, 0, look_cr3, 0, 0) : RUN(m, 0, look, 0, 0);
 }
 
-/* One edit of `entry` (a gpa), and what vCPU 0 sees at X after it. */
-static uint64_t edit_and_look(struct machine *m, enum way way, enum flush flush, uint64_t entry, uint64_t self, uint64_t value)
+/* Edit `entry` (a gpa). Returns: what vCPU 0 reads at X after that. */
+static uint64_t edit_and_look(struct machine *m, enum way way, enum flush flush, uint64_t entry, uint64_t self,
+                              uint64_t value)
 {
 	uint64_t at = way == BY_ALIAS ? ALIAS + (entry & 0xfff) : way == BY_SELF ? self : entry;
 
@@ -91,7 +96,9 @@ static void ways(struct machine *m, bool directory, enum way way, enum flush flu
 	store(m, X, 100);
 	store(m, OTHER, 200);
 	for (unsigned i = 0; i < 2; i++)
-		assert_int_equal(vmmu_guest_write(m->vcpu[0], (struct vmmu_gpa){ (i ? PT2 : PT1) + 8 * ((ALIAS >> 12) & 511) }, &alias, 8), VMMU_OK);
+		assert_int_equal(vmmu_guest_write(m->vcpu[0],
+		                                  (struct vmmu_gpa){ (i ? PT2 : PT1) + 8 * ((ALIAS >> 12) & 511) },
+		                                  &alias, 8), VMMU_OK);
 	if (way == OTHER_VCPU && !m->cpu[1])
 		machine_cpu_make(m, 1);
 	assert_int_equal(RUN(m, 0, look_cr3, 0, 0), 100);
@@ -103,7 +110,8 @@ static void ways(struct machine *m, bool directory, enum way way, enum flush flu
 			seen = RUN(m, 0, look_invlpg, 0, 0);
 		}
 		if (seen != now)
-			print_error("%s, way %d, flush %d, edit %u\n", directory ? "directory" : "last level", way, flush, i);
+			print_error("%s, way %d, flush %d, edit %u\n", directory ? "directory" : "last level", way,
+			            flush, i);
 		assert_int_equal(seen, now);
 	}
 }
@@ -124,22 +132,23 @@ static void test_edits_of_every_kind(void **state)
 }
 
 /*
- * The client writes memory itself. KVM is not told, so it promises nothing for a table that it mirrors; but an entry that was never used is read when it
- * is, a 4K-level table that the guest has just written is read again at the flush, and what is looked up anew is taken as it is then.
+ * The client writes guest memory itself. KVM is not told, so it promises nothing about a table that it mirrors. But
+ * an entry is read when it is first used; a 4K-level table that the guest has just written is read again at the
+ * flush; and a new look-up takes what is there at that time.
  */
 static void by_the_client(struct machine *m, bool shadow)
 {
 	(void)shadow;
 	store(m, X, 100);
 	store(m, OTHER, 200);
-	/* Never used. */
+	/* An entry that was never used. */
 	store(m, PT1 + 8 * 7, OTHER | 3);
 	run(m, 0, look, look_end, 0, 0);
 	cpu_state(m->cpu[0])->gpr[CPU_RBX] = X + 7 * 0x1000;
 	assert_int_equal(machine_run(m, 0, CODE), -1);
 	assert_int_equal(cpu_state(m->cpu[0])->gpr[CPU_RDX], 200);
 	for (unsigned i = 1; i <= ROUNDS; i++) {
-		/* Written by the guest, so that it is unsync; then by the client; then flushed. */
+		/* The guest writes the table, which makes it unsync. Then the client writes it; the guest flushes. */
 		RUN(m, 0, edit, PT1 + FREE, i);
 		store(m, PT1, i % 2 ? OTHER | 3 : X | 3);
 		assert_int_equal(flushed_look(m, i % 3 ? CR3 : INVLPG), i % 2 ? 200 : 100);
@@ -152,7 +161,7 @@ static void test_edits_by_the_client(void **state)
 	machine_each(by_the_client);
 }
 
-/* The client moves a directory's entry to another table. An address that nobody used until now is looked up through the new one (25, zoo 2). */
+/* The client points a directory's entry to another table. A new address is looked up through that (F25, zoo 2). */
 static void child_moves(struct machine *m, bool shadow)
 {
 	(void)shadow;
@@ -166,7 +175,7 @@ static void child_moves(struct machine *m, bool shadow)
 	cpu_state(m->cpu[0])->gpr[CPU_RBX] = X + 0x5000;
 	assert_int_equal(machine_run(m, 0, CODE), -1);
 	assert_int_equal(cpu_state(m->cpu[0])->gpr[CPU_RDX], 250);
-	/* And it is the new table whose edits count. */
+	/* From now on edits of the new table take effect. */
 	LOAD(m, CODE, edit_invlpg);
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		cpu_state(m->cpu[0])->gpr[CPU_RAX] = PT2 + 8 * 5;
@@ -184,9 +193,10 @@ static void test_edit_by_the_client_of_a_directory_moves_the_child(void **state)
 
 /* --- A and D --- */
 
-GUEST_ASM(clear_d, "mov %rcx, (%rax) \n mov %cr3, %rsi \n mov %rsi, %cr3 \n mov (%rax), %rdx \n mov %rbx, (%rbx) \n hlt")
+GUEST_ASM(clear_d,
+          "mov %rcx, (%rax) \n mov %cr3, %rsi \n mov %rsi, %cr3 \n mov (%rax), %rdx \n mov %rbx, (%rbx) \n hlt")
 
-/* The guest makes a page clean (and then old), flushes, and writes it: it is dirty again, time after time. */
+/* The guest clears D of a page (every second time A, too), flushes, and writes the page: each time D is set again. */
 static void clean_again(struct machine *m, bool shadow)
 {
 	(void)shadow;
@@ -203,11 +213,12 @@ static void test_clean_page_becomes_dirty_again(void **state)
 	machine_each(clean_again);
 }
 
-/* Tables in read-only memory: A and D cannot be set there, and all else works. KVM says so: with shadow paging only. */
+/* Tables in read-only memory work, but A and D are not set there. KVM supports that with shadow paging only. */
 static void tables_in_rom(struct machine *m, bool shadow)
 {
 	struct cpu_state *s = cpu_state(m->cpu[0]);
-	struct vmmu_region rom = { .slot = 1, .flags = VMMU_SLOT_READONLY, .gpa = { 0x4000000 }, .bytes = 0x4000, .hva = { (uintptr_t)m->ram + 0x800000 } };
+	struct vmmu_region rom = { .slot = 1, .flags = VMMU_SLOT_READONLY, .gpa = { 0x4000000 }, .bytes = 0x4000,
+	                           .hva = { (uintptr_t)m->ram + 0x800000 } };
 
 	if (!shadow)
 		return;
@@ -244,7 +255,7 @@ static void test_tables_in_read_only_memory(void **state)
 
 GUEST_ASM(switch_look, "mov %rax, %cr3 \n mov (%rbx), %rdx \n hlt")
 
-/* Both roots lead to the same directory. An edit under one is seen under the other, once it is loaded. */
+/* Two roots lead to the same directory. An edit under one root is seen under the other after that one is loaded. */
 static void two_roots(struct machine *m, bool shadow)
 {
 	(void)shadow;
@@ -255,7 +266,8 @@ static void two_roots(struct machine *m, bool shadow)
 		bool directory = i & 4;
 		uint64_t other = i & 1 ? PML4 : PML4B, now;
 
-		RUN(m, 0, edit, directory ? PD + 8 : PT1, directory ? (i & 2 ? PT1 : PT2) | 7 : i & 2 ? OTHER | 3 : X | 3);
+		RUN(m, 0, edit, directory ? PD + 8 : PT1,
+		    directory ? (i & 2 ? PT1 : PT2) | 7 : i & 2 ? OTHER | 3 : X | 3);
 		now = (load(m, PD + 8) & ~0xfffull) == PT2 || (load(m, PT1) & ~0xfffull) == OTHER ? 200 : 100;
 		assert_int_equal(RUN(m, 0, switch_look, other, 0), now);
 		assert_int_equal(RUN(m, 0, switch_look, PML4 + PML4B - other, 0), now);
@@ -273,7 +285,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_edits_of_every_kind), cmocka_unit_test(test_edits_by_the_client),
-		cmocka_unit_test(test_edit_by_the_client_of_a_directory_moves_the_child), cmocka_unit_test(test_clean_page_becomes_dirty_again),
+		cmocka_unit_test(test_edit_by_the_client_of_a_directory_moves_the_child),
+		cmocka_unit_test(test_clean_page_becomes_dirty_again),
 		cmocka_unit_test(test_tables_in_read_only_memory), cmocka_unit_test(test_tables_of_two_roots),
 	};
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guests on the software CPU and the library, in a VM with a second stage and in one that shadows: instructions of every kind that write to page tables in
- * use, tables that map themselves, code and stacks in tables, two vCPUs. What is expected is what a processor does, so it is the same for both.
+ * Guests on the software CPU and the library, in a VM with a second stage and in one with shadow paging: instructions
+ * of every kind that write to page tables in use, tables that map themselves, code and stacks in tables, two vCPUs.
+ * The result must be that of a processor, so it is the same for both.
  */
 #include "test/shadow/machine.h"
 
@@ -16,7 +17,7 @@
 
 /* --- instructions that write to tables in use --- */
 
-/* So that the second directory is in use. */
+/* Run before a write, so that the second directory is in use. */
 GUEST_ASM(look, "mov (%rbx), %rdx \n hlt")
 GUEST_ASM(do_mov8, "mov %rcx, (%rax) \n hlt")
 GUEST_ASM(do_mov4, "mov %ecx, (%rax) \n hlt")
@@ -27,7 +28,8 @@ GUEST_ASM(do_lock_add, "lock add %rcx, (%rax) \n hlt")
 GUEST_ASM(do_xchg, "xchg %rcx, (%rax) \n hlt")
 GUEST_ASM(do_xadd, "lock xadd %rcx, (%rax) \n hlt")
 GUEST_ASM(do_bts, "lock btsq $4, (%rax) \n hlt")
-GUEST_ASM(do_cx16, "mov %rax, %rsi \n mov (%rsi), %rax \n mov 8(%rsi), %rdx \n mov %rcx, %rbx \n lock cmpxchg16b (%rsi) \n hlt")
+GUEST_ASM(do_cx16,
+          "mov %rax, %rsi \n mov (%rsi), %rax \n mov 8(%rsi), %rdx \n mov %rcx, %rbx \n lock cmpxchg16b (%rsi) \n hlt")
 GUEST_ASM(do_push, "lea 8(%rax), %rsp \n push %rcx \n hlt")
 GUEST_ASM(do_call, "lea 8(%rax), %rsp \n call 1f \n 1: hlt")
 GUEST_ASM(do_stos, "mov %rax, %rdi \n mov %rcx, %rax \n mov $24, %ecx \n rep stosq \n hlt")
@@ -41,13 +43,16 @@ static const struct {
 	bool aligned;
 } writers[] = {
 #define WRITER(name, aligned) { #name, name, name##_end, aligned }
-	WRITER(do_mov8, false), WRITER(do_mov4, false), WRITER(do_mov2, false), WRITER(do_mov1, false), WRITER(do_add, false),
-	WRITER(do_lock_add, false), WRITER(do_xchg, false), WRITER(do_xadd, false), WRITER(do_bts, false), WRITER(do_cx16, true),
-	WRITER(do_push, false), WRITER(do_call, false), WRITER(do_stos, false), WRITER(do_movs, false), WRITER(do_fxsave, true),
+	WRITER(do_mov8, false), WRITER(do_mov4, false), WRITER(do_mov2, false), WRITER(do_mov1, false),
+	WRITER(do_add, false),
+	WRITER(do_lock_add, false), WRITER(do_xchg, false), WRITER(do_xadd, false), WRITER(do_bts, false),
+	WRITER(do_cx16, true),
+	WRITER(do_push, false), WRITER(do_call, false), WRITER(do_stos, false), WRITER(do_movs, false),
+	WRITER(do_fxsave, true),
 	WRITER(do_movups, false),
 };
 
-/* Memory after an instruction must be what the second stage's VM has, too. */
+/* After an instruction both VMs must have the same memory. */
 static void write_at(struct machine *m[2], unsigned writer, uint64_t linear, unsigned times)
 {
 	for (int i = 0; i < 2; i++) {
@@ -74,9 +79,11 @@ static void write_at(struct machine *m[2], unsigned writer, uint64_t linear, uns
 
 static void test_writers_of_tables_in_use(void **state)
 {
-	/* In a directory; over its end into another; through the tables' map of themselves: the directory, the root. */
-	static const uint64_t places[] = { PD + FREE, PD + 0xffd, 0xffffff0000000000 | (uint64_t)SELF << 39 | (uint64_t)SELF << 30 | FREE,
-		                           0xffff000000000000 | (uint64_t)SELF << 39 | (uint64_t)SELF << 30 | (uint64_t)SELF << 21 | (uint64_t)SELF << 12 | FREE };
+	/* In a directory; across its end into another; in a directory and in the root through the map of themselves. */
+	static const uint64_t places[] = { PD + FREE, PD + 0xffd,
+	                                   0xffffff0000000000 | (uint64_t)SELF << 39 | (uint64_t)SELF << 30 | FREE,
+	                                   0xffff000000000000 | (uint64_t)SELF << 39 | (uint64_t)SELF << 30 |
+	                                   (uint64_t)SELF << 21 | (uint64_t)SELF << 12 | FREE };
 	struct machine *m[2];
 
 	(void)state;
@@ -97,11 +104,13 @@ static void test_writers_of_tables_in_use(void **state)
 	}
 }
 
-/* --- the rest, on each --- */
+/* --- other guests, in each VM --- */
 
-/* Map DATA's page to what r8 says, INVLPG, read, a thousand times; then the whole directory entry. */
-GUEST_ASM(remap, "mov $1000, %ecx \n 1: mov %r8, (%rbx) \n invlpg (%rax) \n add (%rax), %r10 \n mov %r9, (%rbx) \n invlpg (%rax) \n add (%rax), %r10 \n"
-                 "dec %ecx \n jnz 1b \n hlt")
+/* A thousand times: store r8 in an entry, INVLPG, read; the same with r9. The entry is in a table or in a directory. */
+GUEST_ASM(remap,
+          "mov $1000, %ecx \n 1: mov %r8, (%rbx) \n invlpg (%rax) \n add (%rax), %r10 \n "
+          "mov %r9, (%rbx) \n invlpg (%rax) \n add (%rax), %r10 \n"
+          "dec %ecx \n jnz 1b \n hlt")
 
 static void remapping(struct machine *m, bool shadow)
 {
@@ -118,7 +127,7 @@ static void remapping(struct machine *m, bool shadow)
 	s->gpr[CPU_R10] = 0;
 	assert_int_equal(machine_run(m, 0, CODE), -1);
 	assert_int_equal(s->gpr[CPU_R10], 1000001000);
-	/* The second and the third 2 MiB change places. */
+	/* Now the entry of the directory changes: it leads to the third table and to the second in turn. */
 	store(m, 0x400000, 7);
 	s->gpr[CPU_RBX] = PD + 8;
 	s->gpr[CPU_R8] = (PT + 0x2000) | 3;
@@ -134,7 +143,7 @@ static void test_remapping(void **state)
 	machine_each(remapping);
 }
 
-/* Code in a directory, which changes itself: the store is made by the library. */
+/* Code that lies in a directory and changes itself: the library makes the store. */
 GUEST_ASM(self_change, "movb $42, 1f+1(%rip) \n jmp 1f \n 1: mov $7, %al \n hlt")
 
 static void code_in_a_table(struct machine *m, bool shadow)
@@ -180,8 +189,10 @@ static void test_stack_in_a_table(void **state)
 	machine_each(stack_in_a_table);
 }
 
-/* From a device to a directory and back: one instruction, two kinds of help. */
-GUEST_ASM(device_moves, "mov $0xc0000100, %esi \n mov $0x3800, %edi \n movsq \n mov $0x3800, %esi \n mov $0xc0000200, %edi \n movsq \n hlt")
+/* MOVSQ from a device to a directory, and from the directory to a device: two kinds of emulation in one instruction. */
+GUEST_ASM(device_moves,
+          "mov $0xc0000100, %esi \n mov $0x3800, %edi \n movsq \n mov $0x3800, %esi \n mov $0xc0000200, %edi \n "
+          "movsq \n hlt")
 
 static void devices(struct machine *m, bool shadow)
 {
@@ -201,7 +212,7 @@ static void test_devices(void **state)
 	machine_each(devices);
 }
 
-/* Page faults of the guest: not present, then write protected; the handler stops. */
+/* Page faults of the guest: for a page that is not present, then for one that is read-only. The handler halts. */
 GUEST_ASM(touch, "mov %rcx, (%rax) \n hlt")
 
 static void guest_faults(struct machine *m, bool shadow)
@@ -230,7 +241,7 @@ static void test_guest_faults(void **state)
 	machine_each(guest_faults);
 }
 
-/* PAE: what MOV to CR3 would load has reserved bits. A second stage in AMD's manner reads PDPTEs when they are used. */
+/* PAE: MOV to CR3 faults if a PDPTE has reserved bits. (AMD's second stage reads PDPTEs only when they are used.) */
 GUEST_ASM(pae_load, ".code32 \n mov %eax, %cr3 \n hlt \n .code64")
 
 static void test_pae_pdptes_reserved_gp(void **state)
@@ -259,12 +270,19 @@ static void test_pae_pdptes_reserved_gp(void **state)
 	machine_free(m);
 }
 
-/* No paging; long mode by CR4, EFER and CR0; back; 32-bit paging with 4 MiB pages; back. Each reads what it maps at 3 or 4 MiB. */
-GUEST_ASM(modes, ".code32 \n mov 0x300000, %ebx \n mov $0x1000, %eax \n mov %eax, %cr3 \n mov $0x620, %eax \n mov %eax, %cr4 \n"
-                 "mov $0xc0000080, %ecx \n mov $0x100, %eax \n xor %edx, %edx \n wrmsr \n mov $0x80010033, %eax \n mov %eax, %cr0 \n jmp 1f \n"
+/*
+ * No paging; long mode by CR4, EFER and CR0; no paging; 32-bit paging with 4 MiB pages; no paging. In each mode the
+ * guest reads what is mapped at 3 or 4 MiB.
+ */
+GUEST_ASM(modes, ".code32 \n mov 0x300000, %ebx \n mov $0x1000, %eax \n mov %eax, %cr3 \n mov $0x620, %eax \n "
+                 "mov %eax, %cr4 \n"
+                 "mov $0xc0000080, %ecx \n mov $0x100, %eax \n xor %edx, %edx \n wrmsr \n mov $0x80010033, %eax \n "
+                 "mov %eax, %cr0 \n jmp 1f \n"
                  "1: mov 0x300000, %esi \n mov $0x10033, %eax \n mov %eax, %cr0 \n add 0x300000, %ebx \n"
-                 "xor %eax, %eax \n wrmsr \n mov $0x610, %eax \n mov %eax, %cr4 \n mov $0x7000, %eax \n mov %eax, %cr3 \n"
-                 "mov $0x80010033, %eax \n mov %eax, %cr0 \n jmp 1f \n 1: mov 0x400000, %edi \n mov $0x10033, %eax \n mov %eax, %cr0 \n"
+                 "xor %eax, %eax \n wrmsr \n mov $0x610, %eax \n mov %eax, %cr4 \n mov $0x7000, %eax \n "
+                 "mov %eax, %cr3 \n"
+                 "mov $0x80010033, %eax \n mov %eax, %cr0 \n jmp 1f \n 1: mov 0x400000, %edi \n "
+                 "mov $0x10033, %eax \n mov %eax, %cr0 \n"
                  "mov 0x400000, %ebp \n hlt \n .code64")
 
 static void mode_switches(struct machine *m, bool shadow)
@@ -300,10 +318,15 @@ static void test_mode_switches(void **state)
 	machine_each(mode_switches);
 }
 
-/* Four kinds of INVPCID, and two CR3 loads, with and without "keep" (after which only an INVLPG makes an edit seen for certain). */
+/*
+ * The four kinds of INVPCID, and a load of CR3 without and one with "keep". After the latter the guest needs an
+ * INVLPG to see its edit for certain.
+ */
 GUEST_ASM(pcids, "xor %r10, %r10 \n xor %esi, %esi \n"
-                 "1: mov %r8, (%rbx) \n invpcid (%rdi), %rsi \n add (%rax), %r10 \n mov %r9, (%rbx) \n invpcid (%rdi), %rsi \n add (%rax), %r10 \n"
-                 "inc %esi \n cmp $4, %esi \n jne 1b \n mov %r8, (%rbx) \n mov %cr3, %rdx \n mov %rdx, %cr3 \n add (%rax), %r10 \n"
+                 "1: mov %r8, (%rbx) \n invpcid (%rdi), %rsi \n add (%rax), %r10 \n mov %r9, (%rbx) \n "
+                 "invpcid (%rdi), %rsi \n add (%rax), %r10 \n"
+                 "inc %esi \n cmp $4, %esi \n jne 1b \n mov %r8, (%rbx) \n mov %cr3, %rdx \n mov %rdx, %cr3 \n "
+                 "add (%rax), %r10 \n"
                  "mov %r9, (%rbx) \n bts $63, %rdx \n mov %rdx, %cr3 \n invlpg (%rax) \n add (%rax), %r10 \n hlt")
 
 static void address_space_numbers(struct machine *m, bool shadow)
@@ -314,7 +337,7 @@ static void address_space_numbers(struct machine *m, bool shadow)
 	LOAD(m, CODE, pcids);
 	store(m, 0x200000, 1);
 	store(m, 0x201000, 100);
-	store(m, DATA, 5); /* INVPCID's PCID, and the address */
+	store(m, DATA, 5); /* the operand of INVPCID: the PCID, and the address behind it */
 	store(m, DATA + 8, 0x200000);
 	s->cr3 = PML4 | 5;
 	s->cr4 |= 1u << 17;
@@ -340,8 +363,10 @@ static void test_address_space_numbers(void **state)
 
 #define TURNS 3000
 
-/* Locked additions to a directory in use, through two addresses, with a flush now and then so that tables are walked. */
-GUEST_ASM(count, "1: lock incq (%rax) \n test $31, %ecx \n jnz 2f \n mov %cr3, %rdx \n mov %rdx, %cr3 \n 2: mov (%rbx), %rdx \n dec %ecx \n jnz 1b \n hlt")
+/* Locked additions to a directory in use, through two addresses. A flush now and then makes the CPU walk the tables. */
+GUEST_ASM(count,
+          "1: lock incq (%rax) \n test $31, %ecx \n jnz 2f \n mov %cr3, %rdx \n mov %rdx, %cr3 \n "
+          "2: mov (%rbx), %rdx \n dec %ecx \n jnz 1b \n hlt")
 
 struct half {
 	struct machine *m;
@@ -368,7 +393,8 @@ static void two_count(struct machine *m, bool shadow)
 	for (unsigned id = 0; id < 2; id++) {
 		struct cpu_state *s = cpu_state(m->cpu[id]);
 
-		s->gpr[CPU_RAX] = id ? 0xffffff0000000000 | (uint64_t)SELF << 39 | (uint64_t)SELF << 30 | FREE : PD + FREE;
+		s->gpr[CPU_RAX] = id ? 0xffffff0000000000 | (uint64_t)SELF << 39 | (uint64_t)SELF << 30 | FREE
+		                     : PD + FREE;
 		s->gpr[CPU_RBX] = 0x600000;
 		s->gpr[CPU_RCX] = TURNS;
 	}
@@ -392,8 +418,8 @@ static void test_two_count(void **state)
 GUEST_ASM(store_one, "mov %rcx, (%rax) \n hlt")
 
 /*
- * What is written is dirty, and nothing else: not code that runs, nor data that is read. The guest's tables are
- * written by the processor, which sets A and D.
+ * A page that is written is dirty, and no other: not code that runs, nor data that is read. The guest's tables are
+ * dirty, too, since the processor sets A and D there.
  */
 static void log_of_code(struct machine *m, bool shadow)
 {
@@ -414,7 +440,7 @@ static void log_of_code(struct machine *m, bool shadow)
 		assert_int_equal(machine_run(m, 0, CODE + 0x1000), -1);
 		assert_int_equal(vmmu_dirty_get(m->mmu, 0, 0, log, RAM / 4096 / 64), VMMU_OK);
 		assert_memory_equal(log, expected, sizeof(log));
-		/* In the second round A and D are there already. */
+		/* In the second round A and D are set already. */
 		memset(expected, 0, sizeof(expected));
 		expected[(DATA >> 12) / 64] |= 1ull << ((DATA >> 12) % 64);
 	}
@@ -429,10 +455,13 @@ static void test_log_of_code(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_writers_of_tables_in_use), cmocka_unit_test(test_remapping), cmocka_unit_test(test_code_in_a_table),
-		cmocka_unit_test(test_stack_in_a_table), cmocka_unit_test(test_devices), cmocka_unit_test(test_guest_faults),
+		cmocka_unit_test(test_writers_of_tables_in_use), cmocka_unit_test(test_remapping),
+		cmocka_unit_test(test_code_in_a_table),
+		cmocka_unit_test(test_stack_in_a_table), cmocka_unit_test(test_devices),
+		cmocka_unit_test(test_guest_faults),
 		cmocka_unit_test(test_pae_pdptes_reserved_gp), cmocka_unit_test(test_mode_switches),
-		cmocka_unit_test(test_address_space_numbers), cmocka_unit_test(test_two_count), cmocka_unit_test(test_log_of_code),
+		cmocka_unit_test(test_address_space_numbers), cmocka_unit_test(test_two_count),
+		cmocka_unit_test(test_log_of_code),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

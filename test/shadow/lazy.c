@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Flushes that the library owes on its own account: a vCPU that has no reason to flush keeps a writable translation,
- * step by step, to where the translation would do harm. Each is one interleaving of two vCPUs, on a CPU whose TLB
- * drops nothing by itself (scpu.h). And shadow pages that two uses of a table must not share, or must.
+ * Flushes that the library itself needs, whatever the guest does. In each test vCPU a has a writable translation, and
+ * no reason to flush it; vCPU b then brings about a state in which that translation would do harm. Each test is one
+ * interleaving of the two, on a CPU whose TLB drops nothing by itself (scpu.h).
+ *
+ * Also here: shadow pages that two uses of a guest's table must share, or must not share.
  */
 #include "test/shadow/scpu.h"
 
@@ -21,9 +23,9 @@
 #define PML4 0x1000u
 #define PDPT 0x2000u
 #define PD   0x3000u
-#define PT   0x4000u   /* maps the first 2 MiB as they are */
+#define PT   0x4000u   /* maps the first 2 MiB one to one */
 #define V    0x100000u
-#define T    0x180000u /* a frame that becomes a table */
+#define T    0x180000u /* a frame that is used as a table later */
 #define ALL  0x67u     /* P W U A D */
 
 struct lazy {
@@ -101,7 +103,10 @@ static uint64_t read_at(struct scpu *cpu, uint64_t at)
 	return value;
 }
 
-/* P8: a writes the table, b flushes, a writes the table again: the table was write-protected before it was read, and so is read again at b's next flush. */
+/*
+ * P8: a writes the table, b flushes, a writes the table again. At b's flush the table must be write-protected before
+ * it is read. Then a's second write faults, the page is unsync again, and b's next flush reads the table again.
+ */
 static void test_flush_before_a_table_is_read_again(void **state)
 {
 	struct lazy *l = *state;
@@ -114,7 +119,7 @@ static void test_flush_before_a_table_is_read_again(void **state)
 	}
 }
 
-/* P4: what a may write becomes a table that b uses. */
+/* P4: a frame for which a has a writable translation becomes a table that b uses. */
 static void test_flush_after_a_table_was_protected(void **state)
 {
 	struct lazy *l = *state;
@@ -127,14 +132,14 @@ static void test_flush_after_a_table_was_protected(void **state)
 		assert_int_equal(write_at(&l->a, T + 8, (V + 0x1000 * i) | ALL), SCPU_DONE);
 		scpu_regs(&l->b);
 		assert_int_equal(read_at(&l->b, 0x201000), 1000 + i);
-		/* And is given up again. */
+		/* Drop its shadow page, so that the next round begins anew. */
 		vmmu_unprotect(l->b.vcpu, (struct vmmu_gpa){ T });
 	}
 }
 
 /*
- * Rights shrink: b makes the page read-only and flushes. a need not have, and may go on writing; but then the write is logged, although the entry
- * cannot be written any more when the log is fetched.
+ * Rights shrink: b makes the page read-only and flushes. a has not flushed, and may go on writing. But then its write
+ * must be logged, although the entry is read-only already when the log is fetched.
  */
 static void test_flush_when_rights_shrink(void **state)
 {
@@ -162,8 +167,9 @@ static void test_flush_when_rights_shrink(void **state)
 }
 
 /*
- * CR0.WP = 0: a read-only page of the user's is the supervisor's, and writable, from a's write until b touches it as a user. Then the entry cannot be
- * written, so that fetching the log finds nothing to flush: a's translation must be gone already, or its next write is not logged.
+ * CR0.WP = 0: a's write to a user's read-only page makes the entry a writable one for the supervisor, until b touches
+ * the page as a user. From then on the entry is read-only, so fetching the log finds nothing to protect and does not
+ * flush. So a's translation must be gone already, or a's next write is not logged.
  */
 static void test_flush_when_a_page_is_the_users_again(void **state)
 {
@@ -186,7 +192,7 @@ static void test_flush_when_a_page_is_the_users_again(void **state)
 	}
 }
 
-#define PML4B 0x5000u /* another root, with tables of its own */
+#define PML4B 0x5000u /* another root, with its own tables */
 #define PTB   0x8000u
 #define G     0x100u
 
@@ -199,23 +205,26 @@ static void second_root_make(struct lazy *l)
 		put(l, PTB + 8 * i, i << 12 | ALL | G);
 }
 
-/* MOV to CR3 with bit 63: translations stay. */
+/* MOV to CR3 with bit 63 set ("keep"): translations stay. */
 static void cr3_keep(struct lazy *l, uint64_t cr3)
 {
-	struct vmmu_guest_regs regs = { .cr0 = l->a.regs.cr0, .cr3 = cr3, .cr4 = l->a.regs.cr4, .efer = l->a.regs.efer, .phys_bits = 48 };
+	struct vmmu_guest_regs regs = { .cr0 = l->a.regs.cr0, .cr3 = cr3, .cr4 = l->a.regs.cr4, .efer = l->a.regs.efer,
+	                                .phys_bits = 48 };
 
 	l->a.regs.cr3 = cr3;
 	vmmu_guest_regs_set(l->a.vcpu, &regs, true);
 	memset(l->a.tlb, 0, sizeof(l->a.tlb));
 }
 
-/* A flush of all contexts, or of one that is not current, reaches a root that is cached (34): the guest loads it with "keep". */
+/*
+ * A flush of all contexts, or of another one, must reach a cached root (F34), which the guest then loads with "keep".
+ */
 static void test_flush_of_all_contexts_reaches_cached_roots(void **state)
 {
 	struct lazy *l = *state;
 
 	second_root_make(l);
-	l->a.regs.cr4 |= 0x80; /* PGE: and INVLPG reaches a global page in every context */
+	l->a.regs.cr4 |= 0x80; /* PGE: INVLPG reaches a global page in every context */
 	for (uint64_t i = 1; i < 12; i++) {
 		put(l, V + 0x1000 * i, 1000 + i);
 		l->a.regs.cr3 = PML4B;
@@ -240,7 +249,7 @@ static void test_flush_of_all_contexts_reaches_cached_roots(void **state)
 	}
 }
 
-/* Bit 52 means nothing in long mode and is reserved with PAE paging: the same table has two mirrors (23). */
+/* Bit 52 is ignored in long mode and reserved with PAE paging: the same table needs two shadow pages (F23). */
 static void test_table_of_long_mode_and_of_pae(void **state)
 {
 	struct lazy *l = *state;
@@ -259,8 +268,9 @@ static void test_table_of_long_mode_and_of_pae(void **state)
 }
 
 /*
- * CR0.WP = 0, SMAP. A gigabyte of the supervisor's; the same one as the user's, and read-only. What a write to a device through the second makes must not be what the first
- * has: or memory would be read through the second that SMAP keeps from the supervisor.
+ * CR0.WP = 0, SMAP. The same gigabyte is mapped for the supervisor, and mapped again for users, read-only. A write to
+ * a device through the second mapping must not make it share shadow pages with the first. Otherwise the supervisor
+ * could read memory through the second mapping that SMAP keeps from it.
  */
 static void test_write_to_a_device_shares_nothing_with_memory(void **state)
 {
@@ -286,8 +296,12 @@ static void test_write_to_a_device_shares_nothing_with_memory(void **state)
 #define PS    0x80u
 #define PD2   0x5000u
 #define ROM   0x800000u   /* a slot of one page, read-only */
-#define LARGE (1ull << 30) /* linear: the second GiB, in which PD2 maps the first 2 MiB again and again, by large pages. They hold the tables, so none stays whole */
-#define FAR   (V + 0x10000) /* too far from V to come with it */
+/*
+ * Linear: the second GiB, in which PD2 maps the first 2 MiB repeatedly by large pages. These contain the tables, so
+ * none is mapped by a huge leaf.
+ */
+#define LARGE (1ull << 30)
+#define FAR   (V + 0x10000) /* too far from V to be prefetched with it */
 
 static void large_make(struct lazy *l, uint64_t path, uint64_t entry)
 {
@@ -297,8 +311,8 @@ static void large_make(struct lazy *l, uint64_t path, uint64_t entry)
 }
 
 /*
- * All accesses of an instruction must be mapped at once for it to end. Returns: faults of the last of many rounds of
- * two accesses.
+ * An instruction ends only when all its accesses are mapped at the same time. Makes two accesses in many rounds.
+ * Returns: the number of faults in the last round.
  */
 static uint64_t faults_of(struct scpu *cpu, uint64_t first, enum ref_access access, uint64_t written)
 {
@@ -315,13 +329,14 @@ static uint64_t faults_of(struct scpu *cpu, uint64_t first, enum ref_access acce
 }
 
 /*
- * CR0.WP = 0: pages of a large page that is read-only, by its own W bit or that above; the user's, or the
- * supervisor's.
+ * CR0.WP = 0: pages within a large page that is read-only, by its own W bit or by that of the level above, and that
+ * is a user's or the supervisor's.
  */
 static void test_instruction_that_writes_a_read_only_large_page_ends(void **state)
 {
 	static const struct { uint64_t path, entry; } large[] = {
-		{ ALL & ~W, ALL }, { ALL, ALL & ~W }, { ALL & ~W & ~U, ALL & ~W }, { ALL & ~W, ALL & ~D }, { ALL, ALL & ~W & ~D & ~U },
+		{ ALL & ~W, ALL }, { ALL, ALL & ~W }, { ALL & ~W & ~U, ALL & ~W }, { ALL & ~W, ALL & ~D },
+		{ ALL, ALL & ~W & ~D & ~U },
 	};
 	struct lazy *l = *state;
 
@@ -339,11 +354,12 @@ static void test_instruction_that_writes_a_read_only_large_page_ends(void **stat
 			if (user && smep)
 				continue;
 			assert_int_equal(faults_of(&l->a, LARGE + V, REF_FETCH, LARGE + FAR), 0);
-			assert_int_equal(faults_of(&l->a, LARGE + V, REF_FETCH, LARGE + V), 0); /* code that writes its own page */
+			/* Code that writes its own page. */
+			assert_int_equal(faults_of(&l->a, LARGE + V, REF_FETCH, LARGE + V), 0);
 		}
 }
 
-/* As before, on 4 KiB pages. */
+/* The same on 4 KiB pages. */
 static void test_instruction_that_writes_its_own_read_only_page_ends(void **state)
 {
 	struct lazy *l = *state;
@@ -355,14 +371,15 @@ static void test_instruction_that_writes_its_own_read_only_page_ends(void **stat
 }
 
 /*
- * D cannot be set in read-only memory: a write goes on without it, and what reads and fetches make is not other than
- * that.
+ * D cannot be set in a table in read-only memory. A write goes on without it, and must use the shadow pages that
+ * reads and fetches use.
  */
 static void test_instruction_that_writes_a_clean_large_page_of_a_table_in_rom_ends(void **state)
 {
 	struct lazy *l = *state;
 	uint64_t *rom = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct vmmu_region region = { .slot = 1, .gpa = { ROM }, .bytes = 4096, .flags = VMMU_SLOT_READONLY, .hva = { (uintptr_t)rom } };
+	struct vmmu_region region = { .slot = 1, .gpa = { ROM }, .bytes = 4096, .flags = VMMU_SLOT_READONLY,
+	                              .hva = { (uintptr_t)rom } };
 
 	assert_ptr_not_equal(rom, MAP_FAILED);
 	assert_int_equal(vmmu_region_set(l->vm, &region), VMMU_OK);
@@ -378,8 +395,8 @@ static void test_instruction_that_writes_a_clean_large_page_of_a_table_in_rom_en
 }
 
 /*
- * CR0.WP = 0, one large page mapped twice, read-only and clean: what the write through one mapping made may not let
- * the other be written without its D bit.
+ * CR0.WP = 0: one large page is mapped twice, read-only and clean. After a write through one mapping, a write through
+ * the other must still set the D bit of its own entry.
  */
 static void test_each_of_two_mappings_of_a_large_page_becomes_dirty(void **state)
 {
@@ -401,8 +418,8 @@ static void test_each_of_two_mappings_of_a_large_page_becomes_dirty(void **state
 }
 
 /*
- * A frame that is mapped more often than chains get long: all mappings work, and what must be walked when one of them
- * goes stays short (27).
+ * A frame is mapped more often than the limit of a chain. All mappings work, and the chain, which is walked when one
+ * of them goes, stays short (F27).
  */
 static void test_chain_of_a_frame_stays_short(void **state)
 {
@@ -433,10 +450,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_flush_of_all_contexts_reaches_cached_roots, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_table_of_long_mode_and_of_pae, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_write_to_a_device_shares_nothing_with_memory, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_instruction_that_writes_a_read_only_large_page_ends, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_instruction_that_writes_its_own_read_only_page_ends, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_instruction_that_writes_a_clean_large_page_of_a_table_in_rom_ends, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_each_of_two_mappings_of_a_large_page_becomes_dirty, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_instruction_that_writes_a_read_only_large_page_ends, setup,
+		                                teardown),
+		cmocka_unit_test_setup_teardown(test_instruction_that_writes_its_own_read_only_page_ends, setup,
+		                                teardown),
+		cmocka_unit_test_setup_teardown(test_instruction_that_writes_a_clean_large_page_of_a_table_in_rom_ends,
+		                                setup, teardown),
+		cmocka_unit_test_setup_teardown(test_each_of_two_mappings_of_a_large_page_becomes_dirty, setup,
+		                                teardown),
 		cmocka_unit_test_setup_teardown(test_chain_of_a_frame_stays_short, setup, teardown),
 	};
 

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The shadow MMU against the reference, in lock step: random guest tables, accesses, edits, flushes, slot changes, invalidations. After every access the
- * outcome, the data, the error code, and all of guest memory (A and D bits included) must agree. P4 and P8: every edit is a store by the
- * guest through its own mappings, or one of the hypervisor's, and a vCPU flushes as late as the architecture allows: when it is about to use a table that was edited since
- * it last flushed, by a load of CR3 or by INVLPG of that address alone. Until then its TLB, which drops nothing by itself, holds on to what it has.
+ * The shadow MMU and the reference in lock step: random guest tables, accesses, edits, flushes, slot changes,
+ * invalidations.
+ * After every access the outcome, the data, the error code, and all of guest memory (with its A and D bits) must
+ * agree.
+ *
+ * P4 and P8: every edit is a store by the guest through its own mappings, or one by the hypervisor. A vCPU flushes as
+ * late as the architecture allows: when it is about to use a table that was edited since its last flush. It flushes
+ * by a load of CR3, or by INVLPG of that address alone. Until then its TLB, which drops nothing by itself, keeps its
+ * translations.
  *
  *     lockstep [EPOCHS [SEED]]
  */
@@ -21,10 +26,10 @@
 
 #define RAM_FRAMES  512u
 #define RAM_BYTES   (RAM_FRAMES * 4096ull)
-#define POOL_FIRST  16u /* frames that serve as tables: POOL_LEVEL of them for each level, from the lowest up */
+#define POOL_FIRST  16u /* the first frame for tables: POOL_LEVEL frames for each level, from the lowest level up */
 #define POOL_LEVEL  5u
 #define POOL_FRAMES (5 * POOL_LEVEL)
-#define VCPUS       4 /* at most: 1, 2 or 4 */
+#define VCPUS       4 /* the most; a guest has 1, 2 or 4 */
 #define HOT         24u
 
 enum mode { M_NONE, M_32, M_PAE, M_4, M_5, MODES };
@@ -33,15 +38,16 @@ static const char *const mode_name[] = { "no paging", "32-bit", "PAE", "4-level"
 static struct test {
 	struct rng rng;
 	enum mode mode;
-	uint8_t *ram, *want; /* guest memory, and what it should be */
+	uint8_t *ram, *want; /* guest memory, and the reference's copy of it */
 	struct vmmu_vm *vm;
 	struct scpu cpu[VCPUS];
 	unsigned vcpus;
-	uint64_t edited[VCPUS][RAM_FRAMES / 64]; /* frames stored to since the vCPU last flushed: if one is a table on its way, it must flush first */
-	uint64_t hot[HOT];   /* addresses used again and again, so that TLBs hold them */
-	uint64_t bytes;      /* of memory that there is: RAM_BYTES, or 0 while the slot is away */
+	/* Frames stored to since the vCPU's last flush. Before it uses one of them as a table it must flush. */
+	uint64_t edited[VCPUS][RAM_FRAMES / 64];
+	uint64_t hot[HOT];   /* addresses that are used often, so that TLBs hold them */
+	uint64_t bytes;      /* the size of memory: RAM_BYTES, or 0 while there is no slot */
 	bool logging;
-	uint64_t written[RAM_FRAMES / 64]; /* since the log was last fetched */
+	uint64_t written[RAM_FRAMES / 64]; /* frames written since the log was last fetched */
 	uint64_t accesses, faults, flushes, invlpgs;
 	uint64_t seed;
 } t;
@@ -57,8 +63,8 @@ static void __attribute__((format(printf, 1, 2))) fail(const char *format, ...)
 	va_end(args);
 	for (uint64_t i = 0; i < RAM_BYTES / 8; i++)
 		if (((uint64_t *)t.ram)[i] != ((uint64_t *)t.want)[i])
-			fprintf(stderr, "  memory at %#" PRIx64 " is %#" PRIx64 ", should be %#" PRIx64 "\n", i * 8, ((uint64_t *)t.ram)[i],
-			        ((uint64_t *)t.want)[i]);
+			fprintf(stderr, "  memory at %#" PRIx64 " is %#" PRIx64 ", should be %#" PRIx64 "\n", i * 8,
+			        ((uint64_t *)t.ram)[i], ((uint64_t *)t.want)[i]);
 	exit(1);
 }
 
@@ -77,7 +83,7 @@ static bool wide(void)
 	return t.mode >= M_PAE;
 }
 
-/* Indices that addresses and edits use: few, so that tables are shared; the ends of each table among them. */
+/* An index for an address or an edit. There are few, so that tables are shared; both ends of a table are among them. */
 static unsigned index_pick(int level)
 {
 	static const unsigned indices[] = { 0, 1, 2, 511, 256 };
@@ -91,7 +97,7 @@ static unsigned index_pick(int level)
 
 static uint64_t gva_any(void)
 {
-	/* Within the page: where the entries are that addresses use, should the page be a table. */
+	/* The offset in the page is one of those entries, in case the page is used as a table. */
 	uint64_t gva = index_pick(1) * (wide() ? 8 : 4);
 
 	switch (t.mode) {
@@ -100,7 +106,8 @@ static uint64_t gva_any(void)
 	case M_32:
 		return (uint64_t)index_pick(2) << 22 | (uint64_t)index_pick(1) << 12 | gva;
 	case M_PAE:
-		return (uint64_t)index_pick(3) << 30 | (uint64_t)index_pick(2) << 21 | (uint64_t)index_pick(1) << 12 | gva;
+		return (uint64_t)index_pick(3) << 30 | (uint64_t)index_pick(2) << 21 | (uint64_t)index_pick(1) << 12 |
+		       gva;
 	default:
 		for (int level = 1; level <= (t.mode == M_5 ? 5 : 4); level++)
 			gva |= (uint64_t)index_pick(level) << (12 + 9 * (level - 1));
@@ -118,13 +125,17 @@ static int top_level(void)
 	return t.mode == M_32 ? 2 : t.mode == M_PAE ? 3 : t.mode == M_4 ? 4 : 5;
 }
 
-/* What an entry of a table at `level` leads to: mostly what it should; now and then any frame, so that a table serves at two levels, or maps itself. */
+/*
+ * The frame that an entry of a table at `level` leads to. Mostly it is one that fits; now and then it is any frame,
+ * so that a table is used at two levels, or maps itself.
+ */
 static uint64_t frame_pick(int level)
 {
 	if (chance(level == 1 ? 12 : 4))
 		return POOL_FIRST + pick(POOL_FRAMES);
 	if (level == 1)
-		return chance(97) ? POOL_FIRST + POOL_FRAMES + pick(16) : chance(60) ? pick(RAM_FRAMES) : 0xfee00 + pick(2);
+		return chance(97) ? POOL_FIRST + POOL_FRAMES + pick(16) :
+		       chance(60) ? pick(RAM_FRAMES) : 0xfee00 + pick(2);
 	return POOL_FIRST + (level - 2) * POOL_LEVEL + pick(POOL_LEVEL);
 }
 
@@ -152,7 +163,7 @@ static uint64_t entry_pick(int level)
 	return entry;
 }
 
-/* What a random store puts down: often an entry, so that tables stay tables. */
+/* The value of a random store: often an entry, so that tables stay usable. */
 static uint64_t value_pick(void)
 {
 	return chance(90) && t.mode != M_NONE ? entry_pick(1 + pick(top_level())) : rng_next(&t.rng);
@@ -181,12 +192,13 @@ static void cr3_load(unsigned id)
 {
 	struct ref_cpu *regs = &t.cpu[id].regs;
 
-	/* Mostly the same again: a flush, no more. */
+	/* Mostly the same CR3 again: no more than a flush. */
 	if (chance(20) || !regs->cr3)
-		regs->cr3 = (POOL_FIRST + (top_level() - 1) * POOL_LEVEL + pick(POOL_LEVEL)) * 4096ull + (t.mode == M_PAE ? pick(4) * 32 : 0);
+		regs->cr3 = (POOL_FIRST + (top_level() - 1) * POOL_LEVEL + pick(POOL_LEVEL)) * 4096ull +
+		            (t.mode == M_PAE ? pick(4) * 32 : 0);
 	if (t.mode == M_PAE && t.bytes) {
 		ref_load_pdptes(t.ram, t.bytes, regs);
-		for (int i = 0; i < 4; i++) /* what the CPU would refuse to load */
+		for (int i = 0; i < 4; i++) /* clear the bits for which the CPU would refuse the load */
 			regs->pdpte[i] &= ~(0xfff00000000001e6ull | 0xf000000000000ull);
 	}
 	scpu_regs(&t.cpu[id]);
@@ -194,7 +206,7 @@ static void cr3_load(unsigned id)
 	t.flushes++;
 }
 
-/* What the architecture asks for before an address is used. */
+/* Flush, if the architecture asks for it before the address is used. */
 static void flush_if_needed(unsigned id, uint64_t gva)
 {
 	uint64_t table[5];
@@ -219,7 +231,8 @@ static void controls_random(unsigned id)
 
 	regs->cr0 = 1 | (t.mode != M_NONE ? 1ull << 31 : 0) | (chance(60) ? 1 << 16 : 0);
 	regs->cr4 = (t.mode >= M_PAE ? 1 << 5 : 0) | (t.mode == M_5 ? 1 << 12 : 0) | (chance(70) ? 1 << 4 : 0);
-	regs->cr4 |= (chance(30) ? 1 << 20 : 0) | (chance(30) ? 1 << 21 : 0) | (t.mode >= M_4 && chance(30) ? 1 << 22 : 0);
+	regs->cr4 |= (chance(30) ? 1 << 20 : 0) | (chance(30) ? 1 << 21 : 0) |
+	             (t.mode >= M_4 && chance(30) ? 1 << 22 : 0);
 	regs->efer = (t.mode >= M_4 ? 1 << 8 | 1 << 10 : 0) | (chance(80) ? 1 << 11 : 0);
 	regs->pkru = t.mode >= M_4 ? pick(256) : 0;
 	cr3_load(id);
@@ -229,7 +242,8 @@ static void ram_compare(void)
 {
 	for (uint64_t i = 0; i < RAM_BYTES / 8; i++)
 		if (((uint64_t *)t.ram)[i] != ((uint64_t *)t.want)[i])
-			fail("memory at %#" PRIx64 " is %#" PRIx64 ", should be %#" PRIx64, i * 8, ((uint64_t *)t.ram)[i], ((uint64_t *)t.want)[i]);
+			fail("memory at %#" PRIx64 " is %#" PRIx64 ", should be %#" PRIx64, i * 8,
+			     ((uint64_t *)t.ram)[i], ((uint64_t *)t.want)[i]);
 }
 
 static void written_mark(uint64_t frame)
@@ -237,7 +251,7 @@ static void written_mark(uint64_t frame)
 	t.written[frame / 64] |= 1ull << (frame % 64);
 }
 
-/* Any frame may be, or become, a table. */
+/* A frame was stored to. Any frame may be a table, or may become one. */
 static void edited_mark(uint64_t frame)
 {
 	for (unsigned i = 0; i < t.vcpus; i++)
@@ -260,16 +274,19 @@ static void access_compare(unsigned id, uint64_t gva, enum ref_access access, ui
 	if (want.fault) {
 		t.faults++;
 		if (outcome != SCPU_FAULT || error != want.error)
-			fail("vCPU %u, gva %#" PRIx64 ", access %d: outcome %d, error %#" PRIx64 ", should be a fault, %#x", id, gva, access, outcome, error, want.error);
+			fail("vCPU %u, gva %#" PRIx64 ", access %d: outcome %d, error %#" PRIx64
+			     ", should be a fault, %#x", id, gva, access, outcome, error, want.error);
 		return;
 	}
 	if (want.gpa >= t.bytes) {
 		if (outcome != SCPU_MMIO || error != want.gpa)
-			fail("vCPU %u, gva %#" PRIx64 ", access %d: outcome %d, %#" PRIx64 ", should be a device at %#" PRIx64, id, gva, access, outcome, error, want.gpa);
+			fail("vCPU %u, gva %#" PRIx64 ", access %d: outcome %d, %#" PRIx64
+			     ", should be a device at %#" PRIx64, id, gva, access, outcome, error, want.gpa);
 		return;
 	}
 	if (outcome != SCPU_DONE)
-		fail("vCPU %u, gva %#" PRIx64 ", access %d: outcome %d, error %#" PRIx64 ", should reach %#" PRIx64, id, gva, access, outcome, error, want.gpa);
+		fail("vCPU %u, gva %#" PRIx64 ", access %d: outcome %d, error %#" PRIx64 ", should reach %#" PRIx64, id,
+		     gva, access, outcome, error, want.gpa);
 	if (access == REF_WRITE) {
 		memcpy(t.want + want.gpa, &value, bytes);
 		written_mark(want.gpa >> 12);
@@ -278,7 +295,8 @@ static void access_compare(unsigned id, uint64_t gva, enum ref_access access, ui
 	}
 	memcpy(&wanted, t.want + want.gpa, bytes);
 	if (got != wanted)
-		fail("vCPU %u, gva %#" PRIx64 ": read %#" PRIx64 ", should be %#" PRIx64 " of %#" PRIx64, id, gva, got, wanted, want.gpa);
+		fail("vCPU %u, gva %#" PRIx64 ": read %#" PRIx64 ", should be %#" PRIx64 " of %#" PRIx64, id, gva, got,
+		     wanted, want.gpa);
 }
 
 /* --- operations --- */
@@ -294,7 +312,7 @@ static void op_access(unsigned id)
 	access_compare(id, gva, access, value);
 }
 
-/* Two accesses to nearby pages in a row, without and with rights: TLB hits, and upgrades of the entry that is there. */
+/* Several accesses to one page in a row, with and without the right to them: TLB hits, and upgrades of an entry. */
 static void op_again(unsigned id)
 {
 	uint64_t gva = gva_pick();
@@ -307,10 +325,11 @@ static void op_again(unsigned id)
 	}
 }
 
-/* The hypervisor stores into a table, or next to one. */
+/* The hypervisor stores into a frame for tables, which may or may not be in use. */
 static void op_host_write(unsigned id)
 {
-	uint64_t frame = POOL_FIRST + pick(POOL_FRAMES), size = wide() ? 8 : 4, at = frame * 4096 + index_pick(1) * size, value = value_pick();
+	uint64_t frame = POOL_FIRST + pick(POOL_FRAMES), size = wide() ? 8 : 4,
+	         at = frame * 4096 + index_pick(1) * size, value = value_pick();
 
 	if (vmmu_guest_write(t.cpu[id].vcpu, (struct vmmu_gpa){ at }, &value, size) != VMMU_OK)
 		fail("the hypervisor's write was refused");
@@ -328,8 +347,9 @@ static void op_invalidate(void)
 		frames = RAM_FRAMES - frame;
 	end.v = start.v + frames * 4096;
 	vmmu_invalidate_begin(t.vm, start, end);
-	/* The page behind moves: whoever kept its address reads what is no more. */
-	if (mmap((void *)(uintptr_t)start.v, end.v - start.v, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+	/* The host page changes: a vCPU that kept the old translation would read old memory. */
+	if (mmap((void *)(uintptr_t)start.v, end.v - start.v, PROT_READ | PROT_WRITE,
+	         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
 		abort();
 	memcpy((void *)(uintptr_t)start.v, t.want + frame * 4096, frames * 4096);
 	vmmu_invalidate_end(t.vm, start, end);
@@ -344,7 +364,7 @@ static void slot_set(uint64_t bytes, uint32_t flags)
 	t.bytes = bytes;
 }
 
-/* Without memory there are no tables either; and roots that were loaded then find them again afterwards (32). */
+/* Accesses while there is no memory, and no tables. Roots loaded now must find their tables when it is back (F32). */
 static void gap(void)
 {
 	for (unsigned i = pick(2 * t.vcpus); i; i--)
@@ -468,11 +488,12 @@ int main(int argc, char **argv)
 
 	t.ram = mmap(NULL, RAM_BYTES + (2u << 20), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	t.want = malloc(RAM_BYTES);
-	/* Congruent with gpa 0 modulo 2 MiB, so that huge leaves are possible. */
+	/* Aligned to 2 MiB as gpa 0 is, so that huge leaves are possible. */
 	t.ram = (uint8_t *)(((uintptr_t)t.ram + (2u << 20) - 1) & ~(uintptr_t)((2u << 20) - 1));
 	for (unsigned i = 0; i < epochs; i++)
 		epoch(seed + i, 4000);
-	printf("%u epochs from seed %" PRIu64 ": %" PRIu64 " accesses, %" PRIu64 " of them guest faults, %" PRIu64 " loads of CR3, %" PRIu64
-	       " INVLPGs: shadow and reference agree\n", epochs, seed, t.accesses, t.faults, t.flushes, t.invlpgs);
+	printf("%u epochs from seed %" PRIu64 ": %" PRIu64 " accesses, %" PRIu64 " of them guest faults, %" PRIu64
+	       " loads of CR3, %" PRIu64 " INVLPGs: shadow and reference agree\n",
+	       epochs, seed, t.accesses, t.faults, t.flushes, t.invlpgs);
 	return 0;
 }

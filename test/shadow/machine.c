@@ -53,7 +53,8 @@ static void tables_make(struct machine *m)
 
 static struct cpu_segment segment(bool code)
 {
-	return (struct cpu_segment){ .limit = 0xffffffff, .selector = code ? 8 : 16, .type = code ? 11 : 3, .present = 1, .s = 1, .g = 1, .l = code, .db = !code };
+	return (struct cpu_segment){ .limit = 0xffffffff, .selector = code ? 8 : 16, .type = code ? 11 : 3,
+	                             .present = 1, .s = 1, .g = 1, .l = code, .db = !code };
 }
 
 void machine_cpu_make(struct machine *m, unsigned id)
@@ -128,7 +129,8 @@ int machine_run(struct machine *m, unsigned id, uint64_t rip)
 		exit = cpu_run(m->cpu[id]);
 	while (exit == CPU_EXIT_KICKED);
 	if (exit != CPU_EXIT_HLT)
-		print_error("CPU %u: exit %d at %#llx, cr2 %#llx\n", id, exit, (unsigned long long)s->rip, (unsigned long long)s->cr2);
+		print_error("CPU %u: exit %d at %#llx, cr2 %#llx\n", id, exit, (unsigned long long)s->rip,
+		            (unsigned long long)s->cr2);
 	assert_int_equal(exit, CPU_EXIT_HLT);
 	return s->rip > STUBS && s->rip <= STUBS + 0x1000 ? (int)(s->rip - 1 - STUBS) / 16 : -1;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Prefetch (44): what a fault brings along, and what it must leave alone. One vCPU, 64-bit, 4 KiB entries that map memory as it is. */
+/*
+ * Prefetch (F44): which neighbours a fault maps, and which it must not map. One vCPU in 64-bit mode, whose guest maps
+ * memory one to one by 4 KiB entries.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +16,7 @@
 
 #define RAM    (4u << 20)
 #define ROOT   0x1000u
-#define TABLES 0x4000u /* the last one, which maps 2 MiB */
+#define TABLES 0x4000u /* the 4K-level table, which maps 2 MiB */
 #define FIRST  64u     /* pages FIRST .. FIRST + 7 share a cache line of entries */
 #define HIT    (FIRST + 3)
 #define ENTRY  0x67u   /* P W U A D */
@@ -25,7 +28,7 @@ static struct fixture {
 	struct vmmu_vm *vm;
 	struct vmmu_vcpu *vcpu;
 	char *ram;
-	bool neighbours;         /* what the host says */
+	bool neighbours;         /* what the host answers */
 	enum vmmu_level level;
 	uint64_t invalidating;   /* a page that the host begins to take away while it answers; 0: none */
 } f;
@@ -101,7 +104,7 @@ static enum vmmu_page_fault fault(bool write)
 	return vmmu_page_fault(f.vcpu, (struct vmmu_gva){ HIT * 4096 }, write ? VMMU_PF_WRITE : 0, 0, &info);
 }
 
-/* The entry that the CPU would find for a page; 0: none. */
+/* The entry that the CPU would find for a page; 0: there is none. */
 static uint64_t entry_of(uint64_t page)
 {
 	struct vmmu_entry entry;
@@ -139,7 +142,7 @@ static void test_prefetch_read_fault_maps_the_cache_line(void **state)
 
 		assert_int_equal(e & VMMU_ENTRY_ADDR, hva_of(page).v);
 		assert_true(e & VMMU_NPT_W);
-		assert_int_equal(!!(e & VMMU_NPT_A), page == HIT); /* the others are not young before they are used */
+		assert_int_equal(!!(e & VMMU_NPT_A), page == HIT); /* a neighbour is not young before it is used */
 		assert_false(e & VMMU_NPT_D);
 	}
 }
@@ -150,8 +153,8 @@ static void test_prefetch_host_not_asked_maps_one(void **state)
 	f.neighbours = false;
 	assert_int_equal(fault(false), VMMU_PAGE_FIXED);
 	assert_int_equal(mapped(), 1);
-	f.level = VMMU_LEVEL_2M; /* in a block that may be mapped as one nobody need be asked, either */
-	*guest_entry(FIRST + 4) = (uint64_t)(FIRST + 600) << 12 | ENTRY; /* another block, perhaps */
+	f.level = VMMU_LEVEL_2M; /* the host answers for a whole block: its other pages need not be asked for, either */
+	*guest_entry(FIRST + 4) = (uint64_t)(FIRST + 600) << 12 | ENTRY; /* this one may be in another block */
 	vmmu_invalidate_begin(f.vm, hva_of(0), hva_of(512));
 	vmmu_invalidate_end(f.vm, hva_of(0), hva_of(512));
 	assert_int_equal(fault(false), VMMU_PAGE_FIXED);
@@ -195,12 +198,12 @@ static void test_prefetch_guest_bits_decide(void **state)
 
 	(void)state;
 	*guest_entry(FIRST) &= ~(uint64_t)1;
-	*guest_entry(FIRST + 1) &= ~(uint64_t)GPTE_A; /* the CPU would have to set it */
-	*guest_entry(FIRST + 2) &= ~(uint64_t)GPTE_D; /* so is the write */
+	*guest_entry(FIRST + 1) &= ~(uint64_t)GPTE_A; /* the CPU would have to set A */
+	*guest_entry(FIRST + 2) &= ~(uint64_t)GPTE_D; /* the CPU would have to set D for a write: read-only */
 	*guest_entry(FIRST + 4) |= 1ull << 45;        /* reserved */
-	*guest_entry(FIRST + 5) = (uint64_t)1 << 32 | ENTRY; /* no memory there */
-	*guest_entry(FIRST + 6) = (uint64_t)(FIRST + 9) << 12 | ENTRY; /* another page, near enough */
-	*guest_entry(FIRST + 7) = (uint64_t)(FIRST + 200) << 12 | ENTRY; /* too far for what the host said */
+	*guest_entry(FIRST + 5) = (uint64_t)1 << 32 | ENTRY; /* there is no memory */
+	*guest_entry(FIRST + 6) = (uint64_t)(FIRST + 9) << 12 | ENTRY; /* in the range of the host's answer */
+	*guest_entry(FIRST + 7) = (uint64_t)(FIRST + 200) << 12 | ENTRY; /* outside that range */
 	memcpy(pristine, guest_entry(FIRST), sizeof(pristine));
 	assert_int_equal(fault(false), VMMU_PAGE_FIXED);
 	assert_memory_equal(pristine, guest_entry(FIRST), sizeof(pristine));
@@ -212,9 +215,9 @@ static void test_prefetch_guest_bits_decide(void **state)
 static void test_prefetch_guest_table_is_read_only(void **state)
 {
 	(void)state;
-	*guest_entry(FIRST + 1) = TABLES | ENTRY;   /* synced: it stays so */
+	*guest_entry(FIRST + 1) = TABLES | ENTRY;   /* its shadow page is in sync, and stays so */
 	*guest_entry(HIT) = (TABLES / 4096 + 2) << 12 | ENTRY;
-	*guest_entry(FIRST + 2) = ROOT | ENTRY;     /* never writable */
+	*guest_entry(FIRST + 2) = ROOT | ENTRY;     /* a table above 4K level is never writable */
 	assert_int_equal(fault(false), VMMU_PAGE_FIXED);
 	assert_true(entry_of(FIRST + 1) && !(entry_of(FIRST + 1) & VMMU_NPT_W));
 	assert_true(entry_of(FIRST + 2) && !(entry_of(FIRST + 2) & VMMU_NPT_W));

@@ -19,7 +19,7 @@ static bool no(const char *what)
 	return false;
 }
 
-/* All that it supports, with 48 bits of physical address, as the other machines have. */
+/* Give the vCPU all features that the KVM supports, but 48 bits of physical address, as the other machines have. */
 static bool cpuid_set(struct realkvm *real)
 {
 	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + ENTRIES * sizeof(cpuid->entries[0]));
@@ -56,7 +56,8 @@ static bool slot_set(struct realkvm *real, uint64_t bytes)
 
 bool realkvm_open(struct realkvm *real, uint8_t *ram, uint64_t bytes)
 {
-	*real = (struct realkvm){ .kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), .vm = -1, .vcpu = -1, .ram = ram, .bytes = bytes };
+	*real = (struct realkvm){ .kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), .vm = -1, .vcpu = -1, .ram = ram,
+	                          .bytes = bytes };
 	if (real->kvm < 0)
 		return no("/dev/kvm");
 	real->vm = ioctl(real->kvm, KVM_CREATE_VM, 0);
@@ -65,7 +66,8 @@ bool realkvm_open(struct realkvm *real, uint8_t *ram, uint64_t bytes)
 	real->vcpu = ioctl(real->vm, KVM_CREATE_VCPU, 0);
 	if (real->vcpu < 0)
 		return no("KVM_CREATE_VCPU");
-	real->run = mmap(NULL, (size_t)ioctl(real->kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE, MAP_SHARED, real->vcpu, 0);
+	real->run = mmap(NULL, (size_t)ioctl(real->kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE, MAP_SHARED,
+	                 real->vcpu, 0);
 	if (real->run == MAP_FAILED)
 		return no("mmap of the vCPU");
 	return cpuid_set(real) && (slot_set(real, bytes) || no("KVM_SET_USER_MEMORY_REGION"));
@@ -81,7 +83,8 @@ void realkvm_close(struct realkvm *real)
 static struct kvm_segment segment(const struct cpu_segment *s)
 {
 	return (struct kvm_segment){
-		.base = s->base, .limit = s->limit, .selector = s->selector, .type = s->type, .present = s->present, .dpl = s->dpl, .db = s->db,
+		.base = s->base, .limit = s->limit, .selector = s->selector, .type = s->type, .present = s->present,
+		.dpl = s->dpl, .db = s->db,
 		.s = s->s, .l = s->l, .g = s->g, .avl = s->avl, .unusable = s->unusable,
 	};
 }
@@ -89,7 +92,8 @@ static struct kvm_segment segment(const struct cpu_segment *s)
 static bool state_put(struct realkvm *real, const struct cpu_state *s)
 {
 	struct kvm_sregs sregs;
-	struct kvm_regs regs = { .rax = s->gpr[CPU_RAX], .rcx = s->gpr[CPU_RCX], .rsp = s->gpr[CPU_RSP], .rip = s->rip, .rflags = s->rflags };
+	struct kvm_regs regs = { .rax = s->gpr[CPU_RAX], .rcx = s->gpr[CPU_RCX], .rsp = s->gpr[CPU_RSP], .rip = s->rip,
+	                         .rflags = s->rflags };
 	struct kvm_vcpu_events events = { .flags = 0 };
 
 	if (ioctl(real->vcpu, KVM_GET_SREGS, &sregs) != 0)
@@ -112,7 +116,8 @@ static bool state_put(struct realkvm *real, const struct cpu_state *s)
 	memset(sregs.interrupt_bitmap, 0, sizeof(sregs.interrupt_bitmap));
 	if (ioctl(real->vcpu, KVM_SET_SREGS, &sregs) != 0)
 		return no("KVM_SET_SREGS");
-	return (ioctl(real->vcpu, KVM_SET_REGS, &regs) == 0 && ioctl(real->vcpu, KVM_SET_VCPU_EVENTS, &events) == 0) || no("KVM_SET_REGS");
+	return (ioctl(real->vcpu, KVM_SET_REGS, &regs) == 0 && ioctl(real->vcpu, KVM_SET_VCPU_EVENTS, &events) == 0) ||
+	       no("KVM_SET_REGS");
 }
 
 bool realkvm_run(struct realkvm *real, struct cpu_state *s)
@@ -120,7 +125,7 @@ bool realkvm_run(struct realkvm *real, struct cpu_state *s)
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;
 
-	/* A slot that goes takes all that was made of its tables with it. */
+	/* Deleting the slot drops all that the MMU has made of its tables. */
 	if (!slot_set(real, 0) || !slot_set(real, real->bytes) || !state_put(real, s))
 		return false;
 	if (ioctl(real->vcpu, KVM_RUN, 0) != 0)

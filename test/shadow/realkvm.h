@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A vCPU of the machine's own KVM, given the state of a software one. */
+/* A vCPU of the machine's own KVM, which is given the state of a software CPU. */
 #ifndef TEST_SHADOW_REALKVM_H
 #define TEST_SHADOW_REALKVM_H
 
@@ -15,16 +15,17 @@ struct realkvm {
 	struct kvm_run *run;
 	uint8_t *ram;
 	uint64_t bytes;
-	bool smep, smap, pku, la57, gbpages; /* what its guests may turn on */
+	bool smep, smap, pku, la57, gbpages; /* features that its guests may turn on */
 };
 
-/** Returns: false, after saying why, when there is none to be had. */
+/** Make the VM and its vCPU. Returns: false, after printing why, when there is no usable KVM. */
 bool realkvm_open(struct realkvm *real, uint8_t *ram, uint64_t bytes);
 void realkvm_close(struct realkvm *real);
 
 /**
- * Run from `state` to a HLT, with nothing left of what the MMU knew: the memory was written behind its back. RIP, RSP and CR2 are set in `state`.
- * Returns: false, after saying why, when it ended otherwise.
+ * Run from `state` to a HLT. First everything that the MMU has cached is dropped, since the memory was written
+ * without its knowledge. After: RIP, RSP and CR2 are set in `state`. Returns: false, after printing why, when it did
+ * not end with a HLT.
  */
 bool realkvm_run(struct realkvm *real, struct cpu_state *state);
 

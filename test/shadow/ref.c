@@ -6,7 +6,7 @@
 #define PHYS_BITS 48
 
 struct step {
-	uint64_t at; /* gpa of the entry */
+	uint64_t at; /* the gpa of the entry */
 	uint64_t value;
 	unsigned size;
 };
@@ -46,12 +46,13 @@ static void rights_add(struct walk *walk, uint64_t value, bool wide)
 		walk->no_exec |= value >> 63;
 }
 
-/* The result of a walk: 0 and *gpa, or the error bits of a fault found on the way (bit 31: a fault at all). */
+/* The result of a walk: 0, with the address in *gpa, or the error bits of a fault, with bit 31 set. */
 #define FAULT     0x80000000u
 #define NOT_THERE FAULT
 #define RESERVED  (FAULT | 1 | 8)
 
-static uint32_t walk_32(const uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, struct walk *walk, uint64_t *gpa)
+static uint32_t walk_32(const uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, struct walk *walk,
+                        uint64_t *gpa)
 {
 	uint64_t pde, pte;
 
@@ -78,13 +79,15 @@ static uint64_t high_bits(void)
 	return ((1ull << 52) - 1) & ~((1ull << PHYS_BITS) - 1);
 }
 
-static uint32_t walk_pae(const uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, struct walk *walk, uint64_t *gpa)
+static uint32_t walk_pae(const uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, struct walk *walk,
+                         uint64_t *gpa)
 {
 	uint64_t reserved = high_bits() | 0x7ff0000000000000 | (cpu_nx(cpu) ? 0 : 1ull << 63), value;
 
 	if (!(cpu->pdpte[gva >> 30 & 3] & 1))
 		return NOT_THERE;
-	if (!entry_load(ram, bytes, walk, (cpu->pdpte[gva >> 30 & 3] & 0x000ffffffffff000) + (gva >> 21 & 0x1ff) * 8, 8))
+	if (!entry_load(ram, bytes, walk, (cpu->pdpte[gva >> 30 & 3] & 0x000ffffffffff000) + (gva >> 21 & 0x1ff) * 8,
+	                8))
 		return NOT_THERE;
 	value = walk->step[0].value;
 	if (value & (reserved | (value & 0x80 ? 0x1fe000 : 0)))
@@ -104,7 +107,8 @@ static uint32_t walk_pae(const uint8_t *ram, uint64_t bytes, const struct ref_cp
 	return 0;
 }
 
-static uint32_t walk_64(const uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, struct walk *walk, uint64_t *gpa)
+static uint32_t walk_64(const uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, struct walk *walk,
+                        uint64_t *gpa)
 {
 	int levels = cpu->cr4 & 1 << 12 ? 5 : 4;
 	uint64_t table = cpu->cr3 & 0x000ffffffffff000, no_nx = cpu_nx(cpu) ? 0 : 1ull << 63;
@@ -150,7 +154,7 @@ static uint32_t rights_check(const struct ref_cpu *cpu, const struct walk *walk,
 		denied = FAULT | 1;
 	if (!cpu->user && smap && walk->user && !cpu->ac)
 		denied = FAULT | 1;
-	/* Whatever else denies it (SDM vol. 3, 4.7, the PK flag). */
+	/* The PK flag is set whatever else denies the access (SDM vol. 3, 4.7). */
 	if ((cpu->cr4 >> 22 & 1) && (cpu->efer & 1 << 10) && walk->user &&
 	    ((keys & 1) || ((keys & 2) && access == REF_WRITE && (cpu->user || wp))))
 		denied = FAULT | 1 | 0x20;
@@ -167,7 +171,8 @@ static void mark(uint8_t *ram, const struct step *step, uint64_t bits, struct re
 	result->marked_frame[result->marked_count++] = step->at >> 12;
 }
 
-static uint32_t walk_any(const uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, struct walk *walk, uint64_t *gpa)
+static uint32_t walk_any(const uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, struct walk *walk,
+                         uint64_t *gpa)
 {
 	if (cpu->efer & 1 << 10)
 		return walk_64(ram, bytes, cpu, gva, walk, gpa);
@@ -189,7 +194,8 @@ unsigned ref_tables(const uint8_t *ram, uint64_t bytes, const struct ref_cpu *cp
 	return walk.steps;
 }
 
-struct ref_result ref_translate(uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, enum ref_access access)
+struct ref_result ref_translate(uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva,
+                                enum ref_access access)
 {
 	struct walk walk = { .writable = true, .user = true };
 	struct ref_result result = { .gpa = gva };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The reference: paging as the manual tells it, over a flat copy of the guest's memory. It shares nothing with core/guest: written from the tables of SDM
- * vol. 3, chapter 4, one function a paging mode, slow and plain.
+ * The reference: paging as the manual describes it, on a flat copy of the guest's memory. It shares nothing with
+ * core/guest. It follows the tables of SDM vol. 3, chapter 4, with one function for each paging mode, slow and plain.
  */
 #ifndef TEST_SHADOW_REF_H
 #define TEST_SHADOW_REF_H
@@ -21,16 +21,17 @@ struct ref_result {
 	bool fault;
 	uint32_t error;
 	uint64_t gpa;
-	uint64_t table[5];     /* frames of the tables that the walk read */
+	uint64_t table[5];     /* the frames of the tables that the walk read */
 	unsigned tables;
-	uint64_t marked_frame[5]; /* those in which A or D was set */
+	uint64_t marked_frame[5]; /* the frames in which A or D was set */
 	unsigned marked_count;
 };
 
 /** Translate, setting A and D in `ram`. Tables outside of [0, bytes) are not present. */
-struct ref_result ref_translate(uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, enum ref_access access);
+struct ref_result ref_translate(uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva,
+                                enum ref_access access);
 
-/** The frames of the tables that a translation reads; nothing is changed. Returns: how many. */
+/** The frames of the tables that a translation reads. It changes nothing. Returns: how many tables. */
 unsigned ref_tables(const uint8_t *ram, uint64_t bytes, const struct ref_cpu *cpu, uint64_t gva, uint64_t table[5]);
 
 /** Load the PDPTEs as MOV to CR3 does in PAE mode. */

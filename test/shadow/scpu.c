@@ -5,8 +5,8 @@
 
 void scpu_regs(struct scpu *cpu)
 {
-	struct vmmu_guest_regs regs = { .cr0 = cpu->regs.cr0, .cr3 = cpu->regs.cr3, .cr4 = cpu->regs.cr4, .efer = cpu->regs.efer,
-	                                .phys_bits = 48, .gbpages = true };
+	struct vmmu_guest_regs regs = { .cr0 = cpu->regs.cr0, .cr3 = cpu->regs.cr3, .cr4 = cpu->regs.cr4,
+	                                .efer = cpu->regs.efer, .phys_bits = 48, .gbpages = true };
 
 	memcpy(regs.pdpte, cpu->regs.pdpte, sizeof(regs.pdpte));
 	vmmu_guest_regs_set(cpu->vcpu, &regs, false);
@@ -19,7 +19,7 @@ void scpu_invlpg(struct scpu *cpu, uint64_t gva)
 	cpu->tlb[(gva >> 12) % SCPU_TLB].page = 0;
 }
 
-/* Hardware's view: WP and NX always on; the guest's SMEP, SMAP, PKE. Returns: 0 or error bits with bit 31. */
+/* Check rights as hardware does: WP and NX on; SMEP, SMAP, PKE as the guest has them. Returns: 0, or error bits. */
 static uint32_t check(const struct scpu *cpu, const struct scpu_tlb *t, enum ref_access access)
 {
 	const struct ref_cpu *r = &cpu->regs;
@@ -39,7 +39,8 @@ static uint32_t check(const struct scpu *cpu, const struct scpu_tlb *t, enum ref
 	return 0;
 }
 
-static uint32_t walk(const struct vmmu_entry *entry, uint64_t gva, struct scpu_tlb *t, enum ref_access access, const struct scpu *cpu)
+static uint32_t walk(const struct vmmu_entry *entry, uint64_t gva, struct scpu_tlb *t, enum ref_access access,
+                     const struct scpu *cpu)
 {
 	uint64_t *table = (uint64_t *)(uintptr_t)entry->root;
 
@@ -69,14 +70,16 @@ static uint32_t walk(const struct vmmu_entry *entry, uint64_t gva, struct scpu_t
 			return walk(entry, gva, t, access, cpu);
 		if (leaf) {
 			t->dirty = want & VMMU_NPT_D;
-			t->host = (e & VMMU_ENTRY_ADDR & ~((UINT64_C(1) << shift) - 1)) | (gva & ((UINT64_C(1) << shift) - 1) & ~UINT64_C(0xfff));
+			t->host = (e & VMMU_ENTRY_ADDR & ~((UINT64_C(1) << shift) - 1)) |
+			          (gva & ((UINT64_C(1) << shift) - 1) & ~UINT64_C(0xfff));
 			return 0;
 		}
 		table = (uint64_t *)(uintptr_t)(e & VMMU_ENTRY_ADDR);
 	}
 }
 
-static uint32_t translate(struct scpu *cpu, const struct vmmu_entry *entry, uint64_t gva, enum ref_access access, uint64_t *host)
+static uint32_t translate(struct scpu *cpu, const struct vmmu_entry *entry, uint64_t gva, enum ref_access access,
+                          uint64_t *host)
 {
 	struct scpu_tlb *t = &cpu->tlb[(gva >> 12) % SCPU_TLB], fresh;
 	uint32_t error;
@@ -104,7 +107,8 @@ static void perform(uint64_t host, enum ref_access access, unsigned bytes, uint6
 	}
 }
 
-enum scpu_outcome scpu_access(struct scpu *cpu, uint64_t gva, enum ref_access access, unsigned bytes, uint64_t *value, uint64_t *error)
+enum scpu_outcome scpu_access(struct scpu *cpu, uint64_t gva, enum ref_access access, unsigned bytes, uint64_t *value,
+                              uint64_t *error)
 {
 	for (int tries = 0; tries < 200; tries++) {
 		struct vmmu_page_info info;
@@ -121,8 +125,9 @@ enum scpu_outcome scpu_access(struct scpu *cpu, uint64_t gva, enum ref_access ac
 		if (!found)
 			return SCPU_DONE;
 		cpu->faults++;
-		kind = (found & 0xf) | (access == REF_WRITE ? VMMU_PF_WRITE : 0) | (access == REF_FETCH ? VMMU_PF_FETCH : 0) |
-		       (cpu->regs.user ? VMMU_PF_USER : 0) | (!cpu->regs.user && !cpu->regs.ac && access != REF_FETCH ? VMMU_PF_SMAP : 0);
+		kind = (found & 0xf) | (access == REF_WRITE ? VMMU_PF_WRITE : 0) |
+		       (access == REF_FETCH ? VMMU_PF_FETCH : 0) | (cpu->regs.user ? VMMU_PF_USER : 0) |
+		       (!cpu->regs.user && !cpu->regs.ac && access != REF_FETCH ? VMMU_PF_SMAP : 0);
 		switch (vmmu_page_fault(cpu->vcpu, (struct vmmu_gva){ gva }, kind, cpu->regs.pkru, &info)) {
 		case VMMU_PAGE_FIXED:
 		case VMMU_PAGE_RETRY:
@@ -136,7 +141,7 @@ enum scpu_outcome scpu_access(struct scpu *cpu, uint64_t gva, enum ref_access ac
 		case VMMU_PAGE_EMULATE:
 			cpu->emulated++;
 			if (cpu->emulated % 8 == 0 && vmmu_unprotect(cpu->vcpu, info.gpa))
-				break; /* as for an instruction that cannot be emulated */
+				break; /* as if the instruction could not be emulated */
 			return vmmu_guest_write(cpu->vcpu, info.gpa, value, bytes) == VMMU_OK ? SCPU_DONE : SCPU_STUCK;
 		default:
 			return SCPU_STUCK;

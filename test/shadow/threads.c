@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One, two and four vCPUs at once, each a thread, at random: they edit page tables, flush or do not, and look. Tables above are shared by all; the
- * vCPUs have two roots among them. What may be seen is a set, and it is known:
+ * One, two and four vCPUs at once, each on a thread. At random they edit page tables, flush or do not flush, and
+ * look. All share the upper tables, and they use two roots. The set of frames that a look may see is known:
  *
- *     a page of the vCPU's own     what it put there last, and whatever it put there since it last flushed the address
- *     a page of all                what was there when the look began, its flush included, or was put there since
+ *     a page of the vCPU's own     what it put there last, or put there since it last flushed the address
+ *     a page of all                what was there when the look, with its flush, began, or was put there since
  *
- * Meanwhile the host ages, invalidates, logs, and lets few shadow pages be. On both MMUs.
+ * Meanwhile the host ages, invalidates, logs, and lowers the limit of shadow pages. Runs on both MMUs.
  */
 #include "test/shadow/machine.h"
 
@@ -23,13 +23,13 @@
 
 #include "test/common/rng.h"
 
-#define PAGES   8u          /* of each vCPU, and of all */
-#define FRAMES  16u         /* that a page may be mapped to */
-#define WINDOW  0x40000000u /* linear: 2 MiB for each vCPU, then 2 MiB of all */
-#define TABLE   0x600000u   /* the tables of these, one after the other */
-#define FRAME   0x700000u   /* FRAMES for each table; each begins with its own address */
+#define PAGES   8u          /* of each vCPU, and as many of all */
+#define FRAMES  16u         /* to which a page may be mapped */
+#define WINDOW  0x40000000u /* linear: 2 MiB for each vCPU, then 2 MiB for all */
+#define TABLE   0x600000u   /* their tables, one after the other */
+#define FRAME   0x700000u   /* FRAMES frames for each table; a frame begins with its own address */
 #define PML4B   0x1f0000u
-#define SHARED  VCPUS       /* number of the table of all */
+#define SHARED  VCPUS       /* the number of the table of all */
 
 GUEST_ASM(look, "mov (%rbx), %rdx \n hlt")
 GUEST_ASM(look_invlpg, "invlpg (%rbx) \n mov (%rbx), %rdx \n hlt")
@@ -40,24 +40,26 @@ struct vcpu_thread {
 	struct machine *m;
 	unsigned id, turns;
 	struct rng rng;
-	uint32_t allowed[PAGES]; /* frames of own pages that may be seen */
+	uint32_t allowed[PAGES]; /* for each own page, the frames that may be seen there */
 	unsigned now[PAGES];
 	uint64_t looks, edits, skipped;
 	pthread_t thread;
 };
 
-/* A page of all: edits are numbered, and edit n puts frame n % FRAMES. */
+/* A page of all. Its edits are numbered, and edit n maps frame n % FRAMES. */
 static struct shared {
 	pthread_mutex_t lock;
-	uint64_t begun, done; /* atomic: the last edit that began, that is made */
+	uint64_t begun, done; /* atomic: the numbers of the last edit that has begun, and of the last that is done */
 } shared[PAGES];
 
 static uint32_t stop;
 
-static void failed(const struct vcpu_thread *t, const char *what, unsigned page, uint64_t seen, uint64_t first, uint64_t last)
+static void failed(const struct vcpu_thread *t, const char *what, unsigned page, uint64_t seen, uint64_t first,
+                   uint64_t last)
 {
-	fprintf(stderr, "%s, vCPU %u: %s page %u shows %#llx after %llu looks; edits %llu to %llu\n", t->m->shadow ? "shadow" : "second stage", t->id, what,
-	        page, (unsigned long long)seen, (unsigned long long)t->looks, (unsigned long long)first, (unsigned long long)last);
+	fprintf(stderr, "%s, vCPU %u: %s page %u shows %#llx after %llu looks; edits %llu to %llu\n",
+	        t->m->shadow ? "shadow" : "second stage", t->id, what, page, (unsigned long long)seen,
+	        (unsigned long long)t->looks, (unsigned long long)first, (unsigned long long)last);
 	abort();
 }
 
@@ -74,7 +76,8 @@ static uint64_t run(struct vcpu_thread *t, unsigned stub, uint64_t at, uint64_t 
 		exit = cpu_run(t->m->cpu[t->id]);
 	while (exit == CPU_EXIT_KICKED);
 	if (exit != CPU_EXIT_HLT || s->rip < CODE || s->rip > CODE + 0x200) {
-		fprintf(stderr, "vCPU %u: exit %d at %#llx, cr2 %#llx\n", t->id, exit, (unsigned long long)s->rip, (unsigned long long)s->cr2);
+		fprintf(stderr, "vCPU %u: exit %d at %#llx, cr2 %#llx\n", t->id, exit, (unsigned long long)s->rip,
+		        (unsigned long long)s->cr2);
 		abort();
 	}
 	return s->gpr[CPU_RDX];
@@ -87,10 +90,11 @@ static uint64_t linear_of(unsigned table, unsigned page)
 	return WINDOW + table * 0x200000u + page * 0x1000u;
 }
 
-/* Through the table's own address, through the tables' map of themselves, or by the hypervisor. */
+/* Edit an entry through the table's own address, through the tables' map of themselves, or by the hypervisor. */
 static void entry_store(struct vcpu_thread *t, unsigned table, unsigned page, unsigned frame)
 {
-	uint64_t value = (FRAME + (table * FRAMES + frame) * 0x1000u) | 3 | (rng_next(&t->rng) & 0x60), entry = TABLE + table * 0x1000u + page * 8;
+	uint64_t value = (FRAME + (table * FRAMES + frame) * 0x1000u) | 3 | (rng_next(&t->rng) & 0x60),
+	         entry = TABLE + table * 0x1000u + page * 8;
 
 	t->edits++;
 	switch (rng_below(&t->rng, 5)) {
@@ -143,11 +147,14 @@ static void page_of_all(struct vcpu_thread *t, unsigned page)
 	before = __atomic_load_n(&s->done, __ATOMIC_SEQ_CST);
 	seen = run(t, rng_one_in(&t->rng, 2) ? LOOK_INVLPG : LOOK_CR3, 0, 0, linear_of(SHARED, page));
 	after = __atomic_load_n(&s->begun, __ATOMIC_SEQ_CST);
-	/* A load of CR3 has flushed the vCPU's own pages, too; that they may still show the older ones as far as the model goes is no harm. */
+	/*
+	 * A load of CR3 has also flushed the vCPU's own pages. The model does not note that, and so allows more than
+	 * it need: that does no harm.
+	 */
 	if (seen < first || seen >= first + FRAMES * 0x1000u)
 		failed(t, "everybody's", page, seen, before, after);
 	if (after - before >= FRAMES - 1) {
-		t->skipped++; /* anything may be seen */
+		t->skipped++; /* so many edits were made meanwhile that every frame is allowed */
 		return;
 	}
 	for (uint64_t edit = before; edit <= after; edit++)
@@ -179,11 +186,13 @@ static void *host_main(void *arg)
 
 	rng_seed(&rng, 5);
 	while (!__atomic_load_n(&stop, __ATOMIC_SEQ_CST)) {
-		struct vmmu_hva start = { (uintptr_t)m->ram + rng_below(&rng, RAM / 4096 - 16) * 4096 }, end = { start.v + 16 * 4096 };
+		struct vmmu_hva start = { (uintptr_t)m->ram + rng_below(&rng, RAM / 4096 - 16) * 4096 },
+		                end = { start.v + 16 * 4096 };
 
 		switch (rng_below(&rng, 8)) {
 		case 0:
-			if (m->shadow && vmmu_shadow_limit_set(m->mmu, rng_one_in(&rng, 2) ? 0 : 12 + rng_below(&rng, 20)) != VMMU_OK)
+			if (m->shadow && vmmu_shadow_limit_set(m->mmu, rng_one_in(&rng, 2) ? 0 :
+			                                               12 + rng_below(&rng, 20)) != VMMU_OK)
 				abort();
 			break;
 		case 1:
@@ -264,7 +273,7 @@ static void run_vcpus(struct machine *m, unsigned vcpus, unsigned turns)
 	}
 }
 
-/* Half as many turns each, the more there are. */
+/* With more vCPUs each makes fewer turns. */
 static void on_vcpus(unsigned vcpus)
 {
 	const char *variable = getenv("VMMU_TEST_TURNS");
