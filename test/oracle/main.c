@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The library and a slow obvious model in lock step, on random operations.
+ * The library and a slow, obvious model in lock step, on random operations.
  *
  *     oracle [--shadow] [--seed N] [--seconds N] [--ops N]     also VMMU_TEST_SEED, VMMU_TEST_SECONDS
  *
@@ -17,8 +17,10 @@ static const struct op {
 	void (*fn)(struct model *m);
 	unsigned weight;
 } ops[] = {
-	{ op_access, 60 }, { op_slot, 12 },       { op_invalidate_begin, 8 }, { op_invalidate_end, 8 }, { op_dirty, 12 },
-	{ op_age, 4 },     { op_guest_copy, 6 },  { op_prefault, 5 },         { op_vcpu, 1 },           { op_dirty_mode, 1 },
+	{ op_access, 60 }, { op_slot, 12 },       { op_invalidate_begin, 8 }, { op_invalidate_end, 8 },
+	{ op_dirty, 12 },
+	{ op_age, 4 },     { op_guest_copy, 6 },  { op_prefault, 5 },         { op_vcpu, 1 },
+	{ op_dirty_mode, 1 },
 	{ op_generations, 1 }, { op_room, 1 },
 };
 
@@ -49,7 +51,8 @@ static void round_run(struct model *m, uint64_t seed, unsigned long count)
 	model_stop(m);
 }
 
-static unsigned long long number(int argc, char **argv, const char *option, const char *variable, unsigned long long otherwise)
+static unsigned long long number(int argc, char **argv, const char *option, const char *variable,
+                                 unsigned long long otherwise)
 {
 	const char *value = getenv(variable);
 
@@ -59,15 +62,19 @@ static unsigned long long number(int argc, char **argv, const char *option, cons
 	return value ? strtoull(value, NULL, 0) : otherwise;
 }
 
-/* What was reached at all: a line of zeroes here is a hole in this test. */
+/* Shows how much each part of the library was used. A zero here is a gap in this test. */
 static void stats_print(const struct vmmu_stats *s)
 {
-	printf("faults: %llu fixed, %llu fast, %llu spurious, %llu retried, %llu MMIO, %llu host\n", (unsigned long long)s->faults_fixed,
-	       (unsigned long long)s->faults_fast, (unsigned long long)s->faults_spurious, (unsigned long long)s->faults_retried,
-	       (unsigned long long)s->faults_mmio, (unsigned long long)s->faults_host);
-	printf("at the ends: %llu leaves of 4K, %llu of 2M, %llu of 1G; %llu splits, %llu recovered, %llu flushes, %llu kicks\n",
-	       (unsigned long long)s->pages_4k, (unsigned long long)s->pages_2m, (unsigned long long)s->pages_1g, (unsigned long long)s->splits,
-	       (unsigned long long)s->recovered, (unsigned long long)s->tlb_flushes, (unsigned long long)s->kicks);
+	printf("faults: %llu fixed, %llu fast, %llu spurious, %llu retried, %llu MMIO, %llu host\n",
+	       (unsigned long long)s->faults_fixed, (unsigned long long)s->faults_fast,
+	       (unsigned long long)s->faults_spurious,
+	       (unsigned long long)s->faults_retried, (unsigned long long)s->faults_mmio,
+	       (unsigned long long)s->faults_host);
+	printf("at the ends: %llu leaves of 4K, %llu of 2M, %llu of 1G; %llu splits, %llu recovered, "
+	       "%llu flushes, %llu kicks\n",
+	       (unsigned long long)s->pages_4k, (unsigned long long)s->pages_2m, (unsigned long long)s->pages_1g,
+	       (unsigned long long)s->splits, (unsigned long long)s->recovered, (unsigned long long)s->tlb_flushes,
+	       (unsigned long long)s->kicks);
 }
 
 int main(int argc, char **argv)
@@ -88,7 +95,7 @@ int main(int argc, char **argv)
 		rounds++;
 	} while (time(NULL) < end);
 	stats_print(&m.sum);
-	printf("%lu rounds, %llu operations, %llu comparisons: the library and the model agree\n", rounds, (unsigned long long)m.ops,
-	       (unsigned long long)m.compared);
+	printf("%lu rounds, %llu operations, %llu comparisons: the library and the model agree\n", rounds,
+	       (unsigned long long)m.ops, (unsigned long long)m.compared);
 	return 0;
 }

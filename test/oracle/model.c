@@ -8,12 +8,13 @@
 
 #define GIB (UINT64_C(1) << 30)
 
-/* Big enough for leaves of 1G, of 2M, of 4K. */
+/* Large enough for leaves of 1G, of 2M and of 4K. */
 static const uint64_t arena_bytes[ARENAS] = { 2 * GIB + (4 << 20), 64 << 20, 1 << 20 };
 
 static void arena_map(struct arena *arena, int extra)
 {
-	char *at = mmap(arena->base, arena->pages << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | extra, -1, 0);
+	char *at = mmap(arena->base, arena->pages << 12, PROT_READ | PROT_WRITE,
+	                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | extra, -1, 0);
 
 	if (at == MAP_FAILED)
 		abort();
@@ -21,7 +22,7 @@ static void arena_map(struct arena *arena, int extra)
 	arena->base = at;
 }
 
-/* At 1 GiB boundaries, so that alignment is up to the guest's side alone. */
+/* The arenas begin at multiples of 1 GiB, so that only the guest addresses decide about alignment. */
 void arenas_make(struct model *m)
 {
 	m->tables = mmap(NULL, GUESTS * TABLES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -29,7 +30,8 @@ void arenas_make(struct model *m)
 		abort();
 	for (int i = 0; i < ARENAS; i++) {
 		struct arena *arena = &m->arena[i];
-		char *raw = mmap(NULL, arena_bytes[i] + GIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		char *raw = mmap(NULL, arena_bytes[i] + GIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		                 0);
 
 		arena->pages = arena_bytes[i] >> 12;
 		arena->base = (char *)(((uintptr_t)raw + GIB - 1) & ~(GIB - 1));
@@ -48,7 +50,7 @@ void arenas_reset(struct model *m)
 	}
 }
 
-/* In lock step there is one thread: a vCPU that is kicked leaves at once, in the kick. */
+/* There is a single thread, so a vCPU that is kicked leaves the guest at once, within the kick. */
 static void kicked(void *cookie)
 {
 	mcpu_leave(cookie);
@@ -56,15 +58,16 @@ static void kicked(void *cookie)
 
 static void vm_make(struct model *m)
 {
-	static const enum vmmu_format formats[] = { VMMU_FORMAT_NPT4,       VMMU_FORMAT_NPT5,       VMMU_FORMAT_EPT4, VMMU_FORMAT_EPT5,
-		                                    VMMU_FORMAT_EPT4_NO_AD, VMMU_FORMAT_EPT5_NO_AD };
+	static const enum vmmu_format formats[] = { VMMU_FORMAT_NPT4,       VMMU_FORMAT_NPT5,       VMMU_FORMAT_EPT4,
+	                                            VMMU_FORMAT_EPT5, VMMU_FORMAT_EPT4_NO_AD, VMMU_FORMAT_EPT5_NO_AD };
 
 	m->config = (struct vmmu_config){
 		.size = sizeof(m->config),
 		.host = &thost_ops,
 		.host_state = &m->host,
 		.mmu = m->shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP,
-		.format = m->shadow ? VMMU_FORMAT_NPT4 : formats[rng_below(&m->rng, sizeof(formats) / sizeof(*formats))],
+		.format = m->shadow ? VMMU_FORMAT_NPT4
+		                    : formats[rng_below(&m->rng, sizeof(formats) / sizeof(*formats))],
 		.address_spaces = 1 + rng_below(&m->rng, 2),
 		.max_vcpus = 16,
 		.slot_delete_zaps_slot = rng_one_in(&m->rng, 2),
@@ -77,14 +80,16 @@ static void vm_make(struct model *m)
 		mismatch(m, "no VM");
 	if (m->ring && vmmu_dirty_ring_enable(m->vm, RING) != VMMU_OK)
 		mismatch(m, "no rings");
-	trace("VM: format %d, %u address spaces, slot delete zaps %s, %s, host level %d%s", m->config.format, m->config.address_spaces,
+	trace("VM: format %d, %u address spaces, slot delete zaps %s, %s, host level %d%s", m->config.format,
+	      m->config.address_spaces,
 	      m->config.slot_delete_zaps_slot ? "the slot" : "all", m->ring ? "rings" : "bitmaps", m->host.max_level,
 	      m->host.read_only_reads ? ", read-only reads" : "");
 }
 
 static void guests_make(struct model *m)
 {
-	struct vmmu_region region = { .slot = 100, .gpa = { PAGING }, .bytes = GUESTS * TABLES * 4096, .hva = { (uintptr_t)m->tables } };
+	struct vmmu_region region = { .slot = 100, .gpa = { PAGING }, .bytes = GUESTS * TABLES * 4096,
+	                              .hva = { (uintptr_t)m->tables } };
 
 	memset(m->tables, 0, GUESTS * TABLES * 4096);
 	for (unsigned i = 0; i < GUESTS; i++)
@@ -173,7 +178,7 @@ struct mslot *model_pick_slot(struct model *m)
 	return NULL;
 }
 
-/* The edges, a few pages that come again and again, sometimes any. */
+/* Picks the first or last page, one beside a 2M boundary, one of a few that are used often, or any page. */
 uint64_t model_pick_page(struct model *m, const struct mslot *slot)
 {
 	uint64_t page;
@@ -217,7 +222,8 @@ bool model_in_range(const struct model *m, const char *hva)
 	return false;
 }
 
-enum mcpu_result model_access(struct model *m, uint32_t as, uint64_t gfn, bool write, uint64_t **value, struct mslot **found)
+enum mcpu_result model_access(struct model *m, uint32_t as, uint64_t gfn, bool write, uint64_t **value,
+                              struct mslot **found)
 {
 	struct mslot *slot = model_slot_at(m, as, gfn);
 	uint64_t page;

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* Operations of vCPUs: accesses, copies by the hypervisor, prefault; birth and death. */
+/* Operations of vCPUs: accesses, copies by the hypervisor, prefault, and vCPUs that come and go. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "test/oracle/model.h"
 
-/* Between begin and end of any invalidation a fault elsewhere may have to wait, too: the range covers all that is outstanding. */
+/*
+ * While any invalidation is in progress, a fault anywhere may be told to retry: the library keeps one range that
+ * covers all invalidations in progress.
+ */
 static bool acceptable(const struct model *m, enum mcpu_result wanted, enum mcpu_result got)
 {
 	if (got == wanted)
 		return true;
-	if (wanted == MCPU_OK || m->shadow) /* there, the guest's kernel may have had to make an entry first */
+	if (wanted == MCPU_OK || m->shadow) /* under shadow paging the guest's kernel may have to make an entry first */
 		return got == MCPU_BUSY && m->outstanding;
-	/* Begun and gone: the look-up fails before it is known that an invalidation is under way, or the other way round. */
+	/* The page is gone, and its invalidation is in progress: the library may notice either of the two first. */
 	return wanted == MCPU_HOST && got == MCPU_BUSY && m->outstanding;
 }
 
@@ -24,22 +27,23 @@ void access_check(struct model *m, unsigned n, uint64_t gfn, bool write)
 	struct mslot *slot;
 
 	if (m->shadow && gfn >= GUEST_PAGES)
-		return; /* no linear address of four levels leads there */
+		return; /* no linear address of four-level paging reaches it */
 	wanted = model_access(m, m->cpu[n].as, gfn, write, &expected, &slot);
 	for (;;) {
 		got = write ? mcpu_write(cpu, gfn << 12, value) : mcpu_read(cpu, gfn << 12, &value);
 		if (got != MCPU_RING_FULL || !m->ring)
 			break;
-		/* The fault was answered and marked; the access has not happened. */
+		/* The fault may have marked the page, but the access was not made. */
 		if (write && slot && slot->ever)
 			slot->ever[gfn - slot->base] = EVER_WRITTEN;
 		ring_harvest(m, rng_one_in(&m->rng, 2));
 	}
-	trace("vcpu %u %s gfn %llx as %u: %s, value %llu", n, write ? "write" : "read", (unsigned long long)gfn, m->cpu[n].as,
-	      mcpu_result_name(got), (unsigned long long)value);
+	trace("vcpu %u %s gfn %llx as %u: %s, value %llu", n, write ? "write" : "read", (unsigned long long)gfn,
+	      m->cpu[n].as, mcpu_result_name(got), (unsigned long long)value);
 	m->compared++;
 	if (!acceptable(m, wanted, got))
-		mismatch(m, "vcpu %u, gfn %llx: expected %s, got %s", n, (unsigned long long)gfn, mcpu_result_name(wanted), mcpu_result_name(got));
+		mismatch(m, "vcpu %u, gfn %llx: expected %s, got %s", n, (unsigned long long)gfn,
+		         mcpu_result_name(wanted), mcpu_result_name(got));
 	if (got == MCPU_HOST && write && slot->ever)
 		slot->ever[gfn - slot->base] = EVER_REFUSED;
 	if (got != MCPU_OK)
@@ -49,8 +53,8 @@ void access_check(struct model *m, unsigned n, uint64_t gfn, bool write)
 		m->next_value++;
 		model_mark(slot, gfn);
 	} else if (value != *expected) {
-		mismatch(m, "vcpu %u, gfn %llx: expected value %llu, got %llu", n, (unsigned long long)gfn, (unsigned long long)*expected,
-		         (unsigned long long)value);
+		mismatch(m, "vcpu %u, gfn %llx: expected value %llu, got %llu", n, (unsigned long long)gfn,
+		         (unsigned long long)*expected, (unsigned long long)value);
 	}
 }
 
@@ -103,7 +107,7 @@ static enum vmmu_status copy_expected(struct model *m, unsigned as, uint64_t gfn
 	return status;
 }
 
-/* What a copy did to the model: the pages before the first that failed were written. */
+/* Apply a copy to the model: the pages before the first that failed were written. */
 static void copy_apply(struct model *m, unsigned as, uint64_t gfn, unsigned pages, const uint64_t *words)
 {
 	for (unsigned i = 0; i < pages; i++) {
@@ -124,8 +128,8 @@ static void copy_compare(struct model *m, unsigned as, uint64_t gfn, unsigned pa
 		uint64_t expected = slot->arena->value[slot->offset + gfn + i - slot->base];
 
 		if (words[i * 512] != expected)
-			mismatch(m, "guest_read of gfn %llx: expected %llu, got %llu", (unsigned long long)gfn + i, (unsigned long long)expected,
-			         (unsigned long long)words[i * 512]);
+			mismatch(m, "guest_read of gfn %llx: expected %llu, got %llu", (unsigned long long)gfn + i,
+			         (unsigned long long)expected, (unsigned long long)words[i * 512]);
 	}
 }
 
@@ -142,14 +146,15 @@ void op_guest_copy(struct model *m)
 		return;
 	mcpu_leave(&m->cpu[n].cpu);
 	if (m->ring)
-		ring_harvest(m, true); /* outside the guest nobody else looks how full a ring is */
+		ring_harvest(m, true); /* make room: a copy does not stop for a full ring as a vCPU that enters does */
 	gfn = model_pick_gfn(m, m->cpu[n].as);
 	for (unsigned i = 0; write && i < pages; i++)
 		words[i * 512] = m->next_value++;
 	wanted = copy_expected(m, m->cpu[n].as, gfn, pages, write);
 	got = write ? vmmu_guest_write(m->cpu[n].cpu.vcpu, (struct vmmu_gpa){ gfn << 12 }, words, pages * 4096)
 	            : vmmu_guest_read(m->cpu[n].cpu.vcpu, (struct vmmu_gpa){ gfn << 12 }, words, pages * 4096);
-	trace("vcpu %d guest_%s gfn %llx, %u pages: %s", n, write ? "write" : "read", (unsigned long long)gfn, pages, vmmu_status_name(got));
+	trace("vcpu %d guest_%s gfn %llx, %u pages: %s", n, write ? "write" : "read", (unsigned long long)gfn, pages,
+	      vmmu_status_name(got));
 	if (got != wanted)
 		mismatch(m, "expected %s", vmmu_status_name(wanted));
 	if (write && got != VMMU_ENOENT)
@@ -173,20 +178,22 @@ void op_prefault(struct model *m)
 	mcpu_leave(&m->cpu[n].cpu);
 	gfn = model_pick_gfn(m, m->cpu[n].as);
 	got = vmmu_prefault(m->cpu[n].cpu.vcpu, (struct vmmu_gpa){ gfn << 12 }, pages << 12, &done);
-	trace("vcpu %d prefault gfn %llx, %llu pages: %s after %llu", n, (unsigned long long)gfn, (unsigned long long)pages, vmmu_status_name(got),
-	      (unsigned long long)done >> 12);
+	trace("vcpu %d prefault gfn %llx, %llu pages: %s after %llu", n, (unsigned long long)gfn,
+	      (unsigned long long)pages, vmmu_status_name(got), (unsigned long long)done >> 12);
 	if (m->shadow || gfn + pages > GUEST_PAGES) {
 		if (got != VMMU_EINVAL || done)
 			mismatch(m, "expected %s", vmmu_status_name(VMMU_EINVAL));
 		return;
 	}
-	while (expected < pages && (result = model_access(m, m->cpu[n].as, gfn + expected, false, &value, &slot)) == MCPU_OK)
+	while (expected < pages && (result = model_access(m, m->cpu[n].as, gfn + expected, false, &value,
+	                                                  &slot)) == MCPU_OK)
 		expected++;
 	if (m->outstanding && got == VMMU_EAGAIN && done >> 12 <= expected)
 		return;
 	if (done != expected << 12)
 		mismatch(m, "expected %llu pages", (unsigned long long)expected);
-	if (got != (result == MCPU_OK ? VMMU_OK : result == MCPU_MMIO ? VMMU_ENOENT : result == MCPU_HOST ? VMMU_EFAULT : VMMU_EAGAIN))
+	if (got != (result == MCPU_OK ? VMMU_OK : result == MCPU_MMIO ? VMMU_ENOENT :
+	            result == MCPU_HOST ? VMMU_EFAULT : VMMU_EAGAIN))
 		mismatch(m, "page %llu: %s", (unsigned long long)expected, mcpu_result_name(result));
 }
 

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* Dirty logging: exact with bitmaps; with rings nothing is missing, and nothing is there that was not written. */
+/* Dirty logging. A bitmap is exact. In rings no written page is missing, and no page is named that was not written. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "test/oracle/model.h"
 
-static uint64_t bitmap[(UINT64_C(1) << 20) / 64]; /* for as many pages as the largest slot has, and more */
+static uint64_t bitmap[(UINT64_C(1) << 20) / 64]; /* for more pages than the largest slot has */
 
-/* A page that the guest meant to write and the host refused may be marked: the right to write comes back with no look at the host's page (P6). */
+/* A page may also be marked if the host refused a write to it: a fast fault does not look at the host's page (P6). */
 static void bitmap_compare(struct model *m, struct mslot *slot)
 {
 	for (uint64_t page = 0; page < slot->pages; page++) {
 		bool marked = bitmap[page / 64] >> (page % 64) & 1;
 
 		if (marked != slot->dirty[page] && !(marked && slot->ever[page] == EVER_REFUSED))
-			mismatch(m, "slot %u page %llx: the log says %s", slot->id, (unsigned long long)page, marked ? "dirty" : "clean");
+			mismatch(m, "slot %u page %llx: the log says %s", slot->id, (unsigned long long)page,
+			         marked ? "dirty" : "clean");
 		slot->dirty[page] = marked;
 	}
 	for (uint64_t page = slot->pages; page < ((slot->pages + 63) & ~UINT64_C(63)); page++)
@@ -50,8 +51,8 @@ static void clear(struct model *m, struct mslot *slot)
 	for (uint64_t i = 0; i < (pages + 63) / 64; i++)
 		bitmap[i] = rng_one_in(&m->rng, 2) ? ~UINT64_C(0) : rng_next(&m->rng) & rng_next(&m->rng);
 	status = vmmu_dirty_clear(m->vm, slot->as, slot->id, first, pages, bitmap);
-	trace("dirty clear slot %u as %u from %llx, %llx pages: %s", slot->id, slot->as, (unsigned long long)first, (unsigned long long)pages,
-	      vmmu_status_name(status));
+	trace("dirty clear slot %u as %u from %llx, %llx pages: %s", slot->id, slot->as, (unsigned long long)first,
+	      (unsigned long long)pages, vmmu_status_name(status));
 	if (status != (m->ring ? VMMU_EBUSY : slot->dirty ? VMMU_OK : VMMU_ENOENT))
 		mismatch(m, "not expected");
 	for (uint64_t i = 0; status == VMMU_OK && i < pages; i++)
@@ -64,8 +65,10 @@ static void clear_badly(struct model *m, const struct mslot *slot)
 	if (!slot->dirty || m->ring)
 		return;
 	if (vmmu_dirty_clear(m->vm, slot->as, slot->id, 1, 63, bitmap) != VMMU_EINVAL ||
-	    vmmu_dirty_clear(m->vm, slot->as, slot->id, 0, ((slot->pages + 63) & ~UINT64_C(63)) + 64, bitmap) != VMMU_EINVAL ||
-	    vmmu_dirty_clear(m->vm, slot->as, slot->id, UINT64_MAX & ~UINT64_C(63), 64, bitmap) != VMMU_EINVAL)
+	    vmmu_dirty_clear(m->vm, slot->as, slot->id, 0, ((slot->pages + 63) & ~UINT64_C(63)) + 64,
+	                     bitmap) != VMMU_EINVAL ||
+	                     vmmu_dirty_clear(m->vm, slot->as, slot->id, UINT64_MAX & ~UINT64_C(63), 64,
+	                                      bitmap) != VMMU_EINVAL)
 		mismatch(m, "numbers that make no sense were accepted");
 }
 
@@ -99,13 +102,14 @@ void op_dirty_mode(struct model *m)
 
 /* --- rings --- */
 
-/* Every dirty page of every logged slot that no entry named. */
+/* Fail for each dirty page of a logged slot that no ring entry has named. */
 static void ring_missing(struct model *m)
 {
 	for (unsigned i = 0; i < SLOTS; i++)
 		for (uint64_t page = 0; m->slot[i].dirty && page < m->slot[i].pages; page++)
 			if (m->slot[i].dirty[page])
-				mismatch(m, "slot %u page %llx was written and is in no ring", m->slot[i].id, (unsigned long long)page);
+				mismatch(m, "slot %u page %llx was written and is in no ring", m->slot[i].id,
+				         (unsigned long long)page);
 }
 
 static void ring_entry(struct model *m, unsigned n, const struct vmmu_dirty_gfn *entry, bool goes)
@@ -115,7 +119,7 @@ static void ring_entry(struct model *m, unsigned n, const struct vmmu_dirty_gfn 
 
 		if (!slot->dirty || (slot->as << 16 | slot->id) != entry->slot || entry->offset >= slot->pages)
 			continue;
-		/* An entry from before this log began is stale, and means nothing. */
+		/* The entry is from before this log began: ignore it. */
 		if (!slot->ever[entry->offset])
 			continue;
 		slot->dirty[entry->offset] = 0;
@@ -131,7 +135,8 @@ static uint64_t ring_take(struct model *m, unsigned n, bool all, bool goes)
 	for (; m->cpu[n].exists; m->cpu[n].fetch++, taken++) {
 		struct vmmu_dirty_gfn *entry = &m->cpu[n].ring[m->cpu[n].fetch % RING];
 
-		if (!(__atomic_load_n(&entry->flags, __ATOMIC_ACQUIRE) & VMMU_DIRTY_GFN_DIRTY) || (!all && taken > 40 && rng_one_in(&m->rng, 8)))
+		if (!(__atomic_load_n(&entry->flags, __ATOMIC_ACQUIRE) & VMMU_DIRTY_GFN_DIRTY) ||
+		    (!all && taken > 40 && rng_one_in(&m->rng, 8)))
 			break;
 		ring_entry(m, n, entry, goes);
 		__atomic_store_n(&entry->flags, VMMU_DIRTY_GFN_RESET, __ATOMIC_RELEASE);
@@ -144,7 +149,7 @@ void ring_leave(struct model *m, unsigned n)
 	ring_take(m, n, true, true);
 }
 
-/* The pages of rings that have gone are read after the reset, as those of every entry are: whatever was written before it has been seen. */
+/* As all harvested pages, those of rings that have gone are read after the reset, and earlier writes are seen then. */
 static void ring_gone_seen(struct model *m)
 {
 	for (unsigned i = 0; i < SLOTS; i++)
@@ -160,7 +165,8 @@ void ring_harvest(struct model *m, bool all)
 	for (unsigned n = 0; n < CPUS; n++)
 		taken += ring_take(m, n, all, false);
 	if (vmmu_dirty_ring_reset(m->vm, &given) != VMMU_OK || given != taken)
-		mismatch(m, "%llu entries were taken back of %llu", (unsigned long long)given, (unsigned long long)taken);
+		mismatch(m, "%llu entries were taken back of %llu", (unsigned long long)given,
+		         (unsigned long long)taken);
 	m->compared++;
 	ring_gone_seen(m);
 	if (all)

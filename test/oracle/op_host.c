@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the host does: invalidations with real changes of memory, aging; and the comparison of everything. */
+/* Operations of the host: invalidations with real changes of memory, and aging. Also the comparison of everything. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -20,7 +20,8 @@ static void change(struct model *m, struct arena *arena, uint64_t first, uint64_
 		break;
 	case GONE:
 	case BACK:
-		if (mmap(at, pages << 12, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != at)
+		if (mmap(at, pages << 12, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+		         0) != at)
 			mismatch(m, "mmap");
 		madvise(at, pages << 12, MADV_NOHUGEPAGE);
 		memset(arena->state + first, what == GONE ? PAGE_GONE : PAGE_OK, pages);
@@ -36,7 +37,7 @@ static void change(struct model *m, struct arena *arena, uint64_t first, uint64_
 	memset(arena->value + first, 0, pages * sizeof(uint64_t));
 }
 
-/* One kind of page only may be protected: mprotect brings back nothing that is gone. */
+/* mprotect is used only where all pages are there, since it does not bring back a page that is gone. */
 static bool all_there(const struct arena *arena, uint64_t first, uint64_t pages)
 {
 	for (uint64_t i = 0; i < pages; i++)
@@ -82,8 +83,9 @@ void op_invalidate_begin(struct model *m)
 	*range = (struct range){ arena->base + (first << 12), arena->base + ((first + pages) << 12), true };
 	m->outstanding++;
 	trace("invalidate begin %p..%p, change %d", (void *)range->start, (void *)range->end, what);
-	vmmu_invalidate_begin(m->vm, (struct vmmu_hva){ (uintptr_t)range->start }, (struct vmmu_hva){ (uintptr_t)range->end });
-	/* A look in between: nothing of the range may be seen, neither before the change nor after (I5.4). */
+	vmmu_invalidate_begin(m->vm, (struct vmmu_hva){ (uintptr_t)range->start },
+	                      (struct vmmu_hva){ (uintptr_t)range->end });
+	/* An access in between must see nothing of the range, neither as it was nor as it will be (I5.4). */
 	if (rng_one_in(&m->rng, 2))
 		op_access(m);
 	change(m, arena, first, pages, what);
@@ -101,7 +103,8 @@ void op_invalidate_end(struct model *m)
 		if (!range->active)
 			continue;
 		trace("invalidate end %p..%p", (void *)range->start, (void *)range->end);
-		vmmu_invalidate_end(m->vm, (struct vmmu_hva){ (uintptr_t)range->start }, (struct vmmu_hva){ (uintptr_t)range->end });
+		vmmu_invalidate_end(m->vm, (struct vmmu_hva){ (uintptr_t)range->start },
+		                    (struct vmmu_hva){ (uintptr_t)range->end });
 		range->active = false;
 		m->outstanding--;
 		return;
@@ -122,7 +125,7 @@ static void age_after_touch(struct model *m, unsigned n, const struct mslot *slo
 
 	if (model_access(m, m->cpu[n].as, slot->base + page, false, &value, &found) != MCPU_OK || m->outstanding)
 		return;
-	mcpu_forget(&m->cpu[n].cpu); /* a CPU that still has the translation would not set Accessed again */
+	mcpu_forget(&m->cpu[n].cpu); /* with the translation in its TLB the CPU would not set A again */
 	access_check(m, n, slot->base + page, false);
 	if (!age(m, slot->arena, slot->offset + page, 1, false))
 		mismatch(m, "a page that was just read is old: gfn %llx", (unsigned long long)slot->base + page);
@@ -146,14 +149,15 @@ void op_age(struct model *m)
 		}
 }
 
-/* The limit of shadow pages. */
+/* Change the limit of shadow pages. */
 void op_room(struct model *m)
 {
-	if (vmmu_shadow_limit_set(m->vm, rng_one_in(&m->rng, 2) ? 0 : 12 + rng_below(&m->rng, 100)) != (m->shadow ? VMMU_OK : VMMU_EINVAL))
+	if (vmmu_shadow_limit_set(m->vm, rng_one_in(&m->rng, 2) ? 0 : 12 + rng_below(&m->rng, 100)) !=
+	    (m->shadow ? VMMU_OK : VMMU_EINVAL))
 		mismatch(m, "the limit of shadow pages");
 }
 
-/* Pages of every slot, through every vCPU's own eyes. */
+/* Audit, and compare some pages of every slot as each vCPU sees them. */
 void op_compare_all(struct model *m)
 {
 	audit_or_die(m);

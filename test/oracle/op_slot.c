@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Operations on slots: the rules of KVM_SET_USER_MEMORY_REGION, written down a second time. */
+/* Operations on slots, with the rules of KVM_SET_USER_MEMORY_REGION written a second time. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,8 +25,8 @@ static bool overlaps(struct model *m, const struct vmmu_region *region)
 	for (unsigned i = 0; i < SLOTS; i++) {
 		const struct mslot *slot = &m->slot[i];
 
-		if (slot->used && slot->as == region->address_space && slot->id != region->slot && base < slot->base + slot->pages &&
-		    slot->base < base + pages)
+		if (slot->used && slot->as == region->address_space && slot->id != region->slot &&
+		    base < slot->base + slot->pages && slot->base < base + pages)
 			return true;
 	}
 	return false;
@@ -36,12 +36,14 @@ static enum vmmu_status expected_status(struct model *m, const struct vmmu_regio
 {
 	const struct mslot *old = slot_by_id(m, region->address_space, region->slot);
 
-	if (region->address_space >= m->config.address_spaces || region->slot >= VMMU_MAX_SLOTS || (region->flags & ~3u) ||
-	    ((region->gpa.v | region->bytes | region->hva.v) & 4095) || region->bytes >> 12 > VMMU_MAX_SLOT_PAGES || region->gpa.v + region->bytes < region->gpa.v)
+	if (region->address_space >= m->config.address_spaces || region->slot >= VMMU_MAX_SLOTS ||
+	    (region->flags & ~3u) || ((region->gpa.v | region->bytes | region->hva.v) & 4095) ||
+	    region->bytes >> 12 > VMMU_MAX_SLOT_PAGES || region->gpa.v + region->bytes < region->gpa.v)
 		return VMMU_EINVAL;
 	if (!region->bytes)
 		return old ? VMMU_OK : VMMU_EINVAL;
-	if (old && (old->pages != region->bytes >> 12 || (char *)(uintptr_t)region->hva.v != old->arena->base + (old->offset << 12) ||
+	if (old && (old->pages != region->bytes >> 12 ||
+	            (char *)(uintptr_t)region->hva.v != old->arena->base + (old->offset << 12) ||
 	            ((old->flags ^ region->flags) & VMMU_SLOT_READONLY)))
 		return VMMU_EINVAL;
 	if (old && old->base == region->gpa.v >> 12)
@@ -123,7 +125,7 @@ static uint64_t pick_size(struct model *m, const struct arena *arena)
 	return pages > arena->pages ? arena->pages : pages;
 }
 
-/* Of a place, in a few windows so that slots get in each other's way; often aligned as the host memory is. */
+/* Pick a place, in one of a few windows, so that slots overlap. It is often aligned as the host memory is. */
 static uint64_t pick_base(struct model *m, uint64_t offset)
 {
 	uint64_t align = rng_one_in(&m->rng, 2) ? BLOCK_1G : BLOCK_2M;
@@ -149,7 +151,8 @@ static void pick_new(struct model *m, struct vmmu_region *region, struct arena *
 		offset &= ~(BLOCK_1G - 1);
 	region->slot = rng_one_in(&m->rng, 8) ? VMMU_MAX_SLOTS - 1 - rng_below(&m->rng, 3) : rng_below(&m->rng, 8);
 	region->address_space = rng_below(&m->rng, m->config.address_spaces);
-	region->flags = (rng_one_in(&m->rng, 4) ? VMMU_SLOT_READONLY : 0) | (rng_one_in(&m->rng, 4) ? VMMU_SLOT_LOG_DIRTY : 0);
+	region->flags = (rng_one_in(&m->rng, 4) ? VMMU_SLOT_READONLY : 0) |
+	                (rng_one_in(&m->rng, 4) ? VMMU_SLOT_LOG_DIRTY : 0);
 	region->gpa.v = pick_base(m, offset) << 12;
 	region->bytes = pages << 12;
 	region->hva.v = (uintptr_t)((*arena)->base + (offset << 12));
@@ -223,7 +226,8 @@ static void slots_compare(struct model *m, uint32_t as, uint32_t id)
 	if (!slot)
 		return;
 	region_of(slot, &wanted);
-	if (got.flags != wanted.flags || got.gpa.v != wanted.gpa.v || got.bytes != wanted.bytes || got.hva.v != wanted.hva.v)
+	if (got.flags != wanted.flags || got.gpa.v != wanted.gpa.v || got.bytes != wanted.bytes ||
+	    got.hva.v != wanted.hva.v)
 		mismatch(m, "region_get of slot %u tells something else", id);
 }
 
@@ -236,7 +240,7 @@ void op_slot(struct model *m)
 	unsigned used = 0;
 
 	if (m->outstanding)
-		return; /* it would wait for the end, and this is one thread */
+		return; /* a slot change would wait for the invalidation's end, for ever: there is a single thread */
 	for (unsigned i = 0; i < SLOTS; i++)
 		used += m->slot[i].used;
 	if (slot && (used == SLOTS || rng_one_in(&m->rng, 2)))
@@ -247,8 +251,9 @@ void op_slot(struct model *m)
 		spoil(m, &region);
 	wanted = expected_status(m, &region);
 	got = vmmu_region_set(m->vm, &region);
-	trace("slot %u as %u: flags %x gfn %llx pages %llx hva %llx: %s", region.slot, region.address_space, region.flags,
-	      (unsigned long long)region.gpa.v >> 12, (unsigned long long)region.bytes >> 12, (unsigned long long)region.hva.v, vmmu_status_name(got));
+	trace("slot %u as %u: flags %x gfn %llx pages %llx hva %llx: %s", region.slot, region.address_space,
+	      region.flags, (unsigned long long)region.gpa.v >> 12, (unsigned long long)region.bytes >> 12,
+	      (unsigned long long)region.hva.v, vmmu_status_name(got));
 	if (got != wanted)
 		mismatch(m, "expected %s", vmmu_status_name(wanted));
 	if (got == VMMU_OK)
@@ -258,8 +263,9 @@ void op_slot(struct model *m)
 }
 
 /*
- * As if very many slot changes had been made: the generations are about to come round in the 18 bits that an MMIO entry has for them, and entries
- * of the first generations are still there (P10). The one operation that reaches into the library.
+ * Set the generations as if very many slot changes had been made, so that they soon overflow the 18 bits that an MMIO
+ * entry has for them, while entries of the first generations are still there (P10). Only this operation reaches into
+ * the library.
  */
 void op_generations(struct model *m)
 {
