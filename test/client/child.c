@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A program that dies, handles signals and has children as its arguments say: for test/client/programs.list. */
+/* A program for test/client/programs.list that dies, handles signals and has children, as its arguments say. */
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -24,7 +24,7 @@ static void on_signal(int number)
 {
 	struct sigaction old;
 
-	sigaction(number, NULL, &old); /* a handler may ask */
+	sigaction(number, NULL, &old); /* a handler may ask for the action */
 	handled++;
 }
 
@@ -46,7 +46,7 @@ static int handler(int number)
 	return 0;
 }
 
-/* The child's actions are its own: what it resets stays set in its parent. */
+/* After vfork the child has its own signal actions: those that exec resets stay set in the parent. */
 static int child_by_vfork(int status)
 {
 	pid_t child;
@@ -154,6 +154,8 @@ int main(int argc, char **argv)
 		return cloned(atoi(more));
 	if (!strcmp(what, "atexit"))
 		return atexit(at_exit);
-	fprintf(stderr, "usage: child exit N | signal NAME | handler NAME | fork N | vfork N | threads N | nested N | clone N | atexit\n");
+	fprintf(stderr,
+	        "usage: child exit N | signal NAME | handler NAME | fork N | vfork N | threads N | nested N | "
+	        "clone N | atexit\n");
 	return 2;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fail call N to the host, for every N: allocations (one, or all from there on) and page look-ups (each kind of failure). A script of steps is run from
- * beginning to end for each N. A step that fails must say so cleanly, leave a VM that the audit finds whole, and succeed when it is
- * tried again; at the end nothing is left allocated.
+ * Fail call N to the host, for every N: an allocation, all allocations from N on, or a page look-up (with each kind
+ * of failure). For each N a script of steps is run from beginning to end. A step that fails must return an error,
+ * leave a VM that passes the audit, and succeed when it is tried again. At the end nothing may be left allocated.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,8 @@
 #define KINDS        5
 #define SIDE_BY_SIDE 4
 
-static const char *const kinds[KINDS] = { "allocation", "allocations from", "page (no page)", "page (again)", "page (no memory)" };
+static const char *const kinds[KINDS] = { "allocation", "allocations from", "page (no page)", "page (again)",
+                                          "page (no memory)" };
 
 static void arm(struct script *s, unsigned kind, int64_t n)
 {
@@ -32,7 +33,7 @@ static void disarm(struct script *s)
 	s->host.alloc_fail = s->host.page_fail = 0;
 }
 
-/* Returns: whether call n was reached. */
+/* Run the script once. Returns: whether call n was reached. */
 static bool run(struct script *s, unsigned kind, int64_t n)
 {
 	bool reached, audit_next = false;
@@ -44,7 +45,8 @@ static bool run(struct script *s, unsigned kind, int64_t n)
 		if (status != VMMU_OK) {
 			s->failed_steps++;
 			if (s->host.alloc_fail > 0 || s->host.page_fail > 0)
-				script_fail(s, "step %s: %s before anything failed", step->name, vmmu_status_name(status));
+				script_fail(s, "step %s: %s before anything failed", step->name,
+				            vmmu_status_name(status));
 			if (status != VMMU_ENOMEM && status != VMMU_EFAULT && status != VMMU_EAGAIN)
 				script_fail(s, "step %s: %s", step->name, vmmu_status_name(status));
 			disarm(s);
@@ -54,7 +56,10 @@ static bool run(struct script *s, unsigned kind, int64_t n)
 				script_fail(s, "step %s again: %s", step->name, vmmu_status_name(status));
 			audit_next = true;
 		}
-		/* Of a run in which nothing fails, every step; of others, around the failure: an audit waits for a grace period. */
+		/*
+		 * An audit waits for a grace period. So every step is audited only in a run in which nothing fails,
+		 * and in other runs only the step that failed.
+		 */
 		if (audit_next || n == INT64_MAX)
 			script_audit(s, step->name);
 		audit_next = false;
@@ -71,17 +76,21 @@ static int kind_run(struct script *s)
 {
 	unsigned long runs = 0;
 
-	/* Most page look-ups are the same one for another block: of those, every fifth; where the VM shadows there are three times as many. */
-	for (s->n = 1;; s->n += s->n <= 40 ? 1 : s->kind >= 2 ? (s->variant & 8 ? 15 : 5) : s->kind == 1 && s->variant & 8 ? 3 : 1) {
+	/*
+	 * After the first 40, most page look-ups are the same for another block: only every fifth fails. Under shadow
+	 * paging there are three times as many calls, and a third of them fail.
+	 */
+	for (s->n = 1;; s->n += s->n <= 40 ? 1 : s->kind >= 2 ? (s->variant & 8 ? 15 : 5) :
+	                        s->kind == 1 && s->variant & 8 ? 3 : 1) {
 		memset(&s->host, 0, sizeof(s->host));
 		script_memory_reset(s);
 		runs++;
 		if (!run(s, s->kind, s->n))
 			break;
 	}
-	printf("variant %u, %s: %lu runs, in which %lu steps failed and were tried again\n", s->variant, s->kind_name, runs,
-	       s->failed_steps);
-	/* Under shadow paging a page that is to be asked for again is a fault that is tried again: no step sees it. */
+	printf("variant %u, %s: %lu runs, in which %lu steps failed and were tried again\n", s->variant, s->kind_name,
+	       runs, s->failed_steps);
+	/* Under shadow paging the answer "again" for a page only makes the fault be retried, so no step fails. */
 	return s->failed_steps || (s->kind == 3 && s->variant & 8) ? 0 : 1;
 }
 
@@ -92,7 +101,7 @@ static int nothing_fails(struct script *s)
 	return 0;
 }
 
-/* Returns: whether a child ended, and badly. */
+/* Wait for a child. Returns: true when it failed. */
 static bool child_wait(void)
 {
 	int status;
@@ -105,8 +114,8 @@ static bool child_wait(void)
 }
 
 /*
- * A run is mostly waiting for grace periods, so some are made side by side. A process of its own for each kind, because ThreadSanitizer keeps what it
- * knows of memory that is gone.
+ * A run mostly waits for grace periods, so several are made side by side. Each kind of failure has its own process,
+ * because ThreadSanitizer keeps its records of memory that was freed.
  */
 int main(void)
 {

@@ -41,12 +41,14 @@ void script_audit(struct script *s, const char *step)
 		if (s->cpu[n].vcpu)
 			mcpu_leave(&s->cpu[n]);
 	if (s->vm && !audit_vm(&s->vm->vm, &report))
-		script_fail(s, "the audit found %llu violations after step %s", (unsigned long long)report.violations, step);
+		script_fail(s, "the audit found %llu violations after step %s", (unsigned long long)report.violations,
+		            step);
 }
 
 void script_memory_make(struct script *s)
 {
-	char *raw = mmap(NULL, AREA_PAGES * 4096 + BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *raw = mmap(NULL, AREA_PAGES * 4096 + BLOCK, PROT_READ | PROT_WRITE,
+	                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (raw == MAP_FAILED)
 		abort();
@@ -104,7 +106,8 @@ static enum vmmu_status mode_set(struct script *s)
 
 static enum vmmu_status tables_create(struct script *s)
 {
-	struct vmmu_region region = { .slot = 7, .gpa = { PAGING }, .bytes = TABLES * 4096, .hva = { (uintptr_t)s->tables } };
+	struct vmmu_region region = { .slot = 7, .gpa = { PAGING }, .bytes = TABLES * 4096,
+	                              .hva = { (uintptr_t)s->tables } };
 	enum vmmu_status status = VMMU_OK;
 
 	for (unsigned as = 0; as < 2 && status == VMMU_OK && s->variant & 8; as++) {
@@ -145,7 +148,8 @@ static enum vmmu_status vcpus_create(struct script *s)
 static enum vmmu_status slot(struct script *s, unsigned as, unsigned id, uint64_t gpa, uint64_t pages, unsigned flags)
 {
 	struct vmmu_region region = {
-		.slot = id, .address_space = as, .flags = flags, .gpa = { gpa }, .bytes = pages << 12, .hva = { (uintptr_t)s->area },
+		.slot = id, .address_space = as, .flags = flags, .gpa = { gpa }, .bytes = pages << 12,
+		.hva = { (uintptr_t)s->area },
 	};
 
 	return vmmu_region_set(s->vm, &region);
@@ -205,10 +209,11 @@ static enum vmmu_status result_status(struct script *s, enum mcpu_result result)
 	}
 }
 
-/* Several pages in several blocks; each value is read back by the other vCPU. */
+/* Write several pages in several blocks. The other vCPU reads each value back. */
 static enum vmmu_status touch_at(struct script *s, uint64_t gpa)
 {
-	static const unsigned pages[] = { 0, 5, 300, 18 * 512, 18 * 512 + 300, AREA_PAGES - 512, AREA_PAGES - 400, AREA_PAGES - 1 };
+	static const unsigned pages[] = { 0, 5, 300, 18 * 512, 18 * 512 + 300, AREA_PAGES - 512, AREA_PAGES - 400,
+	                                  AREA_PAGES - 1 };
 
 	for (unsigned i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
 		unsigned page = pages[i];
@@ -223,7 +228,8 @@ static enum vmmu_status touch_at(struct script *s, uint64_t gpa)
 		if (status != VMMU_OK)
 			return status;
 		if (got != value)
-			script_fail(s, "page %u has %llu, not %llu", page, (unsigned long long)got, (unsigned long long)value);
+			script_fail(s, "page %u has %llu, not %llu", page, (unsigned long long)got,
+			            (unsigned long long)value);
 	}
 	return VMMU_OK;
 }
@@ -233,12 +239,13 @@ static enum vmmu_status touch(struct script *s)
 	return touch_at(s, HOME);
 }
 
-/* A huge leaf for every block, so that the log's start has all of them to split. */
+/* Map every block by a huge leaf, so that the start of logging has to split all of them. */
 static enum vmmu_status fill(struct script *s)
 {
 	for (unsigned page = 0; page < AREA_PAGES; page += 512) {
 		uint64_t value;
-		enum vmmu_status status = result_status(s, mcpu_read(&s->cpu[0], HOME + ((uint64_t)page << 12), &value));
+		enum vmmu_status status =
+			result_status(s, mcpu_read(&s->cpu[0], HOME + ((uint64_t)page << 12), &value));
 
 		if (status != VMMU_OK)
 			return status;
@@ -280,7 +287,7 @@ static enum vmmu_status prefault(struct script *s)
 
 	mcpu_leave(&s->cpu[0]);
 	if (s->variant & 8)
-		return VMMU_OK; /* there is none */
+		return VMMU_OK; /* there is no prefault under shadow paging */
 	return vmmu_prefault(s->cpu[0].vcpu, (struct vmmu_gpa){ HOME + 512 * 4096 }, 64 * 4096, &done);
 }
 
@@ -310,7 +317,7 @@ static enum vmmu_status harvest_rings(struct script *s)
 	return vmmu_dirty_ring_reset(s->vm, &taken);
 }
 
-/* Whatever failed on the way, what was written is in the log, and nothing else. */
+/* Whatever has failed before, the log must name exactly the pages that were written. */
 static enum vmmu_status harvest(struct script *s)
 {
 	static uint64_t bitmap[AREA_PAGES / 64];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The script of the fault tests: the life of a VM in steps, each of which can be tried again after it failed. */
+/* The script of the fault tests: the life of a VM, in steps that can each be tried again after a failure. */
 #ifndef TEST_FAULT_SCRIPT_H
 #define TEST_FAULT_SCRIPT_H
 
@@ -8,13 +8,13 @@
 #include "test/common/mcpu.h"
 #include "test/common/thost.h"
 
-#define AREA_PAGES (70u * 512) /* blocks of 2M: to split them all takes more tables than a chunk has */
+#define AREA_PAGES (70u * 512) /* 2M blocks; to split all of them takes more tables than a chunk has */
 #define CPUS       2
 #define RING       256u
 #define TABLES     600u
 
 struct script {
-	unsigned variant; /* bit 0: format, 1: slot delete zaps the slot, 2: rings, 3: the VM shadows */
+	unsigned variant; /* bit 0: format, 1: a slot's deletion zaps only that slot, 2: rings, 3: shadow paging */
 	unsigned kind;
 	const char *kind_name;
 	int64_t n;
@@ -26,10 +26,10 @@ struct script {
 	struct vmmu_dirty_gfn ring[CPUS][RING];
 	uint32_t fetch[CPUS];
 	char *area;
-	char *tables;            /* of the guest, where the VM shadows */
+	char *tables;            /* the guest's page tables, under shadow paging */
 	struct mcpu_guest guest;
 	uint64_t next_value;
-	uint8_t dirty[AREA_PAGES]; /* of slot 0, while it is logged */
+	uint8_t dirty[AREA_PAGES]; /* the pages of slot 0 written since the last harvest, while it is logged */
 	bool logged;
 };
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The fuzz target without libFuzzer: random programs for some seconds, or the files that are named.
+ * The fuzz target without libFuzzer: runs random programs for some seconds, or the files that are named.
  *
  *     fuzz-api [--seconds N] [--seed N] [FILE...]     also VMMU_TEST_SECONDS, VMMU_TEST_SEED
  *
- * An input that fails is written to fuzz-failed.bin before it runs (and removed when all went well).
+ * Each input is written to fuzz-failed.bin before it runs. The file is removed when all went well.
  */
 #include <stdio.h>
 #include <stdlib.h>

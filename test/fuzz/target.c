@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The public API under hostile numbers: the input is a program for it. Contracts of threads and pairs are kept (each begin has its end, a vCPU in the guest
- * is not destroyed); every number, size, address, flag and order that a caller can get wrong is got wrong. Whatever comes: no
- * sanitizer report, no dead VM, an audit without findings, nothing leaked.
+ * The public API with hostile numbers: the input is a program that calls it. Contracts about threads and pairs are
+ * kept (each begin has its end, and a vCPU in the guest is not destroyed). Every number, size, address, flag and
+ * order that a caller can get wrong may be wrong. In any case there must be no sanitizer report, no dead VM, no
+ * finding of the audit, and no leak.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 #include "test/common/mcpu.h"
 #include "test/common/thost.h"
 
-/* Whatever it answers is right, if it answers. */
+/* A call whose answer may be anything. */
 #define ANY(call) ((void)!(call))
 
 #define CPUS   3
@@ -40,8 +41,8 @@ struct fuzz {
 };
 
 /*
- * The guest's memory, PAGES of it, has an empty part of the address space to itself: slots may be as large as they like, and begin anywhere, and never
- * reach the memory of this program.
+ * The guest's memory, of PAGES pages, lies alone in an empty part of the address space. So a slot may have any size
+ * and begin anywhere there, and does not reach this program's own memory.
  */
 #define WINDOW UINT64_C(0x200000000000)
 static char *memory;
@@ -62,7 +63,7 @@ static uint64_t raw(struct fuzz *f, unsigned bytes)
 	return value;
 }
 
-/* A number: small, around a power of two, a multiple of the page size, or anything. */
+/* A number: a small one, one close to a power of two, a multiple of the page size, or any. */
 static uint64_t number(struct fuzz *f)
 {
 	uint8_t kind = byte(f);
@@ -86,7 +87,7 @@ static uint64_t number(struct fuzz *f)
 	}
 }
 
-/* Mostly a place where the VM has, or may have, memory. */
+/* An address: mostly where the VM has, or may have, memory. */
 static uint64_t address(struct fuzz *f)
 {
 	uint8_t kind = byte(f);
@@ -180,7 +181,7 @@ static void op_vcpu(struct fuzz *f)
 	}
 	mcpu_init(f->cpu[n], vcpu);
 	f->cpu[n]->max_retries = 2;
-	/* As many entries as the VM may have: what it was enabled with is not remembered here. */
+	/* With the largest number of entries: the size with which rings were enabled is not kept here. */
 	if (f->ring && byte(f) < 240) {
 		f->rings[n] = calloc(VMMU_DIRTY_RING_MAX, sizeof(*f->rings[n]));
 		vmmu_vcpu_dirty_ring_set(vcpu, f->rings[n]);
@@ -194,10 +195,10 @@ static void op_access(struct fuzz *f)
 
 	if (!cpu)
 		return;
-	if (gpa >> 48) /* no CPU has more address bits: the walk of 4 levels would wrap round */
+	if (gpa >> 48) /* a CPU's address has no more bits: a walk of 4 levels would wrap round */
 		gpa &= (UINT64_C(1) << 48) - 1;
 	if (f->shadow && !(cpu->regs.efer & 1 << 10))
-		gpa &= 0xffffffff; /* nor more than 32 outside long mode */
+		gpa &= 0xffffffff; /* outside long mode it has 32 bits */
 	if ((byte(f) & 1 ? mcpu_write(cpu, gpa, value) : mcpu_read(cpu, gpa, &value)) >= MCPU_STUCK)
 		abort();
 }
@@ -214,7 +215,7 @@ static void op_fault(struct fuzz *f)
 	ANY(vmmu_fault(cpu->vcpu, gpa, error));
 }
 
-/* Control registers in every combination that hardware can be in. */
+/* Set the control registers, to any combination that hardware allows. */
 static void op_regs(struct fuzz *f)
 {
 	struct mcpu *cpu = pick_cpu(f);
@@ -222,7 +223,8 @@ static void op_regs(struct fuzz *f)
 	bool paging = kind & 7, is_long = paging && kind & 4, pae = is_long || (kind & 2);
 	struct vmmu_guest_regs regs = {
 		.cr0 = 1 | (paging ? 1u << 31 : 0) | (bits & 1 ? 1u << 16 : 0),
-		.cr4 = (pae ? 1u << 5 : 0) | (is_long && kind & 8 ? 1u << 12 : 0) | (bits & 2 ? 1u << 4 : 0) | (uint64_t)(bits >> 2 & 7) << 20,
+		.cr4 = (pae ? 1u << 5 : 0) | (is_long && kind & 8 ? 1u << 12 : 0) | (bits & 2 ? 1u << 4 : 0) |
+		       (uint64_t)(bits >> 2 & 7) << 20,
 		.efer = (is_long ? 0x500 : 0) | (bits & 32 ? 1u << 11 : 0),
 		.cr3 = address(f), .phys_bits = byte(f) < 200 ? 48 : 32 + byte(f) % 17, .gbpages = bits & 64,
 	};
@@ -238,7 +240,7 @@ static void op_regs(struct fuzz *f)
 	vmmu_guest_regs_set(cpu->vcpu, &regs, byte(f) & 1);
 }
 
-/* Entries of page tables, mostly of some sense. */
+/* Write entries of page tables, most of which make sense. */
 static void op_tables(struct fuzz *f)
 {
 	struct mcpu *cpu = pick_cpu(f);
@@ -246,7 +248,8 @@ static void op_tables(struct fuzz *f)
 	unsigned count = 1 + byte(f) % 16;
 
 	for (unsigned i = 0; i < count; i++)
-		entry[i] = byte(f) < 220 ? (address(f) & ~UINT64_C(4095)) | byte(f) | (byte(f) < 230 ? 1 : 0) : number(f);
+		entry[i] = byte(f) < 220 ? (address(f) & ~UINT64_C(4095)) | byte(f) | (byte(f) < 230 ? 1 : 0)
+		                         : number(f);
 	if (!cpu)
 		return;
 	mcpu_leave(cpu);
@@ -277,7 +280,8 @@ static void op_shadow(struct fuzz *f)
 		ANY(vmmu_shadow_limit_set(f->vm, number(f)));
 		break;
 	default:
-		ANY(vmmu_page_fault(cpu->vcpu, (struct vmmu_gva){ address(f) }, byte(f) < 200 ? byte(f) & 31 : number(f), (uint32_t)number(f), &info));
+		ANY(vmmu_page_fault(cpu->vcpu, (struct vmmu_gva){ address(f) },
+		                    byte(f) < 200 ? byte(f) & 31 : number(f), (uint32_t)number(f), &info));
 		break;
 	}
 }
@@ -352,7 +356,8 @@ static void op_age(struct fuzz *f)
 
 static void op_dirty(struct fuzz *f)
 {
-	uint32_t as = byte(f) < 230 ? byte(f) & 1 : (uint32_t)number(f), slot = byte(f) < 230 ? byte(f) % 6 : (uint32_t)number(f);
+	uint32_t as = byte(f) < 230 ? byte(f) & 1 : (uint32_t)number(f),
+	         slot = byte(f) < 230 ? byte(f) % 6 : (uint32_t)number(f);
 	const uint64_t room = sizeof(bitmap) * 8;
 	uint64_t first = number(f), pages = number(f), taken;
 
@@ -362,8 +367,9 @@ static void op_dirty(struct fuzz *f)
 		break;
 	case 1:
 		if (pages > room && pages <= VMMU_MAX_SLOT_PAGES)
-			pages %= room; /* a caller that says so has so many bits */
-		ANY(vmmu_dirty_clear(f->vm, as, slot, byte(f) < 128 ? first & ~UINT64_C(63) : first, byte(f) < 128 ? pages & ~UINT64_C(63) : pages, bitmap));
+			pages %= room; /* a caller must have as many bits as it says */
+		ANY(vmmu_dirty_clear(f->vm, as, slot, byte(f) < 128 ? first & ~UINT64_C(63) : first,
+		                     byte(f) < 128 ? pages & ~UINT64_C(63) : pages, bitmap));
 		break;
 	case 2:
 		ANY(vmmu_dirty_mode_set(f->vm, byte(f) < 200 ? byte(f) & 3 : (unsigned)number(f)));
@@ -374,7 +380,7 @@ static void op_dirty(struct fuzz *f)
 	}
 }
 
-/* The program that shares the rings writes what it likes (zoo 20). */
+/* The program that shares the rings writes anything into them (zoo 20). */
 static void op_scribble(struct fuzz *f)
 {
 	struct vmmu_dirty_gfn *ring = f->rings[byte(f) % CPUS];
@@ -402,7 +408,8 @@ static void op_host(struct fuzz *f)
 
 static void (*const ops[])(struct fuzz *f) = {
 	op_region, op_vcpu, op_access, op_access, op_access, op_access, op_fault, op_copy,
-	op_prefault, op_misc, op_invalidate, op_age, op_dirty, op_dirty, op_scribble, op_host, op_regs, op_tables, op_tables, op_shadow,
+	op_prefault, op_misc, op_invalidate, op_age, op_dirty, op_dirty, op_scribble, op_host, op_regs, op_tables,
+	op_tables, op_shadow,
 };
 
 static void line_out(void *arg, const char *text)
@@ -413,7 +420,9 @@ static void line_out(void *arg, const char *text)
 
 static void finish(struct fuzz *f)
 {
-	/* Slots overlap in host memory, which comes and goes, too. */
+	/*
+	 * Slots share host memory, and allocations fail: checks of the audit that do not allow for that are left out.
+	 */
 	struct audit_report report = { .out = { line_out, NULL }, .ran_out_of_memory = true, .tables_unwatched = true };
 
 	for (unsigned n = 0; n < RANGES; n++)
@@ -422,7 +431,7 @@ static void finish(struct fuzz *f)
 	for (unsigned n = 0; n < CPUS; n++)
 		if (f->cpu[n])
 			mcpu_leave(f->cpu[n]);
-	/* A scribbled ring proves nothing about what is in it: then only the rest counts. */
+	/* With rings the log may have been forged, and the audit would complain: only the other checks are made. */
 	if (!f->ring && !audit_vm(&f->vm->vm, &report))
 		abort();
 	for (unsigned n = 0; n < CPUS; n++) {
@@ -444,7 +453,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fuzz f = { .data = data, .end = data + size };
 
 	if (!memory) {
-		memory = mmap((void *)WINDOW, PAGES << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+		memory = mmap((void *)WINDOW, PAGES << 12, PROT_READ | PROT_WRITE,
+		              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 		if (memory != (char *)WINDOW)
 			abort();
 		memset(bitmap, 0xa5, sizeof(bitmap));

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The host memory manager on real memory: nothing is lost under a budget, and what is lost is lost alone. Skipped where there is no userfaultfd. */
+/*
+ * The host memory manager on real memory: nothing is lost under a budget, and the loss of a page does no other harm.
+ * Skipped where there is no userfaultfd.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -22,7 +25,7 @@
 #include "test/common/rng.h"
 
 #define PAGE  4096u
-#define PAGES 4096u /* of the managed range: 16 MiB */
+#define PAGES 4096u /* the size of the managed range: 16 MiB */
 
 static char last_log[256];
 
@@ -58,7 +61,7 @@ static struct hostmem *manager_make(uint64_t budget, uint64_t pool, uint64_t swa
 	return hostmem;
 }
 
-/* What page i holds: compressible, alike in all bytes, or noise, in turn. */
+/* The contents of the pages, in turn: one word repeated, compressible, or noise. */
 static uint64_t word_of(uint64_t page, uint64_t word, uint64_t version)
 {
 	if (page % 3 == 0)
@@ -77,7 +80,8 @@ static void page_write(char *memory, uint64_t page, uint64_t version)
 static void page_check(const char *memory, uint64_t page, uint64_t version)
 {
 	for (uint64_t word = 0; word < 512; word++)
-		assert_int_equal(((const volatile uint64_t *)(memory + page * PAGE))[word], word_of(page, word, version));
+		assert_int_equal(((const volatile uint64_t *)(memory + page * PAGE))[word],
+		                 word_of(page, word, version));
 }
 
 static void test_hostmem_over_budget_keeps_every_page(void **state)
@@ -90,7 +94,7 @@ static void test_hostmem_over_budget_keeps_every_page(void **state)
 	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
 	for (uint64_t page = 0; page < PAGES; page++)
 		page_write(memory, page, 1);
-	/* Again, until the manager's threads had enough of the processor. A third of it is noise, more than the pool holds. */
+	/* Repeat until the manager's threads had their share of the CPU. The noise does not fit in the pool. */
 	do {
 		for (uint64_t page = 0; page < PAGES; page++)
 			page_check(memory, page, 1);
@@ -98,7 +102,7 @@ static void test_hostmem_over_budget_keeps_every_page(void **state)
 	} while (stats.evicted <= PAGES / 2 || stats.returned <= PAGES / 2 || stats.swap_pages == 0);
 	assert_int_equal(stats.kept, 0);
 	assert_int_equal(stats.lost, 0);
-	/* The budget is an aim, not a wall: the writer may be ahead for a moment, not for long. */
+	/* The budget is an aim, not a hard limit: memory may exceed it for a moment, but not for long. */
 	for (int i = 0; i < 200 && stats.resident > stats.budget; i++, hostmem_stats_get(hostmem, &stats))
 		usleep(10000);
 	assert_true(stats.resident <= stats.budget);
@@ -120,7 +124,9 @@ static void test_hostmem_discarded_page_reads_zero(void **state)
 	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
 	for (uint64_t page = 0; page < PAGES; page++)
 		page_write(memory, page, 1);
-	assert_int_equal(hostmem_discard(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES / 2 * PAGE, MADV_DONTNEED, false), 0);
+	assert_int_equal(hostmem_discard(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES / 2 * PAGE,
+	                                 MADV_DONTNEED, false),
+	                 0);
 	for (uint64_t page = 0; page < PAGES / 2; page++)
 		assert_int_equal(*(volatile uint64_t *)(memory + page * PAGE), 0);
 	for (uint64_t page = PAGES / 2; page < PAGES; page++)
@@ -134,7 +140,7 @@ struct writer {
 	unsigned id;
 };
 
-/* Each thread owns every fourth page and rewrites its pages at random, checking what it finds. */
+/* Each thread owns every fourth page. It rewrites its pages at random, and checks what it finds. */
 static void *writer_main(void *arg)
 {
 	struct writer *writer = arg;
@@ -188,12 +194,12 @@ static void test_hostmem_no_place_left_keeps_pages_in_memory(void **state)
 		hostmem_stats_get(hostmem, &stats);
 	} while (stats.kept == 0);
 	assert_int_equal(stats.lost, 0);
-	hostmem_destroy(hostmem); /* its threads wrote the log */
+	hostmem_destroy(hostmem); /* ends the threads that write the log */
 	assert_non_null(strstr(last_log, "the swap file is full"));
 	munmap(memory, PAGES * PAGE);
 }
 
-/* Find the unlinked swap file among our descriptors, and spoil all of it. */
+/* Find the unlinked swap file among our descriptors, and overwrite all of it. */
 static void swap_spoil(void)
 {
 	char link[64], target[256], noise[PAGE];
@@ -230,7 +236,7 @@ static void test_hostmem_corrupt_page_is_a_fault_and_the_rest_lives(void **state
 		hostmem_stats_get(hostmem, &stats);
 	} while (stats.swap_pages == 0);
 	swap_spoil();
-	/* Through a probe, as page_get does for a guest: it fails, and nobody dies. */
+	/* Read by a probe, as page_get does for a guest: the probe fails, and the process lives. */
 	for (uint64_t page = 0; page < PAGES; page++) {
 		if (posix_probe_read(memory + page * PAGE))
 			page_check(memory, page, 1);
@@ -241,17 +247,18 @@ static void test_hostmem_corrupt_page_is_a_fault_and_the_rest_lives(void **state
 	hostmem_stats_get(hostmem, &stats);
 	assert_int_equal(stats.kept, 0);
 	assert_int_equal(stats.lost, gone);
-	/* The program cannot make them readable: they would be zeros that nobody wrote. */
-	assert_int_equal(hostmem_protect(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE, SYS_mprotect, rights), 0);
+	/* The program's mprotect succeeds, and lost pages stay inaccessible: it would read zeros that nobody wrote. */
+	assert_int_equal(hostmem_protect(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE, SYS_mprotect,
+	                                 rights), 0);
 	for (uint64_t page = 0; page < PAGES; page++)
 		gone -= !posix_probe_read(memory + page * PAGE);
 	assert_int_equal(gone, 0);
-	hostmem_destroy(hostmem); /* its threads wrote the log */
+	hostmem_destroy(hostmem); /* ends the threads that write the log */
 	assert_non_null(strstr(last_log, "corrupt"));
 	munmap(memory, PAGES * PAGE);
 }
 
-/* Until room has been made, and nothing moves any more. */
+/* Wait until memory is within the budget, and no page is evicted any more. */
 static void wait_quiet(struct hostmem *hostmem, struct hostmem_stats *stats)
 {
 	uint64_t evicted;
@@ -264,7 +271,7 @@ static void wait_quiet(struct hostmem *hostmem, struct hostmem_stats *stats)
 	} while (stats->resident > stats->budget || stats->evicted != evicted);
 }
 
-/* What is unmapped does not come back first, and what is left of the range stays managed. */
+/* Pages that are unmapped are not brought back before, and the rest of the range stays managed. */
 static void test_hostmem_unmap_brings_nothing_back(void **state)
 {
 	struct hostmem *hostmem = manager_make(1 << 20, 1 << 20, 32 << 20);
@@ -277,12 +284,15 @@ static void test_hostmem_unmap_brings_nothing_back(void **state)
 	for (uint64_t page = 0; page < PAGES; page++)
 		page_write(memory, page, 1);
 	wait_quiet(hostmem, &before);
-	assert_int_equal(hostmem_unmap(hostmem, (uintptr_t)middle, (uintptr_t)middle + PAGES / 2 * PAGE, SYS_munmap, refused), -EINVAL);
-	assert_int_equal(hostmem_unmap(hostmem, (uintptr_t)middle, (uintptr_t)middle + PAGES / 2 * PAGE, SYS_munmap, good), 0);
+	assert_int_equal(hostmem_unmap(hostmem, (uintptr_t)middle, (uintptr_t)middle + PAGES / 2 * PAGE, SYS_munmap,
+	                               refused), -EINVAL);
+	assert_int_equal(hostmem_unmap(hostmem, (uintptr_t)middle, (uintptr_t)middle + PAGES / 2 * PAGE, SYS_munmap,
+	                               good), 0);
 	hostmem_stats_get(hostmem, &after);
 	assert_int_equal(after.returned, before.returned);
 	assert_int_equal(after.managed, PAGES / 2 * PAGE);
-	assert_true(after.pool_pages + after.same_pages + after.swap_pages < before.pool_pages + before.same_pages + before.swap_pages);
+	assert_true(after.pool_pages + after.same_pages + after.swap_pages < before.pool_pages + before.same_pages +
+	            before.swap_pages);
 	for (uint64_t page = 0; page < PAGES; page++)
 		if (page < PAGES / 4 || page >= PAGES / 4 * 3)
 			page_check(memory, page, 1);
@@ -290,7 +300,10 @@ static void test_hostmem_unmap_brings_nothing_back(void **state)
 	munmap(memory, PAGES * PAGE);
 }
 
-/* MADV_FREE takes what is stored, and leaves what is in place to the kernel: in the account, and in reach of the next eviction. */
+/*
+ * MADV_FREE drops pages that are stored. Pages in place are left to the kernel: they stay in the account, and may be
+ * evicted later.
+ */
 static void test_hostmem_lazy_discard_keeps_account(void **state)
 {
 	struct hostmem *hostmem = manager_make(1 << 20, 1 << 20, 32 << 20);
@@ -302,7 +315,8 @@ static void test_hostmem_lazy_discard_keeps_account(void **state)
 	for (uint64_t page = 0; page < PAGES; page++)
 		page_write(memory, page, 1);
 	wait_quiet(hostmem, &before);
-	assert_int_equal(hostmem_discard(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE, MADV_FREE, true), 0);
+	assert_int_equal(hostmem_discard(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE, MADV_FREE, true),
+	                 0);
 	hostmem_stats_get(hostmem, &after);
 	assert_int_equal(after.resident, before.resident);
 	assert_int_equal(after.pool_pages + after.same_pages + after.swap_pages, 0);
@@ -317,7 +331,7 @@ static void test_hostmem_foreign_memory_is_refused(void **state)
 
 	(void)state;
 	assert_false(hostmem_add(hostmem, (uintptr_t)shared, (uintptr_t)shared + (1 << 20)));
-	assert_false(hostmem_add(hostmem, 4096, 8192)); /* nothing is there */
+	assert_false(hostmem_add(hostmem, 4096, 8192)); /* nothing is mapped there */
 	hostmem_destroy(hostmem);
 	munmap(shared, 1 << 20);
 }
