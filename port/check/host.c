@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The fake host, and the library's way to its memory. Seen by the checker: guests race with it. */
+/* The fake host, and the library's way to its memory. The checker watches this file: guests race with it. */
 #include "port/check/host.h"
 
 #include <string.h>
@@ -21,7 +21,7 @@ unsigned host_frame_of(uint64_t hva)
 	uint64_t page = (hva - HOST_HVA) / VMMU_PAGE_SIZE;
 
 	check_assert(page < HOST_PAGES);
-	/* acquire: a kernel looks this up under the lock of the page table that says it */
+	/* acquire: a kernel would look this up under the lock of the page table. Pairs with host_move. */
 	return __atomic_load_n(&host.frame_of[page], __ATOMIC_ACQUIRE);
 }
 
@@ -38,7 +38,7 @@ void host_move(unsigned page, unsigned frame)
 
 /* --- struct vmmu_host --- */
 
-/* One chunk is all that a scenario's VM needs, and two are asked for when two threads find none. */
+/* A scenario's VM needs one chunk. Two are asked for when two threads find no free table at the same time. */
 static struct chunk {
 	char memory[VMMU_CHUNK_BYTES];
 } chunk[2] __attribute__((aligned(VMMU_CHUNK_BYTES)));
@@ -88,7 +88,7 @@ static enum vmmu_status page_get(void *state, struct vmmu_hva hva, unsigned acce
 	return VMMU_OK;
 }
 
-/* No kick: the CPU polls. */
+/* There is no kick: the CPU polls. */
 const struct vmmu_host host_ops = {
 	.chunk_alloc = chunk_alloc,
 	.chunk_free = chunk_free,
@@ -99,7 +99,7 @@ const struct vmmu_host host_ops = {
 
 /* --- the port's copies: words of a guest's tables, or of its data --- */
 
-/* By host address, or, for the audit, by where the frame is: as in a process, frames have addresses. */
+/* The word at a host address, or, for the audit, at the address of a frame: as in a process, frames have addresses. */
 static uint64_t *word_at(uint64_t address)
 {
 	uint64_t offset = address % VMMU_PAGE_SIZE, pfn = address / VMMU_PAGE_SIZE;
@@ -110,7 +110,7 @@ static uint64_t *word_at(uint64_t address)
 	return &host.frame[host_frame_of(address)].word[offset / 8];
 }
 
-/* The client's own memory (a dirty bitmap), which is no part of the guest's. */
+/* Is this the client's own memory (a dirty bitmap), which is no part of the guest's? */
 static bool is_clients(uint64_t address)
 {
 	return address - HOST_HVA >= HOST_PAGES * VMMU_PAGE_SIZE && address / VMMU_PAGE_SIZE - HOST_PFN >= HOST_FRAMES;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The port contract for the concurrency checker: each call is one of its runtime's. Seen by it, since port_rcu_call writes. */
+/*
+ * The port contract for the concurrency checker: each call is one of the checker's runtime. The checker watches this
+ * file, because port_rcu_call writes.
+ */
 #include "port/contract/port.h"
 
 #include "check/check.h"
@@ -67,7 +70,7 @@ void port_panic(const char *file, int line, const char *what)
 	check_fail("%s:%d: assertion failed: %s", file, line, what);
 }
 
-/* A VM that died is a failed execution. */
+/* If a VM dies, the execution has failed. */
 void port_warn(const char *file, int line, const char *what)
 {
 	check_fail("%s:%d: internal check failed: %s", file, line, what);

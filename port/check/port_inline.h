@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The inline part of the port contract (port/contract/port.h) for the concurrency checker: what may wait or be freed goes through its runtime. */
+/*
+ * The inline part of the port contract (port/contract/port.h) for the concurrency checker. What may wait, or be freed,
+ * goes through the checker's runtime.
+ */
 #ifndef PORT_CHECK_PORT_INLINE_H
 #define PORT_CHECK_PORT_INLINE_H
 
@@ -10,8 +13,9 @@ struct port_rcu_head {
 };
 
 /*
- * core is built with SPIN_LIMIT(n) = port_spin_limit: how often a waiter looks before it sleeps. 0: at once. 1: once more, and then a pause is nothing: the loop ends
- * by itself, and must be let go to its end. A scenario's choice, made before its VM.
+ * How often a waiter looks before it sleeps: core is built with SPIN_LIMIT(n) = port_spin_limit. 0: it sleeps at once.
+ * 1: it looks once more. A pause then does nothing: the loop ends by itself, and must run to its end. A scenario
+ * chooses before it makes its VM.
  */
 extern int port_spin_limit;
 

@@ -6,11 +6,14 @@
 
 #include "port/posix/raw.h"
 
-/* liburcu last: while its locks are held nothing may read under RCU, and nothing that it calls takes a lock of ours. */
+/*
+ * liburcu comes last. While its locks are held nothing may read under RCU, and nothing that it calls takes a lock of
+ * ours.
+ */
 static fork_fn *const port_list[] = { signals_fork, hint_fork, rcu_fork, NULL };
 static fork_fn *const nothing[] = { NULL };
 static fork_fn *const *above = nothing;
-static uint64_t mask; /* of the thread that forks; the locks of the lists keep others away */
+static uint64_t mask; /* of the forking thread; the locks of the lists keep others away */
 
 void posix_fork_above(fork_fn *const *list)
 {

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ranges with a hint, sorted. Page faults read them without a lock, and so does every munmap; hints that change are rare.
+ * The ranges with a hint, sorted. Page faults read them without a lock, and so does every munmap. Hints rarely change.
  *
- * There are two copies, and the low bit of `version` says which one is read. A change writes the other copy and then raises `version`. A reader whose
- * version is still the same at its end has read a copy that nobody wrote meanwhile; otherwise it reads again.
+ * There are two copies, and the low bit of `version` says which one to read. A change writes the other copy and then
+ * raises `version`. If a reader finds the version unchanged at its end, nobody wrote the copy that it read. Otherwise
+ * it reads again.
  *
- * Not RCU, and no allocator: the caller may be one of those. liburcu unmaps memory, and allocators do, with their own locks held.
+ * RCU and an allocator cannot be used here, because the caller may be one of these. liburcu unmaps memory, and so do
+ * allocators, with their own locks held.
  */
 #include "port/posix/hint.h"
 
@@ -13,24 +15,24 @@
 #include "port/posix/lock.h"
 #include "port/posix/raw.h"
 
-/* All fields are read and written by relaxed atomics: a reader may see them change, and reads again. */
+/* All fields are read and written by relaxed atomics: a reader may see them change, and then reads again. */
 struct range {
 	uint64_t start, end;
 	uint64_t hints; /* not 0 */
 };
 
-/* As many as a process may have mappings (vm.max_map_count), each of which can be said something else of. */
+/* As many as a process may have mappings (vm.max_map_count); each may have other hints. */
 #define RANGES 65536u
 
 struct hints {
-	bool full;    /* lock: a range found no room, so this copy is never read */
+	bool full;    /* lock: there was no room for a range, so this copy is never read */
 	size_t count; /* at most RANGES at any time */
 	struct range range[RANGES];
 };
 
 /*
- * Not mapped when needed: the caller may be about to unmap a range with holes, and the kernel may choose one of those. Memory that is never touched
- * costs nothing.
+ * Static, not mapped on demand. The caller may be about to unmap a range with holes, and the kernel might place a new
+ * mapping in such a hole. Memory that is never touched costs nothing.
  */
 static struct hints copies[2];
 static struct posix_lock lock = POSIX_LOCK_INIT;
@@ -41,13 +43,16 @@ static uint64_t version;
 
 static const struct hints *read_begin(uint64_t *seen)
 {
-	*seen = __atomic_load_n(&version, __ATOMIC_ACQUIRE); /* pairs with the release in hints_publish */
+	*seen = __atomic_load_n(&version, __ATOMIC_ACQUIRE); /* acquire: pairs with hints_publish */
 	return &copies[*seen & 1];
 }
 
 static bool read_again(uint64_t seen)
 {
-	/* Pairs with the fence in hints_publish: a reader that saw a field of a later change also sees the version before it. */
+	/*
+	 * acquire: a reader that saw a field of a later change also sees the version before that change. Pairs with
+	 * the fence in hints_publish.
+	 */
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	return GET(version) != seen;
 }
@@ -55,8 +60,11 @@ static bool read_again(uint64_t seen)
 /* Holds: lock. */
 static void hints_publish(void)
 {
-	__atomic_store_n(&version, version + 1, __ATOMIC_RELEASE); /* pairs with the acquire in read_begin */
-	/* The next change writes what readers of the version before are in. Pairs with the fence in read_again. */
+	__atomic_store_n(&version, version + 1, __ATOMIC_RELEASE); /* release: pairs with read_begin */
+	/*
+	 * release: the next change writes the copy that readers of the version before are in. Pairs with the fence in
+	 * read_again.
+	 */
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 }
 
@@ -108,9 +116,10 @@ static uint64_t most(uint64_t a, uint64_t b)
 }
 
 /* Holds: lock. */
-static void hints_copy(struct hints *new, const struct hints *old, uint64_t start, uint64_t end, uint64_t set, uint64_t clear)
+static void hints_copy(struct hints *new, const struct hints *old, uint64_t start, uint64_t end, uint64_t set,
+                       uint64_t clear)
 {
-	uint64_t at = start; /* [start, at) has been dealt with */
+	uint64_t at = start; /* [start, at) is done */
 
 	new->full = false;
 	SET(new->count, 0);
@@ -148,7 +157,7 @@ bool posix_hint_set(uint64_t start, uint64_t end, unsigned hints)
 
 bool posix_hint_clear(uint64_t start, uint64_t end, unsigned hints)
 {
-	/* The usual case, for every munmap: nothing was said of it. */
+	/* Usually, as in almost every munmap, the range has no hints. */
 	return !posix_hint_any(start, end) || hints_change(start, end, 0, hints);
 }
 
@@ -176,7 +185,7 @@ static size_t hints_after(const struct hints *hints, size_t count, uint64_t addr
 	return low;
 }
 
-/* The largest naturally aligned block around hva that nothing was said about. */
+/* The largest naturally aligned block around hva that has no hint. */
 static enum vmmu_level hints_level(const struct hints *hints, size_t count, uint64_t hva)
 {
 	for (int level = VMMU_LEVEL_1G; level > VMMU_LEVEL_4K; level--) {

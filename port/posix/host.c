@@ -29,7 +29,10 @@ static void chunk_free(void *state, void *chunk)
 	raw_munmap(chunk, VMMU_CHUNK_BYTES);
 }
 
-/* From here on memory is mapped on its own: tables by number and dirty bitmaps are touched sparsely, and go back to the kernel at once. */
+/*
+ * From this size on memory gets its own mapping. Tables by number and dirty bitmaps are touched sparsely, and go back
+ * to the kernel at once.
+ */
 #define LARGE (16u << 10)
 
 static void *host_alloc(void *state, size_t bytes)
@@ -53,8 +56,8 @@ static void host_free(void *state, void *memory, size_t bytes)
 }
 
 /*
- * The page is touched here, outside the guest, so that whatever the kernel does to bring it (a userfaultfd handler that takes its time, a
- * disk) happens while nobody waits for this vCPU to leave the guest.
+ * Touch the page here, outside the guest. Whatever the kernel does to bring it, such as a slow userfaultfd handler or
+ * a disk, then happens while nobody waits for this vCPU to leave the guest.
  */
 static enum vmmu_status page_get(void *state, struct vmmu_hva hva, unsigned access, struct vmmu_host_page *out)
 {
@@ -64,7 +67,10 @@ static enum vmmu_status page_get(void *state, struct vmmu_hva hva, unsigned acce
 	if (access & VMMU_WRITE ? !posix_probe_write(page) : !posix_probe_read(page))
 		return VMMU_EFAULT;
 	out->pfn.v = hva.v >> VMMU_PAGE_SHIFT;
-	/* Write permission and copy-on-write are the kernel's business: a write that it refuses faults at the access. */
+	/*
+	 * Write permission and copy-on-write are the kernel's business: a write that the kernel refuses faults at the
+	 * access.
+	 */
 	out->writable = true;
 	out->max_level = posix_hint_get(hva.v, &out->neighbours);
 	return VMMU_OK;

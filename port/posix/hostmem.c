@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Birth and death of the host memory manager. */
+/* Start and end of the host memory manager. */
 #include "port/posix/hostmem_int.h"
 
 #include <errno.h>
@@ -34,7 +34,8 @@ static bool resources_make(struct hostmem *hostmem)
 		return false;
 	hostmem->wake = eventfd(0, EFD_CLOEXEC);
 	hostmem->staging = raw_mmap(BATCH * PAGE);
-	hostmem->store = store_create(config->pool_limit ? config->pool_limit : config->budget / 4, config->swap_path, config->swap_bytes);
+	hostmem->store = store_create(config->pool_limit ? config->pool_limit : config->budget / 4, config->swap_path,
+	                              config->swap_bytes);
 	return hostmem->wake >= 0 && hostmem->staging && hostmem->store;
 }
 
@@ -54,7 +55,7 @@ static void resources_free(struct hostmem *hostmem)
 	errno = error;
 }
 
-/* The process's signals are for its own threads. */
+/* Block all signals in the threads: the process's signals are for its own threads. */
 static bool threads_make(struct hostmem *hostmem)
 {
 	uint64_t mask = raw_signals_block();

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The program's own system calls on managed memory. The call is made here, under the lock, and what it did is noted after it was done: a call that the
- * kernel refuses changes nothing, and of one that it ends half way counts what was done. No fault is answered in between, so nobody sees
- * what a page held before a call that has thrown it away.
+ * The program's own system calls on managed memory. Each call is made here, under the lock, and noted after it was
+ * done. If the kernel refuses a call, nothing changes. If the kernel stops half way, what it did counts. No fault is
+ * answered in between, so nobody sees what a page held before a call that has thrown it away.
  *
- * Under the lock no call may be made that waits for a page of managed memory: none of these touches any.
+ * Under the lock no call may wait for a page of managed memory. The calls made here touch none.
  */
 #include "port/posix/hostmem_int.h"
 
@@ -19,12 +19,13 @@ static bool failed(long result)
 
 /* --- contents --- */
 
-static void pages_discarded(struct hostmem *hostmem, const struct range *range, uint64_t start, uint64_t end, bool lazily)
+static void pages_discarded(struct hostmem *hostmem, const struct range *range, uint64_t start, uint64_t end,
+                            bool lazily)
 {
 	for (uint64_t address = start; address < end; address += PAGE) {
 		uint64_t *page = page_of(range, address);
 
-		/* MADV_FREE leaves a page where it is, until the kernel wants it. */
+		/* MADV_FREE leaves a page where it is until the kernel wants it. */
 		if (!lazily || *page != RESIDENT)
 			page_drop(hostmem, page);
 	}
@@ -36,7 +37,8 @@ static long advise(uint64_t start, uint64_t end, int advice)
 }
 
 /* [start, end) lies in the range. */
-static long range_advise(struct hostmem *hostmem, const struct range *range, uint64_t start, uint64_t end, int advice, bool lazily)
+static long range_advise(struct hostmem *hostmem, const struct range *range, uint64_t start, uint64_t end, int advice,
+                         bool lazily)
 {
 	long result = advise(start, end, advice);
 
@@ -44,7 +46,10 @@ static long range_advise(struct hostmem *hostmem, const struct range *range, uin
 		pages_discarded(hostmem, range, start, end, lazily);
 		return 0;
 	}
-	/* The kernel goes from mapping to mapping and may have stopped at any of them, or left out some. Page by page it says which. */
+	/*
+	 * The kernel goes from mapping to mapping. It may have stopped at any of them, or left out some. Page by page
+	 * it says which.
+	 */
 	result = 0;
 	for (uint64_t address = start; address < end; address += PAGE) {
 		long one = advise(address, address + PAGE, advice);
@@ -81,12 +86,18 @@ long hostmem_discard(struct hostmem *hostmem, uint64_t start, uint64_t end, int 
 		if (range) {
 			piece = range_advise(hostmem, range, at, next, advice, lazily);
 		} else {
-			/* Memory of others: it may be watched by a userfaultfd of the program's, and wait for it. */
+			/*
+			 * Memory of others. A userfaultfd of the program's may watch it, so the call may wait for the
+			 * program.
+			 */
 			pthread_mutex_unlock(&hostmem->lock);
 			piece = advise(at, next, advice);
 			pthread_mutex_lock(&hostmem->lock);
 		}
-		/* As madvise: what is not mapped is left out and reported at the end, any other error ends it. */
+		/*
+		 * As with madvise: memory that is not mapped is left out and reported at the end; any other error ends
+		 * the call.
+		 */
 		if (piece)
 			result = piece;
 		if (piece && piece != -ENOMEM)
@@ -105,7 +116,7 @@ static bool is_mapped(uint64_t address)
 	return raw(SYS_mincore, (long)address, PAGE, (long)(uintptr_t)&present, 0, 0) == 0;
 }
 
-/* The call failed, and may yet have unmapped what was there: mmap and mremap do that before they look at what is to come. */
+/* The call failed, but may have unmapped what was there: mmap and mremap unmap before they check the rest. */
 static void range_check(struct hostmem *hostmem, const struct range *range)
 {
 	for (uint64_t address = range->start; address < range->end; address += PAGE)
@@ -113,7 +124,7 @@ static void range_check(struct hostmem *hostmem, const struct range *range)
 			page_drop(hostmem, page_of(range, address));
 }
 
-/* The memory of the range is gone, and with it whoever waits for a page of it has something new to find. */
+/* The memory of the range is gone. Wake the threads that wait for a page of it, so that they find what is there now. */
 static void range_gone(struct hostmem *hostmem, struct range *range)
 {
 	struct uffdio_range wake = { range->start, range->end - range->start };
@@ -155,7 +166,7 @@ long hostmem_unmap(struct hostmem *hostmem, uint64_t start, uint64_t end, long n
 	return result;
 }
 
-/* What is lost stays lost: rights that the program gives would turn it into a hole again. */
+/* What is lost stays lost: rights that the program gives would turn the page into a hole again. */
 static void lost_protect(const struct range *range, uint64_t start, uint64_t end)
 {
 	for (uint64_t address = range->start; address < range->end; address += PAGE)

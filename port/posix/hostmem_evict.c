@@ -12,9 +12,9 @@
 #endif
 
 /*
- * Is [start, start + count pages) one mapping that our userfaultfd watches? The program may have unmapped it where nobody sees it, in libc's free, and
- * what is mapped there now would lose its contents to a hole that nobody fills. The kernel knows: a page that is there is not written over by the
- * question (EEXIST).
+ * Is [start, start + count pages) one mapping that our userfaultfd watches? The program may have unmapped it where
+ * nobody sees it, in libc's free. What is mapped there now would lose its contents to a hole that nobody fills. So ask
+ * the kernel; the question does not overwrite a page that is there (EEXIST).
  */
 static bool batch_is_ours(struct hostmem *hostmem, uint64_t start, unsigned count)
 {
@@ -27,15 +27,16 @@ static bool batch_is_ours(struct hostmem *hostmem, uint64_t start, unsigned coun
 	return result != -ENOENT && result != -EINVAL;
 }
 
-/* The staging place has got the rights and the key of what was moved there, and we are to read it. */
+/* The staging place got the rights and the key of what was moved there. Make it readable for us. */
 static bool staging_open(struct hostmem *hostmem, uint64_t bytes)
 {
 	long staging = (long)(uintptr_t)hostmem->staging, rights = PROT_READ | PROT_WRITE;
 
-	return raw(SYS_pkey_mprotect, staging, (long)bytes, rights, 0, 0) == 0 || raw(SYS_mprotect, staging, (long)bytes, rights, 0, 0) == 0;
+	return raw(SYS_pkey_mprotect, staging, (long)bytes, rights, 0, 0) == 0 ||
+	       raw(SYS_mprotect, staging, (long)bytes, rights, 0, 0) == 0;
 }
 
-/* Move [start, start + count pages) to the staging place. Returns: false when the kernel would not: then nothing moved. */
+/* Move [start, start + count pages) to the staging place. Returns: false if the kernel refused; then nothing moved. */
 static bool batch_move(struct hostmem *hostmem, uint64_t start, unsigned count)
 {
 	long staging = (long)(uintptr_t)hostmem->staging, bytes = (long)(count * PAGE);
@@ -49,7 +50,7 @@ static bool batch_move(struct hostmem *hostmem, uint64_t start, unsigned count)
 	return false;
 }
 
-/* Holds: lock; the pages are in the staging place, and nobody else sees them. */
+/* Store the pages of the staging place, which nobody else sees. Holds: lock. */
 static void batch_store(struct hostmem *hostmem, const struct range *range, uint64_t start, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
@@ -64,7 +65,7 @@ static void batch_store(struct hostmem *hostmem, const struct range *range, uint
 			hostmem->stats.resident -= PAGE;
 			continue;
 		}
-		/* No room anywhere: it goes back where it was. */
+		/* There is no room anywhere: put the page back where it was. */
 		*page = RESIDENT;
 		if (!hostmem->full_said)
 			say(hostmem, why, address);
@@ -79,11 +80,11 @@ static void batch_store(struct hostmem *hostmem, const struct range *range, uint
 	raw(SYS_madvise, (long)(uintptr_t)hostmem->staging, (long)(count * PAGE), MADV_DONTNEED, 0, 0);
 }
 
-/* Holds: lock; the pages are out of reach of every guest. */
+/* Take a batch away. No guest reaches its pages. Holds: lock. */
 static void batch_take(struct hostmem *hostmem, struct range *range, uint64_t start, unsigned count)
 {
 	if (count > 1 && !batch_is_ours(hostmem, start, count)) {
-		/* Several mappings, or one that is not ours any more: page by page. */
+		/* These are several mappings, or one that is not ours any more: go page by page. */
 		for (unsigned i = 0; i < count; i++)
 			batch_take(hostmem, range, start + i * PAGE, 1);
 		return;
@@ -95,8 +96,8 @@ static void batch_take(struct hostmem *hostmem, struct range *range, uint64_t st
 }
 
 /*
- * One batch: a run of resident pages that nobody used since the hand came by last. Holds: lock, which is let go around the VMs' callbacks, as faults
- * must be answered meanwhile. Returns: pages looked at; 0 when there is no range.
+ * Take one batch: a run of resident pages that nobody used since the hand last passed. Holds: lock, released around
+ * the VMs' callbacks, because faults must be answered meanwhile. Returns: pages looked at; 0 if there is no range.
  */
 static unsigned batch_evict(struct hostmem *hostmem, struct range *range)
 {
@@ -138,7 +139,7 @@ static uint64_t now_us(void)
 	return (uint64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-/* The first range goes to the end: the next one's turn. */
+/* Move the first range to the end: it is the next one's turn. */
 static void ranges_turn(struct hostmem *hostmem)
 {
 	struct range *first = hostmem->ranges, **last = &hostmem->ranges;
@@ -154,14 +155,19 @@ static void ranges_turn(struct hostmem *hostmem)
 
 #define TURN 64 /* batches of one range before the next one's turn */
 
-/* Down to 1/16 below the budget, or until two rounds found nothing: then all of it is in use, or there is no place to put it. */
+/*
+ * Go down to 1/16 below the budget, or until two rounds found nothing. Then all of it is in use, or there is no place
+ * to put it.
+ */
 static void make_room(struct hostmem *hostmem)
 {
-	uint64_t target = hostmem->config.budget - hostmem->config.budget / 16, begun = now_us(), evicted = hostmem->stats.evicted;
+	uint64_t target = hostmem->config.budget - hostmem->config.budget / 16, begun = now_us(),
+	         evicted = hostmem->stats.evicted;
 	uint64_t looked = 0, most = 2 * hostmem->stats.managed / PAGE + 2;
 
-	for (unsigned turn = 0; hostmem->ranges && hostmem->stats.resident > target && !hostmem->stop && looked < most; turn++) {
-		/* Whatever happened while the lock was let go: begin with the list as it is now. */
+	for (unsigned turn = 0; hostmem->ranges && hostmem->stats.resident > target && !hostmem->stop && looked < most;
+	     turn++) {
+		/* The list may have changed while the lock was free: begin with the list as it is now. */
 		looked += batch_evict(hostmem, hostmem->ranges);
 		if (turn % TURN == TURN - 1)
 			ranges_turn(hostmem);
@@ -185,7 +191,7 @@ void *evict_main(void *arg)
 		}
 		make_room(hostmem);
 		if (hostmem->stats.resident > hostmem->config.budget && !hostmem->stop) {
-			/* Everything is in use, or nothing can be stored: look again in a while, not all the time. */
+			/* Everything is in use, or nothing can be stored. Look again in a while. */
 			struct timespec until;
 
 			clock_gettime(CLOCK_REALTIME, &until);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A page's way back, and the thread that answers faults. */
+/* How a page comes back, and the thread that answers faults. */
 #include "port/posix/hostmem_int.h"
 
 #include <errno.h>
@@ -47,7 +47,7 @@ long page_fill(struct hostmem *hostmem, uint64_t address, const void *contents)
 	do
 		result = uffd_call(hostmem, UFFDIO_COPY, &copy);
 	while (result == -EAGAIN);
-	/* Somebody else's answer was faster: two threads faulted on one page. */
+	/* Two threads faulted on one page, and the other one's answer was faster. */
 	if (result == -EEXIST)
 		result = uffd_call(hostmem, UFFDIO_WAKE, &wake);
 	return result;
@@ -85,7 +85,7 @@ long page_return(struct hostmem *hostmem, uint64_t *page, uint64_t address)
 void page_drop(struct hostmem *hostmem, uint64_t *page)
 {
 	if (*page == LOST)
-		return; /* it stays protected */
+		return; /* a lost page stays protected */
 	if (is_stored(*page))
 		store_drop(hostmem->store, *page);
 	if (*page == RESIDENT)
@@ -103,12 +103,18 @@ static void fault_answer(struct hostmem *hostmem, uint64_t address)
 	pthread_mutex_lock(&hostmem->lock);
 	range = range_of(hostmem, address);
 	page = range ? page_of(range, address) : NULL;
-	/* Not managed, but watched: a mapping that grew. Or discarded behind our back, and counted already. Anonymous memory begins as zeros. */
+	/*
+	 * Either the page is watched but not managed, as in a mapping that grew. Or it was discarded behind our back,
+	 * and is counted already. Anonymous memory begins as zeros.
+	 */
 	if (!page || *page == RESIDENT)
 		result = page_fill(hostmem, address, zeros);
 	else if (*page != LOST)
 		result = page_return(hostmem, page, address);
-	/* The access is tried again. It fails, as the page is protected or unmapped; or it faults again, and the kernel may have memory then. */
+	/*
+	 * The access is tried again. It fails, because the page is protected or unmapped; or it faults again, and the
+	 * kernel may have memory then.
+	 */
 	if (result)
 		uffd_call(hostmem, UFFDIO_WAKE, &wake);
 	pthread_mutex_unlock(&hostmem->lock);
@@ -117,7 +123,8 @@ static void fault_answer(struct hostmem *hostmem, uint64_t address)
 void *fault_main(void *arg)
 {
 	struct hostmem *hostmem = arg;
-	struct pollfd poll_fds[2] = { { .fd = hostmem->uffd, .events = POLLIN }, { .fd = hostmem->wake, .events = POLLIN } };
+	struct pollfd poll_fds[2] = { { .fd = hostmem->uffd, .events = POLLIN },
+	                              { .fd = hostmem->wake, .events = POLLIN } };
 	struct uffd_msg message;
 
 	while (poll(poll_fds, 2, -1) >= 0 || errno == EINTR) {

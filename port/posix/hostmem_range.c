@@ -17,14 +17,18 @@ struct range *range_of(struct hostmem *hostmem, uint64_t address)
 	return NULL;
 }
 
-/* What is there already counts from the start. */
+/* Count the pages that are there already. */
 static void range_count(struct hostmem *hostmem, struct range *range)
 {
 	uint64_t pages = (range->end - range->start) / PAGE;
 	unsigned char *present = malloc(pages);
 
-	/* If it cannot be known, pages that are there stay out of the account and out of reach: more than the budget, but right. */
-	if (present && raw(SYS_mincore, (long)range->start, (long)(range->end - range->start), (long)(uintptr_t)present, 0, 0) == 0)
+	/*
+	 * If the kernel cannot say, pages that are there stay out of the account and out of reach. That is over the
+	 * budget, but right.
+	 */
+	if (present && raw(SYS_mincore, (long)range->start, (long)(range->end - range->start),
+	                   (long)(uintptr_t)present, 0, 0) == 0)
 		for (uint64_t i = 0; i < pages; i++)
 			if (present[i] & 1) {
 				range->page[i] = RESIDENT;
@@ -35,7 +39,10 @@ static void range_count(struct hostmem *hostmem, struct range *range)
 
 static bool is_private_anonymous(uint64_t start, uint64_t end)
 {
-	/* mremap with DONTUNMAP takes only memory that it can leave a hole in; files have other owners. /proc tells which it is. */
+	/*
+	 * mremap with DONTUNMAP takes only memory that it can leave a hole in, and files have other owners. /proc says
+	 * what it is.
+	 */
 	FILE *maps = fopen("/proc/self/maps", "re");
 	unsigned long from, to, inode;
 	char line[512], flags[8];
@@ -66,7 +73,8 @@ bool ranges_overlap(const struct hostmem *hostmem, uint64_t start, uint64_t end)
 }
 
 /*
- * What is mapped here is not allocated: a range is cut inside the program's munmap, and the caller of that may be its allocator, with its locks held.
+ * Map the range; do not allocate it. A range is cut inside the program's munmap, and the caller of munmap may be the
+ * program's allocator, with its locks held.
  */
 static struct range *range_make(struct states *states, uint64_t *page, uint64_t start, uint64_t end)
 {
@@ -89,7 +97,7 @@ void range_free(struct hostmem *hostmem, struct range *range)
 	raw_munmap(range, sizeof(*range));
 }
 
-/* Holds: lock; nothing of it is managed. */
+/* No part of it is managed yet. Holds: lock. */
 static bool range_add(struct hostmem *hostmem, uint64_t start, uint64_t end)
 {
 	struct uffdio_register reg = { .range = { start, end - start }, .mode = UFFDIO_REGISTER_MODE_MISSING };
@@ -107,7 +115,7 @@ static bool range_add(struct hostmem *hostmem, uint64_t start, uint64_t end)
 			raw_munmap(range, sizeof(*range));
 		return false;
 	}
-	/* Page by page: what is outside memory must be waited for outside the guest. */
+	/* Page by page: a vCPU must wait outside the guest for a page that is not in memory. */
 	posix_hint_set(start, end, POSIX_HINT_ALONE);
 	range_count(hostmem, range);
 	range->next = hostmem->ranges;
@@ -159,7 +167,7 @@ bool ranges_cut(struct hostmem *hostmem, uint64_t start, uint64_t end)
 	return range_cut(hostmem, start) && range_cut(hostmem, end);
 }
 
-/* The program has its memory back as if it had never been managed. Holds: lock. */
+/* Give the memory back to the program as if it had never been managed. Holds: lock. */
 static void range_give_up(struct hostmem *hostmem, struct range *range)
 {
 	struct uffdio_range whole = { range->start, range->end - range->start };
@@ -172,7 +180,7 @@ static void range_give_up(struct hostmem *hostmem, struct range *range)
 			store_drop(hostmem->store, *page);
 			page_lose(hostmem, page, address, "the kernel has no memory to put it back");
 		}
-		page_drop(hostmem, page); /* of the account; or it was unmapped already, and nobody misses it */
+		page_drop(hostmem, page); /* out of the account; or it was unmapped, and nobody misses it */
 	}
 	uffd_call(hostmem, UFFDIO_UNREGISTER, &whole);
 	range_free(hostmem, range);
@@ -181,7 +189,7 @@ static void range_give_up(struct hostmem *hostmem, struct range *range)
 void hostmem_remove(struct hostmem *hostmem, uint64_t start, uint64_t end)
 {
 	pthread_mutex_lock(&hostmem->lock);
-	/* When there is no memory to cut them, more than was asked for is given up: right, if more than the budget. */
+	/* Without memory to cut the ranges, more than was asked for is given up: right, but perhaps over the budget. */
 	ranges_cut(hostmem, start, end);
 	for (struct range **at = &hostmem->ranges; *at;) {
 		struct range *range = *at;

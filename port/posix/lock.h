@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A lock that lives as long as the process. Two things can happen to its holder that cannot happen to the lock of an object:
+ * A lock that lives as long as the process. Two things can happen to its holder that cannot happen to the lock of an
+ * object:
  *
- *   a signal   The handler may make a call that takes the same lock. So signals are blocked while the lock is held.
- *   a fork     The child has the lock as it was, and not the thread that held it. So each lock's owner is on the list of fork.h.
+ *   signal  The handler may make a call that takes the same lock. So signals are blocked while the lock is held.
+ *   fork    The child has the lock as it was, but not the thread that held it. So each lock's owner is on the list
+ *           of fork.h.
  */
 #ifndef PORT_POSIX_LOCK_H
 #define PORT_POSIX_LOCK_H
@@ -15,12 +17,15 @@
 
 struct posix_lock {
 	pthread_mutex_t mutex;
-	uint64_t mask; /* mutex: the holder's signal mask as it was before */
+	uint64_t mask; /* mutex: the holder's signal mask before it took the lock */
 };
 
 #define POSIX_LOCK_INIT { PTHREAD_MUTEX_INITIALIZER, 0 }
 
-/** Sleeps. After: no signal reaches this thread until posix_unlock. Several may be held; they are let go in the opposite order. */
+/**
+ * Sleeps. After: no signal reaches this thread until posix_unlock. A thread may hold several, and must release them in
+ * the opposite order.
+ */
 static inline void posix_lock(struct posix_lock *lock)
 {
 	uint64_t mask = raw_signals_block();

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The inline part of the port contract (port/contract/port.h) for a POSIX process on x86-64: host physical is the process's address space. */
+/*
+ * The inline part of the port contract (port/contract/port.h) for a POSIX process on x86-64. Host physical memory is
+ * the process's address space.
+ */
 #ifndef PORT_POSIX_PORT_INLINE_H
 #define PORT_POSIX_PORT_INLINE_H
 

@@ -6,8 +6,8 @@
 #include "port/posix/signals.h"
 
 /*
- * Each probe returns 1 in eax; a fault anywhere between the labels resumes at posix_probe_failed, which returns 0. None of them touches
- * the stack before its last faulting instruction, so the return address is on top at any fault.
+ * Each probe returns 1 in eax. A fault anywhere between the labels resumes at posix_probe_failed, which returns 0. No
+ * probe touches the stack before its last faulting instruction, so the return address is on top at any fault.
  */
 __asm__(".pushsection .text\n"
         ".globl posix_probe_begin, posix_probe_end, posix_probe_failed\n"
@@ -23,7 +23,7 @@ __asm__(".pushsection .text\n"
         "	lock orb $0, (%rdi)\n"
         "	movl $1, %eax\n"
         "	ret\n"
-        "posix_probe_copy_asm:\n" /* 4 and 8 bytes in one access: a table entry is never seen half written */
+        "posix_probe_copy_asm:\n" /* 4 and 8 bytes in one access: nobody sees a table entry half written */
         "	cmpq $8, %rdx\n"
         "	je 8f\n"
         "	cmpq $4, %rdx\n"
@@ -84,7 +84,7 @@ static inline bool load(const void *address, unsigned bytes, uint64_t *value)
 	return bytes == 8 ? posix_probe_load8_asm(address, value) : posix_probe_load4_asm(address, value);
 }
 
-/* Apart, so that posix_probe_load, which every step of a walk calls, saves no register. */
+/* A function of its own, so that posix_probe_load, which every step of a walk calls, saves no register. */
 static __attribute__((noinline)) bool load_guarded(const void *address, unsigned bytes, uint64_t *value)
 {
 	posix_signals_guard();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * System calls past libc. In a program under the preload library the names mmap, munmap and syscall are that library's own: it takes them for
- * changes of guest memory, and ours are none. Also, errno is left alone: it is the interrupted program's.
+ * System calls past libc. In a program under the preload library the names mmap, munmap and syscall are that library's
+ * own. It takes calls of these for changes of guest memory, and our calls are none. Also, errno is left alone: it is
+ * the interrupted program's.
  */
 #ifndef PORT_POSIX_RAW_H
 #define PORT_POSIX_RAW_H
@@ -28,7 +29,7 @@ static inline long raw_syscall(long number, long a, long b, long c, long d, long
 	return result;
 }
 
-/** A moment of sleep (as short as the kernel makes it, some 50 us), by futex: nobody wakes it. */
+/** A moment of sleep, as short as the kernel makes it (some 50 us), by a futex that nobody wakes. */
 static inline void raw_rest(void)
 {
 	static const uint32_t word;
@@ -37,7 +38,7 @@ static inline void raw_rest(void)
 	raw_syscall(SYS_futex, (long)(uintptr_t)&word, FUTEX_WAIT_PRIVATE, 0, (long)(uintptr_t)&moment, 0, 0);
 }
 
-/** Block every signal of this thread, for the threads that it makes: they inherit it. Returns: the mask before. */
+/** Block every signal of this thread. Threads that it makes inherit this. Returns: the mask before. */
 static inline uint64_t raw_signals_block(void)
 {
 	uint64_t all = ~UINT64_C(0), old = 0;
@@ -51,7 +52,7 @@ static inline void raw_signals_restore(uint64_t mask)
 	raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)(uintptr_t)&mask, 0, sizeof(mask), 0, 0);
 }
 
-/** Private zeroed memory, not reserved. Returns: NULL when there is none. */
+/** Private zeroed memory, not reserved. Returns: NULL if there is none. */
 void *raw_mmap(size_t bytes);
 void raw_munmap(void *at, size_t bytes);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* raw.c for builds with ThreadSanitizer: an unmapping happens before a mapping of the same addresses. */
+/* raw.c for builds with ThreadSanitizer: says that an unmapping happens before a mapping of the same addresses. */
 #include <sys/mman.h>
 #include <sanitizer/tsan_interface.h>
 
@@ -9,7 +9,8 @@ static char unmapped; /* only its address is used */
 
 void *raw_mmap(size_t bytes)
 {
-	long at = raw_syscall(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	long at = raw_syscall(SYS_mmap, 0, (long)bytes, PROT_READ | PROT_WRITE,
+	                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	__tsan_acquire(&unmapped);
 	return at < 0 && at > -4096 ? NULL : (void *)at;

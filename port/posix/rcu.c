@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* RCU by liburcu's "bulletproof" flavour: threads need no registration, as calls come from threads that the client made. */
-#define _LGPL_SOURCE /* the read side inline: two sections a page fault */
+/*
+ * RCU by liburcu's "bulletproof" flavour. Threads need no registration, because calls come from threads that the
+ * client made.
+ */
+#define _LGPL_SOURCE /* inlines the read side: two sections for each page fault */
 #include <urcu/urcu-bp.h>
 
 #include "port/contract/port.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rcu.c for builds with ThreadSanitizer, which cannot see into liburcu: says what RCU orders. What was done before the end of a read
- * section, and before port_rcu_call, happens before the callback; callbacks happen before the return of port_rcu_barrier.
+ * rcu.c for builds with ThreadSanitizer, which cannot see into liburcu: says what RCU orders. What was done before the
+ * end of a read section, and before port_rcu_call, happens before the callback. Callbacks happen before
+ * port_rcu_barrier returns.
  */
 #include <stdlib.h>
 
@@ -13,7 +14,7 @@
 
 static char grace, done; /* only their addresses are used */
 
-/* A callback and what liburcu needs, as liburcu cannot be made to call something else first. */
+/* A callback, with what liburcu needs: liburcu cannot be made to call something else first. */
 struct deferred {
 	struct rcu_head rcu;
 	struct port_rcu_head *head;

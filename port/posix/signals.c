@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The library's handlers of SIGSEGV and SIGBUS, for an application that leaves them to it.
+ * The library's handlers of SIGSEGV and SIGBUS, for an application that leaves them to the library.
  *
- * The handlers found, now and later, are remembered in chains that only grow: a handler may be running on any thread, and reads them without a lock. A handler
- * that was installed over ours may have been told of ours, and call it for what is not its own. That call goes on to the one before it.
+ * The handlers found, now and later, are kept in chains that only grow, because a handler may run on any thread and
+ * reads them without a lock. A handler that was installed over ours may have been told of ours, and may call ours for
+ * a fault that is not its own. Such a call goes on to the handler before it.
  */
 #include "port/posix/signals.h"
 
@@ -21,16 +22,16 @@
 
 struct found {
 	struct sigaction action;
-	struct found *older; /* that it may believe to have replaced; NULL: the default */
+	struct found *older; /* the one that it may believe it replaced; NULL: the default */
 	struct found *next;  /* of all */
 };
 
 static const int numbers[2] = { SIGSEGV, SIGBUS };
-static struct posix_lock lock = POSIX_LOCK_INIT; /* all but reading `current` and what it leads to */
+static struct posix_lock lock = POSIX_LOCK_INIT; /* for all but reading `current` and what it leads to */
 static struct found *all[2];
-static struct found *current[2]; /* whom our handler hands on to; NULL: nobody */
+static struct found *current[2]; /* our handler hands on to it; NULL: to none */
 
-/* Whom the handler that runs on this thread has handed on to. */
+/* The handler that our handler, running on this thread, has handed on to. */
 static __thread struct found *handed_to;
 
 atomic_bool posix_signals_owned;
@@ -54,12 +55,15 @@ static void default_action(int number, const siginfo_t *info)
 	struct sigaction none = { .sa_handler = SIG_DFL };
 
 	sigaction(number, &none, NULL);
-	/* The processor's own strikes again, with nobody in the way. One that was sent is sent again. */
+	/*
+	 * A fault of the processor's comes again, with no handler in its way. A signal that was sent must be sent
+	 * again.
+	 */
 	if (info->si_code <= 0)
 		raise(number);
 }
 
-/* As the kernel calls a handler. */
+/* Call a handler as the kernel would. */
 static void handler_call(const struct found *found, int number, siginfo_t *info, void *context)
 {
 	const struct sigaction *action = &found->action;
@@ -67,7 +71,7 @@ static void handler_call(const struct found *found, int number, siginfo_t *info,
 
 	if (!(action->sa_flags & SA_NODEFER))
 		sigaddset(&block, number);
-	pthread_sigmask(SIG_BLOCK, &block, NULL); /* until the kernel takes back the mask of the context */
+	pthread_sigmask(SIG_BLOCK, &block, NULL); /* until the kernel restores the context's mask */
 	if (action->sa_flags & SA_SIGINFO)
 		action->sa_sigaction(number, info, context);
 	else
@@ -94,13 +98,17 @@ static void hand_on(struct found *found, int number, siginfo_t *info, void *cont
 
 static void handler(int number, siginfo_t *info, void *context)
 {
-	/* On x86-64 the kernel puts the context right above the return address. Otherwise one that we handed on to calls us. */
+	/*
+	 * On x86-64 the kernel puts the context right above the return address. If it is elsewhere, our caller is a
+	 * handler that we handed on to.
+	 */
 	bool by_kernel = (char *)context == (char *)__builtin_frame_address(0) + 2 * sizeof(void *);
 	int saved = errno;
 
 	if (!posix_probe_signal(number, info, context)) {
-		/* acquire: pairs with the release in handler_found */
-		struct found *found = by_kernel ? __atomic_load_n(&current[index_of(number)], __ATOMIC_ACQUIRE) : handed_to ? handed_to->older : NULL;
+		/* acquire: pairs with handler_found */
+		struct found *found = by_kernel ? __atomic_load_n(&current[index_of(number)], __ATOMIC_ACQUIRE) :
+		                      handed_to ? handed_to->older : NULL;
 
 		hand_on(found, number, info, context);
 	}
@@ -111,15 +119,16 @@ static void handler(int number, siginfo_t *info, void *context)
 
 static bool same_action(const struct sigaction *a, const struct sigaction *b)
 {
-	return a->sa_sigaction == b->sa_sigaction && a->sa_flags == b->sa_flags && !memcmp(&a->sa_mask, &b->sa_mask, sizeof(uint64_t));
+	return a->sa_sigaction == b->sa_sigaction && a->sa_flags == b->sa_flags &&
+	       !memcmp(&a->sa_mask, &b->sa_mask, sizeof(uint64_t));
 }
 
-/* Holds: lock. Returns: NULL when there is no memory. */
+/* Holds: lock. Returns: NULL without memory. */
 static struct found *found_make(unsigned i, const struct sigaction *action)
 {
 	struct found *found;
 
-	/* Back to one that was replaced: its successors are forgotten. */
+	/* Is it one that was replaced earlier? Then its successors are forgotten. */
 	for (found = current[i]; found; found = found->older)
 		if (same_action(&found->action, action))
 			return found;
@@ -140,7 +149,7 @@ static bool handler_found(unsigned i, const struct sigaction *action)
 	struct found *found = found_make(i, action);
 
 	if (found)
-		__atomic_store_n(&current[i], found, __ATOMIC_RELEASE); /* pairs with the acquire in handler */
+		__atomic_store_n(&current[i], found, __ATOMIC_RELEASE); /* release: pairs with handler */
 	return found;
 }
 
@@ -149,10 +158,13 @@ static void signal_take(unsigned i)
 	struct sigaction ours = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK }, now;
 
 	sigemptyset(&ours.sa_mask);
-	/* Known before it is replaced: a fault of another thread's may come at once. Without memory for that it stays. */
+	/*
+	 * Record the handler before replacing it: a fault of another thread may come at once. Without memory to do so,
+	 * leave it in place.
+	 */
 	if (sigaction(numbers[i], NULL, &now) || is_ours(&now) || !handler_found(i, &now))
 		return;
-	/* The application may have been faster. */
+	/* The application may have installed another one meanwhile. */
 	if (sigaction(numbers[i], &ours, &now) == 0 && !is_ours(&now))
 		handler_found(i, &now);
 }

@@ -9,7 +9,10 @@
 #include <unistd.h>
 
 #define PAGE 4096
-/* A page that does not compress to this goes to the file as it is: decompressing it would cost and save nothing. */
+/*
+ * A page that does not compress to this size goes to the file as it is: to decompress it would cost time and save
+ * nothing.
+ */
 #define WORTHWHILE (PAGE * 3 / 4)
 
 enum kind { KIND_SAME = 1, KIND_POOL, KIND_SWAP };
@@ -29,7 +32,7 @@ struct store {
 	uint64_t pool_limit;
 	int file;            /* -1: none */
 	uint64_t *used;      /* bit per place of the file */
-	uint64_t next;       /* where to look for a free place */
+	uint64_t next;       /* where to look next for a free place */
 };
 
 struct store *store_create(uint64_t pool_limit, const char *swap_path, uint64_t swap_bytes)
@@ -65,7 +68,7 @@ void store_destroy(struct store *store)
 	free(store);
 }
 
-/* FNV-1a over words: it is for bits that rot, not for enemies. */
+/* FNV-1a over words: against bits that rot, not against enemies. */
 static uint32_t checksum(const void *page)
 {
 	const char *at = page;
@@ -130,7 +133,8 @@ static bool file_io(int file, void *page, uint64_t place, bool write)
 {
 	for (size_t done = 0; done < PAGE;) {
 		off_t at = (off_t)(place * PAGE + done);
-		ssize_t bytes = write ? pwrite(file, (char *)page + done, PAGE - done, at) : pread(file, (char *)page + done, PAGE - done, at);
+		ssize_t bytes = write ? pwrite(file, (char *)page + done, PAGE - done, at)
+		                      : pread(file, (char *)page + done, PAGE - done, at);
 
 		if (bytes < 0 && errno == EINTR)
 			continue;
@@ -186,7 +190,8 @@ bool store_get(struct store *store, store_handle handle, void *page, const char 
 		return true;
 	case KIND_POOL:
 		*why = "a compressed page is corrupt";
-		return LZ4_decompress_safe(stored->data, page, stored->bytes, PAGE) == PAGE && checksum(page) == stored->checksum;
+		return LZ4_decompress_safe(stored->data, page, stored->bytes, PAGE) == PAGE &&
+		       checksum(page) == stored->checksum;
 	default:
 		*why = "the swap file cannot be read";
 		if (!file_io(store->file, page, stored->place, false))

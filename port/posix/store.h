@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where pages go that were taken out of memory: an LZ4-compressed pool, and a swap file behind it. Not thread-safe: the host memory manager's lock
- * covers it.
+ * Where pages go that were taken out of memory: an LZ4-compressed pool, and a swap file behind it. Not thread-safe;
+ * the host memory manager's lock covers it.
  */
 #ifndef PORT_POSIX_STORE_H
 #define PORT_POSIX_STORE_H
@@ -16,21 +16,24 @@ typedef uint64_t store_handle;
 
 struct store_stats {
 	uint64_t pool_pages, pool_bytes; /* pages in the pool, and the memory that they take */
-	uint64_t same_pages;             /* pages of one repeated byte, which take none */
-	uint64_t swap_pages, swap_limit; /* 4 KiB places of the swap file in use, and there are */
+	uint64_t same_pages;             /* pages of one repeated byte; they take no memory */
+	uint64_t swap_pages, swap_limit; /* 4 KiB places of the swap file: those in use, and all */
 };
 
 /**
- * `pool_limit`: bytes of memory for compressed pages. `swap_path`: a file to make (and unlink at once: it is gone with the process); NULL: none.
- * `swap_bytes`: its most. Returns: NULL with errno set.
+ * `pool_limit`: bytes of memory for compressed pages. `swap_path`: a file to make, and to unlink at once, so that it
+ * goes with the process; NULL: none. `swap_bytes`: the file's largest size. Returns: NULL with errno set.
  */
 struct store *store_create(uint64_t pool_limit, const char *swap_path, uint64_t swap_bytes);
 void store_destroy(struct store *store);
 
-/** Put 4096 bytes away. Returns: 0 when pool and file are full or the file could not be written (*why says which). */
+/** Put 4096 bytes away. Returns: 0 if pool and file are full, or the file cannot be written (*why says which). */
 store_handle store_put(struct store *store, const void *page, const char **why);
 
-/** Bring them back. The copy is kept until store_drop. Returns: false when it is lost: *why says how (read error, checksum). */
+/**
+ * Bring the bytes back. The copy is kept until store_drop. Returns: false if it is lost; *why says how (read error,
+ * checksum).
+ */
 bool store_get(struct store *store, store_handle handle, void *page, const char **why);
 
 void store_drop(struct store *store, store_handle handle);

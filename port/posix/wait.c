@@ -37,5 +37,6 @@ void port_panic(const char *file, int line, const char *what)
 
 void port_warn(const char *file, int line, const char *what)
 {
-	fprintf(stderr, "vmmu: %s:%d: internal check failed: %s; this VM is dead. Please report this.\n", file, line, what);
+	fprintf(stderr, "vmmu: %s:%d: internal check failed: %s; this VM is dead. Please report this.\n",
+	        file, line, what);
 }

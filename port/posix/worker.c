@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What liburcu's thread that runs callbacks wants, for either rcu.c: no signals, and care around fork. */
+/* What liburcu's callback thread needs, for either rcu.c: no signals, and care around fork. */
 #include "port/posix/worker.h"
 
 #include <stdbool.h>
@@ -10,12 +10,12 @@
 
 static struct posix_lock lock = POSIX_LOCK_INIT;
 static bool runs;      /* lock; read without it */
-static bool inherited; /* lock: liburcu's thread was the parent's, and liburcu still waits to be told */
+static bool inherited; /* lock: liburcu's thread was the parent's, and liburcu must still be told so */
 
-/* liburcu would make the thread at the first callback, with the mask of whoever that is. */
+/* liburcu would make the thread at the first callback, with the signal mask of the caller. */
 void rcu_worker_start(void)
 {
-	if (__atomic_load_n(&runs, __ATOMIC_ACQUIRE)) /* pairs with the release below */
+	if (__atomic_load_n(&runs, __ATOMIC_ACQUIRE)) /* acquire: pairs with the release below */
 		return;
 	posix_lock(&lock);
 	if (!runs) {
@@ -29,8 +29,9 @@ void rcu_worker_start(void)
 }
 
 /*
- * liburcu's two halves are separate, and the callback threads must be still first. Their half is not told of the child until somebody there needs a
- * callback: it would make a thread at once, and a program that forks expects a child with one thread.
+ * liburcu has two halves, and the callback threads must be still first. Their half is told of the child only when the
+ * child first needs a callback. Told at once, it would make a thread, and a program that forks expects a child with
+ * one thread.
  */
 void rcu_fork(enum fork_step step)
 {
@@ -53,7 +54,7 @@ void rcu_fork(enum fork_step step)
 	posix_unlock(&lock);
 }
 
-/* Later versions of liburcu end their thread at exit, under a lock that is held until they are told. */
+/* Later versions of liburcu end their thread at exit, under a lock that stays held until they are told of the fork. */
 __attribute__((destructor)) static void end(void)
 {
 	posix_lock(&lock);

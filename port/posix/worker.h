@@ -3,8 +3,9 @@
 #define PORT_POSIX_WORKER_H
 
 /**
- * Make sure that liburcu's thread for callbacks exists, with every signal blocked: the process's signals are for its own threads, whose KVM_RUN they may have
- * to end. Before any urcu_bp_call_rcu or urcu_bp_barrier. The first call, and the first in a forked child, sleeps and allocates; any other costs a load.
+ * Make sure that liburcu's thread for callbacks exists, with every signal blocked. The process's signals are for its
+ * own threads, whose KVM_RUN they may have to end. Call it before any urcu_bp_call_rcu or urcu_bp_barrier. The first
+ * call, and the first in a forked child, sleeps and allocates; any other costs a load.
  */
 void rcu_worker_start(void);
 
