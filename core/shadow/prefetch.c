@@ -40,9 +40,7 @@ struct neighbour {
 	unsigned rights, key;
 };
 
-/*
- * What the guest's table maps at `index`. Returns: false when a CPU would not use that entry, or would set its A bit.
- */
+/* What the guest's table maps at `index`. Returns: false when a CPU would not use that entry, or would set its A. */
 static bool guest_says(const struct prefetch *p, unsigned index, struct neighbour *n)
 {
 	const struct guest_mode *mode = p->mode;

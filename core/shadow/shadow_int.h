@@ -22,9 +22,9 @@
 #include "core/shadow/shadow.h"
 
 /*
- * The role: all that a shadow page depends on, other than its gfn. There is at most one page for each (gfn, role),
- * and a child is reused only if both match (F25): reusing one with another role or gfn was a guest-to-host escape
- * (zoo 1, 2).
+ * The role: all that a shadow page depends on, other than its gfn. In a generation there is at most one page for each
+ * (gfn, role). A child is reused only if both match (F25): reusing one with another role or gfn was a guest-to-host
+ * escape (zoo 1, 2).
  */
 #define ROLE_LEVEL(n)    ((uint32_t)(n))           /* bits 0-3 */
 #define ROLE_RIGHTS(acc) ((uint32_t)(acc) << 4)    /* 4-6: ACC_* of the path to it */

@@ -2,9 +2,7 @@
 /* Installing the mapping that a fault needs; and the fast path, which gives back a right without a lock (P6). */
 #include "core/tdp/tdp_int.h"
 
-/*
- * Does the present leaf under iter already allow the access? A huge leaf of a logged slot never has W: see tdp_split.
- */
+/* Does the present leaf under iter allow the access already? A huge leaf of a logged slot has no W: see tdp_split. */
 static bool leaf_suffices(const struct format *format, const struct tdp_iter *iter, const struct tdp_map *map)
 {
 	if (!map->slot)
