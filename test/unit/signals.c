@@ -31,9 +31,7 @@ static void vm_make(int fd)
 	      vmmu_region_set(vm, &region) == VMMU_OK);
 }
 
-/*
- * The addresses stay reserved. Otherwise the library's next chunk of tables might be mapped there, and be accessible.
- */
+/* The addresses stay reserved: otherwise the library's next mapping might make them accessible. */
 static void memory_goes(void)
 {
 	CHECK(mmap(memory, BYTES, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == memory);
