@@ -13,7 +13,8 @@ endif
 
 # build, build-asan, build-tsan, build-clang, build-clang-asan, ...
 comma := ,
-san_name := $(if $(findstring address,$(SAN)),-asan)$(if $(findstring thread,$(SAN)),-tsan)$(if $(filter undefined,$(SAN)),-ubsan)
+san_name := $(if $(findstring address,$(SAN)),-asan)$(if $(findstring thread,$(SAN)),-tsan)
+san_name := $(san_name)$(if $(filter undefined,$(SAN)),-ubsan)
 BUILD ?= build$(if $(findstring clang,$(CC)),-clang)$(san_name)
 
 # Shared objects may not leave names undefined, but a sanitizer's are in its runtime.
@@ -101,9 +102,9 @@ help:
 	@echo 'make            build into $(BUILD)/ (prints what is missing; installs nothing)'
 	@echo 'make deps       install the packages of tool/packages.txt (root or sudo)'
 	@echo 'make run        everything from nothing: packages, build, the KVM selftests under vmmu'
-	@echo 'make unit       the unit tests, and of the build only what they need: a few seconds after a change in core/'
+	@echo 'make unit       builds what the unit tests need, and runs them: seconds after a change'
 	@echo 'make test       packages, build, every test; ends with "N passed, N failed"'
-	@echo 'make check      the protocols under every interleaving, within BUDGET=10m; ends with "N passed, N failed"'
+	@echo 'make check      the protocols under every interleaving, within BUDGET=10m'
 	@echo 'make zoo        historical bugs, put back one at a time: the checker must find each'
 	@echo 'make ordering   is every order, fence and lock of core/ accounted for in doc/ordering.md?'
 	@echo 'make lint       only the checks of the source itself (includes, style, comments, locks, freestanding)'

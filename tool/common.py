@@ -90,7 +90,8 @@ class Failures:
         self.found.append((name, lines))
 
     def lines(self):
-        """The first MOST_NAMES names, and how many more there are; then the ends of the outputs: EACH lines at most, MOST_LINES together."""
+        """The first MOST_NAMES names, and how many more there are; then the ends of the outputs: EACH lines at most,
+        MOST_LINES together."""
         if not self.found:
             return []
         out = [f"{self.HEADING}: {len(self.found)}"] + ["FAIL  " + name for name, _ in self.found[:self.MOST_NAMES]]

@@ -1,27 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""The order of the locks: what doc/locking.md says, held against the code. tool/check-locks runs it, over its call graph.
+"""The order of the locks: what doc/locking.md says, held against the code. tool/check-locks runs it, over its call
+graph.
 
-The page has a fenced block "lock-order" of lines "a > b > {c, d}": b may be taken while a is held, and so on; and a table of every lock with
-the columns "lock" and "taken as". Every call that takes a lock must be one of the second column; every function is followed from callers
-to callees with the locks that are held, and each lock that is taken under another must come after it in the order.
+The page has a fenced block "lock-order" of lines "a > b > {c, d}": b may be taken while a is held, and so on. It also
+has a table of every lock, with the columns "lock" and "taken as". Every call that takes a lock must be one of the
+second column. Every function is followed from callers to callees with the locks that are held, and each lock that is
+taken under another must come after it in the order.
 
-A call through a pointer reaches what the initialisers of such a struct name, or what was handed to the function. The tool does not see: what runs
-by another way, whether two locks of one name are the same one, and conditions (both arms of an `if` are followed, each from its beginning).
+A call through a pointer reaches what the initialisers of such a struct name, or what was handed to the function. The
+tool does not see what runs by another way, whether two locks of one name are the same one, and conditions: both arms
+of an `if` are followed, each from its beginning.
 """
 import os
 import re
 
 PAGE = "doc/locking.md"
 FOLDERS = ("core/", "kvm/", "port/posix/", "cpu/")
-TAKE = {"mutex_lock": "mutex_unlock", "spin_lock": "spin_unlock", "posix_lock": "posix_unlock", "turns_take": "turns_give",
+TAKE = {"mutex_lock": "mutex_unlock", "spin_lock": "spin_unlock", "posix_lock": "posix_unlock",
+        "turns_take": "turns_give",
         "pthread_mutex_lock": "pthread_mutex_unlock", "pthread_spin_lock": "pthread_spin_unlock",
         "pthread_rwlock_rdlock": "pthread_rwlock_unlock", "pthread_rwlock_wrlock": "pthread_rwlock_unlock"}
 GIVE = set(TAKE.values())
 # Functions that stand for a lock by their names: (lock, what they do with it).
-ONE = {"mmu_read_lock": ("mmu_lock", "take"), "mmu_write_lock": ("mmu_lock", "take"), "mmu_retake": ("mmu_lock", "take"),
+ONE = {"mmu_read_lock": ("mmu_lock", "take"), "mmu_write_lock": ("mmu_lock", "take"),
+       "mmu_retake": ("mmu_lock", "take"),
        "mmu_yield": ("mmu_lock", "nothing"), "mmu_drop": ("mmu_lock", "give"),
        "mmu_read_unlock": ("mmu_lock", "give"), "mmu_write_unlock": ("mmu_lock", "give"),
-       "srcu_read_lock": ("srcu", "take"), "srcu_read_unlock": ("srcu", "give"), "srcu_synchronize": ("grace period", "pass"),
+       "srcu_read_lock": ("srcu", "take"), "srcu_read_unlock": ("srcu", "give"),
+       "srcu_synchronize": ("grace period", "pass"),
        "port_rcu_read_lock": ("rcu", "take"), "port_rcu_read_unlock": ("rcu", "give"),
        "rmap_lock": ("rmap bit", "take"), "rmap_unlock": ("rmap bit", "give"), "rmap_add": ("rmap bit", "pass"),
        "rmap_remove": ("rmap bit", "pass")}
@@ -32,7 +38,7 @@ NOT_CALLS = {"if", "while", "for", "switch", "return", "sizeof", "defined", "typ
 
 
 class Page:
-    """What the page says: self.after {lock: the locks that may be taken under it}; self.rows {lock: (expressions, file or "")}."""
+    """What the page says: self.after {lock: the locks that may be taken under it}; self.rows {lock: (how, file)}."""
 
     def __init__(self, text, report):
         self.after, self.rows, self.report = {}, {}, report
@@ -81,7 +87,7 @@ class Page:
                 self.rows[name] = (re.findall(r"`([^`]+)`", row["taken as"]), link.group(1) if link else "")
 
     def lock_of(self, path, expression):
-        """The lock that an expression means in a file: a static lock's own file, or any file of the same top folder. None: no row."""
+        """The lock that an expression means: in a static lock's own file, or in the same top folder. None: no row."""
         for name, (taken, where) in self.rows.items():
             alone = re.fullmatch(r"\w+", expression)
             if expression in taken and (path == where if alone else path.split("/")[0] == where.split("/")[0]):
@@ -103,7 +109,8 @@ class Order:
                 self.structs.setdefault(member, set()).add(m.group(1))
         for m in re.finditer(r"struct (\w+) \w+(?:\[[^\]]*\])* = \{(.*?)\n?\};", text, re.S):
             by_name = dict(re.findall(r"\.(\w+) = &?(\w+)", m.group(2)))
-            for member, value in by_name.items() if by_name else ((None, word) for word in re.findall(r"\b[a-z_]\w*\b", m.group(2))):
+            words = re.findall(r"\b[a-z_]\w*\b", m.group(2))
+            for member, value in by_name.items() if by_name else ((None, word) for word in words):
                 for f in self.program.find(path, value):
                     self.values.setdefault((m.group(1), member), []).append(f)
 
@@ -117,8 +124,11 @@ class Order:
         return [g for s in sorted(structs) for g in self.values.get((s, member), []) + self.values.get((s, None), [])]
 
     def find(self, f, name):
-        """The functions that a name means: of the same file, of the same top folder, or of another if they are not static. In port/, what is
-        not the library's is libc's, though the front end exports functions of such names: it owns the signals that the port would take."""
+        """The functions that a name means: of this file, of its top folder, or of another if they are not static.
+
+        In port/, what is not the library's is libc's, though the front end exports functions of such names: it owns the
+        signals that the port would take.
+        """
         found = self.program.find(f.path, name)
         if f.path.startswith("port/"):
             found = [g for g in found if not g.path.startswith("kvm/")]
@@ -152,7 +162,7 @@ class Order:
         return lock
 
     def walk(self, f, held, handed, way):
-        """Follow f, entered with these locks; handed: functions that its caller gave it. Returns the locks that are held at its end."""
+        """Follow f, entered with these locks. handed: functions that its caller gave it. Returns what it ends with."""
         key = (id(f), held, tuple(id(g) for g in handed))
         if key in self.seen:
             return self.seen[key]
@@ -164,7 +174,8 @@ class Order:
                 blocks.append(at)
             elif token == "}":
                 before = blocks.pop() if blocks else held
-                gone = self.jump.match(f.body[last:m.start()]) or self.jump.match(self.program.statement(f.body, m.start()))
+                statements = (f.body[last:m.start()], self.program.statement(f.body, m.start()))
+                gone = any(self.jump.match(statement) for statement in statements)
                 end = before if gone else at
                 if arms and arms[-1][0] == len(blocks):
                     end = end | arms.pop()[1]
@@ -204,7 +215,8 @@ class Order:
             for g in self.of_member(f, name, f.body[:m.start()]) if indirect else handed:
                 self.walk(g, at, (), way)
             return at
-        given = [g for word in re.findall(r"(?:^|,)\s*&?(\w+)\s*(?=,|$)", arguments) if not re.search(r"\b" + word + r"\b", f.head)
+        given = [g for word in re.findall(r"(?:^|,)\s*&?(\w+)\s*(?=,|$)", arguments)
+                 if not re.search(r"\b" + word + r"\b", f.head)
                  for g in self.find(f, word)]
         ends = [self.walk(g, at, tuple(given), way) for g in self.find(f, name) if not INSIDE.match(g.path)]
         return ends[0] if ends else at
@@ -234,10 +246,12 @@ def check_fork_lists(program, page, lists, report):
         row = []
         for name in names:
             for f in program.by_name.get(name, []):
-                row += [lock for lock in map(lambda e, f=f: page.lock_of(f.path, e), re.findall(r"&(\w+)\b", f.body)) if lock]
+                row += [lock for lock in map(lambda e, f=f: page.lock_of(f.path, e), re.findall(r"&(\w+)\b", f.body))
+                        if lock]
         for i, outer in enumerate(row):
             for inner in row[i + 1:]:
-                report.check(outer not in page.after.get(inner, ()), f"a list for fork has {outer} before {inner}, and {PAGE} the other way round")
+                report.check(outer not in page.after.get(inner, ()),
+                             f"a list for fork has {outer} before {inner}, and {PAGE} the other way round")
 
 
 def check(program, page_text, static_locks, fork_lists, token, jump, report):
@@ -259,7 +273,8 @@ def check(program, page_text, static_locks, fork_lists, token, jump, report):
     for lock in sorted({lock for lock, _ in ONE.values()} & {lock for lock, _ in order.used} - set(page.rows)):
         report.fail(f"{PAGE}: {lock} is in no row")
     for (outer, inner), where in sorted(order.edges.items()):
-        report.check(inner in page.after.get(outer, ()), f"{where}: takes {inner} under {outer}, and {PAGE} has no {outer} > {inner}")
+        report.check(inner in page.after.get(outer, ()),
+                     f"{where}: takes {inner} under {outer}, and {PAGE} has no {outer} > {inner}")
     check_fork_lists(program, page, fork_lists, report)
 
 
@@ -279,10 +294,13 @@ def self_test(report, check_tree):
         return f"\tmutex_unlock(&vm->{lock});\n"
 
     a, b = ("a", "`vm->a`", "core/vm/a.h"), ("b", "`vm->b`", "core/vm/a.h")
-    ab, srcu, grace = page("a > b", a, b), ("srcu", "`srcu_read_lock()`", "core/sync/srcu.h"), ("grace period", "`srcu_synchronize()`", "core/sync/srcu.h")
+    srcu, grace = ("srcu", "`srcu_read_lock()`", "core/sync/srcu.h"), ("grace period", "`srcu_synchronize()`",
+                                                                       "core/sync/srcu.h")
+    ab = page("a > b", a, b)
     nested = function("f", take("a") + take("b") + give("b") + give("a"))
     inner, end = function("g", take("a") + give("a")), give("b")
-    static = "static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;\nvoid h(void)\n{\n\tpthread_mutex_lock(&lock);\n\tpthread_mutex_unlock(&lock);\n}\n"
+    static = "static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;\n" \
+             "void h(void)\n{\n\tpthread_mutex_lock(&lock);\n\tpthread_mutex_unlock(&lock);\n}\n"
     ops = "struct ops {\n\tvoid (*call)(struct vm *vm);\n};\nstatic const struct ops ops = { .call = g };\n"
     good = [
         (ab, nested),
@@ -291,7 +309,8 @@ def self_test(report, check_tree):
         (ab, function("f", "\tif (vm) {\n" + take("b") + end + "\t} else {\n" + take("a") + give("a") + "\t}\n")),
         (page("a > b", a, b, ("c", "", "core/vm/a.h")), nested),
         (page("lock", ("lock", "`lock`", "core/vm/a.c")), static),
-        (page("grace period > srcu", srcu, grace), function("f", "\tsrcu_read_lock(vm);\n\tsrcu_read_lock(vm);\n\tsrcu_read_unlock(vm);\n")
+        (page("grace period > srcu", srcu, grace),
+         function("f", "\tsrcu_read_lock(vm);\n\tsrcu_read_lock(vm);\n\tsrcu_read_unlock(vm);\n")
          + function("g", "\tsrcu_synchronize(vm);\n")),
     ]
     bad = [
@@ -312,7 +331,8 @@ def self_test(report, check_tree):
         (ab, function("f", "\tif (vm) {\n" + take("b") + "\t} else {\n" + take("b") + "\t}\n\tg(vm);\n" + end) + inner),
         (ab, function("f", "\tk(vm);\n\tg(vm);\n" + end) + function("k", take("b")) + inner),
         (ab, inner + ops + function("f", take("b") + "\tops->call(vm);\n" + end)),
-        (ab, inner + function("f", take("b") + "\teach(vm, g);\n" + end) + "void each(struct vm *vm, void (*call)(struct vm *vm))\n{\n\tcall(vm);\n}\n"),
+        (ab, inner + function("f", take("b") + "\teach(vm, g);\n" + end)
+         + "void each(struct vm *vm, void (*call)(struct vm *vm))\n{\n\tcall(vm);\n}\n"),
         (ab, nested + function("k", take("a") + take("a"))),
         (ab, nested + function("k", take("new"))),
         (ab, nested + static),
@@ -321,4 +341,5 @@ def self_test(report, check_tree):
     ]
     for text, code in bad + good:
         failed = check_tree({PAGE: text, "core/vm/a.c": code})
-        report.check((failed.failed > 0) == ((text, code) in bad), f"check-locks --self-test: {text!r}, {code!r}: {failed.messages}")
+        report.check((failed.failed > 0) == ((text, code) in bad),
+                     f"check-locks --self-test: {text!r}, {code!r}: {failed.messages}")
