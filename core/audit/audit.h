@@ -42,8 +42,8 @@ struct audit_out {
 struct audit_report {
 	/* in */
 	struct audit_out out;     /* one line per violation; out.line may be NULL */
-	unsigned max_lines;       /* after so many, violations are only counted; 0: 20 */
-	uint64_t invalidations;   /* the caller has begun and not ended so many */
+	unsigned max_lines;       /* after this many, violations are only counted; 0: 20 */
+	uint64_t invalidations;   /* how many the caller has begun and not ended */
 	/* Where the host keeps a page. NULL: the host is a process, and keeps it at its own address. */
 	pfn_t (*frame)(void *arg, hva_t hva);
 	void *frame_arg;

@@ -285,7 +285,8 @@ static void mmu_check(struct audit *audit, const struct shadow_mmu *mmu)
 	if (totals.pages != mmu->used || totals.pages != hashed(vm))
 		audit_fail(audit, "count of shadow pages", "counted ", mmu->used, "there are ", totals.pages);
 	if (totals.indirect != load_relaxed(&mmu->indirect))
-		audit_fail(audit, "count of mirrored tables (I4.3)", "counted ", load_relaxed(&mmu->indirect), "there are ", totals.indirect);
+		audit_fail(audit, "count of mirrored tables (I4.3)", "counted ", load_relaxed(&mmu->indirect),
+		           "there are ", totals.indirect);
 	if (totals.links != totals.parents)
 		audit_fail(audit, "parents that are none (F26)", "links ", totals.links, "parents ", totals.parents);
 	audit->report->tables += totals.tables;

@@ -13,7 +13,8 @@ struct place {
 	const struct memslots *slots;
 };
 
-static void leaf_check_rights(struct audit *audit, const struct memslot *slot, gfn_t gfn, spte_t spte, int level, spte_t every)
+static void leaf_check_rights(struct audit *audit, const struct memslot *slot, gfn_t gfn, spte_t spte, int level,
+                              spte_t every)
 {
 	struct vm *vm = audit->vm;
 	bool writable = spte & vm->fmt->any_write, logged = slot->flags & VMMU_SLOT_LOG_DIRTY;

@@ -61,7 +61,7 @@ static inline bool dirty_has_room(const struct memslot *slot, const struct dirty
 	return !memslot_logs(slot) || !ring || !dirty_ring_nearly_full(ring);
 }
 
-/** Is there room for so many entries, or no ring that could overflow? On the vCPU's thread. */
+/** Is there room for `entries` more entries, or no ring that could overflow? On the vCPU's thread. */
 bool dirty_ring_has_room(const struct dirty_ring *ring, uint64_t entries);
 
 /**

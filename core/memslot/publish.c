@@ -43,7 +43,7 @@ void slots_publish(struct vm *vm, unsigned as_id)
 	ASSERT(mutex_is_locked(&vm->slots_lock) && mutex_is_locked(&vm->slots_arch_lock));
 	VM_BUG(vm, generation & GENERATION_IN_PROGRESS);
 
-	store_release(&set->generation, generation | GENERATION_IN_PROGRESS);
+	store_release(&set->generation, generation | GENERATION_IN_PROGRESS); /* pairs with memslots_generation */
 	gate_publish(&slots->gate, publish, &publication);
 	mutex_unlock(&vm->slots_arch_lock);
 	srcu_synchronize(&vm->srcu);

@@ -92,7 +92,7 @@ bool dirty_ring_take_back(struct dirty_ring *ring, struct dirty_claim *claim)
 	 *
 	 * Clear the flags before giving the entry back, or the clear could wipe out what the vCPU puts there next.
 	 */
-	store_release(&entry->flags, 0);
+	store_release(&entry->flags, 0); /* the claim was read before; pairs with the program's acquire */
 	store_release(&ring->reset, ring->reset + 1); /* pairs with ring_left */
 	return true;
 }

@@ -17,7 +17,7 @@ enum slot_change {
 
 /*
  * What the rest of core does at the steps of a change. Each hook is called with slots_lock held, outside a read
- * section, without slots_arch_lock. It may sleep. None but arrays_make can fail: a change that has begun is finished.
+ * section, without slots_arch_lock. It may sleep. None but arrays_reserve can fail: a change that has begun is finished.
  */
 struct slots_hooks {
 	/**
@@ -37,8 +37,9 @@ struct slots_hooks {
 	 */
 	void (*generation)(struct vm *vm, uint64_t generation);
 	/**
-	 * *out: arrays for a slot, in a VM whose first shadow root may yet come (P1); NULL in one that never shadows. Sleeps.
-	 * Returns: false when the host has no memory.
+	 * *out: arrays for a slot, in a VM whose first shadow root may yet come (P1); NULL in a VM that never shadows.
+	 * Sleeps.
+	 * Returns: false if the host has no memory.
 	 */
 	bool (*arrays_reserve)(struct vm *vm, const struct memslot *slot, struct slot_arrays **out);
 	void (*arrays_free)(struct vm *vm, struct slot_arrays *arrays);

@@ -33,7 +33,7 @@ void slots_publish(struct vm *vm, unsigned as_id);
 
 /* --- the bitmap of a slot (bitmap.c) --- */
 
-/** Bytes of both halves of a bitmap for so many pages. */
+/** Bytes of both halves of a bitmap for `npages` pages. */
 size_t bitmap_bytes(uint64_t npages);
 
 /** Give a slot its bitmap: clear, or set under VMMU_DIRTY_INITIALLY_SET. Allocates. Returns: false without memory. */

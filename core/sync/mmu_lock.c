@@ -53,7 +53,7 @@ static void read_wait(struct mmu_lock *lock, uint32_t *readers)
 		while (load_seqcst(&lock->writer))
 			port_wait(&lock->writer, 1);
 	while (!read_try(lock, readers));
-	/* A writer may sleep until this very count is 0. */
+	/* A writer may sleep until this very count is 0. Pairs with readers_wait. */
 	if (sub_acqrel(&lock->waiters, 1) == 1)
 		port_wake(&lock->waiters);
 }

@@ -64,7 +64,7 @@ struct mmu_write mmu_write_lock(struct vm *vm);
 /** `hint` as in srcu_read_lock. */
 struct mmu_read mmu_read_lock(struct vm *vm, unsigned hint);
 
-/** Let go. The flush must have been done (mmu_flush). */
+/** Release the lock. The flush must have been done before (mmu_flush). */
 void mmu_write_unlock(struct mmu_write *token);
 void mmu_read_unlock(struct mmu_read *token);
 

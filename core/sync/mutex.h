@@ -8,7 +8,7 @@
 #include "core/sync/atomic.h"
 
 struct mutex {
-	uint32_t word; /* 0 free, 1 held, 2 held and somebody may sleep */
+	uint32_t word; /* 0 free, 1 held, 2 held and a thread may sleep for it */
 };
 
 /** Take the mutex. Sleeps. */

@@ -54,6 +54,7 @@ static bool vcpu_was_outside(const struct vcpu *vcpu, uint32_t exits)
 
 static void vcpu_wait_outside(struct vcpu *vcpu)
 {
+	/* acquire: pairs with the release in vcpu_mode_leave. The fence of the kick keeps this load before the kick. */
 	uint32_t exits = load_acquire(&vcpu->exits);
 
 	if (!vcpu_tell_to_leave(vcpu))
@@ -76,6 +77,10 @@ static void vcpu_wait_outside(struct vcpu *vcpu)
 void vcpus_request_and_wait(struct vm *vm, uint32_t request)
 {
 	struct vcpu_set *set = &vm->vcpus;
+	/*
+	 * acquire, all three loads: the fields of a vCPU found here are set; a vCPU not found any more has finished
+	 * all that it did in the guest. Pairs with the releases of core/vm/vcpu.c. P9
+	 */
 	unsigned limit = load_acquire(&set->limit);
 
 	for (unsigned id = 0; id < limit; id++) {

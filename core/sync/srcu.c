@@ -81,7 +81,7 @@ void srcu_synchronize(struct srcu *srcu)
 	mutex_lock(&srcu->writers);
 	bank = load_relaxed(&srcu->bank) & 1;
 	wait_for_bank(srcu, bank ^ 1);
-	store_seqcst(&srcu->bank, bank ^ 1);
+	store_seqcst(&srcu->bank, bank ^ 1); /* full: before the counts are looked at; pairs with srcu_read_lock */
 	wait_for_bank(srcu, bank);
 	mutex_unlock(&srcu->writers);
 }

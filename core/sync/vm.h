@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * struct vm: the part of a VM that every folder of core may see: its host, locks, vCPUs and counters. What one folder owns
- * (memslots, roots, the invalidation state) is in a struct of that folder. core/vm puts them all together.
+ * struct vm: the part of a VM that every folder of core may see: its host, locks, vCPUs and counters. What one folder
+ * owns (memslots, roots, the invalidation state) is in a struct of that folder. core/vm puts them all together.
  *
  * The order of the locks is in doc/locking.md, and only there; tool/check-locks holds the code against it.
  */

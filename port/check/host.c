@@ -33,7 +33,7 @@ struct host_frame *host_frame_at(uint64_t pfn)
 
 void host_move(unsigned page, unsigned frame)
 {
-	__atomic_store_n(&host.frame_of[page], frame, __ATOMIC_RELEASE);
+	__atomic_store_n(&host.frame_of[page], frame, __ATOMIC_RELEASE); /* pairs with host_frame_of */
 }
 
 /* --- struct vmmu_host --- */

@@ -90,7 +90,7 @@ static void hand_on(struct found *found, int number, siginfo_t *info, void *cont
 		return;
 	}
 	if (found->action.sa_flags & (int)SA_RESETHAND)
-		__atomic_store_n(&current[index_of(number)], NULL, __ATOMIC_RELEASE);
+		__atomic_store_n(&current[index_of(number)], NULL, __ATOMIC_RELEASE); /* pairs with handler */
 	handed_to = found;
 	handler_call(found, number, info, context);
 	handed_to = before;
