@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Arithmetic flags, kept lazily in two words whatever the operation was, so that no consumer ever asks which one.
+ * Arithmetic flags, kept lazily in two words. These do not depend on the kind of operation, so no reader ever asks
+ * for it.
  *
  *   res: the result, sign-extended to 64 bits.
  *   aux: bit 63 the carry out of the top bit, bit 62 the carry into it, bit 3 the carry out of bit 3,
@@ -9,7 +10,7 @@
  *   ZF = res == 0    SF = res<63> ^ aux<0>    PF = even parity of (res ^ aux>>8)<7:0>
  *   CF = aux<63>     OF = aux<63> ^ aux<62>   AF = aux<3>
  *
- * Bits 0 and 8..15 exist so that POPF and SAHF can express combinations that no result has (ZF with SF).
+ * Bits 0 and 8..15 exist so that POPF and SAHF can set combinations that no result has, such as ZF with SF.
  */
 #ifndef CPU_BASE_FLAGS_H
 #define CPU_BASE_FLAGS_H
@@ -29,7 +30,7 @@ static inline uint64_t flags_extend(uint64_t value, unsigned bytes)
 	return (uint64_t)((int64_t)(value << shift) >> shift);
 }
 
-/* Take a vector of carries out of each bit of an operation on `bytes` bytes. */
+/* The aux word for the carries out of each bit of an operation on `bytes` bytes. */
 static inline uint64_t flags_carries(uint64_t carries, unsigned bytes)
 {
 	if (bytes == 8)
@@ -58,7 +59,7 @@ static inline void flags_logic(struct cpu *cpu, uint64_t res, unsigned bytes)
 	cpu->fl_aux = 0;
 }
 
-/** Flags of INC and DEC: as ADD/SUB of 1, CF kept. */
+/** CF becomes that of `old_aux`, the other flags stay: INC and DEC are ADD and SUB of 1 that keep CF. */
 static inline void flags_keep_cf(struct cpu *cpu, uint64_t old_aux)
 {
 	uint64_t aux = cpu->fl_aux;
@@ -109,7 +110,7 @@ static inline void flags_set(struct cpu *cpu, uint64_t flags)
 	bool cf = flags & RFLAGS_CF, of = flags & RFLAGS_OF, zf = flags & RFLAGS_ZF;
 	bool sf = flags & RFLAGS_SF, pf = flags & RFLAGS_PF, af = flags & RFLAGS_AF;
 
-	/* res has an even low byte 0, so parity is 1 unless the parity byte says otherwise. */
+	/* res has a low byte of 0, so PF is 1 unless the parity byte says otherwise. */
 	cpu->fl_res = zf ? 0 : (sf ? UINT64_C(1) << 63 : 0x100);
 	cpu->fl_aux = (uint64_t)cf << 63 | (uint64_t)(cf ^ of) << 62 | (uint64_t)af << 3 |
 	              (uint64_t)(zf && sf) | (uint64_t)!pf << 8;
@@ -146,7 +147,7 @@ static inline bool flags_cond(const struct cpu *cpu, unsigned cc)
 	return r ^ (cc & 1);
 }
 
-/** RFLAGS complete, and the way back. */
+/** RFLAGS, complete. */
 static inline uint64_t rflags_get(const struct cpu *cpu)
 {
 	return (cpu->s.rflags & ~RFLAGS_ARITH) | flags_get(cpu) | RFLAGS_FIXED1;

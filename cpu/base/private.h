@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The part of a CPU that only the machinery sees: the run loop, blocks, walks, events. Instruction handlers of
- * GPRs and vectors do not include this.
+ * The part of a CPU that only the machinery sees: the run loop, blocks, walks, events, system instructions. Handlers of
+ * general and vector instructions do not include this.
  */
 #ifndef CPU_BASE_PRIVATE_H
 #define CPU_BASE_PRIVATE_H
@@ -15,26 +15,26 @@
 
 #define REQUEST_EXIT      1u
 #define REQUEST_INTERRUPT 2u
-#define REQUEST_SHOOT     4u /* drop write translations: a page became code (memory/codemap.c) */
-#define REQUEST_CODE      8u /* decoded code was written: validate blocks again */
+#define REQUEST_SHOOT     4u /* a page became code: drop write translations (memory/codemap.c) */
+#define REQUEST_CODE      8u /* code that was decoded was written: validate blocks again */
 
 /*
- * What the other CPUs of the VM see of one. A seat outlives its CPU and goes to a later one, so that it may be looked at without a
- * lock. `cpu` is read and written under the VM's lock.
+ * What the other CPUs of a VM see of one CPU. A seat outlives its CPU and goes to a later one, so that any CPU may
+ * look at it without a lock. `cpu` is read and written with the VM's lock.
  */
 struct seat {
 	_Atomic(unsigned) requests; /* REQUEST_* */
 	_Atomic(unsigned) in_guest;
 	struct cpu *cpu;            /* NULL: empty */
-	uint64_t atomic_number;     /* with the VM's lock: its place among those that wait for codemap_atomic_await, or 0 */
-	struct seat *next;          /* constant */
+	uint64_t atomic_number;     /* with the VM's lock: its number among the waiters of codemap_atomic_await, or 0 */
+	struct seat *next;          /* constant once the seat is in the list */
 };
 
 /* ---- a walk's answer --------------------------------------------------------------------------------------- */
 
 enum access { ACCESS_READ, ACCESS_WRITE, ACCESS_EXEC };
 
-/* The guest's half of the last walk: tag as in struct tlb_entry. */
+/* The guest's half of the last walk. `tag`: as in struct tlb_entry. */
 struct guest_walk {
 	uint64_t tag, page;
 	enum access access;
@@ -42,13 +42,14 @@ struct guest_walk {
 };
 
 /*
- * Tables of 4 KiB entries that were walked to, so that the next walk into one begins there. What hardware calls paging-structure caches:
- * a guest's go with its TLB (by generation) and with every INVLPG, the second stage's with the nested TLB.
+ * Tables of 4 KiB entries that a walk came to, so that the next walk into the same table begins there. These are
+ * hardware's paging-structure caches. The guest's are dropped with its TLB (by generation) and at every INVLPG,
+ * those of the second stage with the nested TLB.
  */
 #define WALK_TABLES 16u
 struct guest_table {
 	uint64_t region;     /* (linear >> 21) + 1; 0: empty */
-	uint64_t generation; /* valid when it is cpu_private.tables_gen */
+	uint64_t generation; /* valid when equal to cpu_private.tables_gen */
 	uint64_t table;      /* gpa */
 	uint64_t rights;     /* combined, of the entries above */
 	bool nx;
@@ -63,11 +64,11 @@ struct nested_table {
 #define IO_NONE 0u
 enum completion {
 	COMPLETE_NONE,
-	COMPLETE_STEP,    /* nothing but stepping over the instruction */
+	COMPLETE_STEP,    /* only step over the instruction */
 	COMPLETE_IN,      /* put the data in RAX, step over the IN */
 	COMPLETE_OUT,     /* step over the OUT */
-	COMPLETE_STRING,  /* INS: run it again with the data recorded */
-	COMPLETE_MMIO_READ,  /* record, run again */
+	COMPLETE_STRING,  /* INS: record the data, run the instruction again */
+	COMPLETE_MMIO_READ,  /* record the answer, run the instruction again */
 	COMPLETE_MMIO_WRITE, /* go on with the next pending write */
 	COMPLETE_RDMSR, COMPLETE_WRMSR,
 };
@@ -75,34 +76,34 @@ enum completion {
 struct mmio_armed {
 	uint64_t page; /* gpa >> 12 */
 	bool write;
-	bool emulate;  /* shadow paging: memory, to be written by the library */
-	uint64_t tag;  /* shadow paging: the access; linear page | TLB_USER | TLB_SMAP */
+	bool emulate;  /* shadow paging: it is memory, and the library makes the write */
+	uint64_t tag;  /* shadow paging: which access: linear page | TLB_USER | TLB_SMAP */
 };
 
-/* Shadow paging; memory/shadow.c's. */
-#define SHADOW_WRITES 80u /* of one instruction: an XSAVE area in pieces of 8 */
+/* State of shadow paging; memory/shadow.c and system/shadow_regs.c own it. */
+#define SHADOW_WRITES 80u /* most that one instruction makes: an XSAVE area in pieces of 8 */
 struct shadow_store {
 	uint64_t gpa;
 	const uint8_t *host;
 	unsigned size;
-	bool made; /* a locked instruction's, in place: the library is only told */
+	bool made; /* a locked instruction made it in place: the library is only told */
 	uint8_t data[8];
 };
 struct shadow_state {
-	bool regs_written;  /* CR0, CR3, CR4 or EFER: to be told to the library before the next entry */
-	bool owner_wrote;   /* by the owner: PDPTEs are loaded again */
-	bool guest_fault;   /* the library's answer to this fault: raise #PF when it comes again */
-	bool guest_emulates; /* no, stop: KVM would emulate the instruction, and could not */
+	bool regs_written;  /* CR0, CR3, CR4 or EFER changed: tell the library before the next entry */
+	bool owner_wrote;   /* the owner changed them: load PDPTEs again */
+	bool guest_fault;   /* the library's answer to the last fault: raise #PF when that fault comes again */
+	bool guest_emulates; /* with guest_fault: KVM would emulate the instruction here, and cannot; stop */
 	uint32_t guest_error;
 	uint64_t gva, error, tag; /* the last fault of a walk */
-	unsigned emulations; /* faults on guest tables since an instruction was complete */
+	unsigned emulations; /* faults on guest tables since the last instruction was complete */
 	unsigned writes_count;
 	struct shadow_store writes[SHADOW_WRITES];
 	uint64_t pdpte[4];  /* of PAE paging, as loaded with CR3 */
-	unsigned system, system_n; /* what EXIT_SYSTEM is for */
+	unsigned system, system_n; /* which instruction left by EXIT_SYSTEM */
 	uint64_t system_value, system_linear;
 };
-/* An exit that never leaves cpu_run: a system instruction that is done outside the guest. */
+/* An exit that stays inside cpu_run: a system instruction that is done outside the guest. */
 #define EXIT_SYSTEM ((enum cpu_exit)-2)
 
 struct cpu_private {
@@ -111,19 +112,22 @@ struct cpu_private {
 	void *ops_state;
 	struct cpu_vm *vm;
 	struct seat *seat;
-	struct bell *bell; /* of the VM's CPUs that wait for each other; memory/codemap.c's */
+	struct bell *bell; /* for CPUs of the VM that wait for each other; memory/codemap.c's */
 
 	sigjmp_buf env;
-	volatile bool env_valid; /* a longjmp to env is possible: guest code is being run */
-	bool attention;          /* something waits for interrupts to become possible */
-	bool request_came;       /* a request was found after the vCPU had entered the guest */
+	volatile bool env_valid; /* guest code is running, so a longjmp to env is possible */
+	bool attention;          /* an interrupt, or the owner, waits for interrupts to become possible */
+	bool request_came;       /* a request came between before_entry and the entry into the guest */
 	bool window_wanted;
 	bool single_next;        /* run the next instruction alone */
-	bool completing;         /* an instruction that exited runs again with the answer, before any request, event or
-	                            interrupt: its reads of devices cannot be made twice. Then the guest is left to look at those */
+	/*
+	 * An instruction that exited runs again with the answer. It comes before any request, event or interrupt,
+	 * because its reads of devices cannot be made twice. After it the guest is left, to look at requests.
+	 */
+	bool completing;
 	bool large_pages;        /* the TLB may hold pieces of large guest pages */
-	int delivering;          /* vector whose delivery is under way, -1: none */
-	bool delivering_external; /* it is an interrupt or exception, not INT n: EXT in error codes */
+	int delivering;          /* the vector whose delivery is under way; -1: none */
+	bool delivering_external; /* that is an interrupt or exception, not INT n: EXT is set in error codes */
 
 	/* LEAVE_FAULT */
 	struct vmmu_gpa fault_gpa;
@@ -133,10 +137,10 @@ struct cpu_private {
 	/* LEAVE_EXIT and after */
 	struct cpu_exit_info exit;
 	enum completion completion;
-	uint64_t complete_rip;  /* of the instruction that exited; completion is dropped when RIP was changed */
+	uint64_t complete_rip;  /* of the instruction that exited; when the owner moves RIP, completion is dropped */
 	uint64_t complete_next;
-	bool cr8_written;        /* tell the owner when outside */
-	const struct op *resume; /* after a nested fault: the op to go on with, when nothing was flushed */
+	bool cr8_written;        /* tell the owner, outside the guest */
+	const struct op *resume; /* after a nested fault: the op to go on with, if nothing was flushed meanwhile */
 	uint64_t resume_gen;
 
 	/* devices */
@@ -146,7 +150,7 @@ struct cpu_private {
 	struct mmio_fragment reads[MMIO_FRAGMENTS], writes[MMIO_FRAGMENTS];
 	unsigned reads_count, reads_used, writes_count, writes_done;
 	uint8_t io_data[CPU_IO_MAX];
-	unsigned io_have; /* elements of an INS that came and were not stored yet */
+	unsigned io_have; /* elements that came for an INS; io_used of them are stored */
 	unsigned io_used;
 
 	/* code */
@@ -160,7 +164,7 @@ struct cpu_private {
 	uint64_t run_serial;
 	struct op fetch_op, event_op; /* what cpu->op is during a fetch, a delivery */
 	struct block *single_block;
-	struct code_page *written[4]; /* code pages that the single instruction wrote */
+	struct code_page *written[4]; /* code pages that the instruction that runs alone wrote */
 	unsigned written_count;
 	ZydisDecoder decoder[3];
 
@@ -170,29 +174,30 @@ struct cpu_private {
 	uint64_t tables_gen;
 	struct guest_walk last_walk;
 
-	/* what CPUID says, as far as the CPU needs it */
+	/* What CPUID says, as far as the CPU needs it. */
 	uint64_t phys_mask;  /* guest physical address bits */
 	uint64_t cr4_valid, efer_valid, xcr0_valid;
 	bool gbpages;
-	bool intel;          /* the vendor; any other is taken for AMD */
-	bool has_invpcid, has_rdtscp, has_rdpid; /* what KVM takes away from a guest whose CPUID lacks it */
-	bool atomic_locked;   /* memory/codemap.c's lock for locked accesses is held: by an instruction, or for the next one */
+	bool intel;          /* the vendor; every other one counts as AMD */
+	bool has_invpcid, has_rdtscp, has_rdpid; /* KVM takes these away from a guest whose CPUID lacks them */
+	bool atomic_locked;  /* this CPU holds memory/codemap.c's lock for locked accesses */
 
 	unsigned debug;      /* CPU_DEBUG_* */
 	uint64_t debug_dr[8];
 	bool step_trap;      /* TF was set when the instruction began */
 	bool shadow_set;     /* the instruction set events.shadow itself */
-	bool rf_loaded;      /* the instruction was an IRET that loaded RF: it is for the next one */
-	uint64_t rep_rip;    /* of a string instruction that was left between two elements; ~0: none was. What comes there finds RF set */
-	uint64_t step_past;  /* the breakpoint that was just reported here */
+	bool rf_loaded;      /* the instruction was an IRET that loaded RF: RF is for the next instruction */
+	/* The string instruction that was left between two elements; ~0: none. An event there pushes RF set. */
+	uint64_t rep_rip;
+	uint64_t step_past;  /* RIP whose instruction breakpoint was just reported: run it now */
 	bool debug_exit;     /* exit.debug is filled in */
 	uint64_t dr6_hits;   /* data breakpoints that the instruction hit */
-	uint64_t dr6_held;   /* those of a MOV SS: they trap after the next instruction */
+	uint64_t dr6_held;   /* hits of a MOV SS: they trap after the next instruction */
 };
 
 /**
- * Canonical as far as the CPU can page, whatever the paging mode of the moment: what a register holds (segment bases, descriptor tables,
- * MSRs) and what INVPCID names.
+ * Canonical in the widest paging mode that the CPU has, whatever the current mode is. For what registers hold
+ * (segment bases, descriptor tables, MSRs) and for what INVPCID names.
  */
 INLINE bool canonical_register(const struct cpu *cpu, uint64_t value)
 {
@@ -204,13 +209,13 @@ extern _Thread_local struct cpu *cpu_running __attribute__((tls_model("initial-e
 
 /* ---- supplied by run/run.c and system/debug.c -------------------------------------------------------------- */
 
-/** Leave the instruction; lands in cpu_run. */
+/** Leave the instruction, to cpu_run's landing. */
 _Noreturn void cpu_leave(struct cpu *cpu, enum leave why);
-/** The current instruction is complete and goes on at `rip`, but the loop must look around first. */
+/** The current instruction is complete and goes on at `rip`. The loop must look around first. */
 _Noreturn void cpu_leave_done(struct cpu *cpu, uint64_t rip);
-/** Exit at this instruction: p->exit is filled in; RIP stays, and completing it goes on at the next instruction. */
+/** Exit at this instruction, with p->exit filled in. RIP stays; completing the exit goes on at the next instruction. */
 _Noreturn void cpu_leave_exit(struct cpu *cpu, enum cpu_exit reason, enum completion completion);
-/** Does the loop have to look around now that interrupts may have become possible, or stepping begun? */
+/** Interrupts may have become possible, or stepping begun: must the loop look around now? */
 bool cpu_needs_look(const struct cpu *cpu);
 
 /** Is a single step or a breakpoint set, by the guest or by the host? */

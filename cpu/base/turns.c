@@ -9,7 +9,7 @@
 
 #define SPINS 200u
 
-/* errno is the interrupted program's when a signal handler rings. */
+/* Keeps errno: a signal handler that rings interrupts a program that may be using it. */
 static void futex(_Atomic(uint32_t) *word, int operation, uint32_t value, uint32_t bits)
 {
 	int saved = errno;

@@ -7,25 +7,30 @@
  *     void handler(struct cpu *cpu, const struct op *op);
  *
  * The rules of a handler:
- *  - It may raise an exception or leave in the middle (cpu_raise*, any mem_* call): those do not return. So everything that
- *    can fault comes first, and registers and flags are changed only after. String instructions commit after each element.
- *  - It does not touch RIP: the loop knows it from the op. Control transfers and the system instructions are the exception; they end a block.
- *  - Memory is reached only through memory/mem.h. Guest memory is never dereferenced otherwise.
- *  - Flags only through flags.h.
+ *  - It may raise an exception or leave in the middle (cpu_raise*, any mem_* call): those do not return. So
+ *    everything that can fault comes first, and registers and flags change only after that. String instructions
+ *    commit after each element.
+ *  - It does not touch RIP, which the loop knows from the op. Control transfers and system instructions that set RIP
+ *    end a block (OPF_END).
+ *  - It reaches guest memory only through memory/mem.h, and flags only through flags.h.
  *
- * Who finds a handler: decode/decode.c fills a struct op with operands. What CPUID does not offer (decode/offer.c) is #UD. For the rest it asks, in turn,
- * the system instructions (sys_select), fpu_select, insn_int_select and insn_sse_select. A selector looks at the struct insn, may refine
- * the op (sub, imm, size, ...), and returns a handler, or NULL for "not mine". Nobody's: CPU_ERROR_EMULATION, which guest-sweep finds.
+ * How a handler is found: decode/decode.c fills a struct op with operands. An instruction that CPUID does not offer
+ * (decode/offer.c) is #UD. For the rest it asks sys_select, fpu_select, insn_int_select and insn_sse_select in turn.
+ * A selector looks at the struct insn, may refine the op (sub, imm, size, ...), and returns a handler, or NULL for
+ * "not mine". If no selector has one, the instruction is CPU_ERROR_EMULATION; guest-sweep looks for those.
  *
- * Who has what:
- *  - run/execute.c: the fast forms (4 and 8 bytes, flat 64-bit addressing) of moves, ALU, push, pop, call, ret, jumps. An
- *    optimisation only: every data instruction also has its general handler in insn/.
- *  - insn/jump.c, insn/io.c, sys*.c: control transfers of every kind (jmp jcc loop jcxz call ret int iret syscall, far ones), PUSHF POPF CLI STI, moves to and from
- *    segment, control and debug registers (LDS.. POP Sreg), IN OUT INS OUTS, CPUID, MSRs, TSC, TLB and cache instructions, fences, hints, NOPs.
+ * Where instructions are:
+ *  - run/execute.c: the fast forms (4 and 8 bytes, flat 64-bit addressing) of moves, ALU, push, pop, call, ret,
+ *    jumps. They are an optimisation only: every data instruction also has its general handler in insn/.
+ *  - insn/jump.c: control transfers of every kind: jmp jcc loop jcxz call ret int iret syscall, and far ones.
+ *  - insn/io.c: IN OUT INS OUTS.
+ *  - insn/sys*.c: PUSHF POPF CLI STI, moves to and from segment, control and debug registers (LDS.. POP Sreg),
+ *    CPUID, MSRs, TSC, TLB and cache instructions, fences, hints, NOPs.
+ *  - the other files of insn/: MOV of every width and segment, ALU, shifts, MUL DIV, BT*, BCD, XCHG, CMPXCHG*, XADD,
+ *    PUSH POP (GPR, imm, memory) PUSHA POPA ENTER LEAVE, LEA, SETcc, CMOVcc, XLAT, BOUND, flags (CLC CMC CLD LAHF
+ *    ...), MOVS STOS LODS SCAS CMPS, LOCK forms.
  *  - fpu/x87.c, fpu/image.c: x87, FXSAVE..XRSTOR, LDMXCSR STMXCSR.
- *  - insn/, the others: all else on GPRs: MOV of every width and segment, ALU, shifts, MUL DIV, BT*, BCD, XCHG, CMPXCHG*, XADD, PUSH POP (GPR,
- *    imm, memory) PUSHA POPA ENTER LEAVE, LEA, SETcc, CMOVcc, XLAT, BOUND, flags (CLC CMC CLD LAHF ...), MOVS STOS LODS SCAS CMPS, LOCK forms.
- *  - fpu/sse_*.c, mmx*.c: instructions on XMM (and MMX) registers.
+ *  - fpu/sse_*.c, fpu/mmx*.c: instructions on XMM and MMX registers.
  */
 #ifndef CPU_BASE_TYPES_H
 #define CPU_BASE_TYPES_H
@@ -42,9 +47,9 @@
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define INLINE      static inline __attribute__((always_inline))
-/* Guest memory is raced on by design: by other vCPUs and by the program that owns it. */
+/* Other vCPUs and the program that owns guest memory race with this CPU on it, by design. */
 #define GUEST_RACY  __attribute__((no_sanitize("thread")))
-/* The same for what is inline: inlined code is checked as its caller is, so under ThreadSanitizer it is not inlined. */
+/* The same for inline code. ThreadSanitizer checks inlined code as it does the caller, so there it is not inlined. */
 #ifdef __SANITIZE_THREAD__
 #define GUEST_RACY_INLINE static __attribute__((noinline, unused, no_sanitize("thread")))
 #else
@@ -125,14 +130,14 @@ struct block;
 typedef void op_fn(struct cpu *cpu, const struct op *op);
 
 /*
- * Registers are named by their byte offset in struct cpu, so that AH is one more than AL and "no register" is a place that
- * always holds 0: an effective address is three loads and two adds whatever its form.
+ * A register is named by its byte offset in struct cpu. So AH is one more than AL, and "no register" is a place that
+ * always holds 0: an effective address is three loads and two adds, whatever its form.
  */
 #define OPR_ZERO   0u
 #define OPR(reg)   (16u + 8u * (unsigned)(reg))
 #define OPR_AH(reg) (OPR(reg) + 1u) /* AH, CH, DH, BH of RAX, RCX, RDX, RBX */
 
-/* One cache line. What decode/decode.c fills in for every instruction: */
+/* One cache line. decode/decode.c fills in every field but those of run/execute.c. */
 struct op {
 	const void *label;  /* run/execute.c's */
 	op_fn *fn;
@@ -140,7 +145,7 @@ struct op {
 	int64_t imm;        /* the (first) immediate, sign-extended from its encoded size if the instruction
 	                       does so, else zero-extended; a relative branch: the target RIP, wrapped */
 	int64_t disp;       /* displacement; RIP-relative: the address itself, and base is OPR_ZERO */
-	struct block *target; /* run/execute.c's: where a direct branch went last */
+	struct block *target; /* run/execute.c's: the block that a direct branch went to last */
 	uint8_t reg[3];     /* reg[i]: operand i when it is a register: OPR offset of a GPR; the number of an
 	                       XMM, MMX, x87, segment, control or debug register */
 	uint8_t base, index, scale; /* memory operand: OPR offsets; scale is a shift count */
@@ -151,7 +156,7 @@ struct op {
 	uint8_t asize;      /* address size: 2, 4, 8 */
 	uint8_t osize;      /* effective operand size: 2, 4, 8 */
 	uint8_t mem;        /* which operand is in memory: 0..2, or OP_NO_MEM */
-	uint8_t sub;        /* for the selector's use; decode/decode.c puts the condition code of Jcc/SETcc/CMOVcc here */
+	uint8_t sub;        /* the selector's to use; decode/decode.c puts the condition of Jcc, SETcc, CMOVcc here */
 	uint8_t flags;      /* OPF_* */
 	uint8_t imm2;       /* second immediate (ENTER) */
 };
@@ -164,7 +169,7 @@ _Static_assert(sizeof(struct op) == 64, "one cache line");
 #define OPF_REPNE 0x08u /* F2 */
 #define OPF_END   0x10u /* ends its block: sets RIP itself, or changes what decoding depends on */
 #define OPF_LONG  0x20u /* decoded in 64-bit mode */
-#define OPF_X87   0x40u /* KVM's emulator does not know it: on an address that only it could serve, an emulation error */
+#define OPF_X87   0x40u /* KVM's emulator does not know it: an emulation error where only the emulator could serve */
 
 /* What a selector sees. Operand i of op->reg is o[i]; hidden operands follow the explicit ones. */
 struct insn {
@@ -173,10 +178,10 @@ struct insn {
 	unsigned bits; /* of the code segment: 16, 32, 64 */
 };
 
-/** The handler of what is not there: #UD. */
+/** The handler of an instruction that does not exist: #UD. */
 void op_undefined(struct cpu *cpu, const struct op *op);
 
-/** Selectors. May write op->sub, imm, size*; return NULL when the instruction is not theirs. */
+/** Selectors, supplied by insn/ and fpu/. May write op->sub, imm, size*. Returns: NULL for "not mine". */
 op_fn *sys_select(const struct insn *insn, struct op *op);
 op_fn *fpu_select(const struct insn *insn, struct op *op);
 op_fn *insn_int_select(const struct insn *insn, struct op *op); /* insn/misc.c */
@@ -189,8 +194,8 @@ op_fn *insn_sse_select(const struct insn *insn, struct op *op); /* fpu/sse_move.
 enum tlb_kind { TLB_READ, TLB_WRITE, TLB_EXEC, TLB_KINDS };
 
 /*
- * tag: linear page | generation << 2 | smap bit << 1 | user bit. Bit 11 (TLB_SLOW) is never in cpu->tlb_tag, so an entry that carries
- * it misses the inline check: used for writes to pages that hold decoded code.
+ * tag: linear page | generation << 2 | smap bit << 1 | user bit. Bit 11 (TLB_SLOW) is never in cpu->tlb_tag, so an
+ * entry that has it misses the inline check. Such are the write entries of pages that hold decoded code.
  */
 struct tlb_entry {
 	uint64_t tag;
@@ -202,7 +207,7 @@ struct tlb_entry {
 #define TLB_GENERATIONS 512u
 #define TLB_SLOW (UINT64_C(1) << 11)
 
-/* gpa page -> host page, as entry.root translates; valid until entry.flush. */
+/* Guest physical page -> host page, as entry.root translates. Valid until entry.flush. */
 #define NTLB_ENTRIES 256u
 struct ntlb_entry {
 	uint64_t tag;  /* gpa page | rights; 0: empty */
@@ -216,14 +221,14 @@ struct code_page;
 /* Why the loop was left by longjmp. */
 enum leave {
 	LEAVE_NONE,
-	LEAVE_FAULT,     /* nested fault: cpu->nested */
-	LEAVE_EXCEPTION, /* cpu->raise: to be delivered at cpu->op */
-	LEAVE_EXIT,      /* cpu->exit is filled in; RIP stays at the instruction */
-	LEAVE_RESTART,   /* run the instruction at cpu->op again, alone (cpu->single_next) or from a fresh block */
+	LEAVE_FAULT,     /* a fault for the library: p->fault_*, or p->shadow */
+	LEAVE_EXCEPTION, /* s.events.exception is to be delivered at cpu->op */
+	LEAVE_EXIT,      /* p->exit is filled in; RIP stays at the instruction */
+	LEAVE_RESTART,   /* run the instruction at cpu->op again, alone (p->single_next) or from a fresh block */
 	LEAVE_DONE,      /* the instruction is complete; cpu->s.rip is already right */
-	LEAVE_PART,      /* part of it is done; its writes to devices come now, then the rest, before anything else */
-	LEAVE_LOCK,      /* run it again when this CPU has memory/codemap.c's lock for locked accesses */
-	LEAVE_HOST_FAULT,
+	LEAVE_PART,      /* part of it is done; its writes to devices come now, then its rest, before anything else */
+	LEAVE_LOCK,      /* run it again, when this CPU has memory/codemap.c's lock for locked accesses */
+	LEAVE_HOST_FAULT, /* the host page behind guest memory is gone: p->host_fault_gpa */
 };
 
 /* An access of the current instruction that memory did not answer. */
@@ -247,11 +252,11 @@ struct cpu {
 	uint8_t seg_fast;        /* bit n: segment n needs no check, base + offset is right */
 	uint8_t cpl;
 	uint8_t mode;            /* MODE_*: what decoding depends on */
-	bool single;             /* one instruction alone: writes to code, MMIO, stepping */
-	uint64_t code_gen;       /* a block with this generation needs no validation */
+	bool single;             /* an instruction runs alone: writes to code, MMIO, stepping */
+	uint64_t code_gen;       /* a block of this generation needs no validation */
 	struct vmmu_entry entry;
 
-	struct cpu_private *p;   /* the rest, see private.h; nothing for handlers */
+	struct cpu_private *p;   /* the rest: private.h. Not for handlers */
 
 	struct tlb_entry tlb[TLB_KINDS][TLB_ENTRIES];
 };
@@ -265,14 +270,14 @@ _Noreturn void cpu_raise_error(struct cpu *cpu, enum cpu_vector vector, uint32_t
 /** #GP(0); #UD. */
 _Noreturn void cpu_gp(struct cpu *cpu);
 _Noreturn void cpu_ud(struct cpu *cpu);
-/** The instruction (or this form of it) is not there yet: CPU_EXIT_INTERNAL_ERROR. */
+/** The instruction, or this form of it, is not implemented: CPU_EXIT_INTERNAL_ERROR. */
 _Noreturn void cpu_unimplemented(struct cpu *cpu);
-/** The same for the hardware's task switches, which stop the guest at any privilege level. */
+/** The same for hardware task switches. They stop the guest at any privilege level. */
 _Noreturn void cpu_no_task_switch(struct cpu *cpu);
 
 /**
- * For string instructions, after each element was committed (count register included) and more are left:
- * true when the CPU wants to look around (a kick, an interrupt, MMIO in flight); then call rep_restart.
+ * For string instructions, after each element is committed (count register included) and more are left.
+ * Returns: true when the CPU must look around (a kick, an interrupt, MMIO in flight). Call rep_restart then.
  */
 bool rep_must_stop(struct cpu *cpu);
 _Noreturn void rep_restart(struct cpu *cpu);
@@ -297,7 +302,7 @@ INLINE uint64_t reg_read(const struct cpu *cpu, unsigned opr, unsigned size)
 	}
 }
 
-/** Write one. 4 bytes clear the upper half, 1 and 2 keep the rest. */
+/** Write a GPR operand. 4 bytes clear the upper half; 1 and 2 bytes keep the rest. */
 INLINE void reg_write(struct cpu *cpu, unsigned opr, unsigned size, uint64_t value)
 {
 	char *at = (char *)cpu + opr;
@@ -316,7 +321,7 @@ INLINE uint8_t *cpu_xmm(struct cpu *cpu, unsigned n)
 	return cpu->s.fx.xmm[n];
 }
 
-/** #UD/#NM as an SSE (or x87: cpu_fpu_check) instruction must: CR0.EM/TS, CR4.OSFXSR. Call first in each handler. */
+/** What every SSE handler calls first: #UD or #NM by CR0.EM, CR0.TS and CR4.OSFXSR. */
 INLINE void cpu_sse_check(struct cpu *cpu)
 {
 	if (unlikely((cpu->s.cr0 & (CR0_EM | CR0_TS)) || !(cpu->s.cr4 & CR4_OSFXSR))) {
@@ -331,13 +336,13 @@ INLINE bool sign_extended(uint64_t value, unsigned bits)
 	return (uint64_t)((int64_t)(value << (64 - bits)) >> (64 - bits)) == value;
 }
 
-/** Canonical as the paging mode has it: what is jumped to or accessed. */
+/** Canonical in the current paging mode. For addresses that are jumped to or accessed. */
 INLINE bool canonical(const struct cpu *cpu, uint64_t linear)
 {
 	return sign_extended(linear, cpu->s.cr4 & CR4_LA57 ? 57 : 48);
 }
 
-/** In 64-bit mode right now? (Also OPF_LONG in the op.) */
+/* cpu->mode */
 #define MODE_BITS_16 0u
 #define MODE_BITS_32 1u
 #define MODE_BITS_64 2u
@@ -346,6 +351,7 @@ INLINE bool canonical(const struct cpu *cpu, uint64_t linear)
 #define MODE_SS32    8u /* the stack pointer is 32 bits (outside 64-bit mode) */
 #define MODE_PROT    16u /* CR0.PE and not virtual-8086 */
 #define MODE_V86     32u
+/** In 64-bit mode now? OPF_LONG in the op says the same. */
 INLINE bool cpu_is_64(const struct cpu *cpu)
 {
 	return (cpu->mode & MODE_BITS) == MODE_BITS_64;

@@ -2,8 +2,8 @@
 /*
  * The basic-block cache: finding, making, validating and forgetting blocks. One cache per CPU, no locks.
  *
- * A block is straight-line code: it is entered at its first instruction, left by a taken branch or at its end. An instruction that reaches
- * into the next page is a block of its own, so that no fetch fault comes early.
+ * A block is straight-line code. It is entered at its first instruction, and left by a taken branch or at its end. An
+ * instruction that reaches into the next page is a block of its own, so that no fetch fault comes early.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -74,7 +74,7 @@ static void arena_reset(struct cpu *cpu)
 	cpu->code_gen++;
 }
 
-/* ---- fetching ---------------------------------------------------------------------------------------------------- */
+/* ---- fetching ------------------------------------------------------------------------------------------ */
 
 static const uint8_t *fetch_host(struct cpu *cpu, uint64_t linear)
 {
@@ -113,7 +113,7 @@ GUEST_RACY static bool same_code(const uint8_t *saved, const uint8_t *now, unsig
 	return memcmp(saved, now, bytes) == 0;
 }
 
-/* ---- making -------------------------------------------------------------------------------------------------------- */
+/* ---- making -------------------------------------------------------------------------------------------- */
 
 /* What is fetched for one block. */
 struct fetched {
@@ -203,7 +203,7 @@ static struct block *block_make(struct cpu *cpu, const uint8_t *host)
 	return b;
 }
 
-/* ---- finding --------------------------------------------------------------------------------------------------------- */
+/* ---- finding ------------------------------------------------------------------------------------------- */
 
 static bool block_valid(struct cpu *cpu, struct block *b)
 {
@@ -249,7 +249,7 @@ struct block *block_get(struct cpu *cpu)
 	struct cpu_private *p = cpu->p;
 	const uint8_t *host;
 	struct block *b, **chain;
-	/* Requests served while marking raise the generation: then this block is looked at again next time. */
+	/* A request served in codemap_mark raises the generation: then this block is validated again next time. */
 	uint64_t gen = cpu->code_gen;
 
 	fetch_begin(cpu);

@@ -12,9 +12,9 @@
 #define ARENA_BYTES  (16u << 20)
 
 /*
- * Instructions decoded in a row, of one page (the last may reach into the next one).
- * Key: host address of the first byte, RIP, mode. Valid when `gen` equals cpu->code_gen; otherwise block_get looks whether the
- * fetch TLB still leads to `host`, the page was not written, and the bytes are what they were.
+ * Instructions decoded in a row, of one page; the last may reach into the next page. Key: host address of the first
+ * byte, RIP, mode. Valid when `gen` equals cpu->code_gen. Otherwise block_get checks that the fetch TLB still leads
+ * to `host`, that the page was not written, and that the bytes are what they were.
  */
 struct block {
 	uint64_t rip;
@@ -24,11 +24,11 @@ struct block {
 	uint8_t length2;   /* in the second */
 	bool dead;
 	uint16_t ops_count;
-	uint64_t run_serial; /* bytes were compared in this cpu_run */
+	uint64_t run_serial; /* of the cpu_run in which the bytes were last compared */
 	const uint8_t *host, *host2;
 	struct code_page *page, *page2;
 	uint64_t version, version2;
-	uint64_t lines, lines2; /* those of the code */
+	uint64_t lines, lines2; /* lines of the page that the code lies in */
 	struct block *next; /* hash chain */
 	uint8_t *bytes;     /* length + length2 of them, as decoded */
 	struct op ops[];

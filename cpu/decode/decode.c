@@ -162,7 +162,7 @@ static void decode_operands(const struct insn *insn, struct op *op)
 		decode_operand(insn, i, op);
 }
 
-/* ---- the instruction ----------------------------------------------------------------------------------------------- */
+/* ---- the instruction ----------------------------------------------------------------------------------- */
 
 static op_fn *select_handler(const struct insn *insn, struct op *op)
 {
@@ -187,7 +187,7 @@ static void op_clear(struct op *op, uint64_t rip)
 	*op = (struct op){ .rip = rip, .mem = OP_NO_MEM, .seg = CPU_DS };
 }
 
-/* How many bytes it takes to see that there is no instruction: a change of any of them may make one. */
+/* How many bytes show that there is no instruction here: a change of any of them may make one. */
 static unsigned failed_length(const ZydisDecoder *decoder, const uint8_t *bytes, unsigned available)
 {
 	ZydisDecodedInstruction z;
@@ -199,7 +199,8 @@ static unsigned failed_length(const ZydisDecoder *decoder, const uint8_t *bytes,
 	return length;
 }
 
-static enum decoded decode_failed(struct cpu *cpu, ZyanStatus status, const uint8_t *bytes, unsigned available, struct op *op)
+static enum decoded decode_failed(struct cpu *cpu, ZyanStatus status, const uint8_t *bytes, unsigned available,
+                                  struct op *op)
 {
 	if (status == ZYDIS_STATUS_NO_MORE_DATA && available < 15)
 		return DECODED_MORE;
@@ -212,11 +213,11 @@ static enum decoded decode_failed(struct cpu *cpu, ZyanStatus status, const uint
 }
 
 /*
- * AMD's CR8 for code that has no REX prefix: LOCK MOV from or to CR0. To Zydis it is an instruction that takes no LOCK, so decode it with a
- * prefix in that place that means nothing to it.
+ * AMD's way to CR8 for code without REX prefixes: LOCK MOV from or to CR0. Zydis refuses the LOCK, so decode the
+ * instruction with a prefix in its place that has no meaning here.
  */
-static ZyanStatus decode_locked_cr8(const ZydisDecoder *decoder, const uint8_t *bytes, unsigned available, ZydisDecodedInstruction *z,
-				    ZydisDecodedOperand *operands)
+static ZyanStatus decode_locked_cr8(const ZydisDecoder *decoder, const uint8_t *bytes, unsigned available,
+                                    ZydisDecodedInstruction *z, ZydisDecodedOperand *operands)
 {
 	uint8_t unlocked[15], *lock;
 	ZyanStatus status;

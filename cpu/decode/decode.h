@@ -9,14 +9,14 @@ enum decoded { DECODED_OK, DECODED_END, DECODED_MORE /* needs bytes beyond `avai
 /** Decode one instruction. Always fills in the op (undefined ones raise #UD). DECODED_END: a block ends after it. */
 enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, uint64_t rip, struct op *op);
 
-/** Does this processor have the instruction? If not, it is #UD. */
+/** Does CPUID offer the instruction? If not, it is #UD. */
 bool instruction_is_offered(const ZydisDecodedInstruction *z);
 /** ZydisDecoderInit for this processor. */
 void decoder_init(ZydisDecoder *decoder, ZydisMachineMode mode, ZydisStackWidth width);
 
 /**
- * Supplied by run/execute.c: fill in op->label. `hot` 0: call op->fn, and look up the next block when OPF_END; 1: the end of a block;
- * else hot_select's number.
+ * Supplied by run/execute.c: fill in op->label. `hot` 0: call op->fn, and look up the next block when OPF_END; 1:
+ * the end of a block; else hot_select's number.
  */
 void op_label_set(struct cpu *cpu, struct op *op, unsigned hot);
 

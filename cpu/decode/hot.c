@@ -107,7 +107,7 @@ static unsigned shift_form(const struct insn *insn, struct op *op, unsigned firs
 {
 	unsigned count = (unsigned)op->imm & (op->size == 8 ? 63 : 31);
 
-	/* A count of 0 changes no flags: not here. */
+	/* A count of 0 changes no flags: the general handler sees to it. */
 	if (!is_imm(insn, 1) || count == 0)
 		return 0;
 	op->imm = count;
@@ -198,12 +198,12 @@ static unsigned flat_form(const struct insn *insn, struct op *op)
 	}
 	switch (z->meta.category) {
 	case ZYDIS_CATEGORY_COND_BR:
-		/* Not JRCXZ and LOOP (E0..E3). */
+		/* JRCXZ and LOOP (E0..E3) have no form. */
 		if (z->opcode >= 0xe0 && z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT)
 			return 0;
 		if (op->osize != 8)
 			return 0;
-		op->flags &= (uint8_t)~OPF_END; /* not taken: the block goes on */
+		op->flags &= (uint8_t)~OPF_END; /* when the branch is not taken, the block goes on */
 		return HOT_JO + (z->opcode & 15u);
 	case ZYDIS_CATEGORY_SETCC:
 		return is_mem(insn, 0) ? HOT_SETCC_M : HOT_SETCC_R;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The list of instruction forms that the loop of run/execute.c does itself, in 64-bit mode with flat addresses. hot.c maps
- * instructions to them.
+ * The list of instruction forms that the loop of run/execute.c does itself, in 64-bit mode with flat addresses.
+ * hot.c maps instructions to them.
  *
- * Form names: operand 0, operand 1: R register, M memory, I immediate; then the size in bytes. The order of forms and sizes within an
- * instruction is what hot.c computes with.
+ * Names of forms: operand 0 and operand 1 (R register, M memory, I immediate), then the size in bytes. hot.c
+ * computes with the order of forms and sizes within an instruction.
  */
 #ifndef CPU_DECODE_HOT_H
 #define CPU_DECODE_HOT_H
@@ -12,7 +12,8 @@
 #include "cpu/base/types.h"
 
 #define HOT_SIZES(X, N) X(N##1) X(N##4) X(N##8)
-#define HOT_ALU(X, N) HOT_SIZES(X, N##_RR) HOT_SIZES(X, N##_RI) HOT_SIZES(X, N##_RM) HOT_SIZES(X, N##_MR) HOT_SIZES(X, N##_MI)
+#define HOT_ALU(X, N) \
+	HOT_SIZES(X, N##_RR) HOT_SIZES(X, N##_RI) HOT_SIZES(X, N##_RM) HOT_SIZES(X, N##_MR) HOT_SIZES(X, N##_MI)
 #define HOT_UNARY(X, N) X(N##_R4) X(N##_R8) X(N##_M4) X(N##_M8)
 
 #define HOT_LIST(X) \
@@ -40,7 +41,7 @@ enum hot {
 	HOT_COUNT
 };
 
-/** The loop's own code for an op: its number for op_label_set, or 0 (call op->fn) when it has none. */
+/** Returns: the loop's own form for an op, for op_label_set; 0 (call op->fn) when it has none. */
 unsigned hot_select(const struct insn *insn, struct op *op);
 
 #endif

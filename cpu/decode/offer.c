@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which instructions are there. CPUID decides: an instruction set that cpu_cpuid_max does not offer is #UD, as on a
+ * Which instructions exist. CPUID decides. An instruction set that cpu_cpuid_max does not offer is #UD, as on a
  * processor without it, whether a handler exists or not. An instruction that is offered and has no handler is an
  * internal error.
  *
- * What the owner's CPUID hides stays there, as it does under KVM, which cannot take an instruction away from the
- * processor.
+ * An instruction that only the owner's CPUID hides still exists, as it does under KVM, which cannot take an
+ * instruction away from the processor.
  */
 #include "cpu/base/private.h"
 #include "cpu/decode/decode.h"
@@ -15,24 +15,30 @@ enum place_of_bit { NOWHERE, ALWAYS, LEAF1_C, LEAF1_D, LEAF7_B, LEAF7_C, EXT1_C,
 static const struct {
 	uint8_t place, bit;
 } offers[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
-	[ZYDIS_ISA_SET_I86] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_I186] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_I286REAL] = { ALWAYS, 0 },
-	[ZYDIS_ISA_SET_I286PROTECTED] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_I386] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_I486] = { ALWAYS, 0 },
-	[ZYDIS_ISA_SET_I486REAL] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_PENTIUMREAL] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_PPRO] = { ALWAYS, 0 },
-	[ZYDIS_ISA_SET_FAT_NOP] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_PAUSE] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_RDPMC] = { ALWAYS, 0 },
+	[ZYDIS_ISA_SET_I86] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_I186] = { ALWAYS, 0 },
+	[ZYDIS_ISA_SET_I286REAL] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_I286PROTECTED] = { ALWAYS, 0 },
+	[ZYDIS_ISA_SET_I386] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_I486] = { ALWAYS, 0 },
+	[ZYDIS_ISA_SET_I486REAL] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_PENTIUMREAL] = { ALWAYS, 0 },
+	[ZYDIS_ISA_SET_PPRO] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_FAT_NOP] = { ALWAYS, 0 },
+	[ZYDIS_ISA_SET_PAUSE] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_RDPMC] = { ALWAYS, 0 },
 	[ZYDIS_ISA_SET_AMD] = { ALWAYS, 0 },
-	/* Hints of 0F 0D: no operation where they mean nothing. */
+	/* The hints of 0F 0D: a processor without them does nothing. */
 	[ZYDIS_ISA_SET_PREFETCH_NOP] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_PREFETCHWT1] = { ALWAYS, 0 },
-	/* By the guest's CPUID: op_monitor. */
-	[ZYDIS_ISA_SET_MONITOR] = { ALWAYS, 0 },
-	[ZYDIS_ISA_SET_X87] = { LEAF1_D, 0 }, [ZYDIS_ISA_SET_CMOV] = { LEAF1_D, 15 }, [ZYDIS_ISA_SET_FCMOV] = { LEAF1_D, 15 },
-	[ZYDIS_ISA_SET_CLFSH] = { LEAF1_D, 19 }, [ZYDIS_ISA_SET_PENTIUMMMX] = { LEAF1_D, 23 }, [ZYDIS_ISA_SET_FXSAVE] = { LEAF1_D, 24 },
-	[ZYDIS_ISA_SET_FXSAVE64] = { LEAF1_D, 24 }, [ZYDIS_ISA_SET_SSE] = { LEAF1_D, 25 }, [ZYDIS_ISA_SET_SSEMXCSR] = { LEAF1_D, 25 },
-	[ZYDIS_ISA_SET_SSE_PREFETCH] = { LEAF1_D, 25 }, [ZYDIS_ISA_SET_SSE2] = { LEAF1_D, 26 }, [ZYDIS_ISA_SET_SSE2MMX] = { LEAF1_D, 26 },
-	[ZYDIS_ISA_SET_SSE3] = { LEAF1_C, 0 }, [ZYDIS_ISA_SET_SSE3X87] = { LEAF1_C, 0 }, [ZYDIS_ISA_SET_CMPXCHG16B] = { LEAF1_C, 13 },
-	[ZYDIS_ISA_SET_MOVBE] = { LEAF1_C, 22 }, [ZYDIS_ISA_SET_POPCNT] = { LEAF1_C, 23 }, [ZYDIS_ISA_SET_XSAVE] = { LEAF1_C, 26 },
-	[ZYDIS_ISA_SET_RDWRFSGS] = { LEAF7_B, 0 }, [ZYDIS_ISA_SET_INVPCID] = { LEAF7_B, 10 }, [ZYDIS_ISA_SET_SMAP] = { LEAF7_B, 20 },
-	[ZYDIS_ISA_SET_CLFLUSHOPT] = { LEAF7_B, 23 }, [ZYDIS_ISA_SET_CLWB] = { LEAF7_B, 24 }, [ZYDIS_ISA_SET_PKU] = { LEAF7_C, 3 },
-	[ZYDIS_ISA_SET_RDPID] = { LEAF7_C, 22 }, [ZYDIS_ISA_SET_LAHF] = { EXT1_C, 0 }, [ZYDIS_ISA_SET_LZCNT] = { EXT1_C, 5 },
+	/* The guest's CPUID decides on these: op_monitor. */
+	[ZYDIS_ISA_SET_MONITOR] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_X87] = { LEAF1_D, 0 },
+	[ZYDIS_ISA_SET_CMOV] = { LEAF1_D, 15 }, [ZYDIS_ISA_SET_FCMOV] = { LEAF1_D, 15 },
+	[ZYDIS_ISA_SET_CLFSH] = { LEAF1_D, 19 }, [ZYDIS_ISA_SET_PENTIUMMMX] = { LEAF1_D, 23 },
+	[ZYDIS_ISA_SET_FXSAVE] = { LEAF1_D, 24 }, [ZYDIS_ISA_SET_FXSAVE64] = { LEAF1_D, 24 },
+	[ZYDIS_ISA_SET_SSE] = { LEAF1_D, 25 }, [ZYDIS_ISA_SET_SSEMXCSR] = { LEAF1_D, 25 },
+	[ZYDIS_ISA_SET_SSE_PREFETCH] = { LEAF1_D, 25 }, [ZYDIS_ISA_SET_SSE2] = { LEAF1_D, 26 },
+	[ZYDIS_ISA_SET_SSE2MMX] = { LEAF1_D, 26 }, [ZYDIS_ISA_SET_SSE3] = { LEAF1_C, 0 },
+	[ZYDIS_ISA_SET_SSE3X87] = { LEAF1_C, 0 }, [ZYDIS_ISA_SET_CMPXCHG16B] = { LEAF1_C, 13 },
+	[ZYDIS_ISA_SET_MOVBE] = { LEAF1_C, 22 }, [ZYDIS_ISA_SET_POPCNT] = { LEAF1_C, 23 },
+	[ZYDIS_ISA_SET_XSAVE] = { LEAF1_C, 26 }, [ZYDIS_ISA_SET_RDWRFSGS] = { LEAF7_B, 0 },
+	[ZYDIS_ISA_SET_INVPCID] = { LEAF7_B, 10 }, [ZYDIS_ISA_SET_SMAP] = { LEAF7_B, 20 },
+	[ZYDIS_ISA_SET_CLFLUSHOPT] = { LEAF7_B, 23 }, [ZYDIS_ISA_SET_CLWB] = { LEAF7_B, 24 },
+	[ZYDIS_ISA_SET_PKU] = { LEAF7_C, 3 }, [ZYDIS_ISA_SET_RDPID] = { LEAF7_C, 22 },
+	[ZYDIS_ISA_SET_LAHF] = { EXT1_C, 0 }, [ZYDIS_ISA_SET_LZCNT] = { EXT1_C, 5 },
 	[ZYDIS_ISA_SET_RDTSCP] = { EXT1_D, 27 }, [ZYDIS_ISA_SET_LONGMODE] = { EXT1_D, 29 },
 };
 
@@ -48,7 +54,7 @@ bool instruction_is_offered(const ZydisDecodedInstruction *z)
 	unsigned place = offers[z->meta.isa_set].place;
 	uint32_t out[4];
 
-	/* A hypervisor answers these, on processors of either make. */
+	/* A hypervisor answers these, on both vendors' processors. */
 	if (z->mnemonic == ZYDIS_MNEMONIC_VMCALL || z->mnemonic == ZYDIS_MNEMONIC_VMMCALL)
 		return true;
 	if (place == NOWHERE || place == ALWAYS)
@@ -59,7 +65,7 @@ bool instruction_is_offered(const ZydisDecodedInstruction *z)
 
 void decoder_init(ZydisDecoder *decoder, ZydisMachineMode mode, ZydisStackWidth width)
 {
-	/* The bytes of these are other instructions where CPUID does not offer them: no operations, BSF, WBINVD. */
+	/* Without these sets in CPUID, their bytes are other instructions: no operations, BSF, WBINVD. */
 	static const ZydisDecoderMode absent[] = {
 		ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_CLDEMOTE, ZYDIS_DECODER_MODE_TZCNT,
 		ZYDIS_DECODER_MODE_WBNOINVD,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The loop: computed goto over the ops of a block, from block to block while nobody asks for attention.
+ * The loop: computed goto over the ops of a block, and from block to block until something asks for attention.
  *
- * Long because: the labels of a computed goto must share a function. Each label is one instruction form of decode/hot.h, in a line
- * or two.
+ * Long because: the labels of a computed goto must share a function. Each label is one instruction form of
+ * decode/hot.h, in a line or two.
  *
  * A form that can fault records itself in cpu->op first and changes registers and flags only after its last access.
  */
@@ -20,11 +20,12 @@
 #define R(n, size)         reg_read(cpu, op->reg[n], size)
 #define R_SET(n, size, v)  reg_write(cpu, op->reg[n], size, v)
 #define IMM(size)          ((uint64_t)op->imm)
-#define EA                 (reg_read(cpu, op->base, 8) + (reg_read(cpu, op->index, 8) << op->scale) + (uint64_t)op->disp)
+#define EA                 \
+	(reg_read(cpu, op->base, 8) + (reg_read(cpu, op->index, 8) << op->scale) + (uint64_t)op->disp)
 #define RSP                (cpu->s.gpr[CPU_RSP])
 #define NEXT               do { op++; goto *op->label; } while (0)
 
-/* ---- families of forms ------------------------------------------------------------------------------------------ */
+/* ---- families of forms --------------------------------------------------------------------------------- */
 
 #define MOV_FORMS(size) \
 	MOV_RR##size: R_SET(0, size, R(1, size)); NEXT; \
@@ -61,9 +62,12 @@
 #define COMPARE_FORMS(N, size) \
 	N##_RR##size: { uint64_t a = R(0, size), b = R(1, size), r; DO_##N(size); NEXT; } \
 	N##_RI##size: { uint64_t a = R(0, size), b = IMM(size), r; DO_##N(size); NEXT; } \
-	N##_RM##size: { uint64_t a, b, r; cpu->op = op; b = mem_read(cpu, EA, size); a = R(0, size); DO_##N(size); NEXT; } \
-	N##_MR##size: { uint64_t a, b, r; cpu->op = op; a = mem_read(cpu, EA, size); b = R(1, size); DO_##N(size); NEXT; } \
-	N##_MI##size: { uint64_t a, b, r; cpu->op = op; a = mem_read(cpu, EA, size); b = IMM(size); DO_##N(size); NEXT; }
+	N##_RM##size: { uint64_t a, b, r; cpu->op = op; b = mem_read(cpu, EA, size); a = R(0, size); \
+		DO_##N(size); NEXT; } \
+	N##_MR##size: { uint64_t a, b, r; cpu->op = op; a = mem_read(cpu, EA, size); b = R(1, size); \
+		DO_##N(size); NEXT; } \
+	N##_MI##size: { uint64_t a, b, r; cpu->op = op; a = mem_read(cpu, EA, size); b = IMM(size); \
+		DO_##N(size); NEXT; }
 
 #define SIZES(F, N) F(N, 1) F(N, 4) F(N, 8)
 
@@ -75,7 +79,7 @@
 
 #define EXTEND(from, value) ((uint64_t)(int64_t)(from)(value))
 
-/* The count is 1 .. size * 8 - 1. OF is defined for a count of 1 only, and is what that formula gives. */
+/* The count is 1 .. size * 8 - 1. OF is defined for a count of 1 only; here every count uses that formula. */
 INLINE void shift_flags(struct cpu *cpu, uint64_t res, unsigned size, bool cf, bool of)
 {
 	cpu->fl_res = flags_extend(res, size);
@@ -86,7 +90,8 @@ INLINE void shift_flags(struct cpu *cpu, uint64_t res, unsigned size, bool cf, b
 	SHL_##size: { uint64_t a = R(0, size), r = a << op->imm; bool cf = (a >> (8 * size - op->imm)) & 1; \
 		shift_flags(cpu, r, size, cf, ((r >> (8 * size - 1)) & 1) ^ cf); R_SET(0, size, r); NEXT; } \
 	SHR_##size: { uint64_t a = R(0, size), r = a >> op->imm; \
-		shift_flags(cpu, r, size, (a >> (op->imm - 1)) & 1, (a >> (8 * size - 1)) & 1); R_SET(0, size, r); NEXT; } \
+		shift_flags(cpu, r, size, (a >> (op->imm - 1)) & 1, (a >> (8 * size - 1)) & 1); \
+		R_SET(0, size, r); NEXT; } \
 	SAR_##size: { uint64_t a = flags_extend(R(0, size), size), r = (uint64_t)((int64_t)a >> op->imm); \
 		shift_flags(cpu, r, size, ((int64_t)a >> (op->imm - 1)) & 1, false); R_SET(0, size, r); NEXT; }
 
@@ -119,10 +124,10 @@ INLINE uint64_t multiply(struct cpu *cpu, uint64_t a, uint64_t b, unsigned size)
 
 #define JCC(N, cc) N: if (flags_cond(cpu, cc)) goto branch; NEXT;
 
-/* ---- the loop ------------------------------------------------------------------------------------------------------- */
+/* ---- the loop ------------------------------------------------------------------------------------------ */
 
 /*
- * `start`: an op to begin with, or NULL for the block at s.rip. With cpu NULL: only tell the labels.
+ * `start`: an op to begin with, or NULL for the block at s.rip. With cpu NULL, only give out the labels.
  */
 static enum leave loop(struct cpu *cpu, const struct op *start, const void *const **labels_out)
 {
@@ -147,7 +152,7 @@ static enum leave loop(struct cpu *cpu, const struct op *start, const void *cons
 
 	/* ---- from block to block ---- */
 
-branch: /* a direct branch is taken, or a block ended: op->imm is the target */
+branch: /* to op->imm: a direct branch is taken, or a block ended */
 	b = op->target;
 	if (likely(b != NULL && b->gen == cpu->code_gen))
 		goto enter;
@@ -187,7 +192,7 @@ CALL_FN:
 	op->fn(cpu, op);
 	NEXT;
 
-CALL_FN_END: /* it set s.rip */
+CALL_FN_END: /* the handler sets s.rip */
 	cpu->op = op;
 	op->fn(cpu, op);
 	goto lookup;
@@ -289,7 +294,7 @@ JMP_M: cpu->op = op; rip = mem_read(cpu, EA, 8);
 	JCC(JS, 8) JCC(JNS, 9) JCC(JP, 10) JCC(JNP, 11) JCC(JL, 12) JCC(JGE, 13) JCC(JLE, 14) JCC(JG, 15)
 }
 
-/* ---- entering it ------------------------------------------------------------------------------------------------------ */
+/* ---- entering it --------------------------------------------------------------------------------------- */
 
 void op_label_set(struct cpu *cpu, struct op *op, unsigned hot)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What an exit asks of the outside, and what becomes of the answer: ports, devices, MSRs, hypercalls. All of it runs outside the guest.
+ * What an exit asks of the outside, and what becomes of the answer: ports, devices, MSRs, hypercalls. All of it runs
+ * outside the guest.
  */
 #include <string.h>
 
@@ -8,7 +9,7 @@
 #include "cpu/run/run_int.h"
 #include "cpu/system/shadow_regs.h"
 
-/* Run the instruction again with what came. Until it is complete nothing else comes first: see `completing`. */
+/* Run the instruction again with the answer, before anything else: see `completing` in base/private.h. */
 void complete_again(struct cpu *cpu)
 {
 	cpu->p->single_next = true;
@@ -93,7 +94,7 @@ void exit_complete(struct cpu *cpu)
 	}
 }
 
-/* ---- the exit itself -------------------------------------------------------------------------------------------- */
+/* ---- the exit itself ----------------------------------------------------------------------------------- */
 
 static enum cpu_exit do_msr(struct cpu *cpu, bool write)
 {
@@ -156,7 +157,7 @@ static enum cpu_exit do_io(struct cpu *cpu)
 	p->exit.io.data = p->io_data;
 	if (p->ops->io == NULL)
 		return CPU_EXIT_IO;
-	/* The first element decides; a device takes all or none. */
+	/* The first element decides: a device of the front end takes all elements or none. */
 	for (uint32_t i = 0; i < p->exit.io.count; i++) {
 		if (!p->ops->io(p->ops_state, p->exit.io.in, p->exit.io.port, p->exit.io.size,
 		                p->io_data + i * p->exit.io.size))
@@ -179,12 +180,12 @@ static enum cpu_exit do_mmio_read(struct cpu *cpu)
 	return GO_ON;
 }
 
-/* The HLT is behind. Whether something ends it at once is the owner's to find out: that one was raised only says that there may be. */
+/* RIP is behind the HLT. The owner finds out whether an interrupt ends it at once. */
 static enum cpu_exit do_hlt(struct cpu *cpu)
 {
 	step_over(cpu);
 	cpu->p->completion = COMPLETE_NONE;
-	cpu->p->debug_exit = false; /* a stepped HLT is this exit, and not another at the next cpu_run */
+	cpu->p->debug_exit = false; /* a stepped HLT is this exit alone, not another one at the next cpu_run */
 	return CPU_EXIT_HLT;
 }
 
@@ -211,7 +212,6 @@ enum cpu_exit exit_handle(struct cpu *cpu)
 	}
 }
 
-/* Writes that the last instruction made to devices, one exit each. */
 enum cpu_exit exit_writes(struct cpu *cpu)
 {
 	struct cpu_private *p = cpu->p;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cpu_run: into the guest, out of the guest, and what to do in between.
+ * cpu_run: enters the guest, leaves it, and does what is to be done in between.
  *
  *     cpu_run -> complete the last exit
  *             -> outside: requests, callbacks, vmmu_vcpu_enter
- *             -> guest(): sigsetjmp, then steps; every instruction that cannot go on lands there by siglongjmp
+ *             -> guest(): sigsetjmp, then steps; an instruction that cannot go on lands there by siglongjmp
  *             -> outside: vmmu_vcpu_leave, vmmu_fault, or an exit to the caller
  */
 #include <string.h>
@@ -51,7 +51,8 @@ _Noreturn void cpu_leave_exit(struct cpu *cpu, enum cpu_exit reason, enum comple
 /* Must the next instruction be run alone? */
 static bool must_step(const struct cpu *cpu)
 {
-	return cpu->p->single_next || (cpu->s.rflags & (RFLAGS_TF | RFLAGS_RF)) || cpu->s.events.shadow || debug_slow(cpu);
+	return cpu->p->single_next || (cpu->s.rflags & (RFLAGS_TF | RFLAGS_RF)) || cpu->s.events.shadow ||
+	       debug_slow(cpu);
 }
 
 bool cpu_needs_look(const struct cpu *cpu)
@@ -70,7 +71,7 @@ _Noreturn void rep_restart(struct cpu *cpu)
 	cpu_leave_done(cpu, cpu->op->rip);
 }
 
-/* ---- the end of an instruction ------------------------------------------------------------------------------------ */
+/* ---- the end of an instruction ------------------------------------------------------------------------- */
 
 void devices_forget(struct cpu *cpu)
 {
@@ -93,7 +94,7 @@ void instruction_done(struct cpu *cpu)
 	if (!p->shadow_set)
 		cpu->s.events.shadow = 0;
 	p->shadow_set = false;
-	/* It is for one instruction, the one after the IRET that loads it. */
+	/* RF holds for one instruction, the one after the IRET that loads it. */
 	if (!p->rf_loaded)
 		cpu->s.rflags &= ~RFLAGS_RF;
 	p->rf_loaded = false;
@@ -111,17 +112,17 @@ bool interrupt_possible(const struct cpu *cpu)
 	return (cpu->s.rflags & RFLAGS_IF) && e->shadow == 0 && !event_is_pending(cpu);
 }
 
-/* ---- in the guest ----------------------------------------------------------------------------------------------------- */
+/* ---- in the guest -------------------------------------------------------------------------------------- */
 
-/* What a landing means for the state. Returns: go on in the guest? */
+/* Bring the state in order after a landing. Returns: true to go on in the guest. */
 static bool guest_landed(struct cpu *cpu, enum leave why)
 {
 	struct cpu_private *p = cpu->p;
-	bool alone; /* the instruction was completed after an exit: what was asked for meanwhile comes next */
+	bool alone; /* the instruction completed an exit: look at the requests of that time next */
 
 	if (why != LEAVE_NONE && why != LEAVE_DONE && why != LEAVE_PART)
 		p->shadow.writes_count = 0;
-	/* LEAVE_NONE: the instruction that the lock is for comes now. */
+	/* After LEAVE_NONE the instruction that the lock is for comes now. */
 	if (unlikely(p->atomic_locked) && p->shadow.writes_count == 0 && why != LEAVE_NONE)
 		codemap_atomic_give(cpu);
 	tlb_tag_update(cpu);
@@ -149,7 +150,7 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 		complete_again(cpu);
 		return false;
 	case LEAVE_EXCEPTION:
-		/* The instruction had no effect; the event is in s.events. */
+		/* The instruction had no effect. The event is in s.events. */
 		alone = p->completing;
 		devices_forget(cpu);
 		p->writes_count = 0;
@@ -162,22 +163,23 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 		p->writes_count = 0;
 		codemap_serve(cpu); /* see codemap_heed */
 		break;
-	case LEAVE_EXIT: /* while completing: one more answer is wanted, or the code has changed and this is another instruction */
+	case LEAVE_EXIT:
+		/* While completing: the instruction wants one more answer, or the code has changed into another one. */
 		p->completing = false;
 		p->writes_count = p->reads_used = 0;
 		return false;
-	default: /* out, and perhaps back to the same instruction */
+	default: /* leave the guest, and perhaps come back to the same instruction */
 		cpu->s.rip = cpu->op->rip;
 		p->writes_count = p->reads_used = 0;
 		return false;
 	}
-	/* Requests and interrupts let an instruction be completed, but none begin. */
+	/* With a request or an interrupt an instruction may still be completed, but none begins. */
 	if (unlikely(!p->completing && (p->request_came || (p->attention && interrupt_possible(cpu)))))
 		return false;
 	return !vmmu_entry_must_leave(&cpu->entry);
 }
 
-/* One instruction, or blocks until something happens. */
+/* Deliver an event, or run one instruction, or run blocks until something asks for attention. */
 static enum leave guest_step(struct cpu *cpu)
 {
 	struct cpu_private *p = cpu->p;
@@ -187,7 +189,7 @@ static enum leave guest_step(struct cpu *cpu)
 	if (event_is_pending(cpu) && !p->completing) {
 		event_deliver_pending(cpu);
 		debug_held(cpu);
-		/* What was found out about an instruction is found out again after the handler. */
+		/* What faults told of the interrupted instruction is asked again after the handler. */
 		p->shadow.guest_fault = false;
 		p->armed_count = 0;
 		return LEAVE_NONE;
@@ -216,7 +218,7 @@ static __attribute__((noinline)) enum leave guest_loop(struct cpu *cpu, enum lea
 	return why;
 }
 
-/* Run the guest until it must be left. The answer is why; LEAVE_NONE and LEAVE_DONE: just look around. */
+/* Run the guest until it must be left. Returns: why. LEAVE_NONE and LEAVE_DONE: only look around. */
 static __attribute__((noinline)) enum leave guest(struct cpu *cpu)
 {
 	enum leave why = (enum leave)sigsetjmp(cpu->p->env, 0);
@@ -225,7 +227,7 @@ static __attribute__((noinline)) enum leave guest(struct cpu *cpu)
 	return guest_loop(cpu, why);
 }
 
-/* ---- outside ---------------------------------------------------------------------------------------------------------- */
+/* ---- outside ------------------------------------------------------------------------------------------- */
 
 /* The second stage says that no memory is there. */
 static enum cpu_exit fault_is_mmio(struct cpu *cpu)
@@ -304,7 +306,7 @@ static enum cpu_exit interrupts(struct cpu *cpu)
 	if (raised && interrupt_possible(cpu)) {
 		int vector;
 
-		/* Cleared first: what is raised from here on is asked for again. */
+		/* Cleared first: an interrupt that is raised from here on is asked for again. */
 		atomic_fetch_and(&p->seat->requests, ~REQUEST_INTERRUPT);
 		vector = p->ops->interrupt(p->ops_state);
 		raised = vector >= 0;
@@ -321,7 +323,7 @@ static enum cpu_exit interrupts(struct cpu *cpu)
 	return GO_ON;
 }
 
-/* Everything that is looked at before the guest is entered. */
+/* Everything to do before an entry into the guest. Returns: GO_ON, or an exit. */
 static enum cpu_exit before_entry(struct cpu *cpu)
 {
 	struct cpu_private *p = cpu->p;
@@ -354,15 +356,16 @@ static enum cpu_exit before_entry(struct cpu *cpu)
 }
 
 /*
- * Did a request come after before_entry looked? Its kick may have found the vCPU outside and done nothing. An interrupt that before_entry
- * saw and could not take is no such request: `attention` remembers it.
+ * Did a request come after before_entry looked? Its kick may have found the vCPU outside and done nothing. An
+ * interrupt that before_entry saw and could not take is no such request: `attention` remembers it.
  */
 static bool request_is_new(const struct cpu *cpu)
 {
 	const struct cpu_private *p = cpu->p;
 	unsigned requests = atomic_load(&p->seat->requests);
 
-	return (requests & REQUEST_EXIT) || ((requests & REQUEST_INTERRUPT) && !p->attention && p->ops->interrupt != NULL);
+	return (requests & REQUEST_EXIT) ||
+	       ((requests & REQUEST_INTERRUPT) && !p->attention && p->ops->interrupt != NULL);
 }
 
 /* One stay in the guest. */
@@ -394,7 +397,7 @@ static enum cpu_exit enter(struct cpu *cpu)
 		p->env_valid = false;
 		cpu_running = NULL;
 	}
-	/* release: who waits for it (codemap_shoot) sees every write made with what is being taken away */
+	/* release: pairs with has_answered in memory/codemap.c. The waiter sees every write of this CPU. */
 	atomic_store_explicit(&p->seat->in_guest, 0, memory_order_release);
 	vmmu_vcpu_leave(p->vcpu);
 	codemap_ring(cpu); /* the leave is a full barrier */
@@ -404,7 +407,7 @@ static enum cpu_exit enter(struct cpu *cpu)
 		return CPU_EXIT_HOST_FAULT;
 	}
 	if (unlikely(p->atomic_locked))
-		codemap_atomic_give(cpu); /* called out before the instruction */
+		codemap_atomic_give(cpu); /* the guest was left before the instruction ran */
 	switch (why) {
 	case LEAVE_LOCK:
 		codemap_atomic_await(cpu);
@@ -422,7 +425,7 @@ static enum cpu_exit enter(struct cpu *cpu)
 	}
 }
 
-/* ---- cpu/cpu.h ---------------------------------------------------------------------------------------------------------------- */
+/* ---- cpu/cpu.h ----------------------------------------------------------------------------------------- */
 
 enum cpu_exit cpu_run(struct cpu *cpu)
 {
@@ -436,7 +439,7 @@ enum cpu_exit cpu_run(struct cpu *cpu)
 	cpu->code_gen++;
 	p->resume = NULL;
 	p->debug_exit = false;
-	/* An exit for another reason (a full ring, say) may have come before an instruction was completed: it goes on, where it was. */
+	/* An exit for another reason (a full ring) may have come before an instruction was completed. Go on with it. */
 	if (p->completing ? cpu->s.rip != p->complete_rip : p->completion == COMPLETE_NONE)
 		devices_forget(cpu);
 	if (p->completing)
@@ -448,7 +451,7 @@ enum cpu_exit cpu_run(struct cpu *cpu)
 			exit = enter(cpu);
 	} while (exit == GO_ON);
 	if (unlikely(p->atomic_locked))
-		codemap_atomic_give(cpu); /* it came with a request to exit, or the guest cannot be entered */
+		codemap_atomic_give(cpu); /* a request to exit came too, or the guest cannot be entered */
 	cpu->s.rflags = rflags_get(cpu);
 	p->exit.reason = exit;
 	return exit;

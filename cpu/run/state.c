@@ -12,7 +12,7 @@
 #include "cpu/system/cpuid.h"
 #include "cpu/system/seg.h"
 
-/* Pages that are never touched cost nothing: 2048 CPUs that never run must be cheap. */
+/* Pages that are never touched cost nothing, so that 2048 CPUs that never run are cheap. */
 static void *zeroed(size_t bytes)
 {
 	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -17,7 +17,7 @@ void rflags_set(struct cpu *cpu, uint64_t flags)
 	tlb_tag_update(cpu);
 }
 
-/* ---- what combinations exist ------------------------------------------------------------------------------------- */
+/* ---- what combinations exist --------------------------------------------------------------------------- */
 
 static bool cr0_valid(uint64_t cr0)
 {
@@ -48,7 +48,7 @@ bool cpu_sregs_valid(struct cpu *cpu, uint64_t cr0, uint64_t cr3, uint64_t cr4, 
 	return true;
 }
 
-/* ---- writes by the guest ----------------------------------------------------------------------------------------------- */
+/* ---- writes by the guest ------------------------------------------------------------------------------- */
 
 /* Setting CR0.PG with EFER.LME turns long mode on. */
 static bool long_mode_switch(struct cpu *cpu, uint64_t cr0)
@@ -77,7 +77,8 @@ bool cr0_write(struct cpu *cpu, uint64_t value)
 		tlb_flush(cpu);
 		cpu->p->shadow.regs_written = true;
 	}
-	cpu->s.cr0 = value & (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG);
+	cpu->s.cr0 = value & (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD |
+	                      CR0_PG);
 	mode_update(cpu);
 	return true;
 }
@@ -87,7 +88,7 @@ bool cr3_write(struct cpu *cpu, uint64_t value)
 	bool is_long = cpu->s.efer & EFER_LMA;
 
 	if (cpu->s.cr4 & CR4_PCIDE)
-		value &= ~(UINT64_C(1) << 63); /* "keep this PCID's translations": they may be dropped all the same */
+		value &= ~(UINT64_C(1) << 63); /* "keep this PCID's translations": a CPU may drop them all the same */
 	if (!cr3_valid(cpu, value, is_long))
 		return false;
 	cpu->s.cr3 = is_long ? value : (uint32_t)value;

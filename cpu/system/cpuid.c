@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the CPU says it can do, and what it believes of what its owner says. */
+/* What the CPU can do, and what it takes from the CPUID that its owner shows to the guest. */
 #include <string.h>
 
 #include "cpu/base/private.h"
@@ -61,8 +61,9 @@ static void features_extended(uint32_t leaf, uint32_t out[4])
 		break;
 	case 0x80000001:
 		out[0] = 0x00000f61;
-		out[2] = 1u << 0 | 1u << 4 | 1u << 5 | 1u << 8; /* LAHF in 64-bit mode, CR8 in legacy mode, LZCNT, PREFETCHW */
-		/* SYSCALL NX FXSR_OPT is not there, 1 GiB pages, RDTSCP, long mode, and what leaf 1 says as AMD repeats it */
+		/* LAHF in 64-bit mode, CR8 in legacy mode, LZCNT, PREFETCHW */
+		out[2] = 1u << 0 | 1u << 4 | 1u << 5 | 1u << 8;
+		/* SYSCALL, NX, 1 GiB pages, RDTSCP, long mode, and the bits of leaf 1 that AMD repeats. No FXSR_OPT. */
 		out[3] = (0x078bfbfd & 0x0183f3ff) | 1u << 11 | 1u << 20 | 1u << 26 | 1u << 27 | 1u << 29;
 		break;
 	case 0x80000002: case 0x80000003: case 0x80000004:
@@ -110,7 +111,7 @@ void cpu_cpuid(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4]
 		memset(out, 0, 4 * sizeof(out[0]));
 		cpu->p->ops->cpuid(cpu->p->ops_state, leaf, subleaf, out);
 	}
-	/* What mirrors a control register. */
+	/* Bits that mirror a control register. */
 	if (leaf == 1) {
 		out[2] &= ~(1u << 27);
 		if ((out[2] & 1u << 26) && (cpu->s.cr4 & CR4_OSXSAVE))
@@ -135,8 +136,8 @@ static void features_read(struct cpu *cpu, bool max, uint32_t leaf, uint32_t out
 
 static uint64_t cr4_from(const uint32_t one[4], const uint32_t seven[4])
 {
-	uint64_t cr4 = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR |
-	               CR4_OSXMMEXCPT;
+	uint64_t cr4 = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE |
+	               CR4_OSFXSR | CR4_OSXMMEXCPT;
 
 	if (one[2] & 1u << 17)
 		cr4 |= CR4_PCIDE;
@@ -165,7 +166,7 @@ void features_update(struct cpu *cpu)
 	bool max;
 
 	cpu_cpuid(cpu, 0, 0, zero);
-	/* An owner that has said nothing yet: everything, as KVM does before KVM_SET_CPUID2. */
+	/* Until the owner sets a CPUID, the CPU has everything, as under KVM before KVM_SET_CPUID2. */
 	max = zero[0] == 0;
 	features_read(cpu, max, 1, one);
 	features_read(cpu, max, 7, seven);

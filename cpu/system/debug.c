@@ -2,8 +2,8 @@
 /*
  * Stepping and breakpoints: RFLAGS.TF and DR0-DR7 of the guest, and the host's debugging of the guest.
  *
- * With a breakpoint set the CPU runs one instruction at a time with an empty TLB, so that every access comes by debug_data. Slow, and
- * nobody who sets none pays.
+ * With a breakpoint set the CPU runs one instruction at a time with an empty TLB, so that every access calls
+ * debug_data. This is slow, and costs nothing when no breakpoint is set.
  */
 #include "cpu/base/private.h"
 #include "cpu/memory/tlb.h"
@@ -69,7 +69,7 @@ void debug_before(struct cpu *cpu)
 	if (hits == 0 || cpu->p->step_past == pc)
 		return;
 	if (cpu->p->debug & CPU_DEBUG_HW_BP) {
-		/* Continuing after the exit must not hit the same one again. */
+		/* After the exit the instruction runs, and must not hit the same breakpoint again. */
 		cpu->p->step_past = pc;
 		exit_debug(cpu, pc, hits);
 		cpu_leave(cpu, LEAVE_EXCEPTION);
@@ -136,7 +136,7 @@ void debug_after(struct cpu *cpu)
 		exit_debug(cpu, pc, dr6 | DR6_BS);
 		return;
 	}
-	/* Nothing comes between MOV SS and the next instruction. A step is dropped, a breakpoint is held. */
+	/* Nothing may come between MOV SS and the next instruction. A step is dropped, a breakpoint is held. */
 	if (cpu->s.events.shadow & CPU_SHADOW_MOV_SS) {
 		p->dr6_held = dr6;
 		return;

@@ -5,11 +5,11 @@
 
 #include "cpu/base/types.h"
 
-/** After an instruction in stepping or breakpoint mode; raises or exits. */
+/** After an instruction that ran alone: steps and data breakpoints trap or exit. */
 void debug_after(struct cpu *cpu);
-/** After an event was delivered right behind a MOV SS: what it held traps before the handler's first instruction. */
+/** After the delivery of an event right behind a MOV SS: the hits that MOV SS held trap before the handler begins. */
 void debug_held(struct cpu *cpu);
-/** Before one: instruction breakpoints. */
+/** Before an instruction that runs alone: instruction breakpoints raise #DB or exit. */
 void debug_before(struct cpu *cpu);
 /** The guest is about to access a debug register: exits when the host's DR7 says so (GD). */
 void debug_register_access(struct cpu *cpu);

@@ -2,8 +2,8 @@
 /*
  * Exceptions and interrupts: raising, merging to double and triple faults, and delivery through the IDT.
  *
- * Delivery writes the new stack first and changes registers last, so that a fault in the middle leaves the old state and the
- * event, which stays in s.events until it was delivered.
+ * Delivery writes the new stack first and changes registers last. So a fault in the middle leaves the old state, and
+ * the event stays in s.events until it was delivered.
  */
 #include "cpu/base/flags.h"
 #include "cpu/base/private.h"
@@ -11,14 +11,14 @@
 #include "cpu/system/event.h"
 #include "cpu/system/seg.h"
 
-/* ---- raising -------------------------------------------------------------------------------------------------------- */
+/* ---- raising ------------------------------------------------------------------------------------------- */
 
 static bool is_contributory(int vector)
 {
 	return vector == VECTOR_DE || (vector >= VECTOR_TS && vector <= VECTOR_GP);
 }
 
-/* An exception while another was being delivered. Returns: the vector to deliver, -1 for a triple fault. */
+/* `second` is raised while `first` is being delivered. Returns: the vector to deliver, -1 for a triple fault. */
 static int merge(int first, int second)
 {
 	if (first == VECTOR_DF)
@@ -41,7 +41,7 @@ static _Noreturn void raise_event(struct cpu *cpu, int vector, bool has_error, u
 	if (p->delivering >= 0) {
 		int merged = merge(p->delivering, vector);
 
-		/* What was being delivered is given up for this. */
+		/* This exception replaces the event that was being delivered. */
 		e->interrupt.injected = e->nmi.injected = e->exception.injected = false;
 		if (merged != vector) {
 			if (vector == VECTOR_PF)
@@ -84,7 +84,7 @@ _Noreturn void cpu_ud(struct cpu *cpu)
 	raise_event(cpu, VECTOR_UD, false, 0);
 }
 
-/* ---- delivery ---------------------------------------------------------------------------------------------------------- */
+/* ---- delivery ------------------------------------------------------------------------------------------ */
 
 /* What is being delivered. */
 struct delivery {
@@ -209,14 +209,16 @@ static uint64_t tss_stack_64(struct cpu *cpu, const struct gate *g)
 static void deliver_64(struct cpu *cpu, const struct delivery *d)
 {
 	uint64_t sp = cpu->s.gpr[CPU_RSP], mask = cpu->lin_mask;
-	uint64_t values[6] = { cpu->s.seg[CPU_SS].selector, sp, d->flags, cpu->s.seg[CPU_CS].selector, d->rip, d->error };
+	uint64_t values[6] = {
+		cpu->s.seg[CPU_SS].selector, sp, d->flags, cpu->s.seg[CPU_CS].selector, d->rip, d->error
+	};
 	struct gate g;
 
 	gate_read(cpu, d, &g);
 	if (g.ist != 0 || g.cpl != cpu->cpl)
 		sp = tss_stack_64(cpu, &g);
 	sp &= ~UINT64_C(15);
-	/* Pushes go to 64-bit addresses also when compatibility mode is being left. */
+	/* Pushes go to 64-bit addresses, also on the way out of compatibility mode. */
 	cpu->lin_mask = ~UINT64_C(0);
 	for (unsigned i = 0; i < (d->has_error ? 6u : 5u); i++) {
 		sp -= 8;
@@ -224,7 +226,9 @@ static void deliver_64(struct cpu *cpu, const struct delivery *d)
 	}
 	cpu->lin_mask = mask;
 	if (g.cpl != cpu->cpl)
-		cpu->s.seg[CPU_SS] = (struct cpu_segment){ .selector = (uint16_t)g.cpl, .dpl = (uint8_t)g.cpl, .unusable = 1 };
+		cpu->s.seg[CPU_SS] = (struct cpu_segment){
+			.selector = (uint16_t)g.cpl, .dpl = (uint8_t)g.cpl, .unusable = 1
+		};
 	cpu->s.gpr[CPU_RSP] = sp;
 	cpu->s.seg[CPU_CS] = g.cs;
 	cpu->s.rip = g.offset;
@@ -297,7 +301,7 @@ void event_deliver(struct cpu *cpu, unsigned vector, enum event_kind kind, bool 
 {
 	struct delivery d = { vector, kind, has_error, error, rip, rflags_get(cpu) };
 
-	/* A fault is returned from to the same instruction, which must not hit its breakpoint again. */
+	/* A fault returns to the same instruction, which must not hit its breakpoint again. */
 	if (kind == EVENT_EXCEPTION && vector != VECTOR_DB && vector != VECTOR_DF)
 		d.flags |= RFLAGS_RF;
 	if (rip == cpu->p->rep_rip)
@@ -312,7 +316,7 @@ void event_deliver(struct cpu *cpu, unsigned vector, enum event_kind kind, bool 
 	cpu->p->delivering_external = false;
 }
 
-/* ---- what waits ------------------------------------------------------------------------------------------------------- */
+/* ---- pending events ----------------------------------------------------------------------------------------- */
 
 bool event_is_pending(const struct cpu *cpu)
 {
@@ -335,7 +339,7 @@ static void deliver_exception(struct cpu *cpu)
 	}
 	e->exception.has_payload = false;
 	cpu->p->delivering = (int)vector;
-	/* Restored by a front end, INT3 and INTO are as INT n: RIP is already behind them. */
+	/* When a front end restores an INT3 or INTO, RIP is already behind it, as with INT n. */
 	event_deliver(cpu, vector, EVENT_EXCEPTION, e->exception.has_error && (cpu->s.cr0 & CR0_PE), e->exception.error,
 	              cpu->s.rip);
 	e->exception.pending = e->exception.injected = false;
@@ -354,7 +358,7 @@ static void deliver_nmi(struct cpu *cpu)
 	e->nmi.injected = false;
 }
 
-/* In the order of event_deliver_pending: what was not delivered is still there. */
+/* In the order of event_deliver_pending: the event that was not delivered is still in s.events. */
 void event_undelivered(const struct cpu *cpu, struct cpu_exit_info *exit)
 {
 	enum { INTERRUPT, NMI = 2, EXCEPTION, SOFTWARE };
@@ -379,14 +383,14 @@ bool event_deliver_pending(struct cpu *cpu)
 
 	p->event_op = (struct op){ .rip = cpu->s.rip, .mem = OP_NO_MEM };
 	cpu->op = &p->event_op;
-	/* Stacks may share a page with code: such a write is only allowed alone. */
+	/* A stack may share a page with code, and only an instruction that runs alone may write there. */
 	cpu->single = true;
 	if (e->exception.pending || e->exception.injected) {
 		deliver_exception(cpu);
 	} else if (e->nmi.injected || (!e->interrupt.injected && e->nmi.pending && !e->nmi.masked)) {
 		deliver_nmi(cpu);
 	} else if (e->interrupt.injected) {
-		p->delivering = 256 + e->interrupt.vector; /* benign, whatever the number */
+		p->delivering = 256 + e->interrupt.vector; /* benign for merge, whatever the vector */
 		event_deliver(cpu, e->interrupt.vector, e->interrupt.soft ? EVENT_SOFT_INT : EVENT_EXTERNAL, false, 0,
 		              cpu->s.rip);
 		e->interrupt.injected = false;

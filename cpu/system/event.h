@@ -5,14 +5,15 @@
 
 #include "cpu/base/types.h"
 
-/** Tell of the event whose delivery did not come to its end: error.event, gpa and access of the exit. */
+/** Fill in error.event, gpa and access of an exit, for the event whose delivery failed. */
 void event_undelivered(const struct cpu *cpu, struct cpu_exit_info *exit);
-/** Deliver what events.* holds, if anything can be. In the guest. True when RIP changed. */
+/** In the guest: deliver an event of s.events, if one can be. Returns: true when RIP changed. */
 bool event_deliver_pending(struct cpu *cpu);
-/** Anything in events.* to be delivered at once? */
+/** Is an event in s.events to be delivered at once? */
 bool event_is_pending(const struct cpu *cpu);
 enum event_kind { EVENT_EXCEPTION, EVENT_EXTERNAL, EVENT_SOFT_INT, EVENT_SOFT_EXCEPTION /* INT3, INTO */ };
-/** Through the IDT. On return s.rip is the handler's. `rip`: to push. */
-void event_deliver(struct cpu *cpu, unsigned vector, enum event_kind kind, bool has_error, uint32_t error, uint64_t rip);
+/** Deliver through the IDT. `rip`: what to push. After: s.rip is the handler's. */
+void event_deliver(struct cpu *cpu, unsigned vector, enum event_kind kind, bool has_error, uint32_t error,
+                   uint64_t rip);
 
 #endif

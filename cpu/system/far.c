@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Far control transfers: JMP, CALL, RET, IRET to other code segments and privilege levels. Task switches by hardware are not there.
+ * Far control transfers: JMP, CALL, RET, IRET to other code segments and privilege levels. Hardware task switches
+ * are not implemented.
  */
 #include "cpu/base/flags.h"
 #include "cpu/base/private.h"
@@ -11,7 +12,7 @@
 
 #define TYPE_CONFORMING 4u
 
-/* ---- code segments ------------------------------------------------------------------------------------------------ */
+/* ---- code segments ------------------------------------------------------------------------------------- */
 
 /* Where a far transfer goes. */
 struct target {
@@ -52,7 +53,7 @@ static void code_common(struct cpu *cpu, uint16_t selector, uint64_t descriptor,
 	check_offset(cpu, t);
 }
 
-/* A code segment named directly by JMP or CALL: the level stays. */
+/* JMP or CALL names a code segment directly: the privilege level stays. */
 static void code_direct(struct cpu *cpu, uint16_t selector, uint64_t descriptor, struct target *t)
 {
 	bool conforming;
@@ -77,7 +78,7 @@ static void arrive(struct cpu *cpu, const struct target *t)
 	mode_update(cpu);
 }
 
-/* ---- call gates ------------------------------------------------------------------------------------------------------ */
+/* ---- call gates ---------------------------------------------------------------------------------------- */
 
 struct call_gate {
 	struct target target;
@@ -122,7 +123,7 @@ static void gate_open(struct cpu *cpu, uint16_t selector, uint64_t low, bool jum
 	code_common(cpu, code, descriptor, &g->target);
 }
 
-/* ---- jumps and calls ---------------------------------------------------------------------------------------------------- */
+/* ---- jumps and calls ----------------------------------------------------------------------------------- */
 
 void far_jump(struct cpu *cpu, uint16_t selector, uint64_t offset, unsigned osize)
 {
@@ -158,7 +159,9 @@ static void push_return(struct cpu *cpu, unsigned size, uint64_t next_rip)
 static void call_inner_64(struct cpu *cpu, const struct call_gate *g, uint64_t next_rip)
 {
 	const struct cpu_segment *tr = &cpu->s.seg[CPU_TR];
-	uint64_t values[] = { cpu->s.seg[CPU_SS].selector, cpu->s.gpr[CPU_RSP], cpu->s.seg[CPU_CS].selector, next_rip };
+	uint64_t values[] = {
+		cpu->s.seg[CPU_SS].selector, cpu->s.gpr[CPU_RSP], cpu->s.seg[CPU_CS].selector, next_rip
+	};
 	unsigned cpl = g->target.cpl;
 	uint64_t sp;
 
@@ -232,7 +235,7 @@ void far_call(struct cpu *cpu, uint16_t selector, uint64_t offset, uint64_t next
 	arrive(cpu, &g.target);
 }
 
-/* ---- returns ---------------------------------------------------------------------------------------------------------------- */
+/* ---- returns ------------------------------------------------------------------------------------------- */
 
 /* The code segment that RET or IRET goes back to. */
 static void code_return(struct cpu *cpu, uint16_t selector, struct target *t)
@@ -355,7 +358,7 @@ void iret(struct cpu *cpu, unsigned osize)
 	if (cpu->s.rflags & RFLAGS_NT) {
 		if (cpu->s.efer & EFER_LMA)
 			cpu_gp(cpu);
-		cpu_no_task_switch(cpu); /* back to another task */
+		cpu_no_task_switch(cpu); /* NT: return to another task */
 	}
 	rip = stack_peek(cpu, osize, 0);
 	selector = (uint16_t)stack_peek(cpu, osize, osize);

@@ -15,7 +15,7 @@
 #define MSR_MISC_ENABLE    0x1a0u
 #define MSR_PAT            0x277u
 #define MISC_ENABLE_EMON   (UINT64_C(1) << 7)
-#define MISC_ENABLE_UNAVAILABLE (1u << 11 | 1u << 12) /* branch trace storage, precise events: read-only for the guest */
+#define MISC_ENABLE_UNAVAILABLE (1u << 11 | 1u << 12) /* branch trace storage, precise events: the guest only reads */
 #define MSR_XSS            0xda0u
 #define MSR_EFER           0xc0000080u
 #define MSR_STAR           0xc0000081u
@@ -56,7 +56,7 @@ uint64_t cpu_tsc(struct cpu *cpu)
 	return host_tsc() + cpu->s.tsc_offset;
 }
 
-/* The variable behind an MSR that is just one; NULL for the others. */
+/* The variable behind an MSR that is a plain variable; NULL for the others. */
 static uint64_t *msr_variable(struct cpu *cpu, uint32_t index)
 {
 	switch (index) {
@@ -143,7 +143,7 @@ bool cpu_msr_set(struct cpu *cpu, uint32_t index, uint64_t value, bool host)
 		value = (uint32_t)value;
 	if (variable == NULL || !msr_is_legal(cpu, index, value, host))
 		return false;
-	if (index == MSR_MISC_ENABLE && !host) /* whether there is performance monitoring is not the guest's to say */
+	if (index == MSR_MISC_ENABLE && !host) /* the guest cannot change whether performance monitoring is available */
 		value = (value & ~MISC_ENABLE_EMON) | (*variable & MISC_ENABLE_EMON);
 	*variable = value;
 	if (index == MSR_FS_BASE || index == MSR_GS_BASE)

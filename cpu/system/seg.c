@@ -13,7 +13,7 @@
 #define TYPE_WRITABLE   2u /* data; readable for code */
 #define TYPE_ACCESSED   1u
 
-/* ---- the mode ---------------------------------------------------------------------------------------------------- */
+/* ---- the mode ------------------------------------------------------------------------------------------ */
 
 static bool is_protected(const struct cpu *cpu)
 {
@@ -64,7 +64,7 @@ void mode_update(struct cpu *cpu)
 			fast |= (uint8_t)(1u << i);
 	}
 	cpu->seg_fast = fast;
-	/* Blocks are known by RIP: where RIP leads has changed. The limit is checked when a block is validated. */
+	/* A block is found by its RIP, and the same RIP leads elsewhere now. Validating a block checks the limit. */
 	if (old_base != cpu->seg_base[CPU_CS] || old_mask != cpu->lin_mask ||
 	    (!is_64 && cpu->p->cs_limit != cpu->s.seg[CPU_CS].limit)) {
 		cpu->code_gen++;
@@ -73,7 +73,7 @@ void mode_update(struct cpu *cpu)
 	tlb_tag_update(cpu);
 }
 
-/* ---- access ------------------------------------------------------------------------------------------------------- */
+/* ---- access -------------------------------------------------------------------------------------------- */
 
 static _Noreturn void segment_fault(struct cpu *cpu, unsigned seg)
 {
@@ -117,14 +117,14 @@ void level_write(struct cpu *cpu, unsigned cpl, uint64_t linear, unsigned size, 
 		sys_write(cpu, linear, size, value);
 }
 
-/* ---- descriptors ------------------------------------------------------------------------------------------------------ */
+/* ---- descriptors --------------------------------------------------------------------------------------- */
 
 uint32_t selector_error(struct cpu *cpu, uint16_t selector)
 {
 	return (selector & 0xfffcu) | (cpu->p->delivering_external ? 1 : 0);
 }
 
-/* Where a selector's descriptor is. False: outside its table. */
+/* Where a selector's descriptor is. Returns: false when it is outside its table. */
 static bool descriptor_address(struct cpu *cpu, uint16_t selector, uint64_t *linear)
 {
 	const struct cpu_segment *ldt = &cpu->s.seg[CPU_LDTR];
@@ -181,7 +181,7 @@ struct cpu_segment descriptor_segment(uint16_t selector, uint64_t d)
 	return s;
 }
 
-/* ---- loading ------------------------------------------------------------------------------------------------------------ */
+/* ---- loading ------------------------------------------------------------------------------------------- */
 
 static void seg_null(struct cpu *cpu, unsigned seg, uint16_t selector)
 {
@@ -189,7 +189,7 @@ static void seg_null(struct cpu *cpu, unsigned seg, uint16_t selector)
 
 	*s = (struct cpu_segment){ .selector = selector, .unusable = 1 };
 	if (seg == CPU_SS)
-		s->dpl = selector & 3; /* it is what the CPL is read from */
+		s->dpl = selector & 3; /* the CPL is read from the DPL of SS */
 	mode_update(cpu);
 }
 
@@ -281,7 +281,7 @@ void seg_drop_inner(struct cpu *cpu, unsigned cpl)
 		struct cpu_segment *s = &cpu->s.seg[data[i]];
 		bool conforming = (s->type & TYPE_CODE) && (s->type & TYPE_CONFORMING);
 
-		/* The base stays, and 64-bit code goes on using that of FS and GS. */
+		/* The base stays: 64-bit code goes on using those of FS and GS. */
 		if (!s->unusable && !conforming && s->dpl < cpl)
 			*s = (struct cpu_segment){ .base = s->base, .unusable = 1 };
 	}

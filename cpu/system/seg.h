@@ -5,23 +5,26 @@
 
 #include "cpu/base/types.h"
 
-/** Recompute mode, seg_fast, seg_base, lin_mask, cpl from segments and control registers. */
+/** Compute mode, seg_fast, seg_base, lin_mask and cpl anew from segments and control registers. */
 void mode_update(struct cpu *cpu);
-/** MOV Sreg / POP Sreg with all checks. */
+/** Load a segment register with all checks, as MOV Sreg and POP Sreg do. */
 void seg_load(struct cpu *cpu, unsigned seg, uint16_t selector);
-/** What real and virtual-8086 mode load. */
+/** Load a segment register as real and virtual-8086 mode do. */
 void seg_load_real(struct cpu *cpu, unsigned seg, uint16_t selector);
-/** Read the 8-byte descriptor of a selector. False: outside its table. */
+/** Read the 8-byte descriptor of a selector. Returns: false when it is outside its table. */
 bool descriptor_read(struct cpu *cpu, uint16_t selector, uint64_t *descriptor);
 /** Unpack a descriptor. */
 struct cpu_segment descriptor_segment(uint16_t selector, uint64_t descriptor);
 /** Set the accessed bit in the table if it is clear. */
 void descriptor_accessed(struct cpu *cpu, uint16_t selector, uint64_t *descriptor);
-/** The error code for a selector: without RPL; plus EXT while an external event is delivered. */
+/** The error code for a selector: without RPL, and with EXT while an external event is delivered. */
 uint32_t selector_error(struct cpu *cpu, uint16_t selector);
-/** Check a descriptor for loading it into SS at privilege `cpl`, and unpack it. `fault`: for a bad one (#TS in a task's stack, else #GP). */
+/**
+ * Check the descriptor of `selector` for SS at privilege `cpl`, and unpack it. A bad one raises `fault`: #TS for a
+ * task's stack, else #GP.
+ */
 struct cpu_segment stack_segment(struct cpu *cpu, uint16_t selector, unsigned cpl, enum cpu_vector fault);
-/** After a return to an outer level: data segments that it may not see become null. */
+/** After a return to an outer level: data segments that this level may not see become null. */
 void seg_drop_inner(struct cpu *cpu, unsigned cpl);
 /** Read or write a stack that belongs to privilege `cpl`. */
 uint64_t level_read(struct cpu *cpu, unsigned cpl, uint64_t linear, unsigned size);

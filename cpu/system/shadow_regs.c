@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Shadow paging (memory/shadow.c): what decides how the guest's tables are read, and the instructions that change it. They leave the guest, and the
- * library is told outside.
+ * Shadow paging (memory/shadow.c): the registers that decide how the guest's tables are read, and the instructions
+ * that change them or invalidate translations. These leave the guest, and the library is told outside.
  */
 #include <string.h>
 
@@ -18,7 +18,7 @@ static bool is_pae(const struct cpu *cpu)
 	return (cpu->s.cr0 & CR0_PG) && (cpu->s.cr4 & CR4_PAE) && !(cpu->s.efer & EFER_LMA);
 }
 
-/* Returns: false when a present one has reserved bits, or they are no memory. */
+/* Returns: false when a present PDPTE has reserved bits, or when they do not lie in memory. */
 static bool pdptes_read(struct cpu *cpu, uint64_t pdpte[4])
 {
 	uint64_t reserved = (~cpu->p->phys_mask & ~UINT64_C(0)) | UINT64_C(0x1e6);
@@ -52,7 +52,7 @@ void cpu_shadow_regs(struct cpu *cpu)
 	s->regs_written = false;
 	if (cpu->entry.root != NULL && !cpu->entry.shadow)
 		return; /* the VM has a second stage */
-	/* What the owner has set and cannot be loaded is not there. */
+	/* If the owner's CR3 leads to PDPTEs that cannot be loaded, the guest has none. */
 	if (s->owner_wrote && is_pae(cpu) && !pdptes_read(cpu, s->pdpte))
 		memset(s->pdpte, 0, sizeof(s->pdpte));
 	s->owner_wrote = false;
@@ -80,7 +80,8 @@ void cpu_shadow_cr(struct cpu *cpu, unsigned n, uint64_t value)
 {
 	if (likely(!cpu->entry.shadow))
 		return;
-	if (n == 3 || (n == 0 && ((value ^ cpu->s.cr0) & (CR0_PDPTE | CR0_WP))) || (n == 4 && ((value ^ cpu->s.cr4) & CR4_PAGES)))
+	if (n == 3 || (n == 0 && ((value ^ cpu->s.cr0) & (CR0_PDPTE | CR0_WP))) ||
+	    (n == 4 && ((value ^ cpu->s.cr4) & CR4_PAGES)))
 		system_leave(cpu, SYSTEM_CR, n, value, 0);
 }
 

@@ -6,8 +6,9 @@
 #include "cpu/base/types.h"
 
 /*
- * MOV to CR0, CR3, CR4, INVLPG and INVPCID concern the library: in shadow mode these leave the guest and do not return. The others return
- * at once. cpu_shadow_cr: only when the write changes something for paging.
+ * MOV to CR0, CR3, CR4, INVLPG and INVPCID concern the library. In shadow mode these functions leave the guest and
+ * do not return; cpu_shadow_cr does so only when the write changes something for paging. Without shadow mode they
+ * return at once.
  */
 void cpu_shadow_cr(struct cpu *cpu, unsigned n, uint64_t value);
 void cpu_shadow_invlpg(struct cpu *cpu, uint64_t linear);
