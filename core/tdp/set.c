@@ -60,7 +60,7 @@ bool tdp_set(struct mmu_token *token, struct tdp_iter *iter, spte_t spte)
 	/* A leaf never changes its frame at once: it is cleared first, and flushed (zoo 3). */
 	if (VM_BUG(token->vm, was_leaf && is_leaf && spte_pfn(old).v != spte_pfn(spte).v))
 		return false;
-	/* release: a walker that sees the entry also sees the table's contents. Pairs with the acquires in iter.c. P7 */
+	/* release: a walker that sees the entry also sees the table's contents. Pairs with iter.c's acquires. P7 */
 	if (!cas_acqrel(iter->entry, &iter->old, spte))
 		return false;
 	iter->old = spte;
