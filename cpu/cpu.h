@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The software x86-64 vCPU: what a front end or a test sees of it.
+ * The software x86-64 vCPU, as a front end or a test sees it.
  *
- * The CPU is the hardware model. It runs guest code on one thread, walks the tables that the memory library built, and
- * comes back when something outside is needed. Between two calls of cpu_run its whole architectural state is in struct cpu_state, which the
- * caller reads and writes freely on the vCPU's thread (or with that thread known not to run), telling the CPU with cpu_state_changed.
+ * The CPU is the hardware model. It runs guest code on one thread, walks the tables that the memory library built,
+ * and comes back when it needs something from outside. Between two calls of cpu_run its whole architectural state is
+ * in struct cpu_state. The caller reads and writes that freely on the vCPU's thread, or while that thread is known
+ * not to run, and tells the CPU with cpu_state_changed.
  *
  *     loop: switch (cpu_run(cpu)) { case CPU_EXIT_IO: ... cpu_exit_info(cpu)->io ...; }
  *
@@ -64,8 +65,8 @@ enum cpu_mp_state { CPU_MP_RUNNABLE, CPU_MP_HALTED, CPU_MP_UNINITIALIZED, CPU_MP
 /* Events on their way into the guest, as KVM_GET_VCPU_EVENTS shows them. */
 struct cpu_events {
 	struct {
-		bool injected; /* its delivery began: it is delivered at the next cpu_run whatever IF says */
-		bool pending;  /* raised, not yet delivered; treated the same */
+		bool injected; /* its delivery began: the next cpu_run delivers it, whatever IF says */
+		bool pending;  /* raised, not yet delivered; treated as injected is */
 		bool has_error;
 		uint8_t vector;
 		uint32_t error;
@@ -73,13 +74,13 @@ struct cpu_events {
 		uint64_t payload;
 	} exception;
 	struct {
-		bool injected; /* delivered at the next cpu_run whatever IF says */
-		bool soft;     /* INT n: pushes the RIP after the instruction, which state.rip then already is */
+		bool injected; /* the next cpu_run delivers it, whatever IF says */
+		bool soft;     /* INT n: state.rip is already behind the instruction, and is what is pushed */
 		uint8_t vector;
 	} interrupt;
 	struct {
-		uint8_t pending; /* how many wait until it is not masked: one latched, and one more that is on its way (2 at most) */
-		bool injected; /* delivered at the next cpu_run */
+		uint8_t pending; /* NMIs that wait, 2 at most: one is latched, and one is on its way */
+		bool injected; /* the next cpu_run delivers it */
 		bool masked;   /* until IRET */
 	} nmi;
 	uint8_t shadow; /* CPU_SHADOW_*: interrupts held off for one instruction */
@@ -114,8 +115,8 @@ struct cpu_state {
 
 enum cpu_exit {
 	CPU_EXIT_KICKED,         /* cpu_request_exit, or ops->check said so */
-	CPU_EXIT_IO,             /* info.io; an IN wants data filled in before the next cpu_run */
-	CPU_EXIT_MMIO,           /* info.mmio; a read wants data filled in before the next cpu_run */
+	CPU_EXIT_IO,             /* info.io; for an IN, fill in data before the next cpu_run */
+	CPU_EXIT_MMIO,           /* info.mmio; for a read, fill in data before the next cpu_run */
 	CPU_EXIT_HLT,            /* HLT was executed; RIP is after it */
 	CPU_EXIT_SHUTDOWN,       /* triple fault */
 	CPU_EXIT_INTERNAL_ERROR, /* info.error */
@@ -124,15 +125,15 @@ enum cpu_exit {
 	CPU_EXIT_DEBUG,          /* info.debug: guest debugging by the host */
 	CPU_EXIT_RDMSR,          /* info.msr; ops->rdmsr answered CPU_MSR_EXIT. Fill in data and failed */
 	CPU_EXIT_WRMSR,          /* info.msr; likewise. Fill in failed */
-	CPU_EXIT_HYPERCALL,      /* ops->hypercall answered CPU_CALL_EXIT; RIP is after the instruction, RAX still to be set */
+	CPU_EXIT_HYPERCALL,      /* ops->hypercall answered CPU_CALL_EXIT; RIP is behind the instruction, set RAX */
 	CPU_EXIT_RING_FULL,      /* vmmu_vcpu_enter said so */
 	CPU_EXIT_NOMEM,
 	CPU_EXIT_DEAD,           /* the VM was marked dead */
 };
 
 /* As KVM_INTERNAL_ERROR_*. */
-#define CPU_ERROR_EMULATION   1u /* an instruction that is not there (yet) */
-#define CPU_ERROR_DELIVERY_EV 3u /* an event could not be delivered: its tables are not memory */
+#define CPU_ERROR_EMULATION   1u /* an instruction that is not implemented */
+#define CPU_ERROR_DELIVERY_EV 3u /* an event could not be delivered: its tables are not in memory */
 
 #define CPU_IO_MAX 1024u /* most bytes of one IO exit */
 
@@ -154,8 +155,8 @@ struct cpu_exit_info {
 		} mmio;
 		struct {
 			uint32_t suberror; /* CPU_ERROR_* */
-			bool is_instruction; /* CPU_ERROR_EMULATION: #UD in its place would be an answer to the guest */
-			uint8_t length;    /* of bytes; 0: could not even be fetched */
+			bool is_instruction; /* CPU_ERROR_EMULATION: the owner may give the guest #UD instead */
+			uint8_t length;    /* of bytes; 0: they could not be fetched */
 			uint8_t bytes[15]; /* the instruction, from RIP */
 			/* CPU_ERROR_DELIVERY_EV: */
 			uint32_t event;    /* the lower half of EXITINTINFO (APM vol. 2, 15.7.2) */
@@ -174,7 +175,7 @@ struct cpu_exit_info {
 			uint32_t index;
 			uint64_t data;
 			bool failed; /* set by the caller: #GP in the guest */
-			bool unknown; /* nobody knows this MSR (KVM_MSR_EXIT_REASON_UNKNOWN rather than FILTER) */
+			bool unknown; /* no such MSR (KVM_MSR_EXIT_REASON_UNKNOWN rather than FILTER) */
 		} msr;
 	};
 };
@@ -185,27 +186,36 @@ enum cpu_msr_result { CPU_MSR_OK, CPU_MSR_GP, CPU_MSR_EXIT };
 enum cpu_call_result { CPU_CALL_OK, CPU_CALL_UD, CPU_CALL_EXIT };
 
 /*
- * Callbacks, each may be NULL. On the vCPU's thread. All but cpuid are called outside the guest, so they may block,
- * use vmmu_guest_read/write and read and write the state (then call cpu_state_changed).
+ * Callbacks, on the vCPU's thread. Each may be NULL. All but cpuid are called outside the guest. So they may block,
+ * call vmmu_guest_read/write, and read and write the state (call cpu_state_changed then).
  */
 struct cpu_ops {
-	/** Answer CPUID: out is EAX EBX ECX EDX. NULL: cpu_cpuid_max. Inside the guest: quick, no vmmu_* call. */
+	/**
+	 * Answer CPUID: out is EAX EBX ECX EDX. Called inside the guest: be quick, no vmmu_* call. NULL:
+	 * cpu_cpuid_max.
+	 */
 	void (*cpuid)(void *state, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
-	/** Guest RDMSR/WRMSR. A typical one filters, handles its own MSRs, and gives the rest to cpu_msr_get/set. NULL: those. */
+	/**
+	 * Guest RDMSR and WRMSR. Typically filters, handles MSRs of its own, and gives the rest to cpu_msr_get/set.
+	 * NULL: those.
+	 */
 	enum cpu_msr_result (*rdmsr)(void *state, uint32_t index, uint64_t *value);
 	enum cpu_msr_result (*wrmsr)(void *state, uint32_t index, uint64_t value);
-	/** A device of the front end's own: true when handled (no exit). One element of `size` bytes. */
+	/** One element of `size` bytes for a device of the front end. Returns: true when handled; no exit then. */
 	bool (*io)(void *state, bool in, uint16_t port, unsigned size, void *data);
 	bool (*mmio)(void *state, bool write, uint64_t gpa, unsigned len, void *data);
-	/** VMCALL or VMMCALL; arguments and RAX are in the state. NULL: #UD. */
+	/** VMCALL or VMMCALL. Arguments and RAX are in the state. NULL: #UD. */
 	enum cpu_call_result (*hypercall)(void *state);
-	/** After cpu_interrupt_raise, interrupts being enabled: acknowledge and return the vector, or -1 for none. */
+	/**
+	 * After cpu_interrupt_raise, when interrupts are enabled: acknowledge one. Returns: the vector, or -1 for
+	 * none.
+	 */
 	int (*interrupt)(void *state);
 	/** CR8 was written by the guest. */
 	void (*cr8_written)(void *state, uint64_t value);
-	/** Something kicked the CPU out of the guest: true makes cpu_run return CPU_EXIT_KICKED (e.g. immediate_exit is set). */
+	/** Asked before each entry: true (immediate_exit is set, say) makes cpu_run return CPU_EXIT_KICKED. */
 	bool (*check)(void *state);
-	/** Guest MONITOR/MWAIT etc. go by CPUID; HLT always exits. */
+	/* MONITOR and MWAIT follow CPUID. HLT always exits. */
 };
 
 /* ---- life ----------------------------------------------------------------------------------------- */
@@ -215,7 +225,7 @@ struct cpu_vm; /* what the vCPUs of one VM share: which pages hold decoded code 
 
 /** Returns: NULL when the host has no memory. */
 struct cpu_vm *cpu_vm_create(void);
-/** All of its vCPUs have been destroyed. */
+/** After all of its vCPUs have been destroyed. */
 void cpu_vm_destroy(struct cpu_vm *vm);
 
 /**
@@ -226,19 +236,22 @@ void cpu_vm_destroy(struct cpu_vm *vm);
 struct cpu *cpu_create(struct vmmu_vcpu *vcpu, const struct cpu_ops *ops, void *state, struct cpu_vm *vm);
 void cpu_destroy(struct cpu *cpu);
 
-/** INIT/power-on: the architectural reset state (CS base 0xffff0000, RIP 0xfff0). `init`: keep what INIT keeps (x87/SSE, MSRs, CR0.CD/NW). */
+/**
+ * The architectural reset state (CS base 0xffff0000, RIP 0xfff0). `init`: INIT rather than power-on, which keeps
+ * x87/SSE, MSRs and CR0.CD/NW.
+ */
 void cpu_reset(struct cpu *cpu, bool init);
 
 /** The state, to read and write whenever cpu_run is not running. */
 struct cpu_state *cpu_state(struct cpu *cpu);
 
-/* What was written in the state, for cpu_state_changed. GPRs, RIP, DR0-3, CR2, XMM, events need none of them. */
+/* What was written in the state, for cpu_state_changed. GPRs, RIP, DR0-3, CR2, XMM and events need no flag. */
 #define CPU_CHANGED_RFLAGS (1u << 0)
 #define CPU_CHANGED_MODE   (1u << 1) /* segments, CR0, CR4, EFER, CPL: what decides how code is decoded */
 #define CPU_CHANGED_PAGING (1u << 2) /* CR0, CR3, CR4, EFER, PKRU, PDPTEs: cached translations are dropped */
 #define CPU_CHANGED_DEBUG  (1u << 3) /* DR7 */
 #define CPU_CHANGED_CPUID  (1u << 4) /* ops->cpuid answers differently now */
-#define CPU_CHANGED_FPU    (1u << 5) /* the x87 control or status word: ES and B of the status are computed */
+#define CPU_CHANGED_FPU    (1u << 5) /* the x87 control or status word: ES and B of the status follow from them */
 #define CPU_CHANGED_ALL    0x3fu
 /** Tell the CPU which parts of its state were written. Cheap. */
 void cpu_state_changed(struct cpu *cpu, unsigned what);
@@ -246,28 +259,31 @@ void cpu_state_changed(struct cpu *cpu, unsigned what);
 /* ---- running ---------------------------------------------------------------------------------------- */
 
 /**
- * Run the guest until the outside is needed. First completes the last exit (IN and MMIO data, MSR result).
- * On the vCPU's thread, one at a time, not inside vmmu_vcpu_enter/leave: it does those itself.
- * A request made with cpu_request_exit before or during the call ends it with CPU_EXIT_KICKED, once; pending completions are
- * done before that is looked at, so "immediate exit" completes an instruction without running another.
+ * Run the guest until it needs something from outside. First completes the last exit (IN and MMIO data, MSR result).
+ * On the vCPU's thread, one at a time, not inside vmmu_vcpu_enter/leave: it calls those itself. A request made with
+ * cpu_request_exit before or during the call ends it with CPU_EXIT_KICKED, once. Pending completions come before the
+ * request, so "immediate exit" completes an instruction without running another.
  */
 enum cpu_exit cpu_run(struct cpu *cpu);
 
-/** Details of the last exit; the caller fills in the answers. */
+/** Details of the last exit. The caller fills in the answers there. */
 struct cpu_exit_info *cpu_exit_info(struct cpu *cpu);
 
-/** Make cpu_run return soon, or the next one at once. From any thread; async-signal-safe. Not lost. */
+/**
+ * Make cpu_run return soon, or the next cpu_run at once. The request is not lost. From any thread;
+ * async-signal-safe.
+ */
 void cpu_request_exit(struct cpu *cpu);
 /** Forget a cpu_request_exit that cpu_run did not report yet. On the vCPU's thread. */
 void cpu_request_clear(struct cpu *cpu);
 
-/** There may be an interrupt for ops->interrupt. From any thread; async-signal-safe. Sticky until ops->interrupt answers -1. */
+/** There may be an interrupt: ask ops->interrupt until it answers -1. From any thread; async-signal-safe. */
 void cpu_interrupt_raise(struct cpu *cpu);
 
 /** Exit with CPU_EXIT_IRQ_WINDOW as soon as interrupts can be taken (KVM's request_interrupt_window). */
 void cpu_irq_window_want(struct cpu *cpu, bool want);
 
-/** True when an external interrupt could be injected now: IF set, no shadow, nothing injected. Outside cpu_run. */
+/** Outside cpu_run. Returns: true when an interrupt could be injected now: IF set, no shadow, nothing injected. */
 bool cpu_interrupt_ready(struct cpu *cpu);
 
 /* Host debugging of the guest (KVM_SET_GUEST_DEBUG). */
@@ -283,7 +299,7 @@ void cpu_debug_set(struct cpu *cpu, unsigned flags, const uint64_t dr[8]);
 /* ---- registers that are more than a variable ---------------------------------------------------------- */
 
 /**
- * MSRs that the CPU itself implements. `host`: the owner writes (KVM_SET_MSRS), so guest-only rules do not apply.
+ * MSRs that the CPU itself implements. `host`: the owner writes (KVM_SET_MSRS), so rules for the guest do not apply.
  * Returns: false when unknown or not a legal value (#GP).
  */
 bool cpu_msr_get(struct cpu *cpu, uint32_t index, uint64_t *value);
@@ -300,21 +316,25 @@ bool cpu_sregs_valid(struct cpu *cpu, uint64_t cr0, uint64_t cr3, uint64_t cr4, 
 /** The guest's TSC now. */
 uint64_t cpu_tsc(struct cpu *cpu);
 
-/** Translate as the guest's next data read would, without effects (KVM_TRANSLATE). Outside cpu_run. Returns: false when unmapped. */
+/**
+ * Outside cpu_run: translate as the guest's next data read would, without effects (KVM_TRANSLATE).
+ * Returns: false when unmapped.
+ */
 bool cpu_translate(struct cpu *cpu, uint64_t linear, uint64_t *gpa, bool *writable, bool *user);
 
 /* ---- host faults ---------------------------------------------------------------------------------------- */
 
 /**
- * Guest memory lives in the program's mappings, which may vanish under a running guest. The CPU catches SIGSEGV and SIGBUS of
- * its own guest accesses; cpu_signals_install does it with sigaction, chaining everything else to the handlers found.
- * A front end that interposes sigaction for its client keeps the client's handlers itself and calls cpu_host_fault_signal first.
+ * Guest memory lives in the program's mappings, which may vanish under a running guest. The CPU catches SIGSEGV and
+ * SIGBUS of its own guest accesses. cpu_signals_install does that with sigaction, and passes every other signal to
+ * the handlers that it found. A front end that interposes sigaction keeps its client's handlers itself, and calls
+ * cpu_host_fault_signal first.
  */
 void cpu_signals_install(void);
 
 /**
  * From a SIGSEGV or SIGBUS handler that has SA_SIGINFO, SA_NODEFER, SA_ONSTACK.
- * Returns: false when the signal is not a guest access of a CPU on this thread; else it does not return.
+ * Returns: false when the signal does not come from a guest access of a CPU on this thread; otherwise not at all.
  */
 bool cpu_host_fault_signal(int signal, siginfo_t *info, void *context);
 

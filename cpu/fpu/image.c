@@ -2,7 +2,8 @@
 /*
  * x87 and SSE state in memory: FLDENV FNSTENV FNSAVE FRSTOR, FXSAVE FXRSTOR, XSAVE XRSTOR, LDMXCSR STMXCSR.
  *
- * The selectors of the last x87 instruction and of its operand are not kept: they read as 0, as CPUID says (leaf 7, EBX bit 13).
+ * The selectors of the last x87 instruction and of its operand are not kept. They read as 0, and CPUID says so (leaf
+ * 7, EBX bit 13).
  */
 #include "cpu/fpu/x87.h"
 
@@ -12,7 +13,7 @@
 #define XSAVE_X87  1u
 #define XSAVE_SSE  2u
 
-/* ---- the environment ------------------------------------------------------------------------------------------------ */
+/* ---- the environment ----------------------------------------------------------------------------------- */
 
 #define ENV_WORDS 7u /* of 2 or 4 bytes */
 #define ST_BYTES  10u
@@ -33,7 +34,7 @@ static unsigned register_tag(const uint8_t st[ST_BYTES])
 	return exponent == 0 || exponent == 0x7fff || !(fraction >> 63) ? TAG_SPECIAL : TAG_VALID;
 }
 
-/* Two bits for each physical register; the image's registers are in stack order. */
+/* The full tag word: two bits for each physical register. The registers of the image are in stack order. */
 static uint16_t tags_get(const struct cpu_fxsave *fx)
 {
 	unsigned top = fx->fsw >> 11 & 7, tags = 0;
@@ -52,7 +53,7 @@ static uint8_t tags_abridge(uint16_t tags)
 	return (uint8_t)ftw;
 }
 
-/* What real mode keeps above the low 16 bits of a pointer, and with the instruction's the opcode. */
+/* In real mode: the word with the upper bits of a pointer, and with the opcode if it is the instruction's. */
 static uint32_t real_high(uint64_t pointer, unsigned fop)
 {
 	return (uint32_t)(pointer >> 16 & 0xffff) << 12 | (fop & 0x7ff);
@@ -63,14 +64,15 @@ static unsigned env_unit(const struct op *op)
 	return op->osize == 2 ? 2 : 4;
 }
 
-/* Returns: bytes. */
+/* Returns: how many bytes were written. */
 static unsigned env_put(const struct cpu *cpu, unsigned unit, uint8_t *to)
 {
 	const struct cpu_fxsave *fx = &cpu->s.fx;
-	const uint32_t high = 0xffff0000; /* of words of which only the lower half means something */
+	const uint32_t high = 0xffff0000; /* of words whose lower half alone has a meaning */
 	uint32_t word[ENV_WORDS] = {
 		[ENV_FCW] = high | fx->fcw, [ENV_FSW] = high | fx->fsw, [ENV_TAGS] = high | tags_get(fx),
-		[ENV_FIP] = (uint32_t)fx->fip, [ENV_FCS] = (uint32_t)fx->fop << 16, [ENV_FDP] = (uint32_t)fx->fdp, [ENV_FDS] = high,
+		[ENV_FIP] = (uint32_t)fx->fip, [ENV_FCS] = (uint32_t)fx->fop << 16, [ENV_FDP] = (uint32_t)fx->fdp,
+		[ENV_FDS] = high,
 	};
 
 	if (!(cpu->mode & MODE_PROT)) {
@@ -127,7 +129,7 @@ static void op_fldenv(struct cpu *cpu, const struct op *op)
 	mem_read_bytes(cpu, op_linear(cpu, op, ENV_WORDS * unit, false), image, ENV_WORDS * unit);
 	old = fx = cpu->s.fx;
 	env_take(cpu, unit, image, &fx);
-	/* The registers stay where they are, and the stack's top moves. */
+	/* The physical registers keep their values; the top of the stack moves. */
 	top = ((unsigned)fx.fsw >> 11) - ((unsigned)old.fsw >> 11);
 	for (unsigned i = 0; i < 8; i++)
 		memcpy(fx.st[i], old.st[(i + top) & 7], sizeof(fx.st[i]));
@@ -163,7 +165,7 @@ static void op_frstor(struct cpu *cpu, const struct op *op)
 	}
 }
 
-/* ---- FXSAVE, XSAVE ---------------------------------------------------------------------------------------------------- */
+/* ---- FXSAVE, XSAVE ------------------------------------------------------------------------------------- */
 
 static void sse_state_check(struct cpu *cpu)
 {
@@ -173,7 +175,7 @@ static void sse_state_check(struct cpu *cpu)
 		cpu_raise(cpu, VECTOR_NM);
 }
 
-/* Pointers of 32 bits, and selectors of 0 behind them: without REX.W. */
+/* Without REX.W, pointers have 32 bits, and selectors of 0 follow. */
 static void pointers_shorten(const struct op *op, struct cpu_fxsave *fx)
 {
 	if (op->sub == 0) {
@@ -182,7 +184,7 @@ static void pointers_shorten(const struct op *op, struct cpu_fxsave *fx)
 	}
 }
 
-/* What came from memory becomes what the processor keeps. */
+/* An image that came from memory becomes what the processor keeps. */
 static void x87_normalize(const struct op *op, struct cpu_fxsave *fx)
 {
 	fx->fcw = x87_control(fx->fcw);
@@ -190,7 +192,7 @@ static void x87_normalize(const struct op *op, struct cpu_fxsave *fx)
 	pointers_shorten(op, fx);
 }
 
-/* The aligned operand of FXSAVE and FXRSTOR, and how much of it they use: outside 64-bit mode XMM8-15 are left alone. */
+/* The operand of FXSAVE and FXRSTOR, which is aligned, and how much of it they use: XMM8-15 in 64-bit mode only. */
 static uint64_t fxsave_address(struct cpu *cpu, const struct op *op, bool write)
 {
 	uint64_t linear;
@@ -320,7 +322,7 @@ static void op_stmxcsr(struct cpu *cpu, const struct op *op)
 	mem_write(cpu, op_linear(cpu, op, 4, true), 4, cpu->s.fx.mxcsr);
 }
 
-/* ---- selection ------------------------------------------------------------------------------------------------------------ */
+/* ---- selection ----------------------------------------------------------------------------------------- */
 
 /* `wide`: with REX.W. */
 static op_fn *with_pointers(struct op *op, bool wide, op_fn *fn)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * MMX, with SSE's and SSE2's additions to it. A register of 8 bytes is the lower half of a vector, on which the SSE2
- * operation gives the right lower half, or nearly.
+ * MMX, with the additions of SSE and SSE2. A register of 8 bytes is taken as the lower half of a vector. The SSE2
+ * operation on that vector gives the right lower half, or nearly.
  *
- * MMn is the fraction of physical x87 register n. Every one of these instructions makes physical and stack numbers the
- * same (TOP = 0) and all registers valid; one that is written gets an exponent of all ones.
+ * MMn is the fraction of physical x87 register n. Each of these instructions makes physical and stack numbers the same
+ * (TOP = 0) and all registers valid. A register that is written gets an exponent of all ones.
  */
 #include "cpu/fpu/sse.h"
 #include "cpu/fpu/x87.h"
@@ -76,7 +76,7 @@ static uint64_t high_half(__m128i v)
 	return x.q[1];
 }
 
-/* ---- a = f(a, b) ------------------------------------------------------------------------------------------------- */
+/* ---- a = f(a, b) --------------------------------------------------------------------------------------- */
 
 #define PLAIN(f, a, b)       low_half(f(low(a), low(b)))
 #define PACK(f, a, b)        low_half(f(both(a, b), both(a, b)))
@@ -155,9 +155,9 @@ static void pshufw(struct cpu *cpu, const struct op *op)
 	mmx_write(cpu, op->reg[0], v);
 }
 
-/* ---- moves ------------------------------------------------------------------------------------------------------------ */
+/* ---- moves --------------------------------------------------------------------------------------------- */
 
-/* To memory or a general register, 4 or 8 bytes; the stack is changed as by any of these. */
+/* To memory or a general register, 4 or 8 bytes. They change the x87 stack as all MMX instructions do. */
 #define MOVE(size)                                                                                            \
 	static void from_gpr##size(struct cpu *cpu, const struct op *op)                                      \
 	{                                                                                                     \

@@ -2,14 +2,10 @@
 /*
  * CVTPI2PS CVTPI2PD, CVTPS2PI CVTTPS2PI CVTPD2PI CVTTPD2PI, run by the host's SSE unit.
  *
- * The two integers of an MMX register are the lower half of a vector, on which SSE2's conversion from or to a vector of integers is the same.
- * A conversion from memory does not use the MMX registers: it leaves the x87 state alone, and a pending x87 exception stays pending.
- * Otherwise the x87 state changes to MMX's before #XM is raised.
- */
-/*
- * CVTPI2PS CVTPI2PD, CVTPS2PI CVTTPS2PI CVTPD2PI CVTTPD2PI, run by the host's SSE unit: the two integers of an MMX register are the lower half of a vector, on which the conversion from or to a vector of integers is
- * the same. The processor's MMX registers have no part in a conversion from memory, and neither have pending x87 exceptions.
- * #XM comes when the x87 state has changed to MMX's already.
+ * The two integers of an MMX register are the lower half of a vector, and SSE2's conversion from or to a vector of
+ * integers gives the same result for them. A conversion from memory does not use the MMX registers: it leaves the
+ * x87 state alone, and a pending x87 exception stays pending. Otherwise the x87 state changes to MMX's before #XM is
+ * raised.
  */
 #include "cpu/fpu/sse.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of SSE semantics share: operands as vectors, and the host's own SSE unit run with the guest's MXCSR.
+ * What the files of SSE semantics share: operands as vectors, and the host's SSE unit under the guest's MXCSR.
  *
- * These files need an x86-64 host: a guest's sum is the host's sum, rounding, exceptions and approximations included.
+ * These files need an x86-64 host: the guest's sum is the host's sum, with its rounding, exceptions and approximations.
  */
 #ifndef CPU_FPU_SSE_H
 #define CPU_FPU_SSE_H
@@ -11,7 +11,7 @@
 
 #include "cpu/insn/insn.h"
 
-/* One XMM register, every way to look at it. */
+/* An XMM register in all its formats. */
 union xmm {
 	__m128i i;
 	__m128 s;
@@ -35,7 +35,7 @@ INLINE void xmm_write(struct cpu *cpu, unsigned n, const union xmm *v)
 	memcpy(cpu_xmm(cpu, n), v, sizeof(*v));
 }
 
-/* Load `size` bytes (2, 4, 8, 16) of memory, the rest 0. Aligned 16-byte operands: misaligned is #GP. */
+/* Load `size` bytes (2, 4, 8, 16) of memory; the rest is 0. `aligned`: a misaligned 16-byte operand is #GP. */
 INLINE union xmm xmm_load(struct cpu *cpu, const struct op *op, unsigned size, bool aligned)
 {
 	uint64_t linear = op_linear(cpu, op, size, false);
@@ -89,12 +89,12 @@ INLINE union xmm xmm_source(struct cpu *cpu, const struct op *op, unsigned size)
 
 /* ---- MMX registers (mmx.c) ------------------------------------------------------------------------------- */
 
-/** The exceptions that come before an instruction on MMX registers does anything: #UD, #NM, and #MF that waited. */
+/** What an instruction on MMX registers checks first: #UD, #NM, and a pending #MF. */
 void mmx_check(struct cpu *cpu);
 uint64_t mmx_read(struct cpu *cpu, unsigned n);
-/** What an instruction that uses MMX registers does to the x87 state. After everything that can fault. */
+/** Change the x87 state as each instruction on MMX registers does. Call after everything that can fault. */
 void mmx_begin_write(struct cpu *cpu);
-/** That, and the register. */
+/** mmx_begin_write, and write the register. */
 void mmx_write(struct cpu *cpu, unsigned n, uint64_t v);
 
 /* Operand 1: a register, or memory of `size` bytes. */
@@ -117,7 +117,7 @@ INLINE uint64_t mmx_source(struct cpu *cpu, const struct op *op, unsigned size)
 #define MXCSR_UM      0x0800u
 #define MXCSR_FTZ     0x8000u
 
-/* What the host runs an instruction with: the guest's rounding, everything masked, no flag set. */
+/* The MXCSR with which the host runs an instruction: the guest's rounding, everything masked, no flag set. */
 INLINE uint32_t mxcsr_for_host(const struct cpu *cpu)
 {
 	uint32_t guest = cpu->s.fx.mxcsr, host = (guest | MXCSR_MASKS) & ~MXCSR_FLAGS;
@@ -126,7 +126,9 @@ INLINE uint32_t mxcsr_for_host(const struct cpu *cpu)
 	return guest & MXCSR_UM ? host : host & ~MXCSR_FTZ;
 }
 
-/** `raised`: the flags of this instruction. Raises #XM if one of them is not masked, before any result is written. */
+/**
+ * `raised`: the flags of this instruction. Raises #XM if one of them is unmasked. Call before the result is written.
+ */
 void sse_raised(struct cpu *cpu, uint32_t raised);
 
 INLINE void sse_check_raised(struct cpu *cpu, uint32_t after)
@@ -135,9 +137,7 @@ INLINE void sse_check_raised(struct cpu *cpu, uint32_t after)
 		sse_raised(cpu, after & MXCSR_FLAGS);
 }
 
-/*
- * Runs one host instruction between two changes of MXCSR: `asm` may name its operands; result operands are "+x" or "=r".
- */
+/* Run one host instruction with the guest's MXCSR. `asm` may name operands; result operands are "+x" or "=r". */
 #define SSE_RUN(cpu, asm, after, outputs, ...)                                                                \
 	do {                                                                                                  \
 		uint32_t guest_ = mxcsr_for_host(cpu), host_;                                                 \
@@ -149,10 +149,10 @@ INLINE void sse_check_raised(struct cpu *cpu, uint32_t after)
 	} while (0)
 
 /*
- * Unmasked overflow and underflow ask another question than the masked ones, which the host answered: is the result out of
- * range before it is made to fit, and is it exact there? After an instruction whose result lanes are `wide` (doubles) or not:
- * a denormal result is an underflow even if it is exact, and `again` is true when precision must be asked again, with
- * the operands of the lanes concerned moved into the middle of the range (sse_rescale).
+ * The host answers for masked overflow and underflow. Unmasked ones ask another question: is the result out of range
+ * before it is made to fit, and is it exact there? A denormal result is an underflow even if it is exact. `again` is
+ * true when the instruction must run once more to learn the precision flag, with the operands of the lanes concerned
+ * moved into the middle of the range (sse_rescale). Lanes of the result are doubles when `wide`.
  */
 struct sse_range {
 	uint32_t flags;
@@ -163,12 +163,12 @@ struct sse_range sse_range_check(struct cpu *cpu, const union xmm *result, bool 
 
 enum sse_scale {
 	SCALE_NONE,	/* never out of range */
-	SCALE_SUM,	/* both operands together */
-	SCALE_ACROSS,	/* so, and a lane of the result comes from other lanes of the operands */
-	SCALE_PRODUCT,	/* each operand alone */
+	SCALE_SUM,	/* move both operands together */
+	SCALE_ACROSS,	/* the same, and a lane of the result comes from other lanes of the operands */
+	SCALE_PRODUCT,	/* move each operand alone */
 };
 
-/* Rewrite the lanes of an operand (doubles or not) whose lane of the result is out of range. */
+/* Move the lanes of an operand into range for which the lane of the result is out of range. */
 void sse_rescale(const struct cpu *cpu, union xmm *operand, bool operand_wide, const union xmm *result, bool wide,
 		 unsigned lanes, enum sse_scale scale);
 

@@ -2,7 +2,7 @@
 /* SSE and SSE2 conversions, run by the host's SSE unit. */
 #include "cpu/fpu/sse.h"
 
-/* Register to register: mnemonic, bytes of a memory source, lanes of a narrower result that may be out of range. */
+/* mnemonic, bytes of a memory source, how many lanes of a narrower result may be out of range */
 #define CONVERT(X)                                                                                            \
 	X(CVTDQ2PS, "cvtdq2ps", 16, 0) X(CVTPS2DQ, "cvtps2dq", 16, 0) X(CVTTPS2DQ, "cvttps2dq", 16, 0)        \
 	X(CVTDQ2PD, "cvtdq2pd", 8, 0) X(CVTPD2DQ, "cvtpd2dq", 16, 0) X(CVTTPD2DQ, "cvttpd2dq", 16, 0)         \

@@ -76,7 +76,7 @@ COMPARE_HANDLER(pd, "cmppd", 16)
 COMPARE_HANDLER(ss, "cmpss", 4)
 COMPARE_HANDLER(sd, "cmpsd", 8)
 
-/* ---- comparisons that set flags ------------------------------------------------------------------------------------ */
+/* ---- comparisons that set flags ------------------------------------------------------------------------ */
 
 #define ORDER(X) X(COMISS, "comiss", 4) X(UCOMISS, "ucomiss", 4) X(COMISD, "comisd", 8) X(UCOMISD, "ucomisd", 8)
 
@@ -115,7 +115,7 @@ op_fn *sse_float_select(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_CMPPS: return compare_ps;
 	case ZYDIS_MNEMONIC_CMPPD: return compare_pd;
 	case ZYDIS_MNEMONIC_CMPSS: return compare_ss;
-	case ZYDIS_MNEMONIC_CMPSD: return compare_sd; /* the string instruction was taken before */
+	case ZYDIS_MNEMONIC_CMPSD: return compare_sd; /* insn/string.c took the string instruction of that name */
 	default: return NULL;
 	}
 }

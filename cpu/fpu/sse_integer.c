@@ -2,7 +2,7 @@
 /* SSE2 integer and bitwise operations, shuffles and packs: no flags, no rounding. */
 #include "cpu/fpu/sse.h"
 
-/* a = f(a, b), b a register or 16 aligned bytes. */
+/* a = f(a, b). b is a register or 16 aligned bytes. */
 #define BINARY(X)                                                                                             \
 	X(PADDB, i, _mm_add_epi8) X(PADDW, i, _mm_add_epi16) X(PADDD, i, _mm_add_epi32)                       \
 	X(PADDQ, i, _mm_add_epi64) X(PADDSB, i, _mm_adds_epi8) X(PADDSW, i, _mm_adds_epi16)                   \
@@ -91,7 +91,7 @@ static void psrldq(struct cpu *cpu, const struct op *op)
 	memcpy(cpu_xmm(cpu, op->reg[0]), wide + n, 16);
 }
 
-/* ---- shuffles: a selector of two bits (SHUFPD: one) for each lane ------------------------------------------------ */
+/* ---- shuffles: a selector of two bits (SHUFPD: one) for each lane -------------------------------------- */
 
 static void pshufd(struct cpu *cpu, const struct op *op)
 {
@@ -150,7 +150,7 @@ static void shufpd(struct cpu *cpu, const struct op *op)
 	xmm_write(cpu, op->reg[0], &v);
 }
 
-/* ---- SSE3: lanes doubled --------------------------------------------------------------------------------------------- */
+/* ---- SSE3: lanes doubled ------------------------------------------------------------------------------- */
 
 static void movddup(struct cpu *cpu, const struct op *op)
 {

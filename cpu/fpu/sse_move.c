@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* SSE and SSE2 moves, masks, inserts and extracts, and who is asked in which order. */
+/* SSE and SSE2 moves, masks, inserts and extracts. The order in which selectors are asked. */
 #include "cpu/fpu/sse.h"
 
 #define HANDLER(name) static void name(struct cpu *cpu, const struct op *op)
@@ -44,9 +44,9 @@ static op_fn *move16(const struct op *op, bool aligned)
 	return aligned ? store_aligned : store_unaligned;
 }
 
-/* ---- parts of registers ------------------------------------------------------------------------------------------ */
+/* ---- parts of registers -------------------------------------------------------------------------------- */
 
-/* The low `size` bytes of memory or of a register, the rest of the target cleared; or stored. */
+/* Load the low `size` bytes from memory or a register and clear the rest; or store them. */
 #define MOVE_LOW(size)                                                                                        \
 	HANDLER(load_low##size)                                                                               \
 	{                                                                                                     \
@@ -149,7 +149,7 @@ static op_fn *move_low(const struct insn *insn, const struct op *op, bool wide)
 	return movq_reg;
 }
 
-/* ---- masks ------------------------------------------------------------------------------------------------------------ */
+/* ---- masks --------------------------------------------------------------------------------------------- */
 
 HANDLER(movmskps)
 {
@@ -169,7 +169,7 @@ HANDLER(pmovmskb)
 	reg_write(cpu, op->reg[0], 4, (unsigned)_mm_movemask_epi8(xmm_read(cpu, op->reg[1]).i));
 }
 
-/* Bytes whose mask byte has its top bit set go to [rDI]; with none, nothing is accessed. */
+/* Store to [rDI] the bytes whose mask byte has its top bit set. Without any, memory is not accessed. */
 HANDLER(maskmovdqu)
 {
 	uint64_t at = reg_read(cpu, OPR(CPU_RDI), op->asize), linear;
@@ -189,7 +189,7 @@ HANDLER(maskmovdqu)
 			mem_write(cpu, (linear + i) & cpu->lin_mask, 1, v.b[i]);
 }
 
-/* ---- words -------------------------------------------------------------------------------------------------------------- */
+/* ---- words --------------------------------------------------------------------------------------------- */
 
 HANDLER(pinsrw)
 {
@@ -209,7 +209,7 @@ HANDLER(pextrw)
 	reg_write(cpu, op->reg[0], 4, xmm_read(cpu, op->reg[1]).w[op->imm & 7]);
 }
 
-/* ---- general registers -------------------------------------------------------------------------------------------- */
+/* ---- general registers --------------------------------------------------------------------------------- */
 
 HANDLER(movnti4)
 {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * SSE exceptions that are not masked. Rare: what the host says with everything masked is right but for the few
- * cases that are worked out here.
+ * Unmasked SSE exceptions, which are rare. The host runs with everything masked, and the flags that it raises are
+ * right except in the few cases that are worked out here.
  */
 #include "cpu/fpu/sse.h"
 
 /*
- * Invalid operand, denormal operand and division by zero are found before anything is computed: if one of them is
- * unmasked, nothing was computed, and overflow, underflow and precision are not reported.
+ * Invalid operand, denormal operand and division by zero are detected before the computation. If one of them is
+ * unmasked, nothing is computed, and overflow, underflow and precision are not reported.
  */
 void sse_raised(struct cpu *cpu, uint32_t raised)
 {
@@ -49,8 +49,10 @@ static bool is_denormal(const struct number *n)
 	return n->exponent == 0 && n->fraction != 0;
 }
 
-/* What a result that did not fit, in a way that is not masked, was replaced with: 0, a denormal or the least normal
- * number; the greatest number or infinity. */
+/*
+ * Is the number one with which the host replaces a result that does not fit, while that is unmasked for the guest? For
+ * underflow: 0, a denormal or the least normal number. For overflow: the greatest number or infinity.
+ */
 static bool is_extreme(const struct cpu *cpu, const struct number *n)
 {
 	if (n->exponent == 0 || (n->exponent == 1 && n->fraction == 0))
@@ -82,7 +84,7 @@ static bool is_too_great(const struct cpu *cpu, const union xmm *v, bool wide, u
 	return n.exponent != 0 && is_extreme(cpu, &n) && n.exponent >= n.exponent_max - 1;
 }
 
-/* Half of it. Nothing is lost of what could show in a sum that is too great. */
+/* Halve a lane. A sum that is too great shows no bit that is lost by this. */
 static void halve(union xmm *operand, bool wide, unsigned lane)
 {
 	struct number n = number_get(operand, wide, lane);
@@ -93,7 +95,7 @@ static void halve(union xmm *operand, bool wide, unsigned lane)
 	number_put(operand, wide, lane, &n);
 }
 
-/* Between 1 and 2. */
+/* Move a lane to between 1 and 2. */
 static void center(union xmm *operand, bool wide, unsigned lane)
 {
 	struct number n = number_get(operand, wide, lane);

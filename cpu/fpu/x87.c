@@ -2,19 +2,19 @@
 /*
  * x87: control and arithmetic.
  *
- * x87 arithmetic is done by the host's own x87, on x86 hosts: the guest's state goes in by FXRSTOR, the one instruction runs with its memory
- * operand in a buffer, and the state comes back by FXSAVE. The guest's control word rules meanwhile: an exception that it does not mask
- * leaves what the processor leaves, and is not raised on the host, because no instruction that waits follows before the host's state is back.
- * Other hosts: CPU_ERROR_EMULATION.
+ * On x86 hosts the host's x87 does the arithmetic. FXRSTOR loads the guest's state, the instruction runs with its
+ * memory operand in a buffer, and FXSAVE takes the state back. Meanwhile the guest's control word holds. An
+ * exception that it does not mask leaves the state that the processor leaves. It is not raised on the host, because
+ * no waiting instruction follows before the host's own state is back. On other hosts: CPU_ERROR_EMULATION.
  *
- * The status word in the state is the processor's at any time: ES and B included.
+ * The status word in the state is at any time the processor's, with ES and B.
  */
 #include "cpu/fpu/x87.h"
 
 #define FXSR_X87_A 24u     /* of FXSAVE's image: the control words and pointers */
-#define FSW_STOPS  0x001fu /* exceptions that keep a result from memory when they are not masked: all but precision */
+#define FSW_STOPS  0x001fu /* unmasked exceptions after which no result is stored: all but precision */
 
-/* ---- availability ------------------------------------------------------------------------------------------------ */
+/* ---- availability -------------------------------------------------------------------------------------- */
 
 void x87_check(struct cpu *cpu)
 {
@@ -29,14 +29,14 @@ void x87_wait(struct cpu *cpu)
 		cpu_raise(cpu, VECTOR_MF);
 }
 
-/* But FNSTCW and FNSTSW. */
+/* Not for FNSTCW and FNSTSW. */
 void x87_no_device(struct cpu *cpu)
 {
 	if (unlikely(cpu->p->armed_count != 0))
 		cpu_unimplemented(cpu);
 }
 
-/* ---- control ------------------------------------------------------------------------------------------------------- */
+/* ---- control ------------------------------------------------------------------------------------------- */
 
 uint16_t x87_status(uint16_t fsw, uint16_t fcw)
 {
@@ -107,11 +107,11 @@ static void op_fwait(struct cpu *cpu, const struct op *op)
 		cpu_raise(cpu, VECTOR_MF);
 }
 
-/* ---- arithmetic on the host ------------------------------------------------------------------------------------------ */
+/* ---- arithmetic on the host ---------------------------------------------------------------------------- */
 
 #if defined(__x86_64__)
 
-/* Four bytes for each opcode D8..DF and ModRM: the instruction (memory forms: on [RDI]) and RET. */
+/* Four bytes for each opcode D8..DF and ModRM: the instruction, in memory forms on [RDI], and RET. */
 extern const uint8_t cpu_x87_stubs[];
 __asm__(".pushsection .text.cpu_x87_stubs, \"ax\", @progbits\n"
         ".balign 16\n"
@@ -128,7 +128,7 @@ __asm__(".pushsection .text.cpu_x87_stubs, \"ax\", @progbits\n"
         ".endr\n"
         ".popsection\n");
 
-/* `flags`: RFLAGS before (FCMOVcc) and after (FCOMI), arithmetic bits only. */
+/* `flags`: the arithmetic bits of RFLAGS before the instruction (for FCMOVcc) and after it (for FCOMI). */
 static void host_x87(struct cpu_fxsave *guest, const uint8_t *stub, void *memory, uint64_t *flags)
 {
 	struct cpu_fxsave host;
@@ -149,7 +149,7 @@ static void host_x87(struct cpu_fxsave *guest, const uint8_t *stub, void *memory
 	                 : "memory", "cc", "rax");
 }
 
-/* sub: bit 0 memory is read, bit 1 written, bit 3 writes RFLAGS. imm: opcode and ModRM. */
+/* op->sub: bit 0 memory is read, bit 1 memory is written, bit 3 RFLAGS are written. op->imm: opcode and ModRM. */
 static void op_x87(struct cpu *cpu, const struct op *op)
 {
 	uint8_t memory[16] __attribute__((aligned(16)));
@@ -222,7 +222,7 @@ static op_fn *select_x87(const struct insn *insn, struct op *op)
 
 #endif
 
-/* ---- selection ------------------------------------------------------------------------------------------------------------ */
+/* ---- selection ----------------------------------------------------------------------------------------- */
 
 op_fn *fpu_select(const struct insn *insn, struct op *op)
 {

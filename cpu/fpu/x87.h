@@ -12,18 +12,18 @@
 
 /** What every x87 instruction checks: #NM. */
 void x87_check(struct cpu *cpu);
-/** What an instruction that waits checks: that, and #MF for an unmasked exception that is pending. */
+/** What an instruction that waits checks: #NM, and #MF for a pending unmasked exception. */
 void x87_wait(struct cpu *cpu);
-/** KVM's emulator has no x87: an emulation error when the instruction's operand is a device. */
+/** An emulation error when the operand of the instruction is a device: KVM's emulator has no x87. */
 void x87_no_device(struct cpu *cpu);
-/** A status word as the processor has it under this control word: ES and B say whether an unmasked exception is pending. */
+/** A status word with ES and B set as this control word asks: is an unmasked exception pending? */
 uint16_t x87_status(uint16_t fsw, uint16_t fcw);
 /** A control word as the processor keeps it. */
 uint16_t x87_control(uint16_t fcw);
-/** FNINIT. The registers keep their values, and are empty. */
+/** FNINIT: the registers become empty and keep their values. */
 void x87_init(struct cpu *cpu);
 
-/* TOP becomes 0. The registers stay where they are, so the FXSAVE image, which is in stack order, turns. */
+/* Set TOP to 0. Physical registers keep their values, so the FXSAVE image, which is in stack order, rotates. */
 static inline void x87_top_clear(struct cpu *cpu)
 {
 	unsigned top = cpu->s.fx.fsw >> 11 & 7;
@@ -37,7 +37,7 @@ static inline void x87_top_clear(struct cpu *cpu)
 	cpu->s.fx.fsw &= (uint16_t)~0x3800u;
 }
 
-/** image.c's instructions. */
+/** The selector behind fpu_select for the instructions of image.c. */
 op_fn *fpu_image_select(const struct insn *insn, struct op *op);
 
 #endif

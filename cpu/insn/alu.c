@@ -4,7 +4,7 @@
 
 enum alu { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP, ALU_TEST };
 
-/* The result; with the flags that it sets when `flags`. `carry` is CF before. */
+/* Returns: the result. Sets the flags when `flags`. `carry` is CF before the instruction. */
 INLINE uint64_t alu(struct cpu *cpu, enum alu k, uint64_t a, uint64_t b, unsigned size, uint64_t carry, bool flags)
 {
 	uint64_t res;
@@ -56,7 +56,7 @@ INLINE uint64_t alu_carry(const struct cpu *cpu, enum alu k)
 	return k == ALU_ADC || k == ALU_SBB ? flag_cf(cpu) : 0;
 }
 
-/* Destination register. */
+/* The destination is a register. */
 INLINE void alu_reg(struct cpu *cpu, const struct op *op, enum alu k, unsigned size, uint64_t b)
 {
 	uint64_t res = alu(cpu, k, operand_read(cpu, op, 0, size), b, size, alu_carry(cpu, k), true);
@@ -65,7 +65,7 @@ INLINE void alu_reg(struct cpu *cpu, const struct op *op, enum alu k, unsigned s
 		reg_write(cpu, op->reg[0], size, res);
 }
 
-/* Destination memory. */
+/* The destination is in memory. */
 INLINE void alu_mem(struct cpu *cpu, const struct op *op, enum alu k, unsigned size, uint64_t b)
 {
 	struct mem_rmw m;

@@ -27,8 +27,9 @@ INLINE void bit_reg(struct cpu *cpu, const struct op *op, enum bit k, unsigned s
 		reg_write(cpu, op->reg[0], size, bit_apply(k, a, bit));
 }
 
-/* `far`: the offset is a register, signed, and counts bits from the operand's address in either direction. */
-INLINE void bit_mem(struct cpu *cpu, const struct op *op, enum bit k, unsigned size, uint64_t offset, bool far, bool lock)
+/* `far`: the offset comes from a register. It is signed and counts bits from the operand's address on. */
+INLINE void bit_mem(struct cpu *cpu, const struct op *op, enum bit k, unsigned size, uint64_t offset, bool far,
+                    bool lock)
 {
 	const unsigned bits = size * 8;
 	uint64_t bit = UINT64_C(1) << (offset & (bits - 1)), a, seen, linear;
@@ -96,7 +97,7 @@ BIT_ALL(bts, BIT_SET)
 BIT_ALL(btr, BIT_RESET)
 BIT_ALL(btc, BIT_COMPLEMENT)
 
-/* ---- scans and counts ------------------------------------------------------------------------------------------- */
+/* ---- scans and counts ---------------------------------------------------------------------------------- */
 
 enum scan { SCAN_BSF, SCAN_BSR, SCAN_LZCNT, SCAN_POPCNT };
 
@@ -108,7 +109,7 @@ INLINE void scan(struct cpu *cpu, const struct op *op, enum scan k, unsigned siz
 	switch (k) {
 	case SCAN_BSF:
 	case SCAN_BSR:
-		/* Of zero: the destination stays, its upper half too. */
+		/* For an operand of 0 the destination stays as it is, its upper half too. */
 		if (a != 0) {
 			res = k == SCAN_BSF ? (unsigned)__builtin_ctzll(a) : 63u - (unsigned)__builtin_clzll(a);
 			reg_write(cpu, op->reg[0], size, res);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* XCHG XADD CMPXCHG CMPXCHG8B CMPXCHG16B: on memory, atomic with LOCK (XCHG always). */
+/* XCHG XADD CMPXCHG CMPXCHG8B CMPXCHG16B. On memory they are atomic with LOCK, and XCHG always is. */
 #include "cpu/insn/insn.h"
 
 INLINE void xchg_reg(struct cpu *cpu, const struct op *op, unsigned size)
@@ -61,7 +61,7 @@ INLINE void cmpxchg_reg(struct cpu *cpu, const struct op *op, unsigned size)
 		reg_write(cpu, OPR(CPU_RAX), size, a);
 }
 
-/* Memory is written either way, by its old value when the comparison fails. */
+/* Memory is written in any case. When the comparison fails, its old value is written. */
 INLINE void cmpxchg_mem(struct cpu *cpu, const struct op *op, unsigned size, bool lock)
 {
 	uint64_t acc = reg_read(cpu, OPR(CPU_RAX), size), b = operand_read(cpu, op, 1, size), a;
@@ -122,8 +122,10 @@ static void cmpxchg8b(struct cpu *cpu, const struct op *op)
 	}
 }
 
-/* Neither compiler makes this instruction of C without flags for the whole file. Returns true and leaves both
- * expected words alone when it exchanged. */
+/*
+ * Written in assembly, since gcc and clang emit this instruction for C code only with flags for the whole file.
+ * Returns: true when it exchanged; both words of `expect` stay as they are then.
+ */
 static bool cas16(void *at, uint64_t expect[2], uint64_t low, uint64_t high)
 {
 	bool equal;

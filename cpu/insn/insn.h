@@ -2,8 +2,8 @@
 /*
  * What the files of instruction semantics share.
  *
- * A handler is an always_inline body, generic in operation, size and operand form, and one line per
- * instance made by a macro: the choice is made when the instruction is decoded, never when it runs.
+ * A handler is an always_inline body, generic in operation, size and form of the operands. A macro makes each
+ * instance in one line. So the choice is made when the instruction is decoded, never when it runs.
  */
 #ifndef CPU_INSN_INSN_H
 #define CPU_INSN_INSN_H
@@ -12,7 +12,7 @@
 #include "cpu/base/types.h"
 #include "cpu/memory/mem.h"
 
-/** The selectors behind insn_int_select, one for each file. */
+/** The selectors behind insn_int_select, one in each file. */
 op_fn *alu_select(const struct insn *insn, struct op *op);
 op_fn *move_select(const struct insn *insn, struct op *op);
 op_fn *exchange_select(const struct insn *insn, struct op *op);
@@ -22,7 +22,7 @@ op_fn *muldiv_select(const struct insn *insn, struct op *op);
 op_fn *stack_select(const struct insn *insn, struct op *op);
 op_fn *string_select(const struct insn *insn, struct op *op);
 op_fn *misc_select(const struct insn *insn, struct op *op);
-/** And behind insn_sse_select. */
+/** The selectors behind insn_sse_select; fpu/ supplies them. */
 op_fn *sse_move_select(const struct insn *insn, struct op *op);
 op_fn *sse_integer_select(const struct insn *insn, struct op *op);
 op_fn *sse_float_select(const struct insn *insn, struct op *op);
@@ -30,7 +30,7 @@ op_fn *sse_convert_select(const struct insn *insn, struct op *op);
 op_fn *mmx_select(const struct insn *insn, struct op *op);
 op_fn *mmx_convert_select(const struct insn *insn, struct op *op);
 
-/* Where the two operands of an instruction are. L: locked. */
+/* Where the two operands of an instruction are: R register, M memory, I immediate. L: locked. */
 enum form { FORM_RR, FORM_RI, FORM_RM, FORM_MR, FORM_MI, FORM_LMR, FORM_LMI, FORM_COUNT };
 
 static inline enum form form_of(const struct insn *insn, const struct op *op)
@@ -42,7 +42,7 @@ static inline enum form form_of(const struct insn *insn, const struct op *op)
 	return op->mem == 1 ? FORM_RM : imm ? FORM_RI : FORM_RR;
 }
 
-/* 0..3 for 1, 2, 4, 8 bytes: the second index of every table of handlers. 0 for an instruction that has no such operand. */
+/* 0..3 for 1, 2, 4, 8 bytes: the second index of every table of handlers. 0 when there is no such operand. */
 static inline unsigned size_index(unsigned size)
 {
 	return size ? (unsigned)__builtin_ctz(size) & 3 : 0;
@@ -62,13 +62,13 @@ INLINE uint64_t size_msb(uint64_t v, unsigned size)
 	return v >> (8 * size - 1) & 1;
 }
 
-/* The operand named by its number, when it is known to be a register. */
+/* Operand n, which is a register. */
 INLINE uint64_t operand_read(const struct cpu *cpu, const struct op *op, unsigned n, unsigned size)
 {
 	return reg_read(cpu, op->reg[n], size);
 }
 
-/* The memory operand read. */
+/* Read the memory operand. */
 INLINE uint64_t operand_load(struct cpu *cpu, const struct op *op, unsigned size)
 {
 	return mem_read(cpu, op_linear(cpu, op, size, false), size);
@@ -92,24 +92,22 @@ INLINE uint64_t op_linear_at(struct cpu *cpu, const struct op *op, uint64_t extr
 	return seg_linear(cpu, op->seg, ea, size, write);
 }
 
-/*
- * CF and OF as given, ZF, SF and PF from `res`, AF clear: shifts and multiplications.
- */
+/* For shifts and multiplications: CF and OF as given, ZF, SF and PF from `res`, AF clear. */
 INLINE void flags_result(struct cpu *cpu, uint64_t res, unsigned size, bool cf, bool of)
 {
 	cpu->fl_res = flags_extend(res, size);
 	cpu->fl_aux = (uint64_t)cf << 63 | (uint64_t)(cf ^ of) << 62;
 }
 
-/* CF and OF as given, the others kept: rotates. */
+/* For rotates: CF and OF as given, the others kept. */
 INLINE void flags_set_cf_of(struct cpu *cpu, bool cf, bool of)
 {
 	cpu->fl_aux = (cpu->fl_aux & ~(UINT64_C(3) << 62)) | (uint64_t)cf << 63 | (uint64_t)(cf ^ of) << 62;
 }
 
 /*
- * Host atomics on guest memory. The address may be misaligned: the host's CPU does that, the C standard
- * does not, hence no alignment check. Guest sees them sequentially consistent, as LOCK is.
+ * Host atomics on guest memory. The address may be misaligned. The host's CPU allows that and the C standard does
+ * not, so the alignment check is off. seq_cst: to the guest they are what LOCK is.
  */
 #define GUEST_ATOMIC INLINE __attribute__((no_sanitize("alignment")))
 
@@ -133,7 +131,7 @@ GUEST_ATOMIC uint64_t atomic_add_sized(void *at, unsigned size, uint64_t v)
 	}
 }
 
-/* Returns what was there: equal to `expect` when the exchange happened. */
+/* Returns: the old value, which is `expect` when the exchange happened. */
 GUEST_ATOMIC uint64_t atomic_cas_sized(void *at, unsigned size, uint64_t expect, uint64_t v)
 {
 	uint8_t e1 = (uint8_t)expect;

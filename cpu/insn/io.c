@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * IN, OUT, INS, OUTS: permission, and the exits. What a port answers is found in run/run.c.
+ * IN, OUT, INS, OUTS: permission, and the exits. run/exit.c serves the exits.
  */
 #include "cpu/insn/sys_int.h"
 
@@ -28,7 +28,7 @@ static void port_check(struct cpu *cpu, uint16_t port, unsigned size)
 		bitmap_check(cpu, port, size);
 }
 
-/* sub: the element size. imm: the port, or -1 for DX. */
+/* op->sub is the size of an element, op->imm the port, or -1 for DX. */
 static uint16_t op_port(const struct cpu *cpu, const struct op *op)
 {
 	return op->imm < 0 ? (uint16_t)cpu->s.gpr[CPU_RDX] : (uint16_t)op->imm;
@@ -61,14 +61,14 @@ static void op_out(struct cpu *cpu, const struct op *op)
 	cpu_leave_exit(cpu, CPU_EXIT_IO, COMPLETE_OUT);
 }
 
-/* ---- strings ------------------------------------------------------------------------------------------------------ */
+/* ---- strings ------------------------------------------------------------------------------------------- */
 
 static uint64_t address_mask(const struct op *op)
 {
 	return op->asize == 2 ? 0xffff : op->asize == 4 ? 0xffffffff : ~UINT64_C(0);
 }
 
-/* Add to an address or count register at the address size. */
+/* Add to an address or count register, at the address size. */
 static void advance(struct cpu *cpu, const struct op *op, unsigned reg, int64_t by)
 {
 	uint64_t mask = address_mask(op), value = (cpu->s.gpr[reg] + (uint64_t)by) & mask;
@@ -86,7 +86,7 @@ static uint64_t elements(const struct cpu *cpu, const struct op *op)
 	return repeated(op) ? cpu->s.gpr[CPU_RCX] & address_mask(op) : 1;
 }
 
-/* Store one element that came. */
+/* Store one of the elements that an exit brought. */
 static void ins_store(struct cpu *cpu, const struct op *op, bool down)
 {
 	struct cpu_private *p = cpu->p;
@@ -109,7 +109,7 @@ static void op_ins(struct cpu *cpu, const struct op *op)
 	while (p->io_used < p->io_have && count > 0) {
 		ins_store(cpu, op, down);
 		count = repeated(op) ? elements(cpu, op) : 0;
-		/* An element for a device, or for the library, goes there before the next one is stored. */
+		/* A store that a device or the library must make is made before the next one. */
 		if ((p->writes_count != 0 || p->shadow.writes_count != 0) && p->io_used < p->io_have && count > 0)
 			cpu_leave(cpu, LEAVE_PART);
 	}
@@ -122,7 +122,7 @@ static void op_ins(struct cpu *cpu, const struct op *op)
 	port_check(cpu, op_port(cpu, op), op->sub);
 	linear = seg_linear(cpu, CPU_ES, cpu->s.gpr[CPU_RDI] & address_mask(op), op->sub, true);
 	mem_check_write(cpu, linear, op->sub);
-	/* As many as stay in the page, so that what comes can be stored. */
+	/* Ask for as many elements as fit in the page, so that they can be stored when they come. */
 	most = down ? 1 : (4096 - (linear & 0xfff)) / op->sub;
 	if (most > CPU_IO_MAX / op->sub)
 		most = CPU_IO_MAX / op->sub;
@@ -146,7 +146,8 @@ static void op_outs(struct cpu *cpu, const struct op *op)
 		return;
 	}
 	port_check(cpu, op_port(cpu, op), size);
-	mem_read_bytes(cpu, seg_linear(cpu, op->seg, cpu->s.gpr[CPU_RSI] & address_mask(op), size, false), p->io_data, size);
+	mem_read_bytes(cpu, seg_linear(cpu, op->seg, cpu->s.gpr[CPU_RSI] & address_mask(op), size, false), p->io_data,
+	               size);
 	exit_fill(cpu, op, false, 1);
 	advance(cpu, op, CPU_RSI, step);
 	if (repeated(op))
@@ -158,7 +159,7 @@ static void op_outs(struct cpu *cpu, const struct op *op)
 	cpu_leave(cpu, LEAVE_EXIT);
 }
 
-/* ---- selection ------------------------------------------------------------------------------------------------------ */
+/* ---- selection ----------------------------------------------------------------------------------------- */
 
 static op_fn *port_op(const struct insn *insn, struct op *op, unsigned data, op_fn *fn)
 {

@@ -22,7 +22,7 @@ static uint64_t wrap(const struct op *op, uint64_t rip)
 	return op->osize == 2 ? (uint16_t)rip : op->osize == 4 ? (uint32_t)rip : rip;
 }
 
-/* #GP for a target outside the code segment. Before anything is committed. */
+/* #GP for a target outside the code segment. Called before anything is committed. */
 static void check_target(struct cpu *cpu, uint64_t rip)
 {
 	if (cpu_is_64(cpu) ? !canonical(cpu, rip) : rip > cpu->s.seg[CPU_CS].limit)
@@ -35,7 +35,7 @@ static void jump_to(struct cpu *cpu, uint64_t rip)
 	cpu->s.rip = rip;
 }
 
-/* IF, TF or the stack segment may have changed: is somebody waiting for that? */
+/* IF, TF or the stack segment may have changed: leave if an interrupt or a step waits for that. */
 static void look(struct cpu *cpu)
 {
 	if (unlikely(cpu_needs_look(cpu)))
@@ -54,7 +54,7 @@ static uint64_t operand_sized(struct cpu *cpu, const struct op *op)
 	return op->osize == 2 ? operand(cpu, op, 2) : op->osize == 4 ? operand(cpu, op, 4) : operand(cpu, op, 8);
 }
 
-/* ---- near ----------------------------------------------------------------------------------------------------------- */
+/* ---- near ---------------------------------------------------------------------------------------------- */
 
 static void op_jcc(struct cpu *cpu, const struct op *op)
 {
@@ -135,7 +135,7 @@ static void op_ret(struct cpu *cpu, const struct op *op)
 	cpu->s.rip = rip;
 }
 
-/* ---- far ------------------------------------------------------------------------------------------------------------ */
+/* ---- far ----------------------------------------------------------------------------------------------- */
 
 /* The m16:16, m16:32, m16:64 or immediate pointer. */
 static uint64_t far_pointer(struct cpu *cpu, const struct op *op, uint16_t *selector)
@@ -182,12 +182,12 @@ static void op_iret(struct cpu *cpu, const struct op *op)
 	look(cpu);
 }
 
-/* ---- interrupts by software --------------------------------------------------------------------------------------------- */
+/* ---- software interrupts ------------------------------------------------------------------------------- */
 
 static void soft(struct cpu *cpu, const struct op *op, unsigned vector, enum event_kind kind)
 {
 	event_deliver(cpu, vector, kind, false, 0, rip_behind_wrapped(cpu, op));
-	cpu->p->step_trap = false; /* TF is in the frame, and steps again after the IRET */
+	cpu->p->step_trap = false; /* TF is in the frame that was pushed, and steps again after the IRET */
 	look(cpu);
 }
 
@@ -209,7 +209,7 @@ static void op_int3(struct cpu *cpu, const struct op *op)
 	soft(cpu, op, VECTOR_BP, EVENT_SOFT_EXCEPTION);
 }
 
-/* A #DB itself: breakpoints that a MOV SS held are reported with it. */
+/* INT1 raises #DB. Breakpoints that a MOV SS held are reported with it. */
 static void op_int1(struct cpu *cpu, const struct op *op)
 {
 	cpu->s.dr[6] |= cpu->p->dr6_held;
@@ -225,7 +225,7 @@ static void op_into(struct cpu *cpu, const struct op *op)
 		cpu->s.rip = rip_behind_wrapped(cpu, op);
 }
 
-/* ---- fast system calls ------------------------------------------------------------------------------------------------------ */
+/* ---- fast system calls --------------------------------------------------------------------------------- */
 
 static void flat_code(struct cpu *cpu, uint16_t selector, unsigned dpl, bool is_64)
 {
@@ -238,12 +238,13 @@ static void flat_code(struct cpu *cpu, uint16_t selector, unsigned dpl, bool is_
 static void flat_stack(struct cpu *cpu, uint16_t selector, unsigned dpl)
 {
 	cpu->s.seg[CPU_SS] = (struct cpu_segment){
-		.limit = 0xffffffff, .selector = selector, .type = 3, .present = 1, .dpl = (uint8_t)dpl, .db = 1, .s = 1,
+		.limit = 0xffffffff, .selector = selector, .type = 3, .present = 1, .dpl = (uint8_t)dpl, .db = 1,
+		.s = 1,
 		.g = 1,
 	};
 }
 
-/* SYSCALL and SYSRET load TF, and trap when it is set after them, not when it was before. */
+/* SYSCALL and SYSRET load TF. They trap when TF is set after them, whatever it was before. */
 static void step_as_loaded(struct cpu *cpu)
 {
 	cpu->p->step_trap = cpu->s.rflags & RFLAGS_TF;
@@ -289,7 +290,7 @@ static void op_sysret(struct cpu *cpu, const struct op *op)
 	look(cpu);
 }
 
-/* AMD has SYSENTER and SYSEXIT in legacy mode alone (APM vol. 2, 6.1.2). */
+/* AMD has SYSENTER and SYSEXIT in legacy mode only (APM vol. 2, 6.1.2). */
 static void need_sysenter(struct cpu *cpu)
 {
 	if ((cpu->s.efer & EFER_LMA) && !cpu->p->intel)
@@ -332,7 +333,7 @@ static void op_sysexit(struct cpu *cpu, const struct op *op)
 	look(cpu);
 }
 
-/* ---- selection ----------------------------------------------------------------------------------------------------------------- */
+/* ---- selection ----------------------------------------------------------------------------------------- */
 
 static op_fn *near_or_far(const struct insn *insn, op_fn *relative, op_fn *near, op_fn *far)
 {

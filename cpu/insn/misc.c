@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Flags one by one, XLAT, BOUND, ARPL, fences, and everything that does nothing. And who is asked in which order. */
+/* Single flags, XLAT, BOUND, ARPL, fences, and instructions that do nothing. The order in which selectors are asked. */
 #include "cpu/insn/insn.h"
 
 static void nop(struct cpu *cpu, const struct op *op)
@@ -15,7 +15,7 @@ static void pause_hint(struct cpu *cpu, const struct op *op)
 	__builtin_ia32_pause();
 }
 
-/* Guest accesses are plain host accesses, so the host's fence is the guest's. */
+/* Guest accesses are plain host accesses, so a host fence orders them. */
 static void fence(struct cpu *cpu, const struct op *op)
 {
 	(void)cpu;
@@ -103,7 +103,7 @@ INLINE void bound(struct cpu *cpu, const struct op *op, unsigned size)
 static void bound2(struct cpu *cpu, const struct op *op) { bound(cpu, op, 2); }
 static void bound4(struct cpu *cpu, const struct op *op) { bound(cpu, op, 4); }
 
-/* The destination selector's RPL is raised to the source's; memory is written only then. */
+/* Raise the destination selector's RPL to the source's. Memory is written only when it changes. */
 static void arpl(struct cpu *cpu, const struct op *op)
 {
 	uint64_t source = operand_read(cpu, op, 1, 2), a;

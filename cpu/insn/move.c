@@ -102,7 +102,7 @@ static op_fn *const lea_forms[4] = BY_SIZE_WIDE(lea, );
 	X(10, __VA_ARGS__) X(11, __VA_ARGS__) X(12, __VA_ARGS__) X(13, __VA_ARGS__) X(14, __VA_ARGS__)        \
 	X(15, __VA_ARGS__)
 
-/* The source is always read, and a 32-bit destination always has its upper half cleared. */
+/* The source is read in any case, and the upper half of a 32-bit destination is cleared in any case. */
 #define CMOV(cc, size)                                                                                        \
 	static void cmov##size##_##cc##_r(struct cpu *cpu, const struct op *op)                               \
 	{                                                                                                     \
@@ -156,7 +156,7 @@ static void bswap8(struct cpu *cpu, const struct op *op)
 	reg_write(cpu, op->reg[0], 8, swap_bytes(operand_read(cpu, op, 0, 8), 8));
 }
 
-/* Undefined by the manuals; every CPU so far clears the register. */
+/* The manuals leave this undefined. Every CPU so far clears the register. */
 static void bswap2(struct cpu *cpu, const struct op *op)
 {
 	reg_write(cpu, op->reg[0], 2, 0);
@@ -194,7 +194,7 @@ op_fn *move_select(const struct insn *insn, struct op *op)
 
 	switch (insn->z->mnemonic) {
 	case ZYDIS_MNEMONIC_MOV:
-		/* Segment, control and debug registers are system instructions. */
+		/* MOV to and from segment, control and debug registers is in sys_segment.c and sys_control.c. */
 		return is_gpr(&insn->o[0]) && is_gpr(&insn->o[1]) ? mov_forms[form_of(insn, op)][n] : NULL;
 	case ZYDIS_MNEMONIC_MOVZX: return zx_forms[n - 1][size_index(op->size2)][memory];
 	case ZYDIS_MNEMONIC_MOVSX:

@@ -2,9 +2,9 @@
 /* MUL IMUL DIV IDIV, and the decimal adjustments of 16- and 32-bit code. */
 #include "cpu/insn/insn.h"
 
-/* ---- multiplication ---------------------------------------------------------------------------------------------- */
+/* ---- multiplication ------------------------------------------------------------------------------------ */
 
-/* rDX:rAX (AX for bytes) = rAX * b. CF and OF say whether the upper half is more than an extension of the lower. */
+/* rDX:rAX (AX for bytes) = rAX * b. CF and OF are set when the upper half is more than an extension of the lower. */
 INLINE void multiply(struct cpu *cpu, unsigned size, bool is_signed, uint64_t b)
 {
 	uint64_t a = reg_read(cpu, OPR(CPU_RAX), size), low, high;
@@ -33,7 +33,7 @@ INLINE void multiply(struct cpu *cpu, unsigned size, bool is_signed, uint64_t b)
 	flags_result(cpu, low, size, over, over);
 }
 
-/* Two and three operands: the truncated product. */
+/* With two and three operands the product is truncated. */
 INLINE void multiply_reg(struct cpu *cpu, const struct op *op, unsigned size, uint64_t a, uint64_t b)
 {
 	int64_t res;
@@ -44,9 +44,9 @@ INLINE void multiply_reg(struct cpu *cpu, const struct op *op, unsigned size, ui
 	flags_result(cpu, (uint64_t)res, size, over, over);
 }
 
-/* ---- division ------------------------------------------------------------------------------------------------------ */
+/* ---- division ------------------------------------------------------------------------------------------ */
 
-/* Everything that can be wrong is found before anything is written. */
+/* All checks come before the first write. */
 INLINE void divide(struct cpu *cpu, unsigned size, bool is_signed, uint64_t b)
 {
 	uint64_t low = reg_read(cpu, OPR(CPU_RAX), size == 1 ? 2 : size), q, r;
@@ -61,7 +61,7 @@ INLINE void divide(struct cpu *cpu, unsigned size, bool is_signed, uint64_t b)
 			unsigned __int128 un = n_negative ? -n : n, uq;
 			uint64_t ub = b_negative ? 0 - b : b;
 
-			if ((uint64_t)(un >> 64) >= ub) /* and so the division below is one instruction */
+			if ((uint64_t)(un >> 64) >= ub) /* after this check the division below is one instruction */
 				cpu_raise(cpu, VECTOR_DE);
 			uq = un / ub;
 			if (uq > (UINT64_C(1) << 63) - (n_negative == b_negative))
@@ -168,7 +168,7 @@ static op_fn *const idiv_forms[2][4] = { BY_SIZE(idiv, _r), BY_SIZE(idiv, _m) };
 static op_fn *const imul2_forms[2][4] = { BY_SIZE_WIDE(imul2, _r), BY_SIZE_WIDE(imul2, _m) };
 static op_fn *const imul3_forms[2][4] = { BY_SIZE_WIDE(imul3, _r), BY_SIZE_WIDE(imul3, _m) };
 
-/* ---- decimal ---------------------------------------------------------------------------------------------------------- */
+/* ---- decimal ------------------------------------------------------------------------------------------- */
 
 /* SF ZF PF from the new AL, OF clear. */
 static void decimal_flags(struct cpu *cpu, uint64_t al, bool cf, bool af)
@@ -182,7 +182,7 @@ static void decimal_adjust(struct cpu *cpu, bool subtract)
 	uint8_t al = (uint8_t)cpu->s.gpr[CPU_RAX], old = al;
 	bool cf = flag_cf(cpu), af = (al & 0xf) > 9 || flag_af(cpu), high = old > 0x99 || cf;
 
-	/* The borrow of DAS's first step counts, DAA's carry cannot come without the second. */
+	/* The borrow of DAS's first step counts. DAA has a carry there only if the second step sets it anyway. */
 	if (af) {
 		cf |= subtract ? al < 6 : al > 0xf9;
 		al = (uint8_t)(subtract ? al - 6 : al + 6);

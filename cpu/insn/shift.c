@@ -2,15 +2,15 @@
 /*
  * SHL SHR SAR ROL ROR RCL RCR SHLD SHRD.
  *
- * The count is masked to 5 bits (6 for 64-bit operands); a masked count of zero changes nothing at all but the
- * upper half of a 32-bit destination register. Flags that the manuals leave undefined get the value that
- * the formula for a count of one gives.
+ * The count is masked to 5 bits, or 6 for 64-bit operands. A masked count of 0 changes nothing, except that it
+ * clears the upper half of a 32-bit destination register. Flags that the manuals leave undefined get the value of
+ * the formula for a count of 1.
  */
 #include "cpu/insn/insn.h"
 
 enum shift { SHIFT_SHL, SHIFT_SHR, SHIFT_SAR, SHIFT_ROL, SHIFT_ROR, SHIFT_RCL, SHIFT_RCR };
 
-/* Where the result goes, and the flags with it. Count is masked and not 0. */
+/* Returns: the result. Sets the flags. `count` is masked and not 0. */
 INLINE uint64_t shift(struct cpu *cpu, enum shift k, uint64_t a, unsigned count, unsigned size)
 {
 	const unsigned bits = size * 8;
@@ -131,7 +131,7 @@ SHIFT_ALL(rcr, SHIFT_RCR)
 
 /* ---- double width -------------------------------------------------------------------------------------------- */
 
-/* Bits of b move into a. A 16-bit operand and a count above 16: undefined; here b repeats, as on most CPUs. */
+/* Bits of b move into a. With 16-bit operands a count above 16 is undefined; here b repeats, as on most CPUs. */
 INLINE uint64_t shift_double(struct cpu *cpu, bool left, uint64_t a, uint64_t b, unsigned count, unsigned size)
 {
 	const unsigned bits = size * 8;
@@ -230,6 +230,6 @@ op_fn *shift_select(const struct insn *insn, struct op *op)
 	default: return NULL;
 	}
 	if (insn->o[last].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
-		op->imm = (int64_t)(insn->o[last].imm.value.u & count_mask(op->size)); /* also the hidden 1 */
+		op->imm = (int64_t)(insn->o[last].imm.value.u & count_mask(op->size)); /* also for the implied 1 */
 	return fn;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* PUSH POP PUSHA POPA PUSHF POPF ENTER LEAVE. RSP moves last, when nothing can fault any more. */
+/* PUSH POP PUSHA POPA PUSHF POPF ENTER LEAVE. RSP moves last, after everything that can fault. */
 #include "cpu/insn/insn.h"
 
 #define PUSH(size)                                                                                            \
@@ -25,7 +25,7 @@ PUSH(2)
 PUSH(4)
 PUSH(8)
 
-/* An address based on RSP uses the RSP after the pop. */
+/* An address based on RSP uses RSP as it is after the pop. */
 INLINE void pop_mem(struct cpu *cpu, const struct op *op, unsigned size)
 {
 	uint64_t v = stack_peek(cpu, size, 0), linear;
@@ -49,7 +49,7 @@ INLINE uint64_t stack_linear(struct cpu *cpu, uint64_t sp, unsigned size, bool w
 	return seg_linear(cpu, CPU_SS, sp & stack_mask(cpu), size, write);
 }
 
-/* AX CX DX BX, the SP before, BP SI DI. */
+/* AX CX DX BX, SP before the instruction, BP SI DI. */
 INLINE void push_all(struct cpu *cpu, unsigned size)
 {
 	uint64_t sp = cpu->s.gpr[CPU_RSP];
@@ -78,20 +78,21 @@ static void push_all4(struct cpu *cpu, const struct op *op) { (void)op; push_all
 static void pop_all2(struct cpu *cpu, const struct op *op) { (void)op; pop_all(cpu, 2); }
 static void pop_all4(struct cpu *cpu, const struct op *op) { (void)op; pop_all(cpu, 4); }
 
-/* ---- ENTER, LEAVE ----------------------------------------------------------------------------------------------- */
+/* ---- ENTER, LEAVE -------------------------------------------------------------------------------------- */
 
 #define ENTER_LEVELS 32u
 
 /*
- * Pushes rBP, then for a nesting level above 0 copies level - 1 frame pointers of the outer frame and pushes the new one.
- * The CPU also checks that the new stack top can be written. The two frames may overlap: reads and writes keep their
- * order. What a fault leaves behind lies below RSP, and the instruction writes it again.
+ * ENTER pushes rBP. For a nesting level above 0 it then copies level - 1 frame pointers of the outer frame and
+ * pushes the new one. It also checks that the new stack top can be written. The two frames may overlap, so reads and
+ * writes keep their order. What ENTER wrote before a fault lies below RSP, and it writes it again after the fault.
  */
 INLINE void enter(struct cpu *cpu, const struct op *op, unsigned size)
 {
 	unsigned level = op->imm2 % ENTER_LEVELS;
 	uint64_t sp = cpu->s.gpr[CPU_RSP], bp = cpu->s.gpr[CPU_RBP], mask = stack_mask(cpu);
-	uint64_t frame = (sp & ~mask) | ((sp - size) & mask); /* what is above the stack pointer is no part of the subtraction */
+	/* Bits above the width of the stack pointer take no part in the subtraction. */
+	uint64_t frame = (sp & ~mask) | ((sp - size) & mask);
 
 	mem_write(cpu, stack_linear(cpu, frame, size, true), size, bp);
 	for (unsigned i = 1; i < level; i++) {
@@ -134,7 +135,7 @@ op_fn *stack_select(const struct insn *insn, struct op *op)
 			return push_forms[1][n];
 		if (op->mem == 0)
 			return push_forms[2][n];
-		/* Segment registers are system instructions. */
+		/* PUSH and POP of segment registers are in sys_segment.c. */
 		return ZydisRegisterGetClass(insn->o[0].reg.value) == ZYDIS_REGCLASS_SEGMENT ? NULL : push_forms[0][n];
 	case ZYDIS_MNEMONIC_POP:
 		if (op->mem == 0)

@@ -2,7 +2,7 @@
 /*
  * MOVS STOS LODS CMPS SCAS with every prefix and address size.
  *
- * Registers are committed after each element, or after each run of elements that lies in one page of each operand: a
+ * Registers are committed after each element, or after each run of elements that lies in one page of each operand. So a
  * fault, an interrupt or a kick in the middle leaves a state from which the same instruction goes on.
  */
 #include "cpu/insn/insn.h"
@@ -10,7 +10,7 @@
 enum string { STRING_MOVS, STRING_STOS, STRING_LODS, STRING_CMPS, STRING_SCAS };
 enum repeat { REPEAT_NONE, REPEAT, REPEAT_EQUAL, REPEAT_UNEQUAL };
 
-/* A register as an address register of `asize` bytes: 32 bits clear the rest, 16 keep it. */
+/* A register as an address register of `asize` bytes. A write of 32 bits clears the rest; one of 16 bits keeps it. */
 INLINE uint64_t index_read(const struct cpu *cpu, unsigned reg, unsigned asize)
 {
 	return reg_read(cpu, OPR(reg), asize);
@@ -31,7 +31,7 @@ INLINE uint64_t target_linear(struct cpu *cpu, unsigned asize, unsigned size, bo
 	return seg_linear(cpu, CPU_ES, index_read(cpu, CPU_RDI, asize), size, write);
 }
 
-/* One element, committed. */
+/* Do one element and commit it. */
 INLINE void element(struct cpu *cpu, const struct op *op, enum string k, unsigned size, unsigned asize)
 {
 	uint64_t step = cpu->s.rflags & RFLAGS_DF ? 0 - (uint64_t)size : size, a, b;
@@ -64,7 +64,7 @@ INLINE void element(struct cpu *cpu, const struct op *op, enum string k, unsigne
 		index_add(cpu, CPU_RDI, asize, step);
 }
 
-/* Guest memory may change while it is copied, and the source may run into the target: elements in their order. */
+/* Guest memory may change during the copy, and the source may overlap the target: copy element by element, in order. */
 GUEST_RACY_INLINE void copy_elements(uint8_t *to, const uint8_t *from, uint64_t count, unsigned size)
 {
 	if (to + count * size <= from || from + count * size <= to) {
@@ -85,7 +85,7 @@ GUEST_RACY_INLINE void fill_elements(uint8_t *to, uint64_t value, uint64_t count
 		host_store(to, size, value);
 }
 
-/* How many elements from this offset stay below the end of the address size, so that nothing wraps inside a run. */
+/* How many elements fit between this offset and the end of the address size, so that no run wraps. */
 INLINE uint64_t before_wrap(uint64_t offset, unsigned asize, unsigned size)
 {
 	return asize == 8 ? ~UINT64_C(0) : (size_mask(asize) - offset + 1) / size;
@@ -97,8 +97,8 @@ INLINE uint64_t least(uint64_t a, uint64_t b)
 }
 
 /*
- * A run of MOVS or STOS going up: as many elements as lie in one page of the source and one of the target.
- * Returns how many were done; 0 when the next one must go alone.
+ * A run of MOVS or STOS upwards: as many elements as lie in one page of the source and one page of the target.
+ * Returns: how many were done; 0 when the next element must be done alone.
  */
 INLINE uint64_t run(struct cpu *cpu, const struct op *op, enum string k, unsigned size, unsigned asize, uint64_t count)
 {
@@ -170,7 +170,7 @@ INLINE void string(struct cpu *cpu, const struct op *op, enum string k, unsigned
 	}
 }
 
-/* The address size is a run-time choice, but outside the loops. */
+/* Chooses the address size at run time, outside the loops. */
 INLINE void string_any(struct cpu *cpu, const struct op *op, enum string k, unsigned size, enum repeat repeat)
 {
 	if (likely(op->asize == 8))
@@ -210,7 +210,7 @@ op_fn *string_select(const struct insn *insn, struct op *op)
 {
 	unsigned prefix = op->flags & OPF_REP ? 1 : op->flags & OPF_REPNE ? 2 : 0;
 
-	/* MOVSD and CMPSD are also SSE instructions. */
+	/* MOVSD and CMPSD also name SSE instructions. */
 	if (insn->z->meta.category != ZYDIS_CATEGORY_STRINGOP)
 		return NULL;
 	switch (insn->z->mnemonic) {

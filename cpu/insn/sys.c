@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* System instructions: flags, the TLB and caches, hints, what leaves the CPU; and the selection of them all. */
+/* System instructions: flags, TLB and caches, hints, HLT and hypercalls. The selection of all system instructions. */
 #include "cpu/base/flags.h"
 #include "cpu/insn/sys_int.h"
 #include "cpu/memory/tlb.h"
@@ -78,10 +78,10 @@ static void op_sti(struct cpu *cpu, const struct op *op)
 	done_look(cpu, op);
 }
 
-/* sub: 1 for STAC. */
+/* op->sub is 1 for STAC. */
 static void op_stac(struct cpu *cpu, const struct op *op)
 {
-	/* Whatever CR4.SMAP is: that the CPU has it is enough. */
+	/* The CPU must have SMAP; CR4.SMAP may be clear. */
 	if (!(cpu->p->cr4_valid & CR4_SMAP) || cpu->cpl != 0)
 		cpu_ud(cpu);
 	cpu->s.rflags = op->sub ? cpu->s.rflags | RFLAGS_AC : cpu->s.rflags & ~RFLAGS_AC;
@@ -125,7 +125,7 @@ static void op_supervisor_nop(struct cpu *cpu, const struct op *op)
 	need_supervisor(cpu);
 }
 
-/* CLFLUSH is a read as far as faults go. */
+/* CLFLUSH faults as a read does. */
 static void op_clflush(struct cpu *cpu, const struct op *op)
 {
 	(void)mem_read(cpu, op_linear(cpu, op, 1, false), 1);

@@ -51,7 +51,7 @@ static void op_mov_from_cr(struct cpu *cpu, const struct op *op)
 	reg_write(cpu, op->reg[0], 8, cpu_is_64(cpu) ? value : (uint32_t)value);
 }
 
-/* Which of DR0-DR7 an encoded number means; DR4 and DR5 are aliases unless CR4.DE. */
+/* Which of DR0-DR7 an encoded number names. DR4 and DR5 are aliases of DR6 and DR7 unless CR4.DE. */
 static unsigned dr_number(struct cpu *cpu, unsigned n)
 {
 	if (n > 7 || ((n == 4 || n == 5) && (cpu->s.cr4 & CR4_DE)))
@@ -103,7 +103,7 @@ static void op_lmsw(struct cpu *cpu, const struct op *op)
 
 	need_supervisor(cpu);
 	value = operand16(cpu, op, 0) & 15;
-	/* PE can be set, not cleared. */
+	/* LMSW can set PE and cannot clear it. */
 	if (!cr0_write(cpu, (cpu->s.cr0 & ~UINT64_C(14)) | value))
 		cpu_gp(cpu);
 	done(cpu, op);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Descriptor tables, and questions about descriptors: LAR, LSL, VERR, VERW, ARPL. */
+/* Descriptor tables, and instructions that ask about descriptors: LAR, LSL, VERR, VERW, ARPL. */
 #include "cpu/base/flags.h"
 #include "cpu/insn/sys_int.h"
 #include "cpu/system/seg.h"
@@ -52,7 +52,7 @@ static void op_str(struct cpu *cpu, const struct op *op)
 	store16(cpu, op, cpu->s.seg[CPU_TR].selector);
 }
 
-/* LLDT and LTR: a system descriptor, 16 bytes of it in long mode. `types`: a bit for each allowed type. */
+/* For LLDT and LTR: a system descriptor, of 16 bytes in long mode. `types`: a bit for each allowed type. */
 static struct cpu_segment system_segment(struct cpu *cpu, uint16_t selector, unsigned types)
 {
 	uint32_t error = selector & 0xfffcu;
@@ -100,7 +100,7 @@ static void op_ltr(struct cpu *cpu, const struct op *op)
 	if ((selector & 0xfffc) == 0)
 		cpu_gp(cpu);
 	tss = system_segment(cpu, selector, cpu->s.efer & EFER_LMA ? 1u << 9 : 1u << 9 | 1u << 1);
-	/* Busy now. */
+	/* The TSS is busy from now on. */
 	tss.type |= 2;
 	sys_write(cpu, cpu->s.gdt.base + (selector & 0xfff8u) + 5, 1,
 	          (unsigned)tss.type | (unsigned)tss.dpl << 5 | 0x80);
@@ -118,7 +118,7 @@ static bool segment_visible(struct cpu *cpu, uint16_t selector, unsigned system,
 	if (!s.s && !(system >> s.type & 1))
 		return false;
 	if (s.s && (s.type & 12) == 12)
-		return true; /* conforming code: always */
+		return true; /* conforming code is always visible */
 	return s.dpl >= cpu->cpl && s.dpl >= (selector & 3);
 }
 
@@ -148,7 +148,7 @@ static void op_lsl(struct cpu *cpu, const struct op *op)
 	flags_update(cpu, RFLAGS_ZF, ok ? RFLAGS_ZF : 0);
 }
 
-/* sub: 1 for VERW. */
+/* op->sub is 1 for VERW. */
 static void op_verr(struct cpu *cpu, const struct op *op)
 {
 	uint64_t descriptor;

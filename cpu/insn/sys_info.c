@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a CPU tells about itself, and the registers that are reached by number: CPUID, TSC, MSRs, XCR0, PKRU. */
+/* CPUID, and registers that are reached by number: TSC, MSRs, XCR0, PKRU. */
 #include "cpu/insn/sys_int.h"
 #include "cpu/memory/tlb.h"
 #include "cpu/system/cpuid.h"
@@ -16,7 +16,7 @@ static void op_cpuid(struct cpu *cpu, const struct op *op)
 	cpu->s.gpr[CPU_RDX] = out[3];
 }
 
-/* sub: 1 for RDTSCP. */
+/* op->sub is 1 for RDTSCP. */
 static void op_rdtsc(struct cpu *cpu, const struct op *op)
 {
 	uint64_t tsc;
@@ -42,7 +42,7 @@ static void op_rdpid(struct cpu *cpu, const struct op *op)
 static void op_rdpmc(struct cpu *cpu, const struct op *op)
 {
 	(void)op;
-	cpu_gp(cpu); /* no counters */
+	cpu_gp(cpu); /* there are no counters */
 }
 
 static void op_rdmsr(struct cpu *cpu, const struct op *op)
@@ -87,7 +87,7 @@ static void op_xsetbv(struct cpu *cpu, const struct op *op)
 	cpu->s.xcr0 = value;
 }
 
-/* sub: 1 for WRPKRU. */
+/* op->sub is 1 for WRPKRU. */
 static void op_pkru(struct cpu *cpu, const struct op *op)
 {
 	if (!(cpu->s.cr4 & CR4_PKE))

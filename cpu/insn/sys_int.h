@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of system instructions share (sys*.c): what most handlers begin and end with, 16-bit operands, and selection.
+ * What the files of system instructions share (sys*.c, jump.c, io.c): how most handlers begin and end, 16-bit
+ * operands, and selection.
  */
 #ifndef CPU_INSN_SYS_INT_H
 #define CPU_INSN_SYS_INT_H
@@ -22,12 +23,16 @@ static inline uint64_t rip_behind(const struct cpu *cpu, const struct op *op)
 	return (op->rip + op->len) & cpu->lin_mask;
 }
 
-/* Most of these end a block, because they change what the following bytes mean or where they are. */
+/*
+ * The instruction is complete: RIP moves behind it. For handlers that end their block, because they change what the
+ * following bytes mean or where they are.
+ */
 static inline void done(struct cpu *cpu, const struct op *op)
 {
 	cpu->s.rip = rip_behind(cpu, op);
 }
 
+/* The same, and leave if interrupts or stepping have become possible. */
 static inline void done_look(struct cpu *cpu, const struct op *op)
 {
 	done(cpu, op);

@@ -3,7 +3,7 @@
 #include "cpu/insn/sys_int.h"
 #include "cpu/system/seg.h"
 
-/* After SS was loaded, interrupts and traps wait for one instruction, so that RSP can follow. */
+/* After SS is loaded, interrupts and traps wait for one instruction, so that RSP can be loaded too. */
 static void segment_loaded(struct cpu *cpu, const struct op *op, unsigned seg)
 {
 	if (seg == CPU_SS) {
@@ -42,12 +42,12 @@ static void op_pop_seg(struct cpu *cpu, const struct op *op)
 	uint64_t mask = stack_mask(cpu), sp = cpu->s.gpr[CPU_RSP] + op->osize;
 
 	seg_load(cpu, op->reg[0], selector);
-	/* The width of the stack pointer is the old stack's. */
+	/* The stack pointer moves with the width of the old stack. */
 	cpu->s.gpr[CPU_RSP] = mask == 0xffff ? (cpu->s.gpr[CPU_RSP] & ~mask) | (sp & mask) : sp & mask;
 	segment_loaded(cpu, op, op->reg[0]);
 }
 
-/* LDS, LES, LFS, LGS, LSS: sub is the segment. */
+/* LDS, LES, LFS, LGS, LSS. op->sub is the segment. */
 static void op_load_far(struct cpu *cpu, const struct op *op)
 {
 	unsigned size = op->osize;
@@ -72,7 +72,7 @@ static void op_swapgs(struct cpu *cpu, const struct op *op)
 	cpu->seg_base[CPU_GS] = cpu->s.seg[CPU_GS].base;
 }
 
-/* RDFSBASE .. WRGSBASE: sub is the segment. */
+/* RDFSBASE .. WRGSBASE. op->sub is the segment. */
 static void need_fsgsbase(struct cpu *cpu)
 {
 	if (!cpu_is_64(cpu) || !(cpu->s.cr4 & CR4_FSGSBASE))
