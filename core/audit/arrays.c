@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Arrays of slots: rmap heads, write tracking, blocks where huge leaves are forbidden. Each count is made again from
- * the shadow pages.
- */
+/* Arrays of slots: rmap heads, write tracking, blocks without huge leaves. Shadow pages are counted again for each. */
 #include "core/audit/shadow_int.h"
 
 struct arrays_walk {

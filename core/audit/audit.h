@@ -49,10 +49,7 @@ struct audit_report {
 	void *frame_arg;
 	/* The first shadow root ran out of memory: arrays may be there before the flag (P1). */
 	bool ran_out_of_memory;
-	/*
-	 * The client may have written guest tables unseen, for instance through another slot of the same memory. Skip
-	 * I4.2.
-	 */
+	/* The client may have written guest tables unseen, as through another slot of their memory: skip I4.2. */
 	bool tables_unwatched;
 	/* out */
 	uint64_t violations;

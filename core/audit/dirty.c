@@ -13,8 +13,7 @@ static bool in_bitmap(const struct memslot *slot, uint64_t offset, uint64_t page
 }
 
 /*
- * Is the page in an entry that was not taken back yet? Here we believe what the program wrote, because the tests are
- * that program.
+ * Is the page in an entry that was not taken back? Here the program's entries are believed: the tests are the program.
  */
 static bool in_ring(const struct dirty_ring *ring, uint32_t slot, uint64_t offset)
 {

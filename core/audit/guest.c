@@ -21,10 +21,7 @@ bool audit_guest_load(const struct audit *audit, const struct shadow *page, unsi
 
 	if (!slot)
 		return false;
-	/*
-	 * A table of 1024 entries has two mirrors of 512. A directory of 1024 has four: each entry of a mirror stands
-	 * for 2 MiB of 4.
-	 */
+	/* A table of 1024 entries has two mirrors of 512; a directory has four, whose entries stand for 2 MiB each. */
 	if (bytes == 4)
 		at = role_level(page->role) == 1 ? role_quadrant(page->role) * 512 + index
 		                                 : role_quadrant(page->role) * 256 + index / 2;

@@ -40,10 +40,7 @@ bool audit_supervisor_may(uint32_t role, bool users_page, bool user, bool exec);
 /** How often `entry` is on a chain. */
 unsigned audit_rmap_has(const struct rmap *rmap, const spte_t *entry);
 
-/**
- * Arrays of slots: they exist (P1), and their counts are right (I2.5, I4.3, F20, F39). Call it after the pages were
- * checked. (arrays.c)
- */
+/** Arrays of slots: they exist (P1), and their counts are right (I2.5, I4.3, F20, F39). After the pages. (arrays.c) */
 void audit_arrays(struct audit *audit);
 
 #endif

@@ -124,8 +124,7 @@ static unsigned root_users(struct vm *vm, const struct table *root)
 }
 
 /*
- * At a quiet point an invalid root is zapped. It exists only because a vCPU that has not entered since still refers to
- * it.
+ * At a quiet point an invalid root is zapped, and exists only because a vCPU that has not entered since refers to it.
  */
 static void root_check(struct place *place)
 {

@@ -12,10 +12,7 @@
 #define LEVEL_BITS 9
 #endif
 
-/*
- * Pages in a chunk: one page of headers, and tables. At most 64, because a header has 64 bytes and a chunk has its
- * alignment.
- */
+/* Pages in a chunk, one of them for headers. At most 64: a header has 64 bytes, and a chunk its alignment. */
 #ifndef TABLES_PER_CHUNK
 #define TABLES_PER_CHUNK 64
 #endif

@@ -66,10 +66,7 @@ static struct tree_node *node_rotate(struct tree *tree, struct tree_node *node, 
 	return up;
 }
 
-/*
- * Repair one node; its two subtrees are in order already. Returns: the node above if it must be repaired, too, else
- * NULL.
- */
+/* Repair one node whose subtrees are in order. Returns: the node above if it must be repaired, too, else NULL. */
 static struct tree_node *node_balance(struct tree *tree, struct tree_node *node)
 {
 	uint32_t left = height_of(node->child[TREE_LEFT]);
@@ -80,10 +77,7 @@ static struct tree_node *node_balance(struct tree *tree, struct tree_node *node)
 	if ((high ? right - left : left - right) < 2) {
 		return node_update(tree, node) ? node->parent : NULL;
 	}
-	/*
-	 * If the child is higher on its inner side, the rotation would only move the height across. Turn the child
-	 * outwards first.
-	 */
+	/* If the child is higher on its inner side, a rotation only moves the height across. Turn it outwards first. */
 	if (height_of(child->child[!high]) > height_of(child->child[high]))
 		node_rotate(tree, child, high);
 	return node_rotate(tree, node, !high)->parent;

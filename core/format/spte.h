@@ -34,8 +34,8 @@
 #define SPTE_ADDR    VMMU_ENTRY_ADDR
 
 /*
- * An entry that one thread owns while it takes the subtree apart; other threads retry. Present neither to hardware nor
- * to software (F56).
+ * One thread owns the entry while it takes the subtree apart (F56); others retry. Not present, to hardware or
+ * software.
  */
 #define SPTE_FROZEN  UINT64_C(0x80000000000001a0)
 

@@ -43,10 +43,7 @@ static enum guest_walk_result entry_set(const struct guest_reader *reader, struc
 	slot = table_slot_writable(reader, walk->table[level - 1]);
 	if (!slot)
 		return GUEST_WALK_OK;
-	/*
-	 * Ask before each bit. A walk may set more bits than it has levels, because it starts again when another CPU
-	 * changes an entry.
-	 */
+	/* Ask before each bit: a walk starts again when another CPU changes an entry, so it may set many. */
 	if (!dirty_has_room(slot, reader->ring))
 		return GUEST_WALK_RING_FULL;
 	if (!port_cas_in_host(walk->hva[level - 1].v, guest_entry_bytes(reader->mode), old, new, &swapped))

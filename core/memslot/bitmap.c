@@ -51,8 +51,8 @@ uint64_t dirty_take(const struct memslot *slot, uint64_t word, uint64_t mask)
 	if (!(load_relaxed(bits) & mask))
 		return 0;
 	/*
-	 * acquire: pairs with mark_in_bitmap. If we see a mark, we see that the marker made the page writable, or
-	 * wrote it (P11).
+	 * acquire: a mark seen here means that its page was made writable, or written (P11). Pairs with
+	 * mark_in_bitmap.
 	 */
 	return and_acqrel(bits, ~mask) & mask;
 }

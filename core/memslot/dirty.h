@@ -65,8 +65,7 @@ static inline bool dirty_has_room(const struct memslot *slot, const struct dirty
 bool dirty_ring_has_room(const struct dirty_ring *ring, uint64_t entries);
 
 /**
- * Was every entry taken back, or was there never one? On the vCPU's thread. Holds: vcpus.lock, unless no thread takes
- * back.
+ * Was every entry taken back, or was there none? On the vCPU's thread. Holds: vcpus.lock, unless no thread takes back.
  */
 bool dirty_ring_is_empty(const struct dirty_ring *ring);
 
@@ -85,10 +84,7 @@ struct dirty_claim {
  */
 bool dirty_ring_take_back(struct dirty_ring *ring, struct dirty_claim *claim);
 
-/**
- * Take the bits of one word, 64 pages, from the bitmap, atomically: returns those of `mask` that were set, and clears
- * them.
- */
+/** Take one word, 64 pages, of the bitmap, atomically: returns the bits of `mask` that were set, and clears them. */
 uint64_t dirty_take(const struct memslot *slot, uint64_t word, uint64_t mask);
 
 /**

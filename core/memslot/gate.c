@@ -54,10 +54,7 @@ void gate_publish(struct gate *gate, void (*publish)(void *arg), void *arg)
 		spin_lock(&gate->lock);
 	}
 	gate->waiting = false;
-	/*
-	 * Publish inside the lock (I5.2). An invalidation that began before has ended; one that begins later sees the
-	 * new set.
-	 */
+	/* Inside the lock (I5.2): earlier invalidations have ended, and later ones see the new set. */
 	publish(arg);
 	spin_unlock(&gate->lock);
 }

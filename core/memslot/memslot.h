@@ -25,8 +25,8 @@
 #include "core/sync/vm.h"
 
 /*
- * Core's own flag, beside VMMU_SLOT_*: the slot is being deleted or moved. Faults on it retry; nothing may be
- * installed (F4, F5).
+ * Core's own flag, beside VMMU_SLOT_*: the slot is being deleted or moved (F4, F5). Faults retry; nothing is
+ * installed.
  */
 #define SLOT_INVALID (1u << 16)
 
@@ -88,10 +88,7 @@ struct memslots {
 /** The active set of an address space. Valid while the read section lasts. */
 const struct memslots *memslots_active(const struct vm *vm, unsigned as_id, struct srcu_read token);
 
-/**
- * The active set for a caller that holds slots_lock or has entered the gate, not a read section. Valid as long as that
- * lasts.
- */
+/** The active set, for a caller that instead holds slots_lock or has entered the gate. Valid as long as that lasts. */
 const struct memslots *memslots_current(const struct vm *vm, unsigned as_id);
 
 /**
@@ -139,8 +136,8 @@ static inline hva_t memslot_hva(const struct memslot *slot, gfn_t gfn)
 }
 
 /**
- * The largest level at which one block may map `gfn`: gfn and hva agree modulo the block, and the block lies in the
- * slot (F19).
+ * The largest level at which one block may map `gfn` (F19): gfn and hva agree modulo the block, which lies in the
+ * slot.
  */
 int memslot_max_level(const struct memslot *slot, gfn_t gfn);
 

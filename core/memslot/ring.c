@@ -22,10 +22,7 @@ void dirty_ring_init(struct dirty_ring *ring, struct vmmu_dirty_gfn *entries, ui
 
 static uint32_t ring_left(const struct dirty_ring *ring)
 {
-	/*
-	 * acquire: an entry that was taken back was read before it is written again. Pairs with dirty_ring_take_back,
-	 * P11.
-	 */
+	/* acquire: an entry taken back was read before it is written again. Pairs with dirty_ring_take_back, P11. */
 	return ring->size - (load_relaxed(&ring->next) - load_acquire(&ring->reset));
 }
 

@@ -28,10 +28,7 @@ static bool request_is_well_formed(const struct vm *vm, const struct vmmu_region
 	return region->hva.v <= HVA_LIMIT && region->bytes <= HVA_LIMIT - region->hva.v;
 }
 
-/*
- * A change of an existing slot that does not delete it. The slot may move, or start or stop logging. Its memory stays
- * the same.
- */
+/* A change of an existing slot that does not delete it: it may move, or start or stop logging; its memory stays. */
 static enum vmmu_status modify_check(const struct vmmu_region *region, struct slot_plan *plan, bool *nothing)
 {
 	const struct memslot *old = plan->old;
@@ -81,9 +78,6 @@ enum vmmu_status rules_check(struct vm *vm, const struct vmmu_region *region, st
 		return VMMU_OK;
 	if (memslots_overlap(set, gpa_to_gfn(region->gpa), region->bytes >> PAGE_SHIFT, region->slot))
 		return VMMU_EEXIST;
-	/*
-	 * As in KVM, the width of a guest physical address is the architecture's rule and is checked last. A delete
-	 * does not check it.
-	 */
+	/* As in KVM, the width of a guest physical address is checked last, and not for a delete. */
 	return region->gpa.v + region->bytes <= BIT(vm->guest_phys_bits) ? VMMU_OK : VMMU_EINVAL;
 }

@@ -23,8 +23,8 @@ struct memslot *set_find_from(const struct memslots *set, gfn_t gfn);
 struct memslot **id_place(const struct id_map *ids, uint32_t id, unsigned index);
 
 /**
- * Make the part of the map that holds `id`, unless it exists. Allocates. Holds: slots_lock. Returns: false without
- * memory.
+ * Make the part of the map that holds `id`, unless it exists. Allocates. Holds: slots_lock.
+ * Returns: false if there is no memory.
  */
 bool id_reserve(struct vm *vm, struct id_map *ids, uint32_t id);
 

@@ -147,10 +147,7 @@ static void new_attach_arrays(struct commit *c)
 		c->new->arrays = c->arrays;
 		c->arrays = NULL;
 	}
-	/*
-	 * Decide now which arrays to free: once `new` is published, the first shadow root may give it arrays at any
-	 * time.
-	 */
+	/* Decide now which arrays to free: once `new` is published, the first shadow root may give it arrays. */
 	if (c->old && c->change != SLOT_FLAGS)
 		c->stale = c->old->arrays;
 }

@@ -17,17 +17,14 @@ enum slot_change {
 
 /*
  * What the rest of core does at the steps of a change. Each hook is called with slots_lock held, outside a read
- * section, without slots_arch_lock. It may sleep. None but arrays_reserve can fail: a change that has begun is finished.
+ * section, without slots_arch_lock. It may sleep. Only arrays_reserve can fail: a change that has begun is finished.
  */
 struct slots_hooks {
-	/**
-	 * DELETE and MOVE. A grace period has passed since `slot` was published as SLOT_INVALID: remove all that it
-	 * maps (P3).
-	 */
+	/** DELETE and MOVE. `slot` was published as SLOT_INVALID, a grace period ago: remove all that it maps (P3). */
 	void (*zap)(struct vm *vm, const struct memslot *slot);
 	/**
-	 * The new set is published and a grace period has passed. `old` is NULL for CREATE, `new` for DELETE. Start or
-	 * stop logging here.
+	 * The new set was published, a grace period ago: start or stop logging. CREATE: `old` is NULL. DELETE: `new`
+	 * is.
 	 */
 	void (*committed)(struct vm *vm, enum slot_change change, const struct memslot *old, const struct memslot *new);
 	/**
@@ -37,7 +34,7 @@ struct slots_hooks {
 	 */
 	void (*generation)(struct vm *vm, uint64_t generation);
 	/**
-	 * *out: arrays for a slot, in a VM whose first shadow root may yet come (P1); NULL in a VM that never shadows.
+	 * *out: arrays for a slot if the VM's first shadow root may yet come (P1); NULL if the VM never shadows.
 	 * Sleeps.
 	 * Returns: false if the host has no memory.
 	 */
@@ -45,10 +42,7 @@ struct slots_hooks {
 	void (*arrays_free)(struct vm *vm, struct slot_arrays *arrays);
 };
 
-/*
- * Pages of one word of a slot's bitmap that a ring reset is to write-protect. The program named them, so do not
- * believe them.
- */
+/* Pages of one bitmap word that a ring reset is to write-protect. The program named them, so do not believe them. */
 struct dirty_batch {
 	uint32_t slot; /* address space << 16 | slot number */
 	uint64_t word, mask;

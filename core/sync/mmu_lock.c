@@ -77,8 +77,8 @@ static void read_unlock(struct mmu_lock *lock, unsigned stripe)
 	uint32_t *readers = &lock->stripe[stripe].readers;
 
 	/*
-	 * full: the section is over before the count says so, and the count is out before `writer` is looked at. Pairs
-	 * with write_lock.
+	 * full: the section ends before the count says so, and the count is out before `writer` is looked at. Pairs
+	 * with write_lock and readers_wait.
 	 */
 	add_seqcst(readers, -1u);
 	if (unlikely(load_seqcst(&lock->writer)))

@@ -47,8 +47,7 @@ struct mmu_token {
 };
 
 /*
- * Proof of holding mmu_lock for write. No other thread reads or writes tables, except the lockless parties: P2, P6,
- * hardware.
+ * Proof of holding mmu_lock for write: nobody else reads or writes tables but the lockless parties (P2, P6, hardware).
  */
 struct mmu_write {
 	struct mmu_token token;

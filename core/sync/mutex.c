@@ -16,10 +16,7 @@ void mutex_lock(struct mutex *mutex)
 		if (load_relaxed(&mutex->word) == 0 && cas_acquire(&mutex->word, &free, 1))
 			return;
 	}
-	/*
-	 * From here on the holder must wake us, and 2 says so. Keep 2 when we get the mutex: other threads may sleep,
-	 * too.
-	 */
+	/* From here on the holder must wake us: 2 says so. Keep 2 when we get it, because others may sleep, too. */
 	while (swap_acquire(&mutex->word, 2) != 0)
 		port_wait(&mutex->word, 2);
 }

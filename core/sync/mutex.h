@@ -21,8 +21,7 @@ static inline bool mutex_is_locked(const struct mutex *mutex)
 }
 
 /**
- * Does any thread sleep for the mutex, or did one until the holder got it? One relaxed load. A thread that still spins
- * does not show.
+ * Does any thread sleep for it, or did one until the holder got it? One relaxed load. A spinning thread does not show.
  */
 static inline bool mutex_is_contended(const struct mutex *mutex)
 {

@@ -45,10 +45,7 @@ void vcpu_request(struct vcpu *vcpu, uint32_t request)
 
 static bool vcpu_was_outside(const struct vcpu *vcpu, uint32_t exits)
 {
-	/*
-	 * acquire: what the vCPU did in the guest is over; pairs with vcpu_mode_leave. seqcst for vcpu_wait_outside's
-	 * pairing.
-	 */
+	/* acquire: what the vCPU did in the guest is over. Pairs with vcpu_mode_leave. seqcst for vcpu_wait_outside. */
 	return load_seqcst(&vcpu->mode) == VCPU_OUTSIDE || load_seqcst(&vcpu->exits) != exits;
 }
 
@@ -64,10 +61,7 @@ static void vcpu_wait_outside(struct vcpu *vcpu)
 			port_pause();
 			continue;
 		}
-		/*
-		 * full: either the vCPU sees `watched` and wakes us, or we see that it left. Pairs with
-		 * vcpu_mode_leave.
-		 */
+		/* full: the vCPU sees `watched` and wakes us, or we see it outside. Pairs with vcpu_mode_leave. */
 		store_seqcst(&vcpu->watched, 1);
 		if (!vcpu_was_outside(vcpu, exits))
 			port_wait(&vcpu->exits, exits);

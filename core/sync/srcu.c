@@ -22,10 +22,7 @@ struct srcu_read srcu_read_lock(struct srcu *srcu, unsigned hint)
 
 void srcu_read_unlock(struct srcu *srcu, struct srcu_read token)
 {
-	/*
-	 * full: orders the section before the count, and the count before the look at `waiting`. Pairs with
-	 * wait_for_bank.
-	 */
+	/* full: the section, then the count, then the look at `waiting`. Pairs with wait_for_bank. */
 	add_seqcst(&token.stripe->left[token.bank], 1);
 	if (unlikely(load_seqcst(&srcu->waiting))) {
 		add_release(&srcu->event, 1);

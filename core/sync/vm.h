@@ -48,10 +48,7 @@ struct vm {
 	struct mmu_lock mmu_lock;
 	struct vcpu_set vcpus;
 
-	/*
-	 * Counters that a fault moves, on the stripe of its mmu_lock token. Only their sum over all stripes means
-	 * anything.
-	 */
+	/* Counters that a fault moves, on the stripe of its mmu_lock token. Only their sum over all stripes counts. */
 	struct vm_count {
 		uint64_t pages[3]; /* leaves of level 1 .. 3, now */
 	} cacheline count[MMU_LOCK_STRIPES];
@@ -85,10 +82,7 @@ static inline bool vm_is_dead(const struct vm *vm)
 #define VM_BUG(vm, cond) \
 	(unlikely(cond) ? (vm_die((vm), __FILE__, __LINE__, #cond), true) : false)
 
-/**
- * Zeroed memory from the VM's host; NULL when there is none. May sleep: never call it under mmu_lock or the notifier
- * lock.
- */
+/** Zeroed memory from the VM's host; NULL when there is none. May sleep: never under mmu_lock or the notifier lock. */
 static inline void *vm_alloc(struct vm *vm, size_t bytes)
 {
 	return vm->host->alloc(vm->host_state, bytes);

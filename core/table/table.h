@@ -76,8 +76,7 @@ void pool_fini(struct vm *vm);
 void pool_count(struct vm *vm, uint64_t *all, uint64_t *free);
 
 /**
- * Fill the cache up to `want` tables. Sleeps, allocates. Returns: false if the host has no memory; the cache keeps
- * what it got.
+ * Fill the cache up to `want` tables. Sleeps, allocates. Returns: false if the host has no memory (what it got stays).
  */
 bool table_cache_fill(struct vm *vm, struct table_cache *cache, unsigned want);
 void table_cache_drain(struct vm *vm, struct table_cache *cache);

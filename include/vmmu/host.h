@@ -15,8 +15,7 @@ struct vmmu_host_page {
 	struct vmmu_pfn pfn;       /* the frame of the 4 KiB page that was asked for */
 	bool writable;             /* the guest may be given write access */
 	/*
-	 * The largest naturally aligned block around the page that is contiguous in host memory and may be mapped as
-	 * one.
+	 * The largest naturally aligned block around the page that is contiguous in host memory, to be mapped as one.
 	 */
 	enum vmmu_level max_level;
 	/*

@@ -21,10 +21,7 @@ enum vmmu_format {
 	VMMU_FORMAT_NPT5, /* the same, 5 levels */
 	VMMU_FORMAT_EPT4, /* Intel EPT with A/D bits, 4 levels (SDM vol. 3, 29.3) */
 	VMMU_FORMAT_EPT5, /* the same, 5 levels */
-	/*
-	 * EPT on hardware that sets no A/D bits, 4 levels. Aging lays a leaf's rights aside, and the leaf's next use
-	 * faults.
-	 */
+	/* EPT on hardware that sets no A/D bits, 4 levels. Aging lays a leaf's rights aside; its next use faults. */
 	VMMU_FORMAT_EPT4_NO_AD,
 	VMMU_FORMAT_EPT5_NO_AD, /* the same, 5 levels */
 };
@@ -44,10 +41,7 @@ struct vmmu_config {
 	 */
 	unsigned l1d_phys_bits;
 	unsigned max_vcpus;           /* 1 .. VMMU_MAX_VCPUS; default VMMU_MAX_VCPUS */
-	/*
-	 * Zap only the deleted slot's range. Default, as with KVM's quirk SLOT_ZAP_ALL: everything is zapped and
-	 * rebuilt.
-	 */
+	/* Zap only the deleted slot's range. Default, as KVM's quirk SLOT_ZAP_ALL: everything is zapped and rebuilt. */
 	bool slot_delete_zaps_slot;
 };
 

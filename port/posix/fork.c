@@ -6,10 +6,7 @@
 
 #include "port/posix/raw.h"
 
-/*
- * liburcu comes last. While its locks are held nothing may read under RCU, and nothing that it calls takes a lock of
- * ours.
- */
+/* liburcu last: while its locks are held nothing may read under RCU, and nothing it calls takes a lock of ours. */
 static fork_fn *const port_list[] = { signals_fork, hint_fork, rcu_fork, NULL };
 static fork_fn *const nothing[] = { NULL };
 static fork_fn *const *above = nothing;

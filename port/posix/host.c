@@ -68,8 +68,7 @@ static enum vmmu_status page_get(void *state, struct vmmu_hva hva, unsigned acce
 		return VMMU_EFAULT;
 	out->pfn.v = hva.v >> VMMU_PAGE_SHIFT;
 	/*
-	 * Write permission and copy-on-write are the kernel's business: a write that the kernel refuses faults at the
-	 * access.
+	 * Write permission and copy-on-write are the kernel's business: a write that it refuses faults at the access.
 	 */
 	out->writable = true;
 	out->max_level = posix_hint_get(hva.v, &out->neighbours);

@@ -46,10 +46,7 @@ static long range_advise(struct hostmem *hostmem, const struct range *range, uin
 		pages_discarded(hostmem, range, start, end, lazily);
 		return 0;
 	}
-	/*
-	 * The kernel goes from mapping to mapping. It may have stopped at any of them, or left out some. Page by page
-	 * it says which.
-	 */
+	/* The kernel may have stopped at any mapping, or left out some. Page by page it says which. */
 	result = 0;
 	for (uint64_t address = start; address < end; address += PAGE) {
 		long one = advise(address, address + PAGE, advice);
@@ -87,17 +84,14 @@ long hostmem_discard(struct hostmem *hostmem, uint64_t start, uint64_t end, int 
 			piece = range_advise(hostmem, range, at, next, advice, lazily);
 		} else {
 			/*
-			 * Memory of others. A userfaultfd of the program's may watch it, so the call may wait for the
-			 * program.
+			 * Memory of others: a userfaultfd of the program's may watch it, and the call may wait for
+			 * that.
 			 */
 			pthread_mutex_unlock(&hostmem->lock);
 			piece = advise(at, next, advice);
 			pthread_mutex_lock(&hostmem->lock);
 		}
-		/*
-		 * As with madvise: memory that is not mapped is left out and reported at the end; any other error ends
-		 * the call.
-		 */
+		/* As with madvise: unmapped memory is left out and reported at the end; another error ends the call. */
 		if (piece)
 			result = piece;
 		if (piece && piece != -ENOMEM)

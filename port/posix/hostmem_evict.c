@@ -155,10 +155,7 @@ static void ranges_turn(struct hostmem *hostmem)
 
 #define TURN 64 /* batches of one range before the next one's turn */
 
-/*
- * Go down to 1/16 below the budget, or until two rounds found nothing. Then all of it is in use, or there is no place
- * to put it.
- */
+/* Down to 1/16 below the budget, or until two rounds found nothing: all is in use, or there is no place to put it. */
 static void make_room(struct hostmem *hostmem)
 {
 	uint64_t target = hostmem->config.budget - hostmem->config.budget / 16, begun = now_us(),

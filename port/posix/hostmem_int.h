@@ -99,10 +99,7 @@ void say(struct hostmem *hostmem, const char *what, uint64_t address);
 /* Count a page that is in place now. Holds: lock. */
 void resident_add(struct hostmem *hostmem);
 
-/*
- * The page cannot come back. Its use must fail for good, for threads that wait for it now and for all later ones.
- * Holds: lock.
- */
+/* The page cannot come back: its use must fail for good, for present waiters and all later ones. Holds: lock. */
 void page_lose(struct hostmem *hostmem, uint64_t *page, uint64_t address, const char *why);
 
 /*

@@ -23,10 +23,7 @@ static void range_count(struct hostmem *hostmem, struct range *range)
 	uint64_t pages = (range->end - range->start) / PAGE;
 	unsigned char *present = malloc(pages);
 
-	/*
-	 * If the kernel cannot say, pages that are there stay out of the account and out of reach. That is over the
-	 * budget, but right.
-	 */
+	/* If the kernel cannot say, pages that are there stay uncounted and in place: over the budget, but right. */
 	if (present && raw(SYS_mincore, (long)range->start, (long)(range->end - range->start),
 	                   (long)(uintptr_t)present, 0, 0) == 0)
 		for (uint64_t i = 0; i < pages; i++)
@@ -39,10 +36,7 @@ static void range_count(struct hostmem *hostmem, struct range *range)
 
 static bool is_private_anonymous(uint64_t start, uint64_t end)
 {
-	/*
-	 * mremap with DONTUNMAP takes only memory that it can leave a hole in, and files have other owners. /proc says
-	 * what it is.
-	 */
+	/* mremap with DONTUNMAP must be able to leave a hole, and files have other owners. /proc says what it is. */
 	FILE *maps = fopen("/proc/self/maps", "re");
 	unsigned long from, to, inode;
 	char line[512], flags[8];

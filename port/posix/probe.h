@@ -24,10 +24,7 @@ bool posix_probe_load(const void *address, unsigned bytes, uint64_t *value);
 /** One locked compare-and-swap. */
 bool posix_probe_cas(void *address, unsigned bytes, uint64_t old, uint64_t new, bool *swapped);
 
-/**
- * If the fault was a probe's, make the probe fail and return true. That is what vmmu_posix_signal answers.
- * Async-signal-safe.
- */
+/** Was the fault a probe's? Then make the probe fail, and return true, as vmmu_posix_signal does. Async-signal-safe. */
 bool posix_probe_signal(int signal, siginfo_t *info, void *context);
 
 #endif

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * RCU by liburcu's "bulletproof" flavour. Threads need no registration, because calls come from threads that the
- * client made.
- */
+/* RCU by liburcu's "bulletproof" flavour: threads need no registration, as calls come from the client's threads. */
 #define _LGPL_SOURCE /* inlines the read side: two sections for each page fault */
 #include <urcu/urcu-bp.h>
 

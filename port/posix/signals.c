@@ -55,10 +55,7 @@ static void default_action(int number, const siginfo_t *info)
 	struct sigaction none = { .sa_handler = SIG_DFL };
 
 	sigaction(number, &none, NULL);
-	/*
-	 * A fault of the processor's comes again, with no handler in its way. A signal that was sent must be sent
-	 * again.
-	 */
+	/* The processor's own fault comes again, with no handler in its way. A sent signal must be sent again. */
 	if (info->si_code <= 0)
 		raise(number);
 }
@@ -158,10 +155,7 @@ static void signal_take(unsigned i)
 	struct sigaction ours = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK }, now;
 
 	sigemptyset(&ours.sa_mask);
-	/*
-	 * Record the handler before replacing it: a fault of another thread may come at once. Without memory to do so,
-	 * leave it in place.
-	 */
+	/* Record the handler before replacing it: another thread may fault at once. Without memory, leave it. */
 	if (sigaction(numbers[i], NULL, &now) || is_ours(&now) || !handler_found(i, &now))
 		return;
 	/* The application may have installed another one meanwhile. */

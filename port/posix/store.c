@@ -10,8 +10,7 @@
 
 #define PAGE 4096
 /*
- * A page that does not compress to this size goes to the file as it is: to decompress it would cost time and save
- * nothing.
+ * A page that does not compress to this goes to the file as it is: decompressing it would cost time and save nothing.
  */
 #define WORTHWHILE (PAGE * 3 / 4)
 

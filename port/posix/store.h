@@ -30,10 +30,7 @@ void store_destroy(struct store *store);
 /** Put 4096 bytes away. Returns: 0 if pool and file are full, or the file cannot be written (*why says which). */
 store_handle store_put(struct store *store, const void *page, const char **why);
 
-/**
- * Bring the bytes back. The copy is kept until store_drop. Returns: false if it is lost; *why says how (read error,
- * checksum).
- */
+/** Bring them back; the copy is kept until store_drop. Returns: false if it is lost (*why: read error, checksum). */
 bool store_get(struct store *store, store_handle handle, void *page, const char **why);
 
 void store_drop(struct store *store, store_handle handle);
