@@ -7,13 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "test/common/side.h"
 #include "test/fault/script.h"
 
 #define KINDS        5
-#define SIDE_BY_SIDE 4
+#define SIDE_BY_SIDE 12
 
 static const char *const kinds[KINDS] = { "allocation", "allocations from", "page (no page)", "page (again)",
                                           "page (no memory)" };
@@ -101,18 +101,6 @@ static int nothing_fails(struct script *s)
 	return 0;
 }
 
-/* Wait for a child. Returns: true when it failed. */
-static bool child_wait(void)
-{
-	int status;
-
-	if (wait(&status) < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
-		return false;
-	fprintf(stderr, "a process ended by %s %d\n", WIFSIGNALED(status) ? "signal" : "exit",
-	        WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-	return true;
-}
-
 /*
  * A run mostly waits for grace periods, so several are made side by side. Each kind of failure has its own process,
  * because ThreadSanitizer keeps its records of memory that was freed.
@@ -128,7 +116,7 @@ int main(void)
 	for (unsigned i = 0; i < sizeof(variants) / sizeof(variants[0]); i++)
 		for (unsigned kind = 0; kind <= KINDS; kind++) {
 			if (running == SIDE_BY_SIDE) {
-				bad |= child_wait();
+				bad |= !side_wait();
 				running--;
 			}
 			s.variant = variants[i];
@@ -140,6 +128,6 @@ int main(void)
 				exit(kind < KINDS ? kind_run(&s) : nothing_fails(&s));
 		}
 	for (; running; running--)
-		bad |= child_wait();
+		bad |= !side_wait();
 	return bad;
 }

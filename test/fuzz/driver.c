@@ -4,7 +4,8 @@
  *
  *     fuzz-api [--seconds N] [--seed N] [FILE...]     also VMMU_TEST_SECONDS, VMMU_TEST_SEED
  *
- * Each input is written to fuzz-failed.bin before it runs. The file is removed when all went well.
+ * There are several processes; with a seed, one. Process N writes each input to fuzz-failed-N.bin before it runs, and
+ * removes the file when all went well.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,13 +14,16 @@
 #include <unistd.h>
 
 #include "test/common/rng.h"
+#include "test/common/side.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define INPUT 65536
-#define SAVED "fuzz-failed.bin"
+#define INPUT     65536
+#define PROCESSES 6
 
 static uint8_t input[INPUT];
+static uint64_t seed;
+static unsigned long seconds;
 
 static void file_run(const char *path, bool write, size_t size)
 {
@@ -35,18 +39,37 @@ static void file_run(const char *path, bool write, size_t size)
 	LLVMFuzzerTestOneInput(input, size);
 }
 
+static int process_run(unsigned index)
+{
+	time_t end = time(NULL) + seconds;
+	unsigned long inputs = 0;
+	struct rng rng;
+	char saved[32];
+
+	snprintf(saved, sizeof(saved), "fuzz-failed-%u.bin", index);
+	rng_seed(&rng, seed + index);
+	for (; time(NULL) < end; inputs++) {
+		size_t size = 1 + rng_below(&rng, rng_one_in(&rng, 4) ? INPUT : 8192);
+
+		for (size_t i = 0; i < size; i++)
+			input[i] = rng_next(&rng) >> 56;
+		file_run(saved, true, size);
+	}
+	unlink(saved);
+	printf("%lu random programs\n", inputs);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
-	const char *seconds = getenv("VMMU_TEST_SECONDS"), *seed = getenv("VMMU_TEST_SEED");
-	unsigned long files = 0, inputs = 0;
-	struct rng rng;
-	time_t end;
+	const char *how_long = getenv("VMMU_TEST_SECONDS"), *given = getenv("VMMU_TEST_SEED");
+	unsigned long files = 0;
 
 	for (int i = 1; i < argc; i++) {
 		if (i + 1 < argc && !strcmp(argv[i], "--seconds")) {
-			seconds = argv[++i];
+			how_long = argv[++i];
 		} else if (i + 1 < argc && !strcmp(argv[i], "--seed")) {
-			seed = argv[++i];
+			given = argv[++i];
 		} else {
 			file_run(argv[i], false, 0);
 			files++;
@@ -54,16 +77,7 @@ int main(int argc, char **argv)
 	}
 	if (files)
 		return 0;
-	rng_seed(&rng, seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL));
-	end = time(NULL) + (seconds ? atol(seconds) : 10);
-	for (; time(NULL) < end; inputs++) {
-		size_t size = 1 + rng_below(&rng, rng_one_in(&rng, 4) ? INPUT : 8192);
-
-		for (size_t i = 0; i < size; i++)
-			input[i] = rng_next(&rng) >> 56;
-		file_run(SAVED, true, size);
-	}
-	unlink(SAVED);
-	printf("%lu random programs\n", inputs);
-	return 0;
+	seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 1000;
+	seconds = how_long ? strtoul(how_long, NULL, 0) : 4;
+	return !side_by_side(given ? 1 : PROCESSES, process_run);
 }

@@ -2,15 +2,17 @@
 /*
  * The library and a slow, obvious model in lock step, on random operations.
  *
- *     oracle [--shadow] [--seed N] [--seconds N] [--ops N]     also VMMU_TEST_SEED, VMMU_TEST_SECONDS
+ *     oracle [--shadow] [--seed N] [--seconds N] [--ops N] [--processes N]     also VMMU_TEST_SEED, VMMU_TEST_SECONDS
  *
- * Round i of a run uses seed + i, so a failure is repeated by the seed that it prints.
+ * Round i of a process uses its seed + i, so a failure is repeated by the seed that it prints. With a seed, there is one
+ * process.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "test/common/side.h"
 #include "test/oracle/model.h"
 
 static const struct op {
@@ -77,16 +79,16 @@ static void stats_print(const struct vmmu_stats *s)
 	       (unsigned long long)s->kicks);
 }
 
-int main(int argc, char **argv)
-{
-	static struct model m;
-	uint64_t seed = number(argc, argv, "--seed", "VMMU_TEST_SEED", time(NULL) * 1000);
-	unsigned long seconds = number(argc, argv, "--seconds", "VMMU_TEST_SECONDS", 20), rounds = 0;
-	unsigned long count = number(argc, argv, "--ops", "VMMU_TEST_OPS", 1500);
-	time_t end = time(NULL) + seconds;
+static struct model m;
+static uint64_t seed;
+static unsigned long seconds, count;
 
-	for (int i = 1; i < argc; i++)
-		m.shadow |= !strcmp(argv[i], "--shadow");
+static int process_run(unsigned index)
+{
+	time_t end = time(NULL) + seconds;
+	unsigned long rounds = 0;
+
+	seed += index * 100000;
 	printf("seed %llu\n", (unsigned long long)seed);
 	fflush(stdout);
 	arenas_make(&m);
@@ -98,4 +100,17 @@ int main(int argc, char **argv)
 	printf("%lu rounds, %llu operations, %llu comparisons: the library and the model agree\n", rounds,
 	       (unsigned long long)m.ops, (unsigned long long)m.compared);
 	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t given = number(argc, argv, "--seed", "VMMU_TEST_SEED", 0);
+	unsigned processes = number(argc, argv, "--processes", "VMMU_TEST_PROCESSES", given ? 1 : 6);
+
+	seed = given ? given : (uint64_t)time(NULL) * 1000000;
+	seconds = number(argc, argv, "--seconds", "VMMU_TEST_SECONDS", 8);
+	count = number(argc, argv, "--ops", "VMMU_TEST_OPS", 1500);
+	for (int i = 1; i < argc; i++)
+		m.shadow |= !strcmp(argv[i], "--shadow");
+	return !side_by_side(processes, process_run);
 }

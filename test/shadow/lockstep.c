@@ -22,6 +22,7 @@
 
 #include "test/common/quiet.h"
 #include "test/common/rng.h"
+#include "test/common/side.h"
 #include "test/shadow/scpu.h"
 
 #define RAM_FRAMES  512u
@@ -31,6 +32,7 @@
 #define POOL_FRAMES (5 * POOL_LEVEL)
 #define VCPUS       4 /* the most; a guest has 1, 2 or 4 */
 #define HOT         24u
+#define PROCESSES   6u /* at once; each has its share of the epochs */
 
 enum mode { M_NONE, M_32, M_PAE, M_4, M_5, MODES };
 static const char *const mode_name[] = { "no paging", "32-bit", "PAE", "4-level", "5-level" };
@@ -481,19 +483,29 @@ static void epoch(uint64_t seed, unsigned ops)
 	vmmu_vm_destroy(t.vm);
 }
 
-int main(int argc, char **argv)
+static unsigned epochs, processes;
+static uint64_t seed;
+
+static int process_run(unsigned index)
 {
-	unsigned epochs = argc > 1 ? atoi(argv[1]) : 60;
-	uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 0) : (uint64_t)time(NULL) * 1000;
+	unsigned done = 0;
 
 	t.ram = mmap(NULL, RAM_BYTES + (2u << 20), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	t.want = malloc(RAM_BYTES);
 	/* Aligned to 2 MiB as gpa 0 is, so that huge leaves are possible. */
 	t.ram = (uint8_t *)(((uintptr_t)t.ram + (2u << 20) - 1) & ~(uintptr_t)((2u << 20) - 1));
-	for (unsigned i = 0; i < epochs; i++)
+	for (unsigned i = index; i < epochs; i += processes, done++)
 		epoch(seed + i, 4000);
 	printf("%u epochs from seed %" PRIu64 ": %" PRIu64 " accesses, %" PRIu64 " of them guest faults, %" PRIu64
 	       " loads of CR3, %" PRIu64 " INVLPGs: shadow and reference agree\n",
-	       epochs, seed, t.accesses, t.faults, t.flushes, t.invlpgs);
+	       done, seed + index, t.accesses, t.faults, t.flushes, t.invlpgs);
 	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	epochs = argc > 1 ? atoi(argv[1]) : 60;
+	seed = argc > 2 ? strtoull(argv[2], NULL, 0) : (uint64_t)time(NULL) * 1000;
+	processes = epochs < PROCESSES ? epochs : PROCESSES;
+	return !side_by_side(processes, process_run);
 }
