@@ -192,17 +192,20 @@ long fds_ioctl(int fd, unsigned long request, unsigned long argument)
 	struct file *file;
 	long result;
 
+	cancel_hold(&cancel);
 	signals_hold();
 	file = request_file(fd, (unsigned int)request, &result);
 	if (!file) {
 		signals_release();
+		cancel_release(&cancel);
 		if (result)
 			return result;
 		if (_IOC_TYPE(request) == UFFDIO)
 			return mem_userfaultfd_ioctl(fd, request, argument);
 		return SYS3(SYS_ioctl, fd, request, argument);
 	}
-	cancel_hold(&cancel, file->kind == FILE_VCPU && request == KVM_RUN ? file->object : NULL);
+	if (file->kind == FILE_VCPU && request == KVM_RUN)
+		cancel_run(&cancel, file);
 	if (is_generic((unsigned int)request))
 		result = SYS3(SYS_ioctl, fd, request, argument);
 	else

@@ -179,6 +179,29 @@ static void test_cancel(void)
 	}
 }
 
+/* On its way in and out of KVM_RUN a thread holds locks for a few instructions. Cancelled there, it would never let go. */
+static void test_cancel_at_any_moment(void)
+{
+	alarm(120); /* whoever waits for such a lock waits until then */
+	for (unsigned i = 0; i < 500; i++) {
+		const uint8_t *code = i % 4 == 3 ? spin : port;
+		struct machine m;
+		struct kvm_regs regs;
+		pthread_t thread;
+		void *result;
+
+		machine_make(&m, 1, 16 * PAGE);
+		memcpy(m.memory + 0x1000, code, code == spin ? sizeof(spin) : sizeof(port));
+		NEED(pthread_create(&thread, NULL, run_cancellable, &m) == 0);
+		usleep(i * 37 % 300);
+		CHECK(pthread_cancel(thread) == 0);
+		CHECK(pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
+		CHECK(ioctl(m.vcpu[0], KVM_GET_REGS, &regs) == 0);
+		machine_free(&m, 1);
+	}
+	alarm(0);
+}
+
 int main(void)
 {
 	struct sigaction action = { .sa_handler = on_signal };
@@ -190,6 +213,7 @@ int main(void)
 	if (!under_runtime("__tsan_init")) {
 		test_fork();
 		test_cancel();
+		test_cancel_at_any_moment();
 	}
 	return check_end();
 }

@@ -1,19 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 #include "kvm/vcpu/cancel.h"
+#include "kvm/process/file.h"
 #include "kvm/process/real.h"
 #include "kvm/vm/machines.h"
 #include "kvm/process/signals.h"
 #include "kvm/vm/vm.h"
 #include <pthread.h>
 
-void cancel_hold(struct cancel_state *state, struct kvm_vcpu *vcpu)
+void cancel_hold(struct cancel_state *state)
 {
-	if (vcpu) {
-		/* In this order: whoever cancels after the type has changed finds the runner. */
-		atomic_store_explicit(&vcpu->cancelled, false, memory_order_relaxed);
-		atomic_store_explicit(&vcpu->runner, pthread_self(), memory_order_seq_cst);
-	}
 	pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &state->type);
+}
+
+static void run_given_up(void *file)
+{
+	file_put(file);
+	signals_release();
+}
+
+void cancel_run(const struct cancel_state *state, struct file *file)
+{
+	struct kvm_vcpu *vcpu = file->object;
+	int own;
+
+	/* In this order: a thread that cancels this one from here on finds the runner. */
+	atomic_store_explicit(&vcpu->cancelled, false, memory_order_relaxed);
+	atomic_store_explicit(&vcpu->runner, pthread_self(), memory_order_seq_cst);
+	if (state->type == PTHREAD_CANCEL_DEFERRED)
+		return;
+	/* A cancellation that came since cancel_hold found no runner. It is acted upon here, where nothing is locked. */
+	pthread_cleanup_push(run_given_up, file);
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &own);
+	pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &own);
+	pthread_cleanup_pop(0);
 }
 
 void cancel_release(const struct cancel_state *state)

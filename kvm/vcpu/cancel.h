@@ -3,16 +3,22 @@
 #ifndef VMMU_KVM_CANCEL_H
 #define VMMU_KVM_CANCEL_H
 
-struct kvm_vcpu;
+struct file;
 
 /**
- * Around an ioctl of ours: a thread that may be cancelled at any instruction must not be while it holds our locks. After the last, a
- * cancellation that came meanwhile is acted upon. `vcpu`: for KVM_RUN, which ends when the thread is cancelled; else NULL.
+ * Around an ioctl that may be ours, before signals_hold and after signals_release: a thread that may be cancelled at
+ * any instruction must not be while it holds our locks. cancel_release acts upon a cancellation that came meanwhile.
  */
 struct cancel_state {
 	int type;
 };
-void cancel_hold(struct cancel_state *state, struct kvm_vcpu *vcpu);
+void cancel_hold(struct cancel_state *state);
 void cancel_release(const struct cancel_state *state);
+
+/**
+ * Between the two, with nothing locked and signals held once: KVM_RUN of the vCPU behind `file` begins, and ends when
+ * the thread is cancelled. The thread may end in here: then it gives up its reference of the file.
+ */
+void cancel_run(const struct cancel_state *state, struct file *file);
 
 #endif
