@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From a row to a case: choose the operands, encode, then choose a state in which the memory operand
- * points where it should and the implicit operands do something interesting.
+ * From a row to a case. Choose the operands and encode them; then choose a state in which the memory operand points
+ * where it should and the implicit operands do something interesting.
  *
  * Long because: a choice among the kinds of operand is one switch, each kind a few lines.
  */
@@ -137,7 +137,7 @@ static void choose_memory(struct build *b, ZydisEncoderOperand *op, unsigned int
 		b->index = NO_REG;
 	if (b->index == NO_REG && b->base == NO_REG && how >= 17)
 		b->base = RBX;
-	/* A register with another job cannot also be solved for. */
+	/* A register that the instruction uses otherwise cannot be set to reach the target. */
 	while (b->base < 16 && (fixed_regs(b) >> b->base & 1)) {
 		if (b->base == RSP) {
 			b->index = NO_REG;
@@ -149,7 +149,7 @@ static void choose_memory(struct build *b, ZydisEncoderOperand *op, unsigned int
 	while (b->index < 16 && ((fixed_regs(b) >> b->index & 1) || b->index == RSP))
 		b->index = any_reg(b);
 
-	/* Without a free base the rest must divide by the scale. */
+	/* Without a free base the distance to the target must be a multiple of the scale. */
 	if (b->index < 16 && (b->base == NO_REG || b->base == b->index)) {
 		uint64_t by = b->base == NO_REG ? scale : scale + 1;
 		uint64_t linear = b->target - gen_segment_base(b);
@@ -305,7 +305,7 @@ static bool encode(struct build *b)
 	return !b->mode16 || b->memory < 0 || encoded_displacement(b);
 }
 
-/* Operands that are relative to the end of the instruction: encode, measure, encode again. */
+/* An operand that is relative to the end of the instruction: encode, measure the length, encode again. */
 static bool encode_relative(struct build *b)
 {
 	if (!encode(b))
@@ -361,7 +361,7 @@ bool gen_choose_instruction(struct build *b)
 			b->address_bytes = 4;
 		}
 	}
-	/* Frames of the operand size that is not the mode's own. */
+	/* Sometimes a frame of the operand size that is not the mode's default. */
 	if ((b->row->mnemonic == ZYDIS_MNEMONIC_ENTER || b->row->kind == GEN_LEAVE) && gen_percent(&b->rand, 40))
 		b->req.operand_size_hint = b->mode16 ? ZYDIS_OPERAND_SIZE_HINT_32 : ZYDIS_OPERAND_SIZE_HINT_16;
 	if (b->branch >= 0 && gen_percent(&b->rand, 50)) {
@@ -412,7 +412,7 @@ bool gen_case(uint64_t seed, const struct gen_row *row, unsigned int size, unsig
 	for (int attempt = 0; attempt < 60; attempt++) {
 		gen_build_init(&b, out, bits);
 		gen_place(&b, out, slot);
-		if (bits != 16 && slot % 32 == 31) /* this one may cross a page, and the next keeps clear of it */
+		if (bits != 16 && slot % 32 == 31) /* this case may cross a page, and leaves room for the next one */
 			out->in.rip += GEN_SLOT - 8;
 		else if (slot % 32 == 0)
 			out->in.rip += 48;

@@ -2,10 +2,10 @@
 /*
  * Random instructions for the differential test of the software vCPU.
  *
- * Owns: the table of what is tested, and how a row of it becomes the bytes of one instruction with a
- * machine state on which it does something.  Knows neither the host's CPU nor the software one.
+ * Owns the table of what is tested, and how a row of it becomes the bytes of one instruction with a machine state on
+ * which the instruction does something. Must not know the host's CPU or the software one.
  *
- * A case depends on nothing but the seed, the row and its number in the row: any one can be run alone.
+ * A case depends only on the seed, the row and its number in the row, so any case can be run alone.
  */
 #ifndef VMMU_CPU_TEST_GEN_H
 #define VMMU_CPU_TEST_GEN_H
@@ -53,7 +53,7 @@ struct gen_state {
 	uint32_t mxcsr;
 };
 
-/* How it ended: the vector (3 is the int3 behind the instruction), and what goes with it. */
+/* How a case ended: the vector (3 is the int3 behind the instruction), and what goes with it. */
 struct gen_end {
 	unsigned int vector;
 	uint32_t error;
@@ -77,19 +77,20 @@ struct gen_case {
 	uint64_t flags_undefined;	/* flags not to compare */
 	uint32_t gpr_undefined;		/* registers not to compare */
 	uint64_t code_base;		/* of CS */
-	bool pieces;			/* memory is read in the order that the processor likes: of cr2 only the page is known */
-	bool partial;			/* a fault leaves some of many accesses done; all are done again */
+	/* the processor may read memory in any order: only the page of cr2 is known */
+	bool pieces;
+	bool partial;			/* a fault leaves some accesses done; the instruction does all again */
 };
 
 enum gen_kind {
 	GEN_PLAIN,
-	GEN_SHIFT,	/* a count says which flags are defined */
+	GEN_SHIFT,	/* the count decides which flags are defined */
 	GEN_ROTATE,
 	GEN_SHIFT2,	/* shld, shrd */
 	GEN_SCAN,	/* bsf, bsr: no result from zero */
 	GEN_BIT,	/* a bit string in memory */
 	GEN_DIVIDE,
-	GEN_COMPARE,	/* cmpxchg: equal half of the time */
+	GEN_COMPARE,	/* cmpxchg: equal in half of the cases */
 	GEN_COMPARE2,	/* cmpxchg8b, cmpxchg16b */
 	GEN_STACK,
 	GEN_RETURN,
@@ -114,7 +115,7 @@ enum {
 enum { GEN_64 = 1, GEN_32 = 2 /* and 16 */, GEN_BOTH = 3, GEN_16 = 4 };
 
 /*
- * One row.  @form lists the operands, separated by commas, each a kind and a size:
+ * One row. @form lists the operands, separated by commas. Each is a kind and a size:
  *   R register, E register or memory, M memory, A accumulator, C cl, I immediate, 1 the constant one,
  *   X xmm register, W xmm register or memory, P mmx register, Q mmx register or memory, T st(0), S any st,
  *   J branch target;
@@ -152,14 +153,14 @@ void gen_pattern(uint64_t seed, uint8_t pattern[GEN_DATA_SIZE]);
 
 /*
  * Make case @number of @row with operand size @size for code of @bits, to be placed in code slot @slot.
- * Returns false if Zydis knows no such encoding.
+ * Returns: false if Zydis knows no such encoding.
  */
 bool gen_case(uint64_t seed, const struct gen_row *row, unsigned int size, unsigned int bits, unsigned int number,
 	      unsigned int slot, struct gen_case *out);
 
 /*
- * Make sequence @number: instructions on registers and on fixed places in memory that do not fault or branch, each
- * of which meets the flags in whatever state the ones before left them.
+ * Make sequence @number: instructions on registers and on fixed places in memory, which do not fault or branch. Each
+ * meets the flags as the ones before left them.
  */
 bool gen_sequence(uint64_t seed, unsigned int bits, unsigned int number, unsigned int slot, struct gen_case *out);
 

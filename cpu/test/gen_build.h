@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Inside gen*.c: a case while it is being made. */
+/* What the files gen*.c share: a case while it is being made. */
 #ifndef VMMU_CPU_TEST_GEN_BUILD_H
 #define VMMU_CPU_TEST_GEN_BUILD_H
 
@@ -15,9 +15,9 @@ struct build {
 	struct gen_case *c;
 	ZydisEncoderRequest req;
 	unsigned int size;		/* of v */
-	bool mode32;			/* not 64-bit code: eight registers of 32 bits */
-	bool mode16;			/* moreover, 16-bit code */
-	bool in_sequence;		/* memory operands by fixed address only, none of which faults */
+	bool mode32;			/* 16- or 32-bit code: eight registers of 32 bits */
+	bool mode16;			/* 16-bit code */
+	bool in_sequence;		/* memory operands have fixed addresses, and none faults */
 	int branch;			/* index of the operand that is a branch target, or -1 */
 	unsigned int reg[4];		/* general register of each operand, 20-23 for ah-bh, or NO_REG */
 	int memory;			/* index of the memory operand, or -1 */
@@ -49,7 +49,7 @@ void gen_fill_registers(struct build *b);
 /* The flags that a shift or rotate by @count (already masked) leaves undefined. */
 uint64_t gen_shift_undefined(const struct build *b, unsigned int count);
 
-/* The second half: registers and memory for the chosen instruction.  False if this one is of no use. */
+/* The second half: registers and memory for the chosen instruction. Returns: false if this case is of no use. */
 bool gen_fill_state(struct build *b);
 
 #endif

@@ -39,7 +39,8 @@
 #define BIT(name)                                                                                             \
 	ROW(name, "Ev,Rv", GEN_WDQ, GEN_BIT, U_BIT), ROW(name, "Ev,Ib", GEN_WDQ, GEN_BIT, U_BIT)
 #define BITL(name)                                                                                            \
-	BIT(name), ROWP(name, "Mv,Rv", GEN_WDQ, GEN_BIT, U_BIT, LOCK), ROWP(name, "Mv,Ib", GEN_WDQ, GEN_BIT, U_BIT, LOCK)
+	BIT(name), ROWP(name, "Mv,Rv", GEN_WDQ, GEN_BIT, U_BIT, LOCK), \
+	ROWP(name, "Mv,Ib", GEN_WDQ, GEN_BIT, U_BIT, LOCK)
 
 #define CONDITIONS(X) X(O) X(NO) X(B) X(NB) X(Z) X(NZ) X(BE) X(NBE) X(S) X(NS) X(P) X(NP) X(L) X(NL) X(LE) X(NLE)
 #define SET(cc) ROW(SET##cc, "Eb", 0, GEN_PLAIN, 0),

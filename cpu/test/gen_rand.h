@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Random values that matter: boundaries, small numbers, and floating-point numbers of every class. */
+/* Random values that find bugs: boundaries, small numbers, and floating-point numbers of every class. */
 #ifndef VMMU_CPU_TEST_GEN_RAND_H
 #define VMMU_CPU_TEST_GEN_RAND_H
 

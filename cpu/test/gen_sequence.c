@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sequences: what single instructions cannot show is how one takes over the flags of another, which the software CPU
- * keeps in a form of its own.
+ * Sequences of instructions. They show how one instruction takes over the flags of another, which single instructions
+ * cannot: the software CPU keeps flags in a form of its own.
  *
- * A flag that an instruction leaves undefined must not be read before it is defined again: that is tracked here, with
- * Zydis's word for what an instruction reads and writes.
+ * A flag that an instruction leaves undefined must not be read before it is defined again. This file tracks that,
+ * with what Zydis says about the flags that an instruction reads and writes.
  */
 #include "gen_build.h"
 
@@ -51,7 +51,7 @@ static unsigned int pick_size(struct build *b)
 	return size;
 }
 
-/* What instruction @one does to the set of undefined flags. False: it reads one of them. */
+/* Update the set of undefined flags for an instruction. Returns: false when the instruction reads one of them. */
 static bool undefined_after(const struct build *b, uint64_t *undefined)
 {
 	ZydisDecoder decoder;
@@ -67,7 +67,7 @@ static bool undefined_after(const struct build *b, uint64_t *undefined)
 	if (b->row->kind == GEN_PLAIN) {
 		*undefined = (*undefined & ~written) | b->row->undefined;
 	} else if (b->req.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER) {
-		/* By CL: any count, perhaps zero, which writes none. */
+		/* CL may hold any count. A count of zero writes no flag. */
 		*undefined |= gen_shift_undefined(b, b->size * 8);
 	} else {
 		unsigned int count = b->immediate & (b->size == 8 ? 63 : 31);
@@ -97,7 +97,8 @@ bool gen_sequence(uint64_t seed, unsigned int bits, unsigned int number, unsigne
 		one.in.rip = out->in.rip + out->length;
 		b.row = pick_row(&b);
 		b.size = pick_size(&b);
-		if (!gen_choose_instruction(&b) || out->length + one.length > GEN_BYTES || !undefined_after(&b, &undefined))
+		if (!gen_choose_instruction(&b) || out->length + one.length > GEN_BYTES ||
+		    !undefined_after(&b, &undefined))
 			continue;
 		memcpy(out->bytes + out->length, one.bytes, one.length);
 		out->length += one.length;

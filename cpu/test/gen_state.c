@@ -89,13 +89,13 @@ static uint64_t stack_linear(struct build *b)
 	return gen_percent(&b->rand, 70) ? sp & ~UINT64_C(7) : sp;
 }
 
-/* As an offset in SS. */
+/* A random place for the stack, as an offset in SS. */
 static uint64_t stack_address(struct build *b)
 {
 	return stack_linear(b) - b->data_base;
 }
 
-/* Sets the stack pointer (or rbp); a memory operand based on it goes where it goes. */
+/* Sets the stack pointer or rbp. A memory operand that is based on it moves with it. */
 static void set_stack(struct build *b, unsigned int reg)
 {
 	*gpr(b, reg) = stack_address(b);
@@ -154,9 +154,10 @@ static void fill_quotient_edge(struct build *b, bool is_signed, uint64_t divisor
 	q = (__int128)edge + (int64_t)gen_below(&b->rand, 3) - 1;
 	if (is_signed && gen_percent(&b->rand, 50))
 		q = -q;
-	n = (__int128)((unsigned __int128)q * (unsigned __int128)d); /* wraps, as the bits are what is wanted */
-	if (gen_percent(&b->rand, 50)) /* a remainder of the dividend's sign */
-		n = (__int128)((unsigned __int128)n + (n < 0 ? -(unsigned __int128)gen_below(&b->rand, divisor) : gen_below(&b->rand, divisor)));
+	n = (__int128)((unsigned __int128)q * (unsigned __int128)d); /* may wrap: only the bits count */
+	if (gen_percent(&b->rand, 50)) /* a remainder with the sign of the dividend */
+		n = (__int128)((unsigned __int128)n + (n < 0 ? -(unsigned __int128)gen_below(&b->rand, divisor)
+		                                             : gen_below(&b->rand, divisor)));
 	if (addresses_with(b, RAX) || b->reg[0] == RAX)
 		return;
 	set_low(b, RAX, size, (uint64_t)n);
@@ -240,7 +241,7 @@ static bool fill_bit(struct build *b)
 		return false;
 	set_low(b, b->reg[1], b->size, (uint64_t)bit);
 	if (b->base == RIP_REG || b->base == NO_REG || b->base == b->index || gen_percent(&b->rand, 4))
-		return true; /* keep the target, which is near the edges at times */
+		return true; /* keep the target, which is sometimes near an edge */
 	b->target = at;
 	solve_address(b);
 	return true;
@@ -267,7 +268,7 @@ static void fill_string(struct build *b)
 		di = si < GEN_DATA + GEN_PAGE ? si + GEN_PAGE : si - GEN_PAGE;
 	if (gen_percent(&b->rand, 8))
 		di = GEN_DATA + GEN_DATA_RW - span / 2;
-	else if (gen_percent(&b->rand, 5)) /* not both: which of two faults comes first is not for us to say */
+	else if (gen_percent(&b->rand, 5)) /* only one of them may fault: the order of two faults is undefined */
 		si = GEN_DATA + GEN_DATA_SIZE - span / 2;
 	else if (gen_percent(&b->rand, 3))
 		di = GEN_DATA - span / 2;
@@ -299,7 +300,7 @@ static bool fill_indirect(struct build *b)
 	*gpr(b, RSP) = stack_address(b);
 	if (b->memory >= 0) {
 		poke(b, 1, b->target, &to, b->size);
-		/* Not to a random place: all of it is unknown memory, or the read faults. */
+		/* Nothing was written there, and the read does not fault: the jump would go to a random place. */
 		if (!b->c->poke[1].size && b->target >= GEN_DATA && b->target + b->size <= GEN_DATA + GEN_DATA_SIZE)
 			return false;
 	} else if (b->reg[0] == RSP)
@@ -338,9 +339,10 @@ static bool fill_kind(struct build *b)
 	case GEN_STACK:
 		set_stack(b, RSP);
 		if (b->mode16 && b->base == NO_REG)
-			*gpr(b, RSP) |= gen_next(&b->rand) & 0x7fff0000; /* no part of a 16-bit stack pointer */
+			*gpr(b, RSP) |= gen_next(&b->rand) & 0x7fff0000; /* not part of a 16-bit stack pointer */
 		if (b->row->mnemonic == ZYDIS_MNEMONIC_ENTER)
-			*gpr(b, RBP) = stack_address(b) | (gen_percent(&b->rand, 30) ? gen_next(&b->rand) & 0x7fff0000 : 0);
+			*gpr(b, RBP) = stack_address(b) |
+			               (gen_percent(&b->rand, 30) ? gen_next(&b->rand) & 0x7fff0000 : 0);
 		b->c->partial = b->row->mnemonic == ZYDIS_MNEMONIC_ENTER ||
 				b->row->mnemonic == ZYDIS_MNEMONIC_PUSHA ||
 				b->row->mnemonic == ZYDIS_MNEMONIC_PUSHAD ||
@@ -354,7 +356,7 @@ static bool fill_kind(struct build *b)
 		return b->c->poke[1].size != 0;
 	case GEN_POPF:
 		set_stack(b, RSP);
-		v = gen_next(&b->rand) & 0xbeff; /* no TF, NT, AC, ID: they outlive the case */
+		v = gen_next(&b->rand) & 0xbeff; /* no TF, NT, AC, ID, which would outlive the case */
 		poke(b, 1, *gpr(b, RSP) + b->data_base, &v, 8);
 		return b->c->poke[1].size != 0;
 	case GEN_LEAVE:
@@ -413,7 +415,7 @@ static uint64_t lane(struct build *b)
 								       : gen_lane(&b->rand);
 }
 
-/* An 80-bit number: as the bits come, or near one, or from an integer, or of the special exponents. */
+/* An 80-bit number: random bits, or near one, or from an integer, or with a special exponent. */
 static struct gen_xmm extended(struct build *b)
 {
 	uint64_t fraction = gen_lane(&b->rand), sign = gen_next(&b->rand) & 0x8000;
@@ -458,7 +460,7 @@ void gen_fill_registers(struct build *b)
 
 	for (int i = 0; i < 16; i++)
 		s->gpr[i] = gen_integer(&b->rand) & gen_mask(b->mode32 ? 4 : 8);
-	if (b->mode16) /* the kernel does not keep more of a 16-bit stack pointer */
+	if (b->mode16) /* the kernel keeps no more of a 16-bit stack pointer */
 		s->gpr[RSP] &= 0xffff;
 	for (int i = 0; i < 16; i++)
 		s->xmm[i] = (struct gen_xmm){ { lane(b), lane(b) } };

@@ -4,7 +4,8 @@
 
 #define ROW(name, form) { ZYDIS_MNEMONIC_##name, form, 0, GEN_X87, GEN_BOTH, 0, 0 }
 #define ARITHMETIC(name) \
-	ROW(F##name, "Md"), ROW(F##name, "Mq"), ROW(F##name, "Tt,St"), ROW(F##name, "St,Tt"), ROW(F##name##P, "St,Tt"), \
+	ROW(F##name, "Md"), ROW(F##name, "Mq"), ROW(F##name, "Tt,St"), ROW(F##name, "St,Tt"), \
+	ROW(F##name##P, "St,Tt"), \
 		ROW(FI##name, "Md"), ROW(FI##name, "Mw")
 #define COMPARE(name) ROW(name, "Md"), ROW(name, "Mq"), ROW(name, "St")
 
@@ -24,7 +25,8 @@ static const struct gen_row rows[] = {
 	ROW(FPREM, ""), ROW(FPREM1, ""), ROW(FLD1, ""), ROW(FLDZ, ""), ROW(FLDPI, ""), ROW(FLDL2E, ""), ROW(FLDL2T, ""),
 	ROW(FLDLG2, ""), ROW(FLDLN2, ""), ROW(F2XM1, ""), ROW(FYL2X, ""), ROW(FYL2XP1, ""), ROW(FPATAN, ""),
 	ROW(FPTAN, ""), ROW(FSIN, ""), ROW(FCOS, ""), ROW(FSINCOS, ""), ROW(FINCSTP, ""), ROW(FDECSTP, ""),
-	ROW(FNOP, ""), ROW(FNINIT, ""), ROW(FNCLEX, ""), ROW(FLDCW, "Mw"), ROW(FLDENV, "Me"), ROW(FLDENV, "Mf"), ROW(FRSTOR, "Ms"), ROW(FRSTOR, "Mr"), ROW(FNSTCW, "Mw"), ROW(FNSTSW, "Mw"), ROW(FNSTSW, "Aw"),
+	ROW(FNOP, ""), ROW(FNINIT, ""), ROW(FNCLEX, ""), ROW(FLDCW, "Mw"), ROW(FLDENV, "Me"), ROW(FLDENV, "Mf"),
+	ROW(FRSTOR, "Ms"), ROW(FRSTOR, "Mr"), ROW(FNSTCW, "Mw"), ROW(FNSTSW, "Mw"), ROW(FNSTSW, "Aw"),
 	ROW(FWAIT, ""),
 };
 

@@ -17,7 +17,7 @@
 #define PTE_U  UINT64_C(4)
 #define PTE_PS UINT64_C(0x80)
 
-/* ---- the library's part ------------------------------------------------------------------------------------------ */
+/* ---- the library's part -------------------------------------------------------------------------------- */
 
 enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry)
 {
@@ -57,13 +57,13 @@ static uint64_t *new_table(struct guest *g)
 	return g->tables[g->tables_used++];
 }
 
-/* release: the other CPU walks while this one answers a fault. Pairs with vmmu_table_entry_load. */
+/* release: the other CPU may walk while this one answers a fault. Pairs with vmmu_table_entry_load. */
 static void entry_store(uint64_t *entry, const void *to, uint64_t bits)
 {
 	__atomic_store_n(entry, (uint64_t)(uintptr_t)to | bits, __ATOMIC_RELEASE);
 }
 
-/* The slot that every level of the second stage gives for gpa; makes tables when `make`. */
+/* The leaf slot of the second stage for gpa. Makes missing tables when `make`. */
 static uint64_t *npt_slot(struct guest *g, uint64_t gpa, bool make)
 {
 	uint64_t *table = g->root;
@@ -91,7 +91,7 @@ static enum vmmu_fault answer_fault(struct guest *g, struct vmmu_gpa gpa, uint64
 	if (page < GUEST_RAM) {
 		uint64_t *slot = npt_slot(g, page, true);
 
-		/* The other CPU may have set Dirty already. */
+		/* The other CPU may have filled the slot, and even set Dirty. */
 		if (!(vmmu_table_entry_load(slot) & PTE_P))
 			entry_store(slot, g->ram + page, PTE_P | PTE_W | PTE_U);
 		return VMMU_FAULT_FIXED;
@@ -129,7 +129,7 @@ enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, c
 	return VMMU_OK;
 }
 
-/* ---- the machine --------------------------------------------------------------------------------------------------- */
+/* ---- the machine --------------------------------------------------------------------------------------- */
 
 static void *zeroed(size_t bytes)
 {
@@ -207,13 +207,13 @@ uint64_t guest_npte(struct guest *g, uint64_t gpa)
 	return slot != NULL ? *slot : 0;
 }
 
-/* ---- segments -------------------------------------------------------------------------------------------------------- */
+/* ---- segments ------------------------------------------------------------------------------------------ */
 
-/* A descriptor; `flags`: G D/B L AVL. */
+/* A descriptor. `flags`: G D/B L AVL. */
 static uint64_t descriptor(uint64_t base, uint32_t limit, unsigned access, unsigned flags)
 {
-	return (limit & 0xffff) | (base & 0xffffff) << 16 | (uint64_t)access << 40 | (uint64_t)(limit >> 16 & 15) << 48 |
-	       (uint64_t)flags << 52 | (base >> 24 & 0xff) << 56;
+	return (limit & 0xffff) | (base & 0xffffff) << 16 | (uint64_t)access << 40 |
+	       (uint64_t)(limit >> 16 & 15) << 48 | (uint64_t)flags << 52 | (base >> 24 & 0xff) << 56;
 }
 
 static void make_gdt(struct guest *g)
@@ -254,11 +254,12 @@ static void flat_segments(struct guest *g, bool is_64)
 	for (unsigned i = CPU_ES; i <= CPU_GS; i++)
 		s->seg[i] = flat(SEL_DATA, false, is_64);
 	s->seg[CPU_CS] = flat(is_64 ? SEL_CODE64 : SEL_CODE32, true, is_64);
-	s->seg[CPU_TR] = (struct cpu_segment){ .base = GUEST_TSS, .limit = 0x20ff, .selector = SEL_TSS, .type = 11, .present = 1 };
+	s->seg[CPU_TR] = (struct cpu_segment){ .base = GUEST_TSS, .limit = 0x20ff, .selector = SEL_TSS, .type = 11,
+	                                      .present = 1 };
 	s->seg[CPU_LDTR] = (struct cpu_segment){ .unusable = 1 };
 }
 
-/* Every vector: out %al, $vector; hlt. */
+/* The stub of every vector: out %al, $vector; hlt. */
 static void make_idt(struct guest *g, bool is_64)
 {
 	unsigned size = is_64 ? 16 : 8;
@@ -266,19 +267,20 @@ static void make_idt(struct guest *g, bool is_64)
 	for (unsigned v = 0; v < 256; v++) {
 		uint64_t stub = GUEST_STUBS + 16 * v;
 		uint64_t selector = is_64 ? SEL_CODE64 : SEL_CODE32;
-		/* INT 0x80 and #BP from level 3 too. */
+		/* INT 0x80 and INT3 may come from level 3. */
 		uint64_t dpl = v == 0x80 || v == 3 ? 3 : 0;
 
 		GUEST_CODE_BYTES(g, stub, 0xe6, (uint8_t)v, 0xf4);
 		guest_write(g, GUEST_IDT + size * v, 8,
-		            (stub & 0xffff) | selector << 16 | (0x8e00 | dpl << 13) << 32 | (stub >> 16 & 0xffff) << 48);
+		            (stub & 0xffff) | selector << 16 | (0x8e00 | dpl << 13) << 32 |
+		                    (stub >> 16 & 0xffff) << 48);
 		if (is_64)
 			guest_write(g, GUEST_IDT + size * v + 8, 8, 0);
 	}
 	cpu_state(g->cpu)->idt = (struct cpu_table){ GUEST_IDT, (uint16_t)(256 * size - 1) };
 }
 
-/* ---- modes ---------------------------------------------------------------------------------------------------------------- */
+/* ---- modes --------------------------------------------------------------------------------------------- */
 
 static void make_tables(struct guest *g)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A small machine around the software vCPU, without the library: a fake second stage that is filled by faults, as the real one
- * is, so that every path between the CPU and vmmu_vcpu_enter / vmmu_fault / vmmu_vcpu_leave is taken.
+ * A small machine around the software vCPU, without the library. Its fake second stage is filled by faults, as the
+ * real one is. So every path between the CPU and vmmu_vcpu_enter, vmmu_fault and vmmu_vcpu_leave is taken.
  *
  * Guest physical memory: RAM of GUEST_RAM bytes at 0; a read-only page at GUEST_ROM; nothing elsewhere (devices).
  */
@@ -18,7 +18,7 @@
 #define GUEST_ROM UINT64_C(0x8000000) /* one page, read-only */
 #define GUEST_MMIO UINT64_C(0xd0000000)
 
-/* Where guest_long and friends put things. */
+/* Where guest_long, guest_protected and guest_real put things. */
 #define GUEST_PML4  0x1000u
 #define GUEST_GDT   0x8000u
 #define GUEST_TSS   0x9000u
@@ -49,7 +49,7 @@ struct vmmu_vcpu {
 	struct guest *guest;
 	_Atomic uint32_t poll;
 	bool flush;
-	bool ring_full; /* what the next vmmu_vcpu_enter says */
+	bool ring_full; /* the next vmmu_vcpu_enter says so */
 };
 
 struct guest {
@@ -65,7 +65,7 @@ struct guest {
 	struct cpu_vm *vm;
 	struct cpu *cpu;    /* vcpu[0]'s */
 	struct cpu_ops ops; /* may be filled in before guest_boot_* */
-	void (*entering)(struct guest *g); /* once, in the middle of vmmu_vcpu_enter: when a kick is too early */
+	void (*entering)(struct guest *g); /* called once inside vmmu_vcpu_enter, where a kick comes too early */
 };
 
 struct guest *guest_make(void);
@@ -78,8 +78,11 @@ int guest_teardown(void **state);
 /** A second CPU of the same machine, in the state of the first. */
 struct cpu *guest_second(struct guest *g);
 
-/** 64-bit mode, paging on: 4 KiB pages, identity for the first 32 MiB (supervisor, but from GUEST_USER_CODE on for 2 MiB user), 2 MiB
- *  pages for the rest of the first 4 GiB. IDT with a stub for each vector. RIP at GUEST_CODE. */
+/**
+ * 64-bit mode, paging on, identity map: 4 KiB pages for the first 32 MiB, 2 MiB pages for the rest of the first 4
+ * GiB. All are supervisor pages, but the 2 MiB from GUEST_USER_CODE on are user pages. IDT with a stub for each
+ * vector. RIP at GUEST_CODE.
+ */
 void guest_long(struct guest *g);
 /** 32-bit protected mode with flat segments, no paging. */
 void guest_protected(struct guest *g);
@@ -100,7 +103,10 @@ void guest_unmap_all(struct guest *g);
 /** The leaf of the second stage for a page, or 0. */
 uint64_t guest_npte(struct guest *g, uint64_t gpa);
 
-/** Run to a HLT; the vector that the IDT's stub reported, or -1 for a HLT of the program's own. Fails the test otherwise. */
+/**
+ * Run to a HLT; anything else fails the test.
+ * Returns: the vector whose stub reported itself, or -1 for a HLT of the program itself.
+ */
 int guest_run_to_hlt(struct guest *g);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Locked instructions of two vCPUs that run in parallel: each counter is incremented by both, in a way of its own, and nothing may be
- * lost. Aligned, across a cache line, and across two pages that are not neighbours for the host.
+ * Locked instructions of two vCPUs that run in parallel. Both increment each counter, each counter by another
+ * instruction, and no increment may be lost. Counters are aligned, across a cache line, and across two pages that
+ * are not neighbours in the host.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -85,7 +86,7 @@ static void test_atomic_compare_and_exchange_loses_nothing(void **state)
 	assert_int_equal(guest_read(g, GUEST_DATA + 24, 8), 2 * ROUNDS);
 }
 
-/* Two locks, one of XCHG and one of a bit; what they guard is counted without LOCK. */
+/* Two locks, one taken by XCHG and one by BTS. The counters that they guard are incremented without LOCK. */
 GUEST_ASM(atomic_locks,
 	"1: mov $1, %eax \n 2: xchg %eax, (%rbx) \n test %eax, %eax \n je 3f \n pause \n jmp 2b \n"
 	"3: incq 64(%rbx) \n movl $0, (%rbx) \n"
@@ -107,7 +108,7 @@ static void test_atomic_locks_exclude(void **state)
 
 static void *ask_to_exit(void *cpu)
 {
-	usleep(10000); /* it usually waits by then; just as right when not */
+	usleep(10000); /* by then the CPU usually waits; the test is right either way */
 	cpu_request_exit(cpu);
 	return NULL;
 }
@@ -128,7 +129,7 @@ static void test_atomic_across_pages_loses_nothing(void **state)
 	struct guest *g = *state;
 	uint64_t *second = guest_pte(g, GUEST_DATA + 0x1000);
 
-	/* The second page is another one than the host's next. */
+	/* The second page is not the host's next page. */
 	*second += 0x5000;
 	GUEST_LOAD(g, GUEST_CODE, atomic_split);
 	run_both(g, GUEST_DATA + 0xffe, ROUNDS / 100);
@@ -136,7 +137,7 @@ static void test_atomic_across_pages_loses_nothing(void **state)
 			 6 * ROUNDS / 100);
 }
 
-/* A locked access that waits for another one is not deaf, and takes nothing with it when it gives up. */
+/* A CPU that waits to make a locked access answers a request to exit, and holds no lock when it has given up. */
 static void test_atomic_across_pages_waits_and_gives_up(void **state)
 {
 	struct guest *g = *state;
@@ -155,7 +156,7 @@ static void test_atomic_across_pages_waits_and_gives_up(void **state)
 		assert_int_equal(cpu_state(g->cpu)->rip, GUEST_CODE);
 		codemap_atomic_give(second);
 	}
-	assert_true(codemap_atomic_try(second)); /* nobody waits that is not there */
+	assert_true(codemap_atomic_try(second)); /* the first CPU has left the queue */
 	codemap_atomic_give(second);
 	assert_int_equal(guest_run_to_hlt(g), -1);
 	assert_int_equal(guest_read(g, GUEST_DATA + 0xffe, 4), 3);
@@ -166,11 +167,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_atomic_arithmetic_loses_nothing, guest_setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_atomic_compare_and_exchange_loses_nothing, guest_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_atomic_compare_and_exchange_loses_nothing, guest_setup,
+		                                guest_teardown),
 		cmocka_unit_test_setup_teardown(test_atomic_locks_exclude, guest_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_atomic_across_a_line_loses_nothing, guest_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_atomic_across_pages_loses_nothing, guest_setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_atomic_across_pages_waits_and_gives_up, guest_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_atomic_across_pages_waits_and_gives_up, guest_setup,
+		                                guest_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

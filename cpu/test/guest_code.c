@@ -56,7 +56,7 @@ static void test_code_patched_by_every_kind_of_write(void **state)
 	assert_int_equal(s->gpr[CPU_R12], 5);
 }
 
-/* What was no instruction is overwritten and becomes one: by its owner between two runs, and by the guest's own handler. */
+/* Bytes that are no instruction become one: the owner writes them between two runs, or the guest's handler does. */
 static void undefined_then_written(struct guest *g, uint64_t at)
 {
 	struct cpu_state *s = cpu_state(g->cpu);
@@ -73,8 +73,8 @@ static void undefined_then_written(struct guest *g, uint64_t at)
 	s->rip = at;
 	assert_int_equal(guest_run_to_hlt(g), 6);
 	/* The handler of #UD: mov byte [second], 0x31; iretq. */
-	GUEST_CODE_BYTES(g, GUEST_STUBS + 16 * 6, 0xc6, 0x04, 0x25, (uint8_t)second, (uint8_t)(second >> 8), (uint8_t)(second >> 16),
-	                 (uint8_t)(second >> 24), 0x31, 0x48, 0xcf);
+	GUEST_CODE_BYTES(g, GUEST_STUBS + 16 * 6, 0xc6, 0x04, 0x25, (uint8_t)second, (uint8_t)(second >> 8),
+	                 (uint8_t)(second >> 16), (uint8_t)(second >> 24), 0x31, 0x48, 0xcf);
 	s->rip = at;
 	assert_int_equal(guest_run_to_hlt(g), -1);
 	assert_int_equal(s->rip, at + 3);
@@ -90,7 +90,7 @@ static void test_code_that_was_undefined_and_is_written_in_the_next_page(void **
 	undefined_then_written(*state, 0x50fff);
 }
 
-/* The byte that makes it undefined is the last of its page, and the next page is absent. */
+/* The byte that makes the code undefined is the last of its page, and the next page is absent. */
 static void test_undefined_code_fetches_no_byte_that_does_not_matter(void **state)
 {
 	struct guest *g = *state;
@@ -101,8 +101,10 @@ static void test_undefined_code_fetches_no_byte_that_does_not_matter(void **stat
 	assert_int_equal(guest_run_to_hlt(g), 6);
 }
 
-/* Code and the data that it writes share a page, line by line. */
-GUEST_ASM(code_mixed, "mov $0x10400, %ebx \n mov $1000, %ecx \n 1: incq (%rbx) \n push (%rbx) \n pop %rax \n dec %ecx \n jne 1b \n hlt")
+/* Code and the data that it writes share a page, in different lines. */
+GUEST_ASM(code_mixed,
+	"mov $0x10400, %ebx \n mov $1000, %ecx \n 1: incq (%rbx) \n push (%rbx) \n pop %rax \n dec %ecx \n "
+	"jne 1b \n hlt")
 
 static void test_code_page_holds_data_too(void **state)
 {
@@ -126,14 +128,14 @@ static void test_code_across_pages(void **state)
 		assert_int_equal(guest_run_to_hlt(g), -1);
 		assert_int_equal(s->gpr[CPU_RAX], i | 2 * i << 16);
 	}
-	/* The second page leads elsewhere now. */
+	/* Now the second page leads to other code. */
 	*guest_pte(g, 0x51000) = 0x60000 | 3;
 	GUEST_CODE_BYTES(g, 0x60000, 9, 0, 0xf4);
 	s->rip = 0x50ffd;
 	cpu_state_changed(g->cpu, CPU_CHANGED_PAGING);
 	assert_int_equal(guest_run_to_hlt(g), -1);
 	assert_int_equal(s->gpr[CPU_RAX], 3 | 9 << 16);
-	/* Or nowhere: the fault is the second page's, and the instruction did not happen. */
+	/* Now the second page leads nowhere: the fault names the second page, and the instruction has no effect. */
 	*guest_pte(g, 0x51000) = 0;
 	s->rip = 0x50ffd;
 	cpu_state_changed(g->cpu, CPU_CHANGED_PAGING);
@@ -168,11 +170,11 @@ static void test_code_at_an_address_that_leads_elsewhere(void **state)
 	}
 }
 
-/* ---- two vCPUs ------------------------------------------------------------------------------------------------------- */
+/* ---- two vCPUs ----------------------------------------------------------------------------------------- */
 
-/* Runs a function at 0x50000 for ever; leaves when it answers 0. */
+/* Calls the function at 0x50000 until it returns 0. */
 GUEST_ASM(code_caller, "mov $0x50000, %ebx \n 1: call *%rbx \n mov %eax, 0x100000 \n test %eax, %eax \n jne 1b \n hlt")
-/* Patches that function up to RCX, each time waiting until the other one has run it. Then to 0. */
+/* Patches that function RCX times, and each time waits until the other CPU has run it. At last to return 0. */
 GUEST_ASM(code_patcher,
 	"mov $0x50000, %ebx \n mov $1, %eax \n"
 	"1: inc %eax \n mov %eax, 1(%rbx) \n"
@@ -205,7 +207,7 @@ static void test_code_patched_by_another_vcpu_is_seen(void **state)
 	cpu_destroy(second);
 }
 
-/* Both write to a page and then run it: it becomes code and data again all the time. */
+/* Both CPUs write to a page and then run it, so that it becomes code and data again all the time. */
 GUEST_ASM(code_both,
 	"1: mov %ecx, 1(%rbx) \n movb $0xb8, (%rbx) \n movb $0xc3, 5(%rbx) \n"
 	"call *%rbx \n cmp %ecx, %eax \n jne 3f \n dec %ecx \n jne 1b \n hlt \n 3: ud2")
@@ -226,7 +228,7 @@ static void test_code_pages_shared_by_two_writers(void **state)
 	cpu_destroy(second);
 }
 
-/* A CPU whose thread does not come out of the guest: CPUID is answered inside it. */
+/* A CPU whose thread does not leave the guest: its CPUID callback, which runs inside the guest, waits. */
 static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -249,14 +251,17 @@ static void stuck_cpuid(void *state, uint32_t leaf, uint32_t subleaf, uint32_t o
 
 static void *ask_to_exit(void *cpu)
 {
-	usleep(20000); /* long enough that it usually waits by then; just as right when not */
+	usleep(20000); /* by then the CPU usually waits; the test is right either way */
 	cpu_request_exit(cpu);
 	return NULL;
 }
 
 GUEST_ASM(code_stuck, "mov $0x77, %eax \n cpuid \n hlt")
 
-/* Code must not run before every other CPU has let go of it; but who waits for one that does not is not deaf. */
+/*
+ * Code must not run before every other CPU has dropped its write translations. A CPU that waits for one that does
+ * not answers a request to exit.
+ */
 static void test_code_wait_for_a_cpu_ends_when_asked_to_exit(void **state)
 {
 	struct guest *g = *state;
@@ -266,7 +271,7 @@ static void test_code_wait_for_a_cpu_ends_when_asked_to_exit(void **state)
 	g->ops.cpuid = stuck_cpuid;
 	second = guest_second(g);
 	GUEST_LOAD(g, GUEST_CODE, code_stuck);
-	GUEST_LOAD(g, GUEST_CODE + 0x1000, code_self); /* a HLT is all that is wanted of it */
+	GUEST_LOAD(g, GUEST_CODE + 0x1000, code_self); /* any code that ends in a HLT */
 	pthread_create(&thread, NULL, run_second, second);
 	pthread_mutex_lock(&stuck.lock);
 	while (!stuck.inside)
@@ -288,7 +293,7 @@ static void test_code_wait_for_a_cpu_ends_when_asked_to_exit(void **state)
 	cpu_destroy(second);
 }
 
-/* ---- memory that goes away ---------------------------------------------------------------------------------------------- */
+/* ---- memory that goes away ----------------------------------------------------------------------------- */
 
 GUEST_ASM(code_touch, "mov (%rbx), %rax \n mov (%rcx), %rax \n hlt")
 
@@ -302,7 +307,7 @@ static void test_host_page_gone_is_a_host_fault(void **state)
 	GUEST_LOAD(g, GUEST_CODE, code_touch);
 	s->gpr[CPU_RBX] = s->gpr[CPU_RCX] = gone;
 	assert_int_equal(guest_run_to_hlt(g), -1);
-	/* Behind the back of the second stage. */
+	/* The second stage is not told. */
 	mprotect(g->ram + gone, 4096, PROT_NONE);
 	s->rip = GUEST_CODE;
 	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_HOST_FAULT);

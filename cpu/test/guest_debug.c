@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The guest's own debugging: TF, RF, breakpoints, and what comes between them and MOV SS, INT1, string instructions, system calls. */
+/*
+ * The guest's own debugging: TF, RF and breakpoints, and how they go with MOV SS, INT1, string instructions and
+ * system calls.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -16,7 +19,7 @@
 #define RF      0x10000u
 #define BS      0x4000u
 
-/* Note RIP, DR6 and RFLAGS of each #DB; DR6 begins anew, and the next instruction is let through. */
+/* Log RIP, DR6 and RFLAGS of each #DB. Clear DR6, and set RF so that the next instruction runs. */
 GUEST_ASM(db_handler,
 	"push %rax \n push %rbx \n mov 0x110000, %rbx \n mov 16(%rsp), %rax \n mov %rax, 0x110008(%rbx) \n"
 	"mov %dr6, %rax \n mov %rax, 0x110010(%rbx) \n xor %eax, %eax \n mov %rax, %dr6 \n"
@@ -40,7 +43,7 @@ static unsigned traps(struct guest *g)
 	return (unsigned)guest_read(g, LOG, 8) / 24;
 }
 
-/* Trap `n` was at `rip`, for `why` (bits of DR6). */
+/* Assert that trap `n` was at `rip`, for `why` (bits of DR6). */
 static void assert_trap(struct guest *g, unsigned n, uint64_t rip, uint64_t why)
 {
 	assert_true(n < traps(g));
@@ -105,7 +108,7 @@ GUEST_ASM(db_to_user, "push $0x3b \n push $0x420000 \n push $0x202 \n push $0x43
 GUEST_ASM(db_user_syscall, STEP "syscall")
 GUEST_ASM(db_kernel, "nop \n hlt")
 
-/* What SFMASK makes of TF counts, not what it was. */
+/* TF counts as it is after SFMASK, not as it was before. */
 static void test_debug_syscall_steps_as_it_leaves_tf(void **state)
 {
 	struct guest *g = *state;
@@ -130,7 +133,7 @@ static void test_debug_syscall_steps_as_it_leaves_tf(void **state)
 			break;
 		assert_trap(g, 0, KERNEL, BS);
 		assert_trap(g, 1, KERNEL + 1, BS);
-		s->events.exception.pending = false; /* the HLT's */
+		s->events.exception.pending = false; /* the step over the HLT */
 	}
 }
 
@@ -152,7 +155,7 @@ static void test_debug_sysret_that_sets_tf_traps_at_once(void **state)
 
 GUEST_ASM(db_rep, "mov $3, %ecx \n mov $0x100000, %esi \n mov $0x100100, %edi \n" STEP "rep movsb \n nop \n hlt")
 
-/* Between two elements RF is set in the frame: the instruction goes on, and its breakpoint was hit before. */
+/* Between two elements RF is set in the frame: the instruction goes on, and its breakpoint was already hit. */
 static void test_debug_steps_of_a_string_instruction(void **state)
 {
 	struct guest *g = *state;
@@ -188,11 +191,11 @@ static void test_debug_rf_is_for_one_instruction(void **state)
 	struct guest *g = *state;
 	struct cpu_state *s = cpu_state(g->cpu);
 
-	/* Also where no breakpoint is set. */
+	/* RF is also cleared when no breakpoint is set. */
 	GUEST_LOAD(g, GUEST_CODE, db_rf);
 	assert_int_equal(guest_run_to_hlt(g), 0x80);
 	assert_int_equal(guest_read(g, s->gpr[CPU_RSP] + 16, 8) & RF, 0);
-	/* With one: not when IRET came there with RF, and not twice for one time (the handler sets RF). */
+	/* A breakpoint does not hit when IRET came there with RF, and hits once a time (the handler sets RF). */
 	GUEST_LOAD(g, GUEST_CODE, db_rf_loop);
 	breakpoint(g, GUEST_CODE + 0x100, 1);
 	s->rip = GUEST_CODE;
@@ -208,7 +211,7 @@ GUEST_ASM(db_watch_int1, "mov 0x100000, %ss \n .byte 0xf1 \n nop \n hlt")
 GUEST_ASM(db_watch_int, "mov 0x100000, %ss \n int $0x80")
 GUEST_ASM(db_watch_ud, "mov 0x100000, %ss \n ud2")
 
-/* A watched selector: the trap comes after the next instruction, or at the entry of the handler that this one leads to. */
+/* MOV SS reads a watched selector: the trap comes after the next instruction, or at the entry of that one's handler. */
 static void test_debug_watchpoint_of_mov_ss_waits(void **state)
 {
 	static const struct {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Devices: port and memory-mapped, restart and completion; read-only memory; requests to leave. */
+/* Devices at ports and in memory, restart and completion of instructions, read-only memory, requests to exit. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "guest.h"
 #include "guest_asm.h"
 
-/* The next exit must be an access of a device; its address, data for a write. */
+/* Assert that the next exit is an access of a device at `gpa`. Returns: the exit, with the data of a write. */
 static struct cpu_exit_info *expect_mmio(struct guest *g, bool write, uint64_t gpa, unsigned len)
 {
 	struct cpu_exit_info *info = cpu_exit_info(g->cpu);
@@ -34,7 +34,9 @@ static uint64_t written(const struct cpu_exit_info *info)
 	return value;
 }
 
-GUEST_ASM(code_in, "mov $0x1234, %edx \n mov $-1, %rax \n in (%dx), %al \n in $0x20, %ax \n in (%dx), %eax \n out %eax, $0x30 \n hlt")
+GUEST_ASM(code_in,
+	"mov $0x1234, %edx \n mov $-1, %rax \n in (%dx), %al \n in $0x20, %ax \n in (%dx), %eax \n "
+	"out %eax, $0x30 \n hlt")
 
 static void test_device_in_fills_the_register_and_out_carries_it(void **state)
 {
@@ -194,7 +196,9 @@ static void test_device_access_across_its_pages(void **state)
 	assert_int_equal(cpu_state(g->cpu)->gpr[CPU_RAX], 0x2222222211111111);
 }
 
-GUEST_ASM(code_rom, "mov $0x8000000, %ebx \n mov (%rbx), %rax \n mov %rax, 8(%rbx) \n addq $1, (%rbx) \n mov (%rbx), %rcx \n hlt")
+GUEST_ASM(code_rom,
+	"mov $0x8000000, %ebx \n mov (%rbx), %rax \n mov %rax, 8(%rbx) \n addq $1, (%rbx) \n "
+	"mov (%rbx), %rcx \n hlt")
 
 static void test_device_read_only_memory_reads_as_memory(void **state)
 {
@@ -276,9 +280,9 @@ static void test_request_does_not_lose_a_completion(void **state)
 	assert_int_equal(s->rip, GUEST_CODE + 8);
 }
 
-/* ---- a request, an event or another exit between an access of a device and the end of its instruction ---------------- */
+/* ---- a request, an event or another exit between an access of a device and the end of its instruction ---- */
 
-/* What follows the instruction ends, so that a request that was lost shows. */
+/* The code behind the instruction comes to an end, so that a lost request shows. */
 #define THEN_COUNT "\n 1: inc %rcx \n cmp $1000, %rcx \n jb 1b \n hlt"
 GUEST_ASM(code_finish_read, "mov (%rbx), %rax" THEN_COUNT)
 GUEST_ASM(code_finish_rmw, "addl $5, (%rbx)" THEN_COUNT)
@@ -286,7 +290,7 @@ GUEST_ASM(code_finish_push, "push (%rbx)" THEN_COUNT)
 GUEST_ASM(code_finish_movs, "rep movsb \n xor %ecx, %ecx" THEN_COUNT)
 GUEST_ASM(code_finish_ins, "rep insb \n xor %ecx, %ecx" THEN_COUNT)
 
-/* Complete what is under way, and nothing else. */
+/* Assert that the instruction under way is completed, and nothing else runs. */
 static void expect_kicked(struct guest *g, uint64_t rip)
 {
 	cpu_request_exit(g->cpu);
@@ -324,7 +328,7 @@ static void test_request_while_a_read_is_answered_and_a_write_follows(void **sta
 	assert_int_equal(s->gpr[CPU_RCX], 0);
 }
 
-/* The second stage is gone meanwhile, so that the instruction faults once more on its way to the end. */
+/* Meanwhile the second stage is dropped, so that the instruction faults once more before it ends. */
 static void test_request_while_a_read_is_answered_and_memory_faults(void **state)
 {
 	struct guest *g = *state;
@@ -378,7 +382,7 @@ static void test_request_in_a_string_input(void **state)
 	assert_int_equal(guest_run_to_hlt(g), -1);
 }
 
-/* The device has answered, so the instruction ends before the event is delivered. */
+/* The device has answered, so the event is delivered after the end of the instruction. */
 static void test_event_while_a_read_is_answered(void **state)
 {
 	struct guest *g = *state;
@@ -420,7 +424,7 @@ static void test_interrupt_while_a_read_is_answered(void **state)
 	assert_int_equal(s->gpr[CPU_RCX], 0);
 }
 
-/* An exit that has nothing to do with it comes in between: the device is not asked again. */
+/* Another exit comes in between. The device is not asked again. */
 static void test_another_exit_while_a_read_is_answered(void **state)
 {
 	struct guest *g = *state;
@@ -435,7 +439,7 @@ static void test_another_exit_while_a_read_is_answered(void **state)
 	assert_int_equal(s->gpr[CPU_RAX], 99);
 }
 
-/* ---- string input whose target is a device ------------------------------------------------------------------------------ */
+/* ---- string input whose target is a device ------------------------------------------------------------- */
 
 static void test_device_string_input_to_a_device(void **state)
 {
@@ -451,7 +455,7 @@ static void test_device_string_input_to_a_device(void **state)
 	for (unsigned i = 0; i < 300; i++)
 		info->io.data[i] = (uint8_t)(i * 7);
 	for (unsigned i = 0; i < 300; i++) {
-		/* A request is for the end of the instruction, which has its data. */
+		/* The instruction has its data, so a request takes effect at its end. */
 		cpu_request_exit(g->cpu);
 		assert_int_equal(written(expect_mmio(g, true, GUEST_MMIO + i, 1)), (uint8_t)(i * 7));
 	}
@@ -485,7 +489,7 @@ static void test_device_string_input_to_a_device_is_given_up_when_rip_moves(void
 
 GUEST_ASM(code_fnst, "fninit \n fnstcw (%rbx) \n fnstsw 2(%rbx) \n fldcw (%rbx) \n hlt")
 
-/* Of x87, KVM's emulator knows these two with an operand in memory. */
+/* KVM's emulator knows only these two x87 instructions with an operand in memory. */
 static void test_device_takes_x87_control_and_status_words(void **state)
 {
 	struct guest *g = *state;

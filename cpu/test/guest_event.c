@@ -15,7 +15,7 @@ static uint64_t stacked(struct guest *g, unsigned n)
 	return guest_read(g, cpu_state(g->cpu)->gpr[CPU_RSP] + 8 * n, 8);
 }
 
-/* ---- exceptions in 64-bit mode --------------------------------------------------------------------------------------- */
+/* ---- exceptions in 64-bit mode ------------------------------------------------------------------------- */
 
 GUEST_ASM(ev_ud, "nop \n ud2")
 GUEST_ASM(ev_de, "xor %ecx, %ecx \n div %ecx")
@@ -80,7 +80,7 @@ static void test_event_exceptions_push_the_right_frame(void **state)
 		int vector;
 
 		guest_long(g);
-		/* #SS with a bad stack needs another one. */
+		/* #SS because of a bad stack needs a stack of its own (IST). */
 		guest_write(g, GUEST_IDT + 12 * 16 + 4, 1, 1);
 		guest_code(g, GUEST_CODE, c->code, (unsigned)(c->end - c->code));
 		vector = guest_run_to_hlt(g);
@@ -150,7 +150,7 @@ static void test_event_fault_in_delivery_is_a_double_fault(void **state)
 {
 	struct guest *g = *state;
 
-	/* #PF with its gate absent: #NP while a #PF is delivered. */
+	/* The gate of #PF is absent, so delivering a #PF raises #NP. */
 	guest_write(g, GUEST_IDT + 14 * 16 + 5, 1, 0);
 	*guest_pte(g, 0x300000) = 0;
 	GUEST_CODE_BYTES(g, GUEST_CODE, 0x8b, 0x04, 0x25, 0, 0, 0x30, 0); /* mov 0x300000,%eax */
@@ -179,7 +179,7 @@ static void test_event_stack_page_is_mapped_during_delivery(void **state)
 	assert_int_equal(stacked(g, 3), 0x600013);
 }
 
-/* ---- interrupts ------------------------------------------------------------------------------------------------------------ */
+/* ---- interrupts ---------------------------------------------------------------------------------------- */
 
 static int one_vector(void *state)
 {
@@ -223,13 +223,13 @@ static void test_event_interrupt_raised_on_the_way_in_is_taken(void **state)
 	g->ops.interrupt = one_vector;
 	GUEST_LOAD(g, GUEST_CODE, ev_long_loop);
 	assert_int_equal(guest_run_to_hlt(g), -1);
-	/* All pages are mapped now: the guest is entered once. */
+	/* All pages are mapped now, so the CPU enters the guest only once. */
 	cpu_state(g->cpu)->rip = GUEST_CODE;
 	g->entering = raise_now;
 	assert_int_equal(guest_run_to_hlt(g), 0x41);
 }
 
-/* The same while an instruction is to be completed: the interrupt comes after it. */
+/* The same while an instruction is to be completed: the interrupt is taken after it. */
 static void test_event_interrupt_waits_for_a_completion(void **state)
 {
 	struct guest *g = *state;
@@ -238,7 +238,8 @@ static void test_event_interrupt_waits_for_a_completion(void **state)
 	g->ops.interrupt = one_vector;
 	s->rflags |= 0x200;
 	cpu_state_changed(g->cpu, CPU_CHANGED_RFLAGS);
-	GUEST_CODE_BYTES(g, GUEST_CODE, 0xa1, 0, 0, 0, 0xd0, 0, 0, 0, 0, 0x90, 0xf4); /* movabs 0xd0000000,%eax; nop; hlt */
+	/* movabs 0xd0000000,%eax; nop; hlt */
+	GUEST_CODE_BYTES(g, GUEST_CODE, 0xa1, 0, 0, 0, 0xd0, 0, 0, 0, 0, 0x90, 0xf4);
 	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_MMIO);
 	memset(cpu_exit_info(g->cpu)->mmio.data, 0x11, 8);
 	raise_now(g);
@@ -257,7 +258,7 @@ static void test_event_interrupt_after_a_halt(void **state)
 	guest_write(g, 0x100000, 4, 0x41 + 1);
 	cpu_interrupt_raise(g->cpu);
 	GUEST_LOAD(g, GUEST_CODE, ev_sti_hlt);
-	/* The HLT comes first, as the one instruction after STI; its owner lets it go on. */
+	/* The HLT comes first, as the one instruction after STI. The owner lets the CPU go on after it. */
 	assert_int_equal(guest_run_to_hlt(g), -1);
 	assert_int_equal(guest_run_to_hlt(g), 0x41);
 	assert_int_equal(stacked(g, 0), GUEST_CODE + 2);
@@ -328,7 +329,7 @@ static void test_event_data_breakpoint_of_the_guest(void **state)
 	assert_int_equal(stacked(g, 0), GUEST_CODE + (uint64_t)(ev_dr_end - ev_dr) - 2);
 }
 
-/* ---- system calls --------------------------------------------------------------------------------------------------------------- */
+/* ---- system calls -------------------------------------------------------------------------------------- */
 
 GUEST_ASM(ev_syscall_kernel, "mov $0x400000, %ecx \n mov $0x202, %r11d \n mov $0x420000, %esp \n sysretq")
 GUEST_ASM(ev_syscall_user, "mov $7, %eax \n syscall \n mov $8, %eax \n int $0x80")
@@ -370,7 +371,7 @@ static void test_event_swapgs(void **state)
 	assert_int_equal(s->gpr[CPU_RCX], 1);
 }
 
-/* ---- other modes ------------------------------------------------------------------------------------------------------------------- */
+/* ---- other modes --------------------------------------------------------------------------------------- */
 
 /* 64 -> compatibility -> 64. */
 GUEST_ASM(ev_compat,
@@ -450,7 +451,8 @@ GUEST_ASM(ev_real,
 	"push %ax \n pop %es \n mov %es:(0x10), %bx \n"
 	"int $0x20 \n"
 	"lgdtl %cs:(0x80) \n mov %cr0, %eax \n or $1, %al \n mov %eax, %cr0 \n ljmpl $0x18, $0x10060 \n"
-	".skip 0x60-(.-ev_real) \n .code32 \n mov $0x10, %ax \n mov %ax, %ds \n mov $0x12345678, %edx \n mov %edx, 0x100000 \n hlt \n"
+	".skip 0x60-(.-ev_real) \n .code32 \n mov $0x10, %ax \n mov %ax, %ds \n mov $0x12345678, %edx \n "
+	"mov %edx, 0x100000 \n hlt \n"
 	".skip 0x80-(.-ev_real) \n .word 0x6f \n .long 0x8000")
 
 static void test_event_real_mode_to_protected_mode(void **state)
@@ -476,7 +478,8 @@ static void test_event_real_mode_to_protected_mode(void **state)
 
 /* Real mode -> long mode, the way a boot loader does it. */
 GUEST_ASM(ev_boot,
-	".code16 \n lgdtl %cs:(0x80) \n mov %cr4, %eax \n or $0x20, %al \n mov %eax, %cr4 \n mov $0x1000, %eax \n mov %eax, %cr3 \n"
+	".code16 \n lgdtl %cs:(0x80) \n mov %cr4, %eax \n or $0x20, %al \n mov %eax, %cr4 \n "
+	"mov $0x1000, %eax \n mov %eax, %cr3 \n"
 	"mov $0xc0000080, %ecx \n rdmsr \n or $0x100, %ax \n wrmsr \n"
 	"mov %cr0, %eax \n or $0x80000001, %eax \n mov %eax, %cr0 \n ljmpl $0x08, $0x10060 \n"
 	".skip 0x60-(.-ev_boot) \n .code64 \n mov $0x123456789abcdef0, %rax \n mov %rax, 0x100000 \n hlt \n"

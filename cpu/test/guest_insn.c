@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Single instructions that the differential test cannot reach: another mode, another privilege level, or state that the host's kernel hides. */
+/*
+ * Single instructions that the differential test cannot reach, because they need another mode, another privilege
+ * level, or state that the host's kernel hides.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -12,7 +15,7 @@
 #define UD 6
 #define MF 16
 
-/* In long mode, code and data at their usual places. The vector that it ends in; -1: its own HLT. */
+/* Run code in long mode, at its usual place. Returns: the vector that it ends in; -1 for its own HLT. */
 static int run_code(struct guest *g, const void *bytes, unsigned size)
 {
 	guest_code(g, GUEST_CODE, bytes, size);
@@ -40,7 +43,7 @@ static int setup_machine(void **state)
 	return 0;
 }
 
-/* ---- what is there, and what is not -------------------------------------------------------------------------------- */
+/* ---- which instructions exist -------------------------------------------------------------------------------- */
 
 static void test_les_and_lds_of_a_register_are_undefined_in_real_mode(void **state)
 {
@@ -48,7 +51,7 @@ static void test_les_and_lds_of_a_register_are_undefined_in_real_mode(void **sta
 
 	guest_real(g);
 	assert_int_equal(RUN(run_real, g, 0xc4, 0xc0, 0xf4), UD);
-	assert_int_equal(RUN(run_real, g, 0xc5, 0xf8, 0x77, 0xf4), UD); /* VZEROUPPER elsewhere */
+	assert_int_equal(RUN(run_real, g, 0xc5, 0xf8, 0x77, 0xf4), UD); /* VZEROUPPER in other modes */
 	assert_int_equal(RUN(run_real, g, 0xc4, 0xe2, 0x79, 0x18, 0xc0, 0xf4), UD);
 }
 
@@ -64,7 +67,7 @@ static void test_vex_and_evex_and_xop_are_undefined_without_avx(void **state)
 
 static void test_hint_opcodes_do_nothing(void **state)
 {
-	/* The memory operand is not canonical: nobody looks at it. */
+	/* The memory operand is not canonical, and must not be accessed. */
 	static const uint8_t opcodes[] = { 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f };
 	static const uint8_t prefixes[] = { 0x66, 0xf2, 0xf3 };
 	struct guest *g = *state;
@@ -91,7 +94,7 @@ static void test_what_cpuid_does_not_offer_is_undefined(void **state)
 	assert_int_equal(RUN(run_code, g, 0x0f, 0x0f, 0xc0, 0x9e, 0xf4), UD);          /* PFADD */
 }
 
-/* Each bit, with the instruction that it promises. */
+/* For each bit of CPUID, the instruction that it promises. */
 static void test_what_cpuid_offers_is_there(void **state)
 {
 	struct guest *g = *state;
@@ -101,7 +104,8 @@ static void test_what_cpuid_offers_is_there(void **state)
 	cpu_cpuid_max(1, 0, one);
 	cpu_cpuid_max(7, 0, seven);
 	cpu_cpuid_max(0x80000001, 0, extended);
-	assert_true(one[2] >> 22 & 1 && one[2] >> 23 & 1 && seven[1] >> 23 & 1 && seven[1] >> 24 & 1 && extended[2] >> 5 & 1);
+	assert_true(one[2] >> 22 & 1 && one[2] >> 23 & 1 && seven[1] >> 23 & 1 && seven[1] >> 24 & 1 &&
+	            extended[2] >> 5 & 1);
 	s->gpr[CPU_RBX] = GUEST_DATA;
 	guest_write(g, GUEST_DATA, 4, 0x01020304);
 	assert_int_equal(RUN(run_code, g, 0x0f, 0x38, 0xf0, 0x03, 0xf4), -1); /* MOVBE */
@@ -130,7 +134,7 @@ static void test_lock_makes_cr8_of_cr0(void **state)
 	assert_int_equal(RUN(run_code, g, 0xf0, 0x89, 0xc0, 0xf4), UD);
 }
 
-/* Without CET 3E is the segment DS, and [EBP] would be SS. */
+/* Without CET, 3E is the DS prefix. Without the prefix, [EBP] would be in SS. */
 static void test_a_ds_prefix_of_an_indirect_call_is_a_segment(void **state)
 {
 	struct guest *g = *state;
@@ -152,9 +156,9 @@ static void test_a_ds_prefix_of_an_indirect_call_is_a_segment(void **state)
 	}
 }
 
-/* ---- frames ----------------------------------------------------------------------------------------------------------- */
+/* ---- frames -------------------------------------------------------------------------------------------- */
 
-/* The stack pointer wraps at 64 KiB; what is above it in ESP is no part of it, and goes into EBP. */
+/* The stack pointer wraps at 64 KiB. The upper half of ESP is not part of it, and goes into EBP. */
 static void test_enter_of_32_bits_at_the_end_of_a_16_bit_stack(void **state)
 {
 	struct guest *g = *state;
@@ -171,12 +175,12 @@ static void test_enter_of_32_bits_at_the_end_of_a_16_bit_stack(void **state)
 	assert_int_equal(guest_read(g, 0xfffc, 4), 0xabcd5678);
 }
 
-/* ---- x87 in memory ---------------------------------------------------------------------------------------------------- */
+/* ---- x87 in memory ------------------------------------------------------------------------------------- */
 
-#define FCW_ZERO_DIVIDE 0x037bu /* all but it masked */
+#define FCW_ZERO_DIVIDE 0x037bu /* all other exceptions masked */
 #define FSW_ZERO_DIVIDE 0xb884u /* ES B ZE, TOP 7 */
 
-/* fninit; fldcw [rbx]; fld1; fdiv m32 [rbx+disp8] (of 0); then what is given. */
+/* fninit; fldcw [rbx]; fld1; fdiv m32 [rbx+disp8], which is 0; then the code of the test. */
 #define DIVIDE 0xdb, 0xe3, 0xd9, 0x2b, 0xd9, 0xe8, 0xd8, 0x73, 0x10
 #define DIVIDE_AT 6u /* offset of the division */
 
@@ -197,9 +201,10 @@ static void test_an_unmasked_exception_waits_and_leaves_the_operands(void **stat
 	assert_int_equal(RUN(run_code, g, DIVIDE, 0xf4), -1);
 	assert_int_equal(s->fx.fsw, FSW_ZERO_DIVIDE);
 	assert_memory_equal(s->fx.st[0], one, sizeof(one));
-	assert_int_equal(RUN(run_code, g, DIVIDE, 0xdf, 0xe0, 0x9b, 0xf4), MF); /* fnstsw ax does not wait, fwait does */
+	/* fnstsw ax does not wait, fwait does */
+	assert_int_equal(RUN(run_code, g, DIVIDE, 0xdf, 0xe0, 0x9b, 0xf4), MF);
 	assert_int_equal(s->gpr[CPU_RAX] & 0xffff, FSW_ZERO_DIVIDE);
-	/* fld1; fistp of a number that does not fit: nothing is stored, nothing popped. */
+	/* fld1; fistp of a number that does not fit: it stores nothing and pops nothing. */
 	guest_write(g, GUEST_DATA, 4, 0x037e);
 	guest_write(g, GUEST_DATA + 0x10, 4, 0x7f000000);
 	guest_write(g, GUEST_DATA + 0x20, 4, 0x11223344);
@@ -220,7 +225,8 @@ static void test_fxsave_and_xsave_show_the_pending_exception_and_its_instruction
 	s->gpr[CPU_RAX] = 3;
 	s->gpr[CPU_RDX] = 0;
 	/* fxsave64 [rbx+0x100]; xsave64 [rbx+0x400] */
-	assert_int_equal(RUN(run_code, g, DIVIDE, 0x48, 0x0f, 0xae, 0x83, 0, 1, 0, 0, 0x48, 0x0f, 0xae, 0xa3, 0, 4, 0, 0, 0xf4), -1);
+	assert_int_equal(RUN(run_code, g, DIVIDE, 0x48, 0x0f, 0xae, 0x83, 0, 1, 0, 0, 0x48, 0x0f, 0xae, 0xa3, 0, 4, 0,
+	                     0, 0xf4), -1);
 	for (uint64_t at = GUEST_DATA + 0x100; at <= GUEST_DATA + 0x400; at += 0x300) {
 		assert_int_equal(guest_read(g, at, 2), FCW_ZERO_DIVIDE);
 		assert_int_equal(guest_read(g, at + 2, 2), FSW_ZERO_DIVIDE);
@@ -238,17 +244,17 @@ static void test_masking_an_exception_makes_it_not_pending(void **state)
 	/* fnstenv [rbx+0x40] masks all; fwait; fnstsw ax */
 	assert_int_equal(RUN(run_code, g, DIVIDE, 0xd9, 0x73, 0x40, 0x9b, 0xdf, 0xe0, 0xf4), -1);
 	assert_int_equal(cpu_state(g->cpu)->gpr[CPU_RAX] & 0xffff, FSW_ZERO_DIVIDE & 0x7f7f);
-	/* fldenv brings both back, masks and exception. */
+	/* fldenv brings masks and exception back. */
 	assert_int_equal(RUN(run_code, g, DIVIDE, 0xd9, 0x73, 0x40, 0xd9, 0x63, 0x40, 0x9b, 0xf4), MF);
 	assert_int_equal(cpu_state(g->cpu)->fx.fsw, FSW_ZERO_DIVIDE);
-	/* What the owner of the CPU sets is taken the same way. */
+	/* ES and B also follow from a status word that the owner of the CPU sets. */
 	cpu_state(g->cpu)->fx.fsw = 4;
 	cpu_state(g->cpu)->fx.fcw = FCW_ZERO_DIVIDE;
 	cpu_state_changed(g->cpu, CPU_CHANGED_FPU);
 	assert_int_equal(cpu_state(g->cpu)->fx.fsw, 0x8084);
 }
 
-/* The image's words of 2 or 4 bytes. */
+/* Check the words of an image, 2 or 4 bytes each. */
 static void check_words(struct guest *g, uint64_t at, unsigned unit, const uint32_t words[7])
 {
 	for (unsigned i = 0; i < 7; i++) {
@@ -263,8 +269,8 @@ static void test_environments_of_protected_mode(void **state)
 	struct guest *g = *state;
 	const uint32_t fip = GUEST_CODE + DIVIDE_AT, fdp = GUEST_DATA + 0x10;
 	/* R7 is valid, all others are empty. */
-	const uint32_t words4[7] = { 0xffff0000 | FCW_ZERO_DIVIDE, 0xffff0000 | FSW_ZERO_DIVIDE, 0xffff3fff, fip, 0x073u << 16, fdp,
-	                             0xffff0000 };
+	const uint32_t words4[7] = { 0xffff0000 | FCW_ZERO_DIVIDE, 0xffff0000 | FSW_ZERO_DIVIDE, 0xffff3fff, fip,
+	                             0x073u << 16, fdp, 0xffff0000 };
 	const uint32_t words2[7] = { FCW_ZERO_DIVIDE, FSW_ZERO_DIVIDE, 0x3fff, fip, 0, fdp, 0 };
 
 	divide_setup(g, GUEST_DATA);
@@ -278,15 +284,17 @@ static void test_environments_of_real_mode(void **state)
 {
 	struct guest *g = *state;
 	const uint32_t fdp = 0x3010, fop = 0x077; /* [BX + disp8] */
-	const uint32_t words4[7] = { 0xffff0000 | FCW_ZERO_DIVIDE, 0xffff0000 | FSW_ZERO_DIVIDE, 0xffff3fff, 0xffff0000 | DIVIDE_AT, fop,
-	                             0xffff0000 | fdp, 0 };
+	const uint32_t words4[7] = { 0xffff0000 | FCW_ZERO_DIVIDE, 0xffff0000 | FSW_ZERO_DIVIDE, 0xffff3fff,
+	                             0xffff0000 | DIVIDE_AT, fop, 0xffff0000 | fdp, 0 };
 	const uint32_t words2[7] = { FCW_ZERO_DIVIDE, FSW_ZERO_DIVIDE, 0x3fff, DIVIDE_AT, fop, fdp, 0 };
 
 	guest_real(g);
 	divide_setup(g, 0x3000);
-	assert_int_equal(RUN(run_real, g, 0xdb, 0xe3, 0xd9, 0x2f, 0xd9, 0xe8, 0xd8, 0x77, 0x10, 0x66, 0xd9, 0x77, 0x40, 0xf4), -1);
+	assert_int_equal(RUN(run_real, g, 0xdb, 0xe3, 0xd9, 0x2f, 0xd9, 0xe8, 0xd8, 0x77, 0x10, 0x66, 0xd9, 0x77, 0x40,
+	                     0xf4), -1);
 	check_words(g, 0x3040, 4, words4);
-	assert_int_equal(RUN(run_real, g, 0xdb, 0xe3, 0xd9, 0x2f, 0xd9, 0xe8, 0xd8, 0x77, 0x10, 0xd9, 0x77, 0x40, 0xf4), -1);
+	assert_int_equal(RUN(run_real, g, 0xdb, 0xe3, 0xd9, 0x2f, 0xd9, 0xe8, 0xd8, 0x77, 0x10, 0xd9, 0x77, 0x40,
+	                     0xf4), -1);
 	check_words(g, 0x3040, 2, words2);
 }
 
@@ -319,21 +327,29 @@ static void test_fnsave_empties_and_frstor_brings_back(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_les_and_lds_of_a_register_are_undefined_in_real_mode, setup_machine, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_vex_and_evex_and_xop_are_undefined_without_avx, guest_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_les_and_lds_of_a_register_are_undefined_in_real_mode,
+		                                setup_machine, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_vex_and_evex_and_xop_are_undefined_without_avx, guest_setup,
+		                                guest_teardown),
 		cmocka_unit_test_setup_teardown(test_hint_opcodes_do_nothing, guest_setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_what_cpuid_does_not_offer_is_undefined, guest_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_what_cpuid_does_not_offer_is_undefined, guest_setup,
+		                                guest_teardown),
 		cmocka_unit_test_setup_teardown(test_what_cpuid_offers_is_there, guest_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_lock_makes_cr8_of_cr0, setup_machine, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_a_ds_prefix_of_an_indirect_call_is_a_segment, setup_machine, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_enter_of_32_bits_at_the_end_of_a_16_bit_stack, setup_machine, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_an_unmasked_exception_waits_and_leaves_the_operands, guest_setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_fxsave_and_xsave_show_the_pending_exception_and_its_instruction, guest_setup,
+		cmocka_unit_test_setup_teardown(test_a_ds_prefix_of_an_indirect_call_is_a_segment, setup_machine,
 		                                guest_teardown),
-		cmocka_unit_test_setup_teardown(test_masking_an_exception_makes_it_not_pending, guest_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_enter_of_32_bits_at_the_end_of_a_16_bit_stack, setup_machine,
+		                                guest_teardown),
+		cmocka_unit_test_setup_teardown(test_an_unmasked_exception_waits_and_leaves_the_operands, guest_setup,
+		                                guest_teardown),
+		cmocka_unit_test_setup_teardown(test_fxsave_and_xsave_show_the_pending_exception_and_its_instruction,
+		                                guest_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_masking_an_exception_makes_it_not_pending, guest_setup,
+		                                guest_teardown),
 		cmocka_unit_test_setup_teardown(test_environments_of_protected_mode, guest_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_environments_of_real_mode, setup_machine, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_fnsave_empties_and_frstor_brings_back, guest_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_fnsave_empties_and_frstor_brings_back, guest_setup,
+		                                guest_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,7 +33,7 @@ static uint64_t pushed_error(struct guest *g)
 
 enum kind { READ, WRITE, JUMP };
 
-/* Do one access of LINEAR (+ offset) at the privilege; the vector that came of it, -1 for none. */
+/* Do one access at a privilege level. Returns: the vector that it raised, -1 for none. */
 static int access_at(struct guest *g, enum kind kind, bool user, uint64_t linear)
 {
 	struct cpu_state *s = cpu_state(g->cpu);
@@ -66,7 +66,7 @@ struct fault_case {
 	uint64_t cr0_clear, cr4_set;
 	enum kind kind;
 	bool user;
-	int vector; /* -1: the access works (a user's HLT then is #GP, 13) */
+	int vector; /* -1: the access works; the HLT of user code is #GP (13) then */
 	uint64_t error;
 	uint32_t pkru;
 };
@@ -76,7 +76,7 @@ struct fault_case {
 #define KEY_A (UINT32_C(1) << 10) /* PKRU: no access with it */
 #define KEY_W (UINT32_C(2) << 10) /* no write */
 
-/* Every line: a leaf that is present, writable and supervisor, changed as said. */
+/* In each line: a present, writable supervisor leaf, changed as the line says. */
 static const struct fault_case cases[] = {
 	{ "read, fine", 0, 0, 0, 0, READ, false, -1, 0, 0 },
 	{ "write, fine", 0, 0, 0, 0, WRITE, false, -1, 0, 0 },
@@ -134,7 +134,7 @@ static void test_paging_faults_have_exact_error_codes(void **state)
 		if (vector == 14) {
 			assert_int_equal(pushed_error(g), c->error);
 			assert_int_equal(s->cr2, LINEAR);
-			/* Nothing was set on the way to a fault. */
+			/* A walk that ends in a fault has set no bit. */
 			assert_int_equal(*guest_pte(g, LINEAR) & PTE_D, 0);
 		}
 		guest_free(g);
@@ -149,13 +149,13 @@ static void test_paging_access_sets_accessed_and_write_sets_dirty(void **state)
 	access_at(g, READ, false, LINEAR);
 	assert_int_equal(*guest_pte(g, LINEAR) & (PTE_A | PTE_D), PTE_A);
 	assert_int_equal(guest_npte(g, LINEAR) & (VMMU_NPT_A | VMMU_NPT_D), VMMU_NPT_A);
-	/* The TLB knows the page for reading: a write must still set both Dirty bits. */
+	/* The TLB has the page for reading. A write must still set both Dirty bits. */
 	access_at(g, WRITE, false, LINEAR);
 	assert_int_equal(*guest_pte(g, LINEAR) & (PTE_A | PTE_D), PTE_A | PTE_D);
 	assert_int_equal(guest_npte(g, LINEAR) & (VMMU_NPT_A | VMMU_NPT_D), VMMU_NPT_A | VMMU_NPT_D);
 }
 
-/* Writing guest tables (their Accessed bit) dirties their pages in the second stage too. */
+/* Setting an Accessed bit writes a guest table, which sets Dirty in the second stage, too. */
 static void test_paging_accessed_bit_needs_a_writable_table(void **state)
 {
 	struct guest *g = *state;
@@ -167,7 +167,7 @@ static void test_paging_accessed_bit_needs_a_writable_table(void **state)
 
 GUEST_ASM(code_stale,
 	"mov (%rbx), %rax \n"     /* fills the TLB */
-	"mov %rdx, (%rcx) \n"     /* changes the entry: stale, as on hardware */
+	"mov %rdx, (%rcx) \n"     /* changes the entry: the TLB is stale now, as on hardware */
 	"mov (%rbx), %rsi \n"
 	"invlpg (%rbx) \n"
 	"mov (%rbx), %rdi \n hlt")
@@ -247,7 +247,7 @@ static void test_paging_nested_fault_reports_what_was_done(void **state)
 {
 	struct guest *g = *state;
 
-	/* All else is mapped first. */
+	/* Map everything else first. */
 	access_at(g, WRITE, false, LINEAR + 0x2000);
 	access_at(g, READ, false, LINEAR);
 	assert_int_equal(g->last_gpa, LINEAR);
@@ -265,7 +265,8 @@ static void test_paging_no_paging_and_32_bit_tables(void **state)
 	struct guest *g = *state;
 	struct cpu_state *s = cpu_state(g->cpu);
 
-	GUEST_CODE_BYTES(g, GUEST_CODE, 0x8b, 0x03, 0x89, 0x43, 0x04, 0xf4); /* mov (%ebx),%eax; mov %eax,4(%ebx); hlt */
+	/* mov (%ebx),%eax; mov %eax,4(%ebx); hlt */
+	GUEST_CODE_BYTES(g, GUEST_CODE, 0x8b, 0x03, 0x89, 0x43, 0x04, 0xf4);
 	s->efer = s->cr4 = 0;
 	guest_protected(g);
 	guest_write(g, 0x500000, 4, 77);
@@ -339,14 +340,16 @@ static void test_paging_five_levels(void **state)
 	assert_int_equal(access_at(g, READ, false, high + LINEAR), 13);
 }
 
-GUEST_ASM(code_cross, "mov %rax, -3(%rbx) \n mov -3(%rbx), %rdx \n lock addq $1, -3(%rbx) \n movups -7(%rbx), %xmm0 \n hlt")
+GUEST_ASM(code_cross,
+	"mov %rax, -3(%rbx) \n mov -3(%rbx), %rdx \n lock addq $1, -3(%rbx) \n movups -7(%rbx), %xmm0 \n "
+	"hlt")
 
 static void test_paging_access_across_pages(void **state)
 {
 	struct guest *g = *state;
 	struct cpu_state *s = cpu_state(g->cpu);
 
-	/* The two linear pages are apart in memory. */
+	/* The two linear pages are not neighbours in memory. */
 	*guest_pte(g, LINEAR + 0x1000) = (LINEAR + 0x5000) | 3;
 	GUEST_LOAD(g, GUEST_CODE, code_cross);
 	s->gpr[CPU_RBX] = LINEAR + 0x1000;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every opcode of the maps that hardware without AVX has, with every prefix that selects among instructions and every register form
- * and one memory form of ModRM, in 64-bit, 32-bit and real mode. Each is run once, at CPL 0: the CPU must know what it is.
- * An instruction that CPUID does not offer is #UD, and one that it offers is carried out: none is an internal error.
+ * Every opcode of the maps that hardware without AVX has, with every prefix that selects among instructions, and
+ * with every register form and one memory form of ModRM, in 64-bit, 32-bit and real mode. Each runs once, at CPL 0.
+ * An instruction that CPUID does not offer must be #UD, and one that CPUID offers must be carried out. None may be
+ * an internal error.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +17,8 @@
 #include "guest.h"
 
 static const uint8_t prefix_list[][2] = {
-	{ 0, 0 }, { 0x66, 0 }, { 0xf2, 0 }, { 0xf3, 0 }, { 0x67, 0 }, { 0x3e, 0 }, { 0xf0, 0 }, { 0x66, 0xf2 }, { 0x66, 0xf3 },
+	{ 0, 0 }, { 0x66, 0 }, { 0xf2, 0 }, { 0xf3, 0 }, { 0x67, 0 }, { 0x3e, 0 }, { 0xf0, 0 }, { 0x66, 0xf2 },
+	{ 0x66, 0xf3 },
 	{ 0x48, 0 }, { 0x66, 0x48 }, { 0xf2, 0x48 }, { 0xf3, 0x48 },
 };
 
@@ -38,11 +40,12 @@ static void report(struct sweep *s, const uint8_t *bytes)
 
 	ZydisDecoderDecodeFull(&s->decoder, bytes, 15, &z, operands);
 	s->failed++;
-	print_error("%u-bit: %02x %02x %02x %02x %02x %02x: internal error: %s (%s)\n", s->bits, bytes[0], bytes[1], bytes[2],
-	            bytes[3], bytes[4], bytes[5], ZydisMnemonicGetString(z.mnemonic), ZydisISASetGetString(z.meta.isa_set));
+	print_error("%u-bit: %02x %02x %02x %02x %02x %02x: internal error: %s (%s)\n", s->bits, bytes[0], bytes[1],
+	            bytes[2], bytes[3], bytes[4], bytes[5], ZydisMnemonicGetString(z.mnemonic),
+	            ZydisISASetGetString(z.meta.isa_set));
 }
 
-/* What the instruction touches may be a device: answer it. The step ends it. */
+/* The instruction may access devices: answer them. The single step ends the run. */
 static void run_one(struct sweep *s, const uint8_t *bytes)
 {
 	struct cpu *cpu = s->g->cpu;
@@ -61,7 +64,7 @@ static void run_one(struct sweep *s, const uint8_t *bytes)
 	}
 }
 
-/* The machine is as it was: nothing that ran has broken it. */
+/* Check that the machine still works, whatever has run. */
 static void check_machine(struct sweep *s)
 {
 	static const uint8_t nop[16] = { 0x90 };
@@ -146,7 +149,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_every_opcode_of_64_bit_mode_is_known, guest_setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_every_opcode_of_32_bit_mode_is_known, setup_machine, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_every_opcode_of_32_bit_mode_is_known, setup_machine,
+		                                guest_teardown),
 		cmocka_unit_test_setup_teardown(test_every_opcode_of_real_mode_is_known, setup_machine, guest_teardown),
 	};
 

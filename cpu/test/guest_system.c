@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* System registers and instructions: segment bases, what is canonical, what differs by CPUID and vendor. */
+/* System registers and instructions: segment bases, canonical addresses, differences by CPUID and vendor. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -15,7 +15,7 @@ GUEST_ASM(sys_to_user, "push $0x3b \n push $0x420000 \n push $0x202 \n push $0x4
 GUEST_ASM(sys_fs_user, "mov %fs:8, %rax \n mov %gs:8, %rcx \n int $0x80")
 GUEST_ASM(sys_lretq_user, "push $0x3b \n push $0x420000 \n push $0x43 \n push $0x400000 \n lretq")
 
-/* A segment of level 0 is null at level 3; 64-bit code still finds its base. */
+/* A return to level 3 makes a segment of level 0 null. 64-bit code still uses its base. */
 static void test_system_return_to_an_outer_level_keeps_bases(void **state)
 {
 	struct guest *g = *state;
@@ -75,7 +75,7 @@ static void test_system_system_segments_have_canonical_bases(void **state)
 	assert_int_equal(guest_read(g, s->gpr[CPU_RSP], 8), 0x48);
 }
 
-/* CPUID with or without 57-bit addresses, of AMD or Intel. */
+/* The vendor in CPUID, and whether it offers 57-bit addresses. */
 static bool cpuid_la57, cpuid_intel;
 
 static void some_cpuid(void *state, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
@@ -130,7 +130,7 @@ static void test_system_registers_are_as_wide_as_cpuid_says(void **state)
 GUEST_ASM(sys_sysenter, "sysenter")
 GUEST_ASM(sys_sysexit, "sysexit")
 
-/* What AMD has in 32 bits it loads without the rest, and SYSENTER is not in its long mode. */
+/* Where AMD has 32 bits it drops the upper half of what is written. It has no SYSENTER in long mode. */
 static void test_system_registers_of_32_bits_by_vendor(void **state)
 {
 	static const uint32_t all[] = { 0x175, 0x176, 0xc0000103 };

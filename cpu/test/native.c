@@ -2,10 +2,10 @@
 /*
  * The host's CPU as an oracle.
  *
- * Both edges of the run are signals, so that no register has to be spared for a trampoline: an int3 of
- * ours enters the handler, which replaces the whole interrupted context with the case's and returns into
- * the instruction; the int3 behind it, or its fault, enters the handler again, which saves the context and
- * puts ours back.  Returning with another CS runs 32-bit code the same way.
+ * A run begins and ends with a signal, so that no register is needed for a trampoline. An int3 of the test enters
+ * the handler. The handler replaces the whole interrupted context with that of the case, and returns into the
+ * instruction. The int3 behind it, or its fault, enters the handler again, which saves the context and puts that of
+ * the test back. Returning with another CS runs 32-bit code the same way.
  */
 #include "native.h"
 
@@ -95,7 +95,7 @@ static void leave(ucontext_t *uc)
 	native.end.vector = (unsigned int)g[REG_TRAPNO];
 	native.end.error = (uint32_t)g[REG_ERR];
 	native.end.cr2 = (uint64_t)g[REG_CR2];
-	/* Only the registers: the signal mask and the stack are as they were. No exception of the case's may be pending in the test's own code. */
+	/* Only registers: signal mask and stack are as they were. No x87 exception may be pending in the test's code. */
 	memcpy(g, native.host, sizeof(native.host));
 	fp->cwd = 0x37f;
 	fp->swd = fp->ftw = 0;
@@ -111,7 +111,7 @@ static void handler(int signal, siginfo_t *info, void *context)
 	} else if (native.phase == INSIDE) {
 		native.phase = IDLE;
 		leave(context);
-	} else { /* not ours: let it happen again and end the process */
+	} else { /* the signal is not from a case: let it happen again and end the process */
 		struct sigaction dfl = { .sa_handler = SIG_DFL };
 
 		sigaction(signal, &dfl, NULL);
@@ -198,7 +198,7 @@ void native_run(const struct gen_case *c, struct gen_state *after, struct gen_en
 		memcpy(data + c->poke[i].offset, c->poke[i].bytes, c->poke[i].size);
 	memset((void *)(uintptr_t)(c->code_base + c->in.rip), 0xcc, GEN_BYTES);
 	memcpy((void *)(uintptr_t)(c->code_base + c->in.rip), c->bytes, c->length);
-	/* Not in a signal frame. 64-bit code does not care. */
+	/* A signal frame has no DS and ES. 64-bit code does not use them. */
 	__asm__ volatile("mov %0, %%ds\n\tmov %0, %%es" ::"r"(c->bits == 16 ? DATA_16 : DATA_32));
 	native.c = c;
 	native.phase = ENTERING;

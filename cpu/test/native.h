@@ -5,13 +5,13 @@
 
 #include "gen.h"
 
-/* Map the data and code areas at their addresses and take over the fault signals.  False: not possible here. */
+/* Map the data and code areas at their addresses, and handle fault signals. Returns: false when it cannot be done. */
 bool native_init(const uint8_t pattern[GEN_DATA_SIZE]);
 
-/* True if code of this kind (16, 32, 64) can be run: the kernel may lack compatibility mode or modify_ldt. */
+/* Returns: true if code of `bits` can be run. The kernel may lack compatibility mode or modify_ldt. */
 bool native_has(unsigned int bits);
 
-/* Run one case.  Afterwards the data area holds what it left in memory. */
+/* Run one case. After: the data area is as the case left it. */
 void native_run(const struct gen_case *c, struct gen_state *after, struct gen_end *end);
 
 /* The data area: GEN_DATA_SIZE bytes. */

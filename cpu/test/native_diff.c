@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The same instruction on the host's CPU and on the software one: registers, flags, memory and the way it ended must
- * agree. Only flags that the architecture leaves undefined for that instruction are left out.
+ * agree. Only flags that the architecture leaves undefined for the instruction are not compared.
  *
  *     native-diff [--seed N] [--count N] [--only MNEMONIC] [--all]
  *
@@ -35,7 +35,7 @@ struct result {
 	struct gen_end end;
 };
 
-/* ---- printing ------------------------------------------------------------------------------------------------------ */
+/* ---- printing ------------------------------------------------------------------------------------------ */
 
 static const char *const gpr_name[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
 					  "r8",	 "r9",	"r10", "r11", "r12", "r13", "r14", "r15" };
@@ -117,14 +117,15 @@ static void print_failure(const struct gen_case *c, const struct result *n, cons
 	printf(" flags=%llx\n", (unsigned long long)c->in.rflags);
 }
 
-/* ---- comparing ------------------------------------------------------------------------------------------------------ */
+/* ---- comparing ----------------------------------------------------------------------------------------- */
 
 static bool same_end(const struct gen_case *c, const struct result *n, const struct result *s)
 {
 	if (n->end.vector != s->end.vector)
 		return false;
 	if (n->end.vector == 14)
-		return n->end.error == s->end.error && ((n->end.cr2 ^ s->end.cr2) & (c->pieces ? ~UINT64_C(0xfff) : ~UINT64_C(0))) == 0;
+		return n->end.error == s->end.error &&
+		       ((n->end.cr2 ^ s->end.cr2) & (c->pieces ? ~UINT64_C(0xfff) : ~UINT64_C(0))) == 0;
 	return (n->end.vector != 13 && n->end.vector != 12) || n->end.error == s->end.error;
 }
 
@@ -138,15 +139,17 @@ static bool same_state(const struct gen_case *c, const struct result *n, const s
 		flags &= ~c->flags_undefined;
 	else if (c->partial)
 		unknown |= 0xffefu; /* all but RSP */
-	/* Of a 16-bit stack pointer the host's kernel gives back 16 bits. */
+	/* The host's kernel gives back only 16 bits of a 16-bit stack pointer. */
 	if (c->bits == 16 && (uint16_t)n->after.gpr[4] == (uint16_t)s->after.gpr[4])
 		unknown |= 1u << 4;
 	for (unsigned int i = 0; i < 16; i++)
 		if (!(unknown >> i & 1) && n->after.gpr[i] != s->after.gpr[i])
 			return false;
 	return n->after.rip == s->after.rip && ((n->after.rflags ^ s->after.rflags) & flags) == 0 &&
-	       n->after.mxcsr == s->after.mxcsr && n->after.fcw == s->after.fcw && n->after.fsw == s->after.fsw && n->after.ftw == s->after.ftw &&
-	       memcmp(n->after.st, s->after.st, sizeof(n->after.st)) == 0 && memcmp(n->after.xmm, s->after.xmm, sizeof(n->after.xmm)) == 0;
+	       n->after.mxcsr == s->after.mxcsr && n->after.fcw == s->after.fcw && n->after.fsw == s->after.fsw &&
+	       n->after.ftw == s->after.ftw &&
+	       memcmp(n->after.st, s->after.st, sizeof(n->after.st)) == 0 &&
+	       memcmp(n->after.xmm, s->after.xmm, sizeof(n->after.xmm)) == 0;
 }
 
 static void compare(const struct gen_case *c, const struct result *n, enum soft_mode mode, bool *unimplemented)
@@ -166,10 +169,11 @@ static void compare(const struct gen_case *c, const struct result *n, enum soft_
 		return;
 	total.failed++;
 	if (options.all || total.shown++ < SHOWN)
-		print_failure(c, n, &s, data, how == SOFT_STRANGE ? "no answer" : mode == SOFT_STEP ? "stepped" : "run");
+		print_failure(c, n, &s, data,
+		              how == SOFT_STRANGE ? "no answer" : mode == SOFT_STEP ? "stepped" : "run");
 }
 
-/* Slots are used again: then the CPU must notice that its decoded code is no longer what is there. */
+/* A slot is used again. The CPU must notice that the code there is no longer the code that it decoded. */
 static void next_slot(void)
 {
 	total.slot = (total.slot + 1) % GEN_SLOT_MAX;
@@ -190,7 +194,7 @@ static void run_row(const struct gen_row *row, unsigned int size, unsigned int b
 		next_slot();
 		native_run(&c, &n.after, &n.end);
 		if (n.end.vector == 6 && row->mnemonic != ZYDIS_MNEMONIC_UD2)
-			continue; /* newer than the CPU we are on */
+			continue; /* the host's CPU is too old for it */
 		compare(&c, &n, SOFT_BLOCK, &none);
 		if (!none)
 			compare(&c, &n, SOFT_STEP, &none);
@@ -201,11 +205,11 @@ static void run_row(const struct gen_row *row, unsigned int size, unsigned int b
 		printf("  NOT ENCODED: %s %s %u-bit\n", ZydisMnemonicGetString(row->mnemonic), row->form,
 		       bits);
 	if (unimplemented)
-		printf("  NOT THERE: %s %s %u %u-bit: %lu cases\n", ZydisMnemonicGetString(row->mnemonic), row->form, size,
-		       bits, unimplemented);
+		printf("  NOT THERE: %s %s %u %u-bit: %lu cases\n", ZydisMnemonicGetString(row->mnemonic), row->form,
+		       size, bits, unimplemented);
 	if (total.failed != failed && (options.all || total.rows++ < 40))
-		printf("  FAILED: %s %s %u %u-bit: %lu of %lu runs\n", ZydisMnemonicGetString(row->mnemonic), row->form, size,
-		       bits, total.failed - failed, 2 * made);
+		printf("  FAILED: %s %s %u %u-bit: %lu of %lu runs\n", ZydisMnemonicGetString(row->mnemonic),
+		       row->form, size, bits, total.failed - failed, 2 * made);
 }
 
 static void run_table(const char *name, const struct gen_table *table)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest: 64-bit, every exception through an interrupt-stack-table stack into a HLT of its own vector.
- * Its second-stage tables are written here, once, so that nothing but the CPU is under test.
+ * The guest is 64-bit. Every exception goes over an IST stack to a HLT for its vector. Its second-stage tables are
+ * written here, once, so that only the CPU is under test.
  */
 #include "native_soft.h"
 
@@ -13,7 +13,7 @@
 
 #include "cpu/cpu.h"
 
-/* Guest physical memory. The data pages are out of order and apart, so that crossing one is really crossing. */
+/* Guest physical memory. The data pages are out of order and apart, so that an access across two finds no neighbour. */
 #define RAM_SIZE   (32u << 20)
 #define LARGE_PAGE (2u << 20)
 #define PML4       0x1000u
@@ -42,7 +42,7 @@ static const uint32_t data_gpa[GEN_DATA_SIZE / GEN_PAGE] = { 0x23000, 0x20000, 0
 #define SEL_USER_DS   0x2bu
 #define SEL_USER_CS64 0x33u
 #define SEL_TSS       0x40u
-#define SEL_USER_CS16 0x07u /* nobody looks them up */
+#define SEL_USER_CS16 0x07u /* never looked up */
 #define SEL_USER_DS16 0x0fu
 
 #define CR0_VALUE  UINT64_C(0x80010033) /* PG WP NE ET MP PE */
@@ -50,7 +50,7 @@ static const uint32_t data_gpa[GEN_DATA_SIZE / GEN_PAGE] = { 0x23000, 0x20000, 0
 #define EFER_VALUE UINT64_C(0xd00)	/* NX LMA LME */
 
 static struct {
-	uint8_t *area, *ram; /* as mapped; from a large page's boundary on */
+	uint8_t *area, *ram; /* area: as mapped; ram: in it, from the boundary of a large page on */
 	uint64_t *npt;
 	struct cpu_vm *vm;
 	struct cpu *cpu;
@@ -69,7 +69,8 @@ static struct vmmu_vcpu vcpu;
 enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *v, struct vmmu_entry *entry)
 {
 	*entry = (struct vmmu_entry){
-		.root = soft.npt, .format = VMMU_FORMAT_NPT4, .levels = 4, .flush = !v->entered, .poll = &soft.always_run
+		.root = soft.npt, .format = VMMU_FORMAT_NPT4, .levels = 4, .flush = !v->entered,
+		.poll = &soft.always_run
 	};
 	v->entered = true;
 	return VMMU_ENTER_RUN;
@@ -243,7 +244,7 @@ void soft_fini(void)
 	munmap(soft.area, RAM_SIZE + LARGE_PAGE);
 }
 
-/* ---- one case ------------------------------------------------------------------------------------------------------ */
+/* ---- one case ------------------------------------------------------------------------------------------ */
 
 static void write_data(const struct gen_case *c)
 {
@@ -311,7 +312,7 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	cpu_debug_set(soft.cpu, mode == SOFT_STEP ? CPU_DEBUG_STEP : 0, NULL);
 	cpu_state_changed(soft.cpu, CPU_CHANGED_RFLAGS | CPU_CHANGED_MODE | CPU_CHANGED_FPU);
 
-	/* A repeated string instruction is stepped element by element; what follows the instruction is run. */
+	/* A repeated string instruction is stepped element by element. The code behind the instruction runs freely. */
 	for (unsigned int i = 0; i < 2 * GEN_PAGE; i++) {
 		exit = cpu_run(soft.cpu);
 		if (exit != CPU_EXIT_DEBUG || mode != SOFT_STEP)

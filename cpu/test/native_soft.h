@@ -10,8 +10,8 @@
 
 enum soft_result {
 	SOFT_OK,
-	SOFT_UNIMPLEMENTED,	/* CPU_EXIT_INTERNAL_ERROR: not there yet, says the CPU */
-	SOFT_STRANGE,		/* anything else that is no answer */
+	SOFT_UNIMPLEMENTED,	/* CPU_EXIT_INTERNAL_ERROR: the CPU does not implement the instruction */
+	SOFT_STRANGE,		/* any other exit that ends no instruction */
 };
 
 /* How the instruction is run. */

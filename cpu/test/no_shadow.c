@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* For machines without the library: they have a second stage, so nothing of vmmu/mmu.h is called with an effect. */
+/* For machines without the library. They have a second stage, so no call of vmmu/mmu.h has an effect. */
 #include <vmmu/mmu.h>
 
 #include <stdlib.h>
