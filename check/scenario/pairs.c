@@ -5,7 +5,7 @@
  */
 #include "check/scenario/world.h"
 #include "core/memslot/slots.h"
-#include "core/fault/vcpu.h"
+#include "core/fault/context.h"
 #include "core/mmu/mmu.h"
 
 #define PAGE     GUEST_DATA
@@ -73,7 +73,7 @@ static void setup_root(void)
 
 static void drop_root(void)
 {
-	vcpu_root_drop(world.cpu[0].vcpu);
+	vcpu_roots_drop(world.cpu[0].vcpu, false);
 }
 
 static void invalidate(void)

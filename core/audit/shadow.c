@@ -35,7 +35,9 @@ static struct vmmu_vcpu *vcpu_of(struct vm *vm, unsigned id)
 /* Root number n of a vCPU: the current one, then the previous ones; NULL at the end. */
 static const struct shadow_root *root_of(const struct vmmu_vcpu *vcpu, unsigned n)
 {
-	return n == 0 ? &vcpu->shadow->root : n <= SHADOW_PREVIOUS ? &vcpu->shadow->previous[n - 1] : NULL;
+	if (!vcpu->shadow || n > SHADOW_PREVIOUS)
+		return NULL;
+	return n == 0 ? &vcpu->shadow->root : &vcpu->shadow->previous[n - 1];
 }
 
 /* --- entries --- */

@@ -3,22 +3,22 @@
  * Huge pages come back when logging stops (18). To the tables it is as if every block had been faulted on at its largest level: the same page look-up,
  * the same retry checks, the same install, which puts a huge leaf in the place of a table.
  */
-#include "core/fault/admit.h"
+#include "core/fault/fault.h"
 #include "core/tdp/tdp.h"
 
 static bool block_recover(struct vm *vm, const struct memslot *slot, gfn_t gfn, struct table_cache *tables)
 {
+	struct fault fault = { .slot = slot, .gfn = gfn, .snapshot = notifier_snapshot(vm) };
 	struct table *root = tdp_next_root(vm, NULL, slot->as_id, true);
-	struct admitted fault;
-	enum vmmu_fault answer;
+	enum map_result result = RET_PF_RETRY;
 
 	if (!root)
 		return false;
-	answer = fault_admit(NULL, slot, gfn, 0, &fault);
-	if (answer == VMMU_FAULT_FIXED)
-		answer = fault_map(vm, root, &fault, tables, NULL);
+	if (fault_admit(NULL, &fault) == VMMU_PAGE_FIXED && table_cache_fill(vm, tables, vm->levels) &&
+	    fault_page_get(vm, &fault) == VMMU_PAGE_FIXED)
+		result = fault_tdp_install(vm, root, &fault, tables, 0);
 	tdp_root_put(vm, root);
-	return answer == VMMU_FAULT_FIXED;
+	return result == RET_PF_FIXED || result == RET_PF_SPURIOUS;
 }
 
 void fault_recover_huge(struct vm *vm, const struct memslot *slot)

@@ -1,69 +1,92 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A #PF in a VM that shadows: is it the guest's own, MMIO, a write to a guest table, or a hole in the shadow to be filled?
+ * The context of a vCPU that walks a shadow of its guest's tables. A #PF there is the guest's own, or MMIO, or a write to
+ * a table of the guest's, or a hole in the shadow that is to be filled.
  */
-#include "core/fault/admit.h"
-#include "core/format/spte.h"
-#include "core/notifier/notifier.h"
+#include "core/fault/fault.h"
+#include "core/shadow/shadow.h"
 
-static void reader_init(struct vmmu_vcpu *vcpu, const struct memslots *slots, struct guest_reader *reader)
+static enum vmmu_status init(struct vmmu_vcpu *vcpu)
 {
-	*reader = (struct guest_reader){ &vcpu->shadow->mode, slots, &vcpu->table_cache, vcpu->vcpu.vm, &vcpu->ring };
+	struct vm *vm = vcpu->vcpu.vm;
+
+	if (vcpu->shadow)
+		return VMMU_OK;
+	vcpu->shadow = vm_alloc(vm, sizeof(*vcpu->shadow));
+	if (!vcpu->shadow)
+		return VMMU_ENOMEM;
+	vcpu->shadow->regs.phys_bits = vm->guest_phys_bits;
+	shadow_mode_set(vcpu->shadow, vcpu->as_id);
+	return VMMU_OK;
 }
 
-/* Translate as the guest would. Without paging a virtual address is a physical one, with every right. */
-static enum guest_walk_result translate(const struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow_fault *fault, uint32_t pkru)
+/* --- the root --- */
+
+static enum vmmu_status load(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry)
 {
-	if (sv->mode.levels)
-		return guest_walk(reader, sv->regs.cr3, sv->regs.pdpte, fault->gva, fault->error, pkru, &fault->walk);
-	fault->walk.levels = 0;
-	fault->walk.level = GUEST_MAX_LEVELS;
-	fault->walk.rights[GUEST_MAX_LEVELS - 1] = ACC_ALL;
-	fault->walk.key = 0;
-	fault->walk.dirty = true;
-	fault->walk.gfn = GFN((uint32_t)fault->gva.v >> PAGE_SHIFT); /* 32 bits, whatever the caller says: the tables reach no further */
-	return GUEST_WALK_OK;
+	struct vm *vm = vcpu->vcpu.vm;
+	const struct shadow *before = vcpu->shadow->root.page[0];
+	enum vmmu_status status = shadow_root_load(vm, vcpu->shadow, &vcpu->tables, vcpu->vcpu.id);
+
+	if (vcpu->shadow->root.page[0] != before)
+		vcpu->flush = true;
+	if (status != VMMU_OK)
+		return status;
+	/* Bring the tables up to date with what the guest wrote before it flushed (P8). */
+	if (vcpu->sync || vcpu->shadow->root.behind) {
+		shadow_sync_roots(vm, vcpu->shadow, vcpu->as_id);
+		vcpu->sync = vcpu->shadow->root.behind = false;
+	}
+	entry->root = shadow_root_entries(vcpu->shadow, &entry->levels);
+	entry->shadow = true;
+	return VMMU_OK;
 }
 
-static bool fault_is_stale(const struct mmu_token *token, const struct vmmu_vcpu *vcpu, const struct shadow_fault *fault, uint64_t snapshot)
+static void drop(struct vmmu_vcpu *vcpu, bool only_obsolete)
 {
-	hva_t start, end;
-
-	if (!vcpu->shadow->root.valid || shadow_root_is_obsolete(token->vm, &vcpu->shadow->root))
-		return true;
-	if (!fault->slot)
-		return false;
-	shadow_fault_host_range(fault, &start, &end);
-	return notifier_must_retry(token, snapshot, start, end);
+	if (!vcpu->shadow)
+		return;
+	shadow_roots_drop(vcpu->vcpu.vm, vcpu->shadow, only_obsolete);
+	vcpu->flush = true;
 }
 
-static enum shadow_result map_beside(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault, uint64_t snapshot)
+static void mode(struct vmmu_vcpu *vcpu)
 {
-	struct mmu_read token = mmu_read_lock(vcpu->vcpu.vm, vcpu->vcpu.id);
-	enum shadow_result result = SHADOW_RETRY;
+	shadow_mode_set(vcpu->shadow, vcpu->as_id);
+}
 
-	if (!fault_is_stale(&token.token, vcpu, fault, snapshot))
-		result = shadow_map_beside(&token, vcpu->shadow, reader, fault);
-	mmu_read_unlock(&token);
-	return result;
+/* --- installing --- */
+
+static bool fill(struct vmmu_vcpu *vcpu)
+{
+	return shadow_caches_fill(vcpu->vcpu.vm, vcpu->shadow, &vcpu->tables);
+}
+
+static bool map_is_stale(const struct mmu_token *token, const struct vmmu_vcpu *vcpu, const struct shadow_fault *fault)
+{
+	const struct shadow_root *root = &vcpu->shadow->root;
+	hva_t start = { 0 }, end = { 0 };
+
+	if (fault->common.slot)
+		shadow_fault_host_range(fault, &start, &end);
+	return fault_is_stale(token, &fault->common, root->valid && !shadow_root_is_obsolete(token->vm, root), start, end);
 }
 
 /*
- * Do with mmu_lock held for write what map_beside could not, and recycle the chain of a frame with too many leaves. If
- * map_beside mapped the page its result stands: other vCPUs may have written through the new leaf, and the page must be
- * marked dirty.
+ * Do with mmu_lock held for write what shadow_map_beside could not, and recycle the chain of a frame with too many
+ * leaves. If shadow_map_beside mapped the page its result stands: other vCPUs may have written through the new leaf, and
+ * the page must be marked dirty.
  */
-static enum shadow_result map_alone(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault, uint64_t snapshot,
-                                    enum shadow_result result)
+static enum map_result map_alone(struct vmmu_vcpu *vcpu, struct shadow_fault *fault, enum map_result result)
 {
 	struct mmu_write token = mmu_write_lock(vcpu->vcpu.vm);
 
-	if (result == SHADOW_ALONE) {
-		/* Room first: it may take the very pages that the check is about (zoo 4). */
+	if (result == RET_PF_ALONE) {
+		/* Room first: making room may take the very pages that the check is about (zoo 4). */
 		shadow_make_room(&token);
-		result = SHADOW_RETRY;
-		if (!fault_is_stale(&token.token, vcpu, fault, snapshot))
-			result = shadow_map(&token, vcpu->shadow, reader, fault, &vcpu->tables);
+		result = RET_PF_RETRY;
+		if (!map_is_stale(&token.token, vcpu, fault))
+			result = shadow_map(&token, vcpu->shadow, fault, &vcpu->tables);
 	}
 	if (vcpu->shadow->crowded)
 		shadow_rmap_recycle(&token, vcpu->shadow);
@@ -72,70 +95,52 @@ static enum shadow_result map_alone(struct vmmu_vcpu *vcpu, const struct guest_r
 	return result;
 }
 
-static enum vmmu_page_fault map_under_lock(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault, uint64_t snapshot)
+static enum map_result map(struct vmmu_vcpu *vcpu, struct fault *common)
 {
-	static const enum vmmu_page_fault answer[] = {
-		[SHADOW_FIXED] = VMMU_PAGE_FIXED,
-		[SHADOW_SPURIOUS] = VMMU_PAGE_FIXED,
-		[SHADOW_RETRY] = VMMU_PAGE_RETRY,
-		[SHADOW_EMULATE] = VMMU_PAGE_EMULATE,
-	};
-	enum shadow_result result;
+	struct shadow_fault *fault = container_of(common, struct shadow_fault, common);
+	struct mmu_read token = mmu_read_lock(vcpu->vcpu.vm, vcpu->vcpu.id);
+	enum map_result result = RET_PF_RETRY;
 
-	if (!shadow_caches_fill(vcpu->vcpu.vm, vcpu->shadow, &vcpu->tables))
-		return VMMU_PAGE_NOMEM;
-	result = map_beside(vcpu, reader, fault, snapshot);
-	if (result == SHADOW_ALONE || vcpu->shadow->crowded)
-		result = map_alone(vcpu, reader, fault, snapshot, result);
-	vcpu_count(&vcpu->vcpu.stats.fixed, result == SHADOW_FIXED);
-	vcpu_count(&vcpu->vcpu.stats.spurious, result == SHADOW_SPURIOUS);
-	return answer[result];
+	if (!map_is_stale(&token.token, vcpu, fault))
+		result = shadow_map_beside(&token, vcpu->shadow, fault);
+	mmu_read_unlock(&token);
+	if (result == RET_PF_ALONE || vcpu->shadow->crowded)
+		result = map_alone(vcpu, fault, result);
+	return result;
 }
 
-static enum vmmu_page_fault fault_mmio(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault)
+/* --- faults --- */
+
+/* Translate as the guest would. Without paging a linear address is a physical one, with every right. */
+static enum guest_walk_result translate(const struct shadow_vcpu *sv, struct shadow_fault *fault)
 {
-	if (!(fault->mmio_generation & GENERATION_IN_PROGRESS))
-		map_under_lock(vcpu, reader, fault, 0); /* whatever came of it: the next access asks again */
-	return VMMU_PAGE_MMIO;
+	if (sv->mode.levels)
+		return guest_walk(fault->reader, sv->regs.cr3, sv->regs.pdpte, fault->gva, fault->error, fault->pkru,
+		                  &fault->walk);
+	fault->walk.levels = 0;
+	fault->walk.level = GUEST_MAX_LEVELS;
+	fault->walk.rights[GUEST_MAX_LEVELS - 1] = ACC_ALL;
+	fault->walk.key = 0;
+	fault->walk.dirty = true;
+	/* 32 bits, whatever the caller says: the tables reach no further. */
+	fault->walk.gfn = GFN((uint32_t)fault->gva.v >> PAGE_SHIFT);
+	return GUEST_WALK_OK;
 }
 
-static enum vmmu_page_fault fault_memory(struct vmmu_vcpu *vcpu, const struct guest_reader *reader, struct shadow_fault *fault, uint64_t snapshot)
+static enum vmmu_page_fault page_fault(struct vmmu_vcpu *vcpu, const struct memslots *slots, gva_t gva, uint64_t error,
+                                       uint32_t pkru, struct vmmu_page_info *info)
 {
-	static const enum vmmu_page_fault refused[] = {
-		[VMMU_FAULT_RETRY] = VMMU_PAGE_RETRY,
-		[VMMU_FAULT_MMIO] = VMMU_PAGE_MMIO,
-		[VMMU_FAULT_HOST] = VMMU_PAGE_HOST,
-		[VMMU_FAULT_NOMEM] = VMMU_PAGE_NOMEM,
-	};
-	unsigned access = fault->error & VMMU_PF_WRITE ? VMMU_READ | VMMU_WRITE : VMMU_READ;
-	struct admitted admitted;
-	enum vmmu_fault first = fault_admit(vcpu, fault->slot, fault->walk.gfn, access, &admitted);
-	enum vmmu_page_fault answer;
+	const struct guest_reader reader = { &vcpu->shadow->mode, slots, &vcpu->table_cache, vcpu->vcpu.vm, &vcpu->ring };
+	struct shadow_fault fault = { .gva = gva, .error = error, .pkru = pkru, .reader = &reader };
+	struct fault *common = &fault.common;
 
-	if (first == VMMU_FAULT_FIXED)
-		first = fault_page_get(vcpu->vcpu.vm, &admitted, &fault->page);
-	if (first != VMMU_FAULT_FIXED)
-		return refused[first];
-	answer = map_under_lock(vcpu, reader, fault, snapshot);
-	/* An emulated write is marked by vmmu_guest_write, in the room that was found here. */
-	if (answer == VMMU_PAGE_FIXED)
-		fault_written(vcpu, &admitted);
-	return answer;
-}
-
-static enum vmmu_page_fault page_fault(struct vmmu_vcpu *vcpu, const struct memslots *slots, struct shadow_fault *fault, uint32_t pkru,
-                                       struct vmmu_page_info *info)
-{
-	uint64_t snapshot = notifier_snapshot(vcpu->vcpu.vm);
-	struct guest_reader reader;
-
-	reader_init(vcpu, slots, &reader);
-	fault->mmio_generation = memslots_generation(slots);
-	switch (translate(vcpu->shadow, &reader, fault, pkru)) {
+	common->generation = memslots_generation(slots);
+	common->snapshot = notifier_snapshot(vcpu->vcpu.vm);
+	switch (translate(vcpu->shadow, &fault)) {
 	case GUEST_WALK_OK:
 		break;
 	case GUEST_WALK_FAULT:
-		info->error = fault->walk.error;
+		info->error = fault.walk.error;
 		return VMMU_PAGE_GUEST;
 	case GUEST_WALK_RING_FULL:
 		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
@@ -145,27 +150,64 @@ static enum vmmu_page_fault page_fault(struct vmmu_vcpu *vcpu, const struct mems
 	case GUEST_WALK_HOST:
 		return VMMU_PAGE_HOST;
 	}
-	info->gpa.v = gfn_to_gpa(fault->walk.gfn).v | (fault->gva.v & (PAGE_SIZE - 1));
-	fault->slot = memslot_find_cached(&vcpu->slot_cache, slots, fault->walk.gfn);
-	return fault->slot ? fault_memory(vcpu, &reader, fault, snapshot) : fault_mmio(vcpu, &reader, fault);
+	common->gfn = fault.walk.gfn;
+	common->access = error & VMMU_PF_WRITE ? VMMU_READ | VMMU_WRITE : VMMU_READ;
+	common->slot = memslot_find_cached(&vcpu->slot_cache, slots, common->gfn);
+	info->gpa.v = gfn_to_gpa(common->gfn).v | (gva.v & (PAGE_SIZE - 1));
+	return common->slot ? fault_on_memory(vcpu, common, error, &context_shadow) :
+	                      fault_on_mmio(vcpu, common, &context_shadow);
 }
 
-enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva, uint64_t error, uint32_t pkru, struct vmmu_page_info *info)
+/* --- what the guest does to its translations --- */
+
+/* Everything that the mode is derived from. Most writes are of CR3 alone. */
+static bool same_mode(const struct vmmu_guest_regs *a, const struct vmmu_guest_regs *b)
 {
-	struct vm *vm = vcpu->vcpu.vm;
-	struct shadow_fault fault = { .gva = gva, .error = error, .pkru = pkru };
-	struct srcu_read token;
-	enum vmmu_page_fault answer;
-
-	ASSERT(load_relaxed(&vcpu->vcpu.mode) == VCPU_OUTSIDE);
-	*info = (struct vmmu_page_info){ 0 };
-	if (unlikely(vm_is_dead(vm)) || !vcpu->shadow)
-		return VMMU_PAGE_DEAD;
-	token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id);
-	answer = page_fault(vcpu, memslots_active(vm, vcpu->as_id, token), &fault, pkru, info);
-	srcu_read_unlock(&vm->srcu, token);
-	vcpu_count(&vcpu->vcpu.stats.mmio, answer == VMMU_PAGE_MMIO);
-	vcpu_count(&vcpu->vcpu.stats.retried, answer == VMMU_PAGE_RETRY);
-	vcpu_count(&vcpu->vcpu.stats.host, answer == VMMU_PAGE_HOST);
-	return answer;
+	return a->cr0 == b->cr0 && a->cr4 == b->cr4 && a->efer == b->efer && a->phys_bits == b->phys_bits &&
+	       a->gbpages == b->gbpages;
 }
+
+static void regs_set(struct vmmu_vcpu *vcpu, const struct vmmu_guest_regs *regs, bool keep)
+{
+	bool same = same_mode(&vcpu->shadow->regs, regs);
+
+	vcpu->shadow->regs = *regs;
+	/*
+	 * Roots are cached under their role. With another number of levels they mean something else. Pages stay in the hash
+	 * in any case.
+	 */
+	if (!same && shadow_mode_set(vcpu->shadow, vcpu->as_id))
+		shadow_roots_drop(vcpu->vcpu.vm, vcpu->shadow, false);
+	else if (vcpu->shadow->mode.levels && vcpu->shadow->mode.levels < 4)
+		shadow_root_forget(vcpu->vcpu.vm, vcpu->shadow); /* PDPTEs are loaded with CR3 */
+	vcpu->flush = true;
+	if (!keep)
+		vcpu->sync = true;
+	if (!keep && !same) /* a write of CR0, CR4 or EFER leaves no address space as it was */
+		shadow_flushed_all(vcpu->shadow);
+}
+
+static void invlpg(struct vmmu_vcpu *vcpu, gva_t gva)
+{
+	shadow_invlpg(vcpu->vcpu.vm, vcpu->shadow, gva);
+}
+
+static void flush_all(struct vmmu_vcpu *vcpu)
+{
+	vcpu->sync = true;
+	vcpu->flush = true;
+	shadow_flushed_all(vcpu->shadow);
+}
+
+const struct context_ops context_shadow = {
+	.init = init,
+	.load = load,
+	.drop = drop,
+	.mode = mode,
+	.page_fault = page_fault,
+	.fill = fill,
+	.map = map,
+	.regs_set = regs_set,
+	.invlpg = invlpg,
+	.flush_all = flush_all,
+};

@@ -19,13 +19,14 @@ static struct shadow *root_page(const struct shadow_vcpu *sv, gva_t gva)
 }
 
 /* P4, P8: is the guest's entry still what the walk saw? Call after its table was shadowed and write-protected. */
-static bool entry_is_unchanged(const struct guest_mode *mode, const struct guest_walk *walk, int level)
+static bool entry_is_unchanged(const struct shadow_fault *fault, int level)
 {
+	const struct guest_walk *walk = &fault->walk;
 	uint64_t value;
 
 	if (level < walk->level || level > walk->levels)
 		return true;
-	return port_load_from_host(walk->hva[level - 1].v, guest_entry_bytes(mode), &value) &&
+	return port_load_from_host(walk->hva[level - 1].v, guest_entry_bytes(fault->reader->mode), &value) &&
 	       value == walk->value[level - 1];
 }
 
@@ -93,14 +94,14 @@ static struct shadow *child_get(struct mmu_token *token, struct shadow_vcpu *sv,
 static int leaf_level(struct vm *vm, const struct shadow_fault *fault, const struct shadow *root)
 {
 	const struct guest_walk *walk = &fault->walk;
-	const struct memslot *slot = fault->slot;
+	const struct memslot *slot = fault->common.slot;
 	int level;
 
 	if (!slot || slot->flags & VMMU_SLOT_LOG_DIRTY)
 		return 1;
 	level = memslot_max_level(slot, walk->gfn);
-	if (level > (int)fault->page.max_level)
-		level = fault->page.max_level;
+	if (level > (int)fault->common.page.max_level)
+		level = fault->common.page.max_level;
 	if (level > walk->level)
 		level = walk->level;
 	if (level > role_level(root->role))
@@ -125,7 +126,7 @@ static bool write_against_rights(const struct shadow_vcpu *sv, const struct shad
 	                  (fault->pkru >> (2 * walk->key) & 2);
 
 	/* Not for MMIO, which is never mapped: other rights would gain nothing there. */
-	return fault->slot && (fault->error & VMMU_PF_WRITE) && !(fault->error & VMMU_PF_USER) && !sv->mode.wp &&
+	return fault->common.slot && (fault->error & VMMU_PF_WRITE) && !(fault->error & VMMU_PF_USER) && !sv->mode.wp &&
 	       sv->mode.levels && (!(walk->rights[walk->level - 1] & ACC_WRITE) || key_denies);
 }
 
@@ -155,8 +156,8 @@ static unsigned rights_for(const struct shadow_vcpu *sv, const struct shadow_fau
 static struct leaf leaf_make(struct vm *vm, const struct shadow_fault *fault, int level, unsigned rights)
 {
 	gfn_t gfn = gfn_round(fault->walk.gfn, level);
-	pfn_t pfn = PFN(fault->page.pfn.v - (fault->walk.gfn.v - gfn.v));
-	bool writable = fault->page.writable && !(fault->slot->flags & VMMU_SLOT_READONLY);
+	pfn_t pfn = PFN(fault->common.page.pfn.v - (fault->walk.gfn.v - gfn.v));
+	bool writable = fault->common.page.writable && !(fault->common.slot->flags & VMMU_SLOT_READONLY);
 
 	return (struct leaf){ shadow_make_leaf(vm, pfn, level, rights, fault->walk.key, writable, true), gfn };
 }
@@ -168,14 +169,14 @@ static void mmio_put(struct mmu_token *token, struct shadow_vcpu *sv, struct sha
 
 	if (spte_is_present(load_relaxed(entry)))
 		entry_zap(token, page, entry); /* never overwrite a present leaf (zoo 3) */
-	leaf.spte = spte_make_mmio(token->vm->fmt, token->vm->mmio_guard, leaf.gfn, fault->mmio_generation);
+	leaf.spte = spte_make_mmio(token->vm->fmt, token->vm->mmio_guard, leaf.gfn, fault->common.generation);
 	entry_set_leaf(token, sv, NULL, page, entry, &leaf);
 }
 
-static enum shadow_result leaf_put(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry,
+static enum map_result leaf_put(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, spte_t *entry,
                                    const struct shadow_fault *fault, unsigned rights)
 {
-	const struct memslot *slot = fault->slot;
+	const struct memslot *slot = fault->common.slot;
 	int level = role_level(page->role);
 	bool write = fault->error & VMMU_PF_WRITE, emulate = false;
 	spte_t old = load_relaxed(entry);
@@ -201,103 +202,102 @@ static enum shadow_result leaf_put(struct mmu_token *token, struct shadow_vcpu *
 		old = 0;
 	}
 	if ((old | VMMU_NPT_A | VMMU_NPT_D) == (leaf.spte | VMMU_NPT_A | VMMU_NPT_D))
-		return emulate ? SHADOW_EMULATE : SHADOW_SPURIOUS;
+		return emulate ? RET_PF_EMULATE : RET_PF_SPURIOUS;
 	if (entry_set_leaf(token, sv, slot, page, entry, &leaf))
 		leaves_count(token, level, 1);
-	return emulate ? SHADOW_EMULATE : SHADOW_FIXED;
+	return emulate ? RET_PF_EMULATE : RET_PF_FIXED;
 }
 
 /*
- * Put a leaf in an empty entry, beside other faults. Returns: SHADOW_ALONE when the entry is not empty, or when a
+ * Put a leaf in an empty entry, beside other faults. Returns: RET_PF_ALONE when the entry is not empty, or when a
  * page would have to be marked unsync: these need mmu_lock for write.
  */
-static enum shadow_result leaf_put_beside(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page,
+static enum map_result leaf_put_beside(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page,
                                           spte_t *entry, const struct shadow_fault *fault, unsigned rights)
 {
-	const struct memslot *slot = fault->slot;
+	const struct memslot *slot = fault->common.slot;
 	struct leaf leaf;
 
 	if (load_relaxed(entry))
-		return SHADOW_ALONE;
+		return RET_PF_ALONE;
 	if (rights & ACC_WRITE) {
 		if ((slot->flags & VMMU_SLOT_LOG_DIRTY) && !(fault->error & VMMU_PF_WRITE))
 			rights &= ~ACC_WRITE;
 		else if (!gfn_try_unsync(token, slot, fault->walk.gfn, false))
-			return SHADOW_ALONE;
+			return RET_PF_ALONE;
 	}
 	leaf = leaf_make(token->vm, fault, 1, rights);
 	if (!entry_set_leaf(token, sv, slot, page, entry, &leaf))
-		return SHADOW_SPURIOUS; /* another vCPU filled the entry first: this one runs the instruction again */
+		return RET_PF_SPURIOUS; /* another vCPU filled the entry first: this one runs the instruction again */
 	leaves_count(token, 1, 1);
-	return SHADOW_FIXED;
+	return RET_PF_FIXED;
 }
 
-enum shadow_result shadow_map_beside(struct mmu_read *read, struct shadow_vcpu *sv, const struct guest_reader *reader,
-                                     struct shadow_fault *fault)
+enum map_result shadow_map_beside(struct mmu_read *read, struct shadow_vcpu *sv, struct shadow_fault *fault)
 {
 	struct mmu_token *token = &read->token;
 	struct shadow *page = root_page(sv, fault->gva);
 	unsigned rights = rights_for(sv, fault);
 	spte_t *entry;
 
-	if (!page || !fault->slot || must_emulate(sv, fault) || leaf_level(token->vm, fault, page) > 1)
-		return SHADOW_ALONE;
-	for (int level = role_level(page->role); entry_is_unchanged(reader->mode, &fault->walk, level); level--) {
-		enum shadow_result result;
+	if (!page || !fault->common.slot || must_emulate(sv, fault) || leaf_level(token->vm, fault, page) > 1)
+		return RET_PF_ALONE;
+	for (int level = role_level(page->role); entry_is_unchanged(fault, level); level--) {
+		enum map_result result;
 		uint32_t role;
 		gfn_t gfn;
 
 		entry = &page->spt[shadow_index(fault->gva, level)];
 		if (level == 1) {
 			result = leaf_put_beside(token, sv, page, entry, fault, rights);
-			if (result == SHADOW_FIXED)
-				shadow_prefetch(token, sv, reader, page, entry_index_of(page, entry), fault);
+			if (result == RET_PF_FIXED)
+				shadow_prefetch(token, sv, page, entry_index_of(page, entry), fault);
 			return result;
 		}
 		child_identity(sv, fault, level, &gfn, &role);
 		page = child_there(entry, level, gfn, role);
 		if (!page)
-			return SHADOW_ALONE;
+			return RET_PF_ALONE;
 	}
-	return SHADOW_RETRY;
+	return RET_PF_RETRY;
 }
 
-enum shadow_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, const struct guest_reader *reader,
-                              struct shadow_fault *fault, struct table_cache *tables)
+enum map_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, struct shadow_fault *fault,
+                           struct table_cache *tables)
 {
 	struct mmu_token *token = &write->token;
 	struct shadow *page = root_page(sv, fault->gva);
 	unsigned rights = rights_for(sv, fault);
-	enum shadow_result result;
+	enum map_result result;
 	int target;
 
 	if (!page) {
 		shadow_root_lost(token, sv); /* the guest's root lay outside memory when it was loaded (F32) */
-		return SHADOW_RETRY;
+		return RET_PF_RETRY;
 	}
 	if (must_emulate(sv, fault))
-		return SHADOW_EMULATE;
+		return RET_PF_EMULATE;
 	target = leaf_level(token->vm, fault, page);
-	if (!entry_is_unchanged(reader->mode, &fault->walk, role_level(page->role)))
-		return SHADOW_RETRY;
+	if (!entry_is_unchanged(fault, role_level(page->role)))
+		return RET_PF_RETRY;
 	for (int level = role_level(page->role);; level--) {
 		spte_t *entry = &page->spt[shadow_index(fault->gva, level)];
 		uint32_t role;
 		gfn_t gfn;
 
-		if (level == target && !fault->slot) {
+		if (level == target && !fault->common.slot) {
 			mmio_put(token, sv, page, entry, fault);
-			return SHADOW_FIXED;
+			return RET_PF_FIXED;
 		}
 		if (level == target) {
 			result = leaf_put(token, sv, page, entry, fault, rights);
-			if (result == SHADOW_FIXED && level == 1)
-				shadow_prefetch(token, sv, reader, page, entry_index_of(page, entry), fault);
+			if (result == RET_PF_FIXED && level == 1)
+				shadow_prefetch(token, sv, page, entry_index_of(page, entry), fault);
 			return result;
 		}
 		child_identity(sv, fault, level, &gfn, &role);
-		page = child_get(token, sv, reader, page, entry, tables, gfn, role);
-		if (!entry_is_unchanged(reader->mode, &fault->walk, level - 1))
-			return SHADOW_RETRY;
+		page = child_get(token, sv, fault->reader, page, entry, tables, gfn, role);
+		if (!entry_is_unchanged(fault, level - 1))
+			return RET_PF_RETRY;
 	}
 }

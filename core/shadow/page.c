@@ -288,10 +288,13 @@ bool shadow_caches_fill(struct vm *vm, struct shadow_vcpu *sv, struct table_cach
 
 void shadow_vcpu_fini(struct vm *vm, struct shadow_vcpu *sv)
 {
+	if (!sv)
+		return;
 	cache_drain(vm, &sv->pages, sizeof(struct shadow));
 	cache_drain(vm, &sv->rmaps, sizeof(struct rmap_desc));
 	if (sv->top)
 		table_free(sv->top);
+	vm_free(vm, sv, sizeof(*sv));
 }
 
 enum vmmu_status shadow_init(struct vm *vm)

@@ -16,12 +16,12 @@ _Static_assert(SHADOW_CACHE_MAX >= 2 * PREFETCH, "each may need an rmap descript
 /* The host's answer for the fault's page is valid for this whole range, and the retry check covered all of it (P5). */
 void shadow_fault_host_range(const struct shadow_fault *fault, hva_t *start, hva_t *end)
 {
-	uint64_t bytes = level_pages(fault->page.max_level) << PAGE_SHIFT,
-	         hva = memslot_hva(fault->slot, fault->walk.gfn).v;
+	uint64_t bytes = level_pages(fault->common.page.max_level) << PAGE_SHIFT,
+	         hva = memslot_hva(fault->common.slot, fault->walk.gfn).v;
 
 	*start = HVA(hva & ~(bytes - 1));
 	*end = HVA(start->v + bytes);
-	if (bytes == PAGE_SIZE && fault->page.neighbours) {
+	if (bytes == PAGE_SIZE && fault->common.page.neighbours) {
 		*start = HVA(hva - (PREFETCH - 1) * PAGE_SIZE);
 		*end = HVA(hva + PREFETCH * PAGE_SIZE);
 	}
@@ -61,17 +61,17 @@ static bool guest_says(const struct prefetch *p, unsigned index, struct neighbou
 
 static bool host_answered_for(const struct prefetch *p, gfn_t gfn)
 {
-	hva_t hva = memslot_hva(p->fault->slot, gfn);
+	hva_t hva = memslot_hva(p->fault->common.slot, gfn);
 
-	return memslot_contains(p->fault->slot, gfn) && hva.v >= p->start.v && hva.v < p->end.v;
+	return memslot_contains(p->fault->common.slot, gfn) && hva.v >= p->start.v && hva.v < p->end.v;
 }
 
 static bool put(struct mmu_token *token, struct shadow_vcpu *sv, const struct prefetch *p, struct shadow *page,
                 unsigned index)
 {
 	const struct shadow_fault *fault = p->fault;
-	const struct memslot *slot = fault->slot;
-	bool writable = fault->page.writable && !(slot->flags & VMMU_SLOT_READONLY);
+	const struct memslot *slot = fault->common.slot;
+	bool writable = fault->common.page.writable && !(slot->flags & VMMU_SLOT_READONLY);
 	struct neighbour n;
 	struct leaf leaf;
 
@@ -81,20 +81,20 @@ static bool put(struct mmu_token *token, struct shadow_vcpu *sv, const struct pr
 	    ((n.rights & ACC_WRITE) && !gfn_try_unsync(token, slot, n.gfn, false)))
 		n.rights &= ~ACC_WRITE;
 	leaf.gfn = n.gfn;
-	leaf.spte = shadow_make_leaf(token->vm, PFN(fault->page.pfn.v + (n.gfn.v - fault->walk.gfn.v)), 1,
+	leaf.spte = shadow_make_leaf(token->vm, PFN(fault->common.page.pfn.v + (n.gfn.v - fault->walk.gfn.v)), 1,
 	                             n.rights, n.key, writable, false);
 	return entry_set_leaf(token, sv, slot, page, &page->spt[index], &leaf);
 }
 
-void shadow_prefetch(struct mmu_token *token, struct shadow_vcpu *sv, const struct guest_reader *reader,
-                     struct shadow *page, unsigned index, const struct shadow_fault *fault)
+void shadow_prefetch(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, unsigned index,
+                     const struct shadow_fault *fault)
 {
-	struct prefetch p = { .mode = reader->mode, .page = page, .fault = fault };
+	struct prefetch p = { .mode = fault->reader->mode, .page = page, .fault = fault };
 	unsigned first = index & ~(PREFETCH - 1u), more = 0;
 
-	if (fault->page.max_level == VMMU_LEVEL_4K && !fault->page.neighbours)
+	if (fault->common.page.max_level == VMMU_LEVEL_4K && !fault->common.page.neighbours)
 		return;
-	if (!(page->role & ROLE_DIRECT) && !guest_table_find(reader, page->gfn, &p.table))
+	if (!(page->role & ROLE_DIRECT) && !guest_table_find(fault->reader, page->gfn, &p.table))
 		return;
 	shadow_fault_host_range(fault, &p.start, &p.end);
 	for (unsigned i = first; i < first + PREFETCH; i++)

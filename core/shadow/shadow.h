@@ -15,6 +15,7 @@
 #include "core/guest/walk.h"
 #include "core/memslot/memslot.h"
 #include "core/sync/vm.h"
+#include "core/table/fault.h"
 #include "core/table/table.h"
 
 struct shadow;     /* one shadow page */
@@ -55,7 +56,7 @@ struct shadow_vcpu {
 	struct rmap *crowded;                 /* of this fault: a frame with too many leaves; NULL: none */
 };
 
-/** After all its roots were dropped. */
+/** Free it, after all its roots were dropped. NULL: nothing to do. */
 void shadow_vcpu_fini(struct vm *vm, struct shadow_vcpu *sv);
 
 /* --- roots (root.c) --- */
@@ -93,21 +94,12 @@ void shadow_invlpg(struct vm *vm, struct shadow_vcpu *sv, gva_t gva);
 /* --- faults (fetch.c) --- */
 
 struct shadow_fault {
+	struct fault common;  /* gfn: what the walk came to */
 	gva_t gva;
 	uint64_t error;
 	uint32_t pkru;
-	const struct memslot *slot; /* NULL: MMIO */
-	struct vmmu_host_page page;
-	uint64_t mmio_generation;
+	const struct guest_reader *reader;
 	struct guest_walk walk;
-};
-
-enum shadow_result {
-	SHADOW_FIXED,
-	SHADOW_SPURIOUS,
-	SHADOW_RETRY,
-	SHADOW_EMULATE,
-	SHADOW_ALONE, /* of shadow_map_beside: not without mmu_lock for write */
 };
 
 /**
@@ -116,13 +108,13 @@ enum shadow_result {
  * guest tables on behalf of the guest (P4: such a store is followed by mmu_lock for write; the entries read here again are as before it, and it clears what was
  * made of them, or as after it). Holds: mmu_lock read; the caller made the retry checks.
  */
-enum shadow_result shadow_map_beside(struct mmu_read *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow_fault *fault);
+enum map_result shadow_map_beside(struct mmu_read *token, struct shadow_vcpu *sv, struct shadow_fault *fault);
 
 /** Install the translation. Holds: mmu_lock write; the caller made the retry checks after shadow_make_room. */
-enum shadow_result shadow_map(struct mmu_write *token, struct shadow_vcpu *sv, const struct guest_reader *reader, struct shadow_fault *fault,
+enum map_result shadow_map(struct mmu_write *token, struct shadow_vcpu *sv, struct shadow_fault *fault,
                               struct table_cache *tables);
 
-/** The host addresses that shadow_map may install something of: those for which fault->page speaks. */
+/** The host addresses that shadow_map may install something of: those for which fault->common.page speaks. */
 void shadow_fault_host_range(const struct shadow_fault *fault, hva_t *start, hva_t *end);
 
 /**

@@ -212,8 +212,8 @@ static inline unsigned guest_entry_leaf_rights(const struct guest_mode *mode, co
 /* --- prefetch (prefetch.c, F44) --- */
 
 /** Map up to seven neighbours of the leaf that `fault` has put at page->spt[index], of a 4K-level page. */
-void shadow_prefetch(struct mmu_token *token, struct shadow_vcpu *sv, const struct guest_reader *reader,
-                     struct shadow *page, unsigned index, const struct shadow_fault *fault);
+void shadow_prefetch(struct mmu_token *token, struct shadow_vcpu *sv, struct shadow *page, unsigned index,
+                     const struct shadow_fault *fault);
 
 /** The SPTE of a leaf. `rights`: the guest's, less what logging or shadowing forbids. */
 spte_t shadow_make_leaf(struct vm *vm, pfn_t pfn, int level, unsigned rights, unsigned key, bool host_writable,

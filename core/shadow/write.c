@@ -87,7 +87,7 @@ bool shadow_unprotect(struct vm *vm, gfn_t gfn)
 	struct shadow *next;
 	bool any = false;
 
-	if (!load_relaxed(&vm->shadow->indirect)) /* only a hint: no order is needed */
+	if (!vm->shadow || !load_relaxed(&vm->shadow->indirect)) /* only a hint: no order is needed */
 		return false;
 	token = mmu_write_lock(vm);
 	for (struct shadow *page = shadow_next_of(vm, gfn, NULL); page; page = next) {

@@ -22,6 +22,7 @@ struct slots;    /* core/memslot */
 struct tdp_mmu;  /* core/tdp */
 struct shadow_mmu; /* core/shadow */
 struct notifier; /* core/notifier */
+struct context_ops; /* core/fault */
 
 struct vm {
 	const struct format *fmt;
@@ -30,6 +31,7 @@ struct vm {
 	struct tdp_mmu *tdp;       /* NULL in a VM that never has a TDP root */
 	struct shadow_mmu *shadow; /* NULL in a VM that never shadows */
 	struct notifier *notifier;
+	const struct context_ops *context; /* what its vCPUs walk, to begin with */
 	const struct vmmu_host *host;
 	void *host_state;
 	enum vmmu_format format;  /* fmt's public name */

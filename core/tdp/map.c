@@ -3,21 +3,19 @@
 #include "core/tdp/tdp_int.h"
 
 /* Does the present leaf under iter allow the access already? A huge leaf of a logged slot has no W: see tdp_split. */
-static bool leaf_suffices(const struct format *format, const struct tdp_iter *iter, const struct tdp_map *map)
+static bool leaf_suffices(const struct format *format, const struct tdp_iter *iter, const struct fault *fault)
 {
-	if (!map->slot)
-		return false;
-	return spte_allows(format, iter->old, map->access);
+	return fault->slot && spte_allows(format, iter->old, fault->access);
 }
 
-/* Link an empty table, or split the huge leaf that is in the way. Returns: TDP_FIXED when the walk can go on down. */
-static enum tdp_result table_install(struct mmu_token *token, struct tdp_iter *iter, struct table_cache *cache)
+/* Link an empty table, or split the huge leaf that is in the way. Returns: RET_PF_FIXED when the walk can go on down. */
+static enum map_result table_install(struct mmu_token *token, struct tdp_iter *iter, struct table_cache *cache)
 {
 	struct table *table = table_get(cache);
 	bool done;
 
 	if (!table)
-		return TDP_NOMEM;
+		return RET_PF_RETRY; /* retries ate the cache: it is filled again on the way back */
 	if (spte_is_leaf(iter->old, iter->level)) {
 		done = tdp_split_leaf(token, iter, table);
 	} else {
@@ -26,39 +24,39 @@ static enum tdp_result table_install(struct mmu_token *token, struct tdp_iter *i
 		               spte_make_table(token->vm->fmt, PFN(port_ptr_to_pfn(table_entries(table)))));
 	}
 	if (done)
-		return TDP_FIXED;
+		return RET_PF_FIXED;
 	table_free(table);
 	/* Another vCPU changed the entry first. If it installed a table, the walk can go on through it. */
-	return spte_is_table(iter->old, iter->level) ? TDP_FIXED : TDP_RETRY;
+	return spte_is_table(iter->old, iter->level) ? RET_PF_FIXED : RET_PF_RETRY;
 }
 
-static spte_t leaf_wanted(const struct vm *vm, const struct tdp_iter *iter, const struct tdp_map *map)
+static spte_t leaf_wanted(const struct vm *vm, const struct tdp_iter *iter, const struct fault *fault)
 {
-	bool host_writable, writable;
+	bool write = fault->access & VMMU_WRITE, host_writable, writable;
 	pfn_t pfn;
 
-	if (!map->slot)
-		return spte_make_mmio(vm->fmt, vm->mmio_guard, iter->gfn, map->mmio_generation);
-	host_writable = map->page.writable && !(map->slot->flags & VMMU_SLOT_READONLY);
-	writable = host_writable && (!map->write_protect || (map->access & VMMU_WRITE));
-	pfn = PFN(map->page.pfn.v - (map->gfn.v - iter->gfn.v)); /* frames are contiguous up to page.max_level */
-	return spte_make_leaf(vm->fmt, pfn, iter->level, host_writable, writable, map->access != 0,
-	                      writable && (map->access & VMMU_WRITE));
+	if (!fault->slot)
+		return spte_make_mmio(vm->fmt, vm->mmio_guard, iter->gfn, fault->generation);
+	host_writable = fault->page.writable && !(fault->slot->flags & VMMU_SLOT_READONLY);
+	/* In a logged slot a page becomes writable only for a write, which is then marked (P11). */
+	writable = host_writable && (write || !(fault->slot->flags & VMMU_SLOT_LOG_DIRTY));
+	pfn = PFN(fault->page.pfn.v - (fault->gfn.v - iter->gfn.v)); /* frames are contiguous up to page.max_level */
+	return spte_make_leaf(vm->fmt, pfn, iter->level, host_writable, writable, fault->access != 0, writable && write);
 }
 
 /* Never overwrite a present leaf with an MMIO entry or another frame: clear the leaf first, and flush (zoo 3). */
-static enum tdp_result leaf_install(struct mmu_token *token, struct tdp_iter *iter, const struct tdp_map *map)
+static enum map_result leaf_install(struct mmu_token *token, struct tdp_iter *iter, const struct fault *fault)
 {
-	spte_t spte = leaf_wanted(token->vm, iter, map);
+	spte_t spte = leaf_wanted(token->vm, iter, fault);
 
 	if (iter->old == spte)
-		return TDP_SPURIOUS;
+		return RET_PF_SPURIOUS;
 	if (spte_is_leaf(iter->old, iter->level) &&
 	    (!spte_is_leaf(spte, iter->level) || spte_pfn(iter->old).v != spte_pfn(spte).v)) {
 		tdp_set(token, iter, 0);
-		return TDP_RETRY; /* tdp_map flushes before it returns */
+		return RET_PF_RETRY; /* tdp_map flushes before it returns */
 	}
-	return tdp_set(token, iter, spte) ? TDP_FIXED : TDP_RETRY;
+	return tdp_set(token, iter, spte) ? RET_PF_FIXED : RET_PF_RETRY;
 }
 
 /*
@@ -68,50 +66,51 @@ static enum tdp_result leaf_install(struct mmu_token *token, struct tdp_iter *it
  */
 static void neighbours_install(struct mmu_token *token, const struct tdp_iter *leaf, const struct tdp_map *map)
 {
-	bool writable = map->page.writable && !(map->slot->flags & VMMU_SLOT_READONLY);
+	const struct fault *fault = map->fault;
+	bool writable = fault->page.writable && !(fault->slot->flags & VMMU_SLOT_READONLY);
 	struct tdp_iter iter = *leaf;
 
 	for (iter.gfn = map->first; iter.gfn.v < map->end.v; iter.gfn.v++) {
-		pfn_t pfn = PFN(map->page.pfn.v + (iter.gfn.v - map->gfn.v));
+		pfn_t pfn = PFN(fault->page.pfn.v + (iter.gfn.v - fault->gfn.v));
 
-		iter.entry = leaf->entry + (iter.gfn.v - map->gfn.v);
+		iter.entry = leaf->entry + (iter.gfn.v - fault->gfn.v);
 		iter.old = load_relaxed(iter.entry); /* relaxed: nothing is read through it */
 		if (!iter.old)
 			tdp_set(token, &iter, spte_make_leaf(token->vm->fmt, pfn, 1, writable, writable, false, false));
 	}
 }
 
-static enum tdp_result map_walk(struct mmu_token *token, struct table *root, const struct tdp_map *map,
+static enum map_result map_walk(struct mmu_token *token, struct table *root, const struct tdp_map *map,
                                 struct table_cache *cache)
 {
-	int target = map->slot ? map->level : 1;
-	enum tdp_result result;
+	gfn_t gfn = map->fault->gfn;
+	enum map_result result;
 	struct tdp_iter iter;
 
-	tdp_for_each(&iter, root, map->gfn, GFN(map->gfn.v + 1), target) {
+	tdp_for_each(&iter, root, gfn, GFN(gfn.v + 1), map->level) {
 		if (spte_is_frozen(iter.old))
-			return TDP_RETRY;
-		if (spte_is_leaf(iter.old, iter.level) && leaf_suffices(token->vm->fmt, &iter, map))
-			return TDP_SPURIOUS;
-		if (iter.level == target) {
-			result = leaf_install(token, &iter, map);
-			if (result == TDP_FIXED && target == 1 && map->slot)
+			return RET_PF_RETRY;
+		if (spte_is_leaf(iter.old, iter.level) && leaf_suffices(token->vm->fmt, &iter, map->fault))
+			return RET_PF_SPURIOUS;
+		if (iter.level == map->level) {
+			result = leaf_install(token, &iter, map->fault);
+			if (result == RET_PF_FIXED && map->level == 1 && map->fault->slot)
 				neighbours_install(token, &iter, map);
 			return result;
 		}
 		if (spte_is_table(iter.old, iter.level))
 			continue;
 		result = table_install(token, &iter, cache);
-		if (result != TDP_FIXED)
+		if (result != RET_PF_FIXED)
 			return result;
 	}
-	return TDP_RETRY; /* the path changed during the walk */
+	return RET_PF_RETRY; /* the path changed during the walk */
 }
 
-enum tdp_result tdp_map(struct mmu_read *token, struct table *root, const struct tdp_map *map,
+enum map_result tdp_map(struct mmu_read *token, struct table *root, const struct tdp_map *map,
                         struct table_cache *cache)
 {
-	enum tdp_result result;
+	enum map_result result;
 
 	ASSERT(tdp_root_is_valid(root));
 	port_rcu_read_lock();
@@ -169,29 +168,29 @@ bool tdp_next_small(struct vm *vm, unsigned as_id, gfn_t *gfn, gfn_t end)
  *
  * Rights that aging laid aside (F52) come back in the same way, on leaves of every size: the leaf had them before.
  */
-static enum tdp_fast entry_restore(struct vm *vm, spte_t *entry, spte_t old, int level, const struct memslot *slot,
-                                   unsigned access)
+static enum map_result entry_restore(const struct format *format, spte_t *entry, spte_t old, int level,
+                                     const struct fault *fault)
 {
-	const struct format *format = vm->fmt;
-	bool logged = slot->flags & VMMU_SLOT_LOG_DIRTY;
+	bool logged = fault->slot->flags & VMMU_SLOT_LOG_DIRTY;
 	spte_t new = spte_rejuvenated(format, old);
 
-	if (!spte_allows(format, new, access)) {
-		if (!(access & VMMU_WRITE) || (old & (SPTE_HOST_W | SPTE_MMU_W)) != (SPTE_HOST_W | SPTE_MMU_W))
-			return TDP_FAST_NO;
-		if ((logged && level > 1) || !spte_allows(format, new | format->write, access))
-			return TDP_FAST_NO;
+	if (!spte_allows(format, new, fault->access)) {
+		if (!(fault->access & VMMU_WRITE) || (old & (SPTE_HOST_W | SPTE_MMU_W)) != (SPTE_HOST_W | SPTE_MMU_W))
+			return RET_PF_RETRY;
+		if ((logged && level > 1) || !spte_allows(format, new | format->write, fault->access))
+			return RET_PF_RETRY;
 		new |= format->write | format->dirty | format->accessed;
 	}
 	if (new == old)
-		return TDP_FAST_SPURIOUS;
+		return RET_PF_SPURIOUS;
 	/* release is enough: the entry leads to no table. What counts is one atomic operation on all of it (P7). */
-	return cas_release(entry, &old, new) ? TDP_FAST_FIXED : TDP_FAST_NO;
+	return cas_release(entry, &old, new) ? RET_PF_FIXED : RET_PF_RETRY;
 }
 
-enum tdp_fast tdp_fast_fault(struct vm *vm, struct table *root, gfn_t gfn, const struct memslot *slot, unsigned access)
+enum map_result tdp_fast_fault(struct vm *vm, struct table *root, const struct fault *fault)
 {
-	enum tdp_fast result = TDP_FAST_NO;
+	gfn_t gfn = fault->gfn;
+	enum map_result result = RET_PF_RETRY;
 	struct tdp_iter iter;
 
 	port_rcu_read_lock();
@@ -199,7 +198,7 @@ enum tdp_fast tdp_fast_fault(struct vm *vm, struct table *root, gfn_t gfn, const
 		if (spte_is_table(iter.old, iter.level))
 			continue;
 		if (spte_is_leaf(iter.old, iter.level))
-			result = entry_restore(vm, iter.entry, iter.old, iter.level, slot, access);
+			result = entry_restore(vm->fmt, iter.entry, iter.old, iter.level, fault);
 		break;
 	}
 	port_rcu_read_unlock();

@@ -16,25 +16,14 @@
 #include "core/base/types.h"
 #include "core/memslot/memslot.h"
 #include "core/sync/vm.h"
+#include "core/table/fault.h"
 #include "core/table/table.h"
 
-/* A walk that a vCPU needs installed. Everything here was decided before mmu_lock was taken. */
+/* How a fault is to be installed. Decided before mmu_lock is taken. */
 struct tdp_map {
-	gfn_t gfn;
-	const struct memslot *slot; /* NULL: an MMIO entry */
-	struct vmmu_host_page page;
-	int level;                  /* the largest to use */
-	gfn_t first, end;           /* a 4 KiB leaf: gfns that are mapped with it where nothing is yet: in one aligned block of 8 */
-	unsigned access;            /* what the guest did: VMMU_* */
-	bool write_protect;         /* the slot is logged: install writable only for a write */
-	uint64_t mmio_generation;   /* for an MMIO entry */
-};
-
-enum tdp_result {
-	TDP_FIXED,
-	TDP_SPURIOUS, /* the entry was already as wanted */
-	TDP_RETRY,    /* lost a race */
-	TDP_NOMEM,    /* the cache ran dry */
+	const struct fault *fault;
+	int level;         /* of the leaf; the largest that slot, log and host allow; 1 for an MMIO entry */
+	gfn_t first, end;  /* what is mapped: the block, or a 4K page with neighbours from its aligned block of 8 */
 };
 
 enum vmmu_status tdp_init(struct vm *vm);
@@ -83,18 +72,14 @@ void tdp_zap_invalidated_roots(struct vm *vm);
 /* --- faults (map.c) --- */
 
 /** Install the mapping under `root`. The caller has made the retry checks in this same lock section. */
-enum tdp_result tdp_map(struct mmu_read *token, struct table *root, const struct tdp_map *map, struct table_cache *cache);
+enum map_result tdp_map(struct mmu_read *token, struct table *root, const struct tdp_map *map, struct table_cache *cache);
 
 /**
- * P6: give back, locklessly, a write right that write protection took away. In an SRCU section, no lock.
- * `slot`: that of gfn. After true: the caller marks gfn dirty if the slot is logged.
+ * P6: give back, without a lock, a right that write protection or aging took away. Holds: SRCU read side.
+ * Returns: RET_PF_FIXED (the caller marks a write in a logged slot dirty), RET_PF_SPURIOUS (the access is already allowed),
+ * RET_PF_RETRY (this needs the slow path).
  */
-enum tdp_fast {
-	TDP_FAST_NO,       /* needs the slow path */
-	TDP_FAST_FIXED,
-	TDP_FAST_SPURIOUS, /* the access is already allowed */
-};
-enum tdp_fast tdp_fast_fault(struct vm *vm, struct table *root, gfn_t gfn, const struct memslot *slot, unsigned access);
+enum map_result tdp_fast_fault(struct vm *vm, struct table *root, const struct fault *fault);
 
 /** The leaf entry that a CPU would find for gfn, and its level; 0 when there is none. Lockless, a snapshot. */
 spte_t tdp_leaf(struct vm *vm, struct table *root, gfn_t gfn, int *level);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Birth and death of a vCPU. */
 #include "core/base/string.h"
+#include "core/fault/context.h"
 #include "core/vm/vm_int.h"
 
 static enum vmmu_status vcpu_add(struct vm *vm, struct vcpu *vcpu)
@@ -19,23 +20,9 @@ static enum vmmu_status vcpu_add(struct vm *vm, struct vcpu *vcpu)
 	return status;
 }
 
-static enum vmmu_status vcpu_shadow_init(struct vm *vm, struct vmmu_vcpu *vcpu)
-{
-	if (!vm->shadow)
-		return VMMU_OK;
-	vcpu->shadow = vm_alloc(vm, sizeof(*vcpu->shadow));
-	if (!vcpu->shadow)
-		return VMMU_ENOMEM;
-	vcpu->shadow->regs.phys_bits = vm->guest_phys_bits;
-	shadow_mode_set(vcpu->shadow, vcpu->as_id);
-	return VMMU_OK;
-}
-
 static void vcpu_free(struct vm *vm, struct vmmu_vcpu *vcpu)
 {
-	if (vcpu->shadow)
-		shadow_vcpu_fini(vm, vcpu->shadow);
-	vm_free(vm, vcpu->shadow, sizeof(*vcpu->shadow));
+	shadow_vcpu_fini(vm, vcpu->shadow);
 	table_cache_drain(vm, &vcpu->tables);
 	vm_free(vm, vcpu, sizeof(*vcpu));
 }
@@ -56,8 +43,7 @@ enum vmmu_status vmmu_vcpu_create(struct vmmu_vm *vmmu, unsigned id, void *cooki
 	vcpu->vcpu.vm = vm;
 	vcpu->vcpu.id = id;
 	vcpu->vcpu.cookie = cookie;
-	vcpu->flush = true; /* a new CPU's TLB is anybody's guess */
-	status = vcpu_shadow_init(vm, vcpu);
+	status = vcpu_context_set(vcpu, vm->context);
 	if (status == VMMU_OK)
 		status = vcpu_add(vm, &vcpu->vcpu);
 	if (status != VMMU_OK) {
@@ -108,7 +94,7 @@ void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu)
 	struct mmu_write token;
 
 	VM_BUG(vm, load_relaxed(&vcpu->vcpu.mode) != VCPU_OUTSIDE);
-	vcpu_root_drop(vcpu);
+	vcpu_roots_drop(vcpu, false);
 	vcpu_remove(vm, vcpu);
 	/* Who is raising a request on all vCPUs holds mmu_lock, and may still hold this one. */
 	token = mmu_write_lock(vm);

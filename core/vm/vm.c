@@ -4,6 +4,7 @@
 
 #include "core/base/assert.h"
 #include "core/base/string.h"
+#include "core/fault/context.h"
 #include "core/format/spte.h"
 #include "core/notifier/notifier.h"
 #include "core/shadow/shadow.h"
@@ -70,6 +71,7 @@ static enum vmmu_status vm_build(struct vm *vm, const struct vmmu_config *config
 		return VMMU_ENOMEM;
 	if ((status = pool_init(vm)) != VMMU_OK || (status = notifier_init(vm)) != VMMU_OK)
 		return status;
+	vm->context = config->mmu == VMMU_MMU_SHADOW ? &context_shadow : &context_tdp;
 	status = config->mmu == VMMU_MMU_SHADOW ? shadow_init(vm) : tdp_init(vm);
 	if (status != VMMU_OK)
 		return status;

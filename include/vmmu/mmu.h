@@ -58,16 +58,16 @@ VMMU_MUST_CHECK enum vmmu_status vmmu_shadow_limit_set(struct vmmu_vm *vm, uint6
 /* To vmmu_page_fault: a supervisor's data access to which SMAP applies (EFLAGS.AC clear, or implicit). */
 #define VMMU_PF_SMAP (UINT64_C(1) << 34)
 
-/* Answers to a #PF: those of enum vmmu_fault, and more. */
+/* The answers of enum vmmu_fault, and two more. */
 enum vmmu_page_fault {
-	VMMU_PAGE_FIXED,   /* run the instruction again */
-	VMMU_PAGE_RETRY,   /* the same */
+	VMMU_PAGE_FIXED = VMMU_FAULT_FIXED, /* run the instruction again */
+	VMMU_PAGE_RETRY = VMMU_FAULT_RETRY, /* the same */
+	VMMU_PAGE_MMIO = VMMU_FAULT_MMIO,   /* no memory at `gpa`: emulate the access */
+	VMMU_PAGE_HOST = VMMU_FAULT_HOST,   /* the host has no page at `gpa` */
+	VMMU_PAGE_NOMEM = VMMU_FAULT_NOMEM,
+	VMMU_PAGE_DEAD = VMMU_FAULT_DEAD,
 	VMMU_PAGE_GUEST,   /* the guest's own fault: raise #PF with `error`, CR2 = gva */
-	VMMU_PAGE_MMIO,    /* no memory at `gpa`: emulate the access */
 	VMMU_PAGE_EMULATE, /* a write to a page table of the guest at `gpa`: store with vmmu_guest_write, do not map */
-	VMMU_PAGE_HOST,    /* the host has no page at `gpa` */
-	VMMU_PAGE_NOMEM,
-	VMMU_PAGE_DEAD,
 };
 
 struct vmmu_page_info {

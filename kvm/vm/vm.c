@@ -185,14 +185,15 @@ long vm_set_boot_cpu(struct kvm *kvm, unsigned long argument)
 
 long vm_set_nr_mmu_pages(struct kvm *kvm, unsigned long argument)
 {
-	enum vmmu_status status = VMMU_OK;
+	enum vmmu_status status;
 
 	/* KVM's smallest shadow cache. The limit is the shadow MMU's; two-dimensional tables are not bounded by it. */
 	if ((uint32_t)argument < 64)
 		return -EINVAL;
 	pthread_mutex_lock(&kvm->lock);
-	if (config_mmu() == VMMU_MMU_SHADOW)
-		status = vmmu_shadow_limit_set(kvm->mmu, argument);
+	status = vmmu_shadow_limit_set(kvm->mmu, argument);
+	if (status == VMMU_EINVAL)
+		status = VMMU_OK; /* a VM that never shadows */
 	if (status == VMMU_OK)
 		kvm->mmu_pages = argument;
 	pthread_mutex_unlock(&kvm->lock);
