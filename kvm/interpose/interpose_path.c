@@ -20,6 +20,11 @@
 
 typedef int open_fn(const char *, int, ...);
 typedef int openat_fn(int, const char *, int, ...);
+typedef int open_2_fn(const char *, int);
+typedef int openat_2_fn(int, const char *, int);
+typedef int creat_fn(const char *, mode_t);
+
+#define CREAT_FLAGS (O_CREAT | O_WRONLY | O_TRUNC)
 
 static mode_t mode_argument(int flags, va_list *list)
 {
@@ -32,9 +37,10 @@ static mode_t mode_argument(int flags, va_list *list)
 	                        ? fds_open_kvm(flags)                                                              \
 	                        : path_opened(libc_result(call), directory, path, flags))
 
-#define DEFINE_OPEN(name)                                                                                          \
-	EXPORT int name(const char *path, int flags, ...);                                                         \
-	EXPORT int name(const char *path, int flags, ...)                                                          \
+/* A name of open: its parameters in brackets, the next library's type, in which directory the path begins, what the next one gets. */
+#define DEFINE_OPEN(name, parameters, type, directory, arguments)                                                  \
+	EXPORT int name parameters;                                                                                \
+	EXPORT int name parameters                                                                                 \
 	{                                                                                                          \
 		va_list list;                                                                                      \
 		mode_t mode;                                                                                       \
@@ -42,57 +48,35 @@ static mode_t mode_argument(int flags, va_list *list)
 		va_start(list, flags);                                                                             \
 		mode = mode_argument(flags, &list);                                                                \
 		va_end(list);                                                                                      \
-		return OPEN(AT_FDCWD, path, flags, REAL(name, open_fn *)(path, flags, mode));                      \
+		return OPEN(directory, path, flags, REAL(name, type *) arguments);                                 \
 	}
 
-#define DEFINE_OPENAT(name)                                                                                        \
-	EXPORT int name(int directory, const char *path, int flags, ...);                                          \
-	EXPORT int name(int directory, const char *path, int flags, ...)                                           \
+/* The same for a name that takes no further arguments. */
+#define DEFINE_OPEN_FIXED(name, parameters, type, directory, how, arguments)                                       \
+	EXPORT int name parameters;                                                                                \
+	EXPORT int name parameters                                                                                 \
 	{                                                                                                          \
-		va_list list;                                                                                      \
-		mode_t mode;                                                                                       \
-                                                                                                                   \
-		va_start(list, flags);                                                                             \
-		mode = mode_argument(flags, &list);                                                                \
-		va_end(list);                                                                                      \
-		return OPEN(directory, path, flags, REAL(name, openat_fn *)(directory, path, flags, mode));        \
-	}
-
-/* The fortified forms, without a mode. */
-#define DEFINE_OPEN_2(name)                                                                                        \
-	EXPORT int name(const char *path, int flags);                                                              \
-	EXPORT int name(const char *path, int flags)                                                               \
-	{                                                                                                          \
-		return OPEN(AT_FDCWD, path, flags, REAL(name, int (*)(const char *, int))(path, flags));           \
-	}
-
-#define DEFINE_OPENAT_2(name)                                                                                      \
-	EXPORT int name(int directory, const char *path, int flags);                                               \
-	EXPORT int name(int directory, const char *path, int flags)                                                \
-	{                                                                                                          \
-		return OPEN(directory, path, flags,                                                                \
-		            REAL(name, int (*)(int, const char *, int))(directory, path, flags));                  \
-	}
-
-#define CREAT_FLAGS (O_CREAT | O_WRONLY | O_TRUNC)
-
-#define DEFINE_CREAT(name)                                                                                         \
-	EXPORT int name(const char *path, mode_t mode)                                                             \
-	{                                                                                                          \
-		return OPEN(AT_FDCWD, path, CREAT_FLAGS, REAL(name, int (*)(const char *, mode_t))(path, mode));   \
+		return OPEN(directory, path, how, REAL(name, type *) arguments);                                   \
 	}
 
 // clang-format off
-DEFINE_OPEN(open)
-DEFINE_OPEN(open64)
-DEFINE_OPENAT(openat)
-DEFINE_OPENAT(openat64)
-DEFINE_OPEN_2(__open_2)
-DEFINE_OPEN_2(__open64_2)
-DEFINE_OPENAT_2(__openat_2)
-DEFINE_OPENAT_2(__openat64_2)
-DEFINE_CREAT(creat)
-DEFINE_CREAT(creat64)
+DEFINE_OPEN(open, (const char *path, int flags, ...), open_fn, AT_FDCWD, (path, flags, mode))
+DEFINE_OPEN(open64, (const char *path, int flags, ...), open_fn, AT_FDCWD, (path, flags, mode))
+DEFINE_OPEN(openat, (int directory, const char *path, int flags, ...), openat_fn, directory,
+            (directory, path, flags, mode))
+DEFINE_OPEN(openat64, (int directory, const char *path, int flags, ...), openat_fn, directory,
+            (directory, path, flags, mode))
+
+/* The fortified forms, without a mode. */
+DEFINE_OPEN_FIXED(__open_2, (const char *path, int flags), open_2_fn, AT_FDCWD, flags, (path, flags))
+DEFINE_OPEN_FIXED(__open64_2, (const char *path, int flags), open_2_fn, AT_FDCWD, flags, (path, flags))
+DEFINE_OPEN_FIXED(__openat_2, (int directory, const char *path, int flags), openat_2_fn, directory, flags,
+                  (directory, path, flags))
+DEFINE_OPEN_FIXED(__openat64_2, (int directory, const char *path, int flags), openat_2_fn, directory, flags,
+                  (directory, path, flags))
+
+DEFINE_OPEN_FIXED(creat, (const char *path, mode_t mode), creat_fn, AT_FDCWD, CREAT_FLAGS, (path, mode))
+DEFINE_OPEN_FIXED(creat64, (const char *path, mode_t mode), creat_fn, AT_FDCWD, CREAT_FLAGS, (path, mode))
 // clang-format on
 
 /* ---- stdio ------------------------------------------------------------------------------------- */
