@@ -8,8 +8,8 @@
 #include <x86intrin.h>
 
 static const char *const variables[] = {
-	CONFIG_ENV_STATS, CONFIG_ENV_TRACE, CONFIG_ENV_MMU, CONFIG_ENV_FORMAT, CONFIG_ENV_HOST_MEMORY, CONFIG_ENV_HOST_SWAP,
-	CONFIG_ENV_HOST_SWAP_SIZE, CONFIG_ENV_WATCH,
+	CONFIG_ENV_STATS, CONFIG_ENV_TRACE, CONFIG_ENV_MMU, CONFIG_ENV_FORMAT, CONFIG_ENV_HOST_MEMORY,
+	CONFIG_ENV_HOST_SWAP, CONFIG_ENV_HOST_SWAP_SIZE, CONFIG_ENV_WATCH,
 };
 #define VARIABLES (sizeof(variables) / sizeof(*variables))
 
@@ -18,7 +18,7 @@ _Static_assert(VARIABLES <= CONFIG_KEPT, "room for all");
 static const char *kept[VARIABLES + 1]; /* "NAME=value" */
 static const char *library;
 
-/* In "NAME=value"; NULL when that is of another name. */
+/* The value in "NAME=value". Returns: NULL when the entry has another name. */
 static const char *value_in(const char *entry, const char *name)
 {
 	size_t length = strlen(name);
@@ -31,7 +31,7 @@ void config_init(void)
 	size_t count = 0;
 	Dl_info info;
 
-	/* Not by getenv: a shell has one of its own, which is not ready for us here. */
+	/* Do not call getenv: a shell defines its own, which does not work yet when constructors run. */
 	for (char **entry = environ; entry && *entry; entry++)
 		for (size_t i = 0; i < VARIABLES; i++)
 			if (count < VARIABLES && value_in(*entry, variables[i]))

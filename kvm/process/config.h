@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What `vmmu run` tells the preload library through the environment. It is read when the program starts: what the client does
- * to its environment later is no concern of it. */
+/*
+ * What `vmmu run` tells the preload library through the environment. The library reads it once, when the program
+ * starts. A client that changes its environment later does not change the configuration.
+ */
 #ifndef VMMU_KVM_CONFIG_H
 #define VMMU_KVM_CONFIG_H
 
@@ -24,24 +26,24 @@ void config_init(void);
 
 /** The path by which the loader knows this library; NULL before config_init. */
 const char *config_library(void);
-#define CONFIG_KEPT 8u /* at most so many */
-/** The variables of above that were set, as "NAME=value", and NULL. */
+#define CONFIG_KEPT 8u /* the most that config_kept returns */
+/** The variables above that were set, as "NAME=value". The list ends with NULL. */
 const char *const *config_kept(void);
 
 bool config_stats(void);
-/** Of whom to tell that /dev/kvm was asked for, or NULL. */
+/** The socket to tell that /dev/kvm was asked for, or NULL. */
 const char *config_watch(void);
-/** Is there a budget for guest memory? `swap_path`: NULL without a swap file. */
+/** Returns: true when guest memory has a budget. `swap_path`: NULL without a swap file. */
 bool config_host_memory(uint64_t *budget, const char **swap_path, uint64_t *swap_bytes);
 /** Where to append the trace at exit, or NULL. */
 const char *config_trace(void);
 enum vmmu_mmu config_mmu(void);
-/** The second stage's; shadow tables have one format only. */
+/** The format of second-stage tables. Shadow tables have one format only. */
 enum vmmu_format config_format(void);
 
 /** The host's TSC rate in kHz, measured once. */
 uint32_t config_tsc_khz(void);
-/** Is a rate so close to the host's that KVM would call them the same (250 ppm)? */
+/** Is the rate within 250 ppm of the host's? KVM treats such rates as equal. */
 bool config_tsc_khz_close(uint32_t khz);
 
 #endif

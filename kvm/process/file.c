@@ -15,7 +15,7 @@
 #define CHUNKS      1024u /* 2^20 descriptors: the kernel's own limit (fs.nr_open) */
 #define ENTRY_BUSY  ((uintptr_t)1)
 
-/* An entry is a file pointer; bit 0 is its spin lock, held for a few instructions. */
+/* An entry is a file pointer. Bit 0 is its spin lock, held for a few instructions. */
 struct chunk {
 	_Atomic uintptr_t entry[CHUNK_SIZE];
 };
@@ -34,7 +34,7 @@ static _Atomic uintptr_t *entry_find(unsigned descriptor, bool make)
 
 	if (index >= CHUNKS)
 		return NULL;
-	/* Acquire: pairs with the exchange below that publishes a zeroed chunk. */
+	/* acquire: pairs with the exchange below, which publishes a zeroed chunk */
 	chunk = atomic_load_explicit(&chunks[index], memory_order_acquire);
 	if (!chunk && make) {
 		memory = SYS6(SYS_mmap, 0, sizeof(*chunk), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -49,7 +49,10 @@ static _Atomic uintptr_t *entry_find(unsigned descriptor, bool make)
 	return chunk ? &chunk->entry[descriptor & (CHUNK_SIZE - 1)] : NULL;
 }
 
-/* A handler of the client that asks for the same entry would wait for the thread that it interrupts: handlers wait. */
+/*
+ * Client handlers are held back while the entry is locked: a handler that asked for the same entry would wait for
+ * the thread that it interrupts.
+ */
 static struct file *entry_lock(_Atomic uintptr_t *entry)
 {
 	uintptr_t value;
@@ -73,7 +76,7 @@ static void entry_unlock(_Atomic uintptr_t *entry, struct file *file)
 	signals_release();
 }
 
-/* Put `file` (whose reference the entry takes over) in place of what was there. */
+/* Put `file` in the entry and drop the file that was there. The entry takes over the reference to `file`. */
 static void entry_replace(unsigned descriptor, struct file *file)
 {
 	_Atomic uintptr_t *entry = entry_find(descriptor, file != NULL);
@@ -100,14 +103,17 @@ long file_memory(const char *name, bool close_on_exec)
 	return SYS2(SYS_memfd_create, name, MFD_ALLOW_SEALING | (close_on_exec ? MFD_CLOEXEC : 0u));
 }
 
-/* Whatever call changes a file is refused by the kernel, seen by us or not. Only what is mapped or rewritten stays writable. */
+/*
+ * Seal the memfd, so that the kernel refuses every call that would change it, also those that we do not see.
+ * Files that are mapped for writing, or that we rewrite, stay writable.
+ */
 static bool seal(int descriptor, enum file_kind kind)
 {
 	int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW;
 
 	if (kind == FILE_SYSTEM || kind == FILE_VM)
 		seals |= F_SEAL_WRITE;
-	/* A memfd is made executable. */
+	/* memfd_create makes the file executable */
 	return SYS2(SYS_fchmod, descriptor, kind == FILE_SYSTEM ? 0666 : 0600) == 0 &&
 	       SYS3(SYS_fcntl, descriptor, F_ADD_SEALS, seals) == 0;
 }
@@ -156,7 +162,7 @@ static bool is_file(const struct file *file, const struct stat *st)
 	return st->st_dev == atomic_load_explicit(&memfd_device, memory_order_relaxed) && st->st_ino == file->inode;
 }
 
-/* Forget what is there if it is `file`. */
+/* Forget the entry if it holds `file`. */
 static void entry_forget(int descriptor, const struct file *file)
 {
 	_Atomic uintptr_t *entry = entry_find((unsigned)descriptor, false);
@@ -172,7 +178,10 @@ bool file_verify(int descriptor, struct file *file)
 	struct stat st;
 	long error = SYS2(SYS_fstat, descriptor, &st);
 
-	/* A filter that forbids the question says nothing about the file. */
+	/*
+	 * EBADF means that the number is closed. Another error, as from a seccomp filter, says nothing about the
+	 * file.
+	 */
 	if (error == 0 ? is_file(file, &st) : error != -EBADF)
 		return true;
 	if (file_table_is_ours())
@@ -222,12 +231,15 @@ bool file_find(const struct stat *st, enum file_kind *kind)
 
 void file_put(struct file *file)
 {
-	/* Release our use of the file; acquire everybody's before it is taken apart. */
+	/*
+	 * release: our use of the file ends here. acquire: the last thread sees the use of all others before it
+	 * releases the object. Both pair with this subtraction in another thread.
+	 */
 	if (atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	if (file->kind == FILE_STATS)
 		atomic_fetch_sub(&file_stats_count, 1);
-	/* A foreign object belongs to the parent, whose threads and locks are not here. */
+	/* A foreign object belongs to the parent process. Its threads do not exist here. */
 	signals_hold();
 	if (file->release && !file->foreign)
 		file->release(file);
@@ -272,7 +284,7 @@ void file_fork(enum fork_step step)
 		struct chunk *chunk = atomic_load(&chunks[c]);
 
 		for (unsigned i = 0; chunk && i < CHUNK_SIZE; i++) {
-			/* The thread that held an entry's lock does not exist here. */
+			/* The thread that held the entry's lock does not exist in the child. */
 			uintptr_t value = atomic_load(&chunk->entry[i]) & ~ENTRY_BUSY;
 			struct file *file = (struct file *)value; // NOLINT: bit 0 is clear
 

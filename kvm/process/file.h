@@ -2,11 +2,12 @@
 /*
  * The files that stand for KVM's, and the table of descriptors that name them.
  *
- * As in a kernel, a file lives while a descriptor or a call under way holds it: closing every descriptor while
- * KVM_RUN is in progress is safe, and what the file stands for goes away when the call returns.
- * Each file has a memfd behind its descriptors, so that mmap and dup and poll are the kernel's business. The memfd is
- * sealed, is named as KVM's file is, and its inode is the file's identity: what a descriptor means is decided by that
- * and not by its number, which the client may have closed in a way that we do not see.
+ * As in a kernel, a file lives while a descriptor or a running call holds it. A client may close every descriptor
+ * during KVM_RUN: the object is released when the call returns.
+ *
+ * A memfd is behind the descriptors of each file, so the kernel does mmap, dup and poll. The memfd is sealed and
+ * has the name of KVM's file. Its inode identifies the file. The number of a descriptor does not, because the
+ * client may close and reuse a number in a way that we do not see.
  */
 #ifndef VMMU_KVM_FILE_H
 #define VMMU_KVM_FILE_H
@@ -29,67 +30,75 @@ struct file {
 	atomic_uint refs;
 	enum file_kind kind;
 	ino_t inode;     /* of the memfd; all memfds are on one device */
-	bool foreign;    /* inherited through fork: KVM answers -EIO, the owner is the parent */
+	bool foreign;    /* inherited through fork: the owner is the parent, and ioctls answer -EIO as in KVM */
 	void *object;    /* struct kvm or struct kvm_vcpu; NULL for FILE_SYSTEM */
-	void (*release)(struct file *file); /* the last reference is gone; may be NULL */
+	void (*release)(struct file *file); /* called when the last reference is gone; may be NULL */
 };
 
-/** A memfd to stand for one of KVM's files. `name`: what /proc/self/fd shows of KVM's. Returns: a descriptor or -errno. */
+/**
+ * A memfd to stand for one of KVM's files. `name`: what /proc/self/fd shows for KVM's file. Returns: a descriptor
+ * or -errno.
+ */
 long file_memory(const char *name, bool close_on_exec);
 
-/** Is this the name of one of KVM's files, as file_memory got it? */
+/** Is it the name of one of KVM's files, as given to file_memory? */
 bool file_name_is_kvm(const char *name, size_t length);
 
 /**
- * Make a file over `descriptor` (of file_memory, of its final size; it belongs to the caller), seal that, and enter it in
- * the table: from now on the client's calls on that number reach it. The file's one reference is the descriptor's.
- * Returns: the file, or NULL when there is no memory (the caller closes the descriptor).
+ * Make a file over `descriptor`: a memfd of file_memory that has its final size. Seals the memfd and enters the
+ * file in the table. From then on the client's calls on that number reach the file. The descriptor owns the
+ * file's only reference.
+ * Returns: the file, or NULL when there is no memory. Then the caller closes the descriptor.
  */
 struct file *file_install(int descriptor, enum file_kind kind, void *object, void (*release)(struct file *));
 
 /**
- * The file behind a descriptor, with a reference for the caller; NULL when it is none of ours. Asks the kernel whether the
- * number still means the file that was entered for it, and forgets the entry if not: one system call, for ours only.
+ * The file behind a descriptor, with a reference for the caller. Returns: NULL for a descriptor that is not ours.
+ * Asks the kernel whether the number still names the file of the entry, and forgets the entry if not. That costs
+ * one system call, and only for numbers that have an entry.
  */
 struct file *file_get(int descriptor);
 
-/** The same by number alone: no system call. Wait-free but for the moment in which another thread changes the entry. */
+/** The same by number alone: no system call. Wait-free, except while another thread changes the entry. */
 struct file *file_get_unverified(int descriptor);
 
-/** Does the number still mean `file`? When not, its entry is forgotten; the caller keeps its reference. */
+/** Does the number still name `file`? If not, its entry is forgotten. The caller keeps its reference either way. */
 bool file_verify(int descriptor, struct file *file);
 
-/** The file with this inode under any other number, with a reference for the caller; or NULL. */
+/** The file with this inode under any number, with a reference for the caller; or NULL. */
 struct file *file_get_by_stat(const struct stat *st);
 
-/** Is it the inode of one of our files, and of which kind? Costs a comparison where no memfd is concerned. */
+/** Is it the inode of one of our files, and of which kind? Costs one comparison unless `st` is of a memfd. */
 bool file_find(const struct stat *st, enum file_kind *kind);
 
-/** Drop a reference. The last one releases what the file stands for: may sleep. */
+/** Drop a reference. Dropping the last one releases the object of the file, which may sleep. */
 void file_put(struct file *file);
 
-/** `copy` is a new descriptor of the same file (dup). Takes a reference of its own. */
+/** `copy` is a new descriptor of the same file (dup). Its entry takes a reference. */
 void file_alias(int copy, struct file *file);
 
-/** The descriptor is about to be closed or reused: forget it. Does nothing for a number that is not ours. */
+/** The descriptor is about to be closed or reused: forget it. Ignores numbers that are not ours. */
 void file_forget(int descriptor);
 
 /** Forget all in [first, last]. */
 void file_forget_range(unsigned first, unsigned last);
 
-/** The process that the table belongs to is this one. Called by the library's constructor. */
+/** The table belongs to this process. Called by the library's constructor. */
 void file_init(void);
 
 /** In a forked child every file becomes foreign. */
 fork_fn file_fork;
 
-/** How many statistics descriptors exist: read(2) looks for them only when there are some. */
+/** The number of statistics files. read(2) looks for one only when it is not 0. */
 extern atomic_uint file_stats_count;
 
-/** False in a vfork child, which shares our memory but must not change our table; and while there is no file. */
+/**
+ * May this process change the table, and was there ever a file in it? False in a vfork child: it shares our
+ * memory, but the table describes the descriptors of its parent.
+ */
 bool file_table_is_ours(void);
 
-/** The same, and true also while there is no file. */
+/** May this process change the table? */
 bool file_table_may_change(void);
 
 #endif

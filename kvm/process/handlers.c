@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The client's signal handlers: the kernel has a wrapper in the place of each, and the client does not see it.
+ * The client's signal handlers. The kernel has our wrapper in the place of each, and the client does not see the
+ * wrapper.
  *
- * Whether the wrapper stands for a signal only the kernel knows: a child of vfork shares our memory, and not the kernel's table.
+ * Only the kernel knows whether the wrapper is installed for a signal. Our memory cannot tell: a child of vfork
+ * shares our memory, but has signal handlers of its own.
  */
 #include "kvm/process/handlers.h"
 #include "cpu/cpu.h"
@@ -17,8 +19,8 @@
 
 #define SIGNALS 65
 
-static struct posix_lock lock = POSIX_LOCK_INIT; /* of those who change what follows; the wrapper reads without it */
-static struct sigaction client[SIGNALS]; /* where the wrapper stands: what the client believes is installed */
+static struct posix_lock lock = POSIX_LOCK_INIT; /* held to change what follows; the wrapper reads without it */
+static struct sigaction client[SIGNALS]; /* what the client believes is installed, for signals that have the wrapper */
 static bool prepared[SIGNALS];           /* the wrapper stays, even for SIG_DFL */
 static bool initialised;
 static int owner; /* process id; 0 before the first constructor */
@@ -30,7 +32,7 @@ static int real_sigaction(int number, const struct sigaction *action, struct sig
 	return REAL(sigaction, sigaction_fn *)(number, action, old);
 }
 
-/* Looks up libc's sigaction early: the loader's lock, which that takes, is not for the inside of ours. */
+/* Look up libc's sigaction early. The lookup takes the loader's lock, which must not be taken inside ours. */
 void handlers_begin(void)
 {
 	struct sigaction now;
@@ -50,7 +52,10 @@ void handlers_fork(enum fork_step step)
 	posix_unlock(&lock);
 }
 
-/* A child of vfork shares our memory: what it changes for itself is not to be written there, and the lock may be its parent's. */
+/*
+ * False in a child of vfork. It shares our memory, so it must not write its own changes there, and its parent may
+ * hold the lock.
+ */
 static bool memory_is_ours(void)
 {
 	return !owner || owner == (int)SYS0(SYS_getpid);
@@ -61,7 +66,7 @@ static bool is_fault_signal(int number)
 	return initialised && (number == SIGSEGV || number == SIGBUS);
 }
 
-/* Returns: -1 with errno set for one of libc's own signals. */
+/* What the client believes is installed. Returns: 0, or -1 with errno set for a signal that libc keeps for itself. */
 static int believed(int number, struct sigaction *action)
 {
 	if (real_sigaction(number, NULL, action) != 0)
@@ -72,8 +77,8 @@ static int believed(int number, struct sigaction *action)
 }
 
 /*
- * Give the kernel our wrapper, with the flags that the client asked for. No signal interrupts the wrapper, which gives the client's handler the mask that it
- * asked for. Holds: lock.
+ * Install our wrapper with the flags that the client asked for. All signals but SIGNALS_FAULT are blocked while
+ * the wrapper runs; it sets the mask of the client's handler itself. Holds: lock.
  */
 static int install(int number)
 {
@@ -86,7 +91,7 @@ static int install(int number)
 	sigdelset(&action.sa_mask, SIGSEGV);
 	sigdelset(&action.sa_mask, SIGBUS);
 	if (number == SIGSEGV || number == SIGBUS) {
-		/* A guest access may fault inside a handler for another one; see cpu_host_fault_signal. */
+		/* A guest access may fault inside a handler for another one. See cpu_host_fault_signal. */
 		action.sa_flags |= SA_NODEFER | SA_ONSTACK;
 		sigemptyset(&action.sa_mask);
 	}
@@ -99,7 +104,7 @@ static int change(int number, const struct sigaction *wanted)
 	bool plain = wanted->sa_handler == SIG_DFL || wanted->sa_handler == SIG_IGN;
 
 	client[number] = *wanted;
-	/* What is ignored is the kernel's to know: it stays so in a program that this one executes. */
+	/* Leave an ignored signal to the kernel: exec keeps it ignored, but resets a handler. */
 	if (!plain || is_fault_signal(number) || (prepared[number] && wanted->sa_handler == SIG_DFL))
 		return install(number);
 	return real_sigaction(number, wanted, NULL);
@@ -113,7 +118,7 @@ EXPORT int sigaction(int number, const struct sigaction *action, struct sigactio
 	if (number < 1 || number >= SIGNALS || number == SIGKILL || number == SIGSTOP)
 		return real_sigaction(number, action, old);
 	if (action)
-		wanted = *action; /* a bad pointer is the client's fault, in its own code, as with libc's */
+		wanted = *action; /* a bad pointer faults in the client's call, as with libc's function */
 	if (memory_is_ours()) {
 		posix_lock(&lock);
 		result = believed(number, &before);
@@ -136,10 +141,10 @@ static void die_of(int number)
 
 	real_sigaction(number, &none, NULL);
 	SYS3(SYS_tgkill, SYS0(SYS_getpid), SYS0(SYS_gettid), number);
-	/* It is blocked here and strikes when the wrapper returns. */
+	/* The signal is blocked here. It kills the process when the wrapper returns. */
 }
 
-/* SA_RESETHAND: the handler is gone before it runs. */
+/* SA_RESETHAND: remove the handler before it runs. */
 static void reset(int number)
 {
 	struct sigaction now, none = client[number];
@@ -166,7 +171,7 @@ void handlers_call(int number, siginfo_t *info, void *context)
 		if (signals_synchronous(number, info)) {
 			struct sigaction none = { .sa_handler = SIG_DFL };
 
-			real_sigaction(number, &none, NULL); /* the access faults again, with nobody in the way */
+			real_sigaction(number, &none, NULL); /* the access faults again and kills the process */
 		} else {
 			die_of(number);
 		}
@@ -183,7 +188,7 @@ void handlers_call(int number, siginfo_t *info, void *context)
 
 static void init(void)
 {
-	vmmu_posix_signals_own(); /* the wrapper asks it */
+	vmmu_posix_signals_own(); /* signals_wrapper calls vmmu_posix_signal */
 	posix_lock(&lock);
 	believed(SIGSEGV, &client[SIGSEGV]);
 	believed(SIGBUS, &client[SIGBUS]);
@@ -202,14 +207,17 @@ void signals_init(void)
 	signals_release();
 }
 
-/* By default they end the process, so a client whose KVM_RUN they may end has something in mind with them. */
+/*
+ * May signals_prepare give the signal our wrapper? Only signals that by default end the process: a client that
+ * lets KVM_RUN be interrupted by one wants EINTR, not its own death.
+ */
 static bool is_preparable(int number)
 {
 	switch (number) {
 	case SIGKILL: case SIGSTOP: case SIGSEGV: case SIGBUS: case SIGFPE: case SIGILL: case SIGTRAP:
-		return false; /* cannot be caught, or are not ours to put off */
+		return false; /* cannot be caught, or must not be put off */
 	case SIGCHLD: case SIGCONT: case SIGURG: case SIGWINCH: case SIGTSTP: case SIGTTIN: case SIGTTOU:
-		return false; /* by default they end nothing */
+		return false; /* by default they end no process */
 	default:
 		return true;
 	}

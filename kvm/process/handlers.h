@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The client's signal handlers as it set them, behind the wrapper that the kernel has (signals.h says when the wrapper calls them). */
+/*
+ * The client's signal handlers as it set them. The kernel has our wrapper in their place; signals.h says when the
+ * wrapper calls them.
+ */
 #ifndef VMMU_KVM_HANDLERS_H
 #define VMMU_KVM_HANDLERS_H
 
@@ -7,11 +10,12 @@
 
 #include "port/posix/fork.h"
 
-/** From a constructor, before there is a second thread. */
+/** Called by the library's constructor, before there is a second thread. */
 void handlers_begin(void);
 
 /**
- * Do what the client, or by default the kernel, does about a signal. In the wrapper, with what the kernel gave to it; may not return, as a handler may not.
+ * Do what the client asked for on this signal, or else the kernel's default. Called by the wrapper with the
+ * arguments that the kernel gave it. May not return, since a client's handler may not.
  */
 void handlers_call(int number, siginfo_t *info, void *context);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * LeakSanitizer, where the client has it, does not look into memory that was mapped past libc, and calls lost what only that leads to: all that hangs from the table of
- * descriptors. So what this library allocates for the client is none of its business.
+ * LeakSanitizer does not look into memory that was mapped past libc, such as the table of descriptors. In a
+ * client that uses LeakSanitizer it would report everything that only the table leads to. So our allocations for
+ * the client are hidden from it.
  */
 #ifndef VMMU_KVM_LEAKS_H
 #define VMMU_KVM_LEAKS_H
@@ -9,7 +10,7 @@
 __attribute__((weak, visibility("default"))) void __lsan_disable(void);
 __attribute__((weak, visibility("default"))) void __lsan_enable(void);
 
-/* Around whatever allocates; may nest, and is the thread's own. */
+/* Around code that allocates. Per thread; may nest. */
 static inline void leaks_hold(void)
 {
 	if (__lsan_disable)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What of a signal happens inside our code, and inside KVM_RUN. */
+/* What a signal does inside our code, and inside KVM_RUN. */
 #include "kvm/process/signals.h"
 #include "cpu/cpu.h"
 #include "kvm/process/handlers.h"
@@ -13,28 +13,28 @@
 
 #define BLOCK_ALL (~SIGNALS_FAULT)
 
-/* What the kernel keeps of a siginfo_t. The last word of it is free in every form that a real-time signal takes. */
+/* What the kernel keeps of a siginfo_t. The last word is unused in every form that a real-time signal takes. */
 struct info {
 	uint64_t word[6];
 };
 #define INFO_MARK 5
 
-#define REALTIME 32 /* the kernel's own first one: from here on signals of one number wait in line */
+#define REALTIME 32 /* the kernel's first real-time signal: several of one number may be pending */
 #define LATE     32
 
 __thread int signals_depth;
 
 static __thread struct {
-	struct cpu *cpu;    /* in KVM_RUN with this one */
-	atomic_uint *wake;  /* its vCPU's, while there is one */
-	bool put_off;       /* at least one signal waits for the end of it */
+	struct cpu *cpu;    /* this thread is in KVM_RUN with this CPU */
+	atomic_uint *wake;  /* of the vCPU that has `cpu` */
+	bool put_off;       /* at least one signal waits until our code is left */
 	bool swapped;       /* KVM_SET_SIGNAL_MASK's mask is in force */
 	uint64_t mask;      /* the thread's own mask, when put_off or swapped */
 	unsigned late_count;
 	struct {
 		int number;
 		struct info info;
-	} late[LATE];       /* see late_next; changes while every signal is blocked */
+	} late[LATE];       /* see late_next; changed only while every signal is blocked */
 } running;
 
 uint64_t signals_mask(uint64_t mask)
@@ -60,8 +60,9 @@ bool signals_synchronous(int number, const siginfo_t *info)
 }
 
 /*
- * ThreadSanitizer's, where there is one: between them it does not follow atomics. A signal may strike while its runtime holds the lock of the
- * very word that the handler changes, and it would wait for itself.
+ * Functions of ThreadSanitizer, where the client has it. Between the two calls it does not follow atomics. Needed
+ * because a signal may arrive while its runtime holds its lock for the very word that the handler changes: the
+ * thread would wait for itself.
  */
 __attribute__((weak, visibility("default"))) void AnnotateIgnoreSyncBegin(const char *file, int line);
 __attribute__((weak, visibility("default"))) void AnnotateIgnoreSyncEnd(const char *file, int line);
@@ -77,9 +78,12 @@ static void cpu_leave_soon(struct cpu *cpu, atomic_uint *wake)
 }
 
 /*
- * Real-time signals of one number come in the order in which they were sent. One that is put off can only be sent again, behind those that wait by now. So
- * what it said is kept here, in the order of arrival, and the signal that goes to the end of the line is a token, which says nothing. From then on each
- * signal that arrives is answered with the first that was kept: it takes that one's place, unless it is a token.
+ * Real-time signals of one number are delivered in the order in which they were sent. A signal that is put off
+ * can only be sent again, and so it comes behind those that are pending by then.
+ *
+ * So what a put-off signal said is kept here, in the order of arrival. The signal that is sent again is a token,
+ * which says nothing. While something is kept, each signal that arrives is handled as the first that was kept. If
+ * it is no token, what it said itself is kept in turn.
  */
 static bool is_token(const struct info *info)
 {
@@ -110,7 +114,7 @@ static bool late_append(int number, const struct info *info)
 	return true;
 }
 
-/* A signal arrives at its handler: which one is it really? */
+/* A signal arrives at its handler. Replace what it says by the first signal that was kept, if there is one. */
 static void late_next(int number, siginfo_t *given)
 {
 	struct info info, first;
@@ -123,11 +127,14 @@ static void late_next(int number, siginfo_t *given)
 	first = running.late[at].info;
 	late_remove((unsigned)at);
 	if (!is_token(&info))
-		late_append(number, &info); /* there is room: one was removed */
+		late_append(number, &info); /* there is room: late_remove made it */
 	memcpy(given, &first, sizeof(first));
 }
 
-/* The mask is in force again, so what it lets through has arrived. A token that never came was taken by somebody else, as when the signal is ignored now. */
+/*
+ * The mask is in force again, so every signal that it lets through has arrived. Forget what is still kept of such
+ * signals: somebody else took their tokens, as when the client ignores the signal now.
+ */
 static void late_forget(uint64_t blocked)
 {
 	uint64_t mask;
@@ -141,20 +148,24 @@ static void late_forget(uint64_t blocked)
 	raw_signals_restore(mask);
 }
 
-/* Send it to this thread again. One that the thread itself blocks is not for a handler, and is sent as it came. */
+/*
+ * Send the signal to this thread again. A signal that the thread itself blocks is sent as it came: no handler of
+ * ours will see it.
+ */
 static void send_again(int number, siginfo_t *given)
 {
 	struct info info;
 
 	memcpy(&info, given, sizeof(info));
-	if (number >= REALTIME && !is_token(&info) && !(running.mask & signals_bit(number)) && late_append(number, &info)) {
+	if (number >= REALTIME && !is_token(&info) && !(running.mask & signals_bit(number)) &&
+	    late_append(number, &info)) {
 		info.word[INFO_MARK] = (uintptr_t)&running;
 		memcpy(given, &info, sizeof(info));
 	}
 	SYS4(SYS_rt_tgsigqueueinfo, SYS0(SYS_getpid), SYS0(SYS_gettid), number, given);
 }
 
-/* Keep the signal for when our code is left: blocked in the interrupted context, and pending again. */
+/* Keep the signal until our code is left: block it in the interrupted context, and make it pending again. */
 static void put_off(int number, siginfo_t *info, ucontext_t *context)
 {
 	uint64_t *blocked = (uint64_t *)&context->uc_sigmask;
@@ -177,7 +188,7 @@ void signals_wrapper(int number, siginfo_t *info, void *context)
 			return;
 		if (info->si_code > 0 && cpu_host_fault_signal(number, info, context))
 			return;
-		signals_mask(BLOCK_ALL); /* not before: a host fault does not return */
+		signals_mask(BLOCK_ALL); /* not earlier: cpu_host_fault_signal may not return */
 	}
 	if ((signals_depth || running.put_off || running.swapped) && !signals_synchronous(number, info)) {
 		put_off(number, info, context);
@@ -188,8 +199,10 @@ void signals_wrapper(int number, siginfo_t *info, void *context)
 	errno = saved;
 }
 
-/* A blocked SIGSEGV kills where a handler could have answered: guest memory may be gone in any thread. Those two are never
- * really blocked. */
+/*
+ * Take SIGSEGV and SIGBUS out of a mask that the client sets. Guest memory may be missing in any thread, and a
+ * blocked SIGSEGV kills the process where our handler could have answered.
+ */
 static const sigset_t *unblockable(const sigset_t *set, sigset_t *copy)
 {
 	if (!set)
@@ -230,15 +243,18 @@ void signals_run_begin(struct cpu *cpu, atomic_uint *wake, const uint64_t *mask)
 	running.cpu = cpu;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	if (signals_pending())
-		cpu_request_exit(cpu); /* it came on the way here */
+		cpu_request_exit(cpu); /* it came before running.cpu was set */
 	if (mask) {
-		/* Nothing that this lets through is lost: it is put off. `swapped` before the mask changes: a signal that
-		 * strikes must not take the new mask for the thread's own. */
+		/*
+		 * Signals that the new mask lets through are put off, so none is lost. `swapped` is set before
+		 * the mask changes: a signal that arrives then must not take the new mask for the thread's own.
+		 */
 		uint64_t own = 0;
 
 		SYS4(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &own, sizeof(own));
 		if (!signals_pending())
-			running.mask = own; /* else it is known, and `own` has the signal that was put off */
+			/* else running.mask is known, and `own` blocks the signal that was put off */
+			running.mask = own;
 		running.swapped = true;
 		signals_mask(*mask);
 	}
@@ -246,7 +262,7 @@ void signals_run_begin(struct cpu *cpu, atomic_uint *wake, const uint64_t *mask)
 
 void signals_run_end(void)
 {
-	/* Everything is blocked until our code is left, so that nothing runs under KVM_RUN's mask. */
+	/* Block everything until our code is left, so that no handler runs under the mask of KVM_RUN. */
 	if (running.swapped)
 		signals_mask(BLOCK_ALL);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -262,11 +278,14 @@ void signals_release_last(void)
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	if (!*(volatile bool *)&running.swapped && !signals_pending())
 		return; /* from here on handlers run at once */
-	/* The flags still hold handlers back, until all signals are blocked; then the mask delivers what was put off. */
+	/*
+	 * swapped and put_off hold handlers back until all signals are blocked. Setting the mask then delivers
+	 * what was put off.
+	 */
 	signals_mask(BLOCK_ALL);
 	running.swapped = false;
 	running.put_off = false;
-	mask = running.mask; /* a handler may use our code too */
+	mask = running.mask; /* copied, since a handler may use our code and change it */
 	signals_mask(mask);
 	late_forget(mask);
 }

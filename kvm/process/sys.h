@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * System calls made directly, not through libc: the front end stands in for libc's own functions, so a call by name would
- * come back to it. Every one returns what the kernel returned: a value, or -errno.
+ * System calls made directly, not through libc. The front end stands in for libc's functions, so a call by name
+ * would come back to it. Each returns what the kernel returned: a value, or -errno.
  */
 #ifndef VMMU_KVM_SYS_H
 #define VMMU_KVM_SYS_H
@@ -21,7 +21,7 @@
 #define SYS6(n, a, b, c, d, e, f)                                                                                  \
 	raw_syscall(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
-/* The value, or -1 with errno set: what libc's function of the same name answers. */
+/* The value, or -1 with errno set, as libc's function would return it. */
 long sys_result(long result);
 
 #endif

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Copies by the port's probes: plain instructions whose fault is an answer. No system call, so GET_REGS costs what a memcpy does. */
+/*
+ * Copies by the port's probes: plain instructions whose fault becomes a return value. They make no system call,
+ * so KVM_GET_REGS costs what a memcpy does.
+ */
 #include "kvm/process/user.h"
 #include "port/posix/probe.h"
 #include <errno.h>

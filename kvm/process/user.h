@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Copies from and to the client's memory: what copy_from_user and copy_to_user are to a kernel. The client's pointer is
- * never followed directly, so a bad one is an answer and not a crash.
+ * Copies from and to the client's memory, like copy_from_user and copy_to_user in a kernel. We never follow the
+ * client's pointer directly, so a bad pointer gives -EFAULT and no crash.
  */
 #ifndef VMMU_KVM_USER_H
 #define VMMU_KVM_USER_H

@@ -3,9 +3,10 @@
 #include "port/posix/raw.h"
 #include <string.h>
 
-/* Address space: what is not touched costs nothing. */
+/* Address space. Pages that are not touched cost nothing. */
 #define REGION_BYTES (UINT64_C(32) << 20)
-#define EXPECT_MOST  (UINT64_C(1) << 30) /* 256 GiB of guest memory. Tables of more are mapped when they are needed */
+/* enough for 256 GiB of guest memory; beyond that the arena maps more when tables need it */
+#define EXPECT_MOST  (UINT64_C(1) << 30)
 
 /* At the beginning of each mapping. */
 struct arena_region {
@@ -13,7 +14,7 @@ struct arena_region {
 	size_t bytes;
 };
 
-/* Holds: lock. The rest of the mapping before is given up, and not counted any more. */
+/* Map a new region. The unused rest of the one before is given up and no longer counted. Holds: lock. */
 static bool grow(struct arena *arena, uint64_t bytes)
 {
 	uint64_t wanted = bytes + VMMU_CHUNK_BYTES > REGION_BYTES ? bytes + VMMU_CHUNK_BYTES : REGION_BYTES;
@@ -53,7 +54,10 @@ void arena_fini(struct arena *arena)
 
 void arena_expect(struct arena *arena, uint64_t bytes)
 {
-	/* 8 bytes map a page. Twice: roots that go and come, tables of upper levels, headers; under shadow paging several tables for one. */
+	/*
+	 * 8 bytes map a page. Twice that, for roots that come and go, tables of upper levels, and headers. Shadow
+	 * paging may need several tables for the same memory.
+	 */
 	uint64_t tables = bytes / 512 * 2 + REGION_BYTES / 4;
 
 	if (tables > EXPECT_MOST)
@@ -87,7 +91,7 @@ static void *chunk_alloc(void *state)
 	return chunk;
 }
 
-/* Chunks are freed with their VM, and so is the arena. */
+/* Chunks live until the VM is destroyed, and then the arena is freed as a whole. */
 static void chunk_free(void *state, void *chunk)
 {
 	(void)state;

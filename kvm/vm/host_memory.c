@@ -48,7 +48,7 @@ static bool age(void *arg, uint64_t start, uint64_t end)
 	return age.young;
 }
 
-/* Not by stdio: a thread of the program may wait for a page of ours with its lock. */
+/* Do not use stdio: a thread that holds its lock may be waiting for a page of ours. */
 static void say(void *arg, const char *message)
 {
 	char line[256];
@@ -58,10 +58,13 @@ static void say(void *arg, const char *message)
 	SYS3(SYS_write, 2, line, bytes < (int)sizeof(line) ? bytes : (int)sizeof(line) - 1);
 }
 
-/* A child has the memory of its parent but none of the threads that would bring it back: all of it is there when it begins. */
+/*
+ * A child has the memory of its parent, but none of the threads that would bring pages back. So all pages are
+ * brought back before the fork.
+ */
 void host_memory_fork(enum fork_step step)
 {
-	static bool held; /* another thread may start it between the steps */
+	static bool held; /* kept between the steps, since another thread may start the manager */
 
 	if (step == FORK_PREPARE)
 		held = host_memory_any();
@@ -90,8 +93,8 @@ static void start(void)
 	hostmem = hostmem_create(&config);
 	if (!hostmem) {
 		fprintf(stderr,
-		        "vmmu: --host-memory cannot be had: %s. It needs userfaultfd (as root, or with sysctl vm.unprivileged_userfaultfd=1) and, for "
-		        "--host-swap, a place to make the file.\n",
+		        "vmmu: --host-memory cannot be had: %s. It needs userfaultfd (as root, or with sysctl "
+		        "vm.unprivileged_userfaultfd=1) and, for --host-swap, a place to make the file.\n",
 		        strerror(errno));
 		_exit(125);
 	}

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* `vmmu run --host-memory`: guest memory of all VMs of the process kept within a budget. Each call costs one load when there is no budget. */
+/*
+ * `vmmu run --host-memory`: keeps the guest memory of all VMs of the process within a budget. Without a budget
+ * each call costs one load.
+ */
 #ifndef VMMU_KVM_HOST_MEMORY_H
 #define VMMU_KVM_HOST_MEMORY_H
 
@@ -10,7 +13,10 @@
 
 #include "port/posix/fork.h"
 
-/** Read the configuration and start, if it asks for a budget. A budget that cannot be had ends the program with the reason: it was asked for. Once. */
+/**
+ * Read the configuration, and start if it asks for a budget. Acts once. If the budget cannot be had, ends the
+ * program with the reason.
+ */
 void host_memory_start(void);
 
 extern atomic_bool host_memory_on;
@@ -23,15 +29,21 @@ static inline bool host_memory_any(void)
 /** A slot is backed by [start, end) from now on. */
 void host_memory_slot(uint64_t start, uint64_t end);
 
-/** The program is about to move, register or poison [start, end): it gets it back whole, and it is its own again. */
+/**
+ * The program is about to move, register or poison [start, end). Brings all its pages back and stops managing the
+ * range.
+ */
 void host_memory_give_up(uint64_t start, uint64_t end);
 
-/* The program's calls on [start, end), made where its pages are known: see port/posix/hostmem.h. Only with host_memory_any. Return: as the kernel. */
+/*
+ * The program's calls on [start, end). Made here, because the manager knows where the pages are: see
+ * port/posix/hostmem.h. Only with host_memory_any. Return: as the kernel.
+ */
 long host_memory_discard(uint64_t start, uint64_t end, int advice, bool lazily);
 long host_memory_unmap(uint64_t start, uint64_t end, long number, const long a[6]);
 long host_memory_protect(uint64_t start, uint64_t end, long number, const long a[6]);
 
-/** A child has the memory of its parent, whole, and no budget. */
+/** A forked child has all the memory of its parent, and no budget. */
 fork_fn host_memory_fork;
 
 /** Lines of --stats. */

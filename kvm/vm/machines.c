@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The list of VMs behind one reader-writer lock: memory calls share it, creation and destruction own it. */
+/*
+ * The list of VMs behind one reader-writer lock. Memory calls hold it shared. Creation and destruction of a VM
+ * hold it exclusively.
+ */
 #include "kvm/vm/machines.h"
 #include "kvm/vm/vm.h"
 #include "port/posix/raw.h"
@@ -9,14 +12,20 @@
 #include <string.h>
 #include <vmmu/notifier.h>
 
-/* glibc's default prefers readers: a memory call made in a signal handler, inside another one, does not wait. */
+/*
+ * glibc prefers readers by default. So a memory call in a signal handler that interrupted another one does not
+ * wait for a writer.
+ */
 static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
 static struct kvm **list; /* lock */
 static size_t capacity;  /* lock */
 
 atomic_uint machines_count;
 
-/* A handler that makes a memory call must not run while this thread owns the list. */
+/*
+ * Signals are blocked while this thread owns the list: a handler that made a memory call would wait for its own
+ * thread.
+ */
 static uint64_t own(void)
 {
 	uint64_t mask = raw_signals_block();
@@ -106,13 +115,14 @@ void machines_fork(enum fork_step step)
 
 	switch (step) {
 	case FORK_PREPARE:
-		pthread_rwlock_rdlock(&lock); /* the list stays as it is; calls under way need not end */
+		pthread_rwlock_rdlock(&lock); /* keeps the list unchanged; invalidations under way may go on */
 		break;
 	case FORK_PARENT:
 		pthread_rwlock_unlock(&lock);
 		break;
 	case FORK_CHILD:
-		memcpy(&lock, &fresh, sizeof(lock)); /* the other threads that share it are not here */
+		/* other threads may have held it, and they do not exist in the child */
+		memcpy(&lock, &fresh, sizeof(lock));
 		atomic_store(&machines_count, 0);
 		break;
 	}

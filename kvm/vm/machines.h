@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The VMs of this process, and the client's own memory calls as the invalidations that they are (P5).
+ * The VMs of this process, and the client's memory calls as invalidations (P5).
  *
- * A call that may take memory away from a guest is made between begin and end, for every VM. A VM appears or goes away
- * only while no such call is under way, so begin and end always see the same VMs.
+ * A call that may take memory away from a guest is made between begin and end, for every VM. No VM is added or
+ * removed while such a call is under way, so begin and its end see the same VMs.
  */
 #ifndef VMMU_KVM_MACHINES_H
 #define VMMU_KVM_MACHINES_H
@@ -17,18 +17,18 @@
 
 struct kvm;
 
-/** Enter a VM. Sleeps until no invalidation is under way. Returns: 0 or -ENOMEM. */
+/** Add a VM. Sleeps until no invalidation is under way. Returns: 0 or -ENOMEM. */
 int machines_add(struct kvm *kvm);
 
-/** Take a VM out. After: no invalidation of it is under way or will begin. */
+/** Remove a VM. After: no invalidation of it is under way, and none will begin. */
 void machines_remove(struct kvm *kvm);
 
-/** Call `each` for every VM, which stays alive meanwhile. */
+/** Call `each` for every VM. No VM is destroyed meanwhile. */
 void machines_each(void (*each)(struct kvm *kvm, void *context), void *context);
 
 extern atomic_uint machines_count;
 
-/** True when there is a VM that a memory call could concern: one load. */
+/** Is there a VM that a memory call could concern? One load. */
 static inline bool machines_any(void)
 {
 	return atomic_load_explicit(&machines_count, memory_order_acquire) != 0;
@@ -39,8 +39,8 @@ struct host_range {
 };
 
 /**
- * The host is about to change these ranges. Holds, until the end: the list of VMs, shared.
- * Empty ranges are allowed. Every begin is followed by an end with the same ranges on the same thread.
+ * The host is about to change these ranges. Between begin and end this thread holds the list of VMs, shared.
+ * Empty ranges are allowed. Every begin needs an end with the same ranges on the same thread.
  */
 void invalidate_begin(const struct host_range *ranges, size_t count);
 void invalidate_end(const struct host_range *ranges, size_t count);

@@ -8,7 +8,10 @@
 
 _Static_assert(sizeof(struct vmmu_dirty_gfn) == sizeof(struct kvm_dirty_gfn), "the ring is shared as it is");
 
-/* Tables are made while vCPUs run, where no memory is asked for any more. */
+/*
+ * Reserve room in the arena for the tables of the slots. Tables are made while vCPUs run, when we ask the kernel
+ * for no memory.
+ */
 static void tables_expect(struct kvm *kvm, const struct vmmu_region *region)
 {
 	uint64_t units = region->bytes / SLOT_SIZE_UNIT;
@@ -50,12 +53,12 @@ long vm_set_region(struct kvm *kvm, unsigned long argument)
 	return status_errno(status);
 }
 
-/* Pages of a slot that has a log. Returns: 0 or KVM's errno. */
+/* The number of pages in a slot that has a log. Returns: 0 or KVM's -errno. */
 static long logged_slot(struct kvm *kvm, uint32_t number, uint64_t *pages)
 {
 	struct vmmu_region region;
 
-	/* With rings there is no bitmap to get. */
+	/* With dirty rings there is no bitmap. */
 	if (kvm->ring_bytes)
 		return -ENXIO;
 	if (number >> 16 >= 1 || (number & 0xffff) >= VMMU_MAX_SLOTS)
@@ -99,7 +102,8 @@ long vm_clear_dirty_log(struct kvm *kvm, unsigned long argument)
 	if (log.first_page > pages || log.num_pages > pages - log.first_page ||
 	    (log.num_pages < pages - log.first_page && (log.num_pages & 63)))
 		return -EINVAL;
-	return status_errno(vmmu_dirty_clear(kvm->mmu, 0, log.slot & 0xffff, log.first_page, log.num_pages, log.dirty_bitmap));
+	return status_errno(vmmu_dirty_clear(kvm->mmu, 0, log.slot & 0xffff, log.first_page, log.num_pages,
+	                                     log.dirty_bitmap));
 }
 
 long vm_reset_rings(struct kvm *kvm, unsigned long argument)

@@ -44,7 +44,7 @@ static void vm_release(struct file *file)
 	vm_put(file->object);
 }
 
-/* Mapped: most of the table of vCPUs is never touched. */
+/* Mapped, not allocated: most of its table of vCPUs is never touched. */
 static struct kvm *vm_map(void)
 {
 	long at = SYS6(SYS_mmap, 0, sizeof(struct kvm), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -101,7 +101,8 @@ static struct kvm *vm_make(long *error)
 	config.host = &arena_host;
 	config.host_state = &kvm->arena;
 	host_memory_start();
-	rcu_worker_start(); /* it allocates: not later, in a memory call that an allocator makes */
+	/* now, since it allocates: later it would be called in a memory call, which may be an allocator's own */
+	rcu_worker_start();
 	status = vmmu_vm_create(&config, &kvm->mmu);
 	if (status != VMMU_OK) {
 		*error = status_errno(status);
@@ -147,7 +148,7 @@ long vm_create(unsigned long type)
 
 long vm_set_tss_addr(struct kvm *kvm, unsigned long argument)
 {
-	/* Where Intel's KVM keeps a TSS for real mode. Ours needs none, so the address is only checked. */
+	/* The address at which KVM on Intel keeps a TSS for real mode. We need no TSS, so only check the address. */
 	(void)kvm;
 	return (unsigned int)argument > (unsigned int)(-3 * 4096) ? -EINVAL : 0;
 }
@@ -176,7 +177,7 @@ long vm_set_boot_cpu(struct kvm *kvm, unsigned long argument)
 	if (kvm->vcpu_count)
 		result = -EBUSY;
 	else if (argument > (kvm->max_vcpu_id ? kvm->max_vcpu_id : MAX_VCPU_ID))
-		result = -EINVAL; /* the argument in full: no lower half of it is meant */
+		result = -EINVAL; /* compares the whole argument, not its low half */
 	else
 		kvm->boot_cpu_id = (uint32_t)argument;
 	pthread_mutex_unlock(&kvm->lock);
@@ -187,7 +188,7 @@ long vm_set_nr_mmu_pages(struct kvm *kvm, unsigned long argument)
 {
 	enum vmmu_status status;
 
-	/* KVM's smallest shadow cache. The limit is the shadow MMU's; two-dimensional tables are not bounded by it. */
+	/* 64 is KVM's smallest shadow cache. The limit applies to the shadow MMU only, not to second-stage tables. */
 	if ((uint32_t)argument < 64)
 		return -EINVAL;
 	pthread_mutex_lock(&kvm->lock);
@@ -216,7 +217,7 @@ long vm_set_tsc_khz(struct kvm *kvm, unsigned long argument)
 	long result = 0;
 
 	pthread_mutex_lock(&kvm->lock);
-	/* The guest's TSC runs at the host's rate. */
+	/* There is no TSC scaling: the guest's TSC runs at the host's rate. */
 	if (argument != 0 && !config_tsc_khz_close((uint32_t)argument))
 		result = -EINVAL;
 	else
@@ -262,7 +263,7 @@ long vm_set_clock(struct kvm *kvm, unsigned long argument)
 	if (data.flags & ~(uint32_t)KVM_CLOCK_REALTIME)
 		return -EINVAL;
 	pthread_mutex_lock(&kvm->lock);
-	/* Unsigned: the client's numbers may be anything, and wrap. */
+	/* Unsigned, since the client's numbers may wrap. */
 	kvm->clock_offset = data.clock - (uint64_t)monotonic();
 	if (data.flags & KVM_CLOCK_REALTIME) {
 		struct timespec now;
@@ -270,7 +271,7 @@ long vm_set_clock(struct kvm *kvm, unsigned long argument)
 
 		clock_gettime(CLOCK_REALTIME, &now);
 		real = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-		/* The guest's clock went on while it was away, but never backwards. */
+		/* Add the time that passed since the client read `realtime`, but never turn the clock back. */
 		if ((uint64_t)real > data.realtime)
 			kvm->clock_offset += (uint64_t)real - data.realtime;
 	}

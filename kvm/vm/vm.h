@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * struct kvm and struct kvm_vcpu: a VM and a vCPU as the front end keeps them. Their MMU is the library's (`mmu`), and the registers are
- * the software CPU's (`cpu`).
+ * struct kvm and struct kvm_vcpu: a VM and a vCPU as the front end keeps them. `mmu` is the library's part, `cpu`
+ * the software CPU with the registers.
  *
- * Who may touch a field: [c] constant after creation, [l] the VM's lock, [v] the vCPU's mutex (that is, the thread in a
- * vCPU ioctl), [a] atomic.
+ * Who may touch a field: [c] constant after creation, [l] the VM's lock, [v] the vCPU's mutex (that is, the
+ * thread in a vCPU ioctl), [a] atomic.
  */
 #ifndef VMMU_KVM_VM_H
 #define VMMU_KVM_VM_H
@@ -40,11 +40,11 @@ struct ioeventfd;
 struct lapic;
 
 struct kvm {
-	atomic_uint refs;              /* [a] the VM's file, each vCPU's file, each statistics file */
+	atomic_uint refs;              /* [a] one for the VM's file, each vCPU's file and each statistics file */
 	unsigned number;               /* [c] for messages and statistics names */
 	struct vmmu_vm *mmu;           /* [c] */
 	struct arena arena;            /* the library's memory */
-	atomic_uint slot_size[VMMU_MAX_SLOTS]; /* [a] of each slot, in SLOT_SIZE_UNITs: what the arena was told */
+	atomic_uint slot_size[VMMU_MAX_SLOTS]; /* [a] the size of each slot in SLOT_SIZE_UNITs, as the arena was told */
 	atomic_ullong slots_size;      /* [a] their sum */
 	struct cpu_vm *code;           /* [c] which pages hold decoded code */
 	pthread_mutex_t lock;
@@ -59,17 +59,17 @@ struct kvm {
 	uint64_t identity_map;         /* [l] */
 	uint64_t quirks_off;           /* [a] KVM_X86_QUIRK_* that are disabled */
 	uint32_t default_tsc_khz;      /* [l] */
-	uint64_t tsc_base;             /* [c] the host's TSC when the VM was made: the guests' clocks begin there, together */
+	uint64_t tsc_base;             /* [c] the host's TSC at creation: the TSCs of all its vCPUs count from there */
 	atomic_bool exit_on_emulation_failure, exception_payload, triple_fault_event, hide_platform_info; /* [a] */
 	atomic_uint user_msr_mask;     /* [a] KVM_CAP_X86_USER_SPACE_MSR */
-	struct msr_filter *_Atomic msr_filter; /* [a] replaced under the lock, old ones kept until the end */
+	struct msr_filter *_Atomic msr_filter; /* [a] replaced under the lock; old ones are kept until the VM goes */
 	struct irq_routes *routes;     /* [l] */
 	pthread_mutex_t ioeventfd_lock;
 	struct ioeventfd *ioeventfds;  /* [a] written under ioeventfd_lock */
 	uint64_t clock_offset;         /* [l] KVM_SET_CLOCK: guest clock = monotonic + this, ns */
 };
 
-/* What the last exit left to be done by the next KVM_RUN. */
+/* What the next KVM_RUN must complete for the last exit. */
 enum completion { COMPLETE_NOTHING, COMPLETE_IO_IN, COMPLETE_MMIO_READ, COMPLETE_RDMSR, COMPLETE_WRMSR,
 	COMPLETE_HYPERCALL };
 
@@ -78,29 +78,29 @@ struct kvm_vcpu {
 	unsigned id;               /* [c] */
 	struct vmmu_vcpu *mmu;     /* [c] */
 	struct cpu *cpu;           /* [c] */
-	struct kvm_run *run;       /* [c] our own mapping of the run page; the client writes there at any time */
+	struct kvm_run *run;       /* [c] our own mapping of the run page; the client may write there at any time */
 	uint8_t *pio;              /* [c] */
 	struct vmmu_dirty_gfn *ring; /* [c] NULL without dirty rings */
 	size_t mapped;             /* [c] bytes at run */
 	pthread_mutex_t lock;      /* the vCPU's mutex */
 	enum completion completion; /* [v] */
-	bool ran;                  /* [v] KVM_RUN was called: CPUID is frozen */
-	uint32_t msr_reason;       /* [v] KVM_MSR_EXIT_REASON_* of the exit that is coming */
+	bool ran;                  /* [v] KVM_RUN was called; CPUID is fixed from then on */
+	uint32_t msr_reason;       /* [v] KVM_MSR_EXIT_REASON_* of the next MSR exit */
 	bool mask_set;             /* [v] KVM_SET_SIGNAL_MASK is in force */
 	uint64_t mask;             /* [v] */
 	struct kvm_cpuid_entry2 *cpuid; /* [v] */
 	unsigned cpuid_count;      /* [v] */
-	bool cpuid_unset_means_all; /* [v] while KVM_SET_SREGS asks what the CPU could do, without a CPUID */
+	bool cpuid_unset_means_all; /* [v] set while KVM_SET_SREGS of a vCPU without CPUID asks what the CPU can do */
 	uint32_t debug_control;    /* [v] KVM_GUESTDBG_* */
-	bool window_wanted;        /* [v] what cpu_irq_window_want was told */
+	bool window_wanted;        /* [v] the last argument of cpu_irq_window_want */
 	uint32_t tsc_khz;          /* [v] */
 	uint64_t mcg_cap, mcg_status, mcg_ctl; /* [v] */
 	uint64_t mce[MCE_BANKS * 4]; /* [v] */
 	uint64_t platform_info, misc_features, arch_capabilities, bios_sign, power_ctl, hwcr, tsc_adjust; /* [v] MSRs */
 	uint64_t mtrr_fixed[11], mtrr_var[16], mtrr_def_type; /* [v] */
 	struct lapic *lapic;       /* [c] NULL without an irqchip */
-	atomic_uint wake;          /* [a] futex: changes when a halted vCPU must look again */
-	atomic_uint nmi_queued;    /* [a] how many came since the vCPU looked */
+	atomic_uint wake;          /* [a] futex: changes when a halted vCPU must look at its events again */
+	atomic_uint nmi_queued;    /* [a] NMIs sent since the vCPU last collected them */
 	_Atomic pthread_t runner;  /* [a] the thread that called KVM_RUN last */
 	atomic_bool cancelled;     /* [a] that thread was cancelled: leave the guest */
 	uint64_t exits[EXITS_COUNT]; /* [v] read by anyone */
@@ -110,14 +110,14 @@ struct kvm_vcpu {
 
 static inline void count(uint64_t *counter)
 {
-	/* One writer; readers want a whole number, not the newest. */
+	/* There is one writer. Readers need a whole number, not the newest. */
 	__atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
 }
 
 /** Make a VM and its descriptor (KVM_CREATE_VM). Returns: the descriptor or -errno. */
 long vm_create(unsigned long type);
 
-/** Drop a reference; the last one destroys the VM and its vCPUs. */
+/** Drop a reference. Dropping the last one destroys the VM and its vCPUs. */
 void vm_put(struct kvm *kvm);
 
 /** Make a vCPU and its descriptor (KVM_CREATE_VCPU). Returns: the descriptor or -errno. */
@@ -137,14 +137,14 @@ static inline struct kvm_vcpu *vm_vcpu(struct kvm *kvm, unsigned id)
 	return id < MAX_VCPU_ID ? __atomic_load_n(&kvm->vcpus[id], __ATOMIC_ACQUIRE) : NULL;
 }
 
-/* What folders above keep for a VM, freed with it: each is theirs. */
+/* Each frees what its own folder keeps for a VM. Called when the VM is destroyed. */
 void msr_filter_free(struct kvm *kvm);
 void irq_routes_free(struct kvm *kvm);
 void ioeventfd_free(struct kvm *kvm);
-/** A VM goes away: add its numbers to the totals of --stats. */
+/** A VM is destroyed: add its numbers to the totals of --stats. */
 void stats_vm_gone(struct kvm *kvm);
 
-/** -errno for a status of the library: the one place that knows. */
+/** The -errno for a status of the library. The only place that translates them. */
 long status_errno(enum vmmu_status status);
 
 #endif
