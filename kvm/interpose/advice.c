@@ -14,7 +14,7 @@
 #define MADV_GUARD_REMOVE  103
 #endif
 
-/* From madvise(2) and the list of them that the kernel keeps. A number that is not here is asked for. */
+/* From madvise(2) and the kernel's list of advices. advice_of asks the kernel about a number that is not here. */
 static const struct {
 	int number;
 	struct advice advice;
@@ -25,16 +25,17 @@ static const struct {
 	{ MADV_WILLNEED, { ADVICE_KEEPS, false } },
 	{ MADV_DONTNEED, { ADVICE_LOSES, true } },
 	{ MADV_FREE, { ADVICE_FREES, true } },
-	{ MADV_REMOVE, { ADVICE_LOSES, true } }, /* of a file; anonymous memory is refused */
+	{ MADV_REMOVE, { ADVICE_LOSES, true } }, /* for files; anonymous memory is refused */
 	{ MADV_DONTFORK, { ADVICE_KEEPS, false } },
 	{ MADV_DOFORK, { ADVICE_KEEPS, false } },
 	{ MADV_MERGEABLE, { ADVICE_KEEPS, false } },
 	{ MADV_UNMERGEABLE, { ADVICE_KEEPS, false } },
 	{ MADV_HUGEPAGE, { ADVICE_KEEPS, false } },
-	{ MADV_NOHUGEPAGE, { ADVICE_KEEPS, true } }, /* mapped anew, by small pages */
+	{ MADV_NOHUGEPAGE, { ADVICE_KEEPS, true } }, /* a guest's huge mapping must go, to come back as small pages */
 	{ MADV_DONTDUMP, { ADVICE_KEEPS, false } },
 	{ MADV_DODUMP, { ADVICE_KEEPS, false } },
-	{ MADV_WIPEONFORK, { ADVICE_KEEPS, false } }, /* lost in a child, which has no manager */
+	/* contents are lost in a child only, which has no host memory manager */
+	{ MADV_WIPEONFORK, { ADVICE_KEEPS, false } },
 	{ MADV_KEEPONFORK, { ADVICE_KEEPS, false } },
 	{ MADV_COLD, { ADVICE_KEEPS, false } },
 	{ MADV_PAGEOUT, { ADVICE_KEEPS, true } },
@@ -50,7 +51,7 @@ static const struct {
 
 bool advice_is_known(int advice)
 {
-	/* The kernel looks at the advice before it sees that the range is empty. */
+	/* The kernel checks the advice before it sees that the range is empty. */
 	return SYS3(SYS_madvise, NULL, 0, advice) != -EINVAL;
 }
 

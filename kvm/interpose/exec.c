@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Programs that the client starts keep the front end, whatever environment they are given: the library goes back into LD_PRELOAD, and
- * what `vmmu run` said goes back beside it, where the client took it away. A name that is there is left as it is.
+ * Programs that the client starts keep the front end, whatever environment the client gives them. Where the
+ * client took them away, the library goes back into LD_PRELOAD, and the variables of `vmmu run` go back beside
+ * it. A variable that the client set is left as it is.
  *
- * May run in a vfork child and in a signal handler: the new environment is on the stack.
+ * May run in a vfork child or in a signal handler, so the new environment is built on the stack.
  */
 #include "kvm/process/config.h"
 #include "kvm/interpose/interpose.h"
@@ -21,7 +22,7 @@
 
 #define PRELOAD "LD_PRELOAD="
 
-/* What is done with the environment once it is whole. */
+/* How to start a program once its environment is complete. */
 struct start {
 	long (*call)(const struct start *start, char *const *environment);
 	int fd, flags;                            /* fexecve, execveat */
@@ -47,7 +48,7 @@ static const char *environment_find(char *const *environment, const char *kept)
 	return NULL;
 }
 
-/* Is the library one of the names in this LD_PRELOAD? The loader takes blanks and colons between them. */
+/* Does this LD_PRELOAD name the library? The loader allows blanks and colons between names. */
 static bool preloads(const char *value, const char *library)
 {
 	size_t length = strlen(library);
@@ -58,7 +59,10 @@ static bool preloads(const char *value, const char *library)
 	return false;
 }
 
-/* What is about to be started, where its path is known: a name to be looked for in PATH is no program of somebody's own making. */
+/*
+ * Look into the program's file, where its path is known. A name to be looked for in PATH is skipped: such a
+ * program is hardly built with a sanitizer or musl.
+ */
 static void program_look_at(const struct start *start, struct program_file *program)
 {
 	char link[32];
@@ -72,17 +76,21 @@ static void program_look_at(const struct start *start, struct program_file *prog
 	}
 }
 
-/* The loader will give up on it, in many words of its own. */
+/* The loader will fail on this program. Say why, since its own messages do not. */
 static void say_musl(const char *path)
 {
-	static const char before[] = "vmmu: ", after[] = ": linked with musl: the library that vmmu preloads is glibc's\n";
+	static const char before[] = "vmmu: ";
+	static const char after[] = ": linked with musl: the library that vmmu preloads is glibc's\n";
 
 	SYS3(SYS_write, STDERR_FILENO, before, sizeof(before) - 1);
 	SYS3(SYS_write, STDERR_FILENO, path, strlen(path));
 	SYS3(SYS_write, STDERR_FILENO, after, sizeof(after) - 1);
 }
 
-/* Of "LD_PRELOAD=a:b" what comes after a runtime that we put first for another program: a name without a directory. */
+/*
+ * Skip a sanitizer's runtime that we put first in LD_PRELOAD for another program. It is a name without a
+ * directory.
+ */
 static const char *without_runtime(const char *value)
 {
 	size_t length = strcspn(value, ": ");
@@ -92,7 +100,7 @@ static const char *without_runtime(const char *value)
 
 #define PRELOAD_ROOM(value, library) (sizeof(PRELOAD) + PROGRAM_RUNTIME + strlen(value) + strlen(library) + 2)
 
-/* LD_PRELOAD for a program that needs `runtime`, from its `value`: the runtime, what was there, the library. */
+/* Make the LD_PRELOAD for a program that needs `runtime`: the runtime, then the old `value`, then the library. */
 static void preload_make(char *to, const char *runtime, const char *value, const char *library)
 {
 	to = stpcpy(to, PRELOAD);
@@ -110,12 +118,13 @@ static void preload_make(char *to, const char *runtime, const char *value, const
 static long start_whole(const struct start *start, char *const *environment)
 {
 	const char *library = config_library(), *const *kept = config_kept();
-	const char *preload = environment_find(environment, PRELOAD), *value = preload ? preload + sizeof(PRELOAD) - 1 : "";
+	const char *preload = environment_find(environment, PRELOAD);
+	const char *value = preload ? preload + sizeof(PRELOAD) - 1 : "";
 	struct program_file program;
 	char **whole, *made;
 	size_t count = 0;
 
-	if (!library || (intptr_t)environment < 0) /* no address: the kernel says so */
+	if (!library || (intptr_t)environment < 0) /* `environment` is no address: the kernel refuses it */
 		return start->call(start, environment); /* takes no lock of ours */
 	while (environment && environment[count])
 		count++;
@@ -199,7 +208,10 @@ EXPORT int execveat(int fd, const char *path, char *const arguments[], char *con
 	return (int)start_whole(&start, environment);
 }
 
-/* The arguments of execl and its kin, up to the NULL, gathered on the stack of the caller of this macro. */
+/*
+ * The arguments of execl and similar functions, up to the NULL, collected on the stack of the function that uses
+ * this macro.
+ */
 #define GATHER(argument, list)                                                                                     \
 	({                                                                                                         \
 		size_t count_ = 1;                                                                                 \
@@ -293,7 +305,8 @@ bool syscall_exec(long number, const long a[6], long *result)
 
 	// NOLINTBEGIN: the arguments are addresses
 	if (number == SYS_execve) {
-		start = (struct start){ .call = call_raw_execve, .path = (const char *)a[0], .arguments = (char *const *)a[1] };
+		start = (struct start){ .call = call_raw_execve, .path = (const char *)a[0],
+			                .arguments = (char *const *)a[1] };
 		*result = start_whole(&start, (char *const *)a[2]);
 		return true;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Calls on descriptors: the table of files follows what the client does to its descriptors. */
+/* Calls on descriptors. The table of files follows what the client does to its descriptors. */
 #include "kvm/vcpu/cancel.h"
 #include "kvm/ioctl/dispatch.h"
 #include "kvm/process/file.h"
@@ -39,7 +39,7 @@ long fds_open_kvm(int flags)
 	return fd;
 }
 
-/* Put a /dev/kvm of ours under a number that has the machine's own, or one of another process. */
+/* Put our /dev/kvm in the place of a descriptor of the machine's /dev/kvm, or of another process's. */
 static struct file *system_replace(int fd)
 {
 	long ours = fds_open_kvm((int)SYS2(SYS_fcntl, fd, F_GETFD) & FD_CLOEXEC ? O_CLOEXEC : 0);
@@ -53,9 +53,11 @@ static struct file *system_replace(int fd)
 }
 
 /*
- * A KVM request on a number that we did not give: the descriptor came over a socket or an exec, or by a call that we do not see.
- * Ours is known by its inode. One of KVM's that is not ours belongs to another process, or to the machine: *error is -EIO then, as
- * KVM says of a VM that is not this process's. Returns: the file with a reference, or NULL.
+ * A KVM request on a number that is not in the table. The descriptor may have come over a socket, through exec,
+ * or by a call that we do not see. A file of this process is found by its inode. Any other file of KVM belongs to
+ * another process or to the machine. /dev/kvm is then replaced by ours. For any other file *error is -EIO, as KVM
+ * answers for a VM of another process.
+ * Returns: the file with a reference, or NULL.
  */
 static struct file *adopt(int fd, long *error)
 {
@@ -82,7 +84,10 @@ static struct file *adopt(int fd, long *error)
 	return file;
 }
 
-/* What came over a socket and is ours is entered at once, so that it can be told from a memfd before it is asked for KVM. */
+/*
+ * Enter a file of ours that came over a socket. It must be told from a plain memfd even before the first KVM
+ * request.
+ */
 static void descriptor_received(int fd)
 {
 	struct file *file;
@@ -127,7 +132,7 @@ bool fds_fcntl_refused(int fd, int command)
 	return (command == F_ADD_SEALS || command == F_GET_SEALS) && fds_is_kvm(fd);
 }
 
-/* Requests that the kernel answers for every descriptor, whatever is behind it. */
+/* Requests that the kernel answers for a descriptor of any kind. */
 static bool is_generic(unsigned int request)
 {
 	switch (request) {
@@ -142,8 +147,9 @@ static bool is_generic(unsigned int request)
 }
 
 /*
- * Requests that are made so often, or from threads under so strict a filter, that a system call to verify the number would be felt: all of a vCPU, and
- * what changes a running VM. Nobody makes them of a file that is not KVM's.
+ * Requests for which the number is not verified, since the system call for that would be felt. They are made
+ * often, or by threads under a strict seccomp filter: all requests of a vCPU, and those that change a running VM.
+ * No client makes them on a file that is not KVM's.
  */
 static bool is_hot(const struct file *file, unsigned request)
 {
@@ -163,7 +169,7 @@ static bool is_hot(const struct file *file, unsigned request)
 	}
 }
 
-/* Whose ioctl is it? Returns: the file with a reference; or NULL, and an error if there is one. */
+/* The file that an ioctl is for. Returns: the file with a reference; or NULL, with an error if there is one. */
 static struct file *request_file(int fd, unsigned request, long *error)
 {
 	struct file *file = file_get_unverified(fd);
@@ -218,7 +224,7 @@ long fds_ioctl(int fd, unsigned long request, unsigned long argument)
 
 long fds_close(int fd)
 {
-	/* Forgotten before the number can be given to somebody else. */
+	/* Forget it before the close, after which another thread may get the number. */
 	if (file_table_is_ours())
 		file_forget(fd);
 	return SYS1(SYS_close, fd);

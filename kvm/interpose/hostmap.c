@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Reads /proc/self/maps: holes are rare, and asking the kernel cannot go stale as a list of our own would. */
+/* Reads /proc/self/maps each time. Punching holes is rare, and a list of our own could go stale. */
 #include "kvm/interpose/hostmap.h"
 #include "kvm/process/sys.h"
 #include <fcntl.h>
@@ -27,7 +27,7 @@ static int next_byte(struct reader *r)
 	return (unsigned char)r->buffer[r->next++];
 }
 
-/* One line, cut at `size`; the fields that are wanted come first. */
+/* Read one line, cut at `size`. The fields that we need come first. */
 static bool next_line(struct reader *r, char *line, size_t size)
 {
 	size_t n = 0;
@@ -77,7 +77,7 @@ size_t hostmap_of_file(int descriptor, off_t offset, off_t bytes, struct host_ra
 		}
 		ranges[count].start = first > file_offset ? start + (first - file_offset) : start;
 		ranges[count].end = last < file_offset + (end - start) ? start + (last - file_offset) : end;
-		/* Whole pages: a page that loses a part of itself is looked up again too. */
+		/* Round to whole pages: a page that loses a part must be looked up again too. */
 		ranges[count].start &= ~4095ul;
 		ranges[count].end = (ranges[count].end + 4095) & ~4095ul;
 		count++;

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The exported names of calls on descriptors and memory, and syscall(2): thin, each turns libc's calling convention into
- * ours. Names of files are in interpose_path.c, what is read and written in interpose_file.c, programs in exec.c. */
+/*
+ * The exported functions for descriptors and memory, and syscall(2). Each only turns libc's calling convention
+ * into ours. Functions with file names are in interpose_path.c, those that read and write in interpose_file.c,
+ * those that start programs in exec.c.
+ */
 #include "kvm/interpose/interpose.h"
 #include "kvm/process/file.h"
 #include "kvm/process/sys.h"
@@ -61,8 +64,8 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 
 EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout)
 {
-	int result = REAL(recvmmsg, int (*)(int, struct mmsghdr *, unsigned, int, struct timespec *))(fd, messages, count,
-	                                                                                             flags, timeout);
+	int result = REAL(recvmmsg, int (*)(int, struct mmsghdr *, unsigned, int, struct timespec *))(
+		fd, messages, count, flags, timeout);
 
 	for (int i = 0; i < result; i++)
 		fds_received(&messages[i].msg_hdr);
@@ -91,7 +94,7 @@ DEFINE_FCNTL(fcntl)
 DEFINE_FCNTL(fcntl64)
 // clang-format on
 
-/* libc closes the number without coming here. */
+/* libc closes the descriptor without calling our close. */
 EXPORT int fclose(FILE *stream)
 {
 	if (file_table_is_ours())
@@ -198,7 +201,8 @@ static long syscall_ours(long number, const long a[6])
 	case SYS_pkey_mprotect:
 		return mem_mprotect((void *)a[0], (size_t)a[1], (int)a[2], (int)a[3]);
 	default:
-		if (syscall_path(number, a, &result) || syscall_file(number, a, &result) || syscall_exec(number, a, &result))
+		if (syscall_path(number, a, &result) || syscall_file(number, a, &result) ||
+		    syscall_exec(number, a, &result))
 			return result;
 		return SYS6(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The exported names of calls that read, write or change a file: KVM's files can do none of it, and behind ours are memfds, which could.
- * Of all, only statistics can be read.
+ * The exported functions that read, write or change a file. KVM's files refuse them all, except that statistics
+ * can be read. Memfds are behind our files and would allow them.
  */
 #include "kvm/process/file.h"
 #include "kvm/interpose/interpose.h"
@@ -14,7 +14,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* What a descriptor of ours answers, of statistics and of any other; 0 for a descriptor that is none. */
+/*
+ * The answer for a descriptor of ours: `of_statistics` for a statistics file, `of_other` for another. 0 if it is
+ * not ours.
+ */
 static long answer(int fd, long of_statistics, long of_other)
 {
 	struct file *file = file_get(fd);
@@ -27,7 +30,7 @@ static long answer(int fd, long of_statistics, long of_other)
 	return error;
 }
 
-/* Statistics are brought up to date: they are numbers of the moment. */
+/* A statistics file is brought up to date before it is read. */
 static long statistics_or(int fd, long error)
 {
 	if (atomic_load_explicit(&file_stats_count, memory_order_relaxed))
@@ -40,7 +43,7 @@ static long refuse_read(int fd)
 	return statistics_or(fd, -EINVAL);
 }
 
-/* As KVM's: its anonymous files have no position to read at, the device has no read. */
+/* The errors of KVM's files: anonymous files have no position to read at, and the device has no read. */
 static long at_refusal(int fd)
 {
 	struct file *file = file_get(fd);
@@ -76,7 +79,7 @@ static long refuse_change(int fd)
 	return answer(fd, -EPERM, -EPERM);
 }
 
-/* name(fd, ...): the error with which `refuse` answers, or else what the next library does. */
+/* name(fd, ...): fails with the error of `refuse`, or else calls the next library. */
 #define DEFINE_REFUSED(name, type, refuse, parameters, arguments)                                                  \
 	EXPORT type name parameters;                                                                               \
 	EXPORT type name parameters                                                                                \
@@ -91,28 +94,40 @@ DEFINE_REFUSED(read, ssize_t, refuse_read, (int fd, void *to, size_t bytes), (fd
 DEFINE_REFUSED(__read_chk, ssize_t, refuse_read, (int fd, void *to, size_t bytes, size_t room), (fd, to, bytes, room))
 DEFINE_REFUSED(pread, ssize_t, refuse_read_at, (int fd, void *to, size_t bytes, off_t at), (fd, to, bytes, at))
 DEFINE_REFUSED(pread64, ssize_t, refuse_read_at, (int fd, void *to, size_t bytes, off_t at), (fd, to, bytes, at))
-DEFINE_REFUSED(__pread_chk, ssize_t, refuse_read_at, (int fd, void *to, size_t bytes, off_t at, size_t room), (fd, to, bytes, at, room))
-DEFINE_REFUSED(__pread64_chk, ssize_t, refuse_read_at, (int fd, void *to, size_t bytes, off_t at, size_t room), (fd, to, bytes, at, room))
+DEFINE_REFUSED(__pread_chk, ssize_t, refuse_read_at, (int fd, void *to, size_t bytes, off_t at, size_t room),
+               (fd, to, bytes, at, room))
+DEFINE_REFUSED(__pread64_chk, ssize_t, refuse_read_at, (int fd, void *to, size_t bytes, off_t at, size_t room),
+               (fd, to, bytes, at, room))
 DEFINE_REFUSED(readv, ssize_t, refuse_read, (int fd, const struct iovec *to, int count), (fd, to, count))
-DEFINE_REFUSED(preadv, ssize_t, refuse_read_at, (int fd, const struct iovec *to, int count, off_t at), (fd, to, count, at))
-DEFINE_REFUSED(preadv64, ssize_t, refuse_read_at, (int fd, const struct iovec *to, int count, off_t at), (fd, to, count, at))
-DEFINE_REFUSED(preadv2, ssize_t, refuse_read_at, (int fd, const struct iovec *to, int count, off_t at, int flags), (fd, to, count, at, flags))
-DEFINE_REFUSED(preadv64v2, ssize_t, refuse_read_at, (int fd, const struct iovec *to, int count, off_t at, int flags), (fd, to, count, at, flags))
+DEFINE_REFUSED(preadv, ssize_t, refuse_read_at, (int fd, const struct iovec *to, int count, off_t at),
+               (fd, to, count, at))
+DEFINE_REFUSED(preadv64, ssize_t, refuse_read_at, (int fd, const struct iovec *to, int count, off_t at),
+               (fd, to, count, at))
+DEFINE_REFUSED(preadv2, ssize_t, refuse_read_at, (int fd, const struct iovec *to, int count, off_t at, int flags),
+               (fd, to, count, at, flags))
+DEFINE_REFUSED(preadv64v2, ssize_t, refuse_read_at, (int fd, const struct iovec *to, int count, off_t at, int flags),
+               (fd, to, count, at, flags))
 DEFINE_REFUSED(write, ssize_t, refuse_write, (int fd, const void *from, size_t bytes), (fd, from, bytes))
-DEFINE_REFUSED(pwrite, ssize_t, refuse_write_at, (int fd, const void *from, size_t bytes, off_t at), (fd, from, bytes, at))
-DEFINE_REFUSED(pwrite64, ssize_t, refuse_write_at, (int fd, const void *from, size_t bytes, off_t at), (fd, from, bytes, at))
+DEFINE_REFUSED(pwrite, ssize_t, refuse_write_at, (int fd, const void *from, size_t bytes, off_t at),
+               (fd, from, bytes, at))
+DEFINE_REFUSED(pwrite64, ssize_t, refuse_write_at, (int fd, const void *from, size_t bytes, off_t at),
+               (fd, from, bytes, at))
 DEFINE_REFUSED(writev, ssize_t, refuse_write, (int fd, const struct iovec *from, int count), (fd, from, count))
-DEFINE_REFUSED(pwritev, ssize_t, refuse_write_at, (int fd, const struct iovec *from, int count, off_t at), (fd, from, count, at))
-DEFINE_REFUSED(pwritev64, ssize_t, refuse_write_at, (int fd, const struct iovec *from, int count, off_t at), (fd, from, count, at))
-DEFINE_REFUSED(pwritev2, ssize_t, refuse_write_at, (int fd, const struct iovec *from, int count, off_t at, int flags), (fd, from, count, at, flags))
-DEFINE_REFUSED(pwritev64v2, ssize_t, refuse_write_at, (int fd, const struct iovec *from, int count, off_t at, int flags), (fd, from, count, at, flags))
+DEFINE_REFUSED(pwritev, ssize_t, refuse_write_at, (int fd, const struct iovec *from, int count, off_t at),
+               (fd, from, count, at))
+DEFINE_REFUSED(pwritev64, ssize_t, refuse_write_at, (int fd, const struct iovec *from, int count, off_t at),
+               (fd, from, count, at))
+DEFINE_REFUSED(pwritev2, ssize_t, refuse_write_at, (int fd, const struct iovec *from, int count, off_t at, int flags),
+               (fd, from, count, at, flags))
+DEFINE_REFUSED(pwritev64v2, ssize_t, refuse_write_at,
+               (int fd, const struct iovec *from, int count, off_t at, int flags), (fd, from, count, at, flags))
 DEFINE_REFUSED(fsync, int, refuse_sync, (int fd), (fd))
 DEFINE_REFUSED(fdatasync, int, refuse_sync, (int fd), (fd))
 DEFINE_REFUSED(fchmod, int, refuse_change, (int fd, mode_t mode), (fd, mode))
 DEFINE_REFUSED(fchown, int, refuse_change, (int fd, uid_t user, gid_t group), (fd, user, group))
 // clang-format on
 
-/* KVM's files have no position, and say 0 to any. */
+/* KVM's files have no position: lseek answers 0 for any. */
 static bool has_no_position(int fd)
 {
 	return answer(fd, 0, 1);
@@ -121,7 +136,7 @@ static bool has_no_position(int fd)
 #define DEFINE_LSEEK(name)                                                                                         \
 	EXPORT off_t name(int fd, off_t offset, int whence)                                                        \
 	{                                                                                                          \
-		if (has_no_position(fd))                                                       \
+		if (has_no_position(fd))                                                                           \
 			return 0;                                                                                  \
 		return REAL(name, off_t(*)(int, off_t, int))(fd, offset, whence);                                  \
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The exported names of calls that take a file's name: each asks path.c, before the next library or after it. */
+/* The exported functions that take a file's name. Each asks path.c, before it calls the next library or after. */
 #include "kvm/process/file.h"
 #include "kvm/interpose/interpose.h"
 #include "kvm/interpose/path.h"
@@ -31,13 +31,16 @@ static mode_t mode_argument(int flags, va_list *list)
 	return flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(*list, mode_t) : 0;
 }
 
-/* One body for all names of open: `call` is the next library's. */
+/* The body of all functions that open. `call` calls the next library. */
 #define OPEN(directory, path, flags, call)                                                                         \
 	(int)sys_result(path_open_is_kvm(directory, path, flags)                                                   \
 	                        ? fds_open_kvm(flags)                                                              \
 	                        : path_opened(libc_result(call), directory, path, flags))
 
-/* A name of open: its parameters in brackets, the next library's type, in which directory the path begins, what the next one gets. */
+/*
+ * A function that opens and may get a mode: its name and parameters, its type, the directory that a relative path
+ * begins in, and the arguments for the next library.
+ */
 #define DEFINE_OPEN(name, parameters, type, directory, arguments)                                                  \
 	EXPORT int name parameters;                                                                                \
 	EXPORT int name parameters                                                                                 \
@@ -51,7 +54,7 @@ static mode_t mode_argument(int flags, va_list *list)
 		return OPEN(directory, path, flags, REAL(name, type *) arguments);                                 \
 	}
 
-/* The same for a name that takes no further arguments. */
+/* The same for a function that gets no mode. `how`: the flags. */
 #define DEFINE_OPEN_FIXED(name, parameters, type, directory, how, arguments)                                       \
 	EXPORT int name parameters;                                                                                \
 	EXPORT int name parameters                                                                                 \
@@ -67,7 +70,7 @@ DEFINE_OPEN(openat, (int directory, const char *path, int flags, ...), openat_fn
 DEFINE_OPEN(openat64, (int directory, const char *path, int flags, ...), openat_fn, directory,
             (directory, path, flags, mode))
 
-/* The fortified forms, without a mode. */
+/* The fortified forms. */
 DEFINE_OPEN_FIXED(__open_2, (const char *path, int flags), open_2_fn, AT_FDCWD, flags, (path, flags))
 DEFINE_OPEN_FIXED(__open64_2, (const char *path, int flags), open_2_fn, AT_FDCWD, flags, (path, flags))
 DEFINE_OPEN_FIXED(__openat_2, (int directory, const char *path, int flags), openat_2_fn, directory, flags,
@@ -105,7 +108,7 @@ static FILE *stream_of(long fd, const char *mode)
 	return stream;
 }
 
-/* A stream that the next library opened may be of /dev/kvm by another name. */
+/* The next library may have opened /dev/kvm by another name, or failed because the machine has none. */
 static FILE *stream_opened(FILE *stream, const char *path, const char *mode)
 {
 	struct stat st;
@@ -134,7 +137,7 @@ static FILE *stream_opened(FILE *stream, const char *path, const char *mode)
 		return stream;                                                                                     \
 	}
 
-/* The stream is kept and gets our descriptor under its number. */
+/* The stream stays, and our descriptor is put under its number. */
 #define DEFINE_FREOPEN(name)                                                                                       \
 	EXPORT FILE *name(const char *path, const char *mode, FILE *stream)                                        \
 	{                                                                                                          \
@@ -177,7 +180,10 @@ static bool stat_is_by_name(int directory, const char *path, struct stat *st)
 	         ? 0                                                                                               \
 	         : (int)sys_result(path_stat(libc_result(call), directory, path, flags, st)))
 
-/* struct stat64 is struct stat on a 64-bit machine; the names' prototypes differ, so each gets the one it has. */
+/*
+ * struct stat64 is struct stat on a 64-bit machine. But the prototypes differ, so each function gets the type of
+ * its own.
+ */
 _Static_assert(sizeof(struct stat) == sizeof(struct stat64), "one layout");
 
 #define DEFINE_STAT(name, type, flags)                                                                             \
@@ -212,7 +218,7 @@ DEFINE_FSTATAT(fstatat, struct stat)
 DEFINE_FSTATAT(fstatat64, struct stat64)
 // clang-format on
 
-/* The names of programs built before glibc 2.33. */
+/* The functions that programs built before glibc 2.33 call. */
 #define DEFINE_OLD_STAT(name, now, what, type)                                                                     \
 	EXPORT int name(int version, what, type *st);                                                              \
 	EXPORT int name(int version, what, type *st)                                                               \
@@ -254,7 +260,8 @@ EXPORT int statx(int directory, const char *path, int flags, unsigned mask, stru
 
 	if (statx_is_by_name(directory, path, stx))
 		return 0;
-	result = REAL(statx, int (*)(int, const char *, int, unsigned, struct statx *))(directory, path, flags, mask, stx);
+	result = REAL(statx, int (*)(int, const char *, int, unsigned, struct statx *))(directory, path, flags, mask,
+	                                                                                stx);
 	return (int)sys_result(path_statx(libc_result(result), directory, path, flags, stx));
 }
 
@@ -283,7 +290,7 @@ EXPORT int faccessat(int directory, const char *path, int mode, int flags)
 	              REAL(faccessat, int (*)(int, const char *, int, int))(directory, path, mode, flags));
 }
 
-/* The name is that of a device and no link. */
+/* /dev/kvm is a device and no link. */
 #define READLINK(directory, path, buffer, call)                                                                    \
 	sys_result(path_is_kvm(directory, path) ? -EINVAL : path_readlink(libc_result(call), buffer))
 
@@ -296,7 +303,8 @@ EXPORT ssize_t readlink(const char *path, char *buffer, size_t bytes)
 EXPORT ssize_t readlinkat(int directory, const char *path, char *buffer, size_t bytes)
 {
 	return READLINK(directory, path, buffer,
-	                REAL(readlinkat, ssize_t(*)(int, const char *, char *, size_t))(directory, path, buffer, bytes));
+	                REAL(readlinkat, ssize_t(*)(int, const char *, char *, size_t))(directory, path, buffer,
+	                                                                                bytes));
 }
 
 /* Fortified: the caller has room for `bytes`. */
@@ -342,7 +350,7 @@ EXPORT char *__realpath_chk(const char *path, char *resolved, size_t room)
 
 /* ---- what would change the device -------------------------------------------------------------- */
 
-/* The client's /dev/kvm has no owner and no mode to change, and the machine's is not the client's. */
+/* Our /dev/kvm has no owner and no mode to change, and the client must not reach the machine's. */
 #define REFUSED(directory, path, follow)                                                                           \
 	if (follow ? path_leads_to_kvm(directory, path) : path_is_kvm(directory, path)) {                          \
 		errno = EPERM;                                                                                     \
@@ -439,8 +447,9 @@ bool syscall_path(long number, const long a[6], long *result)
 		*result = syscall_open((int)a[0], second, (int)a[2], number, a);
 		return true;
 	case SYS_openat2:
-		/* How to open, as far as it concerns us, is its first word: the flags. */
-		*result = syscall_open((int)a[0], second, a[2] ? (int)((const struct open_how *)a[2])->flags : 0, number, a);
+		/* The first word of struct open_how is the flags, and only these concern us. */
+		*result = syscall_open((int)a[0], second, a[2] ? (int)((const struct open_how *)a[2])->flags : 0,
+		                       number, a);
 		return true;
 	case SYS_stat:
 		*result = syscall_stat(AT_FDCWD, first, 0, (struct stat *)a[1], number, a);
@@ -462,7 +471,8 @@ bool syscall_path(long number, const long a[6], long *result)
 		return true;
 	case SYS_faccessat:
 	case SYS_faccessat2:
-		*result = syscall_access((int)a[0], second, (int)a[2], number == SYS_faccessat ? 0 : (int)a[3], number, a);
+		*result = syscall_access((int)a[0], second, (int)a[2], number == SYS_faccessat ? 0 : (int)a[3],
+		                         number, a);
 		return true;
 	case SYS_readlink:
 		*result = syscall_readlink(AT_FDCWD, first, (char *)a[1], number, a);

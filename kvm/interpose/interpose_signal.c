@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The older ways to install a handler, each by our sigaction: libc's own would go past the wrapper. A program that asks for strict POSIX gets
- * __sysv_signal by the name of signal.
+ * The older functions that install a handler. Each calls our sigaction, because libc's own would bypass the
+ * wrapper. Programs that ask for strict POSIX call __sysv_signal for signal.
  */
 #include "kvm/interpose/interpose.h"
 #include "kvm/process/signals.h"
 #include <errno.h>
 #include <stdatomic.h>
 
-static _Atomic uint64_t interrupting; /* siginterrupt's: signals whose handlers, as signal installs them, end system calls */
+/* by siginterrupt: the signals whose handlers, installed by signal, end system calls */
+static _Atomic uint64_t interrupting;
 
 static sighandler_t install(int number, sighandler_t handler, int flags, bool block)
 {

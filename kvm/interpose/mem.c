@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The client's memory calls as MMU notifier events: begin, the system call, end. After one returned, no vCPU sees what was
- * there before. With no VM in the process each costs one load.
+ * The client's memory calls as MMU notifier events: begin, the system call, end. When a call has returned, no
+ * vCPU sees what was there before. Without a VM in the process each costs one load.
  */
 #include "kvm/interpose/advice.h"
 #include "kvm/process/file.h"
@@ -22,9 +22,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define FILE_RANGES 32 /* mappings of one file that are told apart; with more, everything is invalidated */
+#define FILE_RANGES 32 /* mappings of one file to invalidate separately; with more, everything is invalidated */
 
-/* Is there a VM, or memory under a budget (which may outlive its VM)? */
+/* Is there a VM, or memory under a budget? The latter may outlive its VM. */
 static bool anybody_cares(void)
 {
 	return machines_any() || host_memory_any();
@@ -35,7 +35,10 @@ static bool failed(long result)
 	return result < 0 && result >= -4095;
 }
 
-/* [address, address + length) in whole pages; empty when it has no bytes or wraps: nothing is there, or the kernel refuses it. */
+/*
+ * [address, address + length) in whole pages. Empty if it has no bytes or wraps: then the kernel refuses the
+ * call, or it does nothing.
+ */
 static struct host_range range_of(const void *address, size_t length)
 {
 	uintptr_t start = (uintptr_t)address & ~(uintptr_t)4095;
@@ -44,13 +47,13 @@ static struct host_range range_of(const void *address, size_t length)
 	return (struct host_range){ start, end > start ? end : start };
 }
 
-/* What a call does to the first of its ranges; the host memory manager follows it. */
+/* What a call does to the first of its ranges, for the host memory manager. */
 enum effect {
-	MOVES,    /* to another owner, or nobody knows where: all of it is given back before */
+	MOVES,    /* moves it elsewhere, or to a place that is not known: the manager gives all of it back first */
 	UNMAPS,
 	PROTECTS,
-	DISCARDS, /* a madvise */
-	FREES,    /* the same, later */
+	DISCARDS, /* contents are lost, by madvise */
+	FREES,    /* contents may be lost later, by madvise */
 	KEEPS,
 };
 
@@ -76,8 +79,9 @@ static long call_with_effect(struct host_range range, enum effect effect, long n
 }
 
 /*
- * What the program said of huge pages, unless it was refused. Also while there is no VM: one may map this range later. A kernel without huge pages knows
- * neither advice; a guest of ours sees small pages all the same.
+ * Note what the client said about huge pages, unless the kernel refused it. Also while there is no VM, since one
+ * may map this range later. A kernel without huge pages knows neither advice, but our guests see small pages then
+ * all the same.
  */
 static void advice_note(struct host_range range, int advice, long result)
 {
@@ -91,22 +95,26 @@ static void advice_note(struct host_range range, int advice, long result)
 		posix_hint_clear(range.start, range.end, POSIX_HINT_SMALL);
 }
 
-static long call_invalidating(const struct host_range *ranges, size_t count, enum effect effect, long number, const long a[6])
+static long call_invalidating(const struct host_range *ranges, size_t count, enum effect effect, long number,
+                              const long a[6])
 {
 	long result;
 
-	/* A handler of the client that makes such a call itself must not find us between begin and end. */
+	/* Client handlers wait: one that made such a call itself must not run between begin and end. */
 	signals_hold();
 	invalidate_begin(ranges, count);
 	result = call_with_effect(ranges[0], effect, number, a);
 	if (number == SYS_madvise)
-		advice_note(ranges[0], (int)a[2], result); /* before a fault may ask */
+		advice_note(ranges[0], (int)a[2], result); /* before end, after which a fault may ask for the hint */
 	invalidate_end(ranges, count);
 	signals_release();
 	return result;
 }
 
-/* What is mapped at [address, address + length) next is other memory, for which nothing was said about huge pages. Returns: true when something was. */
+/*
+ * Forget what was said about huge pages at [address, address + length): other memory will be mapped there.
+ * Returns: true when something had been said.
+ */
 static bool hints_forget(const void *address, size_t length)
 {
 	struct host_range range = range_of(address, length);
@@ -117,7 +125,7 @@ static bool hints_forget(const void *address, size_t length)
 	return true;
 }
 
-/* KVM refuses to map a vCPU's dirty ring where writes would not be shared, or executable. */
+/* KVM refuses a mapping of a vCPU's dirty ring that is executable, or in which writes would not be shared. */
 static bool ring_map_refused(const struct kvm_vcpu *vcpu, size_t length, int protection, int flags, off_t offset)
 {
 	uint64_t first = (uint64_t)offset / VMMU_PAGE_SIZE;
@@ -165,7 +173,8 @@ long mem_mmap(void *address, size_t length, int protection, int flags, int fd, o
 	else
 		result = SYS6(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
 	/*
-	 * After the call, since the kernel may refuse it. No other thread asks about this memory before the caller has it.
+	 * After the call, since the kernel may refuse it. No other thread uses this memory before the caller gets
+	 * it.
 	 */
 	if (!failed(result))
 		hints_forget(address, length);
@@ -176,7 +185,7 @@ long mem_munmap(void *address, size_t length)
 {
 	const long a[6] = { (long)address, (long)length };
 	struct host_range range = range_of(address, length);
-	/* Before the call, so that what the next owner says is not forgotten with it. */
+	/* Before the call: after it, the memory may have another owner already, whose hints must not be forgotten. */
 	bool forgotten = hints_forget(address, length);
 	long result;
 
@@ -184,7 +193,7 @@ long mem_munmap(void *address, size_t length)
 		result = call_invalidating(&range, 1, UNMAPS, SYS_munmap, a);
 	else
 		result = SYS2(SYS_munmap, address, length);
-	/* It is still there. Of what was said the strictest is right for all of it. */
+	/* The memory is still there. Of what had been said, apply the strictest to all of it. */
 	if (forgotten && failed(result))
 		posix_hint_set(range.start, range.end, POSIX_HINT_ALONE);
 	return result;
@@ -198,11 +207,14 @@ long mem_mremap(void *address, size_t old_length, size_t length, int flags, void
 	if (!anybody_cares() || old.start != (uintptr_t)address)
 		return SYS5(SYS_mremap, address, old_length, length, flags, wanted);
 	if (!(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && length && length <= old_length) {
-		/* Where it is, less its end. */
+		/* It shrinks in place: only its end goes. */
 		ranges[0] = (struct host_range){ range_of(address, length).end, old.end };
 		return call_invalidating(ranges, 1, UNMAPS, SYS_mremap, a);
 	}
-	/* An old length of 0 copies a shared mapping and takes nothing away. What is moved is brought back to be moved. */
+	/*
+	 * An old length of 0 copies a shared mapping and takes nothing away. Memory that moves is brought back
+	 * first.
+	 */
 	ranges[0] = flags & MREMAP_FIXED ? range_of(wanted, length) : range_of(NULL, 0);
 	ranges[1] = old;
 	host_memory_give_up(old.start, old.end);
@@ -234,7 +246,7 @@ long mem_madvise(void *address, size_t length, int advice)
 	long result;
 
 	if (range.start != (uintptr_t)address || range.start >= range.end)
-		return SYS3(SYS_madvise, address, length, advice); /* refused, or nothing */
+		return SYS3(SYS_madvise, address, length, advice); /* the kernel refuses it, or does nothing */
 	known = advice_of(advice);
 	if (known.takes_away && anybody_cares())
 		return call_invalidating(&range, 1, effect_of(known.contents), SYS_madvise, a);
@@ -255,7 +267,7 @@ long mem_mprotect(void *address, size_t length, int protection, int key)
 	return call_invalidating(&range, 1, PROTECTS, number, a);
 }
 
-/* Of a file: wherever it is mapped now. */
+/* A call that changes a file: invalidate wherever the file is mapped now. */
 static long call_on_file(int fd, off_t offset, off_t length, long number, const long a[6])
 {
 	struct host_range ranges[FILE_RANGES];
@@ -283,7 +295,7 @@ long mem_ftruncate(int fd, off_t length)
 	struct file *file = file_get(fd);
 
 	if (file) {
-		/* KVM's files have no size. Shrinking ours would pull the run page from under a vCPU. */
+		/* KVM's files have no size. Shrinking our memfd would take the run page away from a vCPU. */
 		file_put(file);
 		return -EINVAL;
 	}
@@ -293,8 +305,8 @@ long mem_ftruncate(int fd, off_t length)
 }
 
 /*
- * A page under userfaultfd is asked for outside the guest (page_get touches it there), one page at a time: a larger
- * block would let the guest reach pages that nobody asked for.
+ * Memory under userfaultfd is mapped in single pages. page_get touches each page outside the guest, so
+ * userfaultfd sees each one. In a larger block the guest would reach pages that nobody asked for.
  */
 long mem_userfaultfd_ioctl(int fd, unsigned long request, unsigned long argument)
 {
@@ -318,7 +330,7 @@ long mem_userfaultfd_ioctl(int fd, unsigned long request, unsigned long argument
 	} else {
 		const long a[6] = { fd, (long)request, (long)argument };
 
-		/* Registered memory is the program's own from here on. */
+		/* From here on the program manages registered memory itself. */
 		result = call_invalidating(&range, 1, request == UFFDIO_REGISTER ? MOVES : KEEPS, SYS_ioctl, a);
 	}
 	if (request == UFFDIO_UNREGISTER && result == 0)

@@ -11,18 +11,21 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
-#define LINKS    40 /* the kernel's own limit */
+#define LINKS    40 /* as in the kernel */
 #define MEMFD    "/memfd:"
 #define DELETED  " (deleted)"
 #define KVM_RDEV makedev(10, 232)
 
-/* Every name that the client asks for comes by here first, and one that is no address is for the kernel to refuse. */
+/*
+ * May the name be read? All names of the client pass here first. One that is no address must be refused by the
+ * kernel.
+ */
 static bool is_readable(const char *path)
 {
 	return (uintptr_t)path >= 4096 && (intptr_t)path > 0;
 }
 
-/* How much of `path` is the directory: 0 for a name without one. */
+/* The length of the directory part of `path`: 0 without one. */
 static size_t parent_length(const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -42,7 +45,8 @@ static bool is_dev(int directory, const char *path, size_t length)
 		parent[length] = '\0';
 	}
 	return SYS4(SYS_newfstatat, directory, parent, &it, 0) == 0 &&
-	       SYS4(SYS_newfstatat, AT_FDCWD, "/dev", &dev, 0) == 0 && it.st_dev == dev.st_dev && it.st_ino == dev.st_ino;
+	       SYS4(SYS_newfstatat, AT_FDCWD, "/dev", &dev, 0) == 0 && it.st_dev == dev.st_dev &&
+	       it.st_ino == dev.st_ino;
 }
 
 bool path_is_kvm(int directory, const char *path)
@@ -60,7 +64,10 @@ bool path_is_kvm(int directory, const char *path)
 	return true;
 }
 
-/* A link's target, as a path from the same directory. Returns: false when it is no link, or too long. */
+/*
+ * Replace `path` by the target of the link that it names. Returns: false when it is no link, or the result is too
+ * long.
+ */
 __attribute__((noinline)) static bool link_follow(int directory, char path[PATH_MAX])
 {
 	char target[PATH_MAX];
@@ -97,12 +104,12 @@ bool path_leads_to_kvm(int directory, const char *path)
 
 	if (path_is_kvm(directory, path))
 		return true;
-	/* Most names that fail are of nothing at all; the kernel says so for little. */
+	/* Most names that fail do not exist at all. This readlink finds that out cheaply. */
 	return is_readable(path) && *path && SYS4(SYS_readlinkat, directory, path, first, sizeof(first)) > 0 &&
 	       links_lead_to_kvm(directory, path);
 }
 
-/* Failures that may only mean that the machine has no /dev/kvm, or one that is not for this user. */
+/* Errors that may only mean that the machine has no /dev/kvm, or none for this user. */
 static bool may_be_missing(long error)
 {
 	return error == -ENOENT || error == -EACCES || error == -EPERM || error == -ENODEV || error == -ENXIO ||
@@ -139,7 +146,7 @@ long path_opened(long result, int directory, const char *path, int flags)
 	} else if (!file_find(&st, &kind)) {
 		return result;
 	}
-	/* A second file of /dev/kvm. The others have no name, so that /proc/self/fd opens none of them. */
+	/* /dev/kvm is opened anew. KVM's other files have no name, so /proc/self/fd cannot open them. */
 	SYS1(SYS_close, result);
 	return kind == FILE_SYSTEM ? fds_open_kvm(flags) : -ENXIO;
 }
@@ -157,14 +164,14 @@ void path_stat_kvm(struct stat *st)
 		st->st_mtim = dev.st_mtim;
 		st->st_ctim = dev.st_ctim;
 	}
-	st->st_ino = 0x6b766d; /* nothing else's: names in /dev are few */
+	st->st_ino = 0x6b766d; /* an inode number that no other name in /dev is likely to have */
 	st->st_mode = S_IFCHR | 0666;
 	st->st_nlink = 1;
 	st->st_rdev = KVM_RDEV;
 	st->st_blksize = 4096;
 }
 
-/* As an anonymous inode, which is what KVM's other files have. */
+/* Like an anonymous inode, which is what KVM's other files have. */
 static void stat_anonymous(struct stat *st)
 {
 	st->st_mode = 0600;
@@ -173,7 +180,7 @@ static void stat_anonymous(struct stat *st)
 	st->st_blocks = 0;
 }
 
-/* What the kernel said of a file, made what KVM's would say. */
+/* Change the kernel's answer for a file of ours into that for KVM's. */
 static void stat_correct(struct stat *st)
 {
 	enum file_kind kind = FILE_SYSTEM;
@@ -279,6 +286,7 @@ long path_readlink(long result, char *buffer)
 	if (!file_name_is_kvm(buffer + before, length))
 		return result;
 	memmove(buffer, buffer + before, length);
-	memset(buffer + length, 0, before + after); /* as the client had it, if it cleared its buffer first */
+	/* as if nothing had been written there, if the client cleared its buffer */
+	memset(buffer + length, 0, before + after);
 	return (long)length;
 }

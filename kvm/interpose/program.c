@@ -15,13 +15,13 @@ struct image {
 	Elf64_Ehdr header;
 };
 
-/* `bytes` of the file at `offset`; NULL when they are not all there. */
+/* `bytes` of the file at `offset`. Returns: NULL when they are not all in the file. */
 static const void *part(const struct image *image, uint64_t offset, uint64_t bytes)
 {
 	return offset <= image->size && bytes <= image->size - offset ? image->bytes + offset : NULL;
 }
 
-/* The text at `offset`; NULL when it does not end in the file. */
+/* The text at `offset`. Returns: NULL when it does not end in the file. */
 static const char *text(const struct image *image, uint64_t offset)
 {
 	const char *at = part(image, offset, 1);
@@ -47,7 +47,7 @@ static bool segment_find(const struct image *image, uint32_t type, Elf64_Phdr *o
 	return false;
 }
 
-/* Where in the file the byte is that will be at `address`. */
+/* The offset in the file of the byte that will be at `address`. */
 static uint64_t offset_of(const struct image *image, uint64_t address)
 {
 	Elf64_Phdr s;
@@ -72,7 +72,9 @@ static bool dynamic(const struct image *image, const Elf64_Phdr *section, uint64
 
 bool program_is_runtime(const char *name, size_t length)
 {
-	static const char *const runtimes[] = { "libasan.so", "libtsan.so", "liblsan.so", "libhwasan.so", "libclang_rt." };
+	static const char *const runtimes[] = {
+		"libasan.so", "libtsan.so", "liblsan.so", "libhwasan.so", "libclang_rt.",
+	};
 
 	for (size_t i = 0; i < sizeof(runtimes) / sizeof(*runtimes); i++)
 		if (length >= strlen(runtimes[i]) && memcmp(name, runtimes[i], strlen(runtimes[i])) == 0)
@@ -128,7 +130,8 @@ static enum program_form look(struct image *image, struct program_file *out)
 	if (is_dynamic)
 		runtime_find(image, &section, out);
 	if (!segment_find(image, PT_INTERP, &found))
-		return image->header.e_type == ET_DYN && is_dynamic && !is_pie(image, &section) ? FORM_LIBRARY : FORM_STATIC;
+		return image->header.e_type == ET_DYN && is_dynamic && !is_pie(image, &section) ? FORM_LIBRARY
+		                                                                                : FORM_STATIC;
 	loader = text(image, found.p_offset);
 	if (!loader)
 		return FORM_BROKEN;

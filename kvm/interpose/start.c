@@ -10,8 +10,11 @@
 #include <stddef.h>
 
 /*
- * All static locks of the front end, outermost first. Host memory comes before everything: it brings pages back, and its thread finishes what it does with
- * the VMs. The child has copies of our structures but none of the threads: the files that it inherited are the parent's (-EIO, as KVM says).
+ * All static locks of the front end, outermost first. Host memory is first, because it brings all pages back, and
+ * its thread finishes its work on the VMs.
+ *
+ * The child has copies of our structures, but none of the threads. The files that it inherits belong to the
+ * parent: they answer -EIO, as in KVM.
  */
 static fork_fn *const fork_list[] = {
 	host_memory_fork, machines_fork, lapic_timer_fork, stats_fork, handlers_fork, file_fork, NULL,

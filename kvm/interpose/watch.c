@@ -20,7 +20,8 @@ void watch_tell(void)
 	fd = SYS3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return;
-	memcpy(to.sun_path + 1, name, length); /* abstract: the first byte is 0 */
-	SYS6(SYS_sendto, fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, &to, offsetof(struct sockaddr_un, sun_path) + 1 + length);
+	memcpy(to.sun_path + 1, name, length); /* abstract address: the first byte is 0 */
+	SYS6(SYS_sendto, fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, &to,
+	     offsetof(struct sockaddr_un, sun_path) + 1 + length);
 	SYS1(SYS_close, fd);
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Capabilities: what is there (kvm/report/surface.c has the table), and switching on what is off at first. */
+/*
+ * Capabilities: which there are, from the table in kvm/report/surface.c, and how a client enables those that are
+ * off at first.
+ */
 #include "kvm/process/config.h"
 #include "kvm/vcpu/cpuid.h"
 #include "kvm/ioctl/dispatch.h"
@@ -48,12 +51,12 @@ long vm_check_extension(struct kvm *kvm, unsigned long argument)
 	return cap_value(argument);
 }
 
-/* Rings of `bytes` each, for vCPUs that do not exist yet. Holds: the VM's lock. */
+/* Enable dirty rings of `bytes` each, for vCPUs that do not exist yet. Holds: the VM's lock. */
 static long enable_ring(struct kvm *kvm, uint64_t bytes)
 {
 	uint64_t entries = bytes / sizeof(struct kvm_dirty_gfn);
 
-	/* A power of two, at least a page, room for what KVM keeps in reserve. */
+	/* The size must be a power of two and at least a page, so that KVM's reserve fits. */
 	if (!bytes || bytes & (bytes - 1) || bytes < VMMU_PAGE_SIZE)
 		return -EINVAL;
 	if (entries > VMMU_DIRTY_RING_MAX)
@@ -75,7 +78,7 @@ static long enable_manual_protect(struct kvm *kvm, uint64_t mode)
 
 	if (mode & ~(uint64_t)(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET))
 		return -EINVAL;
-	/* Like KVM: only the first bit asked for makes the second one mean something. */
+	/* Like KVM, refuse the second bit without the first. */
 	if (!(mode & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE) && mode)
 		return -EINVAL;
 	if (vmmu_dirty_mode_set(kvm->mmu, vmmu_mode) != VMMU_OK)
@@ -122,7 +125,7 @@ static long enable_locked(struct kvm *kvm, const struct kvm_enable_cap *cap)
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
 		return enable_switch(&kvm->triple_fault_event, value);
 	case KVM_CAP_MSR_PLATFORM_INFO:
-		/* On unless switched off, so it is kept the other way round. */
+		/* On by default, so the opposite is kept. */
 		return enable_switch(&kvm->hide_platform_info, !value);
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		if (value & ~(uint64_t)(KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN |

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The ioctl tables, and what happens to a number that is in none. */
+/* The ioctl tables, and the answer to a number that is in none. */
 #include "kvm/ioctl/dispatch.h"
 #include "kvm/irq/ioctls.h"
 #include "kvm/report/ioctls.h"
@@ -96,13 +96,13 @@ const struct vcpu_ioctl vcpu_ioctls[] = {
 	{ 0, NULL },
 };
 
-/* A number that KVM has and we have not is ENOTTY; one that KVM has not here either gets KVM's own answer. */
+/* A number that KVM knows and we do not is ENOTTY. A number that KVM does not know here gets KVM's own answer. */
 static long refuse(uint32_t request, long kvm_answer)
 {
 	const struct surface_ioctl *known = surface_ioctl_find(request);
 
 	if (known && known->status != SURFACE_REFUSED)
-		return kvm_answer; /* it exists, on another kind of descriptor */
+		return kvm_answer; /* it exists for another kind of file */
 	unknown_ioctl(request);
 	return known ? -ENOTTY : kvm_answer;
 }
@@ -129,13 +129,13 @@ static long dispatch_vcpu(struct kvm_vcpu *vcpu, uint32_t request, unsigned long
 
 	if (_IOC_TYPE(request) != KVMIO)
 		return -EINVAL;
-	/* The most frequent one first; it takes the mutex itself. */
+	/* KVM_RUN first, as the most frequent. vcpu_run takes the mutex itself. */
 	if (request == KVM_RUN)
 		return vcpu_run(vcpu, argument);
 	for (const struct vcpu_ioctl *i = vcpu_ioctls; i->handler; i++) {
 		if (i->request != request)
 			continue;
-		/* Some may be asked while another thread is in KVM_RUN. */
+		/* KVM_GET_STATS_FD may come while another thread is in KVM_RUN, so it takes no mutex. */
 		if (request == KVM_GET_STATS_FD)
 			return i->handler(vcpu, argument);
 		pthread_mutex_lock(&vcpu->lock);

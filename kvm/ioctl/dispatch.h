@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From an ioctl number to the function that answers it.
+ * From an ioctl number to the function that answers it, its handler.
  *
- * A handler gets the object and the raw argument, copies what it needs from the client itself (user_read), and returns a
- * value or -errno. vCPU handlers are called with the vCPU's mutex held, except those of vcpu_ioctl_unlocked.
+ * A handler gets the object and the raw argument. It copies what it needs from the client (user_read), and
+ * returns a value or -errno. Handlers of a vCPU are called with the vCPU's mutex held, except those of KVM_RUN
+ * and KVM_GET_STATS_FD.
  */
 #ifndef VMMU_KVM_DISPATCH_H
 #define VMMU_KVM_DISPATCH_H
@@ -18,7 +19,7 @@ typedef long (*system_handler)(unsigned long argument);
 typedef long (*vm_handler)(struct kvm *kvm, unsigned long argument);
 typedef long (*vcpu_handler)(struct kvm_vcpu *vcpu, unsigned long argument);
 
-/* A table entry: the whole request number, which contains the size of its argument. */
+/* An entry of a table. The request number contains the size of the argument. */
 struct system_ioctl {
 	uint32_t request;
 	system_handler handler;
@@ -32,7 +33,7 @@ struct vcpu_ioctl {
 	vcpu_handler handler;
 };
 
-/* The tables end with a NULL handler. */
+/* Each table ends with a NULL handler. */
 extern const struct system_ioctl system_ioctls[];
 extern const struct vm_ioctl vm_ioctls[];
 extern const struct vcpu_ioctl vcpu_ioctls[];

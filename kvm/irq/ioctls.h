@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The ioctls about interrupts: handlers, as kvm/ioctl/dispatch.h says. */
+/* Handlers of the ioctls about interrupts. kvm/ioctl/dispatch.h says what a handler may expect. */
 #ifndef VMMU_KVM_IRQ_IOCTLS_H
 #define VMMU_KVM_IRQ_IOCTLS_H
 

@@ -14,7 +14,7 @@
 
 struct ioeventfd {
 	struct ioeventfd *next;
-	int fd; /* our own descriptor: the client may close its */
+	int fd; /* our own descriptor, since the client may close its own */
 	bool port, match;
 	uint64_t address, data;
 	uint32_t len; /* 0: any */
@@ -49,7 +49,7 @@ bool ioeventfd_write(struct kvm *kvm, bool port, uint64_t address, unsigned len,
 	return found;
 }
 
-/* Is it an eventfd? The kernel says so by the name of what is open. */
+/* Is it an eventfd? The kernel shows that in the name under /proc/self/fd. */
 static bool is_eventfd(int fd)
 {
 	char link[32], name[64];
@@ -129,7 +129,7 @@ long vm_ioeventfd(struct kvm *kvm, unsigned long argument)
 	default:
 		return -EINVAL;
 	}
-	/* Nothing beyond the end of the address space, and no data to match without a length. */
+	/* The range must not wrap. Data to match needs a length. */
 	if (in.addr + in.len < in.addr || (!in.len && in.flags & KVM_IOEVENTFD_FLAG_DATAMATCH))
 		return -EINVAL;
 	if (SYS2(SYS_fcntl, in.fd, F_GETFD) < 0)

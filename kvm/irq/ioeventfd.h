@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* KVM_IOEVENTFD: a guest's write to a port or an address becomes an eventfd's signal, and no exit. */
+/* KVM_IOEVENTFD: a guest's write to a port or an address signals an eventfd and causes no exit. */
 #ifndef VMMU_KVM_IOEVENTFD_H
 #define VMMU_KVM_IOEVENTFD_H
 
@@ -8,7 +8,10 @@
 
 struct kvm;
 
-/** The guest wrote `len` bytes. Any thread, lockless when there is no ioeventfd. Returns: true when one was signalled. */
+/**
+ * The guest wrote `len` bytes. Any thread; takes no lock when there is no ioeventfd. Returns: true when one was
+ * signalled.
+ */
 bool ioeventfd_write(struct kvm *kvm, bool port, uint64_t address, unsigned len, const void *data);
 
 #endif

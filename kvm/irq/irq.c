@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Interrupts from the client into local APICs: KVM_CREATE_IRQCHIP, routes, MSIs. There is no PIC, PIT or I/O APIC, so the only
- * routes are to MSIs.
+ * Interrupts from the client to local APICs: KVM_CREATE_IRQCHIP, routes, MSIs. There is no PIC, PIT or I/O APIC,
+ * so routes lead to MSIs only.
  */
 #include "kvm/irq/ioctls.h"
 #include "kvm/irq/lapic.h"
@@ -89,7 +89,7 @@ long vm_signal_msi(struct kvm *kvm, unsigned long argument)
 	if (!atomic_load(&kvm->irqchip) || msi.flags)
 		return -EINVAL;
 	if (msi.address_lo >> 20 != MSI_ADDRESS)
-		return 0; /* a write to somewhere else reaches no APIC */
+		return 0; /* the address belongs to no APIC */
 	return deliver_msi(kvm, msi.address_lo, msi.address_hi, msi.data);
 }
 
@@ -102,7 +102,7 @@ static long set_line(struct kvm *kvm, uint32_t gsi, uint32_t level)
 	if (!atomic_load(&kvm->irqchip))
 		return -ENXIO;
 	if (!level)
-		return 0; /* messages have no level to go down */
+		return 0; /* an MSI has no level that could go down */
 	pthread_mutex_lock(&kvm->lock);
 	for (unsigned i = 0; kvm->routes && i < kvm->routes->count; i++)
 		if (kvm->routes->entry[i].gsi == gsi) {

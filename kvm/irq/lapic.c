@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Interrupts of the local APIC: which is due, who gets one, INIT and SIPI (SDM vol. 3, chapter 11). */
+/* Interrupts of the local APIC: taking and sending them, INIT and SIPI (SDM vol. 3, chapter 11). */
 #include "kvm/irq/lapic_int.h"
 #include <stdlib.h>
 
@@ -20,7 +20,7 @@ void lapic_reset(struct lapic *a)
 	*reg(a, REG_SVR) = 0xff;
 	for (uint32_t o = REG_LVT_TIMER; o <= REG_LVT_LAST; o += 0x10)
 		*reg(a, o) = LVT_MASKED;
-	cpu_state(a->vcpu->cpu)->cr8 = 0; /* it is the TPR */
+	cpu_state(a->vcpu->cpu)->cr8 = 0; /* CR8 shows the TPR */
 	lapic_timer_stop(a->timer);
 }
 
@@ -138,7 +138,7 @@ static bool logical_match(struct lapic *a, uint32_t destination)
 	if (is_x2apic(a))
 		return destination == UINT32_MAX || ((destination >> 16) == a->vcpu->id / 16 &&
 		                                     destination >> (a->vcpu->id % 16) & 1);
-	if (destination == 0xff) /* whatever the model and the LDR */
+	if (destination == 0xff) /* all, in both models and with any LDR */
 		return true;
 	if (*reg(a, REG_DFR) >> 28 == 15)
 		return ldr & destination;
@@ -154,7 +154,7 @@ static bool is_destination(struct lapic *a, uint32_t destination, bool logical, 
 	return destination == id_of(a) || destination == (x2apic ? UINT32_MAX : 0xffu);
 }
 
-/* An APIC that software switched off takes only what needs no vector. Returns: was it taken? */
+/* An APIC that software disabled takes only NMI, INIT and SIPI. Returns: was it taken? */
 static bool receive(struct lapic *a, unsigned mode, uint8_t vector)
 {
 	switch (mode) {
@@ -196,7 +196,7 @@ int lapic_deliver(struct kvm *kvm, uint32_t destination, bool logical, unsigned 
 		if (!vcpu || !vcpu->lapic || !is_destination(vcpu->lapic, destination, logical, x2apic))
 			continue;
 		reached += receive(vcpu->lapic, mode, vector);
-		if (mode == 1 && reached) /* the first will do as the one with the lowest priority */
+		if (mode == 1 && reached) /* any vCPU may be taken for the one with the lowest priority */
 			break;
 	}
 	return reached;
@@ -207,7 +207,7 @@ void lapic_send(struct lapic *a, uint32_t low, uint32_t destination)
 	unsigned mode = low >> 8 & 7, shorthand = low >> 18 & 3;
 	uint8_t vector = (uint8_t)low;
 
-	/* INIT level de-assert is a leftover that does nothing. */
+	/* INIT level de-assert is obsolete and does nothing. */
 	if (mode == 5 && !(low & 1u << 14) && low & 1u << 15)
 		return;
 	if (shorthand == 0) {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of the local APIC share: lapic.c takes and sends interrupts, lapic_regs.c is the registers as the guest and the client see them.
+ * What the files of the local APIC share. lapic.c takes and sends interrupts; lapic_regs.c has the registers as
+ * the guest and the client see them.
  *
- * All registers belong to the vCPU's thread, but for IRR and the pending INIT and SIPI, which others set. A sender reads ID, LDR, DFR, SVR and
- * the base of each destination. So all are atomic. A sender sets its bit and then wakes the vCPU (vcpu_wake); the vCPU looks
- * again after each wake.
+ * The vCPU's thread owns all registers but IRR and the pending INIT and SIPI, which senders set. A sender also
+ * reads ID, LDR, DFR, SVR and the base of each destination. So all are atomic. A sender sets its bit and then
+ * wakes the vCPU (vcpu_wake). The vCPU looks at the bits again after each wake.
  */
 #ifndef VMMU_KVM_LAPIC_INT_H
 #define VMMU_KVM_LAPIC_INT_H
@@ -47,7 +48,7 @@
 
 struct lapic {
 	struct kvm_vcpu *vcpu;
-	_Atomic uint32_t reg[64]; /* by offset / 16; IRR lives in irr */
+	_Atomic uint32_t reg[64]; /* by offset / 16; IRR is in `irr` */
 	_Atomic uint32_t irr[8];
 	atomic_uint latch;        /* LATCH_* */
 	atomic_uint sipi_vector;
@@ -70,15 +71,15 @@ static inline bool is_deadline_mode(struct lapic *a)
 	return (*reg(a, REG_LVT_TIMER) >> 17 & 3) == 2;
 }
 
-/** [own] As after a power-up, but for the base and what is latched. */
+/** [own] Reset all registers to their values after power-up. Keeps the base and pending INIT and SIPI. */
 void lapic_reset(struct lapic *a);
-/** [any] An interrupt for this vCPU. */
+/** [any] Request an interrupt of this vCPU. */
 void lapic_request(struct lapic *a, uint8_t vector);
-/** [own] The interrupt that was written to ICR: its low half, and the destination. */
+/** [own] Send the interrupt that was written to ICR: its low half, and the destination. */
 void lapic_send(struct lapic *a, uint32_t low, uint32_t destination);
-/** [own] The interrupt in service with the highest priority is over. */
+/** [own] End the interrupt in service that has the highest priority. */
 void lapic_end_of_interrupt(struct lapic *a);
-/** [own] What an interrupt's priority must exceed: the TPR, or that of what is in service. */
+/** [own] The priority that an interrupt must exceed: the TPR, or that of the interrupt in service. */
 uint32_t lapic_processor_priority(struct lapic *a);
 
 #endif

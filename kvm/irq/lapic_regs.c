@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The registers of the local APIC, in memory, as MSRs, and as KVM_GET_LAPIC shows them; its timer (SDM vol. 3, chapter 11). */
+/*
+ * The registers of the local APIC, as seen in memory, as MSRs, and by KVM_GET_LAPIC; and its timer (SDM vol. 3,
+ * chapter 11).
+ */
 #include "kvm/irq/lapic_int.h"
 #include <string.h>
 
 /* ---- the timer ------------------------------------------------------------------------------------------- */
 
-/* The divide register: 0 is by 2, ... 6 by 128, 7 by 1. */
+/* log2 of what the divide register divides by: 0 means 2, ... 6 means 128, 7 means 1. */
 static unsigned timer_shift(struct lapic *a)
 {
 	uint32_t divide = *reg(a, REG_TIMER_DIVIDE);
@@ -13,7 +16,7 @@ static unsigned timer_shift(struct lapic *a)
 	return (((divide & 3) | (divide >> 1 & 4)) + 1) & 7;
 }
 
-/* Of one count-down, in ns. The bus runs at 1 GHz, as KVM's. */
+/* The length of one count-down in ns. The bus runs at 1 GHz, as in KVM. */
 static uint64_t timer_period(struct lapic *a)
 {
 	return (uint64_t)*reg(a, REG_TIMER_INITIAL) << timer_shift(a);
@@ -34,7 +37,10 @@ static void timer_start(struct lapic *a)
 		lapic_timer_stop(a->timer);
 }
 
-/* The TSC deadline and the counter are two timers: going from one to the other stops both. Else a count goes on, and only what follows it changes. */
+/*
+ * A change between TSC-deadline mode and counting stops the timer. A change between one-shot and periodic lets
+ * the count go on, and only decides what follows it.
+ */
 static void lvt_timer_write(struct lapic *a, uint32_t value)
 {
 	bool was_deadline = is_deadline_mode(a);
@@ -69,7 +75,7 @@ void lapic_set_deadline(struct lapic *a, uint64_t tsc)
 	if (!is_deadline_mode(a))
 		return;
 	lapic_timer_arm_deadline(a->timer, tsc, cpu_tsc(a->vcpu->cpu), a->vcpu->tsc_khz);
-	/* One that is over already is due before the next instruction. */
+	/* A deadline that has passed is due before the next instruction. */
 	lapic_timer_check(a);
 }
 
@@ -87,13 +93,13 @@ static uint32_t reg_read(struct lapic *a, uint32_t offset)
 	case REG_TIMER_CURRENT:
 		if (is_deadline_mode(a))
 			return 0;
-		lapic_timer_check(a); /* a period that is over begins again */
+		lapic_timer_check(a); /* a period that has ended restarts */
 		return (uint32_t)(lapic_timer_left(a->timer) >> timer_shift(a));
 	default: return *reg(a, offset);
 	}
 }
 
-/* While software has the APIC switched off, its LVT entries stay masked. */
+/* The mask bit for LVT entries: while software has the APIC disabled, they stay masked. */
 static uint32_t lvt_held(struct lapic *a)
 {
 	return *reg(a, REG_SVR) & SVR_ENABLE ? 0 : LVT_MASKED;
@@ -136,7 +142,7 @@ static void reg_write(struct lapic *a, uint32_t offset, uint32_t value)
 	default:
 		if (offset > REG_LVT_TIMER && offset <= REG_LVT_LAST)
 			*reg(a, offset) = (value & 0x1f7ff) | lvt_held(a);
-		break; /* the rest is read-only or not there */
+		break; /* other registers are read-only or do not exist */
 	}
 }
 
@@ -147,7 +153,7 @@ bool lapic_mmio(struct lapic *a, bool write, uint64_t gpa, unsigned len, void *d
 
 	if (gpa < start || gpa >= start + 0x1000)
 		return false;
-	/* An APIC that is switched off, or reached by MSRs, leaves a hole there (KVM_X86_QUIRK_LAPIC_MMIO_HOLE). */
+	/* An APIC that is disabled or in x2APIC mode leaves a hole in memory (KVM_X86_QUIRK_LAPIC_MMIO_HOLE). */
 	if (!(a->base & BASE_ENABLE) || is_x2apic(a)) {
 		if (!write)
 			memset(data, 0xff, len);
@@ -163,7 +169,7 @@ bool lapic_mmio(struct lapic *a, bool write, uint64_t gpa, unsigned len, void *d
 		value = reg_read(a, offset & ~15u);
 		memcpy(data, (uint8_t *)&value + (offset & 15), len);
 	} else if (len == 4 && !(offset & 15)) {
-		/* Registers are written whole. */
+		/* Only writes of a whole register count. */
 		memcpy(&value, data, 4);
 		reg_write(a, offset, value);
 	}
@@ -196,13 +202,13 @@ bool lapic_x2apic_read(struct lapic *a, uint32_t number, uint64_t *value, bool h
 	return true;
 }
 
-/* The bits that software may write. A register that has none can only be read; a 0 is taken by EOI and ESR, where writing is what counts. */
+/* The bits that software may write. 0 for registers that can only be read, and for EOI and ESR, which take a 0. */
 static uint64_t x2apic_writable(uint32_t offset)
 {
 	switch (offset) {
 	case REG_TPR: case REG_SELF_IPI: return 0xff;
 	case REG_SVR: return 0x3ff;
-	case REG_ICR: return UINT64_C(0xffffffff000cdfff); /* with the busy bit of the xAPIC, which is ignored */
+	case REG_ICR: return UINT64_C(0xffffffff000cdfff); /* includes the busy bit of the xAPIC, which is ignored */
 	case REG_TIMER_INITIAL: return UINT32_MAX;
 	case REG_TIMER_DIVIDE: return 0xb;
 	case REG_LVT_TIMER: return 0x710ff | 1u << 12;

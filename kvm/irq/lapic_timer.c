@@ -7,11 +7,11 @@
 
 struct lapic_timer {
 	struct kvm_vcpu *vcpu;
-	struct lapic_timer *next; /* list_lock; in the list while it exists */
+	struct lapic_timer *next; /* list_lock; in the list from creation to destruction */
 	_Atomic uint64_t due;     /* monotonic ns; 0: stopped */
-	uint64_t period;          /* the vCPU's thread */
-	uint64_t deadline;        /* the vCPU's thread */
-	bool woken;               /* list_lock: the thread has woken the vCPU for this due time */
+	uint64_t period;          /* only the vCPU's thread */
+	uint64_t deadline;        /* only the vCPU's thread */
+	bool woken;               /* list_lock; the thread has woken the vCPU for this due time */
 };
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -62,7 +62,10 @@ static void *waker(void *argument)
 	return NULL;
 }
 
-/* Holds: list_lock. Without a thread the timer is noticed only when the guest exits; it still works for HLT. */
+/*
+ * Holds: list_lock. If no thread can be made, the timer still ends HLT, but a running guest notices it only at
+ * its next exit.
+ */
 static void thread_start(void)
 {
 	pthread_condattr_t attributes;
@@ -73,7 +76,7 @@ static void thread_start(void)
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&changed, &attributes);
 	pthread_condattr_destroy(&attributes);
-	/* The client's signals are for the client's threads. */
+	/* Block all signals: those of the client must be handled by the client's threads. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	thread_runs = pthread_create(&thread, NULL, waker, NULL) == 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The ioctls about statistics: handlers, as kvm/ioctl/dispatch.h says. */
+/* Handlers of the ioctls about statistics. kvm/ioctl/dispatch.h says what a handler may expect. */
 #ifndef VMMU_KVM_REPORT_IOCTLS_H
 #define VMMU_KVM_REPORT_IOCTLS_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The table of --stats: totals of all VMs of the process, those alive and those gone. */
+/* The table of --stats: totals of all VMs of the process, alive or gone. */
 #include "kvm/report/stats.h"
 #include "kvm/process/config.h"
 #include "kvm/vm/host_memory.h"
@@ -60,7 +60,7 @@ void stats_fork(enum fork_step step)
 		return;
 	}
 	if (step == FORK_CHILD)
-		memset(&gone, 0, sizeof(gone)); /* those were the parent's, which says so itself */
+		memset(&gone, 0, sizeof(gone)); /* the parent prints these itself */
 	posix_unlock(&lock);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * KVM_GET_STATS_FD: a memfd laid out as KVM's binary statistics (header, name, descriptors, data). The data is brought up to date when it is
- * read (stats_refresh, called by the interposed read and pread).
+ * KVM_GET_STATS_FD: a memfd with the layout of KVM's binary statistics (header, name, descriptors, data). The
+ * data is brought up to date before each read: our read and pread call stats_refresh.
  */
 #include "kvm/report/ioctls.h"
 #include "kvm/process/file.h"
@@ -23,7 +23,7 @@ enum stat_kind { STAT_CUMULATIVE, STAT_INSTANT };
 
 struct stat_field {
 	const char *name;
-	size_t offset; /* in struct vmmu_stats, or of the counter in struct kvm_vcpu */
+	size_t offset; /* in struct vmmu_stats */
 	enum stat_kind kind;
 	bool bytes;
 };
@@ -60,7 +60,7 @@ static const struct stat_field vm_fields[] = {
 #define VCPU_EXTRA 2u /* runs, halt_wakeup */
 #define VCPU_FIELDS (EXITS_COUNT + VCPU_EXTRA)
 
-/* What is behind a statistics descriptor. */
+/* The object of a statistics file. */
 struct stats_file {
 	struct kvm *kvm;
 	struct kvm_vcpu *vcpu; /* NULL: the VM's */
@@ -190,7 +190,7 @@ static long stats_fd(struct kvm *kvm, struct kvm_vcpu *vcpu)
 	fd = file_memory(name, true);
 	if (fd < 0)
 		goto no_fd;
-	/* Ours stays open whatever the client does with its number. */
+	/* Keep a descriptor of our own: the client may close its number. */
 	s->memory = (int)SYS3(SYS_fcntl, fd, 1030 /* F_DUPFD_CLOEXEC */, 0);
 	if (s->memory < 0)
 		goto no_memory;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The tables behind surface.h. Numbers of ioctls newer than the system's <linux/kvm.h> are written out. */
+/* The tables of surface.h. Numbers are written out for ioctls newer than the system's <linux/kvm.h>. */
 #include "kvm/report/surface.h"
 #include <linux/kvm.h>
 #include <stddef.h>
@@ -15,12 +15,15 @@ const struct surface_ioctl surface_ioctls[] = {
 	{ KVM_GET_MSR_FEATURE_INDEX_LIST, "KVM_GET_MSR_FEATURE_INDEX_LIST", SURFACE_DONE, NULL, "fuzz" },
 	{ KVM_CREATE_VCPU, "KVM_CREATE_VCPU", SURFACE_DONE, NULL, "errors, lifecycle" },
 	{ KVM_GET_DIRTY_LOG, "KVM_GET_DIRTY_LOG", SURFACE_DONE, NULL, "errors, dirty_log_test" },
-	{ KVM_SET_NR_MMU_PAGES, "KVM_SET_NR_MMU_PAGES", SURFACE_DONE, "bounds shadow tables; two-dimensional ones are not counted", "errors, set_memory_region_test" },
+	{ KVM_SET_NR_MMU_PAGES, "KVM_SET_NR_MMU_PAGES", SURFACE_DONE,
+	  "bounds shadow tables; two-dimensional ones are not counted", "errors, set_memory_region_test" },
 	{ KVM_GET_NR_MMU_PAGES, "KVM_GET_NR_MMU_PAGES", SURFACE_DONE, NULL, "fuzz" },
 	{ KVM_SET_USER_MEMORY_REGION, "KVM_SET_USER_MEMORY_REGION", SURFACE_DONE, NULL, "errors, lifecycle" },
 	{ KVM_SET_TSS_ADDR, "KVM_SET_TSS_ADDR", SURFACE_PARTIAL, "checked; real mode needs no TSS here", "errors" },
-	{ KVM_SET_IDENTITY_MAP_ADDR, "KVM_SET_IDENTITY_MAP_ADDR", SURFACE_PARTIAL, "checked and kept; not needed here", "errors" },
-	{ KVM_CREATE_IRQCHIP, "KVM_CREATE_IRQCHIP", SURFACE_PARTIAL, "a local APIC per vCPU; no PIC, I/O APIC or PIT", "apic, errors, set_memory_region_test" },
+	{ KVM_SET_IDENTITY_MAP_ADDR, "KVM_SET_IDENTITY_MAP_ADDR", SURFACE_PARTIAL, "checked and kept; not needed here",
+	  "errors" },
+	{ KVM_CREATE_IRQCHIP, "KVM_CREATE_IRQCHIP", SURFACE_PARTIAL, "a local APIC per vCPU; no PIC, I/O APIC or PIT",
+	  "apic, errors, set_memory_region_test" },
 	{ KVM_IRQ_LINE, "KVM_IRQ_LINE", SURFACE_PARTIAL, "lines routed to MSIs only", "fuzz" },
 	{ KVM_GET_IRQCHIP, "KVM_GET_IRQCHIP", SURFACE_REFUSED, NULL, "surface" },
 	{ KVM_SET_IRQCHIP, "KVM_SET_IRQCHIP", SURFACE_REFUSED, NULL, "surface" },
@@ -120,9 +123,11 @@ const struct surface_ioctl surface_ioctls[] = {
 };
 
 const struct surface_cap surface_caps[] = {
-	{ 0, "KVM_CAP_IRQCHIP", SURFACE_REFUSED, 0, "KVM_CREATE_IRQCHIP gives local APICs; there is no PIC, I/O APIC or PIT", "surface" },
+	{ 0, "KVM_CAP_IRQCHIP", SURFACE_REFUSED, 0,
+	  "KVM_CREATE_IRQCHIP gives local APICs; there is no PIC, I/O APIC or PIT", "surface" },
 	{ 1, "KVM_CAP_HLT", SURFACE_DONE, 1, NULL, NULL },
-	{ 2, "KVM_CAP_MMU_SHADOW_CACHE_CONTROL", SURFACE_PARTIAL, 1, "kept; bounds nothing with two-dimensional tables", NULL },
+	{ 2, "KVM_CAP_MMU_SHADOW_CACHE_CONTROL", SURFACE_PARTIAL, 1,
+	  "kept; bounds nothing with two-dimensional tables", NULL },
 	{ 3, "KVM_CAP_USER_MEMORY", SURFACE_DONE, 1, NULL, "errors" },
 	{ 4, "KVM_CAP_SET_TSS_ADDR", SURFACE_DONE, 1, NULL, NULL },
 	{ 6, "KVM_CAP_VAPIC", SURFACE_REFUSED, 0, NULL, "surface" },
@@ -169,7 +174,8 @@ const struct surface_cap surface_caps[] = {
 	{ 59, "KVM_CAP_ASYNC_PF", SURFACE_REFUSED, 0, NULL, "surface" },
 	{ 60, "KVM_CAP_TSC_CONTROL", SURFACE_REFUSED, 0, NULL, "surface" },
 	{ 61, "KVM_CAP_GET_TSC_KHZ", SURFACE_PARTIAL, 1, "the host's rate", NULL },
-	{ 66, "KVM_CAP_MAX_VCPUS", SURFACE_DONE, 1024, NULL, "dirty_log_perf_test, demand_paging_test, kvm_page_table_test" },
+	{ 66, "KVM_CAP_MAX_VCPUS", SURFACE_DONE, 1024, NULL,
+	  "dirty_log_perf_test, demand_paging_test, kvm_page_table_test" },
 	{ 70, "KVM_CAP_ONE_REG", SURFACE_REFUSED, 0, NULL, "surface" },
 	{ 72, "KVM_CAP_TSC_DEADLINE_TIMER", SURFACE_DONE, 1, NULL, NULL },
 	{ 74, "KVM_CAP_SYNC_REGS", SURFACE_DONE, 7, NULL, "sync_regs_test" },
@@ -215,13 +221,15 @@ const struct surface_cap surface_caps[] = {
 	{ 164, "KVM_CAP_EXCEPTION_PAYLOAD", SURFACE_DONE, 1, NULL, NULL },
 	{ 166, "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT", SURFACE_REFUSED, 0, NULL, "surface" },
 	{ 167, "KVM_CAP_HYPERV_CPUID", SURFACE_REFUSED, 0, NULL, "surface" },
-	{ 168, "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2", SURFACE_DONE, 3, NULL, "errors, dirty_log_test, dirty_log_perf_test" },
+	{ 168, "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2", SURFACE_DONE, 3, NULL,
+	  "errors, dirty_log_test, dirty_log_perf_test" },
 	{ 173, "KVM_CAP_PMU_EVENT_FILTER", SURFACE_REFUSED, 0, NULL, "surface" },
 	{ 175, "KVM_CAP_HYPERV_DIRECT_TLBFLUSH", SURFACE_REFUSED, 0, NULL, "surface" },
 	{ 182, "KVM_CAP_HALT_POLL", SURFACE_REFUSED, 0, NULL, "surface" },
 	{ 183, "KVM_CAP_ASYNC_PF_INT", SURFACE_REFUSED, 0, NULL, "surface" },
 	{ 184, "KVM_CAP_LAST_CPU", SURFACE_REFUSED, 0, NULL, "surface" },
-	{ 185, "KVM_CAP_SMALLER_MAXPHYADDR", SURFACE_DONE, 1, "a guest address above its MAXPHYADDR is seen when it is used", "emulator_error_test" },
+	{ 185, "KVM_CAP_SMALLER_MAXPHYADDR", SURFACE_DONE, 1,
+	  "a guest address above its MAXPHYADDR is seen when it is used", "emulator_error_test" },
 	{ 187, "KVM_CAP_STEAL_TIME", SURFACE_REFUSED, 0, NULL, "surface" },
 	{ 188, "KVM_CAP_X86_USER_SPACE_MSR", SURFACE_DONE, 7, NULL, NULL },
 	{ 189, "KVM_CAP_X86_MSR_FILTER", SURFACE_DONE, 1, NULL, NULL },

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The whole KVM interface for x86 as a table: every ioctl and capability by name, and what is done with it here. The front end answers
- * KVM_CHECK_EXTENSION from it, `vmmu doctor` warns by it, doc/kvm-conformance.md is made from it.
+ * The whole KVM interface for x86 as a table: every ioctl and capability by name, and what we do with it. The
+ * front end answers KVM_CHECK_EXTENSION from it, `vmmu doctor` warns by it, and doc/kvm-conformance.md is made
+ * from it.
  */
 #ifndef VMMU_KVM_SURFACE_H
 #define VMMU_KVM_SURFACE_H
@@ -15,7 +16,7 @@ struct surface_ioctl {
 	const char *name;
 	enum surface_status status;
 	const char *note; /* what is partial; may be NULL */
-	const char *test; /* which tests show it: of kvm/test/, or KVM selftests; NULL: none yet */
+	const char *test; /* the tests that show it: of kvm/test/, or KVM selftests; NULL: none yet */
 };
 
 struct surface_cap {
@@ -26,7 +27,7 @@ struct surface_cap {
 	const char *note;
 	const char *test;
 };
-#define SURFACE_COMPUTED (-1) /* depends on the machine, or the MMU: see kvm/ioctl/cap.c */
+#define SURFACE_COMPUTED (-1) /* depends on the machine or the MMU: see kvm/ioctl/cap.c */
 
 #define SURFACE_PRE_FAULT_MEMORY 0xc040aed5u /* Linux 6.11 */
 #define SURFACE_CAP_PRE_FAULT_MEMORY 236

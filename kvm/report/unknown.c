@@ -12,7 +12,7 @@ struct kind {
 };
 
 static struct kind ioctls[KINDS], caps[KINDS];
-static atomic_ullong more; /* kinds that found no room */
+static atomic_ullong more; /* calls of kinds that found no room */
 
 static void note(struct kind *kinds, uint64_t number)
 {
@@ -50,8 +50,8 @@ unsigned unknown_print(FILE *out, const char *indent)
 		if (!key)
 			continue;
 		known = surface_ioctl_find((uint32_t)(key - 1));
-		fprintf(out, "%sioctl      %-32s 0x%08llx  %llu\n", indent, known ? known->name : "(not KVM's)", key - 1,
-		        atomic_load(&ioctls[i].calls));
+		fprintf(out, "%sioctl      %-32s 0x%08llx  %llu\n", indent, known ? known->name : "(not KVM's)",
+		        key - 1, atomic_load(&ioctls[i].calls));
 		count++;
 	}
 	for (unsigned i = 0; i < KINDS; i++) {

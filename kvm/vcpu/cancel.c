@@ -56,7 +56,7 @@ static void cancel_in(struct kvm *kvm, void *thread)
 	}
 }
 
-/* A kernel leaves KVM_RUN when the thread is cancelled, for that is a signal. */
+/* In a kernel, cancelling a thread ends its KVM_RUN, because the cancellation is a signal. */
 EXPORT int pthread_cancel(pthread_t thread)
 {
 	int result = REAL(pthread_cancel, int (*)(pthread_t))(thread);

@@ -27,8 +27,9 @@ struct list {
 };
 
 /*
- * One leaf of the software CPU with what the front end adds to it: a local APIC, and being a hypervisor. The TSC-deadline timer is not
- * shown: a client that emulates the APIC by itself may have none, and one with KVM's asks KVM_CAP_TSC_DEADLINE_TIMER.
+ * One leaf of the software CPU, with what the front end adds: a local APIC, and the hypervisor bit. The
+ * TSC-deadline timer is not shown. A client that emulates the APIC itself may have none. A client that uses ours
+ * asks for KVM_CAP_TSC_DEADLINE_TIMER.
  */
 static void host_leaf(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
@@ -64,7 +65,7 @@ static void add_leaf(struct list *list, uint32_t leaf)
 
 	host_leaf(leaf, 0, r);
 	switch (leaf) {
-	case 4: /* caches: until one says "none" */
+	case 4: /* caches: subleaves until one says "none" */
 		for (uint32_t i = 0; i < 8; i++) {
 			host_leaf(leaf, i, r);
 			add(list, leaf, i, true, r);
@@ -80,7 +81,7 @@ static void add_leaf(struct list *list, uint32_t leaf)
 		}
 		break;
 	case 0xb:
-	case 0x1f: /* topology: the client's to fill in */
+	case 0x1f: /* topology: the client fills it in */
 		memset(r, 0, sizeof(r));
 		add(list, leaf, 0, true, r);
 		break;
@@ -119,7 +120,10 @@ static void supported(struct list *list)
 	add(list, SIGNATURE_LEAF + 1, 0, false, none);
 }
 
-/* Emulated beyond what the CPU has: MOVBE would be, were it not there; RDPID by leaf 7. None here. */
+/*
+ * Features that are emulated though the CPU lacks them. There are none: the software CPU has MOVBE, and leaf 7
+ * shows RDPID.
+ */
 static void emulated(struct list *list)
 {
 	const uint32_t none[4] = { 0 };
@@ -188,7 +192,7 @@ static uint32_t with_bit(uint32_t value, uint32_t bit, bool on)
 	return on ? value | bit : value & ~bit;
 }
 
-/* The bits that follow the vCPU's state. Like KVM's kvm_update_cpuid_runtime: the client's own value of them counts for nothing. */
+/* Set the bits that follow the state of the vCPU, whatever the client said. Like KVM's kvm_update_cpuid_runtime. */
 static void follow_state(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
 {
 	const struct cpu_state *s = cpu_state(vcpu->cpu);
@@ -207,14 +211,14 @@ static void all_follow_state(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *ent
 		follow_state(vcpu, &entries[i]);
 }
 
-/* Takes over `entries`. */
+/* Takes over `entries` and frees them in time. */
 static long install(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, unsigned n)
 {
 	const struct kvm_cpuid_entry2 *sizes = find(entries, n, 0x80000008u, 0);
 	unsigned virtual_bits = sizes ? (sizes->eax >> 8) & 0xff : 0;
 
 	if (vcpu->ran) {
-		/* The CPU model of a vCPU that has run is fixed; the same again is accepted. */
+		/* Once a vCPU has run, its CPUID cannot change. Setting the same again is accepted. */
 		bool same = n == vcpu->cpuid_count;
 
 		if (same && n != 0) {
@@ -256,7 +260,6 @@ long vcpu_set_cpuid2(struct kvm_vcpu *vcpu, unsigned long argument)
 	return install(vcpu, entries, head.nent);
 }
 
-/* The older form, without subleaves. */
 long vcpu_set_cpuid(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_cpuid_entry2 *entries;
@@ -303,7 +306,10 @@ long vcpu_get_cpuid2(struct kvm_vcpu *vcpu, unsigned long argument)
 	return result;
 }
 
-/* Intel's rule for a leaf beyond the last: the answer is the last basic leaf's; AMD's: zeros. */
+/*
+ * The entry for a leaf beyond the last. On Intel the answer is that of the last basic leaf; on AMD it is zeros
+ * (NULL).
+ */
 static const struct kvm_cpuid_entry2 *out_of_range(struct kvm_vcpu *vcpu, uint32_t leaf, uint32_t subleaf)
 {
 	const struct kvm_cpuid_entry2 *basic = find(vcpu->cpuid, vcpu->cpuid_count, 0, 0);
@@ -341,7 +347,7 @@ void cpuid_answer(struct kvm_vcpu *vcpu, uint32_t leaf, uint32_t subleaf, uint32
 	if (!found)
 		found = out_of_range(vcpu, leaf, subleaf);
 	if (found) {
-		/* While cpu_create asks there is no state to follow yet, and no entry either. */
+		/* follow_state needs a state. When cpu_create asks there is none, but no CPUID entry either. */
 		e = *found;
 		follow_state(vcpu, &e);
 		out[0] = e.eax;
@@ -357,7 +363,7 @@ void cpuid_answer(struct kvm_vcpu *vcpu, uint32_t leaf, uint32_t subleaf, uint32
 	}
 }
 
-/* Like KVM's cpuid_query_maxphyaddr, but before KVM_SET_CPUID2, when it is what the software CPU has. */
+/* Like KVM's cpuid_query_maxphyaddr. Before KVM_SET_CPUID2 it is what the software CPU has. */
 static unsigned guest_phys_bits(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_cpuid_entry2 *max = find(vcpu->cpuid, vcpu->cpuid_count, 0x80000000u, 0);
@@ -380,27 +386,33 @@ uint64_t cpuid_guest_reserved_gpa(struct kvm_vcpu *vcpu)
 static bool guest_has(struct kvm_vcpu *vcpu, uint32_t leaf, enum cpuid_register which, uint32_t bits)
 {
 	const struct kvm_cpuid_entry2 *e = find(vcpu->cpuid, vcpu->cpuid_count, leaf, 0);
-	const uint32_t value[] = { [CPUID_EBX] = e ? e->ebx : 0, [CPUID_ECX] = e ? e->ecx : 0, [CPUID_EDX] = e ? e->edx : 0 };
+	const uint32_t value[] = {
+		[CPUID_EBX] = e ? e->ebx : 0,
+		[CPUID_ECX] = e ? e->ecx : 0,
+		[CPUID_EDX] = e ? e->edx : 0,
+	};
 
 	return value[which] & bits;
 }
 
 bool cpuid_guest_has(struct kvm_vcpu *vcpu, enum cpuid_feature feature)
 {
-	/* A feature is there if any of its bits is. */
+	/* The guest has a feature if any of these bits is set. */
 	static const struct {
 		struct { uint32_t leaf; enum cpuid_register which; uint32_t bits; } any[2];
 	} features[] = {
 		[CPUID_X2APIC] = { { { 1, CPUID_ECX, LEAF1_ECX_X2APIC } } },
 		[CPUID_PDCM] = { { { 1, CPUID_ECX, 1u << 15 } } },
-		/* Intel's bit, AMD's IBRS, STIBP and SSBD. */
-		[CPUID_SPEC_CTRL] = { { { 7, CPUID_EDX, 1u << 26 }, { 0x80000008u, CPUID_EBX, 1u << 14 | 1u << 15 | 1u << 24 } } },
-		/* RDTSCP and RDPID, both read it. */
+		/* Intel's bit; AMD's IBRS, STIBP and SSBD. */
+		[CPUID_SPEC_CTRL] = { { { 7, CPUID_EDX, 1u << 26 },
+		                        { 0x80000008u, CPUID_EBX, 1u << 14 | 1u << 15 | 1u << 24 } } },
+		/* RDTSCP and RDPID: both read TSC_AUX. */
 		[CPUID_TSC_AUX] = { { { 0x80000001u, CPUID_EDX, 1u << 27 }, { 7, CPUID_ECX, 1u << 22 } } },
 	};
 
 	for (unsigned i = 0; i < 2; i++)
-		if (guest_has(vcpu, features[feature].any[i].leaf, features[feature].any[i].which, features[feature].any[i].bits))
+		if (guest_has(vcpu, features[feature].any[i].leaf, features[feature].any[i].which,
+		              features[feature].any[i].bits))
 			return true;
 	return false;
 }

@@ -46,7 +46,7 @@ long vcpu_set_guest_debug(struct kvm_vcpu *vcpu, unsigned long argument)
 
 	if (user_read(&in, argument, sizeof(in)) != 0)
 		return -EFAULT;
-	/* Like KVM, bits that are not known are not looked at. */
+	/* Like KVM, ignore unknown bits. */
 	if (in.control & (KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP)) {
 		if (e->exception.pending)
 			return -EBUSY;
@@ -71,6 +71,6 @@ long vcpu_set_guest_debug(struct kvm_vcpu *vcpu, unsigned long argument)
 		dr[7] = in.arch.debugreg[7] | DR7_FIXED;
 	}
 	cpu_debug_set(vcpu->cpu, flags, dr);
-	cpu_interrupt_raise(vcpu->cpu); /* KVM_GUESTDBG_BLOCKIRQ may have held one back */
+	cpu_interrupt_raise(vcpu->cpu); /* KVM_GUESTDBG_BLOCKIRQ may have held an interrupt back */
 	return 0;
 }

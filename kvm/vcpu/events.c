@@ -13,7 +13,10 @@
 void events_nmi_collect(struct kvm_vcpu *vcpu)
 {
 	struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
-	/* One is latched while the handler runs. When none runs, one may be about to be delivered and another latched behind it. */
+	/*
+	 * At most one NMI is pending while an NMI handler runs or is about to. Otherwise two: one to be
+	 * delivered, and one latched behind it.
+	 */
 	unsigned limit = e->nmi.masked || e->nmi.injected ? 1 : 2, queued, all;
 
 	if (atomic_load_explicit(&vcpu->nmi_queued, memory_order_relaxed) == 0)
@@ -33,7 +36,7 @@ void events_get(struct kvm_vcpu *vcpu, struct kvm_vcpu_events *out)
 	out->exception.injected = e->exception.injected;
 	out->exception.pending = e->exception.pending;
 	if (!payload) {
-		/* Without payloads there is one state of an exception, as there used to be. */
+		/* Without KVM_CAP_EXCEPTION_PAYLOAD a pending exception is shown as injected. */
 		out->exception.injected |= e->exception.pending;
 		out->exception.pending = 0;
 	}
@@ -61,7 +64,7 @@ void events_get(struct kvm_vcpu *vcpu, struct kvm_vcpu_events *out)
 	(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR | KVM_VCPUEVENT_VALID_SHADOW |          \
 	 KVM_VCPUEVENT_VALID_SMM | KVM_VCPUEVENT_VALID_PAYLOAD | KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
 
-/* Decode: everything that can be refused. */
+/* Refuse all that can be refused, before anything changes. */
 static long events_check(struct kvm_vcpu *vcpu, struct kvm_vcpu_events *in)
 {
 	if (in->flags & ~(uint32_t)EVENT_FLAGS)
@@ -80,7 +83,7 @@ static long events_check(struct kvm_vcpu *vcpu, struct kvm_vcpu_events *in)
 	if ((in->exception.injected || in->exception.pending) &&
 	    (in->exception.nr > 31 || in->exception.nr == NMI_VECTOR))
 		return -EINVAL;
-	/* There is no system management mode to be in. */
+	/* There is no system management mode. */
 	if (in->flags & KVM_VCPUEVENT_VALID_SMM && (in->smi.smm || in->smi.pending))
 		return -EINVAL;
 	if (in->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT && !atomic_load(&vcpu->kvm->triple_fault_event))
@@ -151,7 +154,10 @@ long vcpu_interrupt(struct kvm_vcpu *vcpu, unsigned long argument)
 		return -EINVAL;
 	if (vcpu->lapic)
 		return -ENXIO;
-	/* As in KVM: the client has looked at ready_for_interrupt_injection, and this is not asked again. */
+	/*
+	 * As in KVM, do not check that the guest can take it: the client has looked at
+	 * ready_for_interrupt_injection.
+	 */
 	e->interrupt.injected = true;
 	e->interrupt.soft = false;
 	e->interrupt.vector = (uint8_t)in.irq;
@@ -196,11 +202,11 @@ long vcpu_set_mp_state(struct kvm_vcpu *vcpu, unsigned long argument)
 			break;
 	if (i == sizeof(mp_states) / sizeof(*mp_states))
 		return -EINVAL;
-	/* Without a local APIC a vCPU can only run: HLT exits, and there is no INIT. */
+	/* Without a local APIC a vCPU is always runnable: HLT exits to the client, and there is no INIT. */
 	if (!vcpu->lapic && i != CPU_MP_RUNNABLE)
 		return -EINVAL;
 	if (i == CPU_MP_SIPI_RECEIVED) {
-		/* INIT has come and the start-up vector is there: the next KVM_RUN starts it. */
+		/* INIT was received and the start-up vector is known. The next KVM_RUN starts the vCPU. */
 		state->mp_state = CPU_MP_INIT_RECEIVED;
 		lapic_queue_sipi(vcpu->lapic);
 	} else {

@@ -33,7 +33,7 @@ long vcpu_get_fpu(struct kvm_vcpu *vcpu, unsigned long argument)
 	fpu.last_ip = fx->fip;
 	fpu.last_dp = fx->fdp;
 	memcpy(fpu.xmm, fx->xmm, sizeof(fpu.xmm));
-	/* Like KVM, which leaves mxcsr out of this structure in neither direction. */
+	/* Like KVM, which neither reads nor writes mxcsr by this structure. */
 	fpu.mxcsr = 0;
 	return user_write(argument, &fpu, sizeof(fpu));
 }
@@ -81,7 +81,7 @@ long vcpu_get_xsave2(struct kvm_vcpu *vcpu, unsigned long argument)
 	return xsave_get(vcpu, argument);
 }
 
-/* What the processor puts in a component that an XSAVE area leaves out. */
+/* Set the components that an XSAVE area leaves out to their initial values. */
 static void legacy_reset(struct cpu_fxsave *fx, uint64_t present)
 {
 	if (!(present & XSTATE_FP)) {
@@ -105,7 +105,7 @@ long vcpu_set_xsave(struct kvm_vcpu *vcpu, unsigned long argument)
 	if (user_read(&in, argument, sizeof(in)) != 0)
 		return -EFAULT;
 	memcpy(&area, &in, sizeof(area));
-	/* Components that this CPU has not, the compacted format, and reserved bits. */
+	/* Refuse components that this CPU lacks, the compacted format, and reserved bits. */
 	if (area.xstate_bv & ~(uint64_t)(XSTATE_FP | XSTATE_SSE) || area.xcomp_bv)
 		return -EINVAL;
 	if (area.legacy.mxcsr & ~MXCSR_MASK)
@@ -142,7 +142,7 @@ long vcpu_set_xcrs(struct kvm_vcpu *vcpu, unsigned long argument)
 	for (unsigned i = 0; i < in.nr_xcrs; i++) {
 		if (in.xcrs[i].xcr != 0)
 			continue;
-		/* x87 always, and nothing that the CPU has not. */
+		/* x87 must be set, and nothing that the CPU lacks. */
 		if (!(in.xcrs[i].value & XSTATE_FP) || in.xcrs[i].value & ~cpuid_xcr0_max())
 			return -EINVAL;
 		cpu_state(vcpu->cpu)->xcr0 = in.xcrs[i].value;

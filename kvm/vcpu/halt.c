@@ -19,7 +19,7 @@ static bool wants_to_run(struct kvm_vcpu *vcpu)
 	return (state->rflags & 1u << 9) && lapic_has_interrupt(vcpu->lapic);
 }
 
-/* Sleep until `wake` moves on from `seen`, the APIC's timer is due, or a signal. */
+/* Sleep until `wake` differs from `seen`, the timer of the APIC is due, or a signal comes. */
 static void sleep_once(struct kvm_vcpu *vcpu, unsigned seen)
 {
 	struct timespec timeout;
@@ -28,7 +28,7 @@ static void sleep_once(struct kvm_vcpu *vcpu, unsigned seen)
 	SYS6(SYS_futex, &vcpu->wake, FUTEX_WAIT_BITSET_PRIVATE, seen, until, 0, FUTEX_BITSET_MATCH_ANY);
 }
 
-/* INIT resets the vCPU; SIPI starts one that waits for it. */
+/* INIT resets the vCPU. SIPI starts it if it waits for one. */
 static void accept_start(struct kvm_vcpu *vcpu)
 {
 	struct cpu_state *state = cpu_state(vcpu->cpu);

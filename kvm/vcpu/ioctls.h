@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The ioctls about vCPUs, their state, CPUID and MSRs: handlers, as kvm/ioctl/dispatch.h says. */
+/*
+ * Handlers of the ioctls about vCPUs: their state, CPUID and MSRs. kvm/ioctl/dispatch.h says what a handler may
+ * expect.
+ */
 #ifndef VMMU_KVM_VCPU_IOCTLS_H
 #define VMMU_KVM_VCPU_IOCTLS_H
 

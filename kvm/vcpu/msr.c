@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The values: which MSRs exist beside the CPU's own, and the ioctls that read and write them. */
+/* The MSRs that the front end adds to those of the CPU, and the ioctls that read and write MSRs. */
 #include "kvm/vcpu/msr.h"
 #include "kvm/vcpu/cpuid.h"
 #include "kvm/vcpu/ioctls.h"
@@ -43,13 +43,13 @@
 
 #define MAX_IO_MSRS 256u
 
-/* Saved and restored by clients, beside the CPU's. */
+/* MSRs that clients save and restore, beside the CPU's. */
 static const uint32_t own_list[] = {
 	MSR_APIC_BASE, MSR_TSC_ADJUST, MSR_BIOS_SIGN, MSR_PLATFORM_INFO, MSR_MISC_FEATURES, MSR_MCG_STATUS, MSR_MCG_CTL,
 	MSR_TSC_DEADLINE, MSR_MTRR_DEFTYPE, MSR_ARCH_CAP, MSR_PERF_CAP, MSR_POWER_CTL, MSR_HWCR,
 };
 
-/* The same on every vCPU, before there is one. */
+/* Their values are the same on every vCPU, and known before there is one. */
 static const struct {
 	uint32_t index;
 	uint64_t value;
@@ -59,7 +59,7 @@ static const struct {
 	{ MSR_PERF_CAP, 0 },
 };
 
-/* Registers of real processors that a BIOS or a kernel reads and that hold nothing here. Writing 0 is allowed. */
+/* Registers that a BIOS or a kernel reads on real processors. They hold nothing here. Writing 0 is allowed. */
 static const uint32_t zero_list[] = {
 	0x17,       /* IA32_PLATFORM_ID */
 	0x2c,       /* EBC_FREQUENCY_ID */
@@ -75,11 +75,14 @@ static const uint32_t zero_list[] = {
 	0xc0011020, /* LS_CFG */
 	0xc0011022, /* DC_CFG */
 	0xc001102a, /* BU_CFG2 */
-	/* KVM's paravirtual clock, page faults, steal time, EOI: not there, so never switched on. */
+	/*
+	 * KVM's paravirtual clock, page faults, steal time and EOI: they do not exist, so guests never switch
+	 * them on.
+	 */
 	0x11, 0x12, 0x4b564d00, 0x4b564d01, 0x4b564d02, 0x4b564d03, 0x4b564d04,
 };
 
-/* Those of a CPU without counters that software programs all the same: they read 0, and what is written is forgotten. */
+/* Counters that the CPU lacks, but software programs anyway. They read as 0, and writes are ignored. */
 static bool is_k7_counter(uint32_t index)
 {
 	return index >= MSR_K7_EVNTSEL0 && index <= MSR_K7_PERFCTR3;
@@ -95,14 +98,14 @@ static bool is_zero_msr(uint32_t index)
 
 void msr_reset(struct kvm_vcpu *vcpu)
 {
-	/* KVM's default: a CPUID-faulting-capable platform, turbo ratio 0. */
+	/* KVM's default: CPUID faulting can be switched on; the turbo ratio is 0. */
 	vcpu->platform_info = UINT64_C(1) << 31;
 	vcpu->bios_sign = UINT64_C(0x100000000);
 	vcpu->mcg_cap = MCE_BANKS;
 	vcpu->mcg_ctl = UINT64_MAX;
 }
 
-/* The fixed-range MTRRs have their numbers scattered. Returns: an index into mtrr_fixed, or -1. */
+/* The numbers of the fixed-range MTRRs are scattered. Returns: an index into mtrr_fixed, or -1. */
 static int mtrr_fixed(uint32_t index)
 {
 	switch (index) {
@@ -141,7 +144,7 @@ static uint64_t *own_variable(struct kvm_vcpu *vcpu, uint32_t index)
 	return NULL;
 }
 
-/* An MSR that comes with a feature, and the guest's CPUID does not have that. The client may use it all the same. */
+/* Does the guest's CPUID lack the feature that this MSR comes with? The client may use the MSR all the same. */
 static bool guest_lacks(struct kvm_vcpu *vcpu, uint32_t index)
 {
 	switch (index) {
@@ -184,7 +187,7 @@ static bool msr_read(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *value, boo
 	return is_zero_msr(index) || is_k7_counter(index) || index == MSR_PERF_CAP;
 }
 
-/* What the guest may not write, and reserved bits. */
+/* May `value` be written? Some MSRs and bits are only for the client. */
 static bool own_write_allowed(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, bool host)
 {
 	if (host)
@@ -202,9 +205,9 @@ static bool own_write_allowed(struct kvm_vcpu *vcpu, uint32_t index, uint64_t va
 		break;
 	}
 	if (index >= MSR_MCE_BANK && index < MSR_MCE_BANK + MCE_BANKS * 4) {
-		if (index % 4 == 0) /* CTL: all or nothing, or with bit 10 off as old Linux does */
+		if (index % 4 == 0) /* CTL: all bits or none; old Linux leaves bit 10 off */
 			return value == 0 || (value | 1u << 10) == UINT64_MAX;
-		if (index % 4 == 1) /* STATUS: only cleared */
+		if (index % 4 == 1) /* STATUS: may only be cleared */
 			return value == 0;
 	}
 	return true;
@@ -212,14 +215,15 @@ static bool own_write_allowed(struct kvm_vcpu *vcpu, uint32_t index, uint64_t va
 
 bool msr_apic_base_is_legal(struct kvm_vcpu *vcpu, uint64_t value, bool host)
 {
-	uint64_t reserved = cpuid_guest_reserved_gpa(vcpu) | 0x2ff | (cpuid_guest_has(vcpu, CPUID_X2APIC) ? 0 : APIC_BASE_X2APIC);
+	uint64_t reserved = cpuid_guest_reserved_gpa(vcpu) | 0x2ff |
+	                    (cpuid_guest_has(vcpu, CPUID_X2APIC) ? 0 : APIC_BASE_X2APIC);
 	uint64_t from = cpu_state(vcpu->cpu)->apic_base & APIC_BASE_MODE, to = value & APIC_BASE_MODE;
 
 	if ((value & reserved) || to == APIC_BASE_X2APIC)
 		return false;
 	if (host)
 		return true;
-	/* Into x2APIC mode only from xAPIC mode; out of it only by switching the APIC off (SDM vol. 3, 11.12.5). */
+	/* x2APIC mode is entered only from xAPIC mode, and left only by disabling the APIC (SDM vol. 3, 11.12.5). */
 	return !(to == APIC_BASE_MODE && from == 0) && !(to == APIC_BASE_ENABLE && from == APIC_BASE_MODE);
 }
 
@@ -230,7 +234,10 @@ static bool msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, boo
 	if (!host && guest_lacks(vcpu, index))
 		return false;
 	if (index == MSR_HWCR) {
-		/* Of flush filter, IGNNE emulation and TLB cache nothing is here to be switched off; McStatusWrEn and TscFreqSel are kept. */
+		/*
+		 * Ignore the bits of flush filter, IGNNE emulation and TLB cache: none of these exists here. Keep
+		 * McStatusWrEn and TscFreqSel.
+		 */
 		value &= ~(UINT64_C(1) << 6 | UINT64_C(1) << 8 | UINT64_C(1) << 3);
 		if (value & ~(UINT64_C(1) << 18 | UINT64_C(1) << 24))
 			return false;
@@ -239,14 +246,14 @@ static bool msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, boo
 		if (!own_write_allowed(vcpu, index, value, host))
 			return false;
 		if (index == MSR_BIOS_SIGN && !host)
-			return true; /* the guest asks for a signature to be loaded */
+			return true; /* the write asks the processor to load a signature */
 		if (index == MSR_TSC_ADJUST && !host)
 			cpu_state(vcpu->cpu)->tsc_offset += value - *variable;
 		*variable = value;
 		return true;
 	}
 	if (index == MSR_TSC && !host) {
-		/* Written by the guest it moves the adjustment along; by the client, the offset alone. */
+		/* A guest's write changes TSC_ADJUST too. The client's write changes only the offset. */
 		uint64_t moved = value - cpu_tsc(vcpu->cpu);
 
 		cpu_state(vcpu->cpu)->tsc_offset += moved;
@@ -270,7 +277,7 @@ static bool msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, boo
 		return vcpu->lapic && lapic_x2apic_write(vcpu->lapic, index - MSR_X2APIC, value, host);
 	if (cpu_msr_set(vcpu->cpu, index, value, host))
 		return true;
-	if (index == MSR_PERF_CAP) /* only the client's, and nothing to switch on */
+	if (index == MSR_PERF_CAP) /* only for the client, and there is nothing to enable */
 		return host && value == 0;
 	return is_k7_counter(index) || (is_zero_msr(index) && value == 0);
 }
@@ -284,7 +291,7 @@ static bool is_known(struct kvm_vcpu *vcpu, uint32_t index)
 	return msr_read(vcpu, index, &value, true);
 }
 
-/* Refused: #GP, unless the client wants to see it first. */
+/* Refuse the access: with #GP, or an exit if the client asked for those with this reason. */
 static enum cpu_msr_result refuse(struct kvm_vcpu *vcpu, uint32_t reason)
 {
 	if (!(atomic_load(&vcpu->kvm->user_msr_mask) & reason))
@@ -346,7 +353,7 @@ static bool each_feature(struct kvm_vcpu *vcpu, struct kvm_msr_entry *entry)
 	return false;
 }
 
-/* Returns: how many entries were done before the first that was not. */
+/* Returns: how many entries succeeded before the first that did not, or -errno. */
 static long msr_list_do(struct kvm_vcpu *vcpu, unsigned long argument, msr_each each, bool write_back)
 {
 	struct kvm_msrs head;
@@ -398,13 +405,14 @@ static long write_list(unsigned long argument, const uint32_t *a, size_t na, con
 		return -EFAULT;
 	room = head.nmsrs;
 	head.nmsrs = (uint32_t)(na + nb);
-	/* The number is told in any case. */
+	/* Tell the client the number even if the list does not fit. */
 	if (user_write(argument, &head, sizeof(head)) != 0)
 		return -EFAULT;
 	if (room < head.nmsrs)
 		return -E2BIG;
 	argument += sizeof(head);
-	if (user_write(argument, a, na * sizeof(*a)) != 0 || user_write(argument + na * sizeof(*a), b, nb * sizeof(*b)) != 0)
+	if (user_write(argument, a, na * sizeof(*a)) != 0 ||
+	    user_write(argument + na * sizeof(*a), b, nb * sizeof(*b)) != 0)
 		return -EFAULT;
 	return 0;
 }
@@ -482,7 +490,7 @@ long vcpu_set_mce(struct kvm_vcpu *vcpu, unsigned long argument)
 		return -EINVAL;
 	bank = &vcpu->mce[in.bank * 4];
 	if (in.status & MCI_UNCORRECTED) {
-		/* Reporting switched off for the whole CPU, or for this bank. */
+		/* Reporting is disabled for the whole CPU, or for this bank. */
 		if ((vcpu->mcg_cap & UINT64_C(1) << 8 && vcpu->mcg_ctl != UINT64_MAX) || bank[0] != UINT64_MAX)
 			return 0;
 		if (vcpu->mcg_status & MCG_IN_PROGRESS || !(s->cr4 & CR4_MCE)) {

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define BITMAP_MAX 0x600u /* bytes a range, as in KVM */
+#define BITMAP_MAX 0x600u /* bytes of a range, as in KVM */
 
 struct msr_range {
 	uint32_t flags, base, count;
@@ -25,7 +25,7 @@ bool msr_filter_allows(struct kvm *kvm, uint32_t index, uint32_t what)
 {
 	const struct msr_filter *filter = atomic_load_explicit(&kvm->msr_filter, memory_order_acquire);
 
-	/* The x2APIC's are registers of a device and never filtered. */
+	/* Registers of the x2APIC are never filtered. */
 	if (!filter || (index >= 0x800 && index <= 0x8ff))
 		return true;
 	for (unsigned i = 0; i < filter->ranges; i++) {
@@ -97,7 +97,7 @@ long vm_set_msr_filter(struct kvm *kvm, unsigned long argument)
 	}
 	pthread_mutex_lock(&kvm->lock);
 	old = atomic_load(&kvm->msr_filter);
-	/* Running vCPUs may be looking at the old one: it is kept until the VM goes. */
+	/* Keep the old filter until the VM is destroyed, since running vCPUs may be reading it. */
 	filter->older = old;
 	atomic_store_explicit(&kvm->msr_filter, filter, memory_order_release);
 	pthread_mutex_unlock(&kvm->lock);

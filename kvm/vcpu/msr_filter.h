@@ -8,7 +8,7 @@
 
 struct kvm;
 
-/** May the guest do `what` (KVM_MSR_FILTER_READ or _WRITE) with the MSR? Any thread, lockless. */
+/** May the guest do `what` (KVM_MSR_FILTER_READ or _WRITE) with the MSR? Any thread; takes no lock. */
 bool msr_filter_allows(struct kvm *kvm, uint32_t index, uint32_t what);
 
 #endif

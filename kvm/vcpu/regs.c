@@ -41,7 +41,7 @@ void regs_set(struct kvm_vcpu *vcpu, const struct kvm_regs *in)
 	s->gpr[CPU_R15] = in->r15;
 	s->rip = in->rip;
 	s->rflags = in->rflags | 2;
-	/* A new instruction pointer makes a raised exception meaningless. */
+	/* A pending exception belongs to the old instruction pointer. */
 	s->events.exception.pending = false;
 	cpu_state_changed(vcpu->cpu, CPU_CHANGED_RFLAGS);
 }
@@ -67,7 +67,7 @@ long vcpu_set_regs(struct kvm_vcpu *vcpu, unsigned long argument)
 long regs_sync_in(struct kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
-	/* Copied first: the client may write there while they are looked at. */
+	/* Copy them before checking: the client may write there meanwhile. */
 	struct kvm_sync_regs in = run->s.regs;
 
 	if (run->kvm_dirty_regs & KVM_SYNC_X86_REGS) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Registers between the CPU's state and KVM's structures. */
+/* Registers, copied between the CPU's state and KVM's structures. */
 #ifndef VMMU_KVM_REGS_H
 #define VMMU_KVM_REGS_H
 
@@ -14,12 +14,12 @@ void sregs_get(struct kvm_vcpu *vcpu, struct kvm_sregs *out);
 long sregs_set(struct kvm_vcpu *vcpu, const struct kvm_sregs *in);
 void events_get(struct kvm_vcpu *vcpu, struct kvm_vcpu_events *out);
 long events_set(struct kvm_vcpu *vcpu, const struct kvm_vcpu_events *in);
-/** NMIs that other threads sent go to the CPU's state. On the vCPU's thread. */
+/** Move NMIs that other threads sent to the state of the CPU. On the vCPU's thread. */
 void events_nmi_collect(struct kvm_vcpu *vcpu);
 
-/** kvm_dirty_regs -> the vCPU. Returns: 0 or -EINVAL. */
+/** Copy what kvm_dirty_regs names to the vCPU. Returns: 0 or -EINVAL. */
 long regs_sync_in(struct kvm_vcpu *vcpu);
-/** The vCPU -> what kvm_valid_regs asks for. */
+/** Copy what kvm_valid_regs asks for from the vCPU. */
 void regs_sync_out(struct kvm_vcpu *vcpu);
 
 #endif

@@ -2,8 +2,9 @@
 /*
  * KVM_RUN: complete the last exit, run the guest, say why it stopped.
  *
- * KVM_RUN makes no system call but futex once its vCPU has run, since a client may forbid the threads of its vCPUs all others:
- * memory for tables was mapped before (kvm/vm/arena.h), and threads were made. Exceptions: doc/kvm-conformance.md. Signals: see kvm/process/signals.h.
+ * Once a vCPU has run, KVM_RUN makes no system call but futex, since a client may forbid its vCPU threads all
+ * others. So the memory for tables was mapped before (kvm/vm/arena.h), and the threads we need exist. Exceptions:
+ * doc/kvm-conformance.md. Signals: kvm/process/signals.h.
  */
 #include "kvm/vcpu/run.h"
 #include "kvm/vcpu/cpuid.h"
@@ -24,7 +25,7 @@
 
 #define SYNC_FIELDS (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
 
-/* A handled exit goes back into the guest. */
+/* The exit was handled: back into the guest. */
 #define RUN_ON 1
 
 #define EXIT_NPF 0x400u /* nested page fault (APM vol. 2, appendix C) */
@@ -98,7 +99,10 @@ static long exit_mmio(struct kvm_vcpu *vcpu, const struct cpu_exit_info *info)
 	return leave(vcpu, KVM_EXIT_MMIO, EXITS_MMIO);
 }
 
-/* As KVM: the guest finds #UD when it goes on, which it does at once unless its kernel was running. */
+/*
+ * Give the guest #UD, as KVM does. Returns: true to run on at once; false to exit to the client, as when the
+ * guest's kernel was running.
+ */
 static bool answer_undefined(struct kvm_vcpu *vcpu)
 {
 	struct cpu_state *s = cpu_state(vcpu->cpu);
@@ -123,7 +127,7 @@ static long exit_error(struct kvm_vcpu *vcpu, const struct cpu_exit_info *info)
 		memset(run->internal.data, 0, sizeof(run->internal.data));
 		run->emulation_failure.ndata = 1;
 		if (info->error.length) {
-			/* Data words: the flags, then size and bytes in two. */
+			/* Three data words: the flags, then size and bytes in two. */
 			run->emulation_failure.flags = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
 			run->emulation_failure.ndata = 3;
 			run->emulation_failure.insn_size = info->error.length;
@@ -132,7 +136,10 @@ static long exit_error(struct kvm_vcpu *vcpu, const struct cpu_exit_info *info)
 		}
 	}
 	if (info->error.suberror == CPU_ERROR_DELIVERY_EV) {
-		/* Like KVM's kvm_prepare_event_vectoring_exit on AMD: event, exit, its EXITINFO1, the address, the last CPU. */
+		/*
+		 * Like KVM's kvm_prepare_event_vectoring_exit on AMD: event, exit code, EXITINFO1, address, last
+		 * CPU.
+		 */
 		run->internal.ndata = 5;
 		run->internal.data[0] = info->error.event;
 		run->internal.data[1] = EXIT_NPF;
@@ -168,7 +175,7 @@ static long exit_msr(struct kvm_vcpu *vcpu, const struct cpu_exit_info *info, bo
 	return leave(vcpu, write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR, EXITS_MSR);
 }
 
-/* struct kvm_run's memory_fault, which Linux 6.8 added. */
+/* memory_fault of struct kvm_run, which Linux 6.8 added. */
 struct memory_fault {
 	uint64_t flags, gpa, size;
 };
@@ -275,14 +282,17 @@ static long run_with_state(struct kvm_vcpu *vcpu)
 			return result;
 	}
 	if (!vcpu->lapic) {
-		/* The client's task priority; with a local APIC it is the APIC's. */
+		/* The client's task priority. With a local APIC the priority is that of the APIC. */
 		if (run->cr8 & ~UINT64_C(15))
 			return -EINVAL;
 		state->cr8 = run->cr8;
 	}
 	complete(vcpu);
 	if (immediate) {
-		/* The last instruction is completed, which may have an exit of its own (its next access, a debugger's step); none is begun. */
+		/*
+		 * Complete the last instruction and begin no other. Completing it may exit again, by its next
+		 * access or a single step.
+		 */
 		enum cpu_exit reason;
 
 		cpu_request_exit(vcpu->cpu);
@@ -308,7 +318,7 @@ static void save(struct kvm_vcpu *vcpu)
 	run->ready_for_interrupt_injection = vcpu->lapic || cpu_interrupt_ready(vcpu->cpu);
 }
 
-/* Threads that a later run would have to make. */
+/* Make the threads now that later runs may need, since those may make none. */
 static void first_run(struct kvm_vcpu *vcpu)
 {
 	vcpu->ran = true;
@@ -378,7 +388,7 @@ static int ask_interrupt(void *state)
 {
 	struct kvm_vcpu *vcpu = state;
 
-	/* The debugger that steps may want no interrupt in between; it raises them again when it is done. */
+	/* A debugger that steps may want no interrupt in between. vcpu_set_guest_debug raises what was held back. */
 	if (vcpu->debug_control & KVM_GUESTDBG_BLOCKIRQ)
 		return -1;
 	return vcpu->lapic ? lapic_acknowledge(vcpu->lapic) : -1;
@@ -392,7 +402,10 @@ static void ask_cr8_written(void *state, uint64_t value)
 		lapic_set_tpr(vcpu->lapic, (uint8_t)(value << 4));
 }
 
-/* The calls of KVM's paravirtual interface that need an answer: all are "not there", as KVM says of one that it has not. */
+/*
+ * Hypercalls of KVM's paravirtual interface. All but one are answered with "not there", as KVM answers one that
+ * it does not know.
+ */
 static enum cpu_call_result ask_hypercall(void *state)
 {
 	struct kvm_vcpu *vcpu = state;
@@ -402,7 +415,7 @@ static enum cpu_call_result ask_hypercall(void *state)
 
 	if (s->cr0 & 1 && cpl != 0)
 		s->gpr[CPU_RAX] = (uint64_t)not_allowed;
-	else if (s->gpr[CPU_RAX] == 1) /* KVM_HC_VAPIC_POLL_IRQ: leaving the guest is what it asks for */
+	else if (s->gpr[CPU_RAX] == 1) /* KVM_HC_VAPIC_POLL_IRQ only wants an exit */
 		s->gpr[CPU_RAX] = 0;
 	else
 		s->gpr[CPU_RAX] = (uint64_t)not_there;

@@ -6,7 +6,7 @@
 
 struct kvm_vcpu;
 
-/* What the CPU asks of the front end; the state is a struct kvm_vcpu. */
+/* The calls that the CPU makes to the front end. Their state is a struct kvm_vcpu. */
 extern const struct cpu_ops run_cpu_ops;
 
 /** Must KVM_RUN return EINTR: a signal was put off, or the thread was cancelled? On the vCPU's thread. */

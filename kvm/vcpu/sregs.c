@@ -31,7 +31,7 @@ static void segment_get(struct kvm_segment *out, const struct cpu_segment *in)
 static void segment_set(struct cpu_segment *out, const struct kvm_segment *in)
 {
 	memcpy(out, in, sizeof(*out));
-	/* One-bit fields are as wide as the processor's. */
+	/* Cut the fields to the width that the processor has. */
 	out->type &= 15;
 	out->present &= 1;
 	out->dpl &= 3;
@@ -73,7 +73,7 @@ void sregs_get(struct kvm_vcpu *vcpu, struct kvm_sregs *out)
 		                                                          << (s->events.interrupt.vector % 64);
 }
 
-/* What both forms have in common. Nothing is changed unless all of it is legal. */
+/* The part that both ioctls share. Changes nothing unless everything is legal. */
 static long sregs_set_common(struct kvm_vcpu *vcpu, const struct kvm_sregs *in)
 {
 	struct cpu_state *s = cpu_state(vcpu->cpu);
@@ -118,7 +118,7 @@ static long sregs_set_common(struct kvm_vcpu *vcpu, const struct kvm_sregs *in)
 	s->apic_base = in->apic_base;
 	if (vcpu->lapic)
 		lapic_base_changed(vcpu->lapic, in->apic_base);
-	/* A client that resets the boot processor by registers alone means it to run. */
+	/* A client that resets the boot processor by registers alone wants it to run. */
 	if (vcpu->id == vcpu->kvm->boot_cpu_id && s->rip == 0xfff0 && in->cs.selector == 0xf000 &&
 	    in->cs.base == 0xffff0000 && !(in->cr0 & CR0_PE))
 		s->mp_state = CPU_MP_RUNNABLE;
@@ -161,7 +161,7 @@ long vcpu_set_sregs(struct kvm_vcpu *vcpu, unsigned long argument)
 	return sregs_set(vcpu, &sregs);
 }
 
-/* The PDPTEs are never held apart from memory here, so the flag that says they are valid is not set. */
+/* The flag for valid PDPTEs is not set, because the PDPTEs are always read from memory here. */
 long vcpu_get_sregs2(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_sregs sregs;
@@ -195,10 +195,10 @@ long vcpu_translate(struct kvm_vcpu *vcpu, unsigned long argument)
 
 	if (user_read(&t, argument, sizeof(t)) != 0)
 		return -EFAULT;
-	/* With paging off an address is its own translation, and ~0, which says "none", is none. */
+	/* With paging off an address translates to itself. ~0 then still means "no translation". */
 	t.valid = cpu_translate(vcpu->cpu, t.linear_address, &gpa, &writable, &user) && gpa != UINT64_MAX;
 	t.physical_address = t.valid ? gpa : UINT64_MAX;
-	/* KVM's constants for these two on x86. */
+	/* KVM on x86 always answers these two values. */
 	t.writeable = 1;
 	t.usermode = 0;
 	return user_write(argument, &t, sizeof(t));

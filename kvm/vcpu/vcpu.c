@@ -26,13 +26,13 @@ long vm_create_vcpu(struct kvm *kvm, unsigned long argument)
 
 static void vcpu_release(struct file *file)
 {
-	/* As in KVM, the vCPU itself stays with its VM; only what names it goes away. */
+	/* As in KVM, the vCPU stays with its VM; only its file goes. */
 	vm_put(((struct kvm_vcpu *)file->object)->kvm);
 }
 
 void vcpu_destroy(struct kvm_vcpu *vcpu)
 {
-	/* First what another thread may still reach the CPU through. */
+	/* The local APIC first: its timer thread may still reach the CPU through it. */
 	if (vcpu->lapic)
 		lapic_destroy(vcpu->lapic);
 	if (vcpu->cpu)
@@ -173,7 +173,7 @@ long vcpu_set_signal_mask(struct kvm_vcpu *vcpu, unsigned long argument)
 		return -EINVAL;
 	if (user_read(&mask, argument + sizeof(header), sizeof(mask)) != 0)
 		return -EFAULT;
-	/* KILL and STOP cannot be blocked; SEGV and BUS are how a missing guest page shows. */
+	/* KILL and STOP cannot be blocked. SEGV and BUS must not be, because a missing guest page raises them. */
 	mask &= ~(UINT64_C(1) << 8 | UINT64_C(1) << 18 | UINT64_C(1) << 10 | UINT64_C(1) << 6);
 	signals_prepare(mask);
 	vcpu->mask = mask;
@@ -188,7 +188,7 @@ long vcpu_enable_cap(struct kvm_vcpu *vcpu, unsigned long argument)
 	(void)vcpu;
 	if (user_read(&cap, argument, sizeof(cap)) != 0)
 		return -EFAULT;
-	/* KVM's per-vCPU capabilities are all Hyper-V's and paravirtual CPUID's. */
+	/* All per-vCPU capabilities of KVM concern Hyper-V or paravirtual CPUID, and we have neither. */
 	return -EINVAL;
 }
 
@@ -198,7 +198,7 @@ long vcpu_set_tsc_khz(struct kvm_vcpu *vcpu, unsigned long argument)
 
 	if (khz == 0)
 		khz = config_tsc_khz();
-	/* No TSC scaling: as on hardware without it, only (about) the host's own rate. */
+	/* There is no TSC scaling. As on hardware without it, only a rate close to the host's is accepted. */
 	if (!config_tsc_khz_close(khz))
 		return -EINVAL;
 	vcpu->tsc_khz = khz;
@@ -213,7 +213,7 @@ long vcpu_get_tsc_khz(struct kvm_vcpu *vcpu, unsigned long argument)
 
 long vcpu_kvmclock_ctrl(struct kvm_vcpu *vcpu, unsigned long argument)
 {
-	/* There is no kvmclock whose page could be marked: KVM's answer when the guest did not enable it. */
+	/* There is no kvmclock. KVM gives the same answer when the guest has not enabled it. */
 	(void)vcpu;
 	(void)argument;
 	return -EINVAL;
@@ -234,12 +234,12 @@ long vcpu_prefault(struct kvm_vcpu *vcpu, unsigned long argument)
 	if (range.flags || (range.gpa | range.size) % VMMU_PAGE_SIZE || range.gpa + range.size <= range.gpa)
 		return -EINVAL;
 	if (config_mmu() == VMMU_MMU_SHADOW)
-		return -EOPNOTSUPP; /* as KVM where guests are shadowed */
+		return -EOPNOTSUPP; /* as KVM with shadow paging */
 	result = status_errno(vmmu_prefault(vcpu->mmu, (struct vmmu_gpa){ range.gpa }, range.size, &done));
 	range.gpa += done;
 	range.size -= done;
 	if (user_write(argument, &range, sizeof(range)) != 0)
 		return -EFAULT;
-	/* Progress counts: the client comes again with what is left. */
+	/* Any progress is success: the client calls again for the rest. */
 	return done ? 0 : result;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The ioctls about the VM, its memory slots and its clock: handlers, as kvm/ioctl/dispatch.h says. */
+/*
+ * Handlers of the ioctls about the VM, its memory slots and its clock. kvm/ioctl/dispatch.h says what a handler
+ * may expect.
+ */
 #ifndef VMMU_KVM_VM_IOCTLS_H
 #define VMMU_KVM_VM_IOCTLS_H
 
