@@ -6,6 +6,7 @@
 #include "kvm/report/surface.h"
 #include "kvm/report/unknown.h"
 #include "kvm/vcpu/ioctls.h"
+#include "kvm/vcpu/run.h"
 #include "kvm/vm/ioctls.h"
 #include "kvm/vm/vm.h"
 #include <errno.h>

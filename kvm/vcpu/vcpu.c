@@ -19,11 +19,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-long vm_create_vcpu(struct kvm *kvm, unsigned long argument)
-{
-	return vcpu_create(kvm, argument);
-}
-
 static void vcpu_release(struct file *file)
 {
 	/* As in KVM, the vCPU stays with its VM; only its file goes. */
@@ -134,7 +129,7 @@ static long create_locked(struct kvm *kvm, unsigned id)
 	return fd;
 }
 
-long vcpu_create(struct kvm *kvm, unsigned long id)
+long vm_create_vcpu(struct kvm *kvm, unsigned long id)
 {
 	long result;
 

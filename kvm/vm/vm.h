@@ -120,22 +120,21 @@ long vm_create(unsigned long type);
 /** Drop a reference. Dropping the last one destroys the VM and its vCPUs. */
 void vm_put(struct kvm *kvm);
 
-/** Make a vCPU and its descriptor (KVM_CREATE_VCPU). Returns: the descriptor or -errno. */
-long vcpu_create(struct kvm *kvm, unsigned long id);
-
-/** Free a vCPU of a VM that is being destroyed. */
-void vcpu_destroy(struct kvm_vcpu *vcpu);
-
-/** Make a vCPU that is halted or in the guest look at its events. Any thread; async-signal-safe. */
-void vcpu_wake(struct kvm_vcpu *vcpu);
-
-/** KVM_RUN. Returns: 0 or -errno. */
-long vcpu_run(struct kvm_vcpu *vcpu, unsigned long argument);
-
 static inline struct kvm_vcpu *vm_vcpu(struct kvm *kvm, unsigned id)
 {
 	return id < MAX_VCPU_ID ? __atomic_load_n(&kvm->vcpus[id], __ATOMIC_ACQUIRE) : NULL;
 }
+
+/** The -errno for a status of the library. The only place that translates them. */
+long status_errno(enum vmmu_status status);
+
+/* ---- needed in this folder and in irq, defined in folders above ------------------------------------------- */
+
+/** Make a vCPU that is halted or in the guest look at its events. Any thread; async-signal-safe. */
+void vcpu_wake(struct kvm_vcpu *vcpu);
+
+/** Free a vCPU of a VM that is being destroyed. */
+void vcpu_destroy(struct kvm_vcpu *vcpu);
 
 /* Each frees what its own folder keeps for a VM. Called when the VM is destroyed. */
 void msr_filter_free(struct kvm *kvm);
@@ -143,8 +142,5 @@ void irq_routes_free(struct kvm *kvm);
 void ioeventfd_free(struct kvm *kvm);
 /** A VM is destroyed: add its numbers to the totals of --stats. */
 void stats_vm_gone(struct kvm *kvm);
-
-/** The -errno for a status of the library. The only place that translates them. */
-long status_errno(enum vmmu_status status);
 
 #endif
