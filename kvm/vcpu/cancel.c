@@ -28,7 +28,10 @@ void cancel_run(const struct cancel_state *state, struct file *file)
 	atomic_store_explicit(&vcpu->runner, pthread_self(), memory_order_seq_cst);
 	if (state->type == PTHREAD_CANCEL_DEFERRED)
 		return;
-	/* A cancellation that came since cancel_hold found no runner. It is acted upon here, where nothing is locked. */
+	/*
+	 * A cancellation that came since cancel_hold found no runner. It takes effect here, where nothing is
+	 * locked.
+	 */
 	pthread_cleanup_push(run_given_up, file);
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &own);
 	pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &own);
