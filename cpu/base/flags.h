@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Arithmetic flags, kept lazily in two words. These do not depend on the kind of operation, so no reader ever asks
- * for it.
+ * Arithmetic flags, kept lazily in two words, which mean the same after every kind of operation.
  *
  *   res: the result, sign-extended to 64 bits.
  *   aux: bit 63 the carry out of the top bit, bit 62 the carry into it, bit 3 the carry out of bit 3,

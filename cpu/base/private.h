@@ -76,7 +76,7 @@ enum completion {
 struct mmio_armed {
 	uint64_t page; /* gpa >> 12 */
 	bool write;
-	bool emulate;  /* shadow paging: it is memory, and the library makes the write */
+	bool emulate;  /* shadow paging: the address is memory, and the library makes the write */
 	uint64_t tag;  /* shadow paging: which access: linear page | TLB_USER | TLB_SMAP */
 };
 
@@ -121,13 +121,13 @@ struct cpu_private {
 	bool window_wanted;
 	bool single_next;        /* run the next instruction alone */
 	/*
-	 * An instruction that exited runs again with the answer. It comes before any request, event or interrupt,
-	 * because its reads of devices cannot be made twice. After it the guest is left, to look at requests.
+	 * An instruction that exited runs again with the answer, before any request, event or interrupt: its reads of
+	 * devices cannot be made twice. When the instruction is complete, the CPU leaves the guest to look at requests.
 	 */
 	bool completing;
 	bool large_pages;        /* the TLB may hold pieces of large guest pages */
 	int delivering;          /* the vector whose delivery is under way; -1: none */
-	bool delivering_external; /* that is an interrupt or exception, not INT n: EXT is set in error codes */
+	bool delivering_external; /* the event is an interrupt or exception, not INT n: error codes have EXT */
 
 	/* LEAVE_FAULT */
 	struct vmmu_gpa fault_gpa;

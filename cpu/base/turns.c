@@ -18,7 +18,7 @@ static void futex(_Atomic(uint32_t) *word, int operation, uint32_t value, uint32
 	errno = saved;
 }
 
-/* The sleepers of a turn: those whose number has the same last five bits. */
+/* The futex bit of a number. CPUs whose numbers have the same last five bits wake together. */
 static uint32_t turn_bit(uint32_t number)
 {
 	return UINT32_C(1) << (number % 32);
@@ -26,11 +26,11 @@ static uint32_t turn_bit(uint32_t number)
 
 void turns_take(struct turns *turns)
 {
-	/* seq_cst: the number is out before `now` is looked at; pairs with turns_give. */
+	/* seq_cst: take the number before reading `now`. Pairs with turns_give. */
 	uint32_t mine = atomic_fetch_add(&turns->next, 1), now;
 
 	for (unsigned i = 0; i < SPINS; i++) {
-		/* acquire: what the one before did under the lock is seen; pairs with turns_give. */
+		/* acquire: see what the last holder did under the lock. Pairs with turns_give. */
 		if (atomic_load_explicit(&turns->now, memory_order_acquire) == mine)
 			return;
 		turns_pause();
@@ -43,7 +43,7 @@ void turns_give(struct turns *turns)
 {
 	uint32_t now = atomic_load_explicit(&turns->now, memory_order_relaxed) + 1;
 
-	/* seq_cst: either this sees the number of one who waits, or that one sees its turn; pairs with turns_take. */
+	/* seq_cst: either this CPU sees a waiter's number, or the waiter sees its turn. Pairs with turns_take. */
 	atomic_store(&turns->now, now);
 	if (atomic_load(&turns->next) != now)
 		futex(&turns->now, FUTEX_WAKE_BITSET, INT_MAX, turn_bit(now));
@@ -51,7 +51,7 @@ void turns_give(struct turns *turns)
 
 uint32_t bell_listen(struct bell *bell)
 {
-	/* seq_cst: the sleeper is counted before it looks for a reason not to sleep; pairs with bell_ring. */
+	/* seq_cst: count the sleeper before it looks for a reason not to sleep. Pairs with bell_ring. */
 	atomic_fetch_add(&bell->sleepers, 1);
 	return atomic_load(&bell->rung);
 }

@@ -42,7 +42,7 @@ bool block_memory_init(struct cpu *cpu)
 		block_memory_fini(cpu);
 		return false;
 	}
-	/* The front of the arena is the block of single instructions; it is never given out. */
+	/* The front of the arena holds the block for single instructions, and is never given out. */
 	p->single_block = (struct block *)p->arena;
 	p->arena_used = 512;
 	decoder_init(&p->decoder[MODE_BITS_16], ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
@@ -115,7 +115,7 @@ GUEST_RACY static bool same_code(const uint8_t *saved, const uint8_t *now, unsig
 
 /* ---- making -------------------------------------------------------------------------------------------- */
 
-/* What is fetched for one block. */
+/* The bytes that were fetched for one block. */
 struct fetched {
 	uint8_t bytes[BLOCK_BYTES + 16 + 16];
 	unsigned available; /* in the first page */

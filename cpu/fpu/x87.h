@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of x87 share. */
+/* The x87 state, as the files of x87 and MMX share it. */
 #ifndef CPU_FPU_X87_H
 #define CPU_FPU_X87_H
 

@@ -201,8 +201,8 @@ static void serve_shoot(struct cpu *cpu)
 }
 
 /*
- * Takes the lock, so that the writer that set the request has finished. Whoever looks at its blocks from now on
- * finds them dead.
+ * Takes the lock, so that the writer that set the request has finished. Validation of a block finds from now on that
+ * the block is dead.
  */
 static void serve_code(struct cpu *cpu)
 {
@@ -418,7 +418,7 @@ void codemap_atomic_await(struct cpu *cpu)
 		return;
 	turns_take(&vm->lock);
 	if (atomic_load(&vm->atomic_owner) == NULL)
-		atomic_store(&vm->atomic_owner, cpu); /* it was given back since codemap_atomic_try */
+		atomic_store(&vm->atomic_owner, cpu); /* the lock was given back since codemap_atomic_try */
 	else
 		cpu->p->seat->atomic_number = ++vm->atomic_asked;
 	turns_give(&vm->lock);

@@ -283,7 +283,7 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 	if (unlikely(debug_slow(cpu)))
 		debug_data(cpu, linear, size, true);
 	if (crosses)
-		run_alone(cpu); /* it must not begin again when one half is stored */
+		run_alone(cpu); /* the instruction must not begin again when one half is stored */
 	mem_check_write(cpu, linear, size);
 	first = locate(cpu, linear, ACCESS_WRITE);
 	m->linear = linear;

@@ -33,8 +33,7 @@ struct shadow_leaf {
 };
 
 /*
- * As hardware with CR0.WP and EFER.NX set, and the guest's other controls. These mean nothing while it does not
- * page.
+ * Checks rights as hardware does with CR0.WP and EFER.NX set. The guest's other controls apply while the guest pages.
  */
 static bool shadow_allows(const struct cpu *cpu, const struct shadow_leaf *leaf, enum access access)
 {

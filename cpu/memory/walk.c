@@ -137,7 +137,7 @@ bool nested_walk(struct cpu *cpu, uint64_t gpa, uint64_t access, uint64_t *host)
 
 /* ---- the guest's tables ------------------------------------------------------------------------------------ */
 
-/* What a walk of the guest's tables found. */
+/* The result of a walk of the guest's tables. */
 struct guest_page {
 	uint64_t gpa;
 	bool large; /* from a page larger than 4 KiB */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What ends in CPU_EXIT_INTERNAL_ERROR, and what the owner is told of it. */
+/* Internal errors: how they leave the guest, and what CPU_EXIT_INTERNAL_ERROR tells the owner. */
 #include "cpu/base/private.h"
 #include "cpu/memory/mem.h"
 #include "cpu/run/run_int.h"

@@ -189,7 +189,7 @@ static enum leave guest_step(struct cpu *cpu)
 	if (event_is_pending(cpu) && !p->completing) {
 		event_deliver_pending(cpu);
 		debug_held(cpu);
-		/* What faults told of the interrupted instruction is asked again after the handler. */
+		/* Answers of the library about the interrupted instruction are asked for again after the handler. */
 		p->shadow.guest_fault = false;
 		p->armed_count = 0;
 		return LEAVE_NONE;

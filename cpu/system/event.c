@@ -86,7 +86,7 @@ _Noreturn void cpu_ud(struct cpu *cpu)
 
 /* ---- delivery ------------------------------------------------------------------------------------------ */
 
-/* What is being delivered. */
+/* The event that is being delivered. */
 struct delivery {
 	unsigned vector;
 	enum event_kind kind;

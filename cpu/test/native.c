@@ -95,7 +95,7 @@ static void leave(ucontext_t *uc)
 	native.end.vector = (unsigned int)g[REG_TRAPNO];
 	native.end.error = (uint32_t)g[REG_ERR];
 	native.end.cr2 = (uint64_t)g[REG_CR2];
-	/* Only registers: signal mask and stack are as they were. No x87 exception may be pending in the test's code. */
+	/* Only registers: signal mask and stack are as they were. No x87 exception may be pending in test code. */
 	memcpy(g, native.host, sizeof(native.host));
 	fp->cwd = 0x37f;
 	fp->swd = fp->ftw = 0;
