@@ -77,8 +77,8 @@ static int believed(int number, struct sigaction *action)
 }
 
 /*
- * Install our wrapper with the flags that the client asked for. All signals but SIGNALS_FAULT are blocked while
- * the wrapper runs; it sets the mask of the client's handler itself. Holds: lock.
+ * Install our wrapper with the flags that the client asked for. No signal but SIGNALS_FAULT interrupts the
+ * wrapper, which sets the mask of the client's handler itself. Holds: lock.
  */
 static int install(int number)
 {
@@ -91,7 +91,10 @@ static int install(int number)
 	sigdelset(&action.sa_mask, SIGSEGV);
 	sigdelset(&action.sa_mask, SIGBUS);
 	if (number == SIGSEGV || number == SIGBUS) {
-		/* A guest access may fault inside a handler for another one. See cpu_host_fault_signal. */
+		/*
+		 * A guest access may fault inside a handler for another one (cpu_host_fault_signal). The wrapper
+		 * blocks signals later.
+		 */
 		action.sa_flags |= SA_NODEFER | SA_ONSTACK;
 		sigemptyset(&action.sa_mask);
 	}

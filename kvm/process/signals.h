@@ -33,7 +33,7 @@ bool signals_synchronous(int number, const siginfo_t *info);
 
 /**
  * The handler that the kernel has for every signal that the client handles. All signals but SIGNALS_FAULT are
- * blocked while it runs.
+ * blocked while it runs; on those two, from when it knows that guest memory is not the cause.
  */
 void signals_wrapper(int number, siginfo_t *info, void *context);
 
