@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Faults as the CPU reports them: each goes to what the vCPU walks now (context.h). */
+/* Faults as the CPU reports them. Each goes to the context of the vCPU (context.h). */
 #include "core/fault/fault.h"
 
 enum vmmu_page_fault fault_page_get(struct vm *vm, struct fault *fault)
@@ -78,8 +78,8 @@ static enum vmmu_status prefault_page(struct vmmu_vcpu *vcpu, gfn_t gfn)
 	enum vmmu_page_fault answer;
 
 	/*
-	 * A slot that is being deleted is reported, not waited for: the thread that deletes it may be waiting for this
-	 * read section to end (zoo 15).
+	 * A slot that is being deleted is reported. Do not wait for it here: the thread that deletes it may be
+	 * waiting for this read section to end (zoo 15).
 	 */
 	answer = vcpu->context->prefault(vcpu, memslots_active(vm, vcpu->as_id, token), gfn);
 	srcu_read_unlock(&vm->srcu, token);
@@ -92,7 +92,7 @@ enum vmmu_status vmmu_prefault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint
 	struct vmmu_entry entry;
 
 	*done = 0;
-	/* What a guest's own tables map is not for the hypervisor to say. KVM refuses it, too. */
+	/* Only the guest decides what its own tables map. KVM refuses this, too. */
 	if (!vcpu->context->prefault)
 		return VMMU_EINVAL;
 	if (!bytes || ((gpa.v | bytes) & (PAGE_SIZE - 1)) || gpa.v + bytes < gpa.v ||

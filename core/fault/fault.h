@@ -22,9 +22,9 @@
 #include "core/notifier/notifier.h"
 
 /**
- * May the page be mapped for this access by this vCPU? Holds: SRCU read side. `vcpu`: NULL for the hypervisor's own
- * sake, which does not write.
- * Returns: FIXED: go on; RETRY (the next entry tells the user if it is for the ring); MMIO.
+ * May `vcpu` map the page for this access? NULL: the hypervisor maps it on its own account, and does not write.
+ * Holds: SRCU read side.
+ * Returns: FIXED: go on; RETRY (if the ring is full, the next entry tells the user so); MMIO.
  */
 static inline enum vmmu_page_fault fault_admit(struct vmmu_vcpu *vcpu, const struct fault *fault)
 {
@@ -49,15 +49,17 @@ static inline enum vmmu_page_fault fault_admit(struct vmmu_vcpu *vcpu, const str
 }
 
 /**
- * Ask the host for the page of an access that was admitted. Holds: SRCU read side, no other lock. Sleeps.
- * Returns: FIXED with fault->page, which may be written if that was asked for; RETRY, NOMEM, HOST.
+ * Ask the host for the page of an admitted access. Holds: SRCU read side, no other lock. Sleeps.
+ * Returns: FIXED with fault->page, writable if the access writes; RETRY, NOMEM, HOST.
  */
 enum vmmu_page_fault fault_page_get(struct vm *vm, struct fault *fault);
 
 /**
- * Has anything changed since the fault took its snapshot, of what maps host addresses [start, end)? `root_is_current`:
- * the context's answer for its own root. I3.3, I5.3: asked under mmu_lock, after anything that may take tables away,
- * before the install, and in one lock section with it. An MMIO entry stands for no host page, only the root counts.
+ * Is the fault stale? It is if its root is no longer current, if an invalidation of host addresses [start, end) is
+ * in progress, or if any invalidation has ended since the snapshot. `root_is_current`: the context's answer for its
+ * own root.
+ * I3.3, I5.3: ask under mmu_lock, after anything that may take tables away, and install in the same lock section.
+ * An MMIO entry maps no host page: only the root counts.
  */
 static inline bool fault_is_stale(const struct mmu_token *token, const struct fault *fault, bool root_is_current,
                                   hva_t start, hva_t end)
@@ -65,7 +67,7 @@ static inline bool fault_is_stale(const struct mmu_token *token, const struct fa
 	return !root_is_current || (fault->slot && notifier_must_retry(token, fault->snapshot, start, end));
 }
 
-/** The access succeeded. If it is a write, mark the page dirty: after the entry is in place (P6, P11). */
+/** The access succeeded. If it was a write, mark the page dirty, now that the entry is in place (P6, P11). */
 static inline void fault_written(struct vmmu_vcpu *vcpu, const struct fault *fault)
 {
 	if ((fault->access & VMMU_WRITE) && dirty_mark(vcpu->vcpu.vm, fault->slot, fault->gfn, &vcpu->ring))
@@ -120,8 +122,9 @@ static always_inline enum vmmu_page_fault fault_on_memory(struct vmmu_vcpu *vcpu
 }
 
 /**
- * A fault where there is no slot. An MMIO entry is left in the table, so that the next access need not come this far
- * (F48); it says for which generation it is true. If none could be installed, the next access asks again.
+ * A fault where there is no slot. Install an MMIO entry, so that the next access to the page is answered sooner
+ * (F48). The entry names the generation it is valid for. If none could be installed, the next access is looked up
+ * again.
  */
 static always_inline enum vmmu_page_fault fault_on_mmio(struct vmmu_vcpu *vcpu, struct fault *fault,
                                                         const struct context_ops *ops)
@@ -135,8 +138,8 @@ static always_inline enum vmmu_page_fault fault_on_mmio(struct vmmu_vcpu *vcpu, 
 }
 
 /**
- * Install a page under a TDP root that need not be the vCPU's. `tables`: filled. `hint`: as mmu_read_lock's.
- * Holds: SRCU read side, nothing else.
+ * Install a page under a TDP root, which need not be the root of a vCPU.
+ * `tables`: filled. `hint`: as for mmu_read_lock. Holds: SRCU read side, nothing else.
  */
 enum map_result fault_tdp_install(struct vm *vm, struct table *root, const struct fault *fault,
                                   struct table_cache *tables, unsigned hint);

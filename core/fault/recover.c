@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Huge pages come back when logging stops (18). To the tables it is as if every block had been faulted on at its largest level: the same page look-up,
- * the same retry checks, the same install, which puts a huge leaf in the place of a table.
+ * Huge pages come back when logging stops (F18). Each block is handled as if a vCPU had faulted on it at its
+ * largest level: the same page look-up, the same stale check, the same install, which puts a huge leaf in the place
+ * of a table.
  */
 #include "core/fault/fault.h"
 #include "core/tdp/tdp.h"
@@ -29,7 +30,7 @@ void fault_recover_huge(struct vm *vm, const struct memslot *slot)
 	while (tdp_next_small(vm, slot->as_id, &gfn, end)) {
 		int level = memslot_max_level(slot, gfn);
 
-		/* One try a block: recovery is an optimisation, and a busy block will be faulted on again. */
+		/* Try each block once. Recovery is an optimisation, and a busy block will be faulted on again. */
 		if (level > 1 && block_recover(vm, slot, gfn, &tables))
 			add_relaxed(&vm->stats.recovered, 1);
 		gfn = GFN(gfn_round(gfn, 2).v + level_pages(2));

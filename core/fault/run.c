@@ -33,7 +33,7 @@ static bool requests_handle(struct vmmu_vcpu *vcpu)
 		vcpu_roots_drop(vcpu, true); /* exactly those that are obsolete (P3) */
 	if (!(requests & REQ_RING_FULL) || !dirty_ring_nearly_full(&vcpu->ring))
 		return false;
-	vcpu_request(&vcpu->vcpu, REQ_RING_FULL); /* until it has been emptied */
+	vcpu_request(&vcpu->vcpu, REQ_RING_FULL); /* raise it again until the ring has been emptied */
 	return true;
 }
 
@@ -80,7 +80,7 @@ enum vmmu_status vmmu_vcpu_address_space_set(struct vmmu_vcpu *vcpu, unsigned ad
 	return VMMU_OK;
 }
 
-/* --- what the guest does to its translations: only a context that has the guest's own tables in it is concerned --- */
+/* --- what the guest does to its translations. Only a context that shadows its tables has to act --- */
 
 void vmmu_guest_regs_set(struct vmmu_vcpu *vcpu, const struct vmmu_guest_regs *regs, bool keep)
 {
@@ -95,14 +95,14 @@ void vmmu_invlpg(struct vmmu_vcpu *vcpu, struct vmmu_gva gva)
 
 	if (!vcpu->context->invlpg)
 		return;
-	token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id); /* entries leave the rmaps of slots */
+	token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id); /* keeps the slots, whose rmaps lose entries */
 	vcpu->context->invlpg(vcpu, gva);
 	srcu_read_unlock(&vm->srcu, token);
 }
 
 void vmmu_invpcid(struct vmmu_vcpu *vcpu, unsigned type, uint64_t pcid, struct vmmu_gva gva)
 {
-	/* Roots are not kept apart by PCID: one page goes from all of them. */
+	/* Roots are not kept apart by PCID: remove the page from all of them. */
 	(void)pcid;
 	if (type == 0)
 		vmmu_invlpg(vcpu, gva);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The context of a vCPU that walks a shadow of its guest's tables. A #PF there is the guest's own, or MMIO, or a write to
- * a table of the guest's, or a hole in the shadow that is to be filled.
+ * The context of a vCPU that walks a shadow of its guest's tables. A page fault there is the guest's own, or MMIO,
+ * or a write to a table of the guest's, or a hole in the shadow to be filled.
  */
 #include "core/fault/fault.h"
 #include "core/shadow/shadow.h"
@@ -69,20 +69,21 @@ static bool map_is_stale(const struct mmu_token *token, const struct vmmu_vcpu *
 
 	if (fault->common.slot)
 		shadow_fault_host_range(fault, &start, &end);
-	return fault_is_stale(token, &fault->common, root->valid && !shadow_root_is_obsolete(token->vm, root), start, end);
+	return fault_is_stale(token, &fault->common, root->valid && !shadow_root_is_obsolete(token->vm, root), start,
+	                      end);
 }
 
 /*
  * Do with mmu_lock held for write what shadow_map_beside could not, and recycle the chain of a frame with too many
- * leaves. If shadow_map_beside mapped the page its result stands: other vCPUs may have written through the new leaf, and
- * the page must be marked dirty.
+ * leaves. If shadow_map_beside did map the page, its result stands: other vCPUs may have written through the new
+ * leaf, and the page must be marked dirty.
  */
 static enum map_result map_alone(struct vmmu_vcpu *vcpu, struct shadow_fault *fault, enum map_result result)
 {
 	struct mmu_write token = mmu_write_lock(vcpu->vcpu.vm);
 
 	if (result == RET_PF_ALONE) {
-		/* Room first: making room may take the very pages that the check is about (zoo 4). */
+		/* Make room before the check: that may zap the very pages that the check is about (zoo 4). */
 		shadow_make_room(&token);
 		result = RET_PF_RETRY;
 		if (!map_is_stale(&token.token, vcpu, fault))
@@ -122,7 +123,7 @@ static enum guest_walk_result translate(const struct shadow_vcpu *sv, struct sha
 	fault->walk.rights[GUEST_MAX_LEVELS - 1] = ACC_ALL;
 	fault->walk.key = 0;
 	fault->walk.dirty = true;
-	/* 32 bits, whatever the caller says: the tables reach no further. */
+	/* Without paging the tables reach 32 bits: ignore any higher bits that the caller passed. */
 	fault->walk.gfn = GFN((uint32_t)fault->gva.v >> PAGE_SHIFT);
 	return GUEST_WALK_OK;
 }
@@ -130,7 +131,8 @@ static enum guest_walk_result translate(const struct shadow_vcpu *sv, struct sha
 static enum vmmu_page_fault page_fault(struct vmmu_vcpu *vcpu, const struct memslots *slots, gva_t gva, uint64_t error,
                                        uint32_t pkru, struct vmmu_page_info *info)
 {
-	const struct guest_reader reader = { &vcpu->shadow->mode, slots, &vcpu->table_cache, vcpu->vcpu.vm, &vcpu->ring };
+	const struct guest_reader reader = { &vcpu->shadow->mode, slots, &vcpu->table_cache, vcpu->vcpu.vm,
+	                                     &vcpu->ring };
 	struct shadow_fault fault = { .gva = gva, .error = error, .pkru = pkru, .reader = &reader };
 	struct fault *common = &fault.common;
 
@@ -160,7 +162,7 @@ static enum vmmu_page_fault page_fault(struct vmmu_vcpu *vcpu, const struct mems
 
 /* --- what the guest does to its translations --- */
 
-/* Everything that the mode is derived from. Most writes are of CR3 alone. */
+/* Are all registers equal that the mode is derived from? Most writes change CR3 alone. */
 static bool same_mode(const struct vmmu_guest_regs *a, const struct vmmu_guest_regs *b)
 {
 	return a->cr0 == b->cr0 && a->cr4 == b->cr4 && a->efer == b->efer && a->phys_bits == b->phys_bits &&
@@ -173,8 +175,8 @@ static void regs_set(struct vmmu_vcpu *vcpu, const struct vmmu_guest_regs *regs,
 
 	vcpu->shadow->regs = *regs;
 	/*
-	 * Roots are cached under their role. With another number of levels they mean something else. Pages stay in the hash
-	 * in any case.
+	 * Roots are cached under their role. If the number of levels changes, none of them is of use any more.
+	 * Shadow pages stay in the hash in either case.
 	 */
 	if (!same && shadow_mode_set(vcpu->shadow, vcpu->as_id))
 		shadow_roots_drop(vcpu->vcpu.vm, vcpu->shadow, false);
@@ -183,7 +185,7 @@ static void regs_set(struct vmmu_vcpu *vcpu, const struct vmmu_guest_regs *regs,
 	vcpu->flush = true;
 	if (!keep)
 		vcpu->sync = true;
-	if (!keep && !same) /* a write of CR0, CR4 or EFER leaves no address space as it was */
+	if (!keep && !same) /* a write of CR0, CR4 or EFER changes every address space */
 		shadow_flushed_all(vcpu->shadow);
 }
 

@@ -53,8 +53,8 @@ static int map_level(const struct fault *fault)
 }
 
 /*
- * What will be mapped: the block; or the 4K page and its neighbours, if the host answered for them too and no log has to
- * see their first write.
+ * Decide what to map: the block, or the 4K page and its neighbours. Neighbours are mapped only if the host answered
+ * for them too, and if no log has to see their first write.
  */
 static void map_plan(struct tdp_map *map, const struct fault *fault)
 {
@@ -113,7 +113,10 @@ static enum map_result map(struct vmmu_vcpu *vcpu, struct fault *fault)
 
 static enum map_result fast(struct vmmu_vcpu *vcpu, const struct fault *fault, uint64_t error)
 {
-	/* The fast path changes a leaf that is there. Without A bits an aged leaf looks to hardware as if it were not. */
+	/*
+	 * The fast path only changes a present leaf. Without A bits the CPU reports an aged leaf as not present, so
+	 * a fault on a page that is not present may be one.
+	 */
 	if ((error & VMMU_PF_RSVD) || (!(error & VMMU_PF_PRESENT) && vcpu->vcpu.vm->fmt->accessed))
 		return RET_PF_RETRY;
 	return tdp_fast_fault(vcpu->vcpu.vm, vcpu->root, fault);
@@ -128,7 +131,10 @@ static unsigned error_to_access(uint64_t error)
 	return error & VMMU_PF_WRITE ? VMMU_READ | VMMU_WRITE : VMMU_READ;
 }
 
-/* The vCPU's own note of the last MMIO page (F49), or the entry that an earlier fault left in the table (F48). */
+/*
+ * Is the page known to be MMIO? From the vCPU's own note of the last such page (F49), or from the entry that an
+ * earlier fault left in the table (F48).
+ */
 static bool mmio_is_known(struct vmmu_vcpu *vcpu, const struct fault *fault, uint64_t error)
 {
 	const struct vm *vm = vcpu->vcpu.vm;
@@ -168,7 +174,8 @@ static enum vmmu_page_fault fault(struct vmmu_vcpu *vcpu, const struct memslots 
 	if (mmio_is_known(vcpu, &fault, error))
 		return VMMU_PAGE_MMIO;
 	fault.slot = memslot_find_cached(&vcpu->slot_cache, slots, fault.gfn);
-	return fault.slot ? fault_on_memory(vcpu, &fault, error, &context_tdp) : fault_on_mmio(vcpu, &fault, &context_tdp);
+	return fault.slot ? fault_on_memory(vcpu, &fault, error, &context_tdp) :
+	                    fault_on_mmio(vcpu, &fault, &context_tdp);
 }
 
 static enum vmmu_page_fault prefault(struct vmmu_vcpu *vcpu, const struct memslots *slots, gfn_t gfn)

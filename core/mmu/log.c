@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a dirty log asks of the tables: write protection, and huge leaves that are split and put back (P11). */
+/* What a dirty log asks of the tables: write protection, and splitting and restoring huge leaves (P11). */
 #include "core/fault/vcpu.h"
 #include "core/memslot/dirty.h"
 #include "core/mmu/mmu.h"
@@ -11,7 +11,10 @@ static void shadow_log_begin(struct vm *vm, const struct memslot *slot)
 {
 	struct mmu_write token;
 
-	/* A leaf from before the slot was published with its log implies a flag that rose before, too: it is seen here. */
+	/*
+	 * If a vCPU made a shadow leaf before the slot was published with its log, the flag had risen before that,
+	 * and is seen here.
+	 */
 	if (!arrays_exist(vm))
 		return;
 	token = mmu_write_lock(vm);
@@ -72,9 +75,10 @@ void mmu_log_end(struct vm *vm, const struct memslot *slot)
 /* --- write protection of what a log gives out --- */
 
 /*
- * TDP tables are changed under mmu_lock for read, beside faults; reverse maps are walked under mmu_lock for write. The flag is looked at for each
- * word, after its marks were taken: a shadow leaf that made such a mark comes after the flag, and the take of the mark shows both. A first shadow
- * root may come between two words: then the section ends and another begins, for write.
+ * TDP tables are changed under mmu_lock for read, beside faults; reverse maps are walked under mmu_lock for write.
+ * The flag (arrays_exist) is read for each word, after the marks of the word were taken. A shadow leaf that made
+ * such a mark was made after the flag rose, so taking the mark makes both visible. The first shadow root may come
+ * between two words: then this section ends, and another begins, for write.
  */
 static void protect_begin(struct mmu_protect *p)
 {
@@ -100,7 +104,7 @@ void mmu_protect_word(struct mmu_protect *p, const struct memslot *slot, uint64_
 	tdp_write_protect_mask(p->token, slot, base, mask);
 	if (p->token->write)
 		shadow_write_protect_mask(&p->write, slot, base, mask);
-	/* A yield flushes first, and the next walk begins anew: nothing that was read of tables outlives a word. */
+	/* A yield flushes first. The next walk begins anew: nothing that was read from tables outlives a word. */
 	if (mmu_lock_contended(p->token))
 		mmu_yield(p->token);
 }
@@ -131,7 +135,7 @@ void mmu_protect_split(struct mmu_protect *p, const struct memslot *slot, uint64
 	if (!(p->vm->slots->dirty_mode & VMMU_DIRTY_INITIALLY_SET) || page + 64 <= p->split_end)
 		return;
 	protect_begin(p);
-	/* The word may reach into the next block: a slot need not start at one. */
+	/* The word may reach into the next block: a slot need not begin at a block. */
 	end = GFN(block.v + level_pages(VMMU_LEVEL_2M));
 	if (end.v < slot->base.v + page + 64)
 		end.v += level_pages(VMMU_LEVEL_2M);

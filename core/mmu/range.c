@@ -14,7 +14,7 @@ bool mmu_age(struct vm *vm, const struct memslot *slot, gfn_t first, gfn_t end, 
 {
 	bool young = tdp_age(vm, slot->as_id, first, end, clear);
 
-	/* A page is old only when no MMU has used it: with `clear` both are aged, whatever the first says. */
+	/* A page is old only if no MMU has used it. With `clear` age both, whatever the first says. */
 	if (!young || clear)
 		young |= shadow_age(vm, slot, first, end, clear);
 	return young;

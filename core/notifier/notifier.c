@@ -40,8 +40,10 @@ void notifier_ended(struct mmu_write *token)
 	struct vm *vm = token->token.vm;
 	struct notifier *notifier = vm->notifier;
 
-	/* release, and before in_progress falls: a fault that no longer sees the range in progress sees the new sequence (pairs with
-	 * notifier_snapshot), P5 */
+	/*
+	 * release, and before in_progress falls: a fault that no longer sees the range in progress sees the new
+	 * sequence. Pairs with the acquire in notifier_snapshot. P5
+	 */
 	add_release(&notifier->sequence, 1);
 	if (!VM_BUG(vm, notifier->in_progress == 0)) /* I5.1 */
 		notifier->in_progress--;

@@ -2,8 +2,8 @@
 /*
  * Invalidations (P5): the host takes memory away, and nothing that was looked up before may be installed after.
  *
- * A fault that resolved its page takes a snapshot of `sequence` before it does, and under mmu_lock asks notifier_must_retry. Ranges are host
- * virtual addresses throughout.
+ * A fault takes a snapshot of `sequence` before it resolves its page, and under mmu_lock it asks
+ * notifier_must_retry. Ranges are host virtual addresses throughout.
  */
 #ifndef CORE_NOTIFIER_NOTIFIER_H
 #define CORE_NOTIFIER_NOTIFIER_H
@@ -19,22 +19,22 @@ struct notifier {
 enum vmmu_status notifier_init(struct vm *vm);
 void notifier_fini(struct vm *vm);
 
-/** Before a host page is looked up. 64 bits wide and compared at full width (zoo 9). */
+/** To be taken before a host page is looked up. 64 bits wide and compared at full width (zoo 9). */
 static inline uint64_t notifier_snapshot(const struct vm *vm)
 {
-	/* acquire: the look-up comes after (pairs with notifier_ended), P5 */
+	/* acquire: the look-up of the page comes after this. Pairs with the release in notifier_ended. P5 */
 	return load_acquire(&vm->notifier->sequence);
 }
 
 /**
- * Must a fault start over, that took `snapshot` and means to map the host block [start, end)? Holds: mmu_lock in either mode, which it keeps until the
- * mapping is installed.
+ * Must a fault start over that took `snapshot` and is about to map the host block [start, end)?
+ * Holds: mmu_lock in either mode, until the mapping is installed.
  */
 bool notifier_must_retry(const struct mmu_token *token, uint64_t snapshot, hva_t start, hva_t end);
 
 /**
- * An invalidation of [start, end) has begun: from here on faults in the range are tried again. Before the zap, in one lock section with its
- * beginning (I5.5). Holds: mmu_lock write, the gate.
+ * An invalidation of [start, end) has begun: from here on faults in the range are retried. Call it before the zap,
+ * in the same lock section as the beginning of the zap (I5.5). Holds: mmu_lock write, the gate.
  */
 void notifier_began(struct mmu_write *token, hva_t start, hva_t end);
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * A fault as both MMUs are given it by core/fault, and how an MMU answers. KVM's struct kvm_page_fault and RET_PF_*.
- */
+/* A fault as core/fault gives it to either MMU, and how the MMU answers. KVM's struct kvm_page_fault and RET_PF_*. */
 #ifndef CORE_TABLE_FAULT_H
 #define CORE_TABLE_FAULT_H
 
@@ -13,7 +11,7 @@
 struct fault {
 	const struct memslot *slot; /* NULL: there is no memory, and an MMIO entry is to be installed */
 	gfn_t gfn;
-	unsigned access;            /* what the guest did: VMMU_READ, VMMU_WRITE, VMMU_EXEC; 0: nothing, the page is only mapped */
+	unsigned access;            /* what the guest did: VMMU_READ, _WRITE, _EXEC; 0: nothing, only map the page */
 	uint64_t generation;        /* of the slots that were searched: an MMIO entry is valid for it (P10) */
 	uint64_t snapshot;          /* notifier_snapshot, from before anything was looked up (P5) */
 	struct vmmu_host_page page; /* of `slot` */
@@ -21,8 +19,8 @@ struct fault {
 
 enum map_result {
 	RET_PF_FIXED,
-	RET_PF_SPURIOUS, /* the entry already was as wanted */
-	RET_PF_RETRY,    /* something moved, or another vCPU was faster */
+	RET_PF_SPURIOUS, /* the entry already allows the access */
+	RET_PF_RETRY,    /* the fault is stale, or another vCPU changed the entry first */
 	RET_PF_EMULATE,  /* a write to a table of the guest's: it must not be mapped */
 	RET_PF_ALONE,    /* shadow_map_beside: this needs mmu_lock for write */
 };

@@ -2,8 +2,8 @@
 /*
  * vmmu_dirty_*: where the record of what was written meets the tables that must be write-protected again (P11).
  *
- * slots_lock orders everything here: two takers never meet, so a page that one of them write-protected is flushed before another relies on it.
- * The caller's memory is touched only without mmu_lock.
+ * slots_lock orders everything here. Two calls never take marks at once, so a page that one of them write-protected
+ * is flushed before another relies on it. The caller's memory is touched only without mmu_lock.
  */
 #include "core/memslot/dirty.h"
 
@@ -27,7 +27,7 @@ enum vmmu_status vmmu_dirty_mode_set(struct vmmu_vm *vmmu, unsigned mode)
 	return VMMU_OK;
 }
 
-/* The slot with its bitmap. Holds: slots_lock. */
+/* Find a slot that has a bitmap. Holds: slots_lock. */
 static enum vmmu_status logged_slot(struct vm *vm, uint32_t as_id, uint32_t id, const struct memslot **slot)
 {
 	if (vm_is_dead(vm))
@@ -41,15 +41,15 @@ static enum vmmu_status logged_slot(struct vm *vm, uint32_t as_id, uint32_t id, 
 }
 
 /*
- * The one copy there is, straight to the caller, whose memory may be anything. Marks that are made meanwhile are in it or not: each bit stands for
- * itself, and what is not in it stays in the bitmap.
+ * Copy the bitmap once, straight to the caller, whose memory may be anything. A mark that is made meanwhile is in
+ * the copy or not. Each bit stands for itself, and a mark that the copy missed stays in the bitmap.
  */
 static enum vmmu_status hand_out(uint64_t *bitmap, const struct memslot *slot, const uint64_t *words)
 {
 	return port_copy_to_host((uintptr_t)bitmap, words, dirty_words(slot) * sizeof(*words)) ? VMMU_OK : VMMU_EFAULT;
 }
 
-/* Snapshot and clear, then write-protect, then flush, and only then hand out. What cannot be handed out is as dirty as before. */
+/* Snapshot and clear, then write-protect, then flush, and only then hand out. If that fails, put the marks back. */
 static enum vmmu_status bitmap_take(struct vm *vm, const struct memslot *slot, uint64_t *bitmap)
 {
 	struct mmu_protect p = { .vm = vm };
@@ -70,7 +70,8 @@ static enum vmmu_status bitmap_take(struct vm *vm, const struct memslot *slot, u
 	return status;
 }
 
-enum vmmu_status vmmu_dirty_get(struct vmmu_vm *vmmu, uint32_t address_space, uint32_t slot_id, uint64_t *bitmap, size_t words)
+enum vmmu_status vmmu_dirty_get(struct vmmu_vm *vmmu, uint32_t address_space, uint32_t slot_id, uint64_t *bitmap,
+                                size_t words)
 {
 	struct vm *vm = &vmmu->vm;
 	const struct memslot *slot = NULL;
@@ -88,16 +89,20 @@ enum vmmu_status vmmu_dirty_get(struct vmmu_vm *vmmu, uint32_t address_space, ui
 	return status;
 }
 
-static enum vmmu_status bitmap_clear(struct vm *vm, const struct memslot *slot, uint64_t first_word, uint64_t words, const uint64_t *bitmap)
+static enum vmmu_status bitmap_clear(struct vm *vm, const struct memslot *slot, uint64_t first_word, uint64_t words,
+                                     const uint64_t *bitmap)
 {
 	struct mmu_protect p = { .vm = vm };
 	uint64_t *wanted = dirty_snapshot(slot);
 
-	/* One copy, of memory that may be anything: nothing has been cleared when it turns out not to be there. */
+	/* Copy the caller's bitmap once, before anything is cleared: its memory may turn out not to be there. */
 	if (!port_copy_from_host(wanted, (uintptr_t)bitmap, words * sizeof(*bitmap)))
 		return VMMU_EFAULT;
 	for (uint64_t i = 0; i < words; i++) {
-		/* Only what was set: a page that was not has been write-protected since, and may be written and marked right now. */
+		/*
+		 * Protect only pages whose mark was set. A page without a mark is write-protected already, and a
+		 * vCPU may be writing and marking it right now.
+		 */
 		uint64_t mask = wanted[i] ? dirty_take(slot, first_word + i, wanted[i]) : 0;
 
 		if (!mask) {
@@ -177,12 +182,12 @@ void vmmu_vcpu_dirty_ring_set(struct vmmu_vcpu *vcpu, struct vmmu_dirty_gfn *rin
 {
 	struct vm *vm = vcpu->vcpu.vm;
 
-	mutex_lock(&vm->vcpus.lock); /* the vCPU is known already, and rings may be under way to be reset */
+	mutex_lock(&vm->vcpus.lock); /* the vCPU is in the set already, and a reset may be reading the rings */
 	dirty_ring_init(&vcpu->ring, ring, vm->slots->ring_entries);
 	mutex_unlock(&vm->vcpus.lock);
 }
 
-/* The slot that a claim names, as far as there is one; the pages beyond its end are taken out of the mask. */
+/* The slot that a claim names, or NULL if it is not a logged one. Pages beyond its end are taken out of the mask. */
 static const struct memslot *batch_slot(struct vm *vm, const struct dirty_batch *batch, uint64_t *mask)
 {
 	const struct memslot *slot;
@@ -252,8 +257,9 @@ static uint64_t rings_reset(struct vm *vm)
 }
 
 /*
- * Pages of entries that went with their vCPU are writable and unlogged until now, like those of entries that are still there. They are anywhere: all that is
- * logged is protected. Not when the vCPU goes, since mostly the VM goes with it.
+ * When a vCPU is destroyed, the entries left in its ring are lost. Their pages are writable, and no log will see
+ * the next write to them. Nobody knows which pages they are, so protect all that is logged. Not when the vCPU goes,
+ * since mostly its VM goes with it.
  */
 static void gone_rings_reset(struct vm *vm)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The hypervisor's own access to guest memory, through the slots: a vCPU's (KVM's kvm_vcpu_read_guest and kvm_vcpu_write_guest) and, without one, a
- * device's (kvm_read_guest, kvm_write_guest, mark_page_dirty).
+ * The hypervisor's own access to guest memory, through the slots: for a vCPU (KVM's kvm_vcpu_read_guest and
+ * kvm_vcpu_write_guest) or, without one, for a device (kvm_read_guest, kvm_write_guest, mark_page_dirty).
  */
 #include <vmmu/memory.h>
 
@@ -33,7 +33,7 @@ static const struct memslot *slot_for(const struct access *access, const struct 
 	return slot;
 }
 
-/* P4: the store may have hit a table. P11: and it is logged. */
+/* The store may have hit a guest page table (P4), and it must be logged (P11). */
 static void page_written(const struct access *access, const struct memslot *slot, gpa_t gpa, size_t bytes)
 {
 	struct vmmu_vcpu *vcpu = access->vcpu;
@@ -43,21 +43,24 @@ static void page_written(const struct access *access, const struct memslot *slot
 		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
 }
 
-/* What is done to the part of a page. */
-typedef enum vmmu_status part_fn(const struct access *access, const struct memslot *slot, gpa_t gpa, void *buffer, size_t bytes);
+/* What to do with the part of an access that lies in one page. */
+typedef enum vmmu_status part_fn(const struct access *access, const struct memslot *slot, gpa_t gpa, void *buffer,
+                                 size_t bytes);
 
 static uint64_t part_hva(const struct memslot *slot, gpa_t gpa)
 {
 	return memslot_hva(slot, gpa_to_gfn(gpa)).v + (gpa.v & (PAGE_SIZE - 1));
 }
 
-static enum vmmu_status part_read(const struct access *access, const struct memslot *slot, gpa_t gpa, void *buffer, size_t bytes)
+static enum vmmu_status part_read(const struct access *access, const struct memslot *slot, gpa_t gpa, void *buffer,
+                                  size_t bytes)
 {
 	(void)access;
 	return port_copy_from_host(buffer, part_hva(slot, gpa), bytes) ? VMMU_OK : VMMU_EFAULT;
 }
 
-static enum vmmu_status part_write(const struct access *access, const struct memslot *slot, gpa_t gpa, void *buffer, size_t bytes)
+static enum vmmu_status part_write(const struct access *access, const struct memslot *slot, gpa_t gpa, void *buffer,
+                                   size_t bytes)
 {
 	if (!port_copy_to_host(part_hva(slot, gpa), buffer, bytes))
 		return VMMU_EFAULT;
@@ -65,14 +68,18 @@ static enum vmmu_status part_write(const struct access *access, const struct mem
 	return VMMU_OK;
 }
 
-static enum vmmu_status part_written(const struct access *access, const struct memslot *slot, gpa_t gpa, void *buffer, size_t bytes)
+static enum vmmu_status part_written(const struct access *access, const struct memslot *slot, gpa_t gpa, void *buffer,
+                                     size_t bytes)
 {
 	(void)buffer;
 	page_written(access, slot, gpa, bytes);
 	return VMMU_OK;
 }
 
-/* A page that does not fit in the ring would be written and not logged. `logged`: pages to be written that need an entry. */
+/*
+ * Has the ring room? A page that does not fit would be written and not logged.
+ * `logged`: how many pages need an entry.
+ */
 static enum vmmu_status room_for(const struct access *access, uint64_t logged)
 {
 	struct vmmu_vcpu *vcpu = access->vcpu;
@@ -92,9 +99,12 @@ static enum vmmu_status room_for(const struct access *access, uint64_t logged)
 	return VMMU_EBUSY;
 }
 
-/* Do `part` to each page of [gpa, gpa + bytes). `part` NULL: only look whether each has a slot, and count the logged ones. */
-static enum vmmu_status parts_each(const struct access *access, const struct memslots *slots, gpa_t gpa, char *buffer, size_t bytes, part_fn *part,
-                                   uint64_t *logged)
+/*
+ * Do `part` to each page of [gpa, gpa + bytes).
+ * `part` NULL: only check that each has a slot, and count those that are logged.
+ */
+static enum vmmu_status parts_each(const struct access *access, const struct memslots *slots, gpa_t gpa, char *buffer,
+                                   size_t bytes, part_fn *part, uint64_t *logged)
 {
 	enum vmmu_status status = VMMU_OK;
 
@@ -113,7 +123,7 @@ static enum vmmu_status parts_each(const struct access *access, const struct mem
 	return status;
 }
 
-/* Two rounds: the first only looks, so that nothing is done if a part has no slot, or the ring no room. */
+/* Two rounds. The first only looks, so that nothing is done if a part has no slot or the ring no room. */
 static enum vmmu_status access_each(const struct access *access, gpa_t gpa, char *buffer, size_t bytes, part_fn *part)
 {
 	struct vm *vm = access->vm;
@@ -156,16 +166,16 @@ void vmmu_guest_written(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, size_t byte
 	struct srcu_read token = srcu_read_lock(&vm->srcu, access.stripe);
 	const struct memslot *slot = slot_for(&access, memslots_active(vm, access.as_id, token), gpa_to_gfn(gpa));
 
-	/* Without a slot any more the store went to memory that is on its way out, and its mirrors with it. */
+	/* If the slot is gone, the store went to memory that is being removed, and its mirrors go with it. */
 	if (slot)
 		page_written(&access, slot, gpa, bytes);
 	srcu_read_unlock(&vm->srcu, token);
 }
 
-/* --- of a device --- */
+/* --- access by a device --- */
 
-static enum vmmu_status device_access(struct vmmu_vm *vmmu, uint32_t address_space, struct vmmu_gpa gpa, char *buffer, size_t bytes, bool write,
-                                      part_fn *part)
+static enum vmmu_status device_access(struct vmmu_vm *vmmu, uint32_t address_space, struct vmmu_gpa gpa, char *buffer,
+                                      size_t bytes, bool write, part_fn *part)
 {
 	struct memslot_cache cache = { 0 };
 	const struct access access = { &vmmu->vm, address_space, 0, &cache, NULL, write };
@@ -177,12 +187,14 @@ static enum vmmu_status device_access(struct vmmu_vm *vmmu, uint32_t address_spa
 	return access_each(&access, gpa, buffer, bytes, part);
 }
 
-enum vmmu_status vmmu_memory_read(struct vmmu_vm *vm, uint32_t address_space, struct vmmu_gpa gpa, void *to, size_t bytes)
+enum vmmu_status vmmu_memory_read(struct vmmu_vm *vm, uint32_t address_space, struct vmmu_gpa gpa, void *to,
+                                  size_t bytes)
 {
 	return device_access(vm, address_space, gpa, to, bytes, false, part_read);
 }
 
-enum vmmu_status vmmu_memory_write(struct vmmu_vm *vm, uint32_t address_space, struct vmmu_gpa gpa, const void *from, size_t bytes)
+enum vmmu_status vmmu_memory_write(struct vmmu_vm *vm, uint32_t address_space, struct vmmu_gpa gpa, const void *from,
+                                   size_t bytes)
 {
 	return device_access(vm, address_space, gpa, (char *)from, bytes, true, part_write);
 }

@@ -13,18 +13,19 @@ static bool span_found(void *arg, const struct memslot_span *span)
 	return true;
 }
 
-/* In the gate, so begin and end of a pair get the same answer (I5.2). */
+/* Called in the gate, so that begin and end of a pair get the same answer (I5.2). */
 static bool range_hits_slot(struct vm *vm, hva_t start, hva_t end)
 {
 	for (unsigned as_id = 0; as_id < vm->address_spaces; as_id++)
-		if (memslots_for_each_hva(load_acquire(&vm->slots->active[as_id]), start, end, span_found, NULL)) /* pairs with publication */
+		/* acquire: pairs with publication */
+		if (memslots_for_each_hva(load_acquire(&vm->slots->active[as_id]), start, end, span_found, NULL))
 			return true;
 	return false;
 }
 
 /*
- * The walks let mmu_lock go when others wait. Nothing comes back into the range meanwhile, since the range is noted already. The slot stays, since
- * a set is published only when no invalidation is in the gate.
+ * The walks drop mmu_lock when others wait. No fault maps into the range meanwhile, because the range is noted
+ * already. The slot stays, because a set is published only when no invalidation is in the gate.
  */
 static bool span_zap(void *arg, const struct memslot_span *span)
 {
@@ -45,7 +46,8 @@ void vmmu_invalidate_begin(struct vmmu_vm *vmmu, struct vmmu_hva start, struct v
 	token = mmu_write_lock(vm);
 	notifier_began(&token, start, end);
 	for (unsigned as_id = 0; as_id < vm->address_spaces; as_id++)
-		memslots_for_each_hva(load_acquire(&vm->slots->active[as_id]), start, end, span_zap, &token); /* pairs with publication */
+		/* acquire: pairs with publication */
+		memslots_for_each_hva(load_acquire(&vm->slots->active[as_id]), start, end, span_zap, &token);
 	mmu_flush(&token.token);
 	mmu_write_unlock(&token);
 }

@@ -19,7 +19,7 @@ static void slot_committed(struct vm *vm, enum slot_change change, const struct 
 		mmu_log_end(vm, new);
 }
 
-/* MMIO entries hold 18 bits of the generation: when those come round, an old entry would pass for a new one (P10). */
+/* An MMIO entry holds 18 bits of the generation. When those wrap, an old entry would pass for a new one (P10). */
 static void generation_moved(struct vm *vm, uint64_t generation)
 {
 	if ((generation & MMIO_GENERATION_MASK) < vm->address_spaces)
@@ -46,7 +46,8 @@ enum vmmu_status vmmu_region_set(struct vmmu_vm *vmmu, const struct vmmu_region 
 	return status;
 }
 
-enum vmmu_status vmmu_region_get(struct vmmu_vm *vmmu, uint32_t address_space, uint32_t slot_id, struct vmmu_region *out)
+enum vmmu_status vmmu_region_get(struct vmmu_vm *vmmu, uint32_t address_space, uint32_t slot_id,
+                                 struct vmmu_region *out)
 {
 	struct vm *vm = &vmmu->vm;
 	const struct memslot *slot = NULL;

@@ -66,8 +66,9 @@ static void stats_keep(struct vcpu_stats *sum, const struct vcpu_stats *stats)
 }
 
 /*
- * What is left in the ring of a vCPU that goes will not be taken back. Which pages that is nobody can say: the ring is the program's, and perhaps not there
- * any more. It is noted together with the removal: a reset finds the ring or the note.
+ * Entries that are left in the ring of the vCPU will not be taken back, and nobody can say which pages they name:
+ * the ring is the program's, and may be gone already. Note that in the same lock section as the removal, so that a
+ * reset finds either the ring or the note.
  */
 static void vcpu_remove(struct vm *vm, struct vmmu_vcpu *vcpu)
 {
@@ -75,8 +76,8 @@ static void vcpu_remove(struct vm *vm, struct vmmu_vcpu *vcpu)
 
 	mutex_lock(&set->lock);
 	/*
-	 * release, both stores: a thread that scans the vCPUs and finds this one gone must see everything that it did in the guest as
-	 * finished, as if it had answered. Pairs with the acquires in sync/request.c. P9
+	 * release, both stores: a thread that scans the vCPUs and finds this one gone must see everything that it
+	 * did in the guest as finished, as if it had answered. Pairs with the acquires in sync/request.c. P9
 	 */
 	store_release(&set->by_id[vcpu->vcpu.id], NULL);
 	while (set->limit && !set->by_id[set->limit - 1])
@@ -96,7 +97,7 @@ void vmmu_vcpu_destroy(struct vmmu_vcpu *vcpu)
 	VM_BUG(vm, load_relaxed(&vcpu->vcpu.mode) != VCPU_OUTSIDE);
 	vcpu_roots_drop(vcpu, false);
 	vcpu_remove(vm, vcpu);
-	/* Who is raising a request on all vCPUs holds mmu_lock, and may still hold this one. */
+	/* A thread that raises a request on all vCPUs holds mmu_lock, and may still use this vCPU. Wait for it. */
 	token = mmu_write_lock(vm);
 	mmu_write_unlock(&token);
 	vcpu_free(vm, vcpu);

@@ -27,10 +27,14 @@ static bool config_is_valid(const struct vmmu_config *config)
 	const struct vmmu_host *host = config->host;
 
 	return host && host->chunk_alloc && host->chunk_free && host->alloc && host->free && host->page_get &&
-	       (config->mmu == VMMU_MMU_TDP ? config->format <= VMMU_FORMAT_EPT5_NO_AD : config->mmu == VMMU_MMU_SHADOW && config->format == VMMU_FORMAT_NPT4) && config->address_spaces <= MAX_ADDRESS_SPACES &&
-	       config->guest_phys_bits <= VMMU_HOST_PHYS_BITS && (!config->guest_phys_bits || config->guest_phys_bits >= 32) &&
-	       (!config->l1d_phys_bits || (config->l1d_phys_bits >= 36 && config->l1d_phys_bits <= 46 && config->guest_phys_bits &&
-	                                   config->guest_phys_bits <= config->l1d_phys_bits)) &&
+	       (config->mmu == VMMU_MMU_TDP ?
+	                config->format <= VMMU_FORMAT_EPT5_NO_AD :
+	                config->mmu == VMMU_MMU_SHADOW && config->format == VMMU_FORMAT_NPT4) &&
+	       config->address_spaces <= MAX_ADDRESS_SPACES && config->guest_phys_bits <= VMMU_HOST_PHYS_BITS &&
+	       (!config->guest_phys_bits || config->guest_phys_bits >= 32) &&
+	       (!config->l1d_phys_bits ||
+	        (config->l1d_phys_bits >= 36 && config->l1d_phys_bits <= 46 && config->guest_phys_bits &&
+	         config->guest_phys_bits <= config->l1d_phys_bits)) &&
 	       config->max_vcpus <= VMMU_MAX_VCPUS;
 }
 
@@ -78,7 +82,7 @@ static enum vmmu_status vm_build(struct vm *vm, const struct vmmu_config *config
 	return slots_init(vm, &vm_slots_hooks);
 }
 
-/* Also of a VM that was built in part. */
+/* Also for a VM that was built only in part. */
 static void vm_unbuild(struct vm *vm)
 {
 	if (vm->slots)
@@ -96,7 +100,7 @@ static void vm_unbuild(struct vm *vm)
 	vm_free(vm, vm->vcpus.by_id, vm->vcpus.max * sizeof(*vm->vcpus.by_id));
 }
 
-/* The program's config as this version knows it: what it lacks is 0, what is beyond it must be. */
+/* Read the program's config. Fields that the program does not know are 0. Fields that are new to us must be 0. */
 static enum vmmu_status config_read(struct vmmu_config *config, const struct vmmu_config *given)
 {
 	size_t size = given->size;
