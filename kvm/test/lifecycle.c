@@ -179,7 +179,7 @@ static void test_cancel(void)
 	}
 }
 
-/* On its way in and out of KVM_RUN a thread holds locks for a few instructions. Cancelled there, it would never let go. */
+/* On its way in and out of KVM_RUN a thread holds locks for a few instructions: cancelled there, it would keep them. */
 static void test_cancel_at_any_moment(void)
 {
 	alarm(120); /* whoever waits for such a lock waits until then */
