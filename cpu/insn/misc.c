@@ -1,39 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Single flags, XLAT, BOUND, ARPL, fences, and instructions that do nothing. The order in which selectors are asked. */
+/* Single flags, XLAT, BOUND. The order in which the selectors of general instructions are asked. */
 #include "cpu/insn/insn.h"
-
-static void nop(struct cpu *cpu, const struct op *op)
-{
-	(void)cpu;
-	(void)op;
-}
-
-static void pause_hint(struct cpu *cpu, const struct op *op)
-{
-	(void)cpu;
-	(void)op;
-	__builtin_ia32_pause();
-}
-
-/* Guest accesses are plain host accesses, so a host fence orders them. */
-static void fence(struct cpu *cpu, const struct op *op)
-{
-	(void)cpu;
-	(void)op;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-}
-
-static void undefined(struct cpu *cpu, const struct op *op)
-{
-	(void)op;
-	cpu_ud(cpu);
-}
-
-/* Faults like a read; there is no cache to flush. */
-static void clflush(struct cpu *cpu, const struct op *op)
-{
-	operand_load(cpu, op, 1);
-}
 
 /* ---- flags ------------------------------------------------------------------------------------------------- */
 
@@ -103,46 +70,9 @@ INLINE void bound(struct cpu *cpu, const struct op *op, unsigned size)
 static void bound2(struct cpu *cpu, const struct op *op) { bound(cpu, op, 2); }
 static void bound4(struct cpu *cpu, const struct op *op) { bound(cpu, op, 4); }
 
-/* Raise the destination selector's RPL to the source's. Memory is written only when it changes. */
-static void arpl(struct cpu *cpu, const struct op *op)
-{
-	uint64_t source = operand_read(cpu, op, 1, 2), a;
-	bool raise;
-
-	if (!(cpu->mode & MODE_PROT))
-		cpu_ud(cpu);
-	a = op->mem == 0 ? operand_load(cpu, op, 2) : operand_read(cpu, op, 0, 2);
-	raise = (a & 3) < (source & 3);
-	a = (a & ~UINT64_C(3)) | (source & 3);
-	if (raise && op->mem == 0)
-		operand_store(cpu, op, 2, a);
-	else if (raise)
-		reg_write(cpu, op->reg[0], 2, a);
-	flags_update(cpu, RFLAGS_ZF, raise ? RFLAGS_ZF : 0);
-}
-
 op_fn *misc_select(const struct insn *insn, struct op *op)
 {
 	switch (insn->z->mnemonic) {
-	case ZYDIS_MNEMONIC_NOP:
-	case ZYDIS_MNEMONIC_ENDBR32:
-	case ZYDIS_MNEMONIC_ENDBR64:
-	case ZYDIS_MNEMONIC_PREFETCH:
-	case ZYDIS_MNEMONIC_PREFETCHW:
-	case ZYDIS_MNEMONIC_PREFETCHNTA:
-	case ZYDIS_MNEMONIC_PREFETCHT0:
-	case ZYDIS_MNEMONIC_PREFETCHT1:
-	case ZYDIS_MNEMONIC_PREFETCHT2: return nop;
-	case ZYDIS_MNEMONIC_PAUSE: return pause_hint;
-	case ZYDIS_MNEMONIC_LFENCE:
-	case ZYDIS_MNEMONIC_MFENCE:
-	case ZYDIS_MNEMONIC_SFENCE: return fence;
-	case ZYDIS_MNEMONIC_UD0:
-	case ZYDIS_MNEMONIC_UD1:
-	case ZYDIS_MNEMONIC_UD2: return undefined;
-	case ZYDIS_MNEMONIC_CLFLUSH:
-	case ZYDIS_MNEMONIC_CLFLUSHOPT:
-	case ZYDIS_MNEMONIC_CLWB: return clflush;
 	case ZYDIS_MNEMONIC_CLC: return clc;
 	case ZYDIS_MNEMONIC_STC: return stc;
 	case ZYDIS_MNEMONIC_CMC: return cmc;
@@ -152,7 +82,6 @@ op_fn *misc_select(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_SAHF: return sahf;
 	case ZYDIS_MNEMONIC_XLAT: return xlat;
 	case ZYDIS_MNEMONIC_BOUND: return op->size == 2 ? bound2 : bound4;
-	case ZYDIS_MNEMONIC_ARPL: return arpl;
 	default: return NULL;
 	}
 }

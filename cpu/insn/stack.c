@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* PUSH POP PUSHA POPA PUSHF POPF ENTER LEAVE. RSP moves last, after everything that can fault. */
+/* PUSH POP PUSHA POPA ENTER LEAVE. RSP moves last, after everything that can fault. */
 #include "cpu/insn/insn.h"
 
 #define PUSH(size)                                                                                            \
