@@ -61,7 +61,6 @@ struct nested_table {
 
 /* ---- the rest of a CPU ---------------------------------------------------------------------------------------- */
 
-#define IO_NONE 0u
 enum completion {
 	COMPLETE_NONE,
 	COMPLETE_STEP,    /* only step over the instruction */
