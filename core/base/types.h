@@ -56,6 +56,8 @@ static inline gfn_t gfn_round(gfn_t gfn, int level)
 #define likely(x)     __builtin_expect(!!(x), 1)
 #define unlikely(x)   __builtin_expect(!!(x), 0)
 #define always_inline inline __attribute__((always_inline))
+/* A rare path, whose frame the frequent one shall not pay for. */
+#define noinline __attribute__((noinline, unused)) /* unused: one in a header, where it is not needed */
 #define cacheline     __attribute__((aligned(64)))
 
 #define BIT(n)           (UINT64_C(1) << (n))

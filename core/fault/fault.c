@@ -18,8 +18,10 @@ enum vmmu_page_fault fault_page_get(struct vm *vm, struct fault *fault)
 	}
 }
 
-static void answer_count(struct vmmu_vcpu *vcpu, enum vmmu_page_fault answer)
+static inline void answer_count(struct vmmu_vcpu *vcpu, enum vmmu_page_fault answer)
 {
+	if (likely(answer == VMMU_PAGE_FIXED))
+		return;
 	if (answer == VMMU_PAGE_MMIO)
 		vcpu_count(&vcpu->vcpu.stats.mmio, 1);
 	else if (answer == VMMU_PAGE_RETRY)

@@ -11,8 +11,8 @@
  *                                (fault_is_stale)? Then install.
  *     fault_written              Mark the page dirty, in the room that fault_admit found (P6, P11).
  *
- * There is one way in, fault_on_memory, so an MMU cannot leave a step out. It and fault_on_mmio are always inlined
- * into each context, which passes its own constant operations: no step is an indirect call.
+ * There is one way in, fault_on_memory, so an MMU cannot leave a step out. These functions are compiled anew into each
+ * context, which passes its own constant operations: no step is an indirect call.
  */
 #ifndef CORE_FAULT_FAULT_H
 #define CORE_FAULT_FAULT_H
@@ -75,8 +75,8 @@ static inline void fault_written(struct vmmu_vcpu *vcpu, const struct fault *fau
 }
 
 /** The slow path, for a fault that was admitted. Holds: SRCU read side, nothing else. Sleeps, allocates. */
-static always_inline enum vmmu_page_fault fault_map(struct vmmu_vcpu *vcpu, struct fault *fault,
-                                                    const struct context_ops *ops)
+static noinline enum vmmu_page_fault fault_map(struct vmmu_vcpu *vcpu, struct fault *fault,
+                                               const struct context_ops *ops)
 {
 	static const enum vmmu_page_fault answer[] = {
 		[RET_PF_FIXED] = VMMU_PAGE_FIXED,
@@ -126,8 +126,8 @@ static always_inline enum vmmu_page_fault fault_on_memory(struct vmmu_vcpu *vcpu
  * (F48). The entry names the generation it is valid for. If none could be installed, the next access is looked up
  * again.
  */
-static always_inline enum vmmu_page_fault fault_on_mmio(struct vmmu_vcpu *vcpu, struct fault *fault,
-                                                        const struct context_ops *ops)
+static noinline enum vmmu_page_fault fault_on_mmio(struct vmmu_vcpu *vcpu, struct fault *fault,
+                                                   const struct context_ops *ops)
 {
 	if (!(fault->generation & GENERATION_IN_PROGRESS)) {
 		vcpu->mmio = (struct mmio_cache){ fault->gfn, fault->generation };

@@ -15,7 +15,7 @@ static void drop(struct vmmu_vcpu *vcpu, bool only_obsolete)
 	vcpu->flush = true; /* translations of one root mean nothing under another */
 }
 
-static enum vmmu_status root_get(struct vmmu_vcpu *vcpu)
+static noinline enum vmmu_status root_get(struct vmmu_vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vcpu.vm;
 	struct mmu_read token;
