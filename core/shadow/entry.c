@@ -208,16 +208,6 @@ bool entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struc
 	return true;
 }
 
-static bool leaf_write_protect(spte_t *entry)
-{
-	spte_t old = load_relaxed(entry);
-
-	while (old & VMMU_NPT_W)
-		if (cas_acqrel(entry, &old, old & ~VMMU_NPT_W))
-			return true;
-	return false;
-}
-
 bool gfn_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_t gfn, int min_level)
 {
 	struct rmap_iter iter;
@@ -227,7 +217,7 @@ bool gfn_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_
 	(void)token;
 	for (int level = min_level; level <= ARRAY_LEVELS; level++)
 		rmap_for_each(entry, gfn_rmap(slot, gfn, level), &iter)
-			any |= leaf_write_protect(entry);
+			any |= entry_write_protect(entry);
 	return any;
 }
 

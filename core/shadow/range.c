@@ -102,16 +102,6 @@ void shadow_zap_range(struct mmu_write *token, const struct memslot *slot, gfn_t
 		slot_walk(&token->token, slot, first, end, chain_zap, &token->token);
 }
 
-static bool entry_write_protect(spte_t *entry)
-{
-	spte_t old = load_relaxed(entry);
-
-	while (old & VMMU_NPT_W)
-		if (cas_acqrel(entry, &old, old & ~VMMU_NPT_W))
-			return true;
-	return false;
-}
-
 static void rmap_write_protect(struct mmu_token *token, struct rmap *rmap)
 {
 	struct rmap_iter iter;

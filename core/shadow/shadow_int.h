@@ -177,6 +177,17 @@ bool entry_set_leaf(struct mmu_token *token, struct shadow_vcpu *sv, const struc
                     spte_t *entry, const struct leaf *leaf);
 /** Count leaves of `level`: so many more, or fewer. */
 void leaves_count(struct mmu_token *token, int level, int64_t change);
+/** Take W from a leaf; hardware may set A and D in it meanwhile. Returns: true when the leaf had W (flush owed). */
+static inline bool entry_write_protect(spte_t *entry)
+{
+	spte_t old = load_relaxed(entry);
+
+	while (old & VMMU_NPT_W)
+		if (cas_acqrel(entry, &old, old & ~VMMU_NPT_W))
+			return true;
+	return false;
+}
+
 /** Take W from every leaf of gfn in one address space's slot. Returns: true when a leaf had it and a flush is owed. */
 bool gfn_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_t gfn, int min_level);
 
