@@ -21,7 +21,7 @@ void tdp_zap_range(struct mmu_token *token, unsigned as_id, gfn_t first, gfn_t e
 
 static void leaf_write_protect(struct mmu_token *token, struct tdp_iter *iter)
 {
-	spte_t write = token->vm->fmt->any_write; /* a CPU may still use what is laid aside */
+	spte_t write = token->vm->fmt->any_write; /* a right laid aside, too: a CPU may still use it */
 
 	while (spte_is_leaf(iter->old, iter->level) && (iter->old & write))
 		if (tdp_set(token, iter, iter->old & ~write))
@@ -42,7 +42,7 @@ void tdp_write_protect(struct mmu_token *token, const struct memslot *slot, gfn_
 	}
 }
 
-/* One walk for all 64: from the first gfn of the mask to the last, skipping those that are not in it. */
+/* One walk for all 64 gfns, from the first in the mask to the last. It skips those that are not in it. */
 void tdp_write_protect_mask(struct mmu_token *token, const struct memslot *slot, gfn_t base, uint64_t mask)
 {
 	struct vm *vm = token->vm;
@@ -63,8 +63,8 @@ void tdp_write_protect_mask(struct mmu_token *token, const struct memslot *slot,
 }
 
 /*
- * Get a table to split with, letting the lock go if the cache is empty. Returns: false when the walk must start again (lock dropped) or the
- * host has no memory (then `*failed`).
+ * Get a table to split with. If the cache is empty, drop the lock to fill it.
+ * Returns: false when the lock was dropped: the walk starts again. `*failed`: the host has no memory.
  */
 static bool split_table_ready(struct mmu_token *token, struct tdp_iter *iter, struct table_cache *cache, bool *failed)
 {
@@ -102,7 +102,7 @@ void tdp_split(struct mmu_token *token, const struct memslot *slot, gfn_t first,
 			if (tdp_iter_yield(token, &iter) || !spte_is_leaf(iter.old, iter.level))
 				continue;
 			if (failed)
-				leaf_write_protect(token, &iter); /* it is split when it is next written */
+				leaf_write_protect(token, &iter); /* a fault splits it when it is next written */
 			else if (split_table_ready(token, &iter, &cache, &failed))
 				leaf_split(token, &iter, &cache);
 		}
@@ -112,8 +112,8 @@ void tdp_split(struct mmu_token *token, const struct memslot *slot, gfn_t first,
 }
 
 /*
- * P2, without mmu_lock: one compare-and-swap, no retry. A lost race means that somebody changed the entry just now: young enough, and nothing
- * that was cleared comes back.
+ * P2, without mmu_lock: one compare-and-swap, no retry. If it loses, somebody else changed the entry just now. The
+ * page then counts as young, and an entry that was cleared does not come back.
  */
 static always_inline bool leaf_age(const struct format *format, spte_t *entry, int level, bool clear)
 {
@@ -126,7 +126,7 @@ static always_inline bool leaf_age(const struct format *format, spte_t *entry, i
 	return true;
 }
 
-/* The 4K leaves of [first, end) in one table, without the iterator: this is where the time goes. */
+/* Age the 4K leaves of [first, end) in one table. No iterator: this is where the time goes. */
 static bool table_age(const struct format *format, spte_t *entries, uint64_t first, uint64_t end, bool clear)
 {
 	bool young = false;
@@ -136,7 +136,7 @@ static bool table_age(const struct format *format, spte_t *entries, uint64_t fir
 	return young;
 }
 
-/* What the iterator has come to at level 2 or above. */
+/* Age the entry at the iterator, at level 2 or above. If it points to a table of 4K leaves, age those. */
 static bool entry_age(const struct format *format, const struct tdp_iter *iter, gfn_t first, gfn_t end, bool clear)
 {
 	uint64_t from, to;

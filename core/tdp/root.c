@@ -11,7 +11,7 @@ enum vmmu_status tdp_init(struct vm *vm)
 	return VMMU_OK;
 }
 
-/* I3.4: a root with references left is not gone, and one at 0 never comes back. */
+/* I3.4: a root with references is not freed, and a root whose count is 0 never gets another reference. */
 static bool root_tryget(struct table *root)
 {
 	uint32_t refs = load_relaxed(&root->refs);
@@ -44,7 +44,10 @@ struct table *tdp_root_get(struct mmu_read *token, unsigned as_id, struct table_
 		root->level = vm->levels;
 		root->as_id = as_id;
 		root->is_root = true;
-		/* One reference for the caller, one of the MMU itself, which tdp_invalidate_roots hands to the zapper. */
+		/*
+		 * One reference for the caller, and one for the MMU, which tdp_invalidate_roots gives to the
+		 * zapper.
+		 */
 		store_relaxed(&root->refs, 2);
 		list_add_tail(&vm->tdp->roots, &root->link);
 	}
@@ -54,7 +57,10 @@ struct table *tdp_root_get(struct mmu_read *token, unsigned as_id, struct table_
 
 void tdp_root_put(struct vm *vm, struct table *root)
 {
-	/* release: what the holder did under the root is done before it may be freed; acquire: for who frees it */
+	/*
+	 * release: all that the holder did under the root is done before the root may be freed. acquire: for the
+	 * holder that frees it. Pairs with itself on other threads, and with root_tryget.
+	 */
 	if (sub_acqrel(&root->refs, 1) != 1)
 		return;
 	VM_BUG(vm, tdp_root_is_valid(root)); /* I3.4: the MMU's own reference is put only after the zap */
@@ -100,7 +106,7 @@ void tdp_invalidate_roots(struct mmu_write *token)
 
 		if (!tdp_root_is_valid(root))
 			continue;
-		/* I3.5, I3.6: the MMU's own reference is the zapper's from here on. */
+		/* I3.5, I3.6: from here on the MMU's own reference belongs to the zapper. */
 		root->scheduled = true;
 		store_release(&root->invalid, true); /* pairs with tdp_root_is_valid */
 	}
@@ -108,8 +114,9 @@ void tdp_invalidate_roots(struct mmu_write *token)
 }
 
 /*
- * From the bottom up, so that each step under the lock is short: removing a table takes apart at most what the level below left.
- * No flush is owed: the root was invalidated and every vCPU has left it (P3, front half), or there is no vCPU.
+ * Zap from the bottom up, so that each step under the lock is short: removing a table takes apart at most what the
+ * level below left. No flush is owed: every vCPU has left the root since it was invalidated (P3, front half), or
+ * there is no vCPU.
  */
 static void root_zap(struct vm *vm, struct table *root)
 {
@@ -139,7 +146,10 @@ void tdp_zap_invalidated_roots(struct vm *vm)
 		if (!root->scheduled)
 			continue;
 		root_zap(vm, root);
-		/* Only now (I3.4): until here an invalidation could find the root and wait for what was in it. */
+		/*
+		 * Put the MMU's reference only now (I3.4). Until here an invalidation could find the root and wait
+		 * for its entries.
+		 */
 		root->scheduled = false;
 		tdp_root_put(vm, root);
 	}
