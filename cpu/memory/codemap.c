@@ -149,6 +149,7 @@ static _Atomic(struct code_page *) *codemap_bucket(struct cpu_vm *vm, uint64_t p
 
 static struct code_page *codemap_lookup(struct cpu_vm *vm, uint64_t page)
 {
+	/* acquire: see the whole record. Pairs with the compare-and-swap in codemap_make. */
 	struct code_page *at = atomic_load_explicit(codemap_bucket(vm, page), memory_order_acquire);
 
 	while (at != NULL && at->page != page)

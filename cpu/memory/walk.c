@@ -170,7 +170,7 @@ static uint32_t fault_code(struct cpu *cpu, enum access access)
 	return code;
 }
 
-/* acquire: the CPU reads a table after the entry that led to it, whoever wrote the two. */
+/* acquire: the CPU reads a table after the entry that led to it. Pairs with the guest's stores, which are in order. */
 GUEST_RACY_INLINE uint64_t guest_entry_load(const uint64_t *at)
 {
 	return __atomic_load_n(at, __ATOMIC_ACQUIRE);
@@ -188,7 +188,10 @@ static void *table_entry(struct cpu *cpu, uint64_t gpa, uint64_t linear, enum ac
 	cpu_leave(cpu, LEAVE_FAULT);
 }
 
-/* Set bits in a guest table entry. Returns: false when the entry changed, so that the caller must walk again. */
+/*
+ * Set bits in a guest table entry, by a locked update as the processor does: seq_cst, pairs with the guest's own.
+ * Returns: false when the entry changed, so that the caller must walk again.
+ */
 GUEST_RACY static bool table_entry_set(struct cpu *cpu, uint64_t gpa, uint64_t old, uint64_t bits, unsigned size)
 {
 	uint64_t host;
