@@ -3,15 +3,16 @@
 #include "core/shadow/shadow_int.h"
 
 /*
- * P1: each walk looks at the flag (acquire) before it looks at a slot's arrays; no flag, no leaf. Holding mmu_lock for write is not enough: who makes the first
- * shadow root fills the arrays in under other locks. And a slot of a set that was replaced before that has none.
+ * P1: each walk reads the flag (acquire) before it looks at a slot's arrays. No flag, no leaf. Holding mmu_lock for
+ * write is not enough: the thread that makes the first shadow root fills the arrays in under other locks. Look at
+ * the arrays, too: a slot of a set that was replaced before that has none.
  */
 static bool slot_may_have_leaves(const struct vm *vm, const struct memslot *slot)
 {
 	return arrays_exist(vm) && slot->arrays;
 }
 
-/* The first 2M block of [block, last] that is used; beyond `last` when none is. */
+/* The first used 2M block of [block, last]; a number beyond `last` if there is none. */
 static uint64_t next_used(const struct slot_arrays *arrays, uint64_t block, uint64_t last)
 {
 	while (block <= last) {
@@ -24,15 +25,17 @@ static uint64_t next_used(const struct slot_arrays *arrays, uint64_t block, uint
 	return block;
 }
 
-/* What a walk does with a chain, that of (gfn, level). */
+/* What a walk does with one chain, that of (gfn, level). */
 typedef void visit(void *arg, struct rmap *rmap, const struct memslot *slot, gfn_t gfn, int level);
 
 /*
- * The chains of one level in [first, end). `token`: of mmu_lock for write; the walk lets it go between chains when others wait. All that a walk reads is read
- * anew for each chain, so a yield makes nothing stale, and it comes after a chain that is done, so there is progress. NULL: no lock is held (P2).
+ * Walk the chains of one level in [first, end). `token`: of mmu_lock for write, which the walk yields between
+ * chains when others wait. All that a walk reads is read anew for each chain, so a yield makes nothing stale. It
+ * comes after a chain that is done, so there is progress. NULL: no lock is held (P2).
  * Returns: was there a chain that was not empty?
  */
-static always_inline bool level_walk(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t end, int level, visit *fn, void *arg)
+static always_inline bool level_walk(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t end,
+                                     int level, visit *fn, void *arg)
 {
 	struct rmap *rmap = gfn_rmap(slot, first, level);
 	bool any = false;
@@ -49,10 +52,11 @@ static always_inline bool level_walk(struct mmu_token *token, const struct memsl
 }
 
 /*
- * Every chain of [first, end) of a slot, without a look at memory where nothing is mapped. The slot stays while the lock is let go: the caller holds slots_lock,
- * or is in the gate (an invalidation).
+ * Walk every chain of [first, end) of a slot, without a look at memory where nothing is mapped. The slot stays
+ * while the lock is dropped: the caller holds slots_lock, or is in the gate (an invalidation).
  */
-static always_inline void slot_walk(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t end, visit *fn, void *arg)
+static always_inline void slot_walk(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t end,
+                                    visit *fn, void *arg)
 {
 	struct slot_arrays *arrays = slot->arrays;
 	uint64_t last;
@@ -61,14 +65,16 @@ static always_inline void slot_walk(struct mmu_token *token, const struct memslo
 		return;
 	last = slot_block(slot, GFN(end.v - 1), VMMU_LEVEL_2M);
 	level_walk(token, slot, first, end, VMMU_LEVEL_1G, fn, arg);
-	for (uint64_t block = slot_block(slot, first, VMMU_LEVEL_2M); (block = next_used(arrays, block, last)) <= last; block++) {
-		uint64_t start = gfn_round(slot->base, VMMU_LEVEL_2M).v + block * level_pages(VMMU_LEVEL_2M), stop = start + level_pages(VMMU_LEVEL_2M);
+	for (uint64_t block = slot_block(slot, first, VMMU_LEVEL_2M); (block = next_used(arrays, block, last)) <= last;
+	     block++) {
+		uint64_t start = gfn_round(slot->base, VMMU_LEVEL_2M).v + block * level_pages(VMMU_LEVEL_2M),
+		         stop = start + level_pages(VMMU_LEVEL_2M);
 		gfn_t from = GFN(max_u64(first.v, start)), to = GFN(min_u64(end.v, stop));
 		bool whole = from.v <= max_u64(start, slot->base.v) && to.v >= min_u64(stop, memslot_end(slot).v), any;
 
 		any = level_walk(token, slot, from, to, VMMU_LEVEL_2M, fn, arg);
 		any |= level_walk(token, slot, from, to, VMMU_LEVEL_4K, fn, arg);
-		/* Nothing was there, so the lock was not let go, and nobody has put anything there. */
+		/* All chains were empty, so the lock was not dropped, and nobody has added to one. */
 		if (token && whole && !any)
 			and_relaxed(&arrays->used[block / 64], ~BIT(block % 64));
 		if (token && block < last && mmu_lock_contended(token))
@@ -124,7 +130,7 @@ void shadow_write_protect(struct mmu_write *token, const struct memslot *slot, g
 		slot_walk(&token->token, slot, first, end, chain_write_protect, &token->token);
 }
 
-/* Huge leaves, if there are any, once for each block that the mask touches: 64 pages lie in two at most. */
+/* Protect huge leaves, if any, in each block that the mask touches: 64 pages lie in two blocks at most. */
 static void mask_protect_huge(struct mmu_token *token, const struct memslot *slot, gfn_t first, gfn_t last)
 {
 	for (int level = 2; level <= ARRAY_LEVELS; level++) {
@@ -137,7 +143,8 @@ void shadow_write_protect_mask(struct mmu_write *token, const struct memslot *sl
 {
 	if (!slot_may_have_leaves(token->token.vm, slot) || !mask)
 		return;
-	mask_protect_huge(&token->token, slot, GFN(base.v + __builtin_ctzll(mask)), GFN(base.v + 63 - __builtin_clzll(mask)));
+	mask_protect_huge(&token->token, slot, GFN(base.v + __builtin_ctzll(mask)),
+	                  GFN(base.v + 63 - __builtin_clzll(mask)));
 	for (; mask; mask &= mask - 1)
 		rmap_write_protect(&token->token, gfn_rmap(slot, GFN(base.v + __builtin_ctzll(mask)), 1));
 }
@@ -147,7 +154,8 @@ static void chain_zap_collapsible(void *arg, struct rmap *rmap, const struct mem
 	spte_t *entry = rmap_any(rmap);
 
 	/* Only pieces of a guest's large page can become one leaf. */
-	if (level == VMMU_LEVEL_4K && entry && (shadow_of(entry)->role & ROLE_DIRECT) && memslot_max_level(slot, gfn) > 1)
+	if (level == VMMU_LEVEL_4K && entry && (shadow_of(entry)->role & ROLE_DIRECT) &&
+	    memslot_max_level(slot, gfn) > 1)
 		rmap_zap(arg, rmap);
 }
 
@@ -158,8 +166,9 @@ void shadow_zap_collapsible(struct mmu_write *token, const struct memslot *slot)
 }
 
 /*
- * P2. Holds only the lock bit of the chain: what it reads there stays live (I2.3), and so do the tables of the entries, since an entry leaves its chain
- * before its table is freed. The entry itself may be cleared at any moment: it is read once, and changed by one compare-and-swap without retry (I2.4).
+ * P2. The walk holds only the lock bit of the chain. What it reads in the chain stays live (I2.3). So do the tables
+ * of the entries, since an entry leaves its chain before its table is freed. The entry itself may be cleared at any
+ * moment: read it once, and change it by one compare-and-swap without retry (I2.4).
  */
 static bool entry_age(spte_t *entry, int level, bool clear)
 {
@@ -203,7 +212,7 @@ bool shadow_age(struct vm *vm, const struct memslot *slot, gfn_t first, gfn_t en
 {
 	struct age age = { .clear = clear };
 
-	/* Not by a counter read relaxed: that would be right only on x86. */
+	/* Ask the flag, not a counter that is read relaxed: that would be right only on x86. */
 	if (slot_may_have_leaves(vm, slot))
 		slot_walk(NULL, slot, first, end, chain_age, &age);
 	return age.young;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Roots of the shadow MMU: found, cached over CR3 switches (33), synced, dropped. */
+/* Roots of the shadow MMU: found, cached over CR3 switches (F33), synced, dropped. */
 #include "core/shadow/shadow_int.h"
 
 #include "core/base/assert.h"
@@ -38,7 +38,9 @@ bool shadow_mode_set(struct shadow_vcpu *sv, unsigned as_id)
 
 static uint64_t cr3_base(const struct shadow_vcpu *sv)
 {
-	return sv->mode.levels >= 4 ? sv->regs.cr3 & BIT_MASK(51, 12) : sv->mode.levels == 3 ? sv->regs.cr3 & BIT_MASK(31, 5) : sv->regs.cr3 & BIT_MASK(31, 12);
+	return sv->mode.levels >= 4 ? sv->regs.cr3 & BIT_MASK(51, 12) :
+	       sv->mode.levels == 3 ? sv->regs.cr3 & BIT_MASK(31, 5) :
+	                              sv->regs.cr3 & BIT_MASK(31, 12);
 }
 
 bool shadow_root_is_obsolete(const struct vm *vm, const struct shadow_root *root)
@@ -61,7 +63,7 @@ void shadow_roots_drop(struct vm *vm, struct shadow_vcpu *sv, bool only_obsolete
 {
 	struct mmu_write token = mmu_write_lock(vm);
 
-	/* Each of them, not only the current one (zoo 18). */
+	/* Ask each root, not only the current one (zoo 18). */
 	if (!only_obsolete || shadow_root_is_obsolete(vm, &sv->root))
 		root_drop(&token.token, &sv->root);
 	for (unsigned i = 0; i < SHADOW_PREVIOUS; i++)
@@ -89,11 +91,14 @@ void shadow_root_forget(struct vm *vm, struct shadow_vcpu *sv)
 
 static bool root_matches(const struct vm *vm, const struct shadow_root *root, const struct shadow_vcpu *sv)
 {
-	/* PDPTEs may have changed under the same CR3: who loads them forgets the root first, and such roots are not cached. */
+	/*
+	 * PDPTEs may change under the same CR3. Code that loads them forgets the root first, and a root that was
+	 * made from them is not cached.
+	 */
 	return root->valid && root->cr3 == cr3_base(sv) && root->role == sv->role && !shadow_root_is_obsolete(vm, root);
 }
 
-/* Bring a cached root to the front; the current one takes its place. */
+/* Make a cached root current. The root that was current takes its place in the cache. */
 static bool root_cached(struct vm *vm, struct shadow_vcpu *sv)
 {
 	struct shadow_root found;
@@ -111,7 +116,8 @@ static bool root_cached(struct vm *vm, struct shadow_vcpu *sv)
 	return false;
 }
 
-static struct shadow *root_page_get(struct mmu_token *token, struct shadow_vcpu *sv, struct table_cache *tables, gfn_t gfn, uint32_t role)
+static struct shadow *root_page_get(struct mmu_token *token, struct shadow_vcpu *sv, struct table_cache *tables,
+                                    gfn_t gfn, uint32_t role)
 {
 	struct shadow *page;
 
@@ -119,7 +125,7 @@ static struct shadow *root_page_get(struct mmu_token *token, struct shadow_vcpu 
 		const struct memslot *slot = memslot_find(memslots_current(token->vm, role_as_id(role)), gfn);
 
 		if (!slot || (slot->flags & SLOT_INVALID))
-			return NULL; /* a root outside memory, or in memory that is going: nothing is mapped (32) */
+			return NULL; /* outside memory, or in memory that is being removed: nothing is mapped (F32) */
 	}
 	page = shadow_get(token, sv, tables, gfn, role | ROLE_RIGHTS(ACC_ALL));
 	page->roots++;
@@ -135,19 +141,26 @@ static void root_make(struct mmu_token *token, struct shadow_vcpu *sv, struct ta
 	root->role = role;
 	root->valid = true;
 	if (sv->mode.levels >= 4) {
-		root->page[0] = root_page_get(token, sv, tables, GFN(root->cr3 >> PAGE_SHIFT), role | ROLE_LEVEL(sv->mode.levels));
+		root->page[0] = root_page_get(token, sv, tables, GFN(root->cr3 >> PAGE_SHIFT),
+		                              role | ROLE_LEVEL(sv->mode.levels));
 		return;
 	}
-	/* Four pages of a gigabyte each: of the PDPTEs' tables, of the quarters of one directory, or of physical memory itself. */
+	/*
+	 * Four pages of 1G each: for the tables of the four PDPTEs, for the quarters of one directory, or for
+	 * physical memory itself.
+	 */
 	for (unsigned i = 0; i < 4; i++) {
 		uint64_t pdpte = sv->regs.pdpte[i];
 
 		if (sv->mode.levels == 3 && (pdpte & GPTE_P))
-			root->page[i] = root_page_get(token, sv, tables, GFN((pdpte & BIT_MASK(51, 12)) >> PAGE_SHIFT), role | ROLE_LEVEL(2));
+			root->page[i] = root_page_get(token, sv, tables, GFN((pdpte & BIT_MASK(51, 12)) >> PAGE_SHIFT),
+			                              role | ROLE_LEVEL(2));
 		else if (sv->mode.levels == 2)
-			root->page[i] = root_page_get(token, sv, tables, GFN(root->cr3 >> PAGE_SHIFT), role | ROLE_LEVEL(2) | ROLE_QUADRANT(i));
+			root->page[i] = root_page_get(token, sv, tables, GFN(root->cr3 >> PAGE_SHIFT),
+			                              role | ROLE_LEVEL(2) | ROLE_QUADRANT(i));
 		else if (sv->mode.levels == 0)
-			root->page[i] = root_page_get(token, sv, tables, GFN((uint64_t)i << 18), role | ROLE_LEVEL(2) | ROLE_DIRECT | ROLE_DIRTY);
+			root->page[i] = root_page_get(token, sv, tables, GFN((uint64_t)i << 18),
+			                              role | ROLE_LEVEL(2) | ROLE_DIRECT | ROLE_DIRTY);
 	}
 }
 
@@ -162,7 +175,7 @@ static void top_make(struct vm *vm, struct shadow_vcpu *sv)
 	}
 }
 
-/* The oldest of the cached roots makes room for the one that was current. */
+/* Move the current root to the cache, in place of the oldest one there. */
 static void root_retire(struct mmu_token *token, struct shadow_vcpu *sv)
 {
 	if (!sv->root.valid)
@@ -182,7 +195,7 @@ enum vmmu_status shadow_root_load(struct vm *vm, struct shadow_vcpu *sv, struct 
 	struct mmu_write token;
 	enum vmmu_status status;
 
-	/* Nearly always. `top` was made for it, and nothing that `top` says has changed since. */
+	/* Nearly always so. `top` was made for this root, and what it says has not changed since. */
 	if (likely(root_matches(vm, &sv->root, sv)))
 		return VMMU_OK;
 	if (root_cached(vm, sv)) {
@@ -219,9 +232,12 @@ const spte_t *shadow_root_entries(const struct shadow_vcpu *sv, unsigned *levels
 static bool root_is_unsync(const struct shadow_root *root)
 {
 	for (unsigned i = 0; i < 4; i++)
-		/* acquire: what was marked unsync before a table became writable is seen here if the guest's flush came after its write
-		 * (pairs with shadow_unsync_mark), P8 */
-		if (root->page[i] && (load_acquire(&root->page[i]->unsync) || load_acquire(&root->page[i]->unsync_children)))
+		/*
+		 * acquire: a page is marked unsync before its table becomes writable. If the guest wrote the table
+		 * before this flush, the mark is seen here. Pairs with the release in shadow_unsync_mark. P8
+		 */
+		if (root->page[i] &&
+		    (load_acquire(&root->page[i]->unsync) || load_acquire(&root->page[i]->unsync_children)))
 			return true;
 	return false;
 }
@@ -254,14 +270,16 @@ void shadow_flushed_all(struct shadow_vcpu *sv)
 		sv->previous[i].behind = true;
 }
 
-/* Only an unsync page can say something else than the guest's table does. */
-static void root_invlpg(struct mmu_token *token, const struct shadow_root *root, const struct guest_mode *mode, gva_t gva)
+/* Only an unsync page can differ from the guest's table. */
+static void root_invlpg(struct mmu_token *token, const struct shadow_root *root, const struct guest_mode *mode,
+                        gva_t gva)
 {
 	struct shadow *page = mode->levels >= 4 ? root->page[0] : root->page[gva.v >> 30 & 3];
 
 	while (page && !page->invalid) {
 		int level = role_level(page->role);
-		spte_t *entry = &page->spt[gva.v >> (PAGE_SHIFT + (level - 1) * LEVEL_BITS) & (ENTRIES - 1)], old = load_relaxed(entry);
+		spte_t *entry = &page->spt[gva.v >> (PAGE_SHIFT + (level - 1) * LEVEL_BITS) & (ENTRIES - 1)],
+		       old = load_relaxed(entry);
 
 		if (!spte_is_table(old, level)) {
 			if (old && page->unsync)
@@ -283,8 +301,9 @@ void shadow_invlpg(struct vm *vm, struct shadow_vcpu *sv, gva_t gva)
 		return;
 	token = mmu_write_lock(vm);
 	root_invlpg(&token.token, &sv->root, &sv->mode, gva);
+	/* Also roots of other roles: their tables have as many levels. */
 	for (unsigned i = 0; i < SHADOW_PREVIOUS; i++)
-		root_invlpg(&token.token, &sv->previous[i], &sv->mode, gva); /* those of other roles, too: their tables have as many levels */
+		root_invlpg(&token.token, &sv->previous[i], &sv->mode, gva);
 	mmu_flush(&token.token);
 	mmu_write_unlock(&token);
 }

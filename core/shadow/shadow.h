@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The shadow MMU: tables from guest virtual to host physical, kept true to the guest's own tables (P1, P2, P3, P4, P8).
+ * The shadow MMU: tables from guest virtual to host physical addresses, kept true to the guest's own tables (P1,
+ * P2, P3, P4, P8).
  *
- * A shadow page mirrors one guest table (or stands for part of a guest's large page: "direct"). It is found by (gfn, role); one page may hang
- * under many parents. All changes are made under mmu_lock for write, but for Accessed bits (P2), and for leaves where there was nothing
- * (shadow_map_beside).
+ * A shadow page mirrors one guest table, or stands for part of a guest's large page ("direct"). It is found by
+ * (gfn, role), and many parents may point to one page. All changes are made under mmu_lock for write, with two
+ * exceptions: Accessed bits change without it (P2), and shadow_map_beside fills empty entries under it for read.
  */
 #ifndef CORE_SHADOW_SHADOW_H
 #define CORE_SHADOW_SHADOW_H
@@ -36,11 +37,11 @@ struct shadow_cache {
 };
 
 struct shadow_root {
-	uint64_t cr3;           /* what it was loaded for */
+	uint64_t cr3;           /* the base in CR3, that it was loaded for */
 	uint32_t role;
 	struct shadow *page[4]; /* [0] only, or one for each PDPTE; a reference on each; NULL: none there */
-	bool behind;            /* cached, and the guest has flushed all contexts since: synced when it is current again (P8) */
-	bool valid;             /* loaded at all: a root without pages is one, too (32: a guest root outside memory) */
+	bool behind;            /* cached while the guest flushed all contexts: sync it when it is current again (P8) */
+	bool valid;             /* loaded, perhaps without pages: the guest's root may lie outside memory (F32) */
 };
 
 #define SHADOW_PREVIOUS 3
@@ -50,10 +51,11 @@ struct shadow_vcpu {
 	struct guest_mode mode;
 	uint32_t role;                        /* what all pages of this mode have in common */
 	struct shadow_root root;
-	struct shadow_root previous[SHADOW_PREVIOUS]; /* for fast CR3 switches (33) */
-	struct table *top;                    /* what hardware starts from when that is no shadow page: PDPTEs, or nothing; NULL before the first root */
+	struct shadow_root previous[SHADOW_PREVIOUS]; /* for fast CR3 switches (F33) */
+	/* What hardware starts from when that is no shadow page: PDPTEs, or nothing. NULL before the first root. */
+	struct table *top;
 	struct shadow_cache rmaps, pages;
-	struct rmap *crowded;                 /* of this fault: a frame with too many leaves; NULL: none */
+	struct rmap *crowded;                 /* a frame that this fault found to have too many leaves; NULL: none */
 };
 
 /** Free it, after all its roots were dropped. NULL: nothing to do. */
@@ -61,25 +63,28 @@ void shadow_vcpu_fini(struct vm *vm, struct shadow_vcpu *sv);
 
 /* --- roots (root.c) --- */
 
-/** Derive the mode from sv->regs. Returns: true when roots of before are of no use: tables have another number of levels. Those of other roles stay cached. */
+/**
+ * Derive the mode from sv->regs. Returns: true when tables now have another number of levels: then no root that was
+ * loaded before is of use. If only the role has changed, roots of the old role stay cached.
+ */
 bool shadow_mode_set(struct shadow_vcpu *sv, unsigned as_id);
 
 /**
- * Make sv->root the root for the current CR3 and mode: the current one, a previous one, or a new one; synced (P8).
- * Sleeps, allocates. Returns: VMMU_ENOMEM.
+ * Make sv->root the root for the current CR3 and mode: the current one, a previous one, or a new one. The caller
+ * syncs it if it is `behind` (P8). Sleeps, allocates. Returns: VMMU_ENOMEM.
  */
 enum vmmu_status shadow_root_load(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables, unsigned id);
 
-/** Give the current root back: what it was loaded for has changed under the same CR3. */
+/** Put the current root: what it was loaded for has changed under the same CR3. */
 void shadow_root_forget(struct vm *vm, struct shadow_vcpu *sv);
 
-/** The table that hardware starts from, and its level. After shadow_root_load. */
+/** The table that hardware starts from, and its level. Call it after shadow_root_load. */
 const spte_t *shadow_root_entries(const struct shadow_vcpu *sv, unsigned *levels);
 
-/** Give back roots: all of them, or only those that are obsolete (P3). */
+/** Put roots: all of them, or only obsolete ones (P3). */
 void shadow_roots_drop(struct vm *vm, struct shadow_vcpu *sv, bool only_obsolete);
 
-/** Is the current root to be replaced before the guest runs on it? Lockless; decided again under the lock. */
+/** Must the root be replaced before the guest runs on it? Lockless; asked again under the lock. */
 bool shadow_root_is_obsolete(const struct vm *vm, const struct shadow_root *root);
 
 /** Bring every unsync page under the current root up to date (P8): at a CR3 load or a flush by the guest. */
@@ -88,13 +93,15 @@ void shadow_sync_roots(struct vm *vm, struct shadow_vcpu *sv, unsigned as_id);
 /** The guest flushed all contexts, not only the current one. */
 void shadow_flushed_all(struct shadow_vcpu *sv);
 
-/** INVLPG (35): drop what unsync pages say of gva, in the current root and in previous ones. Holds: SRCU read side. */
+/**
+ * INVLPG (F35): drop what unsync pages say of gva, in the current root and in previous ones. Holds: SRCU read side.
+ */
 void shadow_invlpg(struct vm *vm, struct shadow_vcpu *sv, gva_t gva);
 
 /* --- faults (fetch.c) --- */
 
 struct shadow_fault {
-	struct fault common;  /* gfn: what the walk came to */
+	struct fault common;  /* its gfn is the one that the walk of the guest's tables found */
 	gva_t gva;
 	uint64_t error;
 	uint32_t pkru;
@@ -103,59 +110,71 @@ struct shadow_fault {
 };
 
 /**
- * Install the translation beside other faults, if its tables are there and nothing but an empty 4K entry is to be filled. KVM has no such thing. What
- * else there may be to do is done by holders of mmu_lock for write, and none of them is here: make pages, mark them unsync, change or remove entries, write
- * guest tables on behalf of the guest (P4: such a store is followed by mmu_lock for write; the entries read here again are as before it, and it clears what was
- * made of them, or as after it). Holds: mmu_lock read; the caller made the retry checks.
+ * Install the translation beside other faults, if its tables exist and only an empty 4K entry is to be filled. KVM
+ * has no such thing. Holds: mmu_lock read; the caller made the stale check.
+ *
+ * All other changes are for holders of mmu_lock for write, so none of them is made meanwhile: making pages, marking
+ * them unsync, changing or removing entries. The same goes for what follows a store to a guest table on behalf of
+ * the guest (P4). The store itself comes before that. If the guest's entries that are read again here are as before
+ * the store, its lock section clears what was made of them. Otherwise they are as after it.
  */
 enum map_result shadow_map_beside(struct mmu_read *token, struct shadow_vcpu *sv, struct shadow_fault *fault);
 
-/** Install the translation. Holds: mmu_lock write; the caller made the retry checks after shadow_make_room. */
+/** Install the translation. Holds: mmu_lock write; the caller made the stale check after shadow_make_room. */
 enum map_result shadow_map(struct mmu_write *token, struct shadow_vcpu *sv, struct shadow_fault *fault,
-                              struct table_cache *tables);
+                           struct table_cache *tables);
 
-/** The host addresses that shadow_map may install something of: those for which fault->common.page speaks. */
+/** The host addresses that shadow_map may map some of: those that fault->common.page is an answer for. */
 void shadow_fault_host_range(const struct shadow_fault *fault, hva_t *start, hva_t *end);
 
 /**
- * Zap the leaves of the frame that the fault found to have too many: theirs and its own. Holds: mmu_lock write, and
- * still the SRCU read section of the fault.
+ * Zap all leaves of the frame that the fault found to have too many, including the fault's own leaf.
+ * Holds: mmu_lock write, and still the SRCU read section of the fault.
  */
 void shadow_rmap_recycle(struct mmu_write *token, struct shadow_vcpu *sv);
 
 /** Fill the caches for one shadow_map. Returns: false when the host has no memory. */
 bool shadow_caches_fill(struct vm *vm, struct shadow_vcpu *sv, struct table_cache *tables);
 
-/** Zap the oldest pages until one fault's worth fits under the limit (62). Yields after a page when others wait. Holds: mmu_lock write. */
+/**
+ * Zap the oldest pages until what one fault needs fits under the limit (F62). Yields after a page when others wait.
+ * Holds: mmu_lock write.
+ */
 void shadow_make_room(struct mmu_write *token);
 
 /* --- writes to guest tables (write.c) --- */
 
 /**
- * The hypervisor wrote [gpa, gpa + bytes) of guest memory on the guest's behalf (F41, P4). After the store. Takes mmu_lock only if a table may
- * be hit. Cost in a VM that never shadows: a look.
+ * The hypervisor wrote [gpa, gpa + bytes) of guest memory on the guest's behalf (F41, P4). Call it after the store.
+ * Takes mmu_lock only if a table may be hit. Cost in a VM that never shadows: one look.
  */
 void shadow_track_write(struct vm *vm, gpa_t gpa, unsigned bytes);
 
-/** Drop every shadow page of a guest table, so that it can be written (43). Holds: SRCU read side. Returns: true when there was one. */
+/**
+ * Drop every shadow page of a guest table, so that it can be written (F43). Returns: true when there was one.
+ * Holds: SRCU read side.
+ */
 bool shadow_unprotect(struct vm *vm, gfn_t gfn);
 
 /* --- ranges of a slot, through its rmaps (range.c); no effect before the first shadow root (P1) --- */
 
-/** Those that hold mmu_lock let it go when others wait, but for the mask's. Holds, so that the slot stays: slots_lock, or the gate. Cost: the leaves in the range. */
+/**
+ * Functions that hold mmu_lock yield it when others wait, except shadow_write_protect_mask.
+ * Holds: what keeps the slot (slots_lock, or the gate). Cost: the leaves in the range.
+ */
 void shadow_zap_range(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end);
 void shadow_write_protect(struct mmu_write *token, const struct memslot *slot, gfn_t first, gfn_t end);
 void shadow_write_protect_mask(struct mmu_write *token, const struct memslot *slot, gfn_t base, uint64_t mask);
 /** Zap small leaves that may be huge again, after logging. */
 void shadow_zap_collapsible(struct mmu_write *token, const struct memslot *slot);
-/** P2: without mmu_lock. Holds: SRCU read side. */
+/** P2. Takes no mmu_lock. Holds: SRCU read side. */
 bool shadow_age(struct vm *vm, const struct memslot *slot, gfn_t first, gfn_t end, bool clear);
 
 /* --- everything (page.c, P3) --- */
 
-/** Front half, in one section with tdp's and with the request. Holds: slots_lock, mmu_lock write. */
+/** P3, front half, in one lock section with that of TDP and with the request. Holds: slots_lock, mmu_lock write. */
 void shadow_obsolete_all(struct mmu_write *token);
-/** Zap what is obsolete, oldest first, yielding. */
+/** P3, back half: zap what is obsolete, oldest first. Yields. */
 void shadow_zap_obsolete(struct mmu_write *token);
 
 /**

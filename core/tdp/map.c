@@ -8,7 +8,7 @@ static bool leaf_suffices(const struct format *format, const struct tdp_iter *it
 	return fault->slot && spte_allows(format, iter->old, fault->access);
 }
 
-/* Link an empty table, or split the huge leaf that is in the way. Returns: RET_PF_FIXED when the walk can go on down. */
+/* Link an empty table, or split the huge leaf that is in the way. Returns: RET_PF_FIXED: the walk can go on down. */
 static enum map_result table_install(struct mmu_token *token, struct tdp_iter *iter, struct table_cache *cache)
 {
 	struct table *table = table_get(cache);
@@ -41,7 +41,8 @@ static spte_t leaf_wanted(const struct vm *vm, const struct tdp_iter *iter, cons
 	/* In a logged slot a page becomes writable only for a write, which is then marked (P11). */
 	writable = host_writable && (write || !(fault->slot->flags & VMMU_SLOT_LOG_DIRTY));
 	pfn = PFN(fault->page.pfn.v - (fault->gfn.v - iter->gfn.v)); /* frames are contiguous up to page.max_level */
-	return spte_make_leaf(vm->fmt, pfn, iter->level, host_writable, writable, fault->access != 0, writable && write);
+	return spte_make_leaf(vm->fmt, pfn, iter->level, host_writable, writable, fault->access != 0,
+	                      writable && write);
 }
 
 /* Never overwrite a present leaf with an MMIO entry or another frame: clear the leaf first, and flush (zoo 3). */
