@@ -58,7 +58,7 @@ run: deps
 
 # Builds only what the unit tests need, and runs them.
 unit: $(BUILD)/build.ninja
-	@tool/run-tests --build $(BUILD) --only meson --suite unit --rebuild $(TEST)
+	@tool/run-tests --build $(BUILD) --only meson --suite unit --rebuild --jobs 4 $(TEST)
 
 test: deps
 	@$(MAKE) --no-print-directory build
