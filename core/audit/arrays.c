@@ -46,11 +46,11 @@ static void tracked_check(struct audit *audit, const struct memslot *slot)
 
 		all += count;
 		if (count && count != shadowed_in(audit->vm, slot, slot->base.v + i, slot->base.v + i + 1, true))
-			audit_fail(audit, "write tracking of a frame (39)", "gfn ", slot->base.v + i,
+			audit_fail(audit, "write tracking of a frame (F39)", "gfn ", slot->base.v + i,
 			           "counted ", count);
 	}
 	if (all != shadowed_in(audit->vm, slot, 0, ~UINT64_C(0), true))
-		audit_fail(audit, "write tracking of a slot (39)", "slot ", slot->id, "counted ", all);
+		audit_fail(audit, "write tracking of a slot (F39)", "slot ", slot->id, "counted ", all);
 }
 
 static void no_huge_check(struct audit *audit, const struct memslot *slot, int level)
@@ -63,10 +63,10 @@ static void no_huge_check(struct audit *audit, const struct memslot *slot, int l
 
 		all += count;
 		if (count && count != shadowed_in(audit->vm, slot, block, block + level_pages(level), false))
-			audit_fail(audit, "shadowed tables in a block (20)", "gfn ", block, "counted ", count);
+			audit_fail(audit, "shadowed tables in a block (F20)", "gfn ", block, "counted ", count);
 	}
 	if (all != shadowed_in(audit->vm, slot, 0, ~UINT64_C(0), false))
-		audit_fail(audit, "shadowed tables in the blocks of a slot (20)", "slot ", slot->id, "counted ", all);
+		audit_fail(audit, "shadowed tables in the blocks of a slot (F20)", "slot ", slot->id, "counted ", all);
 }
 
 static bool block_is_used(const struct memslot *slot, uint64_t gfn)

@@ -54,7 +54,7 @@ static void table_mirror(struct audit *audit, const struct shadow *page, unsigne
 	unsigned rights = (m->write ? ACC_WRITE : 0) | (m->user ? ACC_USER : 0) | (m->exec ? ACC_EXEC : 0);
 
 	if (direct != m->leaf || child->gfn.v != m->frame)
-		differs(audit, "a child mirrors another table than the guest's entry names (25, zoo 2)", page, index,
+		differs(audit, "a child mirrors another table than the guest's entry names (F25, zoo 2)", page, index,
 		        value);
 	if (direct) {
 		if ((child->role & ROLE_DIRTY) && !m->dirty && !readonly)
@@ -65,7 +65,7 @@ static void table_mirror(struct audit *audit, const struct shadow *page, unsigne
 			differs(audit, "a piece of a large page has another protection key than it", page, index,
 			        value);
 	} else if (role_rights(child->role) != rights) {
-		differs(audit, "a child has other rights than the path to it (25, zoo 1)", page, index, value);
+		differs(audit, "a child has other rights than the path to it (F25, zoo 1)", page, index, value);
 	} else if ((page->role & ROLE_FOUR_BYTE) && role_quadrant(child->role) != (index & 1)) {
 		differs(audit, "a child mirrors another half of its table", page, index, value);
 	}

@@ -57,14 +57,14 @@ static void child_check(struct audit *audit, struct totals *totals, const struct
 	}
 	unsync = child->unsync || child->unsync_children;
 	if (role_level(child->role) != role_level(page->role) - 1 || ((child->role ^ page->role) & ROLE_MODE))
-		audit_fail(audit, "a child of another role (25, zoo 1)", "role ", page->role, "child's ", child->role);
+		audit_fail(audit, "a child of another role (F25, zoo 1)", "role ", page->role, "child's ", child->role);
 	if ((page->role & ROLE_DIRECT) &&
 	    (!(child->role & ROLE_DIRECT) ||
 	     child->gfn.v != page->gfn.v + index * level_pages(role_level(page->role)) ||
 	     role_rights(child->role) != role_rights(page->role) || ((child->role ^ page->role) & ROLE_DIRTY)))
-		audit_fail(audit, "a piece of another large page (25)", "gfn ", page->gfn.v, "child's ", child->gfn.v);
+		audit_fail(audit, "a piece of another large page (F25)", "gfn ", page->gfn.v, "child's ", child->gfn.v);
 	if (audit_rmap_has(&child->parents, entry) != 1)
-		audit_fail(audit, "a child does not know its parent once (26)", "child ", child->gfn.v,
+		audit_fail(audit, "a child does not know its parent once (F26)", "child ", child->gfn.v,
 		           "parent ", page->gfn.v);
 	if (unsync != (page->unsync_map[index / 64] >> (index % 64) & 1))
 		audit_fail(audit,
@@ -185,8 +185,8 @@ static void page_check(struct audit *audit, struct totals *totals, struct shadow
 	    role_as_id(page->role) >= vm->address_spaces)
 		audit_fail(audit, "a shadow page that is none", "gfn ", page->gfn.v, "role ", page->role);
 	if (!is_hashed(vm, page) || shadow_find(vm, page->gfn, page->role) != page)
-		audit_fail(audit, "a page is not found under its gfn and role, or another is (25)", "gfn ", page->gfn.v,
-		           "role ", page->role);
+		audit_fail(audit, "a page is not found under its gfn and role, or another is (F25)", "gfn ",
+		           page->gfn.v, "role ", page->role);
 	if (page->invalid || page->generation != vm->shadow->generation)
 		audit_fail(audit, "an obsolete page is left (P3)", "gfn ", page->gfn.v,
 		           "generation ", page->generation);
