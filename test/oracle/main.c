@@ -2,7 +2,9 @@
 /*
  * The library and a slow, obvious model in lock step, on random operations.
  *
- *     oracle [--shadow] [--seed N] [--seconds N] [--ops N] [--processes N]     also VMMU_TEST_SEED, VMMU_TEST_SECONDS
+ *     oracle [--shadow] [--seed N] [--seconds N] [--ops N] [--processes N]
+ *
+ * Also VMMU_TEST_SEED, VMMU_TEST_SECONDS, VMMU_TEST_OPS, VMMU_TEST_PROCESSES.
  *
  * Round i of a process uses its seed + i, so a failure is repeated by the seed that it prints. With a seed, there is one
  * process.
