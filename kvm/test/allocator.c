@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A client whose own allocator gives memory back with its lock held, as many do. Memory calls of ours that allocate would wait for that lock for ever;
- * here the allocator says so instead.
+ * A client whose own allocator gives memory back to the kernel with the allocator's lock held, as many do. A wrapper
+ * of the front end around such a call must not allocate: it would wait for that lock for ever. Here the allocator
+ * notes the call instead of waiting.
  */
 #include "check.h"
 #include <stdalign.h>
@@ -13,7 +14,7 @@ static volatile bool reentered;
 static alignas(16) char arena[64 << 20];
 static size_t used;
 
-/* Sizes stand before the blocks, for realloc; nothing is ever given back. */
+/* The size of a block stands before it, for realloc. No block is ever reused. */
 void *malloc(size_t bytes)
 {
 	size_t room = (bytes + 31) & ~(size_t)15, at;
@@ -74,7 +75,7 @@ int posix_memalign(void **block, size_t alignment, size_t bytes)
 	return *block ? 0 : ENOMEM;
 }
 
-/* Every way to take memory away, in the middle of the allocator. */
+/* Make every call that takes memory away, as if in the middle of the allocator. */
 static void give_back(uint8_t *memory)
 {
 	void *moved;
@@ -108,7 +109,8 @@ int main(void)
 		memcpy(m.memory + 0x1000, store, sizeof(store));
 		NEED(ioctl(m.vcpu[0], KVM_RUN, 0) == 0 && m.run[0]->exit_reason == KVM_EXIT_HLT);
 		give_back(m.memory);
-		m.memory += 8 * PAGE; /* what was below may be somebody's by now */
+		/* give_back has unmapped the lower half. Other code may have mapped something there since. */
+		m.memory += 8 * PAGE;
 		m.bytes -= 8 * PAGE;
 		machine_free(&m, 1);
 	}

@@ -2,7 +2,8 @@
 /*
  * The local APIC as a guest and a client see it: modes, the timer, x2APIC registers, IPIs, NMIs, HLT.
  *
- * Guests are in 32-bit protected mode with flat segments. An interrupt's stub writes its vector to the port of that number.
+ * Guests are in 32-bit protected mode with flat segments. The stub of an interrupt writes to the port whose number is
+ * the vector.
  */
 #include "check.h"
 #include <pthread.h>
@@ -12,10 +13,10 @@
 #define IDT      0x800u
 #define CODE     0x1000u
 #define HANDLER  0x2000u
-#define COUNTER  0x3000u /* a word that the handlers of the tests count in */
+#define COUNTER  0x3000u /* the word in which the handlers count */
 #define STUBS    0x4000u
 #define STACK    0x8000u
-#define DONE     0xaa    /* the port of a program that came to its end */
+#define DONE     0xaa    /* the port that a program writes to when it ends */
 
 #define CODE32(name, text) \
 	extern const uint8_t name[], name##_end[]; \
@@ -96,7 +97,7 @@ static void make(unsigned vcpus)
 	}
 }
 
-/* Run to an OUT. Returns: its port, or -1. */
+/* Run until the guest executes OUT. Returns: the port, or -1 for any other end. */
 static int run(unsigned i)
 {
 	struct kvm_run *r = m.run[i];
@@ -150,7 +151,7 @@ static void regs_for(uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 	NEED(ioctl(m.vcpu[0], KVM_SET_REGS, &regs) == 0);
 }
 
-/* As the guest. Returns: the port it came to: DONE, 13 for a #GP, or the vector of an interrupt. */
+/* The guest writes the MSR. Returns: the port that it then writes to: DONE, 13 for a #GP, or an interrupt's vector. */
 static int wrmsr(uint32_t index, uint64_t value)
 {
 	LOAD(CODE, c_wrmsr);
@@ -219,20 +220,20 @@ static void test_modes(void)
 		base = port == DONE ? steps[i].base : base;
 		CHECK(rdmsr(APIC_BASE) == base);
 	}
-	/* A client goes anywhere that there is. */
+	/* A client may go from any mode to any other that exists. */
 	CHECK(client_wrmsr(APIC_BASE, X2APIC) && client_wrmsr(APIC_BASE, XAPIC) && client_wrmsr(APIC_BASE, OFF));
 	CHECK(client_wrmsr(APIC_BASE, X2APIC) && !client_wrmsr(APIC_BASE, NO_MODE));
 	machine_free(&m, 1);
 }
 
-/* One that is off is a hole in memory, and no destination. */
+/* An APIC that is off leaves a hole in memory, and no interrupt reaches it. */
 static void test_disabled(void)
 {
 	struct kvm_msi msi = { .address_lo = 0xfee00000, .data = 0x41 };
 
 	make(1);
 	CHECK(memory_read(0xfee00030) == 0x50014);
-	CHECK(ioctl(m.vm, KVM_SIGNAL_MSI, &msi) <= 0); /* software has not switched it on yet */
+	CHECK(ioctl(m.vm, KVM_SIGNAL_MSI, &msi) <= 0); /* software has not enabled the APIC yet (SVR) */
 	CHECK(lapic_get(0, 0x220) == 0);
 	lapic_set(0, 0xf0, 0x1ff);
 	CHECK(ioctl(m.vm, KVM_SIGNAL_MSI, &msi) == 1 && lapic_get(0, 0x220) == 1u << 1);
@@ -255,16 +256,17 @@ static void test_x2apic_reserved_bits(void)
 	} writes[] = {
 		{ 0x80f, 0x1ff, DONE }, { 0x80f, 0x11ff, 13 }, { 0x808, 0xf0, DONE }, { 0x808, 0x100, 13 },
 		{ 0x80b, 0, DONE }, { 0x80b, 1, 13 }, { 0x828, 0, DONE }, { 0x828, 1, 13 },
-		/* ICR, to nobody: bits 13, 17:16 and 31:20 are reserved. */
+		/* ICR, with a destination that does not exist: bits 13, 17:16 and 31:20 are reserved. */
 		{ 0x830, UINT64_C(0x7700000041), DONE }, { 0x830, UINT64_C(0x7700001041), DONE },
 		{ 0x830, UINT64_C(0x7700002041), 13 }, { 0x830, UINT64_C(0x7700010041), 13 },
 		{ 0x830, UINT64_C(0x7700020041), 13 }, { 0x830, UINT64_C(0x7700100041), 13 },
 		{ 0x830, UINT64_C(0x7780000041), 13 },
-		/* Self IPI: a vector and nothing else. */
+		/* Self IPI: all bits but the vector are reserved. */
 		{ 0x83f, 0x41, DONE }, { 0x83f, 0x141, 13 }, { 0x83f, UINT64_C(0x100000041), 13 },
 		{ 0x832, 0x70042, DONE }, { 0x832, 0x90042, 13 }, { 0x835, 0x1a742, DONE }, { 0x835, 0x20042, 13 },
 		{ 0x83e, 0xb, DONE }, { 0x83e, 4, 13 }, { 0x838, UINT32_MAX, DONE }, { 0x838, UINT64_C(1) << 32, 13 },
-		{ 0x802, 0, 13 }, { 0x803, 0x50014, 13 }, { 0x80d, 0, 13 }, { 0x80e, 0, 13 }, { 0x831, 0, 13 }, { 0x839, 0, 13 },
+		{ 0x802, 0, 13 }, { 0x803, 0x50014, 13 }, { 0x80d, 0, 13 }, { 0x80e, 0, 13 }, { 0x831, 0, 13 },
+		{ 0x839, 0, 13 },
 	};
 
 	make(1);
@@ -274,7 +276,8 @@ static void test_x2apic_reserved_bits(void)
 		int port = wrmsr(writes[i].index, writes[i].value);
 
 		if (port != writes[i].port)
-			fprintf(stderr, "MSR %x, %llx: port %d\n", writes[i].index, (unsigned long long)writes[i].value, port);
+			fprintf(stderr, "MSR %x, %llx: port %d\n", writes[i].index, (unsigned long long)writes[i].value,
+			        port);
 		CHECK(port == writes[i].port);
 	}
 	CHECK(lapic_get(0, 0x220) == 1u << 1); /* the self IPI, held off by the TPR */
@@ -286,7 +289,7 @@ static void test_x2apic_reserved_bits(void)
 #define LVTT_PERIODIC 0x20042u
 #define LVTT_ONE_SHOT 0x00042u
 #define LVTT_DEADLINE 0x40042u
-#define LONG          UINT32_MAX /* by 128: 9 minutes */
+#define LONG          UINT32_MAX /* 9 minutes when the clock is divided by 128 */
 
 static void test_timer_modes(void)
 {
@@ -294,16 +297,16 @@ static void test_timer_modes(void)
 	CHECK(wrmsr(APIC_BASE, X2APIC) == DONE && wrmsr(0x80f, 0x1ff) == DONE && wrmsr(0x83e, 0xa) == DONE);
 	CHECK(wrmsr(0x832, LVTT_ONE_SHOT) == DONE && wrmsr(0x838, LONG) == DONE);
 	CHECK(rdmsr(0x839) != 0);
-	/* Between one-shot and periodic, and masked or not, a count goes on. */
+	/* The count goes on when the mode changes between one-shot and periodic, and when the LVT is masked. */
 	CHECK(wrmsr(0x832, LVTT_PERIODIC) == DONE && rdmsr(0x839) != 0 && rdmsr(0x838) == LONG);
 	CHECK(wrmsr(0x832, LVTT_PERIODIC | 0x10000) == DONE && rdmsr(0x839) != 0);
 	CHECK(wrmsr(0x832, LVTT_ONE_SHOT) == DONE && rdmsr(0x839) != 0 && rdmsr(0x838) == LONG);
-	/* To the deadline and back nothing is left of it. */
+	/* A change to TSC-deadline mode clears the count, and a change back clears the deadline. */
 	CHECK(wrmsr(0x832, LVTT_DEADLINE) == DONE && rdmsr(0x839) == 0 && rdmsr(0x838) == 0);
-	CHECK(wrmsr(0x838, LONG) == DONE && rdmsr(0x838) == 0); /* ignored there */
+	CHECK(wrmsr(0x838, LONG) == DONE && rdmsr(0x838) == 0); /* TSC-deadline mode ignores it */
 	CHECK(wrmsr(DEADLINE, UINT64_MAX) == DONE && rdmsr(DEADLINE) == UINT64_MAX && rdmsr(0x839) == 0);
 	CHECK(wrmsr(0x832, LVTT_ONE_SHOT) == DONE && rdmsr(DEADLINE) == 0 && rdmsr(0x839) == 0);
-	/* A count that is over does not begin again, whatever the mode becomes. */
+	/* A count that has ended does not begin again when the mode becomes periodic. */
 	CHECK(wrmsr(0x832, LVTT_ONE_SHOT | 0x10000) == DONE && wrmsr(0x838, 1) == DONE);
 	while (rdmsr(0x839) != 0)
 		continue;
@@ -311,16 +314,18 @@ static void test_timer_modes(void)
 	machine_free(&m, 1);
 }
 
-/* A count that became periodic starts again; one that became one-shot does not. Counted by a guest that spins until it saw enough. */
+/* A one-shot count that is made periodic starts again. The handler counts; the guest spins until it has counted 3. */
 CODE32(c_spin, "sti \n 1: cmpl $3, 0x3000 \n jb 1b \n out %al, $0xaa")
-CODE32(c_count_x2apic, "push %eax \n push %ecx \n push %edx \n incl 0x3000 \n mov $0x80b, %ecx \n xor %eax, %eax \n xor %edx, %edx \n"
+CODE32(c_count_x2apic, "push %eax \n push %ecx \n push %edx \n incl 0x3000 \n mov $0x80b, %ecx \n "
+       "xor %eax, %eax \n xor %edx, %edx \n"
        "wrmsr \n pop %edx \n pop %ecx \n pop %eax \n iret")
 
 static void test_timer_becomes_periodic(void)
 {
 	make(1);
 	CHECK(wrmsr(APIC_BASE, X2APIC) == DONE && wrmsr(0x80f, 0x1ff) == DONE && wrmsr(0x83e, 0xb) == DONE);
-	CHECK(wrmsr(0x832, LVTT_ONE_SHOT) == DONE && wrmsr(0x838, 50000000) == DONE && wrmsr(0x832, LVTT_PERIODIC) == DONE);
+	CHECK(wrmsr(0x832, LVTT_ONE_SHOT) == DONE && wrmsr(0x838, 50000000) == DONE &&
+	      wrmsr(0x832, LVTT_PERIODIC) == DONE);
 	LOAD(CODE, c_spin);
 	LOAD(HANDLER, c_count_x2apic);
 	gate(0x42, HANDLER);
@@ -329,7 +334,7 @@ static void test_timer_becomes_periodic(void)
 	machine_free(&m, 1);
 }
 
-/* A deadline that is over interrupts before the next instruction. */
+/* A deadline in the past interrupts before the next instruction. */
 static void test_deadline_in_the_past(void)
 {
 	make(1);
@@ -420,8 +425,9 @@ static void test_application_processor_waits(void)
 }
 
 /*
- * One vCPU sends to a flat logical destination, waits until the other's handler has counted, and sends the next: each comes while the other is
- * on its way back from its EOI. One that is lost stops both for ever.
+ * vCPU 0 sends an IPI to a flat logical destination, waits until the handler of vCPU 1 has counted it, and sends the
+ * next. So an IPI usually arrives while vCPU 1 is still in the handler of the last one, around its EOI. One lost IPI
+ * stops both vCPUs for ever.
  */
 #define IPIS "8000"
 CODE32(c_send, "mov $" IPIS ", %ecx \n xor %edx, %edx \n movl $0xe6000000, 0xfee00310 \n"
@@ -453,7 +459,7 @@ static void test_logical_ipis_arrive(void)
 	}
 	NEED(pthread_create(&threads[0], NULL, run_first, NULL) == 0);
 	NEED(pthread_create(&threads[1], NULL, run_second, NULL) == 0);
-	/* Two vCPUs that spin on one processor take a time slice each for every IPI: slow is not lost. */
+	/* Two vCPUs that spin on one processor need a time slice each for every IPI. Do not call a slow IPI lost. */
 	do {
 		seen = counter();
 		clock_gettime(CLOCK_REALTIME, &limit);
@@ -497,7 +503,7 @@ static void test_two_nmis_are_kept(void)
 		CHECK(ioctl(m.vcpu[0], KVM_SET_VCPU_EVENTS, &events) == 0);
 		CHECK(run(0) == DONE && counter() == kept);
 	}
-	/* While the handler runs one is latched. */
+	/* While the handler of an NMI runs, one more is latched. */
 	start(0, false);
 	LOAD(HANDLER, c_raise_nmis);
 	memset(m.memory + COUNTER, 0, 4);

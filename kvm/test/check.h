@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the tests of the front end share. They are ordinary KVM clients: each runs under `vmmu run`, and (with the same result, where
- * a machine has one) on a real /dev/kvm.
+ * What the tests of the front end share. The tests are ordinary KVM clients. Each runs under `vmmu run`, and with the
+ * same result on a real /dev/kvm where the machine has one.
  */
 #ifndef VMMU_KVM_TEST_CHECK_H
 #define VMMU_KVM_TEST_CHECK_H
@@ -21,7 +21,10 @@
 
 #define PAGE 4096ul
 
-/* Does a sanitizer's runtime ("__asan_init", "__tsan_init") sit under this program? It cannot do all that a kernel and libc can. */
+/*
+ * Does the program run with a sanitizer's runtime, which `symbol` ("__asan_init", "__tsan_init") names? Such a
+ * runtime does not support all that libc and the kernel do.
+ */
 __attribute__((unused)) static bool under_runtime(const char *symbol)
 {
 	return dlsym(RTLD_DEFAULT, symbol) != NULL;
@@ -39,7 +42,7 @@ __attribute__((unused)) static void check(bool good, const char *what, const cha
 }
 #define CHECK(condition) check(condition, #condition, __FILE__, __LINE__)
 
-/* Like CHECK, but nothing makes sense without it. */
+/* Like CHECK, but a failure ends the test: the rest makes no sense without it. */
 #define NEED(condition)                                                                                            \
 	do {                                                                                                       \
 		if (!(condition)) {                                                                                \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vCPUs that write their own code and each other's all the time, in one page, while a thread tells each in turn to come out. Every
- * KVM_RUN must return, and every vCPU must get on: one that is kept out for ever hangs here.
+ * vCPUs write their own code and each other's all the time, in one page, while a thread tells each vCPU in turn to
+ * leave the guest. Every KVM_RUN must return, and every vCPU must go on after it. If a vCPU is stuck, the test hangs.
  */
 #include "check.h"
 #include <pthread.h>
@@ -10,12 +10,14 @@
 
 #define VCPUS  4u
 #define ROUNDS 100u
-#define LOOP     0x1000u /* the code that writes */
-#define CALLED   0x2000u /* what is written: `mov al, n; ret` for each vCPU, a line of 64 bytes apart */
+#define LOOP     0x1000u /* the code that writes other code */
+#define CALLED   0x2000u /* the code that is written: `mov al, n; ret` for each vCPU, 64 bytes apart */
 #define COUNTERS 0x3000u
 
 /* again: inc word [di]; inc cx; mov [bx+1], cl; call bx; mov [si+1], cl; call si; jmp again */
-static const uint8_t writer[] = { 0xff, 0x05, 0x41, 0x88, 0x4f, 0x01, 0xff, 0xd3, 0x88, 0x4c, 0x01, 0xff, 0xd6, 0xeb, 0xf1 };
+static const uint8_t writer[] = {
+	0xff, 0x05, 0x41, 0x88, 0x4f, 0x01, 0xff, 0xd3, 0x88, 0x4c, 0x01, 0xff, 0xd6, 0xeb, 0xf1
+};
 
 static struct machine m;
 static pthread_t threads[VCPUS];
@@ -26,7 +28,7 @@ static __thread unsigned self;
 static void on_usr1(int number)
 {
 	(void)number;
-	m.run[self]->immediate_exit = 1; /* so that a signal just before KVM_RUN counts, too */
+	m.run[self]->immediate_exit = 1; /* so that a signal that comes just before KVM_RUN ends it, too */
 }
 
 static void *run(void *argument)
@@ -43,8 +45,8 @@ static void *run(void *argument)
 static void vcpu_start(unsigned i)
 {
 	struct kvm_regs regs = {
-		.rip = LOOP, .rflags = 2, .rsp = 0x6000 + 0x400 * i, .rbx = CALLED + 64 * i, .rsi = CALLED + 64 * ((i + 1) % VCPUS),
-		.rdi = COUNTERS + 64 * i,
+		.rip = LOOP, .rflags = 2, .rsp = 0x6000 + 0x400 * i, .rbx = CALLED + 64 * i,
+		.rsi = CALLED + 64 * ((i + 1) % VCPUS), .rdi = COUNTERS + 64 * i,
 	};
 
 	memcpy(m.memory + CALLED + 64 * i, "\xb0\x00\xc3", 3);
@@ -56,7 +58,7 @@ static uint16_t counter(unsigned i)
 	return *(volatile uint16_t *)(m.memory + COUNTERS + 64 * i);
 }
 
-/* Until a vCPU has come out, and until it has run on. */
+/* Tell a vCPU to leave the guest. Wait until it has left, and until it has counted again. */
 static void tell(unsigned i)
 {
 	unsigned before = atomic_load(&returned[i]);
@@ -82,7 +84,7 @@ int main(void)
 		NEED(pthread_create(&threads[i], NULL, run, (void *)(uintptr_t)i) == 0);
 	for (unsigned i = 0; i < VCPUS; i++) {
 		while (counter(i) == 0)
-			usleep(100); /* its thread is not there yet */
+			usleep(100); /* the vCPU has not run yet */
 	}
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		for (unsigned i = 0; i < VCPUS; i++)

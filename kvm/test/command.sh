@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The vmmu command: exit codes, messages, obstacles.  Usage: command.sh VMMU HOST_MEMORY_TEST FILES.C SANITIZER
+# The vmmu command: exit codes, messages, obstacles. Usage: command.sh VMMU HOST_MEMORY_TEST FILES.C SANITIZER
 vmmu=$1
 host_memory=$2
 files=$3
@@ -10,7 +10,7 @@ trap 'rm -rf "$dir"' EXIT
 failed=0
 count=0
 
-# expect CODE TEXT COMMAND...: the exit status, and a text in the output
+# expect CODE TEXT COMMAND...: the command must exit with CODE, and TEXT must be in its output
 expect() {
 	code=$1 text=$2
 	shift 2
@@ -56,7 +56,8 @@ expect 2 "which program" "$vmmu" doctor
 expect 127 "No such file" "$vmmu" doctor nonexistent-program
 expect 0 "Neither" "$vmmu" doctor sh
 
-# Who asked for /dev/kvm in whatever way, and whatever became of its environment, is not told that nobody did.
+# `vmmu run` says when nothing asked for /dev/kvm. It must stay silent when a program did, in whatever way and with
+# whatever environment.
 nobody="nothing asked for /dev/kvm"
 expect 0 "$nobody" "$vmmu" run -- true
 expect 3 "$nobody" "$vmmu" run -- sh -c 'exit 3'
@@ -68,7 +69,8 @@ silent() {
 silent "$vmmu" run --quiet -- true
 silent "$vmmu" run -- test -c /dev/kvm
 silent "$vmmu" run -- sh -c '[ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ] && ! [ -L /dev/kvm ]'
-# A front end that was built with a sanitizer needs its runtime first, which an empty environment does not name.
+# A front end that was built with a sanitizer needs the sanitizer's runtime to be loaded first, and an empty environment
+# does not name it.
 if [ "$sanitizer" = none ]; then
 	silent "$vmmu" run -- env -i sh -c '[ -c /dev/../dev//kvm ]'
 	silent "$vmmu" run -- sh -c 'env -i sh -c "test -e /dev/kvm" & wait'
@@ -91,32 +93,50 @@ if ${CC:-cc} -Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1 -o "$dir/musl" "$dir/
 	expect 126 "build it for glibc" "$vmmu" doctor "$dir/musl"
 	expect 0 "$dir/musl: linked with musl" "$vmmu" run -- sh -c "'$dir/musl'; exit 0"
 fi
-# A shared object is none of that, and what it would ask for can be told.
-if printf '#include <linux/kvm.h>\n#include <sys/ioctl.h>\nint f(int k){return ioctl(k, KVM_CREATE_PIT2, 0);}' >"$dir/l.c" &&
+# A shared object is no program. The doctor can still tell what it would ask for.
+if printf '#include <linux/kvm.h>\n#include <sys/ioctl.h>\nint f(int k){return ioctl(k, KVM_CREATE_PIT2, 0);}' \
+	>"$dir/l.c" &&
 	${CC:-cc} -O1 -shared -fPIC -o "$dir/library.so" "$dir/l.c" 2>/dev/null; then
 	expect 126 "a shared object, not a program" "$vmmu" run -- "$dir/library.so"
 	expect 1 "a shared object" "$vmmu" doctor "$dir/library.so"
 	expect 1 "KVM_CREATE_PIT2" "$vmmu" doctor "$dir/library.so"
 fi
-# Requests that are made up at run time.
-if printf '#include <fcntl.h>\n#include <sys/ioctl.h>\nint main(void){volatile int t = 0xae; return ioctl(open("/dev/kvm", O_RDWR), t << 8 | 1, 0) < 0;}' \
-	>"$dir/r.c" && ${CC:-cc} -o "$dir/rusty" "$dir/r.c" 2>/dev/null; then
+# A program that computes its requests at run time.
+cat >"$dir/r.c" <<'C'
+#include <fcntl.h>
+#include <sys/ioctl.h>
+int main(void)
+{
+	volatile int t = 0xae;
+
+	return ioctl(open("/dev/kvm", O_RDWR), t << 8 | 1, 0) < 0;
+}
+C
+if ${CC:-cc} -o "$dir/rusty" "$dir/r.c" 2>/dev/null; then
 	expect 3 "Nothing can be said" "$vmmu" doctor "$dir/rusty"
 	expect 0 "" "$vmmu" run -- "$dir/rusty"
 fi
-# Files that end where their headers say that more follows.
+# Files that end although their headers say that more follows.
 for size in 5 40 70 300; do
 	head -c $size "$dir/rusty" >"$dir/cut" && chmod +x "$dir/cut"
 	expect 126 "" "$vmmu" run -- "$dir/cut"
 done
-# The client's own sanitizer: its runtime is a library, which must come first, or in the program. Children keep it, and other children do not get it.
+# A client that is built with a sanitizer. The sanitizer's runtime is a library, which must be loaded first, or is part
+# of the program. Children that need it keep it, and other children do not get it.
 if [ "$sanitizer" = none ]; then
 	for cc in gcc "gcc -static-libasan" clang; do
 		if $cc -g -D_GNU_SOURCE -fsanitize=address -o "$dir/asan" "$files" 2>/dev/null; then
 			expect 0 " 0 failed" "$vmmu" run -- "$dir/asan"
 			expect 0 " 0 failed" "$vmmu" run -- sh -c "'$dir/asan'"
-			printf '#include <stdlib.h>\nint main(void){return system("exec sh -c \\"exec tr a b </dev/null\\"");}' >"$dir/p.c"
-			$cc -fsanitize=address -o "$dir/asan-parent" "$dir/p.c" && expect 0 "" "$vmmu" run --quiet -- "$dir/asan-parent"
+			cat >"$dir/p.c" <<'C'
+#include <stdlib.h>
+int main(void)
+{
+	return system("exec sh -c \"exec tr a b </dev/null\"");
+}
+C
+			$cc -fsanitize=address -o "$dir/asan-parent" "$dir/p.c" &&
+				expect 0 "" "$vmmu" run --quiet -- "$dir/asan-parent"
 		else
 			echo "no $cc with AddressSanitizer here"
 		fi
@@ -145,10 +165,11 @@ if ${CC:-cc} -O1 -o "$dir/client" "$dir/k.c" 2>/dev/null; then
 	expect 0 "KVM_CREATE_PIT2" "$vmmu" doctor --trace -- "$dir/client"
 	expect 0 "KVM_CAP_NESTED_STATE" "$vmmu" doctor --trace "$dir/client"
 fi
-# What --stats says of host memory: pages that stay since there is no room are not lost, and the other way round.
-# The program says 77 where host memory cannot be had.
+# --stats and host memory: it counts no page as lost when pages stay since the swap file is full, and none as spared
+# when pages are lost. The test program exits with 77 where the machine does not allow --host-memory.
 host_memory() {
-	expect 0 "$(printf '  %-28s %14u' "$3" 0)" "$vmmu" run --stats --host-memory 1M --host-swap "$dir/swap-$1:$2" -- "$host_memory" "$1" "swap-$1"
+	expect 0 "$(printf '  %-28s %14u' "$3" 0)" "$vmmu" run --stats --host-memory 1M \
+		--host-swap "$dir/swap-$1:$2" -- "$host_memory" "$1" "swap-$1"
 }
 "$vmmu" run --host-memory 1M --host-swap "$dir/swap:1M" -- "$host_memory" full swap >/dev/null 2>&1
 if [ $? != 77 ]; then

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What a client says by CPUID holds: the leaves as they come back, addresses, MSRs and instructions that the guest has or has not. */
+/*
+ * What a client says in CPUID holds: for the leaves that KVM_GET_CPUID2 returns, for the width of addresses, and for
+ * the MSRs and instructions that the guest has.
+ */
 #include "check.h"
 
 #define MSR_SPEC_CTRL   0x48u
@@ -45,9 +48,10 @@ static void test_leaves(void)
 
 	machine_make(&m, 1, 16 * PAGE);
 	supported(m.kvm, &cpuid);
-	CHECK(!(leaf(&cpuid, 1)->ecx & 1u << 24)); /* the TSC-deadline timer: a client that emulates the APIC may have none */
+	/* No TSC-deadline timer: a client that emulates the APIC itself may have none. */
+	CHECK(!(leaf(&cpuid, 1)->ecx & 1u << 24));
 
-	/* OSXSAVE and OSPKE are CR4's, whatever the client says. */
+	/* OSXSAVE and OSPKE are as CR4 has them, whatever the client sets. */
 	leaf(&cpuid, 1)->ecx |= 1u << 27;
 	leaf(&cpuid, 7)->ecx |= 1u << 4;
 	set(&m, &cpuid);
@@ -59,7 +63,7 @@ static void test_leaves(void)
 	NEED(ioctl(m.vcpu[0], KVM_GET_CPUID2, &back) == 0);
 	CHECK(leaf(&back, 1)->ecx & 1u << 27 && leaf(&back, 7)->ecx & 1u << 4);
 
-	/* After a run the model is fixed; what follows CR4 is no part of it. */
+	/* After the first KVM_RUN the CPUID leaves are fixed, except for the bits that follow CR4. */
 	memcpy(m.memory + 0x1000, "\xe6\x10", 2);
 	CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == 0 && m.run[0]->exit_reason == KVM_EXIT_IO);
 	CHECK(ioctl(m.vcpu[0], KVM_SET_CPUID2, &cpuid) == 0);
@@ -68,13 +72,16 @@ static void test_leaves(void)
 	machine_free(&m, 1);
 }
 
-/* MAXPHYADDR is a byte that a client may fill with anything. */
+/* MAXPHYADDR is a byte, and a client may set it to anything. */
 static void test_address_width(void)
 {
 	static const struct {
 		unsigned bits;
 		bool apic_base_fits;
-	} cases[] = { { 0, false }, { 31, false }, { 32, true }, { 36, true }, { 52, true }, { 63, true }, { 64, true }, { 65, true }, { 255, true } };
+	} cases[] = {
+		{ 0, false }, { 31, false }, { 32, true }, { 36, true }, { 52, true }, { 63, true }, { 64, true },
+		{ 65, true }, { 255, true }
+	};
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct machine m;
@@ -99,7 +106,10 @@ static void test_address_width(void)
 static int outcome(struct machine *m, const void *code, size_t size, uint32_t ecx, uint64_t value)
 {
 	static const unsigned vectors[] = { 6, 13 };
-	struct kvm_regs regs = { .rip = 0x1000, .rflags = 2, .rsp = 0x8000, .rcx = ecx, .rax = (uint32_t)value, .rdx = value >> 32, .rbx = 0x3000 };
+	struct kvm_regs regs = {
+		.rip = 0x1000, .rflags = 2, .rsp = 0x8000,
+		.rcx = ecx, .rax = (uint32_t)value, .rdx = value >> 32, .rbx = 0x3000
+	};
 	uint8_t *end = m->memory + 0x1000;
 
 	memcpy(end, code, size);
@@ -170,27 +180,28 @@ static void test_msrs(void)
 	CHECK(listed && msr_get(&m, MSR_PERF_CAP) == 0 && !msr_set(&m, MSR_PERF_CAP, 1));
 	CHECK(guest_read(&m, MSR_PERF_CAP) == 13);
 
-	/* The counters of a K7: a CPU without them forgets what is written. */
+	/* The performance counters of a K7. A CPU without them accepts a write and forgets it. */
 	for (uint32_t i = 0; i < 8; i++) {
 		CHECK(guest_write(&m, 0xc0010000u + i, 0x530076) == -1 && guest_read(&m, 0xc0010000u + i) == -1);
 		CHECK(msr_get(&m, 0xc0010000u + i) == 0);
 	}
-	/* HWCR: 3, 6, 8 are ignored, 18 and 24 kept, others refused. */
+	/* HWCR: bits 3, 6 and 8 are ignored, 18 and 24 are kept, any other is refused. */
 	CHECK(guest_write(&m, MSR_HWCR, 1u << 3 | 1u << 6 | 1u << 8 | 1u << 18 | 1u << 24) == -1);
 	CHECK(msr_get(&m, MSR_HWCR) == (1u << 18 | 1u << 24));
 	CHECK(guest_write(&m, MSR_HWCR, 1) == 13 && !msr_set(&m, MSR_HWCR, 1u << 4));
 	CHECK(msr_get(&m, MSR_HWCR) == (1u << 18 | 1u << 24));
-	/* MISC_ENABLE: no branch trace storage, no precise events; not the guest's to change. */
+	/* MISC_ENABLE has no branch trace storage and no precise events. The guest cannot change these bits. */
 	CHECK(msr_get(&m, MSR_MISC_ENABLE) == 0x1800);
 	CHECK(guest_write(&m, MSR_MISC_ENABLE, 0) == 13 && guest_write(&m, MSR_MISC_ENABLE, 0x1801 | 1u << 7) == -1);
 	CHECK(msr_get(&m, MSR_MISC_ENABLE) == 0x1801 && msr_set(&m, MSR_MISC_ENABLE, 0x1800));
-	/* There is neither IBRS nor STIBP nor SSBD to be switched. */
-	CHECK(guest_read(&m, MSR_SPEC_CTRL) == 13 && guest_write(&m, MSR_SPEC_CTRL, 0) == 13 && msr_set(&m, MSR_SPEC_CTRL, 0));
+	/* The CPU has none of IBRS, STIBP and SSBD, so the guest has no SPEC_CTRL. */
+	CHECK(guest_read(&m, MSR_SPEC_CTRL) == 13 && guest_write(&m, MSR_SPEC_CTRL, 0) == 13 &&
+	      msr_set(&m, MSR_SPEC_CTRL, 0));
 	CHECK(guest_read(&m, MSR_TSC_AUX) == -1);
 	machine_free(&m, 1);
 }
 
-/* What a guest's CPUID lacks is not there. */
+/* A guest does not have an instruction or MSR that its CPUID lacks. */
 static void test_absent(void)
 {
 	static const struct {
@@ -239,8 +250,9 @@ static void test_absent(void)
 		leaf(&cpuid, 0x80000001)->edx &= ~(1u << 27);
 		leaf(&cpuid, 7)->ecx &= both ? ~(1u << 22) : ~0u;
 		set(&m, &cpuid);
-		/* TSC_AUX goes with the instructions that read it: RDTSCP, RDPID. */
-		CHECK(guest_read(&m, MSR_TSC_AUX) == (both ? 13 : -1) && guest_write(&m, MSR_TSC_AUX, 1) == (both ? 13 : -1));
+		/* TSC_AUX exists if an instruction that reads it does: RDTSCP or RDPID. */
+		CHECK(guest_read(&m, MSR_TSC_AUX) == (both ? 13 : -1) &&
+		      guest_write(&m, MSR_TSC_AUX, 1) == (both ? 13 : -1));
 		CHECK(msr_set(&m, MSR_TSC_AUX, 7));
 		machine_free(&m, 1);
 	}
@@ -274,9 +286,9 @@ static void test_boot_cpu(void)
 	vm = ioctl(kvm, KVM_CREATE_VM, 0);
 	NEED(vm >= 0);
 	CHECK(ioctl(vm, KVM_SET_BOOT_CPU_ID, (unsigned long)limit + 1) == -1 && errno == EINVAL);
-	CHECK(ioctl(vm, KVM_SET_BOOT_CPU_ID, 1ul << 32) == -1 && errno == EINVAL); /* not 0 */
+	CHECK(ioctl(vm, KVM_SET_BOOT_CPU_ID, 1ul << 32) == -1 && errno == EINVAL); /* not taken for 0 */
 	CHECK(ioctl(vm, KVM_SET_BOOT_CPU_ID, 3ul) == 0);
-	CHECK(enable_max_vcpu_id(vm, 2) == EINVAL); /* below the boot CPU */
+	CHECK(enable_max_vcpu_id(vm, 2) == EINVAL); /* the boot CPU is 3 */
 	CHECK(enable_max_vcpu_id(vm, 8) == 0);
 	CHECK(ioctl(vm, KVM_SET_BOOT_CPU_ID, 9ul) == -1 && errno == EINVAL);
 	CHECK(ioctl(vm, KVM_SET_BOOT_CPU_ID, 7ul) == 0);
@@ -284,7 +296,7 @@ static void test_boot_cpu(void)
 	close(kvm);
 }
 
-/* An interrupt whose stack is a device: the client is told which event, and where. */
+/* An interrupt pushes its frame to a device. KVM_RUN tells the client which event that was, and the address. */
 static void test_vectoring(void)
 {
 	struct machine m;
@@ -299,7 +311,8 @@ static void test_vectoring(void)
 	NEED(ioctl(m.vcpu[0], KVM_SET_SREGS, &sregs) == 0 && ioctl(m.vcpu[0], KVM_SET_REGS, &regs) == 0);
 	NEED(ioctl(m.vcpu[0], KVM_INTERRUPT, &interrupt) == 0);
 	NEED(ioctl(m.vcpu[0], KVM_RUN, 0) == 0);
-	CHECK(m.run[0]->exit_reason == KVM_EXIT_INTERNAL_ERROR && m.run[0]->internal.suberror == KVM_INTERNAL_ERROR_DELIVERY_EV);
+	CHECK(m.run[0]->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
+	      m.run[0]->internal.suberror == KVM_INTERNAL_ERROR_DELIVERY_EV);
 	CHECK(m.run[0]->internal.ndata >= 4 && m.run[0]->internal.data[0] == (1u << 31 | 0x40));
 	CHECK(m.run[0]->internal.data[3] >= 0x50000 && m.run[0]->internal.data[3] < 0x51000);
 	machine_free(&m, 1);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An instruction that the CPU cannot carry out. A guest's kernel stops with an internal error; a guest's process gets #UD, and its VM goes on;
- * with KVM_CAP_EXIT_ON_EMULATION_FAILURE both stop. (On a real processor x87 reads from a device: KVM's emulator has no x87.)
+ * An instruction that the emulator cannot execute. At CPL 0, KVM_RUN stops with an internal error. At CPL 3 the guest
+ * gets #UD, and the VM goes on. With KVM_CAP_EXIT_ON_EMULATION_FAILURE, KVM_RUN stops at either level. The
+ * instruction is an x87 load from a device: a processor can execute it, but KVM's emulator has no x87.
  */
 #include "check.h"
 
@@ -21,11 +22,11 @@ static void put(struct machine *m, unsigned at, uint64_t value)
 
 static struct kvm_segment flat(uint16_t selector, uint8_t type)
 {
-	return (struct kvm_segment){ .limit = 0xffffffff, .selector = selector, .type = type, .present = 1, .dpl = selector & 3, .db = 1,
-	                             .s = 1, .g = 1 };
+	return (struct kvm_segment){ .limit = 0xffffffff, .selector = selector, .type = type, .present = 1,
+	                             .dpl = selector & 3, .db = 1, .s = 1, .g = 1 };
 }
 
-/* Protected mode without paging, at that privilege level; #UD ends in a HLT. */
+/* Begin in protected mode without paging, at privilege level `cpl`. The handler of #UD is a HLT. */
 static void start(struct machine *m, unsigned cpl)
 {
 	static const uint8_t fld_device[] = { 0xd9, 0x05, 0x00, 0x00, 0x00, 0xd0 };
@@ -65,7 +66,7 @@ static bool is_emulation_error(const struct machine *m)
 	       memcmp(run->emulation_failure.insn_bytes, "\xd9\x05\0\0\0\xd0", 6) == 0;
 }
 
-/* The handler ran, and the instruction is what it is about. */
+/* Did the handler of #UD run, with a frame that names the instruction? */
 static bool handled(const struct machine *m, unsigned selector, unsigned frame)
 {
 	uint32_t pushed[2];

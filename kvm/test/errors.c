@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Bad numbers, pointers, sizes, descriptors, orders, double creations: KVM's errno for each, and no crash. */
+/* Bad numbers, pointers, sizes, descriptors and orders, and double creations fail with the errno that KVM has. */
 #include "check.h"
 
 #define BAD ((void *)8)
@@ -127,7 +127,7 @@ static void test_slots(void)
 	SLOT_FAILS(EINVAL, 1, KVM_MEM_READONLY, 0, 4 * PAGE, m); /* another kind */
 	SLOT_FAILS(EINVAL, 1, 0, 0, 4 * PAGE, m + PAGE);     /* another address */
 	errno = 0;
-	CHECK(ioctl(vm, KVM_GET_DIRTY_LOG, &log) == -1 && errno == ENOENT); /* it has no log */
+	CHECK(ioctl(vm, KVM_GET_DIRTY_LOG, &log) == -1 && errno == ENOENT); /* the slot has no log */
 	CHECK(machine_slot(vm, 1, KVM_MEM_LOG_DIRTY_PAGES, 0, 4 * PAGE, m) == 0);
 	WORKS(vm, KVM_GET_DIRTY_LOG, &log);
 	CHECK(bitmap[0] == 0);
@@ -212,7 +212,7 @@ static void test_vcpu_values(void)
 	NEED(ioctl(v, KVM_GET_DEBUGREGS, &debug) == 0);
 	debug.dr7 = 1ull << 40;
 	FAILS(EINVAL, v, KVM_SET_DEBUGREGS, &debug);
-	CHECK(ioctl(v, KVM_GET_MSRS, &msrs) == 1); /* up to the one that does not exist */
+	CHECK(ioctl(v, KVM_GET_MSRS, &msrs) == 1); /* KVM stops at the first MSR that does not exist */
 	msrs.head.nmsrs = 100000;
 	FAILS(E2BIG, v, KVM_GET_MSRS, &msrs);
 	NEED(ioctl(v, KVM_GET_SREGS, &sregs) == 0);
@@ -255,11 +255,11 @@ static void test_descriptors(void)
 	errno = 0;
 	CHECK(ioctl(other, KVM_CHECK_EXTENSION, 3) == -1 && errno == EBADF);
 	m.run[0]->immediate_exit = 1;
-	FAILS(EINTR, copy, KVM_RUN, 0); /* the vCPU keeps its VM */
+	FAILS(EINTR, copy, KVM_RUN, 0); /* the vCPU keeps its VM alive */
 	CHECK(dup2(copy, 200) == 200);
 	close(copy);
 	FAILS(EINTR, 200, KVM_RUN, 0);
-	/* A number of ours that becomes another file is not ours any more. */
+	/* When dup2 replaces a descriptor of the front end, the number stands for the new file. */
 	CHECK(dup2(m.kvm, 200) == 200);
 	CHECK(ioctl(200, KVM_GET_API_VERSION, 0) == 12);
 	CHECK((fcntl(m.vcpu[0], F_GETFD) & FD_CLOEXEC) != 0);

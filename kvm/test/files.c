@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * /dev/kvm as a file: every call that takes its name, by every name that it has; and what its descriptors are when they are not asked for KVM.
- * With the argument "absent" /dev is one without kvm.
+ * /dev/kvm as a file: every call that takes its name, with every name that it has, and what its descriptors answer to
+ * calls that are not about KVM. With the argument "absent", /dev is a directory without kvm.
  */
 #include "check.h"
 #include <limits.h>
@@ -27,7 +27,7 @@ static bool under_vmmu(void)
 	return preload && strstr(preload, "vmmu");
 }
 
-/* What the kernel has under the number, past every library. */
+/* A system call made directly, so that no library sees it. */
 static long raw(long number, long a, long b)
 {
 	long result;
@@ -43,7 +43,7 @@ static bool is_machines_own(int fd)
 	return under_vmmu() && raw(SYS_fstat, fd, (long)&st) == 0 && S_ISCHR(st.st_mode);
 }
 
-/* The descriptor answers as /dev/kvm, and is not the machine's. Closes it. */
+/* Does the descriptor answer as /dev/kvm, and is it not the machine's own device? Closes it. */
 static bool is_kvm(int fd)
 {
 	bool good = fd >= 0 && ioctl(fd, KVM_GET_API_VERSION, 0) == 12 && !is_machines_own(fd);
@@ -181,15 +181,16 @@ static void test_names(void)
 	check_name(dev, "kvm");
 	check_name(dev, "../dev/kvm");
 	check_name(root, "dev/kvm");
-	/* The device is no link, and a link is one. */
+	/* The device does not look like a link, and a link to it does. */
 	CHECK(lstat("/dev/kvm", &st) == 0 && is_device(&st));
 	CHECK(lstat(name_link, &st) == 0 && S_ISLNK(st.st_mode));
 	CHECK(readlink("/dev/kvm", text, sizeof(text)) == -1 && errno == EINVAL);
 	CHECK(readlink(name_link, text, sizeof(text)) == 8);
 	CHECK(open(name_link, O_RDWR | O_NOFOLLOW) == -1 && errno == ELOOP);
 	if (under_vmmu())
-		CHECK(chmod("/dev/kvm", 0600) == -1 && errno == EPERM && chown(name_link, 0, 0) == -1 && errno == EPERM);
-	/* What is not it. */
+		CHECK(chmod("/dev/kvm", 0600) == -1 && errno == EPERM && chown(name_link, 0, 0) == -1 &&
+		      errno == EPERM);
+	/* Names that are not the device. */
 	CHECK(open("/tmp/kvm", O_RDWR) == -1 && errno == ENOENT);
 	CHECK(open("/dev/kvm/", O_RDWR) == -1 && stat("/dev/kvm/x", &st) == -1);
 	CHECK(syscall(SYS_open, NULL, O_RDWR) == -1 && errno == EFAULT);
@@ -207,7 +208,10 @@ static bool link_is(int fd, const char *wanted)
 	return readlink(name, text, sizeof(text) - 1) > 0 && strcmp(text, wanted) == 0;
 }
 
-/* Nothing of what is behind a descriptor of ours can be read, written, sized or sealed. `at`: the error of a read at a position. */
+/*
+ * A file lies behind each descriptor of the front end. The client cannot read, write, resize or seal it. `at`: the
+ * error of a read at a position.
+ */
 static void check_descriptor(int fd, int at)
 {
 	char byte = 0;
@@ -236,7 +240,7 @@ static void check_descriptor(int fd, int at)
 	CHECK(fstat(fd, &st) == 0 && !S_ISREG(st.st_mode) && st.st_size == 0 && st.st_blocks == 0);
 	CHECK(fstatat(fd, "", &st, AT_EMPTY_PATH) == 0 && !S_ISREG(st.st_mode));
 	CHECK(statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &x) == 0 && x.stx_mode == st.st_mode && x.stx_size == 0);
-	/* What the kernel itself would say to a call that no library sees. */
+	/* The kernel refuses, too, when no library sees the call. */
 	if (under_vmmu())
 		CHECK(raw(SYS_ftruncate, fd, 1) < 0);
 }
@@ -255,7 +259,8 @@ static void test_descriptors(void)
 	CHECK(fstat(m.kvm, &st) == 0 && is_device(&st) && stat("/dev/kvm", &kvm) == 0);
 	CHECK(st.st_dev == kvm.st_dev && st.st_ino == kvm.st_ino);
 	CHECK(fstat(m.vm, &st) == 0 && (st.st_mode & S_IFMT) == 0);
-	CHECK(link_is(m.kvm, "/dev/kvm") && link_is(m.vm, "anon_inode:kvm-vm") && link_is(m.vcpu[0], "anon_inode:kvm-vcpu:0"));
+	CHECK(link_is(m.kvm, "/dev/kvm") && link_is(m.vm, "anon_inode:kvm-vm") &&
+	      link_is(m.vcpu[0], "anon_inode:kvm-vcpu:0"));
 	copy = fcntl(m.vm, F_DUPFD_CLOEXEC, 100);
 	CHECK(copy >= 100 && ioctl(copy, KVM_CHECK_EXTENSION, KVM_CAP_USER_MEMORY) == 1);
 	check_descriptor(copy, ESPIPE);
@@ -273,7 +278,7 @@ static void test_descriptors(void)
 	machine_free(&m, 1);
 }
 
-/* A number closed by a call that no library sees means the next file that gets it. */
+/* When a call that no library sees has closed a descriptor, its number stands for the next file that gets it. */
 static void test_closed_unseen(void)
 {
 	int kvm = open("/dev/kvm", O_RDWR), vm = ioctl(kvm, KVM_CREATE_VM, 0), pipes[2];
@@ -303,7 +308,9 @@ static void send_descriptor(int to, int fd)
 {
 	char room[CMSG_SPACE(sizeof(int))] = { 0 }, byte = 0;
 	struct iovec vector = { &byte, 1 };
-	struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof(room) };
+	struct msghdr message = {
+		.msg_iov = &vector, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof(room)
+	};
 	struct cmsghdr *part = CMSG_FIRSTHDR(&message);
 
 	part->cmsg_level = SOL_SOCKET;
@@ -317,7 +324,9 @@ static int receive_descriptor(int from)
 {
 	char room[CMSG_SPACE(sizeof(int))] = { 0 }, byte = 0;
 	struct iovec vector = { &byte, 1 };
-	struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof(room) };
+	struct msghdr message = {
+		.msg_iov = &vector, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof(room)
+	};
 	int fd;
 
 	NEED(recvmsg(from, &message, 0) == 1);
@@ -394,7 +403,10 @@ static int run_self(char *const arguments[], char *const environment[], int how)
 	return waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* A child keeps the front end whatever environment it gets, and what it inherits is /dev/kvm, or refused as another process's. */
+/*
+ * A child runs under the front end whatever environment it gets. An inherited /dev/kvm works in it; an inherited VM is
+ * refused, since it is another process's.
+ */
 static void test_children(void)
 {
 	char *none[] = { NULL }, *other[] = { "LD_PRELOAD=", "A=b", NULL };
@@ -422,7 +434,7 @@ static int child(const char *system, const char *vm)
 	return check_failures != 0;
 }
 
-/* A vfork child, which shares our memory, opens it before anybody else: that is no concern of ours. */
+/* A vfork child shares its parent's memory. When it is the first to open /dev/kvm, the parent is not affected. */
 static void test_vfork_first(void)
 {
 	int status = -1, kvm;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Random ioctls with random arguments from several threads: nothing may crash or hang. Slots are only ever given memory of an arena of our
- * own, since a guest may write to what it is given.
+ * Random ioctls with random arguments from several threads. Nothing may crash or hang. A slot only ever gets memory
+ * of the arena, since a guest may write to the memory of its slots.
  *
  *     fuzz [SECONDS [SEED]]
  */
@@ -15,7 +15,7 @@
 #define ARENA   (64 * PAGE)
 #define DATA    16384u
 
-static int fds[FDS];      /* shared on purpose: closed and replaced under the others */
+static int fds[FDS]; /* shared on purpose: a thread closes and replaces descriptors that others use */
 static uint8_t *arena;
 static _Atomic bool stop;
 static unsigned long seed;
@@ -87,7 +87,7 @@ static unsigned long argument_for(unsigned long request, uint8_t *data, unsigned
 		memcpy(data, &region, sizeof(region));
 	}
 	if (request == KVM_GET_DIRTY_LOG || request == KVM_CLEAR_DIRTY_LOG) {
-		/* The bitmap is written by KVM: only to a place of ours. */
+		/* KVM writes the bitmap, so it must lie in `data`. */
 		uint64_t bitmap = (uint64_t)(data + 4096);
 
 		memcpy(data + (request == KVM_GET_DIRTY_LOG ? 8 : 16), &bitmap, 8);
@@ -104,7 +104,7 @@ static void one(uint8_t *data, unsigned long *state)
 
 	switch (next(state) % 200) {
 	case 0:
-		if (i > 1) /* /dev/kvm and one VM stay */
+		if (i > 1) /* /dev/kvm and one VM stay open */
 			close(__atomic_exchange_n(&fds[i], -1, __ATOMIC_SEQ_CST));
 		return;
 	case 1:
@@ -120,7 +120,10 @@ static void one(uint8_t *data, unsigned long *state)
 	default:
 		break;
 	}
-	/* Wrong kinds of descriptors are wanted too, but mostly the right ones. */
+	/*
+	 * The descriptor is random, so it may be of the wrong kind for the request, as is wanted. Most descriptors
+	 * should be vCPUs: of eight requests for a VM, about seven ask for a vCPU instead.
+	 */
 	if (request == KVM_CREATE_VM && next(state) % 8)
 		request = KVM_CREATE_VCPU;
 	argument = request == KVM_RUN && next(state) % 16 ? 0 : argument_for(request, data, state);
@@ -130,7 +133,7 @@ static void one(uint8_t *data, unsigned long *state)
 		return;
 	if ((request == KVM_GET_DIRTY_LOG || request == KVM_CLEAR_DIRTY_LOG) && argument != (unsigned long)data)
 		return;
-	/* Writes to anywhere but `data` and the arena would be our own mistake. */
+	/* The kernel may write only to `data` and the arena: a write elsewhere would damage this program. */
 	if (argument > 4096 && argument != (unsigned long)data &&
 	    !(argument >= (unsigned long)arena && argument < (unsigned long)arena + ARENA) && argument >> 47 == 0)
 		return;
@@ -187,7 +190,7 @@ int main(int argc, char **argv)
 	do {
 		usleep(1000);
 		for (int i = 0; i < THREADS; i++)
-			pthread_kill(threads[i], SIGUSR1); /* out of KVM_RUN */
+			pthread_kill(threads[i], SIGUSR1); /* so that it leaves KVM_RUN */
 		clock_gettime(CLOCK_MONOTONIC, &now);
 	} while ((double)(now.tv_sec - begin.tv_sec) + (double)(now.tv_nsec - begin.tv_nsec) / 1e9 < limit);
 	stop = true;

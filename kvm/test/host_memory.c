@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a guest sees of `vmmu run --host-memory` when the swap file fails: KVM_RUN says EFAULT for the pages that are lost, the log says why, and the
- * vCPU runs on, on every other page. A client like any other; only how to spoil the file of the process that it runs in is its own knowledge.
+ * What a guest sees of `vmmu run --host-memory` when the swap file fails. KVM_RUN fails with EFAULT on a lost page,
+ * the log says why, and the vCPU can go on with every other page. This is an ordinary client, except that it knows
+ * how to spoil the swap file of its own process.
  *
  *     host_memory full | corrupt | read-error      under --host-memory 1M --host-swap FILE:SIZE
  */
@@ -17,9 +18,9 @@ static const uint8_t reader[] = { 0xa1, 0x00, 0x00, 0xe7, 0x11, 0xeb, 0xf9 };
 static const uint8_t writer[] = { 0xa3, 0x00, 0x00, 0xe7, 0x11, 0xeb, 0xf9 };
 
 static struct machine m;
-static uint8_t *memory; /* of the guest, from DATA on */
+static uint8_t *memory; /* the guest's memory from DATA on */
 
-/* Run the code of `rip` on a page. Returns: AX; -1 for EFAULT, -2 for anything else. */
+/* Run the code at `rip` on a page. Returns: AX, -1 for EFAULT, -2 for anything else. */
 static int guest_on(uint64_t rip, unsigned page, unsigned ax)
 {
 	struct kvm_regs regs = { .rip = rip, .rflags = 2, .rax = ax };
@@ -44,7 +45,7 @@ static int guest_writes(unsigned page, unsigned value)
 	return guest_on(0x1100, page, value);
 }
 
-/* Noise, so that the pool takes none of it, and in the first word the page's number. */
+/* Fill each page with noise, so that it cannot be compressed into the pool, and put its number in the first 16 bits. */
 static void memory_fill(void)
 {
 	uint64_t x = 88172645463325252u;
@@ -63,8 +64,9 @@ static void memory_fill(void)
 }
 
 /*
- * The swap file, unlinked and open in this process: what a disk does to it. `deaf`: it can be written, and nothing can be read. (Cut short it would grow
- * again, with holes that can be read.) Returns: how many files that was.
+ * Spoil the swap file, which is unlinked and open in this process, as a bad disk would. With `deaf`, the descriptor
+ * is replaced by one that can be written and not read; without it, noise overwrites the file. (Truncation would not
+ * do: the file would grow again, with holes that can be read.) Returns: how many files were spoilt.
  */
 static unsigned swap_spoil(const char *name, bool deaf)
 {
@@ -82,7 +84,7 @@ static unsigned swap_spoil(const char *name, bool deaf)
 		if (!strstr(target, name))
 			continue;
 		files++;
-		/* Until the manager's threads had enough of the processor to take a page away. */
+		/* Wait until the manager has taken a page away: its threads may have to wait for a processor. */
 		for (unsigned i = 0; (end = lseek(fd, 0, SEEK_END)) == 0 && i < 20000; i++)
 			usleep(1000);
 		NEED(end > 0);
@@ -97,7 +99,7 @@ static unsigned swap_spoil(const char *name, bool deaf)
 	return files;
 }
 
-/* stderr goes to a file from here on, where the log can be read. */
+/* Send stderr to a file, so that the test can read the log. Sets `kept` to the old stderr. */
 static FILE *log_keep(int *kept)
 {
 	FILE *log = tmpfile();
@@ -108,7 +110,7 @@ static FILE *log_keep(int *kept)
 	return log;
 }
 
-/* Waits for it: the manager says it when it comes to it. */
+/* Does the log have the text? Waits up to 20 s, since the manager may write it later. */
 static bool log_has(FILE *log, const char *text)
 {
 	static char all[1 << 20];
@@ -124,7 +126,7 @@ static bool log_has(FILE *log, const char *text)
 	return false;
 }
 
-/* With nowhere to put pages the budget cannot be kept: they stay, every one. */
+/* When the swap file is full, the budget cannot be kept, and no page is lost. */
 static void test_full(void)
 {
 	unsigned wrong = 0;
@@ -158,11 +160,12 @@ static void test_lost(const char *swap_name, bool deaf)
 	CHECK(lost > 0);
 	CHECK(good > 0);
 	CHECK(other == 0);
-	/* It stays lost, for writes, too; and the vCPU, which has failed so often, works on a page that is there. */
+	/* A lost page stays lost, for writes, too. The vCPU, which has failed so often, works on pages that exist. */
 	CHECK(guest_reads(first_lost) == -1);
 	CHECK(guest_writes(first_lost, 1) == -1);
 	for (unsigned page = 0; page < 8; page++) {
-		CHECK(mmap(memory + page * PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED);
+		CHECK(mmap(memory + page * PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		           -1, 0) != MAP_FAILED);
 		CHECK(guest_writes(page, page + 7) == (int)page + 7);
 		CHECK(*(uint16_t *)(memory + page * PAGE) == page + 7);
 	}
@@ -179,7 +182,7 @@ int main(int argc, char **argv)
 	bool said;
 
 	if (fd < 0)
-		return 77; /* skipped: --host-memory cannot be had here */
+		return 77; /* skipped: this machine does not allow --host-memory */
 	close(fd);
 	log = log_keep(&kept);
 	machine_make(&m, 1, DATA);

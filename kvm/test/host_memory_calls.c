@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the program's own memory calls do to memory under a budget: what the kernel does to any other. Each call is made on two areas alike, of which one
- * is a slot's and mostly taken away, and what both hold afterwards is compared page by page.
+ * The program's own memory calls do to memory under a budget what the kernel does to any other memory. The test makes
+ * each call on two equal areas and then compares the areas page by page. One area is plain memory. The other belongs
+ * to a slot, and the manager has taken most of it away.
  *
  *     host_memory_calls      under --host-memory 1M
  */
@@ -9,11 +10,11 @@
 
 #include <sys/syscall.h>
 
-#define PAGES 512u /* of an area: twice the budget */
+#define PAGES 512u /* the pages of an area: twice the budget */
 #define BYTES (PAGES * PAGE)
 #define GPA   0x10000000u
 
-/* Both of them take memory from the machine itself, for good. */
+/* Advice that is not tried: both take memory from the machine itself, for good. */
 #define HWPOISON     100
 #define SOFT_OFFLINE 101
 
@@ -31,7 +32,7 @@ static uint64_t pattern(unsigned page)
 
 static uint8_t *area_make(void)
 {
-	/* Twice its size, kept for what grows. */
+	/* Reserve twice the size: remap_grown makes the area grow. */
 	uint8_t *area = mmap(NULL, 2 * BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	NEED(area != MAP_FAILED);
@@ -63,7 +64,7 @@ static void areas_free(void)
 	munmap(plain, 2 * BYTES);
 }
 
-/* At least a quarter of the managed area is elsewhere. */
+/* Wait until at least a quarter of the managed area has been taken away. */
 static void wait_taken(void)
 {
 	static unsigned char present[PAGES];
@@ -73,14 +74,14 @@ static void wait_taken(void)
 		usleep(tries ? 1000 : 0);
 		taken = 0;
 		if (mincore(managed, BYTES, present) != 0)
-			return; /* a part is unmapped */
+			return; /* a part of the area is unmapped */
 		for (unsigned page = 0; page < PAGES; page++)
 			taken += !(present[page] & 1);
 	}
 	CHECK(taken >= PAGES / 4);
 }
 
-/* Returns: false when the page cannot be read. */
+/* Read the first and the last word of a page. Returns: false when the page cannot be read. */
 static bool page_read(const uint8_t *page, uint64_t *first, uint64_t *last)
 {
 	uint64_t words[2];
@@ -94,15 +95,20 @@ static bool page_read(const uint8_t *page, uint64_t *first, uint64_t *last)
 	return true;
 }
 
-/* `may_go`: pages may hold zeros in one area and what they held in the other. Returns: pages that do not hold what they held. */
+/*
+ * Compare the areas. `may_go`: a page may hold zeros in one area and its old contents in the other.
+ * Returns: how many pages changed.
+ */
 static unsigned areas_compare(const char *what, int number, bool may_go)
 {
 	unsigned changed = 0, wrong = 0;
 
 	for (unsigned page = 0; page < PAGES; page++) {
 		uint64_t got[2] = { 0 }, want[2] = { 0 };
-		bool got_any = page_read(managed + page * PAGE, &got[0], &got[1]), want_any = page_read(plain + page * PAGE, &want[0], &want[1]);
-		bool zero = got_any && !got[0] && !got[1], kept = got_any && got[0] == pattern(page) && got[1] == pattern(page);
+		bool got_any = page_read(managed + page * PAGE, &got[0], &got[1]),
+		     want_any = page_read(plain + page * PAGE, &want[0], &want[1]);
+		bool zero = got_any && !got[0] && !got[1],
+		     kept = got_any && got[0] == pattern(page) && got[1] == pattern(page);
 
 		changed += !kept || !want_any || want[0] != got[0];
 		if (may_go && want_any ? !zero && !kept : got_any != want_any || got[0] != want[0] || got[1] != want[1])
@@ -129,9 +135,10 @@ static void test_every_advice(void)
 		errno = 0;
 		got = madvise(managed, BYTES, advice);
 		got_errno = errno;
-		/* Whether a block can be made of an area depends on what is there. */
+		/* Whether MADV_COLLAPSE succeeds depends on which pages are present. */
 		if ((got != want || got_errno != want_errno) && advice != COLLAPSE)
-			printf("madvise %d: %d (errno %d), of plain memory %d (%d)\n", advice, got, got_errno, want, want_errno);
+			printf("madvise %d: %d (errno %d), of plain memory %d (%d)\n", advice, got, got_errno, want,
+			       want_errno);
 		CHECK(advice == COLLAPSE || (got == want && got_errno == want_errno));
 		if (areas_compare("madvise", advice, advice == FREE_ADVICE) == 0)
 			continue;
@@ -195,7 +202,8 @@ static long munmap_middle(uint8_t *area)
 
 static long map_over_the_middle(uint8_t *area)
 {
-	return mmap(area + 50 * PAGE, 300 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == area + 50 * PAGE ? 0 : -errno;
+	return mmap(area + 50 * PAGE, 300 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+	            0) == area + 50 * PAGE ? 0 : -errno;
 }
 
 static long map_refused(uint8_t *area)
@@ -205,14 +213,15 @@ static long map_refused(uint8_t *area)
 
 static long map_not_replacing(uint8_t *area)
 {
-	return mmap(area, BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED ? -errno : 0;
+	return mmap(area, BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_FIXED_NOREPLACE, -1, 0) ==
+	       MAP_FAILED ? -errno : 0;
 }
 
 static long protect_and_back(uint8_t *area)
 {
 	long result = result_of(mprotect(area + 10 * PAGE, 400 * PAGE, PROT_NONE));
 
-	usleep(20000); /* some of it is taken while nobody may read it */
+	usleep(20000); /* time for the manager to take some of it while it is inaccessible */
 	return result ? result : result_of(mprotect(area + 10 * PAGE, 400 * PAGE, PROT_READ | PROT_WRITE));
 }
 
@@ -258,7 +267,8 @@ static long remap_onto(uint8_t *area)
 
 	NEED(other != MAP_FAILED);
 	memset(other, 0x77, 100 * PAGE);
-	return mremap(other, 100 * PAGE, 100 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, area + 20 * PAGE) == area + 20 * PAGE ? 0 : -errno;
+	return mremap(other, 100 * PAGE, 100 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, area + 20 * PAGE) ==
+	       area + 20 * PAGE ? 0 : -errno;
 }
 
 static long remap_refused(uint8_t *area)
@@ -266,17 +276,18 @@ static long remap_refused(uint8_t *area)
 	return mremap(area, BYTES, BYTES, MREMAP_FIXED, area + BYTES) == MAP_FAILED ? -errno : 0;
 }
 
-/* As libc gives memory back: where nobody sees it. */
+/* libc gives memory back by system calls of its own, which the front end does not see. */
 static long unmapped_unseen(uint8_t *area)
 {
 	long at = (long)area, got;
 
 	__asm__ volatile("syscall" : "=a"(got) : "a"(SYS_munmap), "D"(at), "S"((long)BYTES) : "rcx", "r11", "memory");
 	NEED(got == 0);
-	NEED(mmap(area, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == area);
+	NEED(mmap(area, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) ==
+	     area);
 	area_fill(area);
 	if (area == managed) {
-		/* Something else of the slots' wants room now. */
+		/* Memory of another slot needs room now. */
 		uint8_t *other = area_make();
 
 		NEED(machine_slot(m.vm, 2, 0, GPA + 2 * BYTES, BYTES, other) == 0);
@@ -334,7 +345,7 @@ int main(void)
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
 
 	if (fd < 0)
-		return 77; /* skipped: --host-memory cannot be had here */
+		return 77; /* skipped: this machine does not allow --host-memory */
 	close(fd);
 	NEED(pipe(pipe_fds) == 0);
 	machine_make(&m, 1, 0x100000);

@@ -5,9 +5,9 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-/* inc word [0x3000]; jmp -6: runs until it is told to stop. */
+/* inc word [0x3000]; jmp -6: runs until KVM_RUN is interrupted. */
 static const uint8_t spin[] = { 0xff, 0x06, 0x00, 0x30, 0xeb, 0xfa };
-/* in al, 0x10; jmp: an exit each time. */
+/* in al, 0x10; jmp: exits each time. */
 static const uint8_t port[] = { 0xe4, 0x10, 0xeb, 0xfc };
 
 static void on_signal(int number)
@@ -56,10 +56,11 @@ static bool counts(const uint8_t *memory)
 	return false;
 }
 
-/* Every order of closing /dev/kvm, the VM and the vCPU under a running vCPU. */
+/* Close /dev/kvm, the VM and the vCPU in every order while the vCPU runs. */
 static void test_close_orders(void)
 {
-	static const int orders[6][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 } };
+	static const int orders[6][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 },
+	                                   { 2, 1, 0 } };
 
 	for (int o = 0; o < 6; o++) {
 		struct machine m;
@@ -117,7 +118,10 @@ static void test_two_vms(void)
 	machine_free(&b, 1);
 }
 
-/* The child's VM is the parent's: EIO. It can make one of its own, and the parent's goes on. */
+/*
+ * The VM belongs to the parent: its calls fail with EIO in the child. The child can make a VM of its own, and the
+ * parent's works on.
+ */
 static void test_fork(void)
 {
 	struct machine m;
@@ -151,7 +155,7 @@ static void *run_cancellable(void *argument)
 {
 	int old;
 
-	/* As KVM's own selftests do: a kernel leaves KVM_RUN for it. */
+	/* As KVM's own selftests do: a cancelled thread leaves a real KVM_RUN at once. */
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &old);
 	for (;;)
 		ioctl(((struct machine *)argument)->vcpu[0], KVM_RUN, 0);
@@ -173,16 +177,16 @@ static void test_cancel(void)
 			CHECK(counts(m.memory));
 		CHECK(pthread_cancel(thread) == 0);
 		CHECK(pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
-		/* It held no lock. */
+		/* The cancelled thread held no lock. */
 		CHECK(ioctl(m.vcpu[0], KVM_GET_REGS, &regs) == 0);
 		machine_free(&m, 1);
 	}
 }
 
-/* On its way in and out of KVM_RUN a thread holds locks for a few instructions: cancelled there, it would keep them. */
+/* A thread holds locks for a few instructions as it enters and leaves KVM_RUN. Cancelled there, it must let them go. */
 static void test_cancel_at_any_moment(void)
 {
-	alarm(120); /* whoever waits for such a lock waits until then */
+	alarm(120); /* ends a test that waits for such a lock */
 	for (unsigned i = 0; i < 500; i++) {
 		const uint8_t *code = i % 4 == 3 ? spin : port;
 		struct machine m;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The client's memory calls under a running vCPU: after each returned, the guest sees what is there now, or KVM_RUN says EFAULT. */
+/*
+ * The client's memory calls while a vCPU runs. Once a call has returned, the guest sees the memory that is there now,
+ * or KVM_RUN fails with EFAULT.
+ */
 #include "check.h"
 #include <linux/falloc.h>
 #include <pthread.h>
@@ -7,14 +10,15 @@
 #include <signal.h>
 
 /*
- * Real mode, at 0x1000: read the word at ds:0 (ds = 0x400, so guest address 0x4000) to ax, out to port 0x11, and again.
+ * Real mode, at 0x1000: read the word at ds:0 (ds is 0x400, so this is guest address 0x4000), write it to port 0x11,
+ * repeat.
  *     mov ax, [0]; out 0x11, ax; jmp
  */
 static const uint8_t reader[] = { 0xa1, 0x00, 0x00, 0xe7, 0x11, 0xeb, 0xf9 };
-/* Without an exit: inc word [0]; jmp */
+/* inc word [0]; jmp: never exits. */
 static const uint8_t writer[] = { 0xff, 0x06, 0x00, 0x00, 0xeb, 0xfa };
 
-#define WINDOW 0x4000u /* the guest address of the memory that the calls are about */
+#define WINDOW 0x4000u /* the guest address of the memory that the client changes */
 
 struct window {
 	struct machine m;
@@ -48,7 +52,7 @@ static void *fresh(int flags, int fd)
 	return memory;
 }
 
-/* What the guest reads now; -1: KVM_RUN failed with EFAULT, -2: something else. */
+/* Returns: what the guest reads now, -1 when KVM_RUN fails with EFAULT, -2 for anything else. */
 static int guest_reads(struct window *w)
 {
 	if (ioctl(w->m.vcpu[0], KVM_RUN, 0) == 0 && w->m.run[0]->exit_reason == KVM_EXIT_IO)
@@ -83,7 +87,7 @@ static void test_unmap(void)
 	CHECK(munmap(memory, 4 * PAGE) == 0);
 	CHECK(guest_reads(&w) == -1);
 	CHECK(guest_reads(&w) == -1);
-	/* Something else at the same address is what the guest sees then. */
+	/* When other memory is mapped at the same address, the guest sees that. */
 	CHECK(mmap(memory, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == memory);
 	memory[0] = 9;
 	CHECK(guest_reads(&w) == 9);
@@ -196,7 +200,7 @@ static void finish(struct window *w, pthread_t thread)
 	w->m.run[0]->immediate_exit = 0;
 }
 
-/* The guest counts in it: it is 0 again every 65536 times. */
+/* Wait until the guest's counter is not 0. It wraps to 0 every 65536 times, so look more than once. */
 static void wait_nonzero(const volatile uint16_t *word)
 {
 	bool seen = *word;
@@ -208,7 +212,7 @@ static void wait_nonzero(const volatile uint16_t *word)
 	CHECK(seen);
 }
 
-/* A guest that writes all the time, and a page that goes away and comes back. */
+/* A page goes away and comes back while the guest writes to it all the time. */
 static void test_discard_running(void)
 {
 	struct window w;
@@ -227,7 +231,7 @@ static void test_discard_running(void)
 	munmap(memory, 4 * PAGE);
 }
 
-/* After mprotect returned, not one more write. */
+/* The guest writes nothing more once mprotect has returned. */
 static void test_protect_running(void)
 {
 	struct window w;
@@ -271,14 +275,17 @@ static void test_unmap_running(void)
 	window_free(&w);
 }
 
-/* Linux 6.11's, which older headers do not have. */
+/* KVM_PRE_FAULT_MEMORY of Linux 6.11, which older headers do not have. */
 struct pre_fault {
 	uint64_t gpa, size, flags, padding[5];
 };
 #define PRE_FAULT     _IOWR(KVMIO, 0xd5, struct pre_fault)
 #define CAP_PRE_FAULT 236
 
-/* Mapping ahead: what was done is taken off the request. Refused where it is not there, and the capability says so. */
+/*
+ * KVM_PRE_FAULT_MEMORY maps memory ahead of a fault and takes the part that it has mapped off the request. Where the
+ * capability says that it does not exist, it is refused.
+ */
 static void test_prefault(void)
 {
 	uint8_t *memory = fresh(MAP_PRIVATE | MAP_ANONYMOUS, -1);
@@ -293,7 +300,8 @@ static void test_prefault(void)
 		range = (struct pre_fault){ .gpa = 1ull << 40, .size = PAGE };
 		CHECK(ioctl(w.m.vcpu[0], PRE_FAULT, &range) == -1 && errno == ENOENT && range.size == PAGE);
 	} else {
-		CHECK(ioctl(w.m.vcpu[0], PRE_FAULT, &range) == -1 && (errno == EOPNOTSUPP || errno == ENOTTY) && range.size == 2 * PAGE);
+		CHECK(ioctl(w.m.vcpu[0], PRE_FAULT, &range) == -1 && (errno == EOPNOTSUPP || errno == ENOTTY) &&
+		      range.size == 2 * PAGE);
 	}
 	*(uint16_t *)memory = 0x1234;
 	CHECK(guest_reads(&w) == 0x1234);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What a process does besides KVM, which must be as without us: how it ends, its children by fork and vfork, and its signal handlers. */
+/*
+ * The front end must not change what a process does besides KVM: how it ends, its children by fork and vfork, and its
+ * signal handlers.
+ */
 #include "check.h"
 #include <dirent.h>
 #include <pthread.h>
@@ -12,7 +15,7 @@
 /* hlt */
 static const uint8_t halt[] = { 0xf4 };
 
-/* Returns: the child's status; -1 when it did not end, and was killed. */
+/* Returns: the child's status; -1 when it did not end by itself and was killed. */
 static int child_wait(pid_t child)
 {
 	int status;
@@ -51,12 +54,12 @@ static void *end_map(void *argument)
 	void *memory = mmap(NULL, 256 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	NEED(memory != MAP_FAILED);
-	pthread_barrier_wait(barrier); /* more threads at once than a library keeps places for */
+	pthread_barrier_wait(barrier); /* so that more threads exist at once than a library keeps places for */
 	munmap(memory, 256 * PAGE);
 	return NULL;
 }
 
-/* main of a program of which threads run and end before it returns. */
+/* main of a program whose threads run and end before main returns. */
 static int end_main(int how)
 {
 	unsigned threads = how & END_THREADS ? 40 : 1;
@@ -164,7 +167,7 @@ static void run_and_free(void)
 	machine_free(&m, 1);
 }
 
-/* A child of a process with a VM has one thread, may have a VM and children of its own, and ends by exit. */
+/* A child of a process with a VM has one thread. It may have a VM and children of its own, and can end by exit. */
 static void test_fork_child(void)
 {
 	struct machine m;
@@ -226,7 +229,7 @@ static void *busy_machines(void *argument)
 	return argument;
 }
 
-/* Whatever other threads are in the middle of at a fork, the child can do the same. */
+/* The child can make the very calls in which other threads of the parent were when it forked. */
 static void test_fork_locks(void)
 {
 	void *memory = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -270,7 +273,7 @@ static void count_handled(int number)
 	handled++;
 }
 
-/* As the manual page of signal(7) has it, a child of vfork has a table of handlers of its own. */
+/* A child of vfork has its own table of signal handlers, as signal(7) says. */
 static void test_vfork(int number)
 {
 	struct sigaction action = { .sa_handler = count_handled }, now;
@@ -302,7 +305,7 @@ static void test_vfork(int number)
 	signal(number, SIG_DFL);
 }
 
-/* What is ignored is ignored in the program that is executed too, also when KVM_RUN once wanted to see the signal. */
+/* An ignored signal is ignored after exec, too, even if KVM_RUN has once waited for it. */
 static void test_exec_ignored(void)
 {
 	struct {
@@ -335,12 +338,12 @@ static void on_alarm(int number)
 	int saved = errno;
 
 	(void)number;
-	sigaction(SIGUSR1, &action, NULL); /* async-signal-safe */
+	sigaction(SIGUSR1, &action, NULL); /* sigaction is async-signal-safe */
 	alarms++;
 	errno = saved;
 }
 
-/* The handler makes the very call that it interrupts. */
+/* The handler calls sigaction, and may interrupt a call of sigaction. */
 static void test_handler_calls(void)
 {
 	struct itimerval often = { { 0, 100 }, { 0, 100 } }, never = { 0 };
@@ -388,11 +391,11 @@ static void *send_realtime(void *argument)
 	return NULL;
 }
 
-/* Signals of one number come in the order in which they were sent, however many come while we are in our code. */
+/* Signals of one number arrive in the order in which they were sent, however many come while the front end runs. */
 static void test_realtime_order(void)
 {
 	struct sigaction action = { .sa_sigaction = on_realtime, .sa_flags = SA_SIGINFO };
-	/* mov cx, 0x4000; loop .; in al, 0x10; jmp: ends without a signal too, if all came on the way in */
+	/* mov cx, 0x4000; loop .; in al, 0x10; jmp: exits by itself, in case all signals came before the guest ran */
 	static const uint8_t spin[] = { 0xb9, 0x00, 0x40, 0xe2, 0xfe, 0xe4, 0x10, 0xeb, 0xf7 };
 	struct machine m;
 	unsigned wrong = 0;
@@ -435,7 +438,7 @@ int main(int argc, char **argv)
 	test_handler_calls();
 	test_end(argv[0]);
 	test_fork_child();
-	test_fork_mask(); /* again, now that there was a VM */
+	test_fork_mask(); /* again, after the process has had a VM */
 	test_fork_locks();
 	test_exec_ignored();
 	test_realtime_order();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A client whose vCPU thread forbids itself every system call but futex once the vCPU has run: KVM_RUN makes no other. Here the guest
- * touches memory, runs code that it has just written, asks devices, waits for a timer, while other threads change what it uses.
+ * A client whose vCPU thread forbids itself every system call but futex once the vCPU has run. KVM_RUN needs no
+ * other. The guest touches memory, runs code that it has just written, accesses devices and waits for a timer, while
+ * other threads change the memory that it uses.
  */
 #include "check.h"
 #include <linux/filter.h>
@@ -11,30 +12,35 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#define LOW  (1ul << 20)     /* code, and pages that become code */
-#define HIGH (256ul << 20)   /* data, at this address too */
+#define LOW  (1ul << 20)     /* the size of the slot with the code, and the pages that the guest makes code */
+#define HIGH (256ul << 20)   /* the size of the slot with the data, and its guest address */
 #define DEVICE 0xd0000000u
 
-/* Each part ends with OUT of its number. It begins in real mode at 0x1000, with data segments that reach everything. */
+/*
+ * Each part ends with OUT to the port of its number. The program begins in real mode at 0x1000, with 4 GiB data
+ * segments.
+ */
 extern const uint8_t program[], program_end[], writer[], writer_end[];
 __asm__(".pushsection .rodata\n.code16\n"
         "program: out %al, $0\n"
-        /* a byte in each page */
+        /* 1: write a byte in each page of HIGH */
         "mov $0x10000000, %ebx\n mov $0x10000, %ecx\n"
         "1: movb $1, (%ebx)\n add $0x1000, %ebx\n dec %ecx\n jnz 1b\n out %al, $1\n"
-        /* a far return, and a call of it, in each page of 64 KiB to 1 MiB */
+        /* 2: write a far return in each page from 64 KiB to 1 MiB, and call it */
         "movw $0, 0x3000\n mov $0x1000, %ax\n"
-        "1: mov %ax, %es\n movb $0xcb, %es:0\n mov %ax, 0x3002\n lcall *0x3000\n add $0x100, %ax\n jnz 1b\n out %al, $2\n"
-        /* a device reads and is written */
+        "1: mov %ax, %es\n movb $0xcb, %es:0\n mov %ax, 0x3002\n lcall *0x3000\n "
+        "add $0x100, %ax\n jnz 1b\n out %al, $2\n"
+        /* 3: read and write a device */
         "mov $0xd0000000, %ebx\n mov $100, %cx\n 1: incl (%ebx)\n loop 1b\n out %al, $3\n"
-        /* code in a page where the other vCPU writes code, too */
+        /* 4: write and run code in a page in which the other vCPU writes code, too */
         "mov $0x2000, %bx\n movw $0xb0, (%bx)\n movb $0xc3, 2(%bx)\n mov $5000, %ecx\n"
         "1: mov %cl, 1(%bx)\n call *%bx\n dec %ecx\n jnz 1b\n out %al, $4\n"
-        /* the local APIC's timer ends a HLT */
+        /* 5: the local APIC's timer ends a HLT */
         "mov $0xfee00000, %ebx\n movl $0x1ff, 0xf0(%ebx)\n movl $0xb, 0x3e0(%ebx)\n movl $0x40, 0x320(%ebx)\n"
         "movl $1000000, 0x380(%ebx)\n sti\n hlt\n cli\n out %al, $5\n"
         "program_end:\n"
-        "writer: mov $0x2040, %bx\n movw $0xb0, (%bx)\n movb $0xc3, 2(%bx)\n 1: inc %cx\n mov %cl, 1(%bx)\n call *%bx\n jmp 1b\n"
+        "writer: mov $0x2040, %bx\n movw $0xb0, (%bx)\n movb $0xc3, 2(%bx)\n "
+        "1: inc %cx\n mov %cl, 1(%bx)\n call *%bx\n jmp 1b\n"
         "writer_end:\n.code64\n.popsection\n");
 
 static struct machine m;
@@ -45,7 +51,7 @@ static void filter(void)
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex, 3, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 2, 0), /* for this test to say how it went */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 2, 0), /* the test prints its result */
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
@@ -75,7 +81,7 @@ static void vcpu_make(unsigned i, uint64_t rip)
 	NEED(ioctl(m.vcpu[i], KVM_SET_MP_STATE, &runnable) == 0);
 }
 
-/* For ever: the process ends under it. */
+/* Runs until the process ends. */
 static void *run_writer(void *unused)
 {
 	(void)unused;
@@ -83,7 +89,7 @@ static void *run_writer(void *unused)
 	return NULL;
 }
 
-/* The host's side of it: the log is read, memory goes away. */
+/* The host reads the dirty log and takes memory away, over and over. */
 static void *disturb(void *unused)
 {
 	static uint64_t bitmap[HIGH / PAGE / 64];
@@ -98,7 +104,7 @@ static void *disturb(void *unused)
 	return NULL;
 }
 
-/* Until the guest says that part `number` is done. */
+/* Run, and be the device, until the guest has finished part `number`. */
 static void run_part(unsigned number)
 {
 	struct kvm_run *run = m.run[0];
@@ -129,7 +135,7 @@ int main(void)
 	vcpu_make(1, 0x1800);
 	memcpy(m.memory + 0x1000, program, (size_t)(program_end - program));
 	memcpy(m.memory + 0x1800, writer, (size_t)(writer_end - writer));
-	memcpy(m.memory + 0x100, "\x00\x31\x00\x00", 4); /* vector 0x40: 0x3100, IRET */
+	memcpy(m.memory + 0x100, "\x00\x31\x00\x00", 4); /* the handler of vector 0x40 is an IRET at 0x3100 */
 	m.memory[0x3100] = 0xcf;
 	high = mmap(NULL, HIGH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	NEED(high != MAP_FAILED && madvise(high, HIGH, MADV_NOHUGEPAGE) == 0);
@@ -137,12 +143,12 @@ int main(void)
 	run_part(0);
 	NEED(pthread_create(&threads[0], NULL, run_writer, NULL) == 0);
 	NEED(pthread_create(&threads[1], NULL, disturb, NULL) == 0);
-	printf("first run\n"); /* stdio has its buffer */
+	printf("first run\n"); /* before the filter: stdio allocates its buffer now */
 	fflush(stdout);
 	filter();
 	for (unsigned part = 1; part <= 5; part++)
 		run_part(part);
 	check_end();
 	fflush(stdout);
-	_exit(check_failures != 0); /* the others run still */
+	_exit(check_failures != 0); /* the other threads still run */
 }

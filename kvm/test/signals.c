@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Signals against KVM_RUN: EINTR, when handlers run, KVM_SET_SIGNAL_MASK, immediate_exit, and sigaction as the client sees it. */
+/*
+ * Signals and KVM_RUN: EINTR, the moment at which handlers run, KVM_SET_SIGNAL_MASK, immediate_exit, and sigaction as
+ * the client sees it.
+ */
 #include "check.h"
 #include <pthread.h>
 #include <signal.h>
@@ -24,7 +27,7 @@ static void on_usr1(int number, siginfo_t *info, void *context)
 	(void)context;
 	handled++;
 	handled_value = info->si_value.sival_int;
-	/* As with a real KVM, whose KVM_RUN has returned by now: the vCPU answers. */
+	/* The vCPU answers in a handler, as with a real KVM: there, KVM_RUN has returned before a handler runs. */
 	if (handler_machine) {
 		handler_could_ask = ioctl(handler_machine->vcpu[0], KVM_GET_REGS, &regs) == 0;
 		handler_machine->run[0]->immediate_exit = 1;
@@ -41,7 +44,7 @@ static void install(int number, int flags)
 struct kicker {
 	pthread_t target;
 	int number, microseconds;
-	const volatile uint16_t *inside; /* if not NULL: not before the guest counts in it */
+	const volatile uint16_t *inside; /* if not NULL: wait until the guest counts in this word */
 };
 
 static void *kick(void *argument)
@@ -87,14 +90,14 @@ static void test_handler(void)
 		CHECK(handled == 1 && handled_value == 42 && handler_could_ask);
 		pthread_join(thread, NULL);
 	}
-	/* The handler asked for no more. */
+	/* The handler has set immediate_exit, so the next KVM_RUN ends, too. */
 	errno = 0;
 	CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == -1 && errno == EINTR);
 	handler_machine = NULL;
 	machine_free(&m, 1);
 }
 
-/* A blocked signal that KVM_RUN's mask lets through: EINTR, and it is still pending afterwards. No handler, and one. */
+/* A blocked signal that KVM_RUN's mask lets through ends KVM_RUN with EINTR and stays pending, handler or not. */
 static void test_mask(bool with_handler)
 {
 	struct machine m;
@@ -124,13 +127,13 @@ static void test_mask(bool with_handler)
 		CHECK(handled == 0);
 		sigpending(&pending);
 		CHECK(sigismember(&pending, SIGUSR2) == 1);
-		/* Still pending: it ends the next one at once. */
+		/* The signal is still pending, so it ends the next KVM_RUN at once. */
 		errno = 0;
 		CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == -1 && errno == EINTR);
 		CHECK(sigwaitinfo(&set, &info) == SIGUSR2 && info.si_value.sival_int == 42);
 		pthread_join(thread, NULL);
 	}
-	/* A signal that the thread does not block and the mask does: KVM_RUN does not end. */
+	/* KVM_RUN's mask may block a signal that the thread does not block, and the mask can be taken off again. */
 	memcpy(m.memory + 0x1000, port, sizeof(port));
 	mask.mask = UINT64_C(1) << (SIGUSR1 - 1);
 	CHECK(ioctl(m.vcpu[0], KVM_SET_SIGNAL_MASK, &mask) == 0);
@@ -151,7 +154,7 @@ static void test_immediate(void)
 	m.run[0]->immediate_exit = 1;
 	errno = 0;
 	CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == -1 && errno == EINTR);
-	/* The instruction is complete, and the next has not begun. */
+	/* KVM_RUN has completed the IN and has not begun the next instruction. */
 	NEED(ioctl(m.vcpu[0], KVM_GET_REGS, &regs) == 0);
 	CHECK((regs.rax & 0xff) == 0x5a && regs.rip == 0x1002);
 	m.run[0]->immediate_exit = 0;
@@ -159,9 +162,9 @@ static void test_immediate(void)
 	machine_free(&m, 1);
 }
 
-/* mov eax, [0x8ffe]; then for ever: inc bx. The operand is in two pages of a device. */
+/* mov eax, [0x8ffe]; then inc bx for ever. The operand lies in two pages of a device. */
 static const uint8_t device_read[] = { 0x66, 0xa1, 0xfe, 0x8f, 0x43, 0xeb, 0xfd };
-/* mov si, 0x9000; mov di, 0x2000; mov cx, 2; rep movsb; then the same */
+/* mov si, 0x9000; mov di, 0x2000; mov cx, 2; rep movsb; then inc bx for ever */
 static const uint8_t device_move[] = { 0xbe, 0x00, 0x90, 0xbf, 0x00, 0x20, 0xb9, 2, 0, 0xf3, 0xa4, 0x43, 0xeb, 0xfd };
 
 static void expect_read(struct machine *m, uint64_t address, unsigned bytes, const char *data)
@@ -184,7 +187,7 @@ static struct kvm_regs expect_end(struct machine *m, uint64_t rip)
 	return regs;
 }
 
-/* Told to end while a device has the word: the instruction is finished, and no other is begun. */
+/* When KVM_RUN is told to end in the middle of a device access, it finishes the instruction and begins no other. */
 static void test_device(struct machine *m)
 {
 	struct kvm_regs regs;
@@ -218,7 +221,7 @@ static void test_immediate_device(void)
 	machine_free(&m, 1);
 }
 
-/* The same of a signal that is pending all the time, as the mask of KVM_RUN lets it through. */
+/* The same with a signal that is pending all the time and that the mask of KVM_RUN lets through. */
 static void test_pending_device(void)
 {
 	struct {
@@ -248,7 +251,7 @@ static void test_pending_device(void)
 	machine_free(&m, 1);
 }
 
-/* A debugger's step ends with the instruction that is finished: told to end at once, KVM_RUN says so all the same. */
+/* When a finished device access ends a debugger's step, KVM_RUN reports the step although it is told to end at once. */
 static void test_immediate_step(void)
 {
 	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP };
@@ -264,7 +267,7 @@ static void test_immediate_step(void)
 	machine_free(&m, 1);
 }
 
-/* The wrapper must not show. */
+/* The client must not see the front end's wrapper of its handlers. */
 static void test_sigaction(void)
 {
 	struct sigaction action, old;
@@ -298,7 +301,7 @@ static void on_segv(int number, siginfo_t *info, void *context)
 	NEED(mprotect(fault_address, PAGE, PROT_READ | PROT_WRITE) == 0);
 }
 
-/* The client's own SIGSEGV handler still gets its own faults. */
+/* The client's own SIGSEGV handler still gets the client's faults. */
 static void test_client_segv(void)
 {
 	struct sigaction action = { .sa_sigaction = on_segv, .sa_flags = SA_SIGINFO };
@@ -330,7 +333,7 @@ static void on_alarm(int number)
 	errno = saved;
 }
 
-/* Handlers that use KVM and memory calls themselves, at any moment: nothing is locked under them. */
+/* A handler may make KVM and memory calls at any moment: the front end holds no lock when it runs. */
 static void test_storm(void)
 {
 	struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { 0 };
@@ -342,7 +345,7 @@ static void test_storm(void)
 	memcpy(storm.memory + 0x1000, port, sizeof(port));
 	NEED(sigaction(SIGALRM, &action, NULL) == 0);
 	setitimer(ITIMER_REAL, &often, NULL);
-	/* More, where the processor is not ours for so long. */
+	/* Run longer than a second if the machine is too busy to send ten alarms in that time. */
 	while (seconds() - begin < 1 || (storms <= 10 && seconds() - begin < 60)) {
 		int result = ioctl(storm.vcpu[0], KVM_RUN, 0);
 
@@ -371,9 +374,9 @@ static void on_older(int number)
 }
 
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* which they are, and used */
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* the test uses deprecated functions on purpose */
 
-/* However a handler is installed, it does not run inside KVM_RUN. */
+/* A handler does not run inside KVM_RUN, whichever function has installed it. */
 static void test_older_ways(void)
 {
 	void (*(*const ways[])(int, void (*)(int)))(int) = { signal, ssignal, sysv_signal, __sysv_signal, sigset };
@@ -391,7 +394,7 @@ static void test_older_ways(void)
 		pthread_t thread;
 
 		CHECK(ways[i](SIGUSR1, on_older) == SIG_DFL);
-		/* The front end's wrapper calls it: what the kernel has is that. */
+		/* The kernel's handler is the front end's wrapper, which calls the client's. */
 		CHECK(syscall(SYS_rt_sigaction, SIGUSR1, NULL, &kernels, 8) == 0);
 		CHECK(!under_vmmu() || kernels.handler != on_older);
 		older = 0;
@@ -409,7 +412,7 @@ static void test_older_ways(void)
 
 #pragma GCC diagnostic pop
 
-/* A signal of the process that all its threads block stays pending: no thread that we made for ourselves takes it. */
+/* A signal that all threads of the client block stays pending: no thread of the front end takes it. */
 static void test_foreign_threads(void)
 {
 	sigset_t set, pending;

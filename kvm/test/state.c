@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What goes into a vCPU comes out again; interrupts, NMIs, windows, I/O and MMIO as a small device model sees them. */
+/*
+ * The state that a client sets is the state that it gets. Interrupts, NMIs, windows, I/O and MMIO, as a small device
+ * model sees them.
+ */
 #include "check.h"
 #include <stddef.h>
 #include <sys/eventfd.h>
@@ -74,7 +77,8 @@ static void test_registers(void)
 	debug.db[0] = 0x1000;
 	debug.db[3] = 0x4000;
 	debug.dr7 = 0x402;
-	CHECK(ioctl(m.vcpu[0], KVM_SET_DEBUGREGS, &debug) == 0 && ioctl(m.vcpu[0], KVM_GET_DEBUGREGS, &debug_back) == 0);
+	CHECK(ioctl(m.vcpu[0], KVM_SET_DEBUGREGS, &debug) == 0 &&
+	      ioctl(m.vcpu[0], KVM_GET_DEBUGREGS, &debug_back) == 0);
 	CHECK(memcmp(debug.db, debug_back.db, sizeof(debug.db)) == 0 && debug_back.dr7 == 0x402);
 
 	NEED(ioctl(m.vcpu[0], KVM_GET_SREGS, &sregs) == 0 && ioctl(m.vcpu[0], KVM_GET_SREGS2, &sregs2) == 0);
@@ -91,7 +95,7 @@ static void test_registers(void)
 	machine_free(&m, 1);
 }
 
-/* An x87 exception that the client sets is pending in the guest: ES and B are what the two words make them. */
+/* An x87 exception that the client sets is pending in the guest: ES and B follow from the status and control words. */
 static void test_pending_exception(void)
 {
 	static const uint16_t status[2] = { 0x8084, 0x0004 };
@@ -171,7 +175,7 @@ static void test_mmio(void)
 	uint8_t *rom = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	machine_make(&m, 1, 16 * PAGE);
-	/* mov ax, 0x9000; mov ds, ax; mov eax, [0x10] (66); mov [0x20], al; hlt : nothing is at 0x90000 */
+	/* mov ax, 0x9000; mov ds, ax; mov eax, [0x10] (66); mov [0x20], al; hlt. No memory is at 0x90000. */
 	CODE(&m, 0xb8, 0x00, 0x90, 0x8e, 0xd8, 0x66, 0xa1, 0x10, 0x00, 0xa2, 0x20, 0x00, 0xf4);
 	CHECK(run(&m) == KVM_EXIT_MMIO && m.run[0]->mmio.phys_addr == 0x90010 && m.run[0]->mmio.len == 4);
 	CHECK(!m.run[0]->mmio.is_write);
@@ -182,7 +186,7 @@ static void test_mmio(void)
 	NEED(ioctl(m.vcpu[0], KVM_GET_REGS, &regs) == 0);
 	CHECK(regs.rax == 0x12345678);
 
-	/* The same where there is read-only memory: reads do not exit, writes do and change nothing. */
+	/* The same on read-only memory: a read does not exit, and a write exits and changes nothing. */
 	NEED(machine_slot(m.vm, 1, KVM_MEM_READONLY, 0x90000, PAGE, rom) == 0);
 	memcpy(rom + 0x10, "\x21\x43\x65\x87", 4);
 	machine_start(&m, 0, 0x1000);
@@ -231,14 +235,16 @@ static void test_ioeventfd(void)
 	uint64_t count = 0;
 
 	machine_make(&m, 1, 16 * PAGE);
-	/* mov al, 5; out 0x77, al; mov al, 6; out 0x77, al; mov ax, 0x9000; mov ds, ax; mov [0], ax; mov [2], ax; hlt */
-	CODE(&m, 0xb0, 0x05, 0xe6, 0x77, 0xb0, 0x06, 0xe6, 0x77, 0xb8, 0x00, 0x90, 0x8e, 0xd8, 0xa3, 0x00, 0x00, 0xa3, 0x02,
-	     0x00, 0xf4);
+	/*
+	 * mov al, 5; out 0x77, al; mov al, 6; out 0x77, al; mov ax, 0x9000; mov ds, ax; mov [0], ax; mov [2], ax; hlt
+	 */
+	CODE(&m, 0xb0, 0x05, 0xe6, 0x77, 0xb0, 0x06, 0xe6, 0x77, 0xb8, 0x00, 0x90, 0x8e, 0xd8, 0xa3, 0x00, 0x00,
+	     0xa3, 0x02, 0x00, 0xf4);
 	CHECK(ioctl(m.vm, KVM_IOEVENTFD, &port) == 0);
 	CHECK(ioctl(m.vm, KVM_IOEVENTFD, &address) == 0);
 	errno = 0;
 	CHECK(ioctl(m.vm, KVM_IOEVENTFD, &port) == -1 && errno == EEXIST);
-	CHECK(run(&m) == KVM_EXIT_IO && out_to(&m, 0x77)); /* the 6 */
+	CHECK(run(&m) == KVM_EXIT_IO && out_to(&m, 0x77)); /* the OUT of 6: the ioeventfd took that of 5 */
 	CHECK(read(port_fd, &count, 8) == 8 && count == 1);
 	CHECK(run(&m) == KVM_EXIT_MMIO && m.run[0]->mmio.phys_addr == 0x90002);
 	CHECK(read(address_fd, &count, 8) == 8 && count == 1);
@@ -248,7 +254,7 @@ static void test_ioeventfd(void)
 	errno = 0;
 	CHECK(ioctl(m.vm, KVM_IOEVENTFD, &port) == -1 && errno == ENOENT);
 	machine_start(&m, 0, 0x1000);
-	CHECK(run(&m) == KVM_EXIT_IO && out_to(&m, 0x77)); /* the 5, now */
+	CHECK(run(&m) == KVM_EXIT_IO && out_to(&m, 0x77)); /* the OUT of 5, now that the ioeventfd is gone */
 	port.flags = 0x8000;
 	errno = 0;
 	CHECK(ioctl(m.vm, KVM_IOEVENTFD, &port) == -1 && errno == EINVAL);
@@ -316,7 +322,8 @@ static void test_stats(void)
 	CHECK(memcmp(before, after, (size_t)bytes) != 0);
 	close(m.vcpu[0]);
 	close(m.vm);
-	CHECK(pread(fd, after, sizeof(after), header.data_offset) == bytes); /* it keeps the VM */
+	/* The statistics descriptor keeps the VM alive. */
+	CHECK(pread(fd, after, sizeof(after), header.data_offset) == bytes);
 	close(fd);
 	munmap(m.run[0], 3 * PAGE);
 	munmap(m.memory, m.bytes);

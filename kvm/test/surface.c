@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The table of the interface (kvm/report/surface.c) tells the truth: what it calls refused is refused with ENOTTY, the rest is answered, and each
- * capability has the value that it says; and doc/kvm-conformance.md has the same table.
+ * The table of the interface (kvm/report/surface.c) is true: a request that it calls refused fails with ENOTTY, any
+ * other is answered, and each capability has the value in the table. doc/kvm-conformance.md has the same table.
  *
  *     surface DOC            check
  *     surface --markdown     print the tables for the document
@@ -32,12 +32,12 @@ static void print_tables(FILE *out)
 	}
 }
 
-/* Is the request answered by something else than "no such ioctl"? */
+/* Is the answer to the request anything but "no such ioctl"? */
 static bool is_answered(int fd, uint32_t request)
 {
 	static uint8_t argument[16384];
 
-	memset(argument, 0xff, sizeof(argument)); /* nothing in here is legal, so nothing happens */
+	memset(argument, 0xff, sizeof(argument)); /* an illegal argument to every request, so none does anything */
 	errno = 0;
 	return ioctl(fd, (unsigned long)request, argument) >= 0 || errno != ENOTTY;
 }
@@ -55,7 +55,10 @@ static void check_ioctls(void)
 			fprintf(stderr, "%s is answered and the table says refused\n", i->name);
 			check_failures++;
 		}
-		/* The VM's own answer to a number that it does not know is ENOTTY, so ask where it belongs: anywhere else. */
+		/*
+		 * Do not ask the VM: it answers ENOTTY to any request that KVM does not have for a VM. A vCPU and
+		 * /dev/kvm answer EINVAL in that case.
+		 */
 		if (i->status != SURFACE_REFUSED && !is_answered(m.vcpu[0], i->request) &&
 		    !is_answered(m.kvm, i->request)) {
 			fprintf(stderr, "%s is refused and the table says that it is not\n", i->name);

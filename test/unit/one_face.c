@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One VM with both MMUs, driven through the one interface (core/mmu/mmu.h, core/fault/context.h). vCPU 0 walks a TDP root. vCPU 1
- * walks shadow pages; its guest has paging off, so that both map the same gfns. What happens to a range must happen to the leaves of both:
- * each test does something to a page and then asks each vCPU whether it noticed. The CPUs keep all translations that they are not told to drop.
+ * One VM with both MMUs, driven through the one interface (core/mmu/mmu.h, core/fault/context.h). vCPU 0 walks a TDP
+ * root. vCPU 1 walks shadow pages; its guest has paging off, so that both map the same gfns. A call on a range must
+ * change the leaves of both MMUs: each test changes a page and then asks each vCPU whether it noticed. The CPUs keep
+ * all translations that they are not told to drop.
  */
 #include "test/unit/dirty_fixture.h"
 
