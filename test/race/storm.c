@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include "core/audit/audit.h"
+#include "core/fault/context.h"
+#include "core/shadow/shadow.h"
 #include "core/sync/vm.h"
 
 #define QUIET_MS      250
@@ -215,6 +217,12 @@ void vcpu_boot(struct storm *storm, struct mcpu *cpu, struct vmmu_vcpu *vcpu, un
 		mcpu_page(cpu, &storm->guest[n % GUESTS], n + 1);
 }
 
+void vcpu_context_draw(struct storm *storm, struct vmmu_vcpu *vcpu, struct rng *rng)
+{
+	if (storm->both && vcpu_context_set(vcpu, rng_one_in(rng, 2) ? &context_tdp : &context_shadow) != VMMU_OK)
+		storm_fail(storm, "no memory for a context");
+}
+
 static void vm_make(struct storm *storm, unsigned variant)
 {
 	static const enum vmmu_format formats[] = {
@@ -225,7 +233,7 @@ static void vm_make(struct storm *storm, unsigned variant)
 		.host = &thost_ops,
 		.host_state = &storm->host,
 		.mmu = storm->shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP,
-		.format = storm->shadow ? VMMU_FORMAT_NPT4 : formats[variant % array_size(formats)],
+		.format = storm->shadow || storm->both ? VMMU_FORMAT_NPT4 : formats[variant % array_size(formats)],
 		.max_vcpus = 64,
 		.slot_delete_zaps_slot = variant & 1,
 	};
@@ -238,6 +246,9 @@ static void vm_make(struct storm *storm, unsigned variant)
 	                                                           (variant & 8 ? VMMU_DIRTY_INITIALLY_SET : 0)
 	                                                 : 0) != VMMU_OK)
 		storm_fail(storm, "no VM");
+	/* No config asks for both before there are nested guests. A guest without paging has no tables that TDP could write. */
+	if (storm->both && shadow_init((struct vm *)storm->vm) != VMMU_OK)
+		storm_fail(storm, "no shadow MMU");
 	for (unsigned i = 0; i < AREAS; i++)
 		memset(storm->area[i], 0, AREA_PAGES * 4096);
 	region_set(storm, SLOT_LOG, GPA_LOG, AREA_PAGES, storm->area[AREA_LOG],
@@ -343,8 +354,9 @@ int storm_main(const struct storm_plan *plans, unsigned count, int argc, char **
 {
 	static struct storm storm;
 	const char *variable = getenv("VMMU_STORM_SECONDS"), *seed_variable = getenv("VMMU_TEST_SEED");
-	bool shadow = argc > 1 && !strcmp(argv[1], "shadow");
-	double seconds = argc - shadow > 1 ? atof(argv[1 + shadow])
+	bool shadow = argc > 1 && !strcmp(argv[1], "shadow"), both = argc > 1 && !strcmp(argv[1], "both");
+	unsigned kinds = shadow || both;
+	double seconds = argc > 1 + (int)kinds ? atof(argv[1 + kinds])
 	                 : variable        ? atof(variable)
 	                                   : 3,
 	       start = now(), reported = start;
@@ -352,6 +364,7 @@ int storm_main(const struct storm_plan *plans, unsigned count, int argc, char **
 	double share = seconds / (8 * count) < 0.3 ? 0.3 : seconds / (8 * count) > 5 ? 5 : seconds / (8 * count);
 
 	storm.shadow = shadow;
+	storm.both = both;
 	sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = interrupted, .sa_flags = SA_RESTART }, NULL);
 	pthread_mutex_init(&storm.lock, NULL);
 	pthread_cond_init(&storm.parked_one, NULL);

@@ -96,6 +96,7 @@ struct storm {
 	struct vmmu_vm *vm;
 	struct mcpu *cpu[VCPUS];
 	bool shadow;          /* VMs shadow */
+	bool both;            /* VMs on TDP whose vCPUs walk shadow pages now and then */
 	bool paging;          /* guests use paging */
 	char *tables;         /* the tables of all GUESTS guests */
 	struct mcpu_guest guest[GUESTS];
@@ -137,8 +138,8 @@ struct storm {
 };
 
 /**
- * Run the plans for their share of time, with changing configurations. Arguments: "shadow" for VMs that shadow; then
- * seconds (else VMMU_STORM_SECONDS). Returns: an exit status.
+ * Run the plans for their share of time, with changing configurations. Arguments: "shadow" for VMs that shadow, "both"
+ * for VMs with both MMUs; then seconds (else VMMU_STORM_SECONDS). Returns: an exit status.
  */
 int storm_main(const struct storm_plan *plans, unsigned count, int argc, char **argv);
 
@@ -171,6 +172,8 @@ void actor_swap(struct actor *actor);
 void actor_zap(struct actor *actor);              /* deletes a slot, and so zaps everything */
 void actor_age(struct actor *actor);
 void actor_kick(struct actor *actor);
+/** A vCPU outside the guest: what it walks from now on, TDP tables or shadow pages, is drawn anew. In VMs with both. */
+void vcpu_context_draw(struct storm *storm, struct vmmu_vcpu *vcpu, struct rng *rng);
 void actor_room(struct actor *actor);             /* the limit of shadow pages falls and rises */
 void actor_churn(struct actor *actor);            /* vCPUs come and go */
 void actor_log(struct actor *actor);              /* bitmaps */
