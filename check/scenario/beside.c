@@ -176,7 +176,8 @@ static void finish_three_leaves(void)
 }
 
 /* P2. Both vCPUs fault on linear page 1. One of them makes the leaf (I2.5). */
-SCENARIO(shadow_fault_vs_fault, .protocol = "P2", .claim = "of two faults on one page one makes the leaf (I2.5)",
+SCENARIO(shadow_fault_vs_fault, .protocol = "P2",
+         .claim = "when two vCPUs fault on one page, one of them makes the leaf (I2.5)",
          .threads = 2, .setup = setup, .thread = { one_on_0, one_on_1 }, .finish = finish_two_leaves);
 
 /*
@@ -194,7 +195,7 @@ SCENARIO(shadow_faults_on_a_chain, .protocol = "P2",
 
 /* P2. The vCPUs add two leaves of a frame while the host ages it (I2.1, I2.2). */
 SCENARIO(shadow_faults_vs_age, .protocol = "P2",
-         .claim = "two leaves come onto a chain that is being walked (I2.1, I2.2)",
+         .claim = "two vCPUs can add leaves to a chain while aging walks it (I2.1, I2.2)",
          .threads = 3, .setup = setup, .thread = { one_on_0, two_on_1, age }, .finish = finish_three_leaves);
 
 /*
@@ -202,12 +203,12 @@ SCENARIO(shadow_faults_vs_age, .protocol = "P2",
  * on the chain of the frame that it maps, whichever guest entry it was made from (I2.5).
  */
 SCENARIO(shadow_fault_vs_guest_store, .protocol = "P2 P8",
-         .claim = "a leaf is on the chain of the frame that it maps, whoever saw which entry (I2.5)",
+         .claim = "a leaf is on the chain of the frame that it maps, whichever guest entry it was made from (I2.5)",
          .threads = 2, .setup = setup_unsync, .thread = { store_and_touch, one_on_1 }, .finish = finish);
 
 /* P4. The hypervisor writes the guest's entry while vCPU 1 faults on it. No leaf of the old entry stays (I4.2). */
 SCENARIO(shadow_fault_vs_guest_write, .protocol = "P4",
-         .claim = "no leaf of an entry that was written for the guest stays (I4.2)",
+         .claim = "when the hypervisor writes a guest's entry, no leaf of the old entry stays (I4.2)",
          .threads = 2, .setup = setup, .thread = { guest_write, one_on_1 }, .finish = finish);
 
 /*
@@ -215,7 +216,7 @@ SCENARIO(shadow_fault_vs_guest_write, .protocol = "P4",
  * ages the frame (I2.3, I2.4).
  */
 SCENARIO(shadow_recycle_vs_age, .protocol = "P2",
-         .claim = "a chain that got too long is emptied while it is walked (I2.3, I2.4)",
+         .claim = "a fault can empty a chain that is too long while aging walks it (I2.3, I2.4)",
          .threads = 2, .setup = setup_crowd, .thread = { three_on_0, age_first }, .finish = finish_few_leaves);
 
 /*
@@ -223,9 +224,10 @@ SCENARIO(shadow_recycle_vs_age, .protocol = "P2",
  * and its chain is whole (I2.5).
  */
 SCENARIO(shadow_recycle_vs_fault, .protocol = "P2",
-         .claim = "a leaf that comes onto a chain while it is emptied is there or gone, and whole (I2.5)",
+         .claim = "a leaf added to a chain that a fault empties is there or gone, and the chain is whole (I2.5)",
          .threads = 2, .setup = setup_crowd, .thread = { three_on_0, zero_on_1 }, .finish = finish_few_leaves);
 
 /* P2, P5. vCPU 0 empties the full chain while an invalidation empties it too (I2.5, I5.3). */
-SCENARIO(shadow_recycle_vs_invalidate, .protocol = "P2 P5", .claim = "two empty one chain (I2.5, I5.3)",
+SCENARIO(shadow_recycle_vs_invalidate, .protocol = "P2 P5",
+         .claim = "a fault and an invalidation can empty the same chain (I2.5, I5.3)",
          .threads = 2, .setup = setup_crowd, .thread = { try_three_on_0, invalidate_first }, .finish = finish);

@@ -63,7 +63,7 @@ static void both_finish(void)
 }
 
 /* P1, P5. Two threads create different slots. Both slots are there in the end. */
-SCENARIO(slot_change_vs_slot_change, .protocol = "P1 P5", .claim = "of two changes neither is lost",
+SCENARIO(slot_change_vs_slot_change, .protocol = "P1 P5", .claim = "of two slot changes at once, neither is lost",
          .threads = 2, .setup = slots_setup, .thread = { create_2, create_3 }, .finish = both_finish);
 
 static void get(void)
@@ -104,22 +104,25 @@ static void marked_setup(void)
 }
 
 /* P11. One thread reads the dirty log of slot 1, the other deletes the slot. The harvest finds a whole slot or none. */
-SCENARIO(dirty_get_vs_slot_delete, .protocol = "P11", .claim = "a slot and its bitmap live while they are harvested",
+SCENARIO(dirty_get_vs_slot_delete, .protocol = "P11",
+         .claim = "a slot and its bitmap live while a call harvests the bitmap",
          .threads = 2, .setup = marked_setup, .thread = { get, delete_1 }, .finish = end);
 
 /* P11. One thread clears dirty pages of slot 1, the other deletes the slot. The call finds a whole slot or none. */
-SCENARIO(dirty_clear_vs_slot_delete, .protocol = "P11", .claim = "a slot and its bitmap live while they are cleared",
+SCENARIO(dirty_clear_vs_slot_delete, .protocol = "P11",
+         .claim = "a slot and its bitmap live while a call clears the bitmap",
          .threads = 2, .setup = marked_setup, .thread = { clear, delete_1 }, .finish = end);
 
 /*
  * P11. One thread reads the dirty log, the other changes the dirty mode. The whole harvest
  * is of the old or the new mode.
  */
-SCENARIO(dirty_mode_vs_dirty_get, .protocol = "P11", .claim = "a harvest is of one mode",
+SCENARIO(dirty_mode_vs_dirty_get, .protocol = "P11",
+         .claim = "a whole harvest is of the old dirty mode or of the new one",
          .threads = 2, .setup = marked_setup, .thread = { get, mode_set }, .finish = end);
 
 /* One thread asks for slot 1, the other deletes it. The answer describes a whole slot, or says that there is none. */
-SCENARIO(region_get_vs_slot_delete, .protocol = "", .claim = "a slot lives while it is described",
+SCENARIO(region_get_vs_slot_delete, .protocol = "", .claim = "a slot lives while a call describes it",
          .threads = 2, .setup = slots_setup, .thread = { region_get, delete_1 }, .finish = end);
 
 /* --- SRCU: the hypervisor's own accesses to guest memory --- */
@@ -141,14 +144,16 @@ static void guest_written(void)
  * SRCU. The hypervisor reads guest memory through slot 1, another thread deletes the slot. The
  * slot is not freed meanwhile.
  */
-SCENARIO(guest_read_vs_slot_delete, .protocol = "SRCU", .claim = "a slot lives while guest memory is read through it",
+SCENARIO(guest_read_vs_slot_delete, .protocol = "SRCU",
+         .claim = "a slot lives while the hypervisor reads guest memory through it",
          .threads = 2, .setup = slots_setup, .thread = { guest_read, delete_1 }, .finish = end);
 
 /*
  * SRCU, P11. The hypervisor reports a store to slot 1, another thread deletes it. The slot and its
  * bitmap are not freed meanwhile.
  */
-SCENARIO(guest_written_vs_slot_delete, .protocol = "SRCU P11", .claim = "a slot lives while a store to it is logged",
+SCENARIO(guest_written_vs_slot_delete, .protocol = "SRCU P11",
+         .claim = "a slot and its bitmap live while the hypervisor reports a store",
          .threads = 2, .setup = slots_setup, .thread = { guest_written, delete_1 }, .finish = end);
 
 /* --- vcpus.lock --- */
@@ -182,15 +187,15 @@ static void stats(void)
 }
 
 /* P9. Two threads create vCPU 1. One succeeds; the other is told that the vCPU exists. */
-SCENARIO(vcpu_create_vs_vcpu_create, .protocol = "P9", .claim = "of two vCPUs with one number one comes to be",
+SCENARIO(vcpu_create_vs_vcpu_create, .protocol = "P9", .claim = "of two calls that create the same vCPU, one succeeds",
          .threads = 2, .setup = vcpus_setup, .thread = { vcpu_make, vcpu_make }, .finish = end);
 
 /* P9. One thread creates vCPU 1, the other destroys vCPU 0. The set of vCPUs then ends after its last vCPU. */
-SCENARIO(vcpu_create_vs_vcpu_destroy, .protocol = "P9", .claim = "the set of vCPUs is as long as its last one says",
+SCENARIO(vcpu_create_vs_vcpu_destroy, .protocol = "P9", .claim = "the set of vCPUs ends after its last vCPU",
          .threads = 2, .setup = vcpus_setup, .thread = { vcpu_make, vcpu_destroy }, .finish = end);
 
 /* P9. One thread adds up the statistics of all vCPUs, the other destroys vCPU 0. The vCPU is not freed meanwhile. */
-SCENARIO(stats_vs_vcpu_destroy, .protocol = "P9", .claim = "a vCPU lives while its counters are added up",
+SCENARIO(stats_vs_vcpu_destroy, .protocol = "P9", .claim = "a vCPU lives while a call adds up its counters",
          .threads = 2, .setup = vcpus_setup, .thread = { stats, vcpu_destroy }, .finish = end);
 
 /* --- the gate is forced open: a VM is destroyed with an invalidation in flight --- */
@@ -236,7 +241,7 @@ static void gate_finish(void)
  * invalidation; one forces the gate open. Whichever opens the gate wakes the publisher (I5.6).
  */
 SCENARIO(gate_force_vs_leave_vs_publish, .protocol = "P5",
-         .claim = "whoever opens the gate wakes who waits at it (I5.6)",
+         .claim = "whichever thread opens the gate wakes the slot change that waits at it (I5.6)",
          .threads = 3, .setup = gate_setup, .thread = { gate_go, gate_force, gate_end }, .finish = gate_finish);
 
 /* --- mmu_lock: calls that work on shadow pages --- */
@@ -331,37 +336,40 @@ static void flush_and_enter(void)
 }
 
 /* P8. vCPU 0 executes INVLPG while vCPU 1 faults on another page. No table changes while INVLPG looks for the entry. */
-SCENARIO(invlpg_vs_fault, .protocol = "P8", .claim = "tables do not change while an entry is looked for in them",
+SCENARIO(invlpg_vs_fault, .protocol = "P8", .claim = "no table changes while INVLPG looks for an entry",
          .threads = 2, .setup = shadow_setup, .thread = { invlpg, try_other }, .finish = end_audited);
 
 /*
  * P8, SRCU. vCPU 0 executes INVLPG while slot 0 is deleted. The slot's arrays live until
  * INVLPG has taken the entry out.
  */
-SCENARIO(invlpg_vs_slot_delete, .protocol = "P8 SRCU", .claim = "the arrays of a slot live while an entry leaves them",
+SCENARIO(invlpg_vs_slot_delete, .protocol = "P8 SRCU",
+         .claim = "the arrays of a slot live until INVLPG has taken the entry out of them",
          .threads = 2, .setup = shadow_setup, .thread = { invlpg, delete_0 }, .finish = end);
 
 /* P8. vCPU 0 loads CR3, which syncs the unsync table; vCPU 1 faults. No table changes while it is synced. */
-SCENARIO(flush_vs_fault, .protocol = "P8", .claim = "tables do not change while they are brought up to date",
+SCENARIO(flush_vs_fault, .protocol = "P8", .claim = "no table changes while a CR3 load syncs it",
          .threads = 2, .setup = shadow_setup, .thread = { flush_and_enter, try_other }, .finish = end_audited);
 
 /*
  * P3. One thread lowers the limit of shadow pages, which takes some; vCPU 0 faults. No vCPU
  * walks a page while it is taken.
  */
-SCENARIO(limit_vs_fault, .protocol = "P3", .claim = "pages are taken while nobody walks them",
+SCENARIO(limit_vs_fault, .protocol = "P3", .claim = "no vCPU walks a shadow page while a lower limit takes it",
          .threads = 2, .setup = limit_setup, .thread = { limit, try_first }, .finish = end_audited);
 
 /* Two threads set different limits. One of the two holds in the end. */
-SCENARIO(limit_vs_limit, .protocol = "", .claim = "of two limits one counts",
+SCENARIO(limit_vs_limit, .protocol = "", .claim = "when two threads set limits, one of the two limits holds",
          .threads = 2, .setup = shadow_setup, .thread = { limit, limit_two }, .finish = end);
 
 /* P11. Logging of slot 0 ends, which zaps leaves; vCPU 1 faults. No leaf is made while the leaves are zapped. */
-SCENARIO(shadow_log_off_vs_fault, .protocol = "P11", .claim = "leaves are taken while nobody maps",
+SCENARIO(shadow_log_off_vs_fault, .protocol = "P11",
+         .claim = "no vCPU makes a leaf while the end of logging zaps leaves",
          .threads = 2, .setup = logged_setup, .thread = { log_off, try_other }, .finish = end_audited);
 
 /* P11. Logging of slot 0 begins, which write-protects leaves; vCPU 1 faults. No leaf is made meanwhile. */
-SCENARIO(shadow_log_on_vs_fault, .protocol = "P11", .claim = "leaves are write-protected while nobody maps",
+SCENARIO(shadow_log_on_vs_fault, .protocol = "P11",
+         .claim = "no vCPU makes a leaf while the beginning of logging write-protects leaves",
          .threads = 2, .setup = shadow_setup, .thread = { log_on, try_other }, .finish = end_audited);
 
 /* --- RCU: walks without mmu_lock, or with it held for read, while tables are removed --- */
@@ -447,7 +455,7 @@ static void get_1(void)
  * table that the fast path is in. The table lives until the fast path has left it (I3.7).
  */
 SCENARIO(fast_fault_vs_recover, .protocol = "P6 P7",
-         .claim = "a table that a huge leaf replaces lives while the fast path is in it (I3.7)",
+         .claim = "a table that a huge leaf replaces lives until the fast path has left it (I3.7)",
          .threads = 2, .setup = small_setup, .thread = { write_4, logging_off }, .finish = end);
 
 /*
@@ -455,7 +463,7 @@ SCENARIO(fast_fault_vs_recover, .protocol = "P6 P7",
  * until the fast path has left them (I3.7).
  */
 SCENARIO(fast_fault_vs_slot_delete, .protocol = "P6 P3",
-         .claim = "a table of a root that is taken apart lives while the fast path is in it (I3.7)",
+         .claim = "a table of a zapped root lives until the fast path has left it (I3.7)",
          .threads = 2, .setup = small_setup, .thread = { write_4, delete_first }, .finish = end);
 
 /*
@@ -471,7 +479,7 @@ SCENARIO(map_vs_recover, .protocol = "P7",
  * root. The tables live until the look-up has left them (I3.7).
  */
 SCENARIO(known_mmio_vs_other_delete, .protocol = "P10 P3",
-         .claim = "a table lives while it is looked at for MMIO (I3.7)",
+         .claim = "a table lives while a fault looks in it for an MMIO entry (I3.7)",
          .threads = 2, .setup = mmio_setup, .thread = { read_8, delete_first }, .finish = end);
 
 /*
@@ -479,12 +487,13 @@ SCENARIO(known_mmio_vs_other_delete, .protocol = "P10 P3",
  * invalidation, which then zaps it, or after it (I5.3).
  */
 SCENARIO(recover_vs_invalidate, .protocol = "P5 P7",
-         .claim = "a huge leaf comes before or after an invalidation of its pages (I5.3)",
+         .claim = "a huge leaf is made before or after an invalidation of its pages, not during it (I5.3)",
          .threads = 2, .setup = small_setup, .thread = { logging_off, invalidate_5 }, .finish = end);
 
 /*
  * P11, P3. One thread reads the dirty log of slot 1, which write-protects; one deletes slot 0, which zaps the root;
  * vCPU 0 writes gfn 4. Write protection works beside the end of the root (I3.4).
  */
-SCENARIO(dirty_get_vs_slot_zap_all, .protocol = "P11 P3", .claim = "write protection beside the end of a root (I3.4)",
+SCENARIO(dirty_get_vs_slot_zap_all, .protocol = "P11 P3",
+         .claim = "write protection works while a root is being zapped (I3.4)",
          .threads = 3, .setup = small_setup, .thread = { get_1, delete_first, write_4 }, .finish = end);

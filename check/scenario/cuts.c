@@ -67,7 +67,7 @@ static void setup_yield(void)
  * where it was and reads everything again (I3.4).
  */
 SCENARIO(slot_delete_yield_vs_invalidate, .protocol = "P3 P5",
-         .claim = "a zap that yields goes on where it was, and trusts nothing that it has read (I3.4)",
+         .claim = "after a yield, a zap goes on where it was and reads everything again (I3.4)",
          .threads = 2, .setup = setup_yield, .thread = { delete, invalidate }, .finish = finish_zapped);
 
 /* --- P3, shadow paging: a root that is cached --- */
@@ -117,7 +117,7 @@ static void delete_beside_cached(void)
  * obsolete root, cached or not (I3.2).
  */
 SCENARIO(shadow_slot_delete_vs_switch, .protocol = "P3 P9",
-         .claim = "no vCPU enters the guest on an obsolete root, be it cached (I3.2)",
+         .claim = "no vCPU enters the guest on an obsolete root, cached or not (I3.2)",
          .threads = 2, .setup = setup_cached, .thread = { back_to_cached, delete_beside_cached }, .finish = finish);
 
 /* --- P3, shadow paging: a fault beside a whole slot change --- */
@@ -142,7 +142,7 @@ static void answer_read(void)
  * obsolete root, and nothing of a deleted slot (I3.1, I3.3).
  */
 SCENARIO(shadow_slot_delete_vs_answer, .protocol = "P3 P5",
-         .claim = "nothing is installed under an obsolete root, nor of a slot that is gone (I3.1, I3.3)",
+         .claim = "a fault installs nothing under an obsolete root and nothing of a deleted slot (I3.1, I3.3)",
          .threads = 2, .setup = setup_shadow_beside, .thread = { answer_read, delete }, .finish = finish_zapped);
 
 /*
@@ -181,7 +181,7 @@ static void migrate(void)
 
 /* P3, P5. The vCPU answers a fault on slot 1, the host moves the page, slot 2 is deleted (I3.1, I3.3, I5.1 to I5.3). */
 SCENARIO(answer_vs_invalidate_vs_slot_delete, .protocol = "P3 P5",
-         .claim = "all three at once (I3.1, I3.3, I5.1 to I5.3)",
+         .claim = "a fault, an invalidation and a slot change can all run at once (I3.1, I3.3, I5.1 to I5.3)",
          .threads = 3, .setup = setup_other_slot, .thread = { answer_read, migrate, delete_other },
          .finish = finish_zapped);
 
@@ -235,7 +235,8 @@ static void finish_protected(void)
  * P6, P11. Two vCPUs answer write faults on a write-protected page by the fast path while the log is read. The page
  * is marked if it is writable.
  */
-SCENARIO(fast_answers_vs_dirty_get, .protocol = "P6 P11", .claim = "a page whose write right two bring back is marked",
+SCENARIO(fast_answers_vs_dirty_get, .protocol = "P6 P11",
+         .claim = "a page that two vCPUs make writable by the fast path is marked",
          .threads = 3, .setup = setup_protected, .thread = { answer_write_0, answer_write_1, harvest },
          .finish = finish_protected);
 
@@ -259,7 +260,7 @@ static void answer_beside(void)
  * be zapped at any time (I5.3).
  */
 SCENARIO(answers_vs_invalidate, .protocol = "P5 P7",
-         .claim = "two install tables and leaves, and all of it may go at any time (I5.3)",
+         .claim = "two vCPUs can install tables and leaves while an invalidation zaps them (I5.3)",
          .threads = 3, .setup = setup_two_roots, .thread = { answer_read, answer_beside, migrate }, .finish = finish);
 
 /* --- P10: a slot moves, and the vCPU faults on a page that is memory before and after --- */
@@ -286,7 +287,7 @@ static void answer_in_both(void)
 }
 
 /* P10, P3. The vCPU answers a fault on a page that is in the slot before and after the move. The page is never MMIO. */
-SCENARIO(slot_move_vs_answer, .protocol = "P10 P3", .claim = "a page of a slot that goes is not taken for MMIO",
+SCENARIO(slot_move_vs_answer, .protocol = "P10 P3", .claim = "no vCPU takes a page of a moving slot for MMIO",
          .threads = 2, .setup = setup_move, .thread = { answer_in_both, move }, .finish = finish);
 
 /* --- P11 and P3: the log is read while roots are removed --- */
@@ -302,6 +303,6 @@ static void setup_protected_beside(void)
  * the root. Write protection works beside the end of the root (I3.4).
  */
 SCENARIO(answer_vs_dirty_get_vs_slot_delete, .protocol = "P11 P3",
-         .claim = "write protection beside the end of a root (I3.4)",
+         .claim = "write protection works while a root is being zapped (I3.4)",
          .threads = 3, .setup = setup_protected_beside, .thread = { answer_write_0, harvest, delete_other },
          .finish = finish_protected);

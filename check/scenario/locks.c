@@ -38,7 +38,8 @@ static void finish_mutex(void)
  * Three threads lock once each. One thread holds the mutex at a time, sees what the holder before it
  * wrote, and a sleeper is woken.
  */
-SCENARIO(mutex_vs_itself, .protocol = "", .claim = "one holder; what one did the next one sees; who sleeps is woken",
+SCENARIO(mutex_vs_itself, .protocol = "",
+         .claim = "one thread holds the mutex and sees what the last holder wrote; a sleeping thread is woken",
          .threads = 3, .setup = setup_mutex, .thread = { lock_once, lock_once, lock_once }, .finish = finish_mutex);
 
 static void finish_mutex_two(void)
@@ -47,11 +48,13 @@ static void finish_mutex_two(void)
 }
 
 /* Two threads that look at the word once more before they sleep. */
-SCENARIO(mutex_spin_vs_itself, .protocol = "", .claim = "the same for who looks once more before he sleeps",
+SCENARIO(mutex_spin_vs_itself, .protocol = "",
+         .claim = "the mutex excludes and wakes threads that look once more before they sleep",
          .threads = 2, .setup = setup_mutex_spin, .thread = { lock_once, lock_once }, .finish = finish_mutex_two);
 
 /* One thread locks twice in a row, the other once. */
-SCENARIO(mutex_vs_relock, .protocol = "", .claim = "the same for a holder that comes back at once",
+SCENARIO(mutex_vs_relock, .protocol = "",
+         .claim = "the mutex excludes and wakes threads when a holder takes it again at once",
          .threads = 2, .setup = setup_mutex, .thread = { lock_once, lock_twice }, .finish = finish_mutex);
 
 /* --- mmu_lock --- */
@@ -151,15 +154,17 @@ static void finish_mmu_lock(void)
 }
 
 /* A reader and a writer. They exclude each other, and each is woken by the other. */
-SCENARIO(mmu_lock_read_vs_write, .protocol = "", .claim = "no reader beside a writer; each is woken by the other",
+SCENARIO(mmu_lock_read_vs_write, .protocol = "", .claim = "a reader and a writer exclude and wake each other",
          .threads = 2, .setup = setup_mmu_lock, .thread = { read_0, write_once }, .finish = finish_mmu_lock);
 
 /* The same for threads that look at the lock once more before they sleep. */
-SCENARIO(mmu_lock_spin_read_vs_write, .protocol = "", .claim = "the same for who looks once more before he sleeps",
+SCENARIO(mmu_lock_spin_read_vs_write, .protocol = "",
+         .claim = "a reader and a writer that look once more before they sleep exclude and wake each other",
          .threads = 2, .setup = setup_mmu_lock_spin, .thread = { read_0, write_once }, .finish = finish_mmu_lock);
 
 /* A reader and a writer that take the lock twice each. */
-SCENARIO(mmu_lock_reads_vs_writes, .protocol = "", .claim = "the same when both come back",
+SCENARIO(mmu_lock_reads_vs_writes, .protocol = "",
+         .claim = "a reader and a writer that take the lock twice exclude and wake each other",
          .threads = 2, .setup = setup_mmu_lock, .thread = { read_0_twice, write_twice }, .finish = finish_mmu_lock);
 
 /* Two readers on different stripes and a writer. The writer waits for both. */
@@ -167,11 +172,11 @@ SCENARIO(mmu_lock_two_reads_vs_write, .protocol = "", .claim = "a writer waits f
          .threads = 3, .setup = setup_mmu_lock, .thread = { read_0, read_1, write_once }, .finish = finish_mmu_lock);
 
 /* Two writers, with the library's own mutex inside. They exclude each other. */
-SCENARIO(mmu_lock_write_vs_write, .protocol = "", .claim = "one writer",
+SCENARIO(mmu_lock_write_vs_write, .protocol = "", .claim = "two writers exclude each other",
          .threads = 2, .setup = setup_mmu_lock_whole, .thread = { write_once, write_once }, .finish = finish_mmu_lock);
 
 /* Two writers and a reader. The writers exclude each other, and the reader gets the lock in the end. */
-SCENARIO(mmu_lock_writes_vs_read, .protocol = "", .claim = "one writer, and a reader gets its turn",
+SCENARIO(mmu_lock_writes_vs_read, .protocol = "", .claim = "two writers exclude each other, and a reader gets its turn",
          .threads = 3, .setup = setup_mmu_lock, .thread = { write_once, write_once, read_0 },
          .finish = finish_mmu_lock);
 
@@ -179,14 +184,13 @@ SCENARIO(mmu_lock_writes_vs_read, .protocol = "", .claim = "one writer, and a re
  * A reader and a thread that takes the lock for write three times. Once the reader waits, at most one write passes
  * it.
  */
-SCENARIO(mmu_lock_reader_that_waits_vs_writes, .protocol = "",
-         .claim = "a reader that waits is passed by one writer, and no more",
+SCENARIO(mmu_lock_reader_that_waits_vs_writes, .protocol = "", .claim = "at most one write passes a reader that waits",
          .threads = 2, .setup = setup_mmu_lock, .thread = { read_0, write_three_times_beside_a_waiter },
          .finish = finish_mmu_lock);
 
 /* The same with two writing threads. */
 SCENARIO(mmu_lock_reader_that_waits_vs_two_writers, .protocol = "",
-         .claim = "the same with writers of several threads",
+         .claim = "at most one write passes a reader that waits, with two threads that write",
          .threads = 3, .setup = setup_mmu_lock, .thread = { read_0, write_beside_a_waiter, write_beside_a_waiter },
          .finish = finish_mmu_lock);
 
@@ -194,7 +198,8 @@ SCENARIO(mmu_lock_reader_that_waits_vs_two_writers, .protocol = "",
  * A writer that yields in between, and a reader. The reader sees only whole writes, and the writer gets the lock
  * back.
  */
-SCENARIO(mmu_lock_yield_vs_read, .protocol = "", .claim = "a holder that yields comes back",
+SCENARIO(mmu_lock_yield_vs_read, .protocol = "",
+         .claim = "a writer that yields gets the lock back, and a reader sees only whole writes",
          .threads = 2, .setup = setup_mmu_lock, .thread = { write_and_yield, read_0 }, .finish = finish_mmu_lock);
 
 /* --- SRCU --- */
@@ -284,11 +289,13 @@ static void finish_srcu(void)
  * reader sees what was published, and the waiting thread is woken.
  */
 SCENARIO(srcu_read_vs_synchronize, .protocol = "SRCU",
-         .claim = "a grace period waits for who was in; who comes later sees what was published; it is woken",
+         .claim = "a grace period waits for a reader; a later reader sees what was published; the waiting "
+                  "thread is woken",
          .threads = 2, .setup = setup_srcu, .thread = { reader_0, replace_once }, .finish = finish_srcu);
 
 /* SRCU. The same with readers on both stripes. */
-SCENARIO(srcu_two_reads_vs_synchronize, .protocol = "SRCU", .claim = "for readers of every stripe",
+SCENARIO(srcu_two_reads_vs_synchronize, .protocol = "SRCU",
+         .claim = "a grace period waits for the readers of every stripe",
          .threads = 3, .setup = setup_srcu, .thread = { reader_0, reader_1, replace_once }, .finish = finish_srcu);
 
 /*
@@ -296,7 +303,7 @@ SCENARIO(srcu_two_reads_vs_synchronize, .protocol = "SRCU", .claim = "for reader
  * count itself in that bank late; it is waited for all the same.
  */
 SCENARIO(srcu_read_vs_two_synchronize, .protocol = "SRCU",
-         .claim = "a reader that counts itself late, in the bank of before, is waited for",
+         .claim = "a grace period waits for a reader that counts itself late, in the previous bank",
          .threads = 2, .setup = setup_srcu, .thread = { reader_0, replace_twice }, .finish = finish_srcu);
 
 /*
@@ -308,12 +315,13 @@ SCENARIO(srcu_reads_vs_two_synchronize, .protocol = "SRCU",
          .threads = 2, .setup = setup_srcu, .thread = { reader_0_twice, replace_twice }, .finish = finish_srcu);
 
 /* SRCU. Two threads wait for grace periods beside a reader, with the library's own mutex inside. */
-SCENARIO(srcu_synchronize_vs_synchronize, .protocol = "SRCU", .claim = "two grace periods beside a reader",
+SCENARIO(srcu_synchronize_vs_synchronize, .protocol = "SRCU",
+         .claim = "two threads can wait for grace periods beside a reader",
          .threads = 3, .setup = setup_srcu_whole, .thread = { reader_0, replace_once, synchronize },
          .finish = finish_srcu);
 
 /* SRCU. The same with the checker's mutex: one grace period at a time. */
-SCENARIO(srcu_synchronize_after_synchronize, .protocol = "SRCU", .claim = "one grace period at a time",
+SCENARIO(srcu_synchronize_after_synchronize, .protocol = "SRCU", .claim = "one grace period runs at a time",
          .threads = 3, .setup = setup_srcu, .thread = { reader_0, replace_once, synchronize }, .finish = finish_srcu);
 
 /* --- wait and wake --- */

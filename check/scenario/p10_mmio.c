@@ -96,13 +96,15 @@ static void finish_gone(void)
  * returned the page is not MMIO.
  */
 SCENARIO(mmio_vs_slot_create, .protocol = "P10",
-         .claim = "what became memory is not taken for MMIO once vmmu_region_set has returned",
+         .claim = "no vCPU takes a page of a new slot for MMIO once vmmu_region_set has returned",
          .threads = 2, .setup = setup, .thread = { access_twice, create }, .finish = finish);
 
 /* P10. The same for a page that vCPU and table remember as MMIO. */
-SCENARIO(known_mmio_vs_slot_create, .protocol = "P10", .claim = "nor by what was remembered of it",
+SCENARIO(known_mmio_vs_slot_create, .protocol = "P10",
+         .claim = "a page that a vCPU remembers as MMIO is memory once vmmu_region_set has made a slot there",
          .threads = 2, .setup = setup_known, .thread = { access, create }, .finish = finish);
 
 /* P3, P10. The vCPU faults on a page while its slot is deleted. The page is not MMIO before the slot is gone. */
-SCENARIO(mmio_vs_slot_delete, .protocol = "P3 P10", .claim = "a fault on a slot that is going is not taken for MMIO",
+SCENARIO(mmio_vs_slot_delete, .protocol = "P3 P10",
+         .claim = "no vCPU takes a page of a slot for MMIO before the slot is gone",
          .threads = 2, .setup = setup_slot, .thread = { access_going, delete }, .finish = finish_gone);

@@ -132,11 +132,13 @@ static void finish(void)
  * P11. The vCPU writes two pages while the program harvests and resets. The program reads whole
  * entries, and finds the page written.
  */
-SCENARIO(ring_push_vs_harvest, .protocol = "P11", .claim = "an entry is read whole; its page was written before",
+SCENARIO(ring_push_vs_harvest, .protocol = "P11",
+         .claim = "the program reads whole entries and finds their pages written",
          .threads = 2, .setup = setup, .thread = { write_two, harvest_and_reset_alone }, .finish = finish);
 
 /* P11. The same for one page, while another thread resets too. Nothing is lost, whichever of the two resets. */
-SCENARIO(ring_push_vs_harvest_vs_reset, .protocol = "P11", .claim = "whoever resets, nothing is lost",
+SCENARIO(ring_push_vs_harvest_vs_reset, .protocol = "P11",
+         .claim = "no entry is lost, whichever thread resets the ring",
          .threads = 3, .setup = setup, .thread = { write_one, harvest_and_reset, reset_only }, .finish = finish);
 
 /*
@@ -144,7 +146,7 @@ SCENARIO(ring_push_vs_harvest_vs_reset, .protocol = "P11", .claim = "whoever res
  * The page is in the ring again, or the program saw the store.
  */
 SCENARIO(fast_fault_vs_ring_reset, .protocol = "P6 P11",
-         .claim = "a page whose entry is taken back is logged again, or its contents were seen",
+         .claim = "a page whose entry is taken back is logged again, or the program saw the store",
          .threads = 2, .setup = setup_mapped, .thread = { store, harvest_and_reset_alone }, .finish = finish);
 
 /* --- a ring of one entry, which is reused as soon as it is taken back --- */
@@ -197,5 +199,5 @@ static void finish_small(void)
  * P11. One thread pushes two entries into a ring of one, the other harvests and takes back. An entry is filled
  * again only after it was read.
  */
-SCENARIO(ring_reuse_vs_take_back, .protocol = "P11", .claim = "an entry is filled again only when it has been read",
+SCENARIO(ring_reuse_vs_take_back, .protocol = "P11", .claim = "an entry is filled again only after it has been read",
          .threads = 2, .setup = setup_small, .thread = { push_small, take_small }, .finish = finish_small);

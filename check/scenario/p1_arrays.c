@@ -78,7 +78,7 @@ static void reflag(void)
 
 /* P1. The vCPU makes the first root while slot 1 is created. The new slot has its arrays in the end (I1.1, I1.3). */
 SCENARIO(first_root_vs_slot_create, .protocol = "P1",
-         .claim = "a slot that appears beside the first shadow root has arrays (I1.1, I1.3)",
+         .claim = "a slot created while a vCPU makes the first shadow root has arrays (I1.1, I1.3)",
          .threads = 2, .setup = setup_one_slot, .thread = { first_root, create }, .finish = finish);
 
 /*
@@ -86,7 +86,7 @@ SCENARIO(first_root_vs_slot_create, .protocol = "P1",
  * nothing holds slots_arch_lock over the grace period, which would be a deadlock (I1.4).
  */
 SCENARIO(first_root_vs_slot_delete, .protocol = "P1",
-         .claim = "arrays given to a slot that goes are given back; no deadlock over the grace period (I1.2, I1.4)",
+         .claim = "the arrays of a deleted slot are freed, and nothing deadlocks over the grace period (I1.2, I1.4)",
          .threads = 2, .setup = setup, .thread = { first_root, delete }, .finish = finish);
 
 /*
@@ -94,7 +94,7 @@ SCENARIO(first_root_vs_slot_delete, .protocol = "P1",
  * ones are freed (I1.1, I1.2).
  */
 SCENARIO(first_root_vs_slot_move, .protocol = "P1",
-         .claim = "a slot that moves has arrays, and its old ones are given back (I1.1, I1.2)",
+         .claim = "a moved slot has arrays, and its old arrays are freed (I1.1, I1.2)",
          .threads = 2, .setup = setup, .thread = { first_root, move }, .finish = finish);
 
 /*
@@ -102,7 +102,7 @@ SCENARIO(first_root_vs_slot_move, .protocol = "P1",
  * (I1.2).
  */
 SCENARIO(first_root_vs_slot_flags, .protocol = "P1",
-         .claim = "arrays go over to the slot that takes another's place (I1.2)",
+         .claim = "a slot that replaces another takes over its arrays (I1.2)",
          .threads = 2, .setup = setup, .thread = { first_root, reflag }, .finish = finish);
 
 /* Only make the arrays, as loading the first root does. */
@@ -147,21 +147,19 @@ SCENARIO(first_root_vs_age, .protocol = "P1 P2",
  * slots from before the change, whose slots were given no arrays.
  */
 SCENARIO(first_arrays_vs_age_vs_slot_delete, .protocol = "P1 P2",
-         .claim = "nor does one that walks the slots of before the change, which got none",
+         .claim = "an aging walk may be in the slot set from before a change, whose slots got no arrays",
          .threads = 3, .setup = setup, .thread = { first_arrays, age, delete }, .finish = finish);
 
 /*
  * P1, P5. The vCPU makes the first root while the host invalidates a page. The invalidation sees
  * whole arrays or none (I1.1).
  */
-SCENARIO(first_root_vs_invalidate, .protocol = "P1 P5",
-         .claim = "an invalidation that looks at arrays sees them whole (I1.1)",
+SCENARIO(first_root_vs_invalidate, .protocol = "P1 P5", .claim = "an invalidation sees whole arrays or none (I1.1)",
          .threads = 2, .setup = setup, .thread = { first_root, invalidate }, .finish = finish);
 
 /*
  * P1, P11. The vCPU makes the first root while the dirty log is read. Write protection sees
  * whole arrays or none (I1.1).
  */
-SCENARIO(first_root_vs_dirty_get, .protocol = "P1 P11",
-         .claim = "write protection that looks at arrays sees them whole (I1.1)",
+SCENARIO(first_root_vs_dirty_get, .protocol = "P1 P11", .claim = "write protection sees whole arrays or none (I1.1)",
          .threads = 2, .setup = setup_logged, .thread = { first_root, harvest }, .finish = finish);

@@ -140,7 +140,7 @@ static void bit_finish_removed(void)
  * empty chain is not locked (I2.2).
  */
 SCENARIO(rmap_bit_vs_itself, .protocol = "P2",
-         .claim = "one holder of a chain (I2.1); an empty one is not taken (I2.2)",
+         .claim = "at most one thread holds the bit of a chain (I2.1); an empty chain is not locked (I2.2)",
          .threads = 3, .setup = bit_setup_one, .thread = { bit_hold_0, bit_hold_1, bit_remove_one },
          .finish = bit_finish_holders);
 
@@ -148,12 +148,13 @@ SCENARIO(rmap_bit_vs_itself, .protocol = "P2",
  * P2. Two walkers come to an empty chain while an entry is added. A walker that saw it empty
  * does not undo the add (I2.2).
  */
-SCENARIO(rmap_walk_vs_first_add, .protocol = "P2", .claim = "who saw an empty chain does not undo an add (I2.2)",
+SCENARIO(rmap_walk_vs_first_add, .protocol = "P2",
+         .claim = "a walker that saw an empty chain does not undo an add (I2.2)",
          .threads = 3, .setup = bit_setup_empty, .thread = { bit_walk, bit_add_one, bit_walk },
          .finish = bit_finish_added_one);
 
 /* P2. A walker comes while two entries are added, the second with a descriptor. It sees the descriptor whole (I2.1). */
-SCENARIO(rmap_walk_vs_add, .protocol = "P2", .claim = "a descriptor is seen whole (I2.1)",
+SCENARIO(rmap_walk_vs_add, .protocol = "P2", .claim = "a walker sees a new descriptor whole (I2.1)",
          .threads = 2, .setup = bit_setup_empty, .thread = { bit_walk, bit_add_two }, .finish = bit_finish_added_two);
 
 /*
@@ -239,18 +240,19 @@ static void finish_end(void)
  * the chain has exactly the leaves (I2.5).
  */
 SCENARIO(age_vs_zap, .protocol = "P2 P5",
-         .claim = "aging does not bring back a zapped entry (I2.4); the chain is as the leaves are (I2.5)",
+         .claim = "aging does not bring back a zapped entry (I2.4); the chain has exactly the leaves (I2.5)",
          .threads = 2, .setup = shadow_setup, .thread = { age, invalidate }, .finish = finish_zapped);
 
 /* P2, P5. The same with two leaves of the frame. The chain's descriptor lives while the aging walk is on it (I2.3). */
-SCENARIO(age_vs_zap_of_two, .protocol = "P2 P5", .claim = "the descriptors of a chain live while it is walked (I2.3)",
+SCENARIO(age_vs_zap_of_two, .protocol = "P2 P5", .claim = "the descriptors of a chain live while aging walks it (I2.3)",
          .threads = 2, .setup = shadow_setup_two, .thread = { age, invalidate }, .finish = finish_zapped);
 
 /*
  * P2. The host ages a page while the shadow page of its table is removed. The table lives while the walk is on the
  * chain of one of its entries (I2.3).
  */
-SCENARIO(age_vs_table_free, .protocol = "P2", .claim = "the table of an entry lives while its chain is walked (I2.3)",
+SCENARIO(age_vs_table_free, .protocol = "P2",
+         .claim = "the table of an entry lives while aging walks the entry's chain (I2.3)",
          .threads = 2, .setup = shadow_setup, .thread = { age, unshadow }, .finish = finish_end);
 
 /*
@@ -258,15 +260,16 @@ SCENARIO(age_vs_table_free, .protocol = "P2", .claim = "the table of an entry li
  * beside the walk (I2.1, I2.2).
  */
 SCENARIO(age_vs_map, .protocol = "P2",
-         .claim = "a second leaf of a frame goes into a chain that is being walked (I2.1, I2.2)",
+         .claim = "a vCPU can add a second leaf to a chain while aging walks it (I2.1, I2.2)",
          .threads = 2, .setup = shadow_setup, .thread = { age, fault_second }, .finish = finish_end);
 
 /* P2, P5. Two threads age a page while it is invalidated. Neither walk brings the entry back (I2.1, I2.4). */
-SCENARIO(age_vs_age_vs_zap, .protocol = "P2 P5", .claim = "two walks of a chain and its end (I2.1, I2.4)",
+SCENARIO(age_vs_age_vs_zap, .protocol = "P2 P5",
+         .claim = "neither of two aging walks brings back a zapped entry (I2.1, I2.4)",
          .threads = 3, .setup = shadow_setup, .thread = { age, age, invalidate }, .finish = finish_zapped);
 
 /* P2, P3. The host ages a page while its slot is deleted. The slot's arrays live while the walk is in them (I2.3). */
-SCENARIO(age_vs_slot_delete, .protocol = "P2 P3", .claim = "the arrays of a slot live while they are walked (I2.3)",
+SCENARIO(age_vs_slot_delete, .protocol = "P2 P3", .claim = "the arrays of a slot live while aging walks them (I2.3)",
          .threads = 2, .setup = shadow_setup, .thread = { age, delete }, .finish = finish_end);
 
 /* --- TDP --- */

@@ -201,11 +201,12 @@ SCENARIO(zap_all_vs_run, .protocol = "P3 P9", .claim = "no vCPU enters the guest
          .threads = 2, .setup = zap_setup, .thread = { zap_run, zap_all }, .finish = finish);
 
 /* P3, P9. The same for a vCPU that enters twice (I3.2). */
-SCENARIO(zap_all_vs_two_runs, .protocol = "P3 P9", .claim = "nor when it comes back (I3.2)",
+SCENARIO(zap_all_vs_two_runs, .protocol = "P3 P9",
+         .claim = "a vCPU that enters twice never runs on an obsolete root (I3.2)",
          .threads = 2, .setup = zap_setup, .thread = { zap_run_twice, zap_all }, .finish = finish);
 
 /* P3. The vCPU answers a fault while everything is zapped. Nothing is installed under the obsolete root (I3.3). */
-SCENARIO(zap_all_vs_fault, .protocol = "P3", .claim = "nothing is installed under an obsolete root (I3.3)",
+SCENARIO(zap_all_vs_fault, .protocol = "P3", .claim = "a fault installs nothing under an obsolete root (I3.3)",
          .threads = 2, .setup = zap_setup_beside, .thread = { zap_fault, zap_all }, .finish = finish);
 
 /*
@@ -213,7 +214,7 @@ SCENARIO(zap_all_vs_fault, .protocol = "P3", .claim = "nothing is installed unde
  * the root is not freed under it (I3.4, I3.6).
  */
 SCENARIO(zap_all_vs_invalidate, .protocol = "P3 P5",
-         .claim = "an invalidation finds roots that are being zapped, and none is freed under it (I3.4, I3.6)",
+         .claim = "an invalidation finds roots that are being zapped, and none is freed while it walks (I3.4, I3.6)",
          .threads = 2, .setup = zap_setup_two_cpus, .thread = { invalidate_slot_0, zap_all }, .finish = finish);
 
 /*
@@ -221,7 +222,7 @@ SCENARIO(zap_all_vs_invalidate, .protocol = "P3 P5",
  * reference; one does (I3.4, I3.6).
  */
 SCENARIO(zap_all_vs_invalidate_vs_run, .protocol = "P3 P5 P9",
-         .claim = "the last reference of a root is put once, by whoever is last (I3.4, I3.6)",
+         .claim = "whichever thread is last puts the last reference of a root, once (I3.4, I3.6)",
          .threads = 3, .setup = zap_setup, .thread = { zap_run, invalidate_slot_0, zap_all }, .finish = finish);
 
 /*
@@ -237,12 +238,11 @@ SCENARIO(zap_all_vs_age_vs_run, .protocol = "P2 P3", .claim = "a root lives whil
  * P3, P9. The vCPU enters the guest while the slot is deleted. It does not use the slot's
  * page afterwards (I3.1, I3.2).
  */
-SCENARIO(slot_delete_vs_run, .protocol = "P3 P9", .claim = "no CPU uses a page of a slot that is gone (I3.1, I3.2)",
+SCENARIO(slot_delete_vs_run, .protocol = "P3 P9", .claim = "no CPU uses a page of a deleted slot (I3.1, I3.2)",
          .threads = 2, .setup = tdp_setup, .thread = { run, delete }, .finish = finish);
 
 /* P3, P9. The same for a vCPU that enters twice: the second time it is on another root (I3.2). */
-SCENARIO(slot_delete_vs_two_runs, .protocol = "P3 P9",
-         .claim = "a vCPU that comes back does so on another root (I3.2)",
+SCENARIO(slot_delete_vs_two_runs, .protocol = "P3 P9", .claim = "a vCPU that enters again is on another root (I3.2)",
          .threads = 2, .setup = tdp_setup, .thread = { run_twice, delete }, .finish = finish);
 
 /*
@@ -250,7 +250,7 @@ SCENARIO(slot_delete_vs_two_runs, .protocol = "P3 P9",
  * the obsolete root (I3.1, I3.3).
  */
 SCENARIO(slot_delete_vs_fault, .protocol = "P3 P5",
-         .claim = "nothing is installed under an obsolete root (I3.1, I3.3)",
+         .claim = "a fault installs nothing under an obsolete root (I3.1, I3.3)",
          .threads = 2, .setup = tdp_setup_beside, .thread = { fault, delete }, .finish = finish);
 
 /*
@@ -258,7 +258,7 @@ SCENARIO(slot_delete_vs_fault, .protocol = "P3 P5",
  * (I3.3), and neither thread waits for the other for ever.
  */
 SCENARIO(slot_delete_vs_prefault, .protocol = "P3",
-         .claim = "nothing is installed under an obsolete root, and nobody waits for ever (I3.3)",
+         .claim = "a prefault installs nothing under an obsolete root, and no thread waits for ever (I3.3)",
          .threads = 2, .setup = tdp_setup_beside, .thread = { prefault, delete }, .finish = finish);
 
 /*
@@ -266,12 +266,12 @@ SCENARIO(slot_delete_vs_prefault, .protocol = "P3",
  * too, and none is freed under it (I3.4, I3.6).
  */
 SCENARIO(slot_delete_vs_invalidate, .protocol = "P3 P5",
-         .claim = "an invalidation finds roots that are being zapped, and none is freed under it (I3.4, I3.6)",
+         .claim = "an invalidation finds roots that are being zapped, and none is freed while it walks (I3.4, I3.6)",
          .threads = 2, .setup = tdp_setup_two_cpus, .thread = { invalidate_slot_0, delete }, .finish = finish);
 
 /* P3, P5, P9. The same with a vCPU that enters. The last reference of the root is put once (I3.4, I3.6). */
 SCENARIO(slot_delete_vs_invalidate_vs_run, .protocol = "P3 P5 P9",
-         .claim = "the last reference of a root is put once, by whoever is last (I3.4, I3.6)",
+         .claim = "whichever thread is last puts the last reference of a root, once (I3.4, I3.6)",
          .threads = 3, .setup = tdp_setup_two_cpus, .thread = { run_other, invalidate_slot_0, delete },
          .finish = finish);
 
@@ -288,7 +288,7 @@ SCENARIO(slot_delete_vs_age_vs_run, .protocol = "P2 P3",
  * its root is put once (I3.6).
  */
 SCENARIO(slot_delete_vs_vcpu_destroy, .protocol = "P3 P9",
-         .claim = "a vCPU goes while everybody is told; its reference is put once (I3.6)",
+         .claim = "a vCPU destroyed during a request to all vCPUs puts the reference to its root once (I3.6)",
          .threads = 2, .setup = tdp_setup_two_cpus, .thread = { destroy_cpu, delete }, .finish = finish);
 
 /* --- a slot change that zaps only the slot's range --- */
@@ -311,7 +311,7 @@ static void tdp_setup_zaps_slot(void)
  * not mapped afterwards (I3.1).
  */
 SCENARIO(slot_zap_vs_fault, .protocol = "P3 P5",
-         .claim = "no page of a slot that is gone stays mapped when only its range is zapped (I3.1)",
+         .claim = "no page of a deleted slot stays mapped when only the slot's range is zapped (I3.1)",
          .threads = 2, .setup = tdp_setup_zaps_slot, .thread = { fault, delete }, .finish = finish);
 
 /* --- shadow paging: cached roots --- */
@@ -400,7 +400,7 @@ SCENARIO(shadow_zap_all_vs_run, .protocol = "P3 P9", .claim = "no vCPU enters th
  * P3. With shadow paging, the vCPU answers a fault while everything is zapped. Nothing is installed
  * under the obsolete root (I3.3).
  */
-SCENARIO(shadow_zap_all_vs_fault, .protocol = "P3", .claim = "nothing is installed under an obsolete root (I3.3)",
+SCENARIO(shadow_zap_all_vs_fault, .protocol = "P3", .claim = "a fault installs nothing under an obsolete root (I3.3)",
          .threads = 2, .setup = shadow_zap_setup_beside, .thread = { shadow_zap_fault, zap_all },
          .finish = finish_shadow);
 
@@ -408,8 +408,7 @@ SCENARIO(shadow_zap_all_vs_fault, .protocol = "P3", .claim = "nothing is install
  * P3, P9. With shadow paging, the vCPU enters the guest while the slot is deleted. It does not use the slot's
  * page afterwards (I3.1, I3.2).
  */
-SCENARIO(shadow_slot_delete_vs_run, .protocol = "P3 P9",
-         .claim = "no CPU uses a page of a slot that is gone (I3.1, I3.2)",
+SCENARIO(shadow_slot_delete_vs_run, .protocol = "P3 P9", .claim = "no CPU uses a page of a deleted slot (I3.1, I3.2)",
          .threads = 2, .setup = shadow_setup, .thread = { run_linear, delete }, .finish = finish_shadow);
 
 /*
@@ -417,5 +416,5 @@ SCENARIO(shadow_slot_delete_vs_run, .protocol = "P3 P9",
  * under the obsolete root (I3.1, I3.3).
  */
 SCENARIO(shadow_slot_delete_vs_fault, .protocol = "P3 P5",
-         .claim = "nothing is installed under an obsolete root (I3.1, I3.3)",
+         .claim = "a fault installs nothing under an obsolete root (I3.1, I3.3)",
          .threads = 2, .setup = shadow_setup_beside, .thread = { fault_linear, delete }, .finish = finish_shadow);

@@ -102,7 +102,7 @@ static void finish_page(void)
  * writer saw no shadowed table and the other thread used the old entry (I4.1).
  */
 SCENARIO(guest_write_vs_shadow_get, .protocol = "P4",
-         .claim = "never both: the writer saw no shadowed table, and the old entry was used (I4.1)",
+         .claim = "never both: the writer saw no shadowed table, and the other thread used the old entry (I4.1)",
          .threads = 2, .setup = setup_page, .thread = { guest_write, shadow_table }, .finish = finish_page);
 
 /* --- the same by a page fault --- */
@@ -129,8 +129,7 @@ static void finish(void)
  * P4. The hypervisor writes the guest's entry while vCPU 1 faults on linear page 0. The leaf is what the guest's
  * entry says, or empty (I4.2).
  */
-SCENARIO(guest_write_vs_page_fault, .protocol = "P4",
-         .claim = "a synced entry is the translation of the guest's, or stricter (I4.2)",
+SCENARIO(guest_write_vs_page_fault, .protocol = "P4", .claim = "a leaf is what the guest's entry says, or empty (I4.2)",
          .threads = 2, .setup = setup, .thread = { guest_write, fault }, .finish = finish);
 
 /* --- a store through a TLB --- */
@@ -174,5 +173,5 @@ static void finish_tlb(void)
  * when no TLB can write it any more (I4.2, I4.4).
  */
 SCENARIO(guest_store_vs_page_fault, .protocol = "P4",
-         .claim = "a table is read when nobody writes it through a TLB any more (I4.2, I4.4)",
+         .claim = "a fault reads a table only when no TLB can write it any more (I4.2, I4.4)",
          .threads = 2, .setup = setup_tlb, .thread = { store, fault }, .finish = finish_tlb);

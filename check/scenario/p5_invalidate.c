@@ -186,12 +186,12 @@ static void finish(void)
  * invalidations returns to 0 (I5.1, I5.2).
  */
 SCENARIO(invalidate_vs_slot_create, .protocol = "P5",
-         .claim = "begin and end see the same slots; the count returns to 0 (I5.1, I5.2)",
+         .claim = "begin and end of an invalidation see the same slots; the count returns to 0 (I5.1, I5.2)",
          .threads = 2, .setup = setup_no_slot, .thread = { invalidate, create }, .finish = finish);
 
 /* P5. The same while the slot over the page is deleted (I5.1, I5.2). */
 SCENARIO(invalidate_vs_slot_delete, .protocol = "P5",
-         .claim = "begin and end see the same slots; the count returns to 0 (I5.1, I5.2)",
+         .claim = "begin and end of an invalidation see the same slots; the count returns to 0 (I5.1, I5.2)",
          .threads = 2, .setup = setup_slot_only, .thread = { invalidate, delete }, .finish = finish);
 
 /* P5. Two invalidations beside a slot change that waits for both. The slot change is woken (I5.2, I5.6). */
@@ -204,7 +204,7 @@ SCENARIO(invalidations_vs_slot_delete, .protocol = "P5",
  * own mutex. A sleeping publisher is woken (I5.2, I5.6).
  */
 SCENARIO(gate_vs_itself, .protocol = "P5",
-         .claim = "a sleeping slot change has a wake-up coming, with the library's own mutex (I5.2, I5.6)",
+         .claim = "a slot change that sleeps at the gate is woken, with the library's own mutex (I5.2, I5.6)",
          .threads = 2, .setup = setup_real_gate, .thread = { pass_gate_twice, publish_through_gate },
          .finish = finish_gate);
 
@@ -213,7 +213,7 @@ SCENARIO(gate_vs_itself, .protocol = "P5",
  * before the move (I5.3, I5.4).
  */
 SCENARIO(fault_vs_invalidate, .protocol = "P5",
-         .claim = "no page is installed that was looked up before it was taken away (I5.3, I5.4)",
+         .claim = "a fault installs no frame that it looked up before an invalidation (I5.3, I5.4)",
          .threads = 2, .setup = setup, .thread = { fault, migrate_page }, .finish = finish);
 
 /*
@@ -221,11 +221,11 @@ SCENARIO(fault_vs_invalidate, .protocol = "P5",
  * range meanwhile (I5.4, I5.5).
  */
 SCENARIO(fault_vs_invalidate_that_yields, .protocol = "P5",
-         .claim = "nothing comes back into a range while its invalidation lets mmu_lock go (I5.4, I5.5)",
+         .claim = "a fault installs nothing in a range while its invalidation yields mmu_lock (I5.4, I5.5)",
          .threads = 2, .setup = setup_mapped_and_yielding, .thread = { fault, migrate_in_passing }, .finish = finish);
 
 /* P5, P9. The vCPU runs with the page in its TLB while the host moves it. After begin no CPU uses the frame (I5.4). */
-SCENARIO(run_vs_invalidate, .protocol = "P5 P9", .claim = "after begin no CPU uses the page (I5.4)",
+SCENARIO(run_vs_invalidate, .protocol = "P5 P9", .claim = "once begin has returned, no CPU uses the page (I5.4)",
          .threads = 2, .setup = setup_mapped, .thread = { run, migrate_page }, .finish = finish);
 
 /*
@@ -233,7 +233,7 @@ SCENARIO(run_vs_invalidate, .protocol = "P5 P9", .claim = "after begin no CPU us
  * progress covers both (I5.3, I5.5).
  */
 SCENARIO(fault_vs_two_invalidations, .protocol = "P5",
-         .claim = "the range in progress covers all that is outstanding (I5.3, I5.5)",
+         .claim = "the range in progress covers all outstanding invalidations (I5.3, I5.5)",
          .threads = 3, .setup = setup, .thread = { fault, migrate_page, migrate_next }, .finish = finish);
 
 /* --- two invalidations of one thread, nested: the first one's range stays covered when the second begins --- */
@@ -250,7 +250,7 @@ static void nested(void)
 
 /* P5. The vCPU faults on the page while it is being moved and another page is invalidated in between (I5.5). */
 SCENARIO(fault_vs_nested_invalidations, .protocol = "P5",
-         .claim = "the range in progress covers all that is outstanding (I5.5)",
+         .claim = "the range in progress covers all outstanding invalidations (I5.5)",
          .threads = 2, .setup = setup, .thread = { fault, nested }, .finish = finish);
 
 /* --- shadow paging --- */
@@ -289,5 +289,5 @@ static void shadow_finish(void)
  * looked up before the move (I5.3).
  */
 SCENARIO(shadow_fault_vs_invalidate, .protocol = "P5",
-         .claim = "no page is installed that was looked up before it was taken away (I5.3)",
+         .claim = "a fault installs no frame that it looked up before an invalidation (I5.3)",
          .threads = 2, .setup = shadow_setup, .thread = { shadow_fault, migrate_page }, .finish = shadow_finish);

@@ -223,14 +223,15 @@ static void finish(void)
  * harvester reads the log. The page is marked, or the harvester saw the store.
  */
 SCENARIO(fast_fault_vs_dirty_get, .protocol = "P6 P11",
-         .claim = "a page whose write right came back without a lock is marked, or its contents were seen",
+         .claim = "a page that the fast path makes writable is marked, or the harvester saw the store",
          .threads = 2, .setup = setup_protected, .thread = { store, get }, .finish = finish);
 
 /*
  * P11. The vCPU stores through its TLB while the harvester reads the log. The harvester
  * copies only when no TLB can write.
  */
-SCENARIO(store_vs_dirty_get, .protocol = "P11", .claim = "contents are read when no TLB can write any more",
+SCENARIO(store_vs_dirty_get, .protocol = "P11",
+         .claim = "the harvester copies a page only when no TLB can write it any more",
          .threads = 2, .setup = setup_marked, .thread = { store, get }, .finish = finish);
 
 /*
@@ -238,7 +239,7 @@ SCENARIO(store_vs_dirty_get, .protocol = "P11", .claim = "contents are read when
  * the saved write right, and flushes the TLB that still has it.
  */
 SCENARIO(aged_store_vs_dirty_get, .protocol = "P2 P6 P11",
-         .claim = "a right that is laid aside is taken with the TLB entry that still has it",
+         .claim = "a harvest takes the saved write right and flushes the TLB that still has it",
          .threads = 2, .setup = setup_aged, .thread = { store, get }, .finish = finish);
 
 /*
@@ -246,7 +247,7 @@ SCENARIO(aged_store_vs_dirty_get, .protocol = "P2 P6 P11",
  * only rights that the harvest has not taken.
  */
 SCENARIO(aged_fault_vs_dirty_get, .protocol = "P2 P6 P11",
-         .claim = "what comes back from aside is what has not been taken",
+         .claim = "a load restores only rights that the harvest has not taken",
          .threads = 2, .setup = setup_aged_cold, .thread = { load_and_store, get }, .finish = finish);
 
 /*
@@ -254,11 +255,12 @@ SCENARIO(aged_fault_vs_dirty_get, .protocol = "P2 P6 P11",
  * restored, and nothing that was zapped comes back (I2.4).
  */
 SCENARIO(aged_fault_vs_age_vs_invalidate, .protocol = "P2 P5 P6",
-         .claim = "rights go aside and come back, and nothing that was zapped does (I2.4)",
+         .claim = "rights are saved and restored, and nothing that was zapped comes back (I2.4)",
          .threads = 3, .setup = setup_aged_cold, .thread = { store, age, invalidate }, .finish = finish);
 
 /* P6, P11. fast_fault_vs_dirty_get with two vCPUs. */
-SCENARIO(fast_faults_vs_dirty_get, .protocol = "P6 P11", .claim = "the same with two vCPUs",
+SCENARIO(fast_faults_vs_dirty_get, .protocol = "P6 P11",
+         .claim = "a page that two vCPUs make writable by the fast path is marked, or the harvester saw the stores",
          .threads = 3, .setup = setup_protected_two, .thread = { store, store_other, get }, .finish = finish);
 
 /*
@@ -266,7 +268,7 @@ SCENARIO(fast_faults_vs_dirty_get, .protocol = "P6 P11", .claim = "the same with
  * the harvester saw the store.
  */
 SCENARIO(fault_vs_dirty_get, .protocol = "P11",
-         .claim = "a page that is mapped for a write is marked, or its contents were seen",
+         .claim = "a page mapped for a write is marked, or the harvester saw the store",
          .threads = 2, .setup = setup_unmapped, .thread = { store, get }, .finish = finish);
 
 /*
@@ -274,35 +276,38 @@ SCENARIO(fault_vs_dirty_get, .protocol = "P11",
  * again, or the harvester saw the store.
  */
 SCENARIO(store_vs_dirty_clear, .protocol = "P11",
-         .claim = "a page that is cleared by hand is marked again, or its contents were seen",
+         .claim = "a page whose mark the harvester clears is marked again, or the harvester saw the store",
          .threads = 2, .setup = setup_manual, .thread = { store, clear }, .finish = finish);
 
 /* P11. The vCPU stores through its TLB while logging begins. The page is marked, or the first copy has the store. */
-SCENARIO(store_vs_log_start, .protocol = "P11", .claim = "no write goes past a log that has begun",
+SCENARIO(store_vs_log_start, .protocol = "P11",
+         .claim = "a store while logging begins is marked, or the first copy has it",
          .threads = 2, .setup = setup_unlogged, .thread = { store, log_start }, .finish = finish);
 
 /* P7, P11. The same through a huge leaf, which the beginning of logging splits. */
 SCENARIO(store_vs_log_start_huge, .protocol = "P7 P11",
-         .claim = "no write goes past a log that has begun, through a huge leaf that is being split",
+         .claim = "a store through a huge leaf that logging splits is marked, or the first copy has it",
          .threads = 2, .setup = setup_huge, .thread = { store, log_start_block }, .finish = finish);
 
 /*
  * P11. The hypervisor writes the page while the harvester reads the log. The page is marked, or
  * the harvester saw the write.
  */
-SCENARIO(guest_write_vs_dirty_get, .protocol = "P11", .claim = "a write by the hypervisor is marked, or was seen",
+SCENARIO(guest_write_vs_dirty_get, .protocol = "P11",
+         .claim = "a write by the hypervisor is marked, or the harvester saw it",
          .threads = 2, .setup = setup_protected, .thread = { write_for_guest, get }, .finish = finish);
 
 /* P11. The same for a page that is marked already, whose mark the harvester is about to take. */
 SCENARIO(guest_write_vs_dirty_get_marked, .protocol = "P11",
-         .claim = "and marked again if the mark was about to be taken",
+         .claim = "a write by the hypervisor to a marked page is marked again, or the harvester saw it",
          .threads = 2, .setup = setup_marked, .thread = { write_for_guest, get }, .finish = finish);
 
 /*
  * P11. A device writes the page while the harvester reads the log. The page is marked, or
  * the harvester saw the write.
  */
-SCENARIO(device_write_vs_dirty_get, .protocol = "P11", .claim = "a write by a device is marked, or was seen",
+SCENARIO(device_write_vs_dirty_get, .protocol = "P11",
+         .claim = "a write by a device is marked, or the harvester saw it",
          .threads = 2, .setup = setup_protected, .thread = { write_of_device, get }, .finish = finish);
 
 /* --- P6 beside an invalidation: the frame is given away --- */
@@ -334,7 +339,7 @@ static void finish_moved(void)
  * P5, P6. The vCPU stores to a write-protected page while the host moves it. The fast path
  * makes no zapped entry writable.
  */
-SCENARIO(fast_fault_vs_invalidate, .protocol = "P5 P6", .claim = "a zapped entry gets no write right back",
+SCENARIO(fast_fault_vs_invalidate, .protocol = "P5 P6", .claim = "the fast path makes no zapped entry writable",
          .threads = 2, .setup = setup_protected, .thread = { store_data, migrate }, .finish = finish_moved);
 
 /* --- shadow paging --- */
@@ -369,5 +374,5 @@ static void shadow_finish(void)
  * the harvester saw the store.
  */
 SCENARIO(shadow_store_vs_dirty_get, .protocol = "P11",
-         .claim = "a page written through shadow tables is marked, or its contents were seen",
+         .claim = "a page written through shadow tables is marked, or the harvester saw the store",
          .threads = 2, .setup = shadow_setup, .thread = { shadow_store, get }, .finish = shadow_finish);

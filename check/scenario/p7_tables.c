@@ -132,22 +132,24 @@ SCENARIO(root_vs_root, .protocol = "P3 P7", .claim = "two vCPUs that need a root
 
 /* P7. Two vCPUs fault on one page. One entry and one table a level are installed; the loser frees its table. */
 SCENARIO(fault_vs_fault, .protocol = "P7",
-         .claim = "two faults on one page: one entry, one table a level, what lost is given back",
+         .claim = "two faults on one page install one entry and one table a level; the loser frees its table",
          .threads = 2, .setup = setup_empty, .thread = { fault_0, fault_1 }, .finish = finish);
 
 /* P7. Two vCPUs fault on neighbouring pages. Each table that both need is installed once. */
-SCENARIO(fault_vs_fault_beside, .protocol = "P7", .claim = "two faults that need the same tables install each once",
+SCENARIO(fault_vs_fault_beside, .protocol = "P7",
+         .claim = "two faults that need the same tables install each table once",
          .threads = 2, .setup = setup_empty, .thread = { fault_0, fault_1_beside }, .finish = finish);
 
 /* P7. Two vCPUs fault on pages of the same huge leaf. */
-SCENARIO(fault_vs_fault_huge, .protocol = "P7", .claim = "two faults that need the same huge leaf",
+SCENARIO(fault_vs_fault_huge, .protocol = "P7", .claim = "two vCPUs can fault on pages of one huge leaf",
          .threads = 2, .setup = setup_huge, .thread = { fault_0, fault_1_beside }, .finish = finish);
 
 /*
  * P7. Two vCPUs fault on neighbouring pages, and each fault also maps the page beside it. It does so
  * only where the entry is empty.
  */
-SCENARIO(fault_vs_fault_neighbours, .protocol = "P7", .claim = "neighbours are put only where nothing is",
+SCENARIO(fault_vs_fault_neighbours, .protocol = "P7",
+         .claim = "a fault maps the page beside its own only where the entry is empty",
          .threads = 2, .setup = setup_neighbours, .thread = { fault_0, fault_1_beside }, .finish = finish);
 
 /*
@@ -155,11 +157,11 @@ SCENARIO(fault_vs_fault_neighbours, .protocol = "P7", .claim = "neighbours are p
  * are frozen, so nothing is installed in it (I3.7).
  */
 SCENARIO(fault_vs_huge_fault, .protocol = "P7",
-         .claim = "nothing is installed in a table that is being replaced: its entries are frozen (I3.7)",
+         .claim = "a fault installs nothing in the frozen entries of a table that a huge leaf replaces (I3.7)",
          .threads = 2, .setup = setup_small, .thread = { fault_0, fault_1_huge }, .finish = finish);
 
 /* P7. The vCPU faults while logging ends and small leaves become a huge one. */
-SCENARIO(fault_vs_recover, .protocol = "P7", .claim = "small leaves become a huge one while vCPUs fault",
+SCENARIO(fault_vs_recover, .protocol = "P7", .claim = "a vCPU can fault while small leaves become a huge one",
          .threads = 2, .setup = setup_logged, .thread = { fault_0_beside, log_stop }, .finish = finish);
 
 /*

@@ -112,7 +112,8 @@ static void finish(void)
  * P8. A fault of vCPU 0 makes the table unsync while vCPU 1 writes the table and flushes. If vCPU 1 could write, its
  * flush finds the table marked.
  */
-SCENARIO(unsync_vs_store, .protocol = "P8", .claim = "who can write a table unseen finds it marked when he flushes",
+SCENARIO(unsync_vs_store, .protocol = "P8",
+         .claim = "a vCPU that can write a table unseen finds the table marked when it flushes",
          .threads = 2, .setup = setup, .thread = { unsync, store_flush_use }, .finish = finish);
 
 /*
@@ -120,5 +121,5 @@ SCENARIO(unsync_vs_store, .protocol = "P8", .claim = "who can write a table unse
  * when no TLB can write it (I4.2).
  */
 SCENARIO(sync_vs_store, .protocol = "P8 P4",
-         .claim = "a table is read again only when nobody writes it through a TLB (I4.2)",
+         .claim = "a flush reads a table again only when no TLB can write it (I4.2)",
          .threads = 2, .setup = setup_unsync, .thread = { store, flush }, .finish = finish);

@@ -134,23 +134,24 @@ static void finish(void)
  * that waits for it is woken (I3.2).
  */
 SCENARIO(flush_vs_run, .protocol = "P9",
-         .claim = "no vCPU runs the guest past a request; who waits for it is woken (I3.2)",
+         .claim = "no vCPU runs on past a request, and the thread that waits for the vCPU is woken (I3.2)",
          .threads = 2, .setup = setup, .thread = { run, flush }, .finish = finish);
 
 /* P9. The same for a thread that looks once more before it sleeps. */
-SCENARIO(flush_spin_vs_run, .protocol = "P9", .claim = "the same for who looks once more before he sleeps",
+SCENARIO(flush_spin_vs_run, .protocol = "P9",
+         .claim = "a thread that waits for a vCPU, and looks once more before it sleeps, is woken",
          .threads = 2, .setup = setup_spin, .thread = { run_once_in_guest, flush }, .finish = finish);
 
 /* P9. The same for a vCPU that enters twice. */
-SCENARIO(flush_vs_two_runs, .protocol = "P9", .claim = "nor when it comes back",
+SCENARIO(flush_vs_two_runs, .protocol = "P9", .claim = "a vCPU that enters twice never runs on past a request",
          .threads = 2, .setup = setup, .thread = { run_twice, flush }, .finish = finish);
 
 /* P9. Two vCPUs run while a third thread flushes. It waits for both. */
-SCENARIO(flush_vs_two_vcpus, .protocol = "P9", .claim = "every vCPU is waited for",
+SCENARIO(flush_vs_two_vcpus, .protocol = "P9", .claim = "a flush waits for every vCPU",
          .threads = 3, .setup = setup_two, .thread = { run, run_other, flush }, .finish = finish);
 
 /* P9. The vCPU runs while two threads flush. Both wait for it, and both are woken. */
-SCENARIO(flush_vs_flush_vs_run, .protocol = "P9", .claim = "two that wait for one vCPU are both woken",
+SCENARIO(flush_vs_flush_vs_run, .protocol = "P9", .claim = "two threads that wait for one vCPU are both woken",
          .threads = 3, .setup = setup, .thread = { run_two_requesters, flush_only, flush_only }, .finish = finish);
 
 /* P9. The vCPU runs while another thread kicks it. The kick ends its visit to the guest, or comes before it. */
@@ -158,7 +159,7 @@ SCENARIO(kick_vs_run, .protocol = "P9", .claim = "a kick ends a visit to the gue
          .threads = 2, .setup = setup, .thread = { run, kick }, .finish = finish);
 
 /* P9. A thread flushes while another creates vCPU 1. The flush sees the whole new vCPU or does not see it. */
-SCENARIO(flush_vs_vcpu_create, .protocol = "P9", .claim = "a vCPU is seen whole or not at all",
+SCENARIO(flush_vs_vcpu_create, .protocol = "P9", .claim = "a flush sees a new vCPU whole or not at all",
          .threads = 2, .setup = setup, .thread = { flush, create }, .finish = finish);
 
 /*
@@ -166,9 +167,10 @@ SCENARIO(flush_vs_vcpu_create, .protocol = "P9", .claim = "a vCPU is seen whole 
  * knows that it has left the guest (I5.4).
  */
 SCENARIO(flush_vs_vcpu_destroy, .protocol = "P9",
-         .claim = "a vCPU that is not there any more has left the guest (I5.4)",
+         .claim = "a vCPU that a flush does not find has left the guest (I5.4)",
          .threads = 2, .setup = setup_two, .thread = { run_and_go, flush }, .finish = finish);
 
 /* P9. The same when vCPU 0 is the only one (I5.4). */
-SCENARIO(flush_vs_last_vcpu_destroy, .protocol = "P9", .claim = "nor is one, when none is there (I5.4)",
+SCENARIO(flush_vs_last_vcpu_destroy, .protocol = "P9",
+         .claim = "the only vCPU has left the guest when a flush does not find it (I5.4)",
          .threads = 2, .setup = setup, .thread = { run_and_go, flush }, .finish = finish);

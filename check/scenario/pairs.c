@@ -59,7 +59,7 @@ static void enter(void)
  * P3. vCPU 0 enters, which puts the last reference of its old root; another thread zaps everything again. The list
  * of roots stays whole (I3.4).
  */
-SCENARIO(zap_all_vs_last_put, .protocol = "P3", .claim = "the list of roots is whole while one leaves it (I3.4)",
+SCENARIO(zap_all_vs_last_put, .protocol = "P3", .claim = "the list of roots stays whole while a root leaves it (I3.4)",
          .threads = 2, .setup = setup_last_reference, .thread = { enter, zap_all }, .finish = finish);
 
 /* --- a vCPU outside the guest drops its root while others work on the roots --- */
@@ -92,7 +92,7 @@ static void age(void)
  * the last reference, once (I3.4, I3.6).
  */
 SCENARIO(root_drop_vs_zap_all_vs_invalidate, .protocol = "P3 P5",
-         .claim = "the last reference of a root is put once, by whoever is last (I3.4, I3.6)",
+         .claim = "whichever thread is last puts the last reference of a root, once (I3.4, I3.6)",
          .threads = 3, .setup = setup_root, .thread = { drop_root, zap_all, invalidate }, .finish = finish);
 
 /*
@@ -100,7 +100,7 @@ SCENARIO(root_drop_vs_zap_all_vs_invalidate, .protocol = "P3 P5",
  * while the aging walk is in them (I3.7).
  */
 SCENARIO(root_drop_vs_zap_all_vs_age, .protocol = "P2 P3",
-         .claim = "a root, and what is below it, lives while a lockless walk may be in it (I3.7)",
+         .claim = "a root and the tables below it live while a lockless walk may be in them (I3.7)",
          .threads = 3, .setup = setup_root, .thread = { drop_root, zap_all, age }, .finish = finish);
 
 /* --- a zap that has not flushed yet, and an invalidation that finds nothing left to zap --- */
@@ -143,7 +143,7 @@ static void migrate(void)
  * The invalidation flushes what was zapped and not yet flushed, before it goes on (I5.4).
  */
 SCENARIO(slot_zap_vs_invalidate_vs_run, .protocol = "P3 P5",
-         .claim = "what is zapped and not yet flushed is flushed before an invalidation goes on (I5.4)",
+         .claim = "an invalidation flushes what was zapped and not yet flushed before it goes on (I5.4)",
          .threads = 3, .setup = setup_zaps_slot, .thread = { run, delete, migrate }, .finish = finish);
 
 /* --- chains with descriptors: a leaf is added while logging walks them --- */
@@ -193,14 +193,16 @@ static void harvest(void)
 /*
  * P2, P11. The vCPU maps linear page 2 while logging begins. Nothing is added to a chain while it is write-protected.
  */
-SCENARIO(shadow_map_vs_log_start, .protocol = "P2 P11", .claim = "a chain is write-protected while nobody adds to it",
+SCENARIO(shadow_map_vs_log_start, .protocol = "P2 P11",
+         .claim = "no vCPU adds to a chain while the chain is write-protected",
          .threads = 2, .setup = setup_chain_unlogged, .thread = { map_third, log_start }, .finish = finish);
 
 /*
  * P2, P11. The vCPU maps linear page 2 while the log is read. Nothing is added to a chain
  * while it is write-protected.
  */
-SCENARIO(shadow_map_vs_dirty_get, .protocol = "P2 P11", .claim = "a chain is write-protected while nobody adds to it",
+SCENARIO(shadow_map_vs_dirty_get, .protocol = "P2 P11",
+         .claim = "no vCPU adds to a chain while the chain is write-protected",
          .threads = 2, .setup = setup_chain_logged, .thread = { map_third, harvest }, .finish = finish);
 
 /* --- rings: their vCPU or their slot is removed while they are reset --- */
@@ -246,7 +248,7 @@ static void finish_ring(void)
  * no page of it stays writable.
  */
 SCENARIO(ring_reset_vs_vcpu_destroy, .protocol = "P11",
-         .claim = "a ring is not read when its vCPU has gone, and no page of it stays writable",
+         .claim = "a reset does not read the ring of a destroyed vCPU, and no page of that ring stays writable",
          .threads = 2, .setup = setup_ring, .thread = { reset, destroy }, .finish = finish_ring);
 
 static void setup_gone_ring(void)
@@ -260,12 +262,11 @@ static void setup_gone_ring(void)
  * slot is not freed meanwhile.
  */
 SCENARIO(gone_ring_reset_vs_slot_delete, .protocol = "P11",
-         .claim = "a slot that is protected for a ring that has gone is there",
+         .claim = "a slot lives while a reset protects its pages for the ring of a destroyed vCPU",
          .threads = 2, .setup = setup_gone_ring, .thread = { reset, delete }, .finish = finish_ring);
 
 /* P11. One thread resets all rings, one deletes the slot that an entry names. The slot is not used once it is freed. */
-SCENARIO(ring_reset_vs_slot_delete, .protocol = "P11",
-         .claim = "a slot that an entry names is not used when it has gone",
+SCENARIO(ring_reset_vs_slot_delete, .protocol = "P11", .claim = "a reset does not use a freed slot that an entry names",
          .threads = 2, .setup = setup_ring, .thread = { reset, delete }, .finish = finish_ring);
 
 /* --- whole calls with the library's own SRCU and mmu_lock --- */
@@ -314,5 +315,6 @@ SCENARIO(srcu_guest_read_vs_slot_delete, .protocol = "SRCU P5",
  * looked up before the move (I5.3).
  */
 SCENARIO(mmu_lock_fault_vs_invalidate, .protocol = "P5",
-         .claim = "no page is installed that was looked up before (I5.3), with the library's own mmu_lock",
+         .claim = "a fault installs no frame that it looked up before an invalidation (I5.3), with the "
+                  "library's own mmu_lock",
          .threads = 2, .setup = setup_real_mmu_lock, .thread = { fault, migrate }, .finish = finish);

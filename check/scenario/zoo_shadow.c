@@ -150,7 +150,7 @@ static void mmio_finish(void)
  * removed before the MMIO entry is set (I2.5, zoo 3).
  */
 SCENARIO(zoo_mmio_over_leaf, .protocol = "P2 P10",
-         .claim = "an MMIO entry takes the place of nothing, not of a leaf (I2.5, zoo 3)",
+         .claim = "an MMIO entry is set where nothing is, not over a leaf (I2.5, zoo 3)",
          .threads = 2, .setup = mmio_setup, .thread = { write_mmio, age_data }, .finish = mmio_finish);
 
 /* --- 4: a fault reclaims shadow pages --- */
@@ -195,7 +195,7 @@ static void reclaim_finish(void)
  * was reclaimed (I3.3, zoo 4).
  */
 SCENARIO(zoo_stale_before_reclaim, .protocol = "P3",
-         .claim = "nothing is installed under a root that reclaim took (I3.3, zoo 4)",
+         .claim = "a fault installs nothing under a root that reclaim took (I3.3, zoo 4)",
          .threads = 2, .setup = reclaim_setup, .thread = { touch_second, touch_other }, .finish = reclaim_finish);
 
 /* --- 5: a table seen from two address spaces --- */
@@ -357,5 +357,5 @@ static void cached_finish(void)
  * P3. The vCPU switches back to its cached root while a slot is deleted. Obsolete roots are dropped,
  * cached or not (I3.2, zoo 18).
  */
-SCENARIO(zoo_cached_roots, .protocol = "P3", .claim = "an obsolete root is dropped, cached or not (I3.2, zoo 18)",
+SCENARIO(zoo_cached_roots, .protocol = "P3", .claim = "a vCPU drops an obsolete root, cached or not (I3.2, zoo 18)",
          .threads = 2, .setup = cached_setup, .thread = { back_to_first, delete_6 }, .finish = cached_finish);

@@ -72,7 +72,7 @@ static void spaces_finish(void)
  * there gfn 6 is not MMIO (zoo 6).
  */
 SCENARIO(zoo_two_spaces_mmio, .protocol = "P10",
-         .claim = "what was MMIO is memory once a slot is there, in every address space (zoo 6)",
+         .claim = "a page that was MMIO is memory once a slot is there, in every address space (zoo 6)",
          .threads = 2, .setup = spaces_setup, .thread = { access_in_second, create_in_second },
          .finish = spaces_finish);
 
@@ -110,7 +110,7 @@ static void old_finish(void)
  * way is answered (I5.3, zoo 9).
  */
 SCENARIO(zoo_sequence_width, .protocol = "P5",
-         .claim = "a fault with nothing in its way is answered, in an old VM too (I5.3, zoo 9)",
+         .claim = "a fault that no invalidation hinders is answered, in an old VM too (I5.3, zoo 9)",
          .threads = 2, .setup = old_setup, .thread = { read_once, invalidate_0 }, .finish = old_finish);
 
 /* --- 10: a slot that moves --- */
@@ -143,7 +143,7 @@ static void move_finish(void)
 
 /* P10, P3. The vCPU reads gfn 3 while the slot moves. gfn 3 is never MMIO (zoo 10). */
 SCENARIO(zoo_fault_on_moving_slot, .protocol = "P10 P3",
-         .claim = "a page of a slot that goes is not taken for MMIO (zoo 10)",
+         .claim = "no vCPU takes a page of a moving slot for MMIO (zoo 10)",
          .threads = 2, .setup = move_setup, .thread = { read_3, move }, .finish = move_finish);
 
 /* --- 12: the CPU sets D while an entry is write-protected --- */
@@ -221,7 +221,7 @@ static void use_page(void)
  * The zap flushes what it zapped before it yields (I5.4, zoo 19).
  */
 SCENARIO(zoo_yield_vs_invalidate, .protocol = "P5 P3",
-         .claim = "whoever yields mmu_lock has flushed what it zapped (I5.4, zoo 19)",
+         .claim = "a zap flushes what it zapped before it yields mmu_lock (I5.4, zoo 19)",
          .threads = 3, .setup = yield_setup, .thread = { use_page, delete, take_page }, .finish = end);
 
 /* --- 20: a program that writes into its ring what it likes --- */
@@ -264,5 +264,5 @@ static void ring_finish(void)
  * pushed are taken back (zoo 20).
  */
 SCENARIO(zoo_hostile_ring, .protocol = "P11",
-         .claim = "no more is taken back than was put in, whatever the program writes (zoo 20)",
+         .claim = "only entries that were pushed are taken back, whatever the program writes (zoo 20)",
          .threads = 2, .setup = ring_setup, .thread = { ring_scribble, ring_take_back }, .finish = ring_finish);

@@ -6,8 +6,8 @@
  *
  * Also VMMU_TEST_SEED, VMMU_TEST_SECONDS, VMMU_TEST_OPS, VMMU_TEST_PROCESSES.
  *
- * Round i of a process uses its seed + i, so a failure is repeated by the seed that it prints. With a seed, there is one
- * process.
+ * Round i of a process uses its seed + i, so a failure is repeated by the seed that it prints. With a seed, there is
+ * one process.
  */
 #include <stdio.h>
 #include <stdlib.h>
