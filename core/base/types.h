@@ -56,8 +56,11 @@ static inline gfn_t gfn_round(gfn_t gfn, int level)
 #define likely(x)     __builtin_expect(!!(x), 1)
 #define unlikely(x)   __builtin_expect(!!(x), 0)
 #define always_inline inline __attribute__((always_inline))
-/* A rare path, whose frame the frequent one shall not pay for. */
-#define noinline __attribute__((noinline, unused)) /* unused: one in a header, where it is not needed */
+/*
+ * A path that is rarely taken: inlined, it would cost the frequent path the saving of its registers. `unused`: a header
+ * may define one for files that do not call it.
+ */
+#define noinline __attribute__((noinline, unused))
 #define cacheline     __attribute__((aligned(64)))
 
 #define BIT(n)           (UINT64_C(1) << (n))

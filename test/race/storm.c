@@ -246,7 +246,10 @@ static void vm_make(struct storm *storm, unsigned variant)
 	                                                           (variant & 8 ? VMMU_DIRTY_INITIALLY_SET : 0)
 	                                                 : 0) != VMMU_OK)
 		storm_fail(storm, "no VM");
-	/* No config asks for both before there are nested guests. A guest without paging has no tables that TDP could write. */
+	/*
+	 * No config asks for both before there are nested guests. A guest without paging has no tables that another vCPU
+	 * could write through TDP.
+	 */
 	if (storm->both && shadow_init((struct vm *)storm->vm) != VMMU_OK)
 		storm_fail(storm, "no shadow MMU");
 	for (unsigned i = 0; i < AREAS; i++)
