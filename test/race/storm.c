@@ -247,8 +247,8 @@ static void vm_make(struct storm *storm, unsigned variant)
 	                                                 : 0) != VMMU_OK)
 		storm_fail(storm, "no VM");
 	/*
-	 * No config asks for both before there are nested guests. A guest without paging has no tables that another vCPU
-	 * could write through TDP.
+	 * No config asks for both before there are nested guests. A guest without paging has no tables that another
+	 * vCPU could write through TDP.
 	 */
 	if (storm->both && shadow_init((struct vm *)storm->vm) != VMMU_OK)
 		storm_fail(storm, "no shadow MMU");
