@@ -32,7 +32,7 @@ struct context_ops {
 	enum vmmu_status (*load)(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry);
 	/** Put the roots: all of them, or only obsolete ones (P3). Asks for a flush at the next entry if need be. */
 	void (*drop)(struct vmmu_vcpu *vcpu, bool only_obsolete);
-	/** vcpu->as_id has changed, and the roots were dropped. NULL: nothing in this context depends on it. */
+	/** vcpu->as_id may have changed; if so, the roots were dropped. NULL: nothing in this context depends on it. */
 	void (*mode)(struct vmmu_vcpu *vcpu);
 
 	/* --- a fault (fault.h has the order). Holds: SRCU read side --- */

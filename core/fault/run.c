@@ -8,6 +8,9 @@ enum vmmu_status vcpu_context_set(struct vmmu_vcpu *vcpu, const struct context_o
 	if (context->init && context->init(vcpu) != VMMU_OK)
 		return VMMU_ENOMEM;
 	vcpu->context = context;
+	/* The address space may have changed while the vCPU had another context. */
+	if (context->mode)
+		context->mode(vcpu);
 	vcpu->flush = true; /* translations of one kind mean nothing under another */
 	return VMMU_OK;
 }

@@ -16,7 +16,6 @@ static enum vmmu_status init(struct vmmu_vcpu *vcpu)
 	if (!vcpu->shadow)
 		return VMMU_ENOMEM;
 	vcpu->shadow->regs.phys_bits = vm->guest_phys_bits;
-	shadow_mode_set(vcpu->shadow, vcpu->as_id);
 	return VMMU_OK;
 }
 

@@ -330,6 +330,44 @@ static void test_a_vcpu_goes_from_one_kind_to_the_other_and_back(void **state)
 	fixture_free(f);
 }
 
+/* What waits is of the old address space, and so is its role. */
+static void test_the_address_space_changes_while_a_kind_waits(void **state)
+{
+	static struct mcpu cpu;
+	struct audit_report report = { .max_lines = 5 };
+	struct thost host = { 0 };
+	struct vmmu_config config = {
+		.size = sizeof(config), .host = &thost_ops, .host_state = &host, .address_spaces = 2
+	};
+	char *memory = aligned_alloc(4096, 4 * 4096);
+	struct vmmu_region region = {
+		.address_space = 1, .gpa = { BASE * 4096 }, .bytes = 4 * 4096, .hva = { (uintptr_t)memory }
+	};
+	struct vmmu_vcpu *vcpu;
+	struct vmmu_vm *vm;
+
+	(void)state;
+	assert_int_equal(vmmu_vm_create(&config, &vm), VMMU_OK);
+	assert_int_equal(shadow_init(&vm->vm), VMMU_OK);
+	assert_int_equal(vmmu_region_set(vm, &region), VMMU_OK);
+	assert_int_equal(vmmu_vcpu_create(vm, 0, NULL, &vcpu), VMMU_OK);
+	assert_int_equal(vcpu_context_set(vcpu, &context_shadow), VMMU_OK);
+	assert_int_equal(vcpu_context_set(vcpu, &context_tdp), VMMU_OK);
+	assert_int_equal(vmmu_vcpu_address_space_set(vcpu, 1), VMMU_OK);
+	mcpu_init(&cpu, vcpu);
+	for (unsigned kind = 0; kind < VCPUS; kind++) {
+		assert_int_equal(vcpu_context_set(vcpu, context_of[kind]), VMMU_OK);
+		assert_int_equal(mcpu_write(&cpu, BASE * 4096, kind), MCPU_OK);
+		mcpu_leave(&cpu);
+	}
+	assert_true(audit_vm(&vm->vm, &report));
+	vmmu_vcpu_destroy(vcpu);
+	assert_false(vmmu_vm_is_dead(vm));
+	vmmu_vm_destroy(vm);
+	assert_true(thost_is_empty(&host));
+	free(memory);
+}
+
 static void test_what_a_context_has_not_is_refused(void **state)
 {
 	struct fixture *f = both_make(0, false);
@@ -359,6 +397,7 @@ int main(void)
 		cmocka_unit_test(test_a_slot_that_goes_is_gone_for_both),
 		cmocka_unit_test(test_one_request_frees_the_obsolete_roots_of_both),
 		cmocka_unit_test(test_a_vcpu_goes_from_one_kind_to_the_other_and_back),
+		cmocka_unit_test(test_the_address_space_changes_while_a_kind_waits),
 		cmocka_unit_test(test_what_a_context_has_not_is_refused),
 	};
 
