@@ -8,6 +8,7 @@
 #include "kvm/interpose/path.h"
 #include "kvm/process/signals.h"
 #include "kvm/process/sys.h"
+#include "kvm/report/surface.h"
 #include "kvm/vm/vm.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -157,6 +158,7 @@ static bool is_hot(const struct file *file, unsigned request)
 		return false;
 	switch (request) {
 	case KVM_SET_USER_MEMORY_REGION:
+	case SURFACE_SET_USER_MEMORY_REGION2:
 	case KVM_GET_DIRTY_LOG:
 	case KVM_CLEAR_DIRTY_LOG:
 	case KVM_RESET_DIRTY_RINGS:

@@ -29,6 +29,7 @@ const struct system_ioctl system_ioctls[] = {
 const struct vm_ioctl vm_ioctls[] = {
 	{ KVM_CHECK_EXTENSION, vm_check_extension },
 	{ KVM_SET_USER_MEMORY_REGION, vm_set_region },
+	{ SURFACE_SET_USER_MEMORY_REGION2, vm_set_region2 },
 	{ KVM_GET_DIRTY_LOG, vm_get_dirty_log },
 	{ KVM_CLEAR_DIRTY_LOG, vm_clear_dirty_log },
 	{ KVM_RESET_DIRTY_RINGS, vm_reset_rings },

@@ -29,6 +29,7 @@ struct surface_cap {
 };
 #define SURFACE_COMPUTED (-1) /* depends on the machine or the MMU: see kvm/ioctl/cap.c */
 
+#define SURFACE_SET_USER_MEMORY_REGION2 0x40a0ae49u /* Linux 6.8 */
 #define SURFACE_PRE_FAULT_MEMORY 0xc040aed5u /* Linux 6.11 */
 #define SURFACE_CAP_PRE_FAULT_MEMORY 236
 

@@ -153,6 +153,62 @@ static void test_slots(void)
 	close(kvm);
 }
 
+/* KVM_SET_USER_MEMORY_REGION2 of Linux 6.8, which older headers do not have. */
+struct region2 {
+	struct kvm_userspace_memory_region region;
+	uint64_t guest_memfd_offset;
+	uint32_t guest_memfd, pad1;
+	uint64_t pad2[14];
+};
+#define SET_REGION2     _IOW(KVMIO, 0x49, struct region2)
+#define MEM_GUEST_MEMFD (1u << 2)
+#define CAP_REGION2     231
+#define CAP_GUEST_MEMFD 234
+
+/*
+ * KVM_SET_USER_MEMORY_REGION2 does what the older request does, by the same rules. What follows the region is read
+ * for guest_memfd alone, but the whole structure must be readable.
+ */
+static void test_slots2(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR), vm = ioctl(kvm, KVM_CREATE_VM, 0);
+	uint8_t *m = mmap(NULL, 16 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct region2 r = { .guest_memfd_offset = 1, .guest_memfd = ~0u, .pad1 = 7 };
+	uint64_t bitmap[4];
+	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = bitmap };
+
+#define REGION2(...) (r.region = (struct kvm_userspace_memory_region){ __VA_ARGS__ }, &r)
+	NEED(m != MAP_FAILED && vm >= 0);
+	memset(r.pad2, 0xff, sizeof(r.pad2));
+	if (ioctl(vm, KVM_CHECK_EXTENSION, CAP_REGION2) == 0) {
+		FAILS(ENOTTY, vm, SET_REGION2, &r);
+	} else {
+		FAILS(EFAULT, vm, SET_REGION2, BAD);
+		FAILS(EINVAL, vm, SET_REGION2, REGION2(1, 0, 0, PAGE + 1, (uintptr_t)m));
+		FAILS(EINVAL, vm, SET_REGION2, REGION2(1, 0x80, 0, PAGE, (uintptr_t)m));
+		FAILS(EINVAL, vm, SET_REGION2, REGION2(32764, 0, 0, PAGE, (uintptr_t)m));
+		FAILS(EINVAL, vm, SET_REGION2, REGION2(7u << 16, 0, 0, PAGE, (uintptr_t)m));
+		WORKS(vm, SET_REGION2, REGION2(1, KVM_MEM_LOG_DIRTY_PAGES, 0, 4 * PAGE, (uintptr_t)m));
+		WORKS(vm, KVM_GET_DIRTY_LOG, &log);
+		CHECK(machine_slot(vm, 2, 0, 3 * PAGE, PAGE, m + 8 * PAGE) == -1 && errno == EEXIST);
+		FAILS(EEXIST, vm, SET_REGION2, REGION2(2, 0, 3 * PAGE, PAGE, (uintptr_t)m + 8 * PAGE));
+		/* Each request deletes what the other has made. */
+		CHECK(machine_slot(vm, 1, 0, 0, 0, NULL) == 0);
+		WORKS(vm, SET_REGION2, REGION2(2, KVM_MEM_READONLY, 3 * PAGE, PAGE, (uintptr_t)m + 8 * PAGE));
+		WORKS(vm, SET_REGION2, REGION2(2, 0, 0, 0, 0));
+		FAILS(EINVAL, vm, SET_REGION2, REGION2(2, 0, 0, 0, 0));
+		NEED(mprotect(m + PAGE, PAGE, PROT_NONE) == 0);
+		FAILS(EFAULT, vm, SET_REGION2, memcpy(m + PAGE - sizeof(r) / 2, &r, sizeof(r) / 2));
+	}
+	/* The older request never knew the flag. */
+	CHECK(machine_slot(vm, 1, MEM_GUEST_MEMFD, 0, PAGE, m + 4 * PAGE) == -1 && errno == EINVAL);
+	if (ioctl(vm, KVM_CHECK_EXTENSION, CAP_REGION2) > 0 && ioctl(vm, KVM_CHECK_EXTENSION, CAP_GUEST_MEMFD) == 0)
+		FAILS(EINVAL, vm, SET_REGION2, REGION2(1, MEM_GUEST_MEMFD, 0, PAGE, (uintptr_t)m + 4 * PAGE));
+	munmap(m, 16 * PAGE);
+	close(vm);
+	close(kvm);
+}
+
 static void test_vcpu_pointers(void)
 {
 	struct machine m;
@@ -272,6 +328,7 @@ int main(void)
 	test_system();
 	test_vm();
 	test_slots();
+	test_slots2();
 	test_vcpu_pointers();
 	test_vcpu_values();
 	test_descriptors();

@@ -9,6 +9,7 @@
 struct kvm;
 
 long vm_set_region(struct kvm *kvm, unsigned long argument);
+long vm_set_region2(struct kvm *kvm, unsigned long argument);
 long vm_get_dirty_log(struct kvm *kvm, unsigned long argument);
 long vm_clear_dirty_log(struct kvm *kvm, unsigned long argument);
 long vm_reset_rings(struct kvm *kvm, unsigned long argument);

@@ -26,24 +26,21 @@ static void tables_expect(struct kvm *kvm, const struct vmmu_region *region)
 		arena_expect(&kvm->arena, sum * SLOT_SIZE_UNIT);
 }
 
-long vm_set_region(struct kvm *kvm, unsigned long argument)
+static long region_set(struct kvm *kvm, const struct kvm_userspace_memory_region *in)
 {
-	struct kvm_userspace_memory_region in;
 	struct vmmu_region region;
 	enum vmmu_status status;
 
-	if (user_read(&in, argument, sizeof(in)) != 0)
-		return -EFAULT;
-	if (in.flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
+	if (in->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
 		return -EINVAL;
 	region = (struct vmmu_region){
-		.slot = in.slot & 0xffff,
-		.address_space = in.slot >> 16,
-		.flags = (in.flags & KVM_MEM_LOG_DIRTY_PAGES ? VMMU_SLOT_LOG_DIRTY : 0) |
-		         (in.flags & KVM_MEM_READONLY ? VMMU_SLOT_READONLY : 0),
-		.gpa = { in.guest_phys_addr },
-		.bytes = in.memory_size,
-		.hva = { in.userspace_addr },
+		.slot = in->slot & 0xffff,
+		.address_space = in->slot >> 16,
+		.flags = (in->flags & KVM_MEM_LOG_DIRTY_PAGES ? VMMU_SLOT_LOG_DIRTY : 0) |
+		         (in->flags & KVM_MEM_READONLY ? VMMU_SLOT_READONLY : 0),
+		.gpa = { in->guest_phys_addr },
+		.bytes = in->memory_size,
+		.hva = { in->userspace_addr },
 	};
 	status = vmmu_region_set(kvm->mmu, &region);
 	if (status == VMMU_OK)
@@ -51,6 +48,34 @@ long vm_set_region(struct kvm *kvm, unsigned long argument)
 	if (status == VMMU_OK && region.bytes)
 		host_memory_slot(region.hva.v, region.hva.v + region.bytes);
 	return status_errno(status);
+}
+
+long vm_set_region(struct kvm *kvm, unsigned long argument)
+{
+	struct kvm_userspace_memory_region in;
+
+	if (user_read(&in, argument, sizeof(in)) != 0)
+		return -EFAULT;
+	return region_set(kvm, &in);
+}
+
+/* The argument of KVM_SET_USER_MEMORY_REGION2: that of KVM_SET_USER_MEMORY_REGION, and what guest_memfd needs. */
+struct region2 {
+	struct kvm_userspace_memory_region region;
+	uint64_t guest_memfd_offset;
+	uint32_t guest_memfd, pad1;
+	uint64_t pad2[14];
+};
+_Static_assert(sizeof(struct region2) == 160, "the size in the number of the request");
+
+long vm_set_region2(struct kvm *kvm, unsigned long argument)
+{
+	struct region2 in;
+
+	/* The whole structure must be there. KVM reads the fields after the region for KVM_MEM_GUEST_MEMFD alone. */
+	if (user_read(&in, argument, sizeof(in)) != 0)
+		return -EFAULT;
+	return region_set(kvm, &in.region);
 }
 
 /* The number of pages in a slot that has a log. Returns: 0 or KVM's -errno. */
