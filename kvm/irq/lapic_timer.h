@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The timers of local APICs, one each. One thread for the whole process wakes vCPUs whose timer is due. It starts
- * when a vCPU with a local APIC first runs.
+ * The timers of local APICs, one each. The timers' thread (kvm/irq/timer.h) wakes vCPUs whose timer is due. It must
+ * run before a vCPU with a local APIC does.
  */
 #ifndef VMMU_KVM_LAPIC_TIMER_H
 #define VMMU_KVM_LAPIC_TIMER_H
@@ -10,17 +10,12 @@
 #include <stdint.h>
 #include <time.h>
 
-#include "port/posix/fork.h"
-
 struct kvm_vcpu;
 struct lapic_timer;
 
 struct lapic_timer *lapic_timer_create(struct kvm_vcpu *vcpu);
-/** After: the thread no longer knows the vCPU. */
+/** After: the timers' thread no longer knows the vCPU. */
 void lapic_timer_destroy(struct lapic_timer *timer);
-
-/** Start the thread, if it does not run. Called when a vCPU first runs, since later runs may make no thread. */
-void lapic_timer_start(void);
 
 /** Make it due after `ns`, and then every `period` ns unless `period` is 0. */
 void lapic_timer_arm(struct lapic_timer *timer, uint64_t ns, uint64_t period);
@@ -37,8 +32,5 @@ bool lapic_timer_due(struct lapic_timer *timer, struct timespec *due);
 uint64_t lapic_timer_left(struct lapic_timer *timer);
 /** The armed TSC deadline, or 0. */
 uint64_t lapic_timer_deadline(struct lapic_timer *timer);
-
-/** A forked child has no timers, and no thread for them. */
-fork_fn lapic_timer_fork;
 
 #endif

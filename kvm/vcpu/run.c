@@ -14,7 +14,7 @@
 #include "kvm/vcpu/msr.h"
 #include "kvm/vcpu/regs.h"
 #include "kvm/process/signals.h"
-#include "kvm/irq/lapic_timer.h"
+#include "kvm/irq/timer.h"
 #include "kvm/vm/vm.h"
 #include "port/posix/worker.h"
 #include <errno.h>
@@ -324,7 +324,7 @@ static void first_run(struct kvm_vcpu *vcpu)
 	vcpu->ran = true;
 	rcu_worker_start();
 	if (vcpu->lapic)
-		lapic_timer_start();
+		timers_start();
 }
 
 long vcpu_run(struct kvm_vcpu *vcpu, unsigned long argument)
