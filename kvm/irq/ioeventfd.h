@@ -9,8 +9,8 @@
 struct kvm;
 
 /**
- * The guest wrote `len` bytes. Any thread; takes no lock when there is no ioeventfd. Returns: true when one was
- * signalled.
+ * The guest wrote `len` bytes. Any thread. Costs a look into a hash table, and no lock unless an ioeventfd is at this
+ * address or hashes like it. Returns: true when one was signalled.
  */
 bool ioeventfd_write(struct kvm *kvm, bool port, uint64_t address, unsigned len, const void *data);
 

@@ -70,7 +70,6 @@ static void vm_destroy(struct kvm *kvm)
 	msr_filter_free(kvm);
 	irq_routes_free(kvm);
 	ioeventfd_free(kvm);
-	pthread_mutex_destroy(&kvm->ioeventfd_lock);
 	pthread_mutex_destroy(&kvm->lock);
 	vm_unmap(kvm);
 }
@@ -114,7 +113,6 @@ static struct kvm *vm_make(long *error)
 	kvm->number = atomic_fetch_add(&numbers, 1);
 	kvm->tsc_base = __rdtsc();
 	pthread_mutex_init(&kvm->lock, NULL);
-	pthread_mutex_init(&kvm->ioeventfd_lock, NULL);
 	if (!kvm->code || machines_add(kvm) != 0) {
 		if (kvm->code)
 			cpu_vm_destroy(kvm->code);

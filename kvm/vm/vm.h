@@ -36,7 +36,7 @@ extern const char *const exit_counter_names[EXITS_COUNT];
 
 struct msr_filter;
 struct irq_routes;
-struct ioeventfd;
+struct ioeventfds;
 struct lapic;
 
 struct kvm {
@@ -64,8 +64,7 @@ struct kvm {
 	atomic_uint user_msr_mask;     /* [a] KVM_CAP_X86_USER_SPACE_MSR */
 	struct msr_filter *_Atomic msr_filter; /* [a] replaced under the lock; old ones are kept until the VM goes */
 	struct irq_routes *routes;     /* [l] */
-	pthread_mutex_t ioeventfd_lock;
-	struct ioeventfd *ioeventfds;  /* [a] written under ioeventfd_lock */
+	struct ioeventfds *ioeventfds; /* [a] NULL until there is one; written once under the lock */
 	uint64_t clock_offset;         /* [l] KVM_SET_CLOCK: guest clock = monotonic + this, ns */
 };
 
