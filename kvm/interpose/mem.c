@@ -139,36 +139,13 @@ static bool ring_map_refused(const struct kvm_vcpu *vcpu, size_t length, int pro
 	return (protection & PROT_EXEC) || !(flags & MAP_SHARED);
 }
 
-static long map_refused(int fd, size_t length, int protection, int flags, off_t offset)
+static long map(struct host_range range, const long a[6])
 {
-	struct file *file = file_get(fd);
-	long result = 0;
-
-	if (!file)
-		return 0;
-	if (file->kind != FILE_VCPU)
-		result = -ENODEV;
-	else if (length && !file->foreign && ring_map_refused(file->object, length, protection, flags, offset))
-		result = -EINVAL;
-	file_put(file);
-	return result;
-}
-
-long mem_mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset)
-{
-	const long a[6] = { (long)address, (long)length, protection, flags, fd, offset };
-	struct host_range range = range_of(address, length);
 	long result;
 
-	if (fd >= 0 && !(flags & MAP_ANONYMOUS)) {
-		long refused = map_refused(fd, length, protection, flags, offset);
-
-		if (refused)
-			return refused;
-	}
-	if (!(flags & MAP_FIXED))
+	if (!((int)a[3] & MAP_FIXED))
 		return SYS6(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
-	if (anybody_cares() && range.start == (uintptr_t)address)
+	if (anybody_cares() && range.start == (uintptr_t)a[0])
 		result = call_invalidating(&range, 1, UNMAPS, SYS_mmap, a);
 	else
 		result = SYS6(SYS_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
@@ -177,7 +154,61 @@ long mem_mmap(void *address, size_t length, int protection, int flags, int fd, o
 	 * it.
 	 */
 	if (!failed(result))
-		hints_forget(address, length);
+		hints_forget((void *)a[0], (size_t)a[1]); // NOLINT: an address
+	return result;
+}
+
+/*
+ * The client has mapped a vCPU at `at`. If the page for coalesced writes is in the mapping, show the VM's one there.
+ * A private mapping that may be written keeps the vCPU's own page, which is empty: what is written there must not
+ * reach the VM.
+ */
+static long coalesced_show(struct kvm *kvm, long at, size_t length, int protection, int flags, off_t offset)
+{
+	const uint64_t page = RUN_COALESCED_PAGE * VMMU_PAGE_SIZE;
+	long error;
+
+	if ((uint64_t)offset > page || page - (uint64_t)offset >= length)
+		return at;
+	if ((flags & MAP_TYPE) == MAP_PRIVATE && (protection & PROT_WRITE))
+		return at;
+	error = coalesced_map(kvm, (char *)at + (page - (uint64_t)offset), protection); // NOLINT: an address
+	if (!error)
+		return at;
+	SYS2(SYS_munmap, at, length);
+	return error;
+}
+
+/* mmap of one of KVM's files: of those, only a vCPU can be mapped. */
+static long map_kvm(struct file *file, struct host_range range, const long a[6])
+{
+	const size_t length = (size_t)a[1];
+	const int protection = (int)a[2], flags = (int)a[3];
+	const off_t offset = a[5];
+	struct kvm_vcpu *vcpu = file->object;
+	long result;
+
+	if (file->kind != FILE_VCPU)
+		return -ENODEV;
+	if (length && !file->foreign && ring_map_refused(vcpu, length, protection, flags, offset))
+		return -EINVAL;
+	result = map(range, a);
+	if (failed(result) || file->foreign)
+		return result;
+	return coalesced_show(vcpu->kvm, result, length, protection, flags, offset);
+}
+
+long mem_mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset)
+{
+	const long a[6] = { (long)address, (long)length, protection, flags, fd, offset };
+	struct host_range range = range_of(address, length);
+	struct file *file = fd >= 0 && !(flags & MAP_ANONYMOUS) ? file_get(fd) : NULL;
+	long result;
+
+	if (!file)
+		return map(range, a);
+	result = map_kvm(file, range, a);
+	file_put(file);
 	return result;
 }
 

@@ -30,7 +30,8 @@ static uint64_t take(int fd)
 
 static void test_errors(void)
 {
-	int a = eventfd(0, EFD_NONBLOCK), b = eventfd(0, EFD_NONBLOCK), closed = dup(a), file = open("/dev/null", O_RDWR);
+	int a = eventfd(0, EFD_NONBLOCK), b = eventfd(0, EFD_NONBLOCK);
+	int closed = dup(a), file = open("/dev/null", O_RDWR);
 	const struct {
 		uint64_t address;
 		uint32_t len;
@@ -116,8 +117,8 @@ static unsigned run(void)
 }
 
 /* mov [bx], ax; add bx, 4; cmp bx, MANY * 4; jne; hlt */
-static const uint8_t write_all[] = { 0x31, 0xdb, 0x89, 0x07, 0x83, 0xc3, 0x04, 0x81, 0xfb, MANY * 4 & 0xff, MANY * 4 >> 8,
-	0x75, 0xf5, 0xf4 };
+static const uint8_t write_all[] = { 0x31, 0xdb, 0x89, 0x07, 0x83, 0xc3, 0x04, 0x81, 0xfb, MANY * 4 & 0xff,
+	MANY * 4 >> 8, 0x75, 0xf5, 0xf4 };
 
 static void test_many(void)
 {
@@ -150,8 +151,8 @@ static void test_many(void)
 static void test_match(void)
 {
 	/* mov al, 5; mov [0], al; mov [0], ax; mov ax, 0x105; mov [0], al; mov [0], ax; mov al, [0]; hlt */
-	static const uint8_t code[] = { 0xb8, 0x05, 0x00, 0xa2, 0, 0, 0xa3, 0, 0, 0xb8, 0x05, 0x01, 0xa2, 0, 0, 0xa3, 0, 0,
-		0xa0, 0, 0, 0xf4 };
+	static const uint8_t code[] = { 0xb8, 0x05, 0x00, 0xa2, 0, 0, 0xa3, 0, 0, 0xb8, 0x05, 0x01, 0xa2, 0, 0, 0xa3, 0,
+		0, 0xa0, 0, 0, 0xf4 };
 	int byte = eventfd(0, EFD_NONBLOCK), word = eventfd(0, EFD_NONBLOCK), high = eventfd(0, EFD_NONBLOCK);
 
 	CHECK(call(DEVICE, 1, byte, MATCH, 5) == 0);

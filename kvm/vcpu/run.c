@@ -376,12 +376,15 @@ static bool ask_mmio(void *state, bool write, uint64_t gpa, unsigned len, void *
 
 	if (vcpu->lapic && lapic_mmio(vcpu->lapic, write, gpa, len, data))
 		return true;
-	return write && ioeventfd_write(vcpu->kvm, false, gpa, len, data);
+	return write && (ioeventfd_write(vcpu->kvm, false, gpa, len, data) ||
+	                 coalesced_write(vcpu->kvm, false, gpa, len, data));
 }
 
 static bool ask_io(void *state, bool in, uint16_t port, unsigned size, void *data)
 {
-	return !in && ioeventfd_write(((struct kvm_vcpu *)state)->kvm, true, port, size, data);
+	struct kvm *kvm = ((struct kvm_vcpu *)state)->kvm;
+
+	return !in && (ioeventfd_write(kvm, true, port, size, data) || coalesced_write(kvm, true, port, size, data));
 }
 
 static int ask_interrupt(void *state)

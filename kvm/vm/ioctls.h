@@ -13,6 +13,8 @@ long vm_set_region2(struct kvm *kvm, unsigned long argument);
 long vm_get_dirty_log(struct kvm *kvm, unsigned long argument);
 long vm_clear_dirty_log(struct kvm *kvm, unsigned long argument);
 long vm_reset_rings(struct kvm *kvm, unsigned long argument);
+long vm_register_coalesced(struct kvm *kvm, unsigned long argument);
+long vm_unregister_coalesced(struct kvm *kvm, unsigned long argument);
 long vm_set_nr_mmu_pages(struct kvm *kvm, unsigned long argument);
 long vm_get_nr_mmu_pages(struct kvm *kvm, unsigned long argument);
 long vm_set_tss_addr(struct kvm *kvm, unsigned long argument);

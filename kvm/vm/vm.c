@@ -48,13 +48,20 @@ static void vm_release(struct file *file)
 static struct kvm *vm_map(void)
 {
 	long at = SYS6(SYS_mmap, 0, sizeof(struct kvm), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct kvm *kvm = (struct kvm *)at; // NOLINT: the kernel's answer is an address
 
-	return at < 0 ? NULL : (struct kvm *)at; // NOLINT: the kernel's answer is an address
+	if (at < 0)
+		return NULL;
+	if (coalesced_init(&kvm->coalesced) == 0)
+		return kvm;
+	SYS2(SYS_munmap, kvm, sizeof(*kvm));
+	return NULL;
 }
 
 static void vm_unmap(struct kvm *kvm)
 {
 	arena_fini(&kvm->arena);
+	coalesced_fini(&kvm->coalesced);
 	SYS2(SYS_munmap, kvm, sizeof(*kvm));
 }
 

@@ -11,14 +11,16 @@
 
 #include "cpu/cpu.h"
 #include "kvm/vm/arena.h"
+#include "kvm/vm/coalesced.h"
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <vmmu/vmmu.h>
 
-#define RUN_PAGES     3u /* struct kvm_run, port I/O data, coalesced MMIO (unused): KVM_GET_VCPU_MMAP_SIZE */
+#define RUN_PAGES     3u /* struct kvm_run, port I/O data, coalesced writes: KVM_GET_VCPU_MMAP_SIZE */
 #define RUN_PIO_PAGE  1u
+#define RUN_COALESCED_PAGE 2u /* the VM's, in the mappings of all its vCPUs (kvm/interpose/mem.c) */
 #define RUN_RING_PAGE 64u /* KVM_DIRTY_LOG_PAGE_OFFSET on x86 */
 
 #define SLOT_SIZE_UNIT (UINT64_C(2) << 20)
@@ -65,6 +67,7 @@ struct kvm {
 	struct msr_filter *_Atomic msr_filter; /* [a] replaced under the lock; old ones are kept until the VM goes */
 	struct irq_routes *routes;     /* [l] */
 	struct ioeventfds *ioeventfds; /* [a] NULL until there is one; written once under the lock */
+	struct coalesced coalesced;
 	uint64_t clock_offset;         /* [l] KVM_SET_CLOCK: guest clock = monotonic + this, ns */
 };
 
