@@ -3,6 +3,7 @@
  * Capabilities: which there are, from the table in kvm/report/surface.c, and how a client enables those that are
  * off at first.
  */
+#include "kvm/irq/irqchip.h"
 #include "kvm/process/config.h"
 #include "kvm/vcpu/cpuid.h"
 #include "kvm/ioctl/dispatch.h"
@@ -132,6 +133,16 @@ static long enable_locked(struct kvm *kvm, const struct kvm_enable_cap *cap)
 		                        KVM_MSR_EXIT_REASON_FILTER))
 			return -EINVAL;
 		atomic_store(&kvm->user_msr_mask, (unsigned)value);
+		return 0;
+	case KVM_CAP_SPLIT_IRQCHIP:
+		return irqchip_split(kvm, value);
+	case KVM_CAP_X2APIC_API:
+		if (value & ~(uint64_t)(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))
+			return -EINVAL;
+		if (value & KVM_X2APIC_API_USE_32BIT_IDS)
+			atomic_store(&kvm->x2apic_ids, true);
+		if (value & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
+			atomic_store(&kvm->x2apic_exact, true);
 		return 0;
 	case KVM_CAP_X86_DISABLE_EXITS:
 		return value & ~(uint64_t)KVM_X86_DISABLE_EXITS_PAUSE ? -EINVAL : 0;

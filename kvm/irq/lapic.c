@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Interrupts of the local APIC: taking and sending them, INIT and SIPI (SDM vol. 3, chapter 11). */
+/* Interrupts of the local APIC: which one is next, its end, INIT and SIPI (SDM vol. 3, chapter 11). */
+#include "kvm/irq/irqchip.h"
 #include "kvm/irq/lapic_int.h"
+#include "kvm/irq/pic.h"
 #include <stdlib.h>
-
-static uint32_t id_of(struct lapic *a)
-{
-	return is_x2apic(a) ? a->vcpu->id : *reg(a, REG_ID) >> 24;
-}
 
 void lapic_reset(struct lapic *a)
 {
@@ -15,11 +12,14 @@ void lapic_reset(struct lapic *a)
 	for (int i = 0; i < 8; i++)
 		atomic_store(&a->irr[i], 0);
 	*reg(a, REG_ID) = a->vcpu->id << 24;
-	*reg(a, REG_VERSION) = VERSION;
+	*reg(a, REG_VERSION) = lapic_version(a);
 	*reg(a, REG_DFR) = UINT32_MAX;
 	*reg(a, REG_SVR) = 0xff;
 	for (uint32_t o = REG_LVT_TIMER; o <= REG_LVT_LAST; o += 0x10)
 		*reg(a, o) = LVT_MASKED;
+	/* On the boot processor the PIC gets through, as firmware would set it (KVM_X86_QUIRK_LINT0_REENABLED). */
+	if (a->vcpu->id == a->vcpu->kvm->boot_cpu_id && !(a->vcpu->kvm->quirks_off & KVM_X86_QUIRK_LINT0_REENABLED))
+		*reg(a, REG_LVT_LINT0) = LVT_EXTINT;
 	cpu_state(a->vcpu->cpu)->cr8 = 0; /* CR8 shows the TPR */
 	lapic_timer_stop(a->timer);
 }
@@ -57,7 +57,7 @@ static int highest(const uint32_t words[8])
 	return -1;
 }
 
-static int highest_requested(struct lapic *a)
+int lapic_highest_requested(struct lapic *a)
 {
 	uint32_t words[8];
 
@@ -66,7 +66,7 @@ static int highest_requested(struct lapic *a)
 	return highest(words);
 }
 
-static int highest_in_service(struct lapic *a)
+int lapic_highest_in_service(struct lapic *a)
 {
 	uint32_t words[8];
 
@@ -78,7 +78,7 @@ static int highest_in_service(struct lapic *a)
 uint32_t lapic_processor_priority(struct lapic *a)
 {
 	uint32_t tpr = *reg(a, REG_TPR) & 0xff;
-	int isr = highest_in_service(a);
+	int isr = lapic_highest_in_service(a);
 
 	return isr >= 0 && ((unsigned)isr & 0xf0) > (tpr & 0xf0) ? (unsigned)isr & 0xf0 : tpr;
 }
@@ -87,16 +87,65 @@ static int deliverable(struct lapic *a)
 {
 	int vector;
 
-	if (!(a->base & BASE_ENABLE) || !(*reg(a, REG_SVR) & SVR_ENABLE))
+	if (!lapic_is_enabled(a))
 		return -1;
-	vector = highest_requested(a);
+	vector = lapic_highest_requested(a);
 	return vector >= 0 && ((unsigned)vector & 0xf0) > (lapic_processor_priority(a) & 0xf0) ? vector : -1;
 }
+
+/* ---- interrupts of a PIC --------------------------------------------------------------------------------- */
+
+bool lapic_takes_external(struct lapic *a)
+{
+	uint32_t lint0 = *reg(a, REG_LVT_LINT0);
+
+	return !(a->base & BASE_ENABLE) || (lint0 & (LVT_MASKED | LVT_MODE)) == LVT_EXTINT;
+}
+
+/* Of the VM's PIC, or given by KVM_INTERRUPT when the client has the PIC. */
+static bool external_waits(struct lapic *a)
+{
+	if (!lapic_takes_external(a))
+		return false;
+	return a->vcpu->kvm->pic ? pic_output(a->vcpu->kvm->pic) : a->vcpu->extint >= 0;
+}
+
+static int external_acknowledge(struct lapic *a)
+{
+	struct kvm *kvm = a->vcpu->kvm;
+	int vector;
+
+	if (!kvm->pic) {
+		vector = a->vcpu->extint;
+		a->vcpu->extint = -1;
+		return vector;
+	}
+	pthread_mutex_lock(&kvm->irq_lock);
+	/* Another vCPU may have been first. */
+	vector = pic_output(kvm->pic) ? pic_acknowledge(kvm->pic) : -1;
+	pthread_mutex_unlock(&kvm->irq_lock);
+	return vector;
+}
+
+void lapic_external(struct kvm *kvm)
+{
+	unsigned online = vm_vcpus_online(kvm);
+
+	for (unsigned i = 0; i < online; i++) {
+		if (!lapic_takes_external(kvm->online[i]->lapic))
+			continue;
+		vcpu_wake(kvm->online[i]);
+		return;
+	}
+}
+
+/* ---- taking and ending ----------------------------------------------------------------------------------- */
 
 bool lapic_has_interrupt(struct lapic *a)
 {
 	lapic_timer_check(a);
-	return deliverable(a) >= 0;
+	lapic_vapic_in(a);
+	return external_waits(a) || deliverable(a) >= 0;
 }
 
 int lapic_acknowledge(struct lapic *a)
@@ -104,126 +153,51 @@ int lapic_acknowledge(struct lapic *a)
 	int vector;
 
 	lapic_timer_check(a);
+	lapic_vapic_in(a);
+	if (external_waits(a)) {
+		vector = external_acknowledge(a);
+		if (vector >= 0)
+			return vector;
+	}
 	vector = deliverable(a);
-	if (vector < 0)
+	if (vector < 0) {
+		lapic_vapic_out(a);
 		return -1;
+	}
 	atomic_fetch_and(&a->irr[vector / 32], ~(1u << (vector % 32)));
 	*reg(a, REG_ISR + (uint32_t)(vector / 32) * 16) |= 1u << (vector % 32);
+	lapic_vapic_out(a);
 	return vector;
 }
 
 void lapic_end_of_interrupt(struct lapic *a)
 {
-	int vector = highest_in_service(a);
+	int vector = lapic_highest_in_service(a);
+	uint32_t bit;
 
-	if (vector >= 0)
-		*reg(a, REG_ISR + (uint32_t)(vector / 32) * 16) &= ~(1u << (vector % 32));
+	if (vector < 0)
+		return;
+	bit = 1u << (vector % 32);
+	*reg(a, REG_ISR + (uint32_t)(vector / 32) * 16) &= ~bit;
+	irqchip_eoi(a->vcpu, (uint8_t)vector, *reg(a, REG_TMR + (uint32_t)(vector / 32) * 16) & bit,
+	            !(*reg(a, REG_SVR) & SVR_DIRECTED_EOI));
 	cpu_interrupt_raise(a->vcpu->cpu);
 }
 
-void lapic_request(struct lapic *a, uint8_t vector)
+void lapic_request(struct lapic *a, uint8_t vector, bool level)
 {
+	_Atomic uint32_t *trigger = reg(a, REG_TMR + vector / 32u * 16);
+	uint32_t bit = 1u << (vector % 32);
+
 	if (vector < 16)
 		return;
-	atomic_fetch_or(&a->irr[vector / 32], 1u << (vector % 32));
+	/* The trigger mode first: whoever sees the request sees of which kind it is. */
+	if (level)
+		atomic_fetch_or(trigger, bit);
+	else if (atomic_load(trigger) & bit)
+		atomic_fetch_and(trigger, ~bit);
+	atomic_fetch_or(&a->irr[vector / 32], bit);
 	vcpu_wake(a->vcpu);
-}
-
-/* ---- delivery between vCPUs ------------------------------------------------------------------------------ */
-
-static bool logical_match(struct lapic *a, uint32_t destination)
-{
-	uint32_t ldr = *reg(a, REG_LDR) >> 24;
-
-	if (is_x2apic(a))
-		return destination == UINT32_MAX || ((destination >> 16) == a->vcpu->id / 16 &&
-		                                     destination >> (a->vcpu->id % 16) & 1);
-	if (destination == 0xff) /* all, in both models and with any LDR */
-		return true;
-	if (*reg(a, REG_DFR) >> 28 == 15)
-		return ldr & destination;
-	return ldr >> 4 == (destination >> 4 & 15) && ldr & destination & 15;
-}
-
-static bool is_destination(struct lapic *a, uint32_t destination, bool logical, bool x2apic)
-{
-	if (!(a->base & BASE_ENABLE))
-		return false;
-	if (logical)
-		return logical_match(a, destination);
-	return destination == id_of(a) || destination == (x2apic ? UINT32_MAX : 0xffu);
-}
-
-/* An APIC that software disabled takes only NMI, INIT and SIPI. Returns: was it taken? */
-static bool receive(struct lapic *a, unsigned mode, uint8_t vector)
-{
-	switch (mode) {
-	case 0:
-	case 1:
-		if (!(*reg(a, REG_SVR) & SVR_ENABLE))
-			return false;
-		lapic_request(a, vector);
-		break;
-	case 4:
-		atomic_fetch_add(&a->vcpu->nmi_queued, 1);
-		vcpu_wake(a->vcpu);
-		cpu_request_exit(a->vcpu->cpu);
-		break;
-	case 5:
-		atomic_fetch_or(&a->latch, LATCH_INIT);
-		vcpu_wake(a->vcpu);
-		cpu_request_exit(a->vcpu->cpu);
-		break;
-	case 6:
-		atomic_store(&a->sipi_vector, vector);
-		atomic_fetch_or(&a->latch, LATCH_SIPI);
-		vcpu_wake(a->vcpu);
-		cpu_request_exit(a->vcpu->cpu);
-		break;
-	default:
-		break;
-	}
-	return true;
-}
-
-int lapic_deliver(struct kvm *kvm, uint32_t destination, bool logical, unsigned mode, uint8_t vector, bool x2apic)
-{
-	int reached = 0;
-
-	for (unsigned id = 0; id < MAX_VCPU_ID; id++) {
-		struct kvm_vcpu *vcpu = vm_vcpu(kvm, id);
-
-		if (!vcpu || !vcpu->lapic || !is_destination(vcpu->lapic, destination, logical, x2apic))
-			continue;
-		reached += receive(vcpu->lapic, mode, vector);
-		if (mode == 1 && reached) /* any vCPU may be taken for the one with the lowest priority */
-			break;
-	}
-	return reached;
-}
-
-void lapic_send(struct lapic *a, uint32_t low, uint32_t destination)
-{
-	unsigned mode = low >> 8 & 7, shorthand = low >> 18 & 3;
-	uint8_t vector = (uint8_t)low;
-
-	/* INIT level de-assert is obsolete and does nothing. */
-	if (mode == 5 && !(low & 1u << 14) && low & 1u << 15)
-		return;
-	if (shorthand == 0) {
-		lapic_deliver(a->vcpu->kvm, destination, low & 1u << 11, mode, vector, is_x2apic(a));
-		return;
-	}
-	if (shorthand == 1) {
-		receive(a, mode, vector);
-		return;
-	}
-	for (unsigned id = 0; id < MAX_VCPU_ID; id++) {
-		struct kvm_vcpu *vcpu = vm_vcpu(a->vcpu->kvm, id);
-
-		if (vcpu && vcpu->lapic && vcpu->lapic->base & BASE_ENABLE && (shorthand == 2 || vcpu != a->vcpu))
-			receive(vcpu->lapic, mode, vector);
-	}
 }
 
 /* ---- starting -------------------------------------------------------------------------------------------- */

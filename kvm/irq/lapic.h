@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A local APIC, xAPIC and x2APIC: interrupts between processors, INIT and SIPI, the timer, MSIs, and what HLT
- * needs. There is no I/O APIC, PIC or PIT.
+ * A local APIC, xAPIC and x2APIC: its registers and its timer, interrupts that wait and that are in service, INIT and
+ * SIPI, and what HLT needs. Which local APICs an interrupt goes to is said in deliver.h.
  *
  * Who may call: [own] the vCPU's thread, or with the vCPU's mutex; [any] any thread.
  */
@@ -30,12 +30,17 @@ void lapic_base_changed(struct lapic *apic, uint64_t base);
 void lapic_set_tpr(struct lapic *apic, uint8_t tpr);
 
 /**
- * [own] Take the interrupt that the guest should get now, and mark it as in service. Returns: its vector, or -1
- * when there is none.
+ * [own] Take the interrupt that the guest should get now, and mark it as in service. One of the PIC, the VM's or the
+ * client's, comes before those of the local APIC. Returns: its vector, or -1 when there is none.
  */
 int lapic_acknowledge(struct lapic *apic);
 /** [own] Is there an interrupt to take? Checks the timer first. */
 bool lapic_has_interrupt(struct lapic *apic);
+
+/** [any] Does it let interrupts of a PIC through? LINT0 does, as ExtINT, and an APIC that is off. */
+bool lapic_takes_external(struct lapic *apic);
+/** [any] The PIC's output went high: wake a vCPU whose local APIC lets it through. */
+void lapic_external(struct kvm *kvm);
 
 /** [own] INIT and SIPI that arrived. The take functions return true, once, when one did. */
 bool lapic_start_pending(struct lapic *apic);
@@ -51,14 +56,9 @@ bool lapic_next_timer(struct lapic *apic, struct timespec *due);
 uint64_t lapic_deadline(struct lapic *apic);
 void lapic_set_deadline(struct lapic *apic, uint64_t tsc);
 
-/**
- * [any] Deliver an interrupt as the ICR or an MSI says. `mode`: 0 fixed, 1 lowest priority, 2 SMI, 4 NMI, 5 INIT,
- * 6 start-up. Returns: how many vCPUs it reached.
- */
-int lapic_deliver(struct kvm *kvm, uint32_t destination, bool logical, unsigned mode, uint8_t vector, bool x2apic);
-
 /** [own] The 1 KiB register page, as KVM_GET_LAPIC shows it. */
 void lapic_get(struct lapic *apic, uint8_t regs[1024]);
-void lapic_set(struct lapic *apic, const uint8_t regs[1024]);
+/** [own] Returns: false, and nothing is changed, when the x2APIC ID is another vCPU's. */
+bool lapic_set(struct lapic *apic, const uint8_t regs[1024]);
 
 #endif

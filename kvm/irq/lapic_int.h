@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of the local APIC share. lapic.c takes and sends interrupts; lapic_regs.c has the registers as
- * the guest and the client see them.
+ * What the files of the local APIC share. lapic.c takes interrupts; deliver.c sends them; lapic_regs.c has the
+ * registers as the guest and the client see them.
  *
- * The vCPU's thread owns all registers but IRR and the pending INIT and SIPI, which senders set. A sender also
- * reads ID, LDR, DFR, SVR and the base of each destination. So all are atomic. A sender sets its bit and then
+ * The vCPU's thread owns all registers but IRR, TMR and the pending INIT and SIPI, which senders set. A sender also
+ * reads ID, LDR, DFR, SVR, LINT0 and the base of each destination. So all are atomic. A sender sets its bit and then
  * wakes the vCPU (vcpu_wake). The vCPU looks at the bits again after each wake.
  */
 #ifndef VMMU_KVM_LAPIC_INT_H
@@ -23,11 +23,13 @@
 #define REG_DFR 0xe0u
 #define REG_SVR 0xf0u
 #define REG_ISR 0x100u
+#define REG_TMR 0x180u
 #define REG_IRR 0x200u
 #define REG_ESR 0x280u
 #define REG_ICR 0x300u
 #define REG_ICR2 0x310u
 #define REG_LVT_TIMER 0x320u
+#define REG_LVT_LINT0 0x350u
 #define REG_LVT_LAST 0x370u
 #define REG_LVT_CMCI 0x2f0u
 #define REG_TIMER_INITIAL 0x380u
@@ -38,8 +40,12 @@
 #define BASE_ENABLE (1u << 11)
 #define BASE_X2APIC (1u << 10)
 #define SVR_ENABLE  (1u << 8)
+#define SVR_DIRECTED_EOI (1u << 12)
 #define LVT_MASKED  (1u << 16)
+#define LVT_MODE    (7u << 8)
+#define LVT_EXTINT  (7u << 8)
 #define VERSION     0x50014u /* 6 LVT entries, like KVM's */
+#define VERSION_DIRECTED_EOI (1u << 24)
 
 #define SHORTHAND_SELF (1u << 18) /* in ICR */
 
@@ -54,6 +60,8 @@ struct lapic {
 	atomic_uint sipi_vector;
 	_Atomic uint64_t base;
 	struct lapic_timer *timer;
+	uint64_t vapic;           /* [own] KVM_SET_VAPIC_ADDR, or 0 */
+	bool report_tpr;          /* [own] KVM_TPR_ACCESS_REPORTING */
 };
 
 static inline _Atomic uint32_t *reg(struct lapic *a, uint32_t offset)
@@ -66,19 +74,37 @@ static inline bool is_x2apic(const struct lapic *a)
 	return (a->base & (BASE_ENABLE | BASE_X2APIC)) == (BASE_ENABLE | BASE_X2APIC);
 }
 
+/* Is it on, by its base and by software? */
+static inline bool lapic_is_enabled(struct lapic *a)
+{
+	return a->base & BASE_ENABLE && *reg(a, REG_SVR) & SVR_ENABLE;
+}
+
 static inline bool is_deadline_mode(struct lapic *a)
 {
 	return (*reg(a, REG_LVT_TIMER) >> 17 & 3) == 2;
 }
 
+/** The version register: with the client's own I/O APIC, its EOI may be directed to it. */
+static inline uint32_t lapic_version(const struct lapic *a)
+{
+	return VERSION | (atomic_load(&a->vcpu->kvm->irqchip) == IRQCHIP_SPLIT ? VERSION_DIRECTED_EOI : 0);
+}
+
 /** [own] Reset all registers to their values after power-up. Keeps the base and pending INIT and SIPI. */
 void lapic_reset(struct lapic *a);
-/** [any] Request an interrupt of this vCPU. */
-void lapic_request(struct lapic *a, uint8_t vector);
-/** [own] Send the interrupt that was written to ICR: its low half, and the destination. */
-void lapic_send(struct lapic *a, uint32_t low, uint32_t destination);
+/** [any] Request an interrupt of this vCPU. `level`: its end is told to the I/O APIC. */
+void lapic_request(struct lapic *a, uint8_t vector, bool level);
 /** [own] End the interrupt in service that has the highest priority. */
 void lapic_end_of_interrupt(struct lapic *a);
+/** [own] The highest vector that is requested, or in service; -1 for none. */
+int lapic_highest_requested(struct lapic *a);
+int lapic_highest_in_service(struct lapic *a);
+/** [own] Take the task priority from the word of KVM_SET_VAPIC_ADDR; write the word. vapic.c */
+void lapic_vapic_in(struct lapic *a);
+void lapic_vapic_out(struct lapic *a);
+/** [own] The guest reads or writes the TPR in memory: leave with KVM_EXIT_TPR_ACCESS, where the client asked for it. */
+void lapic_tpr_accessed(struct lapic *a, bool write);
 /** [own] The priority that an interrupt must exceed: the TPR, or that of the interrupt in service. */
 uint32_t lapic_processor_priority(struct lapic *a);
 

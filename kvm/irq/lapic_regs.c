@@ -3,7 +3,11 @@
  * The registers of the local APIC, as seen in memory, as MSRs, and by KVM_GET_LAPIC; and its timer (SDM vol. 3,
  * chapter 11).
  */
+#include "kvm/irq/deliver.h"
+#include "kvm/irq/ioctls.h"
 #include "kvm/irq/lapic_int.h"
+#include "kvm/process/user.h"
+#include <errno.h>
 #include <string.h>
 
 /* ---- the timer ------------------------------------------------------------------------------------------- */
@@ -57,7 +61,7 @@ static void lvt_timer_write(struct lapic *a, uint32_t value)
 void lapic_timer_check(struct lapic *a)
 {
 	if (lapic_timer_expired(a->timer) && !(*reg(a, REG_LVT_TIMER) & LVT_MASKED))
-		lapic_request(a, (uint8_t)*reg(a, REG_LVT_TIMER));
+		lapic_request(a, (uint8_t)*reg(a, REG_LVT_TIMER), false);
 }
 
 bool lapic_next_timer(struct lapic *a, struct timespec *due)
@@ -87,6 +91,9 @@ static uint32_t reg_read(struct lapic *a, uint32_t offset)
 		return atomic_load(&a->irr[(offset - REG_IRR) / 16]);
 	switch (offset) {
 	case REG_ID: return is_x2apic(a) ? a->vcpu->id : *reg(a, REG_ID);
+	case REG_TPR:
+		lapic_tpr_accessed(a, false);
+		return *reg(a, offset);
 	case REG_PPR: return lapic_processor_priority(a);
 	case REG_LDR:
 		return is_x2apic(a) ? a->vcpu->id / 16 << 16 | 1u << a->vcpu->id % 16 : *reg(a, REG_LDR);
@@ -105,14 +112,23 @@ static uint32_t lvt_held(struct lapic *a)
 	return *reg(a, REG_SVR) & SVR_ENABLE ? 0 : LVT_MASKED;
 }
 
+static uint32_t svr_writable(const struct lapic *a)
+{
+	return 0x3ff | (lapic_version(a) & VERSION_DIRECTED_EOI ? SVR_DIRECTED_EOI : 0);
+}
+
 static void reg_write(struct lapic *a, uint32_t offset, uint32_t value)
 {
 	switch (offset) {
 	case REG_ID:
-		if (!is_x2apic(a))
-			*reg(a, offset) = value & 0xff000000u;
+		if (is_x2apic(a))
+			break;
+		*reg(a, offset) = value & 0xff000000u;
+		if (value >> 24 != a->vcpu->id)
+			atomic_store(&a->vcpu->kvm->apic_ids_moved, true);
 		break;
 	case REG_TPR:
+		lapic_tpr_accessed(a, true);
 		*reg(a, offset) = value & 0xff;
 		cpu_state(a->vcpu->cpu)->cr8 = value >> 4 & 15;
 		cpu_interrupt_raise(a->vcpu->cpu);
@@ -121,14 +137,15 @@ static void reg_write(struct lapic *a, uint32_t offset, uint32_t value)
 	case REG_LDR: *reg(a, offset) = value & 0xff000000u; break;
 	case REG_DFR: *reg(a, offset) = value | 0x0fffffffu; break;
 	case REG_SVR:
-		*reg(a, offset) = value & 0x3ff;
+		*reg(a, offset) = value & svr_writable(a);
 		for (uint32_t o = REG_LVT_TIMER; !(value & SVR_ENABLE) && o <= REG_LVT_LAST; o += 0x10)
 			*reg(a, o) |= LVT_MASKED;
+		cpu_interrupt_raise(a->vcpu->cpu); /* what was requested before may be taken now */
 		break;
 	case REG_ESR: *reg(a, offset) = 0; break;
 	case REG_ICR:
 		*reg(a, offset) = value & ~(1u << 12); /* never busy */
-		lapic_send(a, value, *reg(a, REG_ICR2) >> 24);
+		irq_send(a, value, *reg(a, REG_ICR2) >> 24);
 		break;
 	case REG_ICR2: *reg(a, offset) = value & 0xff000000u; break;
 	case REG_LVT_TIMER: lvt_timer_write(a, value | lvt_held(a)); break;
@@ -142,6 +159,8 @@ static void reg_write(struct lapic *a, uint32_t offset, uint32_t value)
 	default:
 		if (offset > REG_LVT_TIMER && offset <= REG_LVT_LAST)
 			*reg(a, offset) = (value & 0x1f7ff) | lvt_held(a);
+		if (offset == REG_LVT_LINT0)
+			cpu_interrupt_raise(a->vcpu->cpu); /* the PIC may get through now */
 		break; /* other registers are read-only or do not exist */
 	}
 }
@@ -203,11 +222,11 @@ bool lapic_x2apic_read(struct lapic *a, uint32_t number, uint64_t *value, bool h
 }
 
 /* The bits that software may write. 0 for registers that can only be read, and for EOI and ESR, which take a 0. */
-static uint64_t x2apic_writable(uint32_t offset)
+static uint64_t x2apic_writable(const struct lapic *a, uint32_t offset)
 {
 	switch (offset) {
 	case REG_TPR: case REG_SELF_IPI: return 0xff;
-	case REG_SVR: return 0x3ff;
+	case REG_SVR: return svr_writable(a);
 	case REG_ICR: return UINT64_C(0xffffffff000cdfff); /* includes the busy bit of the xAPIC, which is ignored */
 	case REG_TIMER_INITIAL: return UINT32_MAX;
 	case REG_TIMER_DIVIDE: return 0xb;
@@ -223,17 +242,17 @@ bool lapic_x2apic_write(struct lapic *a, uint32_t number, uint64_t value, bool h
 
 	if ((!is_x2apic(a) && !host) || offset >= 0x400 || !x2apic_has(offset))
 		return false;
-	writable = x2apic_writable(offset);
+	writable = x2apic_writable(a, offset);
 	if ((value & ~writable) || (!writable && offset != REG_EOI && offset != REG_ESR))
 		return false;
 	switch (offset) {
 	case REG_ICR:
 		*reg(a, REG_ICR) = (uint32_t)value & ~(1u << 12);
 		*reg(a, REG_ICR2) = (uint32_t)(value >> 32);
-		lapic_send(a, (uint32_t)value, (uint32_t)(value >> 32));
+		irq_send(a, (uint32_t)value, (uint32_t)(value >> 32));
 		return true;
 	case REG_SELF_IPI:
-		lapic_send(a, SHORTHAND_SELF | (uint32_t)value, 0);
+		irq_send(a, SHORTHAND_SELF | (uint32_t)value, 0);
 		return true;
 	default:
 		reg_write(a, offset, (uint32_t)value);
@@ -248,6 +267,7 @@ void lapic_base_changed(struct lapic *a, uint64_t base)
 	a->base = base;
 	if (was_enabled && !(base & BASE_ENABLE))
 		lapic_reset(a);
+	cpu_interrupt_raise(a->vcpu->cpu); /* an APIC that is off lets the PIC through */
 }
 
 void lapic_set_tpr(struct lapic *a, uint8_t tpr)
@@ -262,14 +282,22 @@ void lapic_get(struct lapic *a, uint8_t regs[1024])
 {
 	memset(regs, 0, 1024);
 	for (uint32_t o = 0; o < 0x400; o += 16) {
-		uint32_t value = reg_read(a, o);
+		uint32_t value = o == REG_TPR ? *reg(a, o) : reg_read(a, o);
 
+		/* An ID of 32 bits is shown in the place of one of 8, until the client asks for the whole. */
+		if (o == REG_ID && is_x2apic(a) && !atomic_load(&a->vcpu->kvm->x2apic_ids))
+			value <<= 24;
 		memcpy(regs + o, &value, sizeof(value));
 	}
 }
 
-void lapic_set(struct lapic *a, const uint8_t regs[1024])
+bool lapic_set(struct lapic *a, const uint8_t regs[1024])
 {
+	uint32_t id;
+
+	memcpy(&id, regs + REG_ID, sizeof(id));
+	if (is_x2apic(a) && atomic_load(&a->vcpu->kvm->x2apic_ids) && id != a->vcpu->id)
+		return false;
 	for (uint32_t o = 0; o < 0x400; o += 16) {
 		uint32_t value;
 
@@ -279,9 +307,33 @@ void lapic_set(struct lapic *a, const uint8_t regs[1024])
 		else
 			*reg(a, o) = value;
 	}
-	*reg(a, REG_VERSION) = VERSION;
+	if (!is_x2apic(a) && id >> 24 != a->vcpu->id)
+		atomic_store(&a->vcpu->kvm->apic_ids_moved, true);
+	*reg(a, REG_VERSION) = lapic_version(a);
 	cpu_state(a->vcpu->cpu)->cr8 = *reg(a, REG_TPR) >> 4 & 15;
 	if (!is_deadline_mode(a))
 		timer_start(a);
 	vcpu_wake(a->vcpu);
+	return true;
+}
+
+long vcpu_get_lapic(struct kvm_vcpu *vcpu, unsigned long argument)
+{
+	struct kvm_lapic_state out;
+
+	if (!vcpu->lapic)
+		return -EINVAL;
+	lapic_get(vcpu->lapic, (uint8_t *)out.regs);
+	return user_write(argument, &out, sizeof(out));
+}
+
+long vcpu_set_lapic(struct kvm_vcpu *vcpu, unsigned long argument)
+{
+	struct kvm_lapic_state in;
+
+	if (!vcpu->lapic)
+		return -EINVAL;
+	if (user_read(&in, argument, sizeof(in)) != 0)
+		return -EFAULT;
+	return lapic_set(vcpu->lapic, (const uint8_t *)in.regs) ? 0 : -EINVAL;
 }

@@ -152,8 +152,16 @@ long vcpu_interrupt(struct kvm_vcpu *vcpu, unsigned long argument)
 		return -EFAULT;
 	if (in.irq >= 256)
 		return -EINVAL;
-	if (vcpu->lapic)
+	if (vcpu->kvm->pic)
 		return -ENXIO;
+	if (vcpu->lapic) {
+		/* The client has the PIC: its interrupt is taken when the local APIC lets it through. */
+		if (vcpu->extint >= 0)
+			return -EEXIST;
+		vcpu->extint = (int)in.irq;
+		cpu_interrupt_raise(vcpu->cpu);
+		return 0;
+	}
 	/*
 	 * As in KVM, do not check that the guest can take it: the client has looked at
 	 * ready_for_interrupt_injection.

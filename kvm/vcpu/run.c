@@ -10,6 +10,7 @@
 #include "kvm/vcpu/cpuid.h"
 #include "kvm/vcpu/halt.h"
 #include "kvm/irq/ioeventfd.h"
+#include "kvm/irq/irqchip.h"
 #include "kvm/irq/lapic.h"
 #include "kvm/vcpu/msr.h"
 #include "kvm/vcpu/regs.h"
@@ -210,6 +211,23 @@ bool run_must_end(struct kvm_vcpu *vcpu)
 	return signals_pending() || atomic_load_explicit(&vcpu->cancelled, memory_order_relaxed);
 }
 
+/* What the local APIC has for the client comes before a signal: it happened before. */
+static long exit_kicked(struct kvm_vcpu *vcpu)
+{
+	if (vcpu->eoi_vector >= 0) {
+		vcpu->run->eoi.vector = (uint8_t)vcpu->eoi_vector;
+		vcpu->eoi_vector = -1;
+		return leave(vcpu, KVM_EXIT_IOAPIC_EOI, EXITS_EOI);
+	}
+	if (vcpu->tpr_access != TPR_QUIET) {
+		vcpu->run->tpr_access.rip = vcpu->tpr_rip;
+		vcpu->run->tpr_access.is_write = vcpu->tpr_access == TPR_WRITTEN;
+		vcpu->tpr_access = TPR_QUIET;
+		return leave(vcpu, KVM_EXIT_TPR_ACCESS, EXITS_OTHER);
+	}
+	return run_must_end(vcpu) ? exit_signal(vcpu) : RUN_ON;
+}
+
 /* Returns: RUN_ON, 0 for an exit to the client, or -errno. */
 static long handle(struct kvm_vcpu *vcpu, enum cpu_exit reason)
 {
@@ -218,7 +236,7 @@ static long handle(struct kvm_vcpu *vcpu, enum cpu_exit reason)
 	switch (reason) {
 	case CPU_EXIT_IO: return exit_io(vcpu, info);
 	case CPU_EXIT_MMIO: return exit_mmio(vcpu, info);
-	case CPU_EXIT_KICKED: return run_must_end(vcpu) ? exit_signal(vcpu) : RUN_ON;
+	case CPU_EXIT_KICKED: return exit_kicked(vcpu);
 	case CPU_EXIT_HLT: return exit_hlt(vcpu);
 	case CPU_EXIT_SHUTDOWN: return leave(vcpu, KVM_EXIT_SHUTDOWN, EXITS_SHUTDOWN);
 	case CPU_EXIT_INTERNAL_ERROR: return exit_error(vcpu, info);
@@ -239,9 +257,17 @@ static long handle(struct kvm_vcpu *vcpu, enum cpu_exit reason)
 
 /* ---- events and state around a run --------------------------------------------------------------- */
 
+/* Has the client the PIC, and may it give an interrupt of it (KVM_INTERRUPT)? */
+static bool takes_client_interrupt(struct kvm_vcpu *vcpu)
+{
+	if (vcpu->kvm->pic)
+		return false;
+	return !vcpu->lapic || (lapic_takes_external(vcpu->lapic) && vcpu->extint < 0);
+}
+
 static void window_update(struct kvm_vcpu *vcpu)
 {
-	bool want = !vcpu->lapic && vcpu->run->request_interrupt_window;
+	bool want = vcpu->run->request_interrupt_window && takes_client_interrupt(vcpu);
 
 	if (want == vcpu->window_wanted)
 		return;
@@ -315,7 +341,8 @@ static void save(struct kvm_vcpu *vcpu)
 	run->if_flag = (state->rflags >> 9) & 1;
 	run->cr8 = state->cr8;
 	run->apic_base = state->apic_base;
-	run->ready_for_interrupt_injection = vcpu->lapic || cpu_interrupt_ready(vcpu->cpu);
+	run->ready_for_interrupt_injection =
+		vcpu->kvm->pic || (takes_client_interrupt(vcpu) && cpu_interrupt_ready(vcpu->cpu));
 }
 
 /* Make the threads now that later runs may need, since those may make none. */
@@ -374,7 +401,8 @@ static bool ask_mmio(void *state, bool write, uint64_t gpa, unsigned len, void *
 {
 	struct kvm_vcpu *vcpu = state;
 
-	if (vcpu->lapic && lapic_mmio(vcpu->lapic, write, gpa, len, data))
+	if (vcpu->lapic && (lapic_mmio(vcpu->lapic, write, gpa, len, data) ||
+	                    irqchip_mmio(vcpu, write, gpa, len, data)))
 		return true;
 	return write && (ioeventfd_write(vcpu->kvm, false, gpa, len, data) ||
 	                 coalesced_write(vcpu->kvm, false, gpa, len, data));
@@ -382,9 +410,12 @@ static bool ask_mmio(void *state, bool write, uint64_t gpa, unsigned len, void *
 
 static bool ask_io(void *state, bool in, uint16_t port, unsigned size, void *data)
 {
-	struct kvm *kvm = ((struct kvm_vcpu *)state)->kvm;
+	struct kvm_vcpu *vcpu = state;
 
-	return !in && (ioeventfd_write(kvm, true, port, size, data) || coalesced_write(kvm, true, port, size, data));
+	if (vcpu->lapic && irqchip_io(vcpu, in, port, size, data))
+		return true;
+	return !in && (ioeventfd_write(vcpu->kvm, true, port, size, data) ||
+	               coalesced_write(vcpu->kvm, true, port, size, data));
 }
 
 static int ask_interrupt(void *state)

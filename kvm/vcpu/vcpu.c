@@ -79,7 +79,7 @@ static long fill(struct kvm_vcpu *vcpu, int fd)
 	vcpu->cpu = cpu_create(vcpu->mmu, &run_cpu_ops, vcpu, kvm->code);
 	if (!vcpu->cpu)
 		return -ENOMEM;
-	if (atomic_load(&kvm->irqchip)) {
+	if (atomic_load(&kvm->irqchip) != IRQCHIP_NONE) {
 		vcpu->lapic = lapic_create(vcpu);
 		if (!vcpu->lapic)
 			return -ENOMEM;
@@ -90,7 +90,7 @@ static long fill(struct kvm_vcpu *vcpu, int fd)
 	/* With an irqchip every vCPU but the boot one waits for INIT and SIPI. */
 	cpu_state(vcpu->cpu)->apic_base = 0xfee00000u | 1u << 11 | (vcpu->id == kvm->boot_cpu_id ? 1u << 8 : 0);
 	cpu_state(vcpu->cpu)->mp_state =
-		kvm->irqchip && vcpu->id != kvm->boot_cpu_id ? CPU_MP_UNINITIALIZED : CPU_MP_RUNNABLE;
+		vcpu->lapic && vcpu->id != kvm->boot_cpu_id ? CPU_MP_UNINITIALIZED : CPU_MP_RUNNABLE;
 	return 0;
 }
 
@@ -114,6 +114,7 @@ static long create_locked(struct kvm *kvm, unsigned id)
 	}
 	vcpu->kvm = kvm;
 	vcpu->id = id;
+	vcpu->extint = vcpu->eoi_vector = -1;
 	pthread_mutex_init(&vcpu->lock, NULL);
 	result = fill(vcpu, (int)fd);
 	if (!result && !file_install((int)fd, FILE_VCPU, vcpu, vcpu_release))
@@ -125,7 +126,9 @@ static long create_locked(struct kvm *kvm, unsigned id)
 	}
 	atomic_fetch_add(&kvm->refs, 1);
 	__atomic_store_n(&kvm->vcpus[id], vcpu, __ATOMIC_RELEASE);
-	kvm->vcpu_count++;
+	kvm->online[kvm->vcpu_count] = vcpu;
+	/* release: pairs with vm_vcpus_online */
+	atomic_store_explicit(&kvm->vcpu_count, kvm->vcpu_count + 1, memory_order_release);
 	return fd;
 }
 

@@ -19,7 +19,7 @@ const char *const exit_counter_names[EXITS_COUNT] = {
 	[EXITS_ERROR] = "internal_error", [EXITS_DEBUG] = "debug", [EXITS_RING_FULL] = "dirty_ring_full",
 	[EXITS_HOST_FAULT] = "host_fault", [EXITS_SIGNAL] = "signal", [EXITS_IMMEDIATE] = "immediate",
 	[EXITS_IRQ_WINDOW] = "irq_window", [EXITS_MSR] = "msr", [EXITS_HYPERCALL] = "hypercall",
-	[EXITS_OTHER] = "other",
+	[EXITS_EOI] = "ioapic_eoi", [EXITS_OTHER] = "other",
 };
 
 long status_errno(enum vmmu_status status)
@@ -76,7 +76,9 @@ static void vm_destroy(struct kvm *kvm)
 	vmmu_vm_destroy(kvm->mmu);
 	msr_filter_free(kvm);
 	irq_routes_free(kvm);
+	irqchip_free(kvm);
 	ioeventfd_free(kvm);
+	pthread_mutex_destroy(&kvm->irq_lock);
 	pthread_mutex_destroy(&kvm->lock);
 	vm_unmap(kvm);
 }
@@ -120,6 +122,7 @@ static struct kvm *vm_make(long *error)
 	kvm->number = atomic_fetch_add(&numbers, 1);
 	kvm->tsc_base = __rdtsc();
 	pthread_mutex_init(&kvm->lock, NULL);
+	pthread_mutex_init(&kvm->irq_lock, NULL);
 	if (!kvm->code || machines_add(kvm) != 0) {
 		if (kvm->code)
 			cpu_vm_destroy(kvm->code);

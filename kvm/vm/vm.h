@@ -32,11 +32,17 @@
 /* Which exits happened, for statistics. */
 enum exit_counter {
 	EXITS_IO, EXITS_MMIO, EXITS_HLT, EXITS_SHUTDOWN, EXITS_ERROR, EXITS_DEBUG, EXITS_RING_FULL, EXITS_HOST_FAULT,
-	EXITS_SIGNAL, EXITS_IMMEDIATE, EXITS_IRQ_WINDOW, EXITS_MSR, EXITS_HYPERCALL, EXITS_OTHER, EXITS_COUNT
+	EXITS_SIGNAL, EXITS_IMMEDIATE, EXITS_IRQ_WINDOW, EXITS_MSR, EXITS_HYPERCALL, EXITS_EOI, EXITS_OTHER, EXITS_COUNT
 };
 extern const char *const exit_counter_names[EXITS_COUNT];
 
+/* Which interrupt controllers we play: none; local APICs; those and all others of a PC. */
+enum irqchip_mode { IRQCHIP_NONE, IRQCHIP_SPLIT, IRQCHIP_KERNEL };
+
 struct msr_filter;
+struct pic;
+struct ioapic;
+struct irq_ack;
 struct irq_routes;
 struct ioeventfds;
 struct lapic;
@@ -51,10 +57,19 @@ struct kvm {
 	struct cpu_vm *code;           /* [c] which pages hold decoded code */
 	pthread_mutex_t lock;
 	struct kvm_vcpu *vcpus[MAX_VCPU_ID]; /* [a] by id; written once under the lock */
-	unsigned vcpu_count;           /* [l] */
+	struct kvm_vcpu *online[MAX_VCPUS]; /* the same in the order of their creation: the first vcpu_count */
+	atomic_uint vcpu_count;        /* [a] written under the lock */
 	unsigned max_vcpu_id;          /* [l] KVM_CAP_MAX_VCPU_ID, or 0 */
 	uint32_t boot_cpu_id;          /* [l] */
-	atomic_bool irqchip;           /* [a] written once under the lock */
+	_Atomic enum irqchip_mode irqchip; /* [a] written once under the lock */
+	uint32_t split_pins;           /* [c] once irqchip is IRQCHIP_SPLIT: lines that are pins of the client's chip */
+	struct pic *pic;               /* [c] once irqchip is IRQCHIP_KERNEL; inside: irq_lock */
+	struct ioapic *ioapic;         /* likewise */
+	pthread_mutex_t irq_lock;      /* kvm/irq/irqchip.h */
+	struct irq_routes *routes;     /* irq_lock */
+	struct irq_ack *irq_acks;      /* irq_lock */
+	atomic_bool x2apic_ids, x2apic_exact; /* [a] KVM_CAP_X2APIC_API: wide IDs; 0xff is an ID */
+	atomic_bool apic_ids_moved;    /* [a] a local APIC has an ID that is not its vCPU's */
 	uint32_t ring_bytes;           /* [l] 0: no dirty rings; constant once a vCPU exists */
 	unsigned dirty_mode;           /* [l] VMMU_DIRTY_* */
 	unsigned long mmu_pages;       /* [l] KVM_SET_NR_MMU_PAGES */
@@ -65,7 +80,6 @@ struct kvm {
 	atomic_bool exit_on_emulation_failure, exception_payload, triple_fault_event, hide_platform_info; /* [a] */
 	atomic_uint user_msr_mask;     /* [a] KVM_CAP_X86_USER_SPACE_MSR */
 	struct msr_filter *_Atomic msr_filter; /* [a] replaced under the lock; old ones are kept until the VM goes */
-	struct irq_routes *routes;     /* [l] */
 	struct ioeventfds *ioeventfds; /* [a] NULL until there is one; written once under the lock */
 	struct coalesced coalesced;
 	uint64_t clock_offset;         /* [l] KVM_SET_CLOCK: guest clock = monotonic + this, ns */
@@ -103,6 +117,10 @@ struct kvm_vcpu {
 	struct lapic *lapic;       /* [c] NULL without an irqchip */
 	atomic_uint wake;          /* [a] futex: changes when a halted vCPU must look at its events again */
 	atomic_uint nmi_queued;    /* [a] NMIs sent since the vCPU last collected them */
+	int extint;                /* [v] a vector of the client's PIC (KVM_INTERRUPT) that waits, or -1 */
+	enum { TPR_QUIET, TPR_READ, TPR_WRITTEN } tpr_access; /* [v] KVM_EXIT_TPR_ACCESS is due */
+	uint64_t tpr_rip;          /* [v] where */
+	int eoi_vector;            /* [v] tell the client of the end of this one, or -1 (KVM_EXIT_IOAPIC_EOI) */
 	_Atomic pthread_t runner;  /* [a] the thread that called KVM_RUN last */
 	atomic_bool cancelled;     /* [a] that thread was cancelled: leave the guest */
 	uint64_t exits[EXITS_COUNT]; /* [v] read by anyone */
@@ -127,6 +145,12 @@ static inline struct kvm_vcpu *vm_vcpu(struct kvm *kvm, unsigned id)
 	return id < MAX_VCPU_ID ? __atomic_load_n(&kvm->vcpus[id], __ATOMIC_ACQUIRE) : NULL;
 }
 
+/** How many vCPUs kvm->online has. They stay there. Any thread. */
+static inline unsigned vm_vcpus_online(const struct kvm *kvm)
+{
+	return atomic_load_explicit(&kvm->vcpu_count, memory_order_acquire);
+}
+
 /** The -errno for a status of the library. The only place that translates them. */
 long status_errno(enum vmmu_status status);
 
@@ -141,6 +165,7 @@ void vcpu_destroy(struct kvm_vcpu *vcpu);
 /* Each frees what its own folder keeps for a VM. Called when the VM is destroyed. */
 void msr_filter_free(struct kvm *kvm);
 void irq_routes_free(struct kvm *kvm);
+void irqchip_free(struct kvm *kvm);
 void ioeventfd_free(struct kvm *kvm);
 /** A VM is destroyed: add its numbers to the totals of --stats. */
 void stats_vm_gone(struct kvm *kvm);
