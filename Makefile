@@ -49,12 +49,14 @@ deps:
 	@tool/deps --install
 
 selftests: deps
+	@$(MAKE) --no-print-directory build
 	@tool/fetch-selftests
+	@tool/run-selftests --vmmu $(BUILD)/vmmu $(SELFTESTS)
 
 run: deps
 	@$(MAKE) --no-print-directory build
-	@tool/fetch-selftests
-	@tool/run-selftests --vmmu $(BUILD)/vmmu $(RUN)
+	@tool/fetch-selftests 6.1
+	@tool/run-selftests --set ci --vmmu $(BUILD)/vmmu $(RUN)
 
 # Builds only what the unit tests need, and runs them.
 unit: $(BUILD)/build.ninja
@@ -102,6 +104,7 @@ help:
 	@echo 'make            build into $(BUILD)/ (prints what is missing; installs nothing)'
 	@echo 'make deps       install the packages of tool/packages.txt (root or sudo)'
 	@echo 'make run        everything from nothing: packages, build, the KVM selftests under vmmu'
+	@echo 'make selftests  all KVM selftests of Linux 6.1 and 6.12 under vmmu, on both MMUs'
 	@echo 'make unit       builds what the unit tests need, and runs them: seconds after a change'
 	@echo 'make test       packages, build, every test; ends with "N passed, N failed"'
 	@echo 'make check      the protocols under every interleaving, within BUDGET=10m'
@@ -113,5 +116,5 @@ help:
 	@echo 'make clean      remove what was built; make distclean removes every build directory'
 	@echo
 	@echo 'CC=clang, SAN=address,undefined, SAN=thread choose another build directory.'
-	@echo 'RUN="--filter dirty_log --repeat 10", TEST="--no-client", BENCH=... go to the tools;'
+	@echo 'SELFTESTS="--filter dirty_log --repeat 10", TEST="--no-client", BENCH=... go to the tools;'
 	@echo 'each tool/NAME answers --help.'
