@@ -10,6 +10,7 @@
 
 #include <vmmu/vm.h>
 
+#include "core/base/list.h"
 #include "core/base/types.h"
 #include "core/sync/mmu_lock.h"
 #include "core/sync/mutex.h"
@@ -49,6 +50,10 @@ struct vm {
 	struct srcu srcu;
 	struct mmu_lock mmu_lock;
 	struct vcpu_set vcpus;
+
+	struct mutex pfn_caches_lock; /* P12: which caches there are */
+	struct list pfn_caches;
+	uint32_t pfn_caches_count;    /* a: of the list; written under its lock */
 
 	/* Counters that a fault moves, on the stripe of its mmu_lock token. Only their sum over all stripes counts. */
 	struct vm_count {

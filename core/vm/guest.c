@@ -33,14 +33,16 @@ static const struct memslot *slot_for(const struct access *access, const struct 
 	return slot;
 }
 
-/* The store may have hit a guest page table (P4), and it must be logged (P11). */
+void guest_written(struct vm *vm, struct vmmu_vcpu *vcpu, const struct memslot *slot, gpa_t gpa, size_t bytes)
+{
+	shadow_track_write(vm, gpa, bytes);
+	if (dirty_mark(vm, slot, gpa_to_gfn(gpa), vcpu ? &vcpu->ring : NULL))
+		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
+}
+
 static void page_written(const struct access *access, const struct memslot *slot, gpa_t gpa, size_t bytes)
 {
-	struct vmmu_vcpu *vcpu = access->vcpu;
-
-	shadow_track_write(access->vm, gpa, bytes);
-	if (dirty_mark(access->vm, slot, gpa_to_gfn(gpa), vcpu ? &vcpu->ring : NULL))
-		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
+	guest_written(access->vm, access->vcpu, slot, gpa, bytes);
 }
 
 /* What to do with the part of an access that lies in one page. */
@@ -76,14 +78,9 @@ static enum vmmu_status part_written(const struct access *access, const struct m
 	return VMMU_OK;
 }
 
-/*
- * Has the ring room? A page that does not fit would be written and not logged.
- * `logged`: how many pages need an entry.
- */
-static enum vmmu_status room_for(const struct access *access, uint64_t logged)
+enum vmmu_status guest_has_room(const struct vm *vm, struct vmmu_vcpu *vcpu, uint64_t logged)
 {
-	struct vmmu_vcpu *vcpu = access->vcpu;
-	uint32_t entries = access->vm->slots->ring_entries;
+	uint32_t entries = vm->slots->ring_entries;
 
 	if (!logged || !entries)
 		return VMMU_OK;
@@ -138,7 +135,7 @@ static enum vmmu_status access_each(const struct access *access, gpa_t gpa, char
 	slots = memslots_active(vm, access->as_id, token);
 	status = parts_each(access, slots, gpa, buffer, bytes, NULL, &logged);
 	if (status == VMMU_OK && part != part_read)
-		status = room_for(access, logged);
+		status = guest_has_room(vm, access->vcpu, logged);
 	if (status == VMMU_OK)
 		status = parts_each(access, slots, gpa, buffer, bytes, part, &logged);
 	srcu_read_unlock(&vm->srcu, token);

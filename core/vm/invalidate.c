@@ -50,6 +50,7 @@ void vmmu_invalidate_begin(struct vmmu_vm *vmmu, struct vmmu_hva start, struct v
 		memslots_for_each_hva(load_acquire(&vm->slots->active[as_id]), start, end, span_zap, &token);
 	mmu_flush(&token.token);
 	mmu_write_unlock(&token);
+	pfn_caches_invalidate(vm, start, end);
 }
 
 void vmmu_invalidate_end(struct vmmu_vm *vmmu, struct vmmu_hva start, struct vmmu_hva end)

@@ -62,6 +62,7 @@ static void vm_configure(struct vm *vm, const struct vmmu_config *config)
 	vm->mmio_guard = mmio_guard(config->l1d_phys_bits);
 	vm->slot_delete_zaps_slot = config->slot_delete_zaps_slot;
 	vm->vcpus.max = config->max_vcpus ? config->max_vcpus : VMMU_MAX_VCPUS;
+	list_init(&vm->pfn_caches);
 	srcu_init(&vm->srcu);
 	mmu_lock_init(&vm->mmu_lock);
 }
@@ -143,7 +144,8 @@ void vmmu_vm_destroy(struct vmmu_vm *vmmu)
 {
 	struct vm *vm = &vmmu->vm;
 
-	VM_BUG(vm, load_relaxed(&vm->vcpus.limit) != 0); /* a vCPU is left */
+	VM_BUG(vm, load_relaxed(&vm->vcpus.limit) != 0);      /* a vCPU is left */
+	VM_BUG(vm, load_relaxed(&vm->pfn_caches_count) != 0); /* a pfn cache is left */
 	vm_unbuild(vm);
 	vm->host->free(vm->host_state, vmmu, sizeof(*vmmu));
 }

@@ -10,6 +10,7 @@
 #include <vmmu/memslot.h>
 #include <vmmu/mmu.h>
 #include <vmmu/notifier.h>
+#include <vmmu/pfn_cache.h>
 #include <vmmu/posix.h>
 #include <vmmu/types.h>
 #include <vmmu/vcpu.h>
