@@ -105,7 +105,8 @@ struct cpu_state {
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint64_t pat, tsc_aux, misc_enable, spec_ctrl, xss;
-	uint64_t tsc_offset; /* guest TSC = host TSC + this */
+	uint64_t tsc_offset; /* guest TSC = cpu_tsc_scale(host TSC, tsc_ratio) + this */
+	uint64_t tsc_ratio;  /* the guest's TSC rate / the host's, with 48 bits behind the point */
 	struct cpu_events events;
 	enum cpu_mp_state mp_state;
 	struct cpu_fxsave fx;
@@ -312,6 +313,17 @@ void cpu_cpuid_max(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 
 /** Would KVM_SET_SREGS accept this combination of CR0, CR4, EFER (and CS.L)? With the CPUID of this CPU. */
 bool cpu_sregs_valid(struct cpu *cpu, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer);
+
+#define CPU_TSC_RATIO_BITS 48u
+#define CPU_TSC_RATIO_ONE  (UINT64_C(1) << CPU_TSC_RATIO_BITS)
+
+/** Returns: how far a guest's TSC gets in `cycles` of the host's. */
+static inline uint64_t cpu_tsc_scale(uint64_t cycles, uint64_t ratio)
+{
+	if (ratio == CPU_TSC_RATIO_ONE)
+		return cycles;
+	return (uint64_t)((unsigned __int128)cycles * ratio >> CPU_TSC_RATIO_BITS);
+}
 
 /** The guest's TSC now. */
 uint64_t cpu_tsc(struct cpu *cpu);

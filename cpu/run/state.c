@@ -108,9 +108,11 @@ void cpu_reset(struct cpu *cpu, bool init)
 		s->pat = old.pat;
 		s->tsc_aux = old.tsc_aux;
 		s->tsc_offset = old.tsc_offset;
+		s->tsc_ratio = old.tsc_ratio;
 		s->apic_base = old.apic_base;
 		s->misc_enable = old.misc_enable;
 	} else {
+		s->tsc_ratio = CPU_TSC_RATIO_ONE;
 		s->tsc_offset = 0 - cpu_tsc(cpu); /* counts from 0 */
 	}
 	cpu_state_changed(cpu, CPU_CHANGED_ALL);

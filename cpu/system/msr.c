@@ -42,7 +42,13 @@ size_t cpu_msr_list(const uint32_t **list)
 static uint64_t host_tsc(void)
 {
 #if defined(__x86_64__)
-	return __builtin_ia32_rdtsc();
+	uint64_t tsc;
+
+	/* A guest orders RDTSC by LFENCE, which does nothing here. The fences are made at the RDTSC instead. */
+	__builtin_ia32_lfence();
+	tsc = __builtin_ia32_rdtsc();
+	__builtin_ia32_lfence();
+	return tsc;
 #else
 	struct timespec now;
 
@@ -53,7 +59,7 @@ static uint64_t host_tsc(void)
 
 uint64_t cpu_tsc(struct cpu *cpu)
 {
-	return host_tsc() + cpu->s.tsc_offset;
+	return cpu_tsc_scale(host_tsc(), cpu->s.tsc_ratio) + cpu->s.tsc_offset;
 }
 
 /* The variable behind an MSR that is a plain variable; NULL for the others. */
@@ -134,7 +140,7 @@ bool cpu_msr_set(struct cpu *cpu, uint32_t index, uint64_t value, bool host)
 	uint64_t *variable = msr_variable(cpu, index);
 
 	if (index == MSR_TSC) {
-		cpu->s.tsc_offset = value - host_tsc();
+		cpu->s.tsc_offset = value - cpu_tsc_scale(host_tsc(), cpu->s.tsc_ratio);
 		return true;
 	}
 	if (index == MSR_EFER)
