@@ -41,7 +41,7 @@ enum vmmu_mmu config_mmu(void);
 /** The format of second-stage tables. Shadow tables have one format only. */
 enum vmmu_format config_format(void);
 
-/** The host's TSC rate in kHz, measured once. */
+/** The host's TSC rate in kHz, measured once since the library was loaded: at least 5 ms. */
 uint32_t config_tsc_khz(void);
 /** Is the rate within 250 ppm of the host's? KVM treats such rates as equal. */
 bool config_tsc_khz_close(uint32_t khz);

@@ -2,6 +2,7 @@
 /* The CPUID ioctls and the guest's CPUID instruction. */
 #include "kvm/vcpu/cpuid.h"
 #include "kvm/vcpu/ioctls.h"
+#include "kvm/vcpu/pv.h"
 #include "kvm/process/user.h"
 #include "kvm/vm/vm.h"
 #include <errno.h>
@@ -19,6 +20,7 @@
 #define CR4_PKE              (1u << 22)
 #define APIC_BASE_ENABLE     (1u << 11)
 #define SIGNATURE_LEAF       0x40000000u
+#define SIGNATURE            0x4b4d564b, 0x564b4d56, 0x4d /* KVMKVMKVM */
 
 struct list {
 	struct kvm_cpuid_entry2 *entry;
@@ -110,14 +112,13 @@ static void add_range(struct list *list, uint32_t first)
 
 static void supported(struct list *list)
 {
-	/* KVM's signature, and no paravirtual feature. */
-	const uint32_t signature[4] = { SIGNATURE_LEAF + 1, 0x4b4d564b, 0x564b4d56, 0x4d };
-	const uint32_t none[4] = { 0 };
+	const uint32_t signature[4] = { SIGNATURE_LEAF + 1, SIGNATURE };
+	const uint32_t features[4] = { pv_features(), 0, 0, 0 };
 
 	add_range(list, 0);
 	add_range(list, 0x80000000u);
 	add(list, SIGNATURE_LEAF, 0, false, signature);
-	add(list, SIGNATURE_LEAF + 1, 0, false, none);
+	add(list, SIGNATURE_LEAF + 1, 0, false, features);
 }
 
 /*
@@ -211,6 +212,25 @@ static void all_follow_state(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *ent
 		follow_state(vcpu, &entries[i]);
 }
 
+/*
+ * The features of KVM's paravirtual interface in a CPUID. Its leaves begin with the signature, at the first number of
+ * these that has it, so that a client may offer other interfaces beside.
+ */
+static uint32_t pv_features_in(const struct kvm_cpuid_entry2 *entries, unsigned n)
+{
+	static const uint32_t signature[3] = { SIGNATURE };
+
+	for (uint32_t base = SIGNATURE_LEAF; base < SIGNATURE_LEAF + 0x10000; base += 0x100) {
+		const struct kvm_cpuid_entry2 *e = find(entries, n, base, 0);
+
+		if (!e || e->ebx != signature[0] || e->ecx != signature[1] || e->edx != signature[2])
+			continue;
+		e = find(entries, n, base + 1, 0);
+		return e ? e->eax : 0;
+	}
+	return 0;
+}
+
 /* Takes over `entries` and frees them in time. */
 static long install(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, unsigned n)
 {
@@ -237,6 +257,7 @@ static long install(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, uns
 	free(vcpu->cpuid);
 	vcpu->cpuid = entries;
 	vcpu->cpuid_count = n;
+	vcpu->pv_features = pv_features_in(entries, n);
 	cpu_state_changed(vcpu->cpu, CPU_CHANGED_CPUID);
 	return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "kvm/vcpu/halt.h"
 #include "kvm/irq/lapic.h"
+#include "kvm/vcpu/pv.h"
 #include "kvm/vcpu/run.h"
 #include "kvm/process/sys.h"
 #include "kvm/vm/vm.h"
@@ -36,6 +37,7 @@ static void accept_start(struct kvm_vcpu *vcpu)
 
 	if (lapic_take_init(vcpu->lapic)) {
 		cpu_reset(vcpu->cpu, true);
+		pv_reset(vcpu);
 		cpu_state_changed(vcpu->cpu, CPU_CHANGED_ALL);
 		state->mp_state = vcpu->id == vcpu->kvm->boot_cpu_id ? CPU_MP_RUNNABLE : CPU_MP_INIT_RECEIVED;
 	}

@@ -52,6 +52,9 @@ long vcpu_enable_cap(struct kvm_vcpu *vcpu, unsigned long argument);
 long vcpu_set_tsc_khz(struct kvm_vcpu *vcpu, unsigned long argument);
 long vcpu_get_tsc_khz(struct kvm_vcpu *vcpu, unsigned long argument);
 long vcpu_kvmclock_ctrl(struct kvm_vcpu *vcpu, unsigned long argument);
+long vcpu_has_attr(struct kvm_vcpu *vcpu, unsigned long argument);
+long vcpu_get_attr(struct kvm_vcpu *vcpu, unsigned long argument);
+long vcpu_set_attr(struct kvm_vcpu *vcpu, unsigned long argument);
 long vcpu_prefault(struct kvm_vcpu *vcpu, unsigned long argument);
 
 #endif

@@ -5,6 +5,8 @@
 #include "kvm/vcpu/ioctls.h"
 #include "kvm/irq/lapic.h"
 #include "kvm/vcpu/msr_filter.h"
+#include "kvm/vcpu/pv.h"
+#include "kvm/vcpu/tsc.h"
 #include "kvm/process/user.h"
 #include "kvm/vm/vm.h"
 #include <errno.h>
@@ -75,11 +77,8 @@ static const uint32_t zero_list[] = {
 	0xc0011020, /* LS_CFG */
 	0xc0011022, /* DC_CFG */
 	0xc001102a, /* BU_CFG2 */
-	/*
-	 * KVM's paravirtual clock, page faults, steal time and EOI: they do not exist, so guests never switch
-	 * them on.
-	 */
-	0x11, 0x12, 0x4b564d00, 0x4b564d01, 0x4b564d02, 0x4b564d03, 0x4b564d04,
+	/* KVM's paravirtual page faults, steal time and EOI: they do not exist, so guests never switch them on. */
+	0x4b564d02, 0x4b564d03, 0x4b564d04,
 };
 
 /* Counters that the CPU lacks, but software programs anyway. They read as 0, and writes are ignored. */
@@ -161,6 +160,8 @@ static bool msr_read(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *value, boo
 
 	if (!host && guest_lacks(vcpu, index))
 		return false;
+	if (pv_msr_is(index))
+		return pv_msr_read(vcpu, index, value, host);
 	if (variable) {
 		if (index == MSR_PLATFORM_INFO && !host && atomic_load(&vcpu->kvm->hide_platform_info))
 			return false;
@@ -233,6 +234,8 @@ static bool msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, boo
 
 	if (!host && guest_lacks(vcpu, index))
 		return false;
+	if (pv_msr_is(index))
+		return pv_msr_write(vcpu, index, value, host);
 	if (index == MSR_HWCR) {
 		/*
 		 * Ignore the bits of flush filter, IGNNE emulation and TLB cache: none of these exists here. Keep
@@ -248,16 +251,16 @@ static bool msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, boo
 		if (index == MSR_BIOS_SIGN && !host)
 			return true; /* the write asks the processor to load a signature */
 		if (index == MSR_TSC_ADJUST && !host)
-			cpu_state(vcpu->cpu)->tsc_offset += value - *variable;
+			tsc_guest_adjust(vcpu, value - *variable);
 		*variable = value;
 		return true;
 	}
-	if (index == MSR_TSC && !host) {
+	if (index == MSR_TSC) {
 		/* A guest's write changes TSC_ADJUST too. The client's write changes only the offset. */
-		uint64_t moved = value - cpu_tsc(vcpu->cpu);
-
-		cpu_state(vcpu->cpu)->tsc_offset += moved;
-		vcpu->tsc_adjust += moved;
+		if (host)
+			tsc_client_write(vcpu, value);
+		else
+			tsc_guest_adjust(vcpu, value - cpu_tsc(vcpu->cpu));
 		return true;
 	}
 	if (index == MSR_APIC_BASE) {
@@ -420,7 +423,7 @@ static long write_list(unsigned long argument, const uint32_t *a, size_t na, con
 long system_msr_list(unsigned long argument)
 {
 	const uint32_t *cpu;
-	uint32_t own[sizeof(own_list) / sizeof(*own_list)];
+	uint32_t own[sizeof(own_list) / sizeof(*own_list) + PV_MSRS];
 	size_t n = cpu_msr_list(&cpu), own_count = 0;
 
 	for (size_t i = 0; i < sizeof(own_list) / sizeof(*own_list); i++) {
@@ -431,7 +434,8 @@ long system_msr_list(unsigned long argument)
 		if (!listed)
 			own[own_count++] = own_list[i];
 	}
-	return write_list(argument, cpu, n, own, own_count);
+	pv_msr_list(&own[own_count]);
+	return write_list(argument, cpu, n, own, own_count + PV_MSRS);
 }
 
 long system_msr_feature_list(unsigned long argument)

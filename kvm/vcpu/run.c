@@ -13,6 +13,7 @@
 #include "kvm/irq/irqchip.h"
 #include "kvm/irq/lapic.h"
 #include "kvm/vcpu/msr.h"
+#include "kvm/vcpu/pv.h"
 #include "kvm/vcpu/regs.h"
 #include "kvm/process/signals.h"
 #include "kvm/irq/timer.h"
@@ -287,6 +288,8 @@ static long run_guest(struct kvm_vcpu *vcpu)
 			if (result != RUN_ON)
 				return result == -EINTR ? exit_signal(vcpu) : result;
 		}
+		if (atomic_load_explicit(&vcpu->pv_requests, memory_order_relaxed))
+			pv_requests_do(vcpu);
 		window_update(vcpu);
 		result = handle(vcpu, cpu_run(vcpu->cpu));
 	} while (result == RUN_ON);

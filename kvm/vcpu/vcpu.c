@@ -2,7 +2,6 @@
 /* Creation and destruction of vCPUs; the vCPU ioctls that fit nowhere else. */
 #include "kvm/vm/vm.h"
 #include "kvm/process/config.h"
-#include "kvm/vcpu/cpuid.h"
 #include "kvm/vcpu/ioctls.h"
 #include "kvm/process/file.h"
 #include "kvm/irq/lapic.h"
@@ -10,6 +9,7 @@
 #include "kvm/vcpu/run.h"
 #include "kvm/process/signals.h"
 #include "kvm/process/sys.h"
+#include "kvm/vcpu/tsc.h"
 #include "kvm/process/user.h"
 #include <errno.h>
 #include <limits.h>
@@ -84,9 +84,7 @@ static long fill(struct kvm_vcpu *vcpu, int fd)
 		if (!vcpu->lapic)
 			return -ENOMEM;
 	}
-	vcpu->tsc_khz = kvm->default_tsc_khz ? kvm->default_tsc_khz : config_tsc_khz();
 	msr_reset(vcpu);
-	cpu_state(vcpu->cpu)->tsc_offset = -kvm->tsc_base;
 	/* With an irqchip every vCPU but the boot one waits for INIT and SIPI. */
 	cpu_state(vcpu->cpu)->apic_base = 0xfee00000u | 1u << 11 | (vcpu->id == kvm->boot_cpu_id ? 1u << 8 : 0);
 	cpu_state(vcpu->cpu)->mp_state =
@@ -124,6 +122,7 @@ static long create_locked(struct kvm *kvm, unsigned id)
 		SYS1(SYS_close, fd);
 		return result;
 	}
+	tsc_vcpu_created(vcpu);
 	atomic_fetch_add(&kvm->refs, 1);
 	__atomic_store_n(&kvm->vcpus[id], vcpu, __ATOMIC_RELEASE);
 	kvm->online[kvm->vcpu_count] = vcpu;
@@ -183,38 +182,13 @@ long vcpu_enable_cap(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_enable_cap cap;
 
-	(void)vcpu;
 	if (user_read(&cap, argument, sizeof(cap)) != 0)
 		return -EFAULT;
-	/* All per-vCPU capabilities of KVM concern Hyper-V or paravirtual CPUID, and we have neither. */
-	return -EINVAL;
-}
-
-long vcpu_set_tsc_khz(struct kvm_vcpu *vcpu, unsigned long argument)
-{
-	uint32_t khz = (uint32_t)argument;
-
-	if (khz == 0)
-		khz = config_tsc_khz();
-	/* There is no TSC scaling. As on hardware without it, only a rate close to the host's is accepted. */
-	if (!config_tsc_khz_close(khz))
+	/* The other capabilities of vCPUs concern Hyper-V, which is not here. */
+	if (cap.flags || cap.cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
 		return -EINVAL;
-	vcpu->tsc_khz = khz;
+	vcpu->pv_enforced = cap.args[0] != 0;
 	return 0;
-}
-
-long vcpu_get_tsc_khz(struct kvm_vcpu *vcpu, unsigned long argument)
-{
-	(void)argument;
-	return (long)vcpu->tsc_khz;
-}
-
-long vcpu_kvmclock_ctrl(struct kvm_vcpu *vcpu, unsigned long argument)
-{
-	/* There is no kvmclock. KVM gives the same answer when the guest has not enabled it. */
-	(void)vcpu;
-	(void)argument;
-	return -EINVAL;
 }
 
 struct prefault {

@@ -11,8 +11,6 @@
 #include "port/posix/worker.h"
 #include <errno.h>
 #include <sys/mman.h>
-#include <time.h>
-#include <x86intrin.h>
 
 const char *const exit_counter_names[EXITS_COUNT] = {
 	[EXITS_IO] = "io", [EXITS_MMIO] = "mmio", [EXITS_HLT] = "hlt", [EXITS_SHUTDOWN] = "shutdown",
@@ -78,6 +76,7 @@ static void vm_destroy(struct kvm *kvm)
 	irq_routes_free(kvm);
 	irqchip_free(kvm);
 	ioeventfd_free(kvm);
+	clock_fini(&kvm->clock);
 	pthread_mutex_destroy(&kvm->irq_lock);
 	pthread_mutex_destroy(&kvm->lock);
 	vm_unmap(kvm);
@@ -120,7 +119,8 @@ static struct kvm *vm_make(long *error)
 	kvm->code = cpu_vm_create();
 	atomic_init(&kvm->refs, 1);
 	kvm->number = atomic_fetch_add(&numbers, 1);
-	kvm->tsc_base = __rdtsc();
+	kvm->default_tsc_khz = config_tsc_khz();
+	clock_init(&kvm->clock);
 	pthread_mutex_init(&kvm->lock, NULL);
 	pthread_mutex_init(&kvm->irq_lock, NULL);
 	if (!kvm->code || machines_add(kvm) != 0) {
@@ -218,71 +218,4 @@ long vm_get_nr_mmu_pages(struct kvm *kvm, unsigned long argument)
 	pages = kvm->mmu_pages;
 	pthread_mutex_unlock(&kvm->lock);
 	return (long)pages;
-}
-
-long vm_set_tsc_khz(struct kvm *kvm, unsigned long argument)
-{
-	long result = 0;
-
-	pthread_mutex_lock(&kvm->lock);
-	/* There is no TSC scaling: the guest's TSC runs at the host's rate. */
-	if (argument != 0 && !config_tsc_khz_close((uint32_t)argument))
-		result = -EINVAL;
-	else
-		kvm->default_tsc_khz = (uint32_t)argument;
-	pthread_mutex_unlock(&kvm->lock);
-	return result;
-}
-
-long vm_get_tsc_khz(struct kvm *kvm, unsigned long argument)
-{
-	(void)argument;
-	return kvm->default_tsc_khz ? (long)kvm->default_tsc_khz : (long)config_tsc_khz();
-}
-
-static int64_t monotonic(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC_RAW, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-long vm_get_clock(struct kvm *kvm, unsigned long argument)
-{
-	struct kvm_clock_data data = { .flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC };
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	data.realtime = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-	data.host_tsc = __rdtsc();
-	pthread_mutex_lock(&kvm->lock);
-	data.clock = (uint64_t)monotonic() + kvm->clock_offset;
-	pthread_mutex_unlock(&kvm->lock);
-	return user_write(argument, &data, sizeof(data));
-}
-
-long vm_set_clock(struct kvm *kvm, unsigned long argument)
-{
-	struct kvm_clock_data data;
-
-	if (user_read(&data, argument, sizeof(data)) != 0)
-		return -EFAULT;
-	if (data.flags & ~(uint32_t)KVM_CLOCK_REALTIME)
-		return -EINVAL;
-	pthread_mutex_lock(&kvm->lock);
-	/* Unsigned, since the client's numbers may wrap. */
-	kvm->clock_offset = data.clock - (uint64_t)monotonic();
-	if (data.flags & KVM_CLOCK_REALTIME) {
-		struct timespec now;
-		int64_t real;
-
-		clock_gettime(CLOCK_REALTIME, &now);
-		real = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-		/* Add the time that passed since the client read `realtime`, but never turn the clock back. */
-		if ((uint64_t)real > data.realtime)
-			kvm->clock_offset += (uint64_t)real - data.realtime;
-	}
-	pthread_mutex_unlock(&kvm->lock);
-	return 0;
 }

@@ -11,6 +11,7 @@
 
 #include "cpu/cpu.h"
 #include "kvm/vm/arena.h"
+#include "kvm/vm/clock.h"
 #include "kvm/vm/coalesced.h"
 #include <linux/kvm.h>
 #include <pthread.h>
@@ -47,6 +48,17 @@ struct irq_routes;
 struct ioeventfds;
 struct lapic;
 
+/* Requests to a vCPU about its paravirtual interfaces. */
+#define PV_CLOCK_UPDATE 1u /* write the page of kvmclock */
+#define PV_CLOCK_MASTER 2u /* see whether all vCPUs have the same TSC */
+#define PV_WALL_CLOCK   4u /* write the wall clock */
+
+/* The values of the MSRs of KVM's paravirtual interface, and what follows from them. */
+struct pv_guest {
+	uint64_t system_time;
+	bool clock_stopped;        /* the next page of kvmclock says that the guest was stopped */
+};
+
 struct kvm {
 	atomic_uint refs;              /* [a] one for the VM's file, each vCPU's file and each statistics file */
 	unsigned number;               /* [c] for messages and statistics names */
@@ -75,14 +87,13 @@ struct kvm {
 	unsigned long mmu_pages;       /* [l] KVM_SET_NR_MMU_PAGES */
 	uint64_t identity_map;         /* [l] */
 	uint64_t quirks_off;           /* [a] KVM_X86_QUIRK_* that are disabled */
-	uint32_t default_tsc_khz;      /* [l] */
-	uint64_t tsc_base;             /* [c] the host's TSC at creation: the TSCs of all its vCPUs count from there */
+	uint32_t default_tsc_khz;      /* [l] the TSC rate of new vCPUs */
+	struct vm_clock clock;         /* has a lock of its own */
 	atomic_bool exit_on_emulation_failure, exception_payload, triple_fault_event, hide_platform_info; /* [a] */
 	atomic_uint user_msr_mask;     /* [a] KVM_CAP_X86_USER_SPACE_MSR */
 	struct msr_filter *_Atomic msr_filter; /* [a] replaced under the lock; old ones are kept until the VM goes */
 	struct ioeventfds *ioeventfds; /* [a] NULL until there is one; written once under the lock */
 	struct coalesced coalesced;
-	uint64_t clock_offset;         /* [l] KVM_SET_CLOCK: guest clock = monotonic + this, ns */
 };
 
 /* What the next KVM_RUN must complete for the last exit. */
@@ -109,7 +120,13 @@ struct kvm_vcpu {
 	bool cpuid_unset_means_all; /* [v] set while KVM_SET_SREGS of a vCPU without CPUID asks what the CPU can do */
 	uint32_t debug_control;    /* [v] KVM_GUESTDBG_* */
 	bool window_wanted;        /* [v] the last argument of cpu_irq_window_want */
-	uint32_t tsc_khz;          /* [v] */
+	uint32_t tsc_khz;          /* [v] the rate of its TSC */
+	uint32_t tsc_khz_wanted;   /* [v] and what KVM_SET_TSC_KHZ made of it: that may be 250 ppm off */
+	uint64_t tsc_generation;   /* the VM's clock.lock */
+	atomic_uint pv_requests;   /* [a] PV_*: what to do before the next guest code */
+	uint32_t pv_features;      /* [v] KVM_FEATURE_* in its CPUID */
+	bool pv_enforced;          /* [v] KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
+	struct pv_guest pv;        /* [v] what its guest switched on */
 	uint64_t mcg_cap, mcg_status, mcg_ctl; /* [v] */
 	uint64_t mce[MCE_BANKS * 4]; /* [v] */
 	uint64_t platform_info, misc_features, arch_capabilities, bios_sign, power_ctl, hwcr, tsc_adjust; /* [v] MSRs */
@@ -158,6 +175,9 @@ long status_errno(enum vmmu_status status);
 
 /** Make a vCPU that is halted or in the guest look at its events. Any thread; async-signal-safe. */
 void vcpu_wake(struct kvm_vcpu *vcpu);
+
+/** Ask a vCPU for PV_*. If it runs guest code, it stops that for it. Any thread. */
+void vcpu_pv_request(struct kvm_vcpu *vcpu, unsigned requests);
 
 /** Free a vCPU of a VM that is being destroyed. */
 void vcpu_destroy(struct kvm_vcpu *vcpu);
