@@ -114,9 +114,9 @@ static void entry_write(struct ioapic *io, unsigned index, uint32_t value)
 	union ioapic_entry *e = &io->entry[pin];
 
 	if (index & 1)
-		e->high = value & 0xff000000u;
+		e->high = value; /* reserved bits are kept, as in KVM */
 	else
-		e->low = (value & 0x1ffffu & ~ENTRY_READ_ONLY) | (e->low & ENTRY_READ_ONLY);
+		e->low = (value & ~ENTRY_READ_ONLY) | (e->low & ENTRY_READ_ONLY);
 	/* Software without a directed EOI clears remote IRR by making the pin an edge for a moment. */
 	if (!(e->low & ENTRY_LEVEL))
 		e->low &= ~ENTRY_REMOTE_IRR;
@@ -184,7 +184,7 @@ void ioapic_put(struct ioapic *io, const struct kvm_ioapic_state *in)
 	io->id = in->id & 15;
 	io->irr = io->delivered = 0;
 	for (unsigned pin = 0; pin < IRQ_IOAPIC_PINS; pin++)
-		io->entry[pin].bits = in->redirtbl[pin].bits & UINT64_C(0xff0000000001ffff) & ~(uint64_t)ENTRY_STATUS;
+		io->entry[pin].bits = in->redirtbl[pin].bits & ~(uint64_t)ENTRY_STATUS;
 	ioapic_rescan(io);
 	/* What was pending there is pending here. */
 	for (unsigned pin = 0; pin < IRQ_IOAPIC_PINS; pin++) {

@@ -46,9 +46,10 @@ static int requesting(const struct pic *pic, unsigned which)
 
 	if (asked == NO_PRIORITY)
 		return -1;
-	if (c->special_mask)
-		in_service &= (uint8_t)~c->imr;
-	/* The cascade does not hold back a second pin of the slave, when the master is told to nest fully. */
+	/*
+	 * As in KVM, special mask mode is only remembered: what is in service holds back the others even when it is
+	 * masked. The cascade does not hold back a second pin of the slave, when the master is told to nest fully.
+	 */
 	if (c->fully_nested && which == 0)
 		in_service &= (uint8_t)~(1u << CASCADE);
 	served = priority_of(c, in_service);
@@ -261,7 +262,7 @@ void pic_write(struct pic *pic, uint16_t port, uint8_t value)
 	update(pic);
 }
 
-/* The read after a poll command takes a request without an interrupt. As in KVM it answers the pin, 7 for none. */
+/* The read after a poll command takes a request without an interrupt. It answers the pin with bit 7 set, 7 for none. */
 static uint8_t poll(struct pic *pic, unsigned which)
 {
 	int pin = requesting(pic, which);
@@ -275,7 +276,7 @@ static uint8_t poll(struct pic *pic, unsigned which)
 	}
 	pic->chip[which].irr &= (uint8_t)~(1u << pin);
 	end(pic, which, (unsigned)pin);
-	return (uint8_t)pin;
+	return (uint8_t)(0x80 | pin);
 }
 
 uint8_t pic_read(struct pic *pic, uint16_t port)
