@@ -102,7 +102,7 @@ static int deliver_lowest(struct kvm *kvm, const struct lapic *source, const str
 		meant += a && lapic_is_enabled(a) && is_destination(a, source, m);
 	}
 	if (!meant)
-		return -1;
+		return 0;
 	skip = m->vector % meant;
 	for (unsigned i = 0; i < online; i++) {
 		struct lapic *a = kvm->online[i]->lapic;
@@ -117,14 +117,14 @@ int irq_deliver(struct kvm *kvm, struct lapic *source, const struct irq_message 
 {
 	unsigned online = vm_vcpus_online(kvm);
 	struct kvm_vcpu *vcpu = m->logical ? NULL : vm_vcpu(kvm, m->destination);
-	int reached = -1;
+	int reached = 0;
 
 	if (m->mode == IRQ_LOWEST_PRIORITY)
 		return deliver_lowest(kvm, source, m);
 	/* One ID, while every APIC has that of its vCPU: the usual case. */
 	if (vcpu && vcpu->lapic && m->destination < XAPIC_ALL && !atomic_load(&kvm->apic_ids_moved)) {
 		if (!is_destination(vcpu->lapic, source, m))
-			return -1;
+			return 0;
 		return receive(vcpu->lapic, m);
 	}
 	for (unsigned i = 0; i < online; i++) {
@@ -132,7 +132,7 @@ int irq_deliver(struct kvm *kvm, struct lapic *source, const struct irq_message 
 
 		if (!a || !is_destination(a, source, m))
 			continue;
-		reached = (reached < 0 ? 0 : reached) + receive(a, m);
+		reached += receive(a, m);
 	}
 	return reached;
 }

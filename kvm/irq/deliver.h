@@ -25,7 +25,7 @@ struct irq_message {
 /**
  * Deliver a message. Any thread; wakes vCPUs, takes no lock, costs a look at each vCPU unless it goes to one ID.
  * `source`: the local APIC that sends it, or NULL for a device.
- * Returns: how many local APICs took it, 0 when the ones meant have it turned off, -1 when there is none.
+ * Returns: how many local APICs took it; 0 also when there is none that it is for.
  */
 int irq_deliver(struct kvm *kvm, struct lapic *source, const struct irq_message *message);
 
