@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* KVM_GET/SET_VCPU_EVENTS, KVM_INTERRUPT, KVM_NMI, KVM_GET/SET_MP_STATE. */
+#include "kvm/vcpu/halt.h"
 #include "kvm/vcpu/ioctls.h"
 #include "kvm/irq/lapic.h"
 #include "kvm/vcpu/regs.h"
@@ -192,8 +193,12 @@ static const uint32_t mp_states[] = {
 
 long vcpu_get_mp_state(struct kvm_vcpu *vcpu, unsigned long argument)
 {
-	struct kvm_mp_state out = { mp_states[cpu_state(vcpu->cpu)->mp_state] };
+	struct kvm_mp_state out;
 
+	/* An INIT or a SIPI that has come changes the state, so it counts, as in KVM. */
+	if (vcpu->lapic)
+		halt_take_start(vcpu);
+	out.mp_state = mp_states[cpu_state(vcpu->cpu)->mp_state];
 	return user_write(argument, &out, sizeof(out));
 }
 

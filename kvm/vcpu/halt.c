@@ -30,11 +30,13 @@ static void sleep_once(struct kvm_vcpu *vcpu, unsigned seen)
 }
 
 /* INIT resets the vCPU. SIPI starts it if it waits for one. */
-static void accept_start(struct kvm_vcpu *vcpu)
+void halt_take_start(struct kvm_vcpu *vcpu)
 {
 	struct cpu_state *state = cpu_state(vcpu->cpu);
 	uint8_t vector;
 
+	if (!lapic_start_pending(vcpu->lapic))
+		return;
 	if (lapic_take_init(vcpu->lapic)) {
 		cpu_reset(vcpu->cpu, true);
 		pv_reset(vcpu);
@@ -58,8 +60,7 @@ long halt_accept(struct kvm_vcpu *vcpu)
 		unsigned seen = atomic_load(&vcpu->wake);
 
 		lapic_timer_check(vcpu->lapic);
-		if (lapic_start_pending(vcpu->lapic))
-			accept_start(vcpu);
+		halt_take_start(vcpu);
 		if (state->mp_state == CPU_MP_HALTED && wants_to_run(vcpu)) {
 			state->mp_state = CPU_MP_RUNNABLE;
 			count(&vcpu->halt_wakeups);
@@ -80,7 +81,7 @@ long halt_uninitialized(struct kvm_vcpu *vcpu)
 		if (run_must_end(vcpu))
 			return -EINTR;
 		if (lapic_start_pending(vcpu->lapic)) {
-			accept_start(vcpu);
+			halt_take_start(vcpu);
 			return -EAGAIN;
 		}
 		sleep_once(vcpu, seen);

@@ -8,6 +8,9 @@
 
 struct kvm_vcpu;
 
+/** Take INIT and SIPI that have come; never sleeps. On the vCPU's thread, or with its mutex. Needs a local APIC. */
+void halt_take_start(struct kvm_vcpu *vcpu);
+
 /** Take INIT and SIPI, and sleep while halted. Returns: 1 to run the guest, -EINTR when KVM_RUN must end. */
 long halt_accept(struct kvm_vcpu *vcpu);
 
