@@ -87,7 +87,8 @@ static int deliverable(struct lapic *a)
 {
 	int vector;
 
-	if (!lapic_is_enabled(a))
+	/* An APIC that its SVR turns off takes nothing new, but gives what it has (SDM vol. 3, 11.4.7.2). */
+	if (!(a->base & BASE_ENABLE))
 		return -1;
 	vector = lapic_highest_requested(a);
 	return vector >= 0 && ((unsigned)vector & 0xf0) > (lapic_processor_priority(a) & 0xf0) ? vector : -1;

@@ -60,7 +60,7 @@ static void lvt_timer_write(struct lapic *a, uint32_t value)
 
 void lapic_timer_check(struct lapic *a)
 {
-	if (lapic_timer_expired(a->timer) && !(*reg(a, REG_LVT_TIMER) & LVT_MASKED))
+	if (lapic_timer_expired(a->timer) && !(*reg(a, REG_LVT_TIMER) & LVT_MASKED) && a->base & BASE_ENABLE)
 		lapic_request(a, (uint8_t)*reg(a, REG_LVT_TIMER), false);
 }
 
@@ -265,8 +265,9 @@ void lapic_base_changed(struct lapic *a, uint64_t base)
 	bool was_enabled = a->base & BASE_ENABLE;
 
 	a->base = base;
-	if (was_enabled && !(base & BASE_ENABLE))
-		lapic_reset(a);
+	/* As in KVM, an APIC that comes back has all its registers but the ID as they were. */
+	if (!was_enabled && base & BASE_ENABLE)
+		*reg(a, REG_ID) = a->vcpu->id << 24;
 	cpu_interrupt_raise(a->vcpu->cpu); /* an APIC that is off lets the PIC through */
 }
 

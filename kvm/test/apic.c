@@ -241,7 +241,7 @@ static void test_disabled(void)
 	CHECK(memory_read(0xfee00030) == UINT32_MAX);
 	CHECK(ioctl(m.vm, KVM_SIGNAL_MSI, &msi) <= 0);
 	CHECK(wrmsr(APIC_BASE, XAPIC) == DONE);
-	CHECK(memory_read(0xfee00030) == 0x50014 && lapic_get(0, 0x220) == 0);
+	CHECK(memory_read(0xfee00030) == 0x50014 && lapic_get(0, 0x220) == 1u << 1);
 	CHECK(wrmsr(APIC_BASE, X2APIC) == DONE);
 	CHECK(memory_read(0xfee00030) == UINT32_MAX);
 	machine_free(&m, 1);
