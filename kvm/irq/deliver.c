@@ -168,6 +168,19 @@ void irq_send(struct lapic *source, uint32_t icr, uint32_t destination)
 	}
 }
 
+void irq_pulse_lint0(struct kvm *kvm)
+{
+	const struct irq_message nmi = { .mode = IRQ_NMI };
+	unsigned online = vm_vcpus_online(kvm);
+
+	for (unsigned i = 0; i < online; i++) {
+		struct lapic *a = kvm->online[i]->lapic;
+
+		if (a && a->base & BASE_ENABLE && (*reg(a, REG_LVT_LINT0) & (LVT_MASKED | LVT_MODE)) == IRQ_NMI << 8)
+			receive(a, &nmi);
+	}
+}
+
 int irq_deliver_msi(struct kvm *kvm, uint32_t address_low, uint32_t address_high, uint32_t data)
 {
 	struct irq_message m = {

@@ -29,6 +29,9 @@ struct irq_message {
  */
 int irq_deliver(struct kvm *kvm, struct lapic *source, const struct irq_message *message);
 
+/** LINT0 of every local APIC goes high, and low: an NMI, where it is set up so. Any thread; wakes vCPUs. */
+void irq_pulse_lint0(struct kvm *kvm);
+
 /** [own] Send the interrupt that was written to a local APIC's ICR: its low half, and the destination. */
 void irq_send(struct lapic *source, uint32_t icr, uint32_t destination);
 

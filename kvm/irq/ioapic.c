@@ -112,6 +112,7 @@ static void entry_write(struct ioapic *io, unsigned index, uint32_t value)
 {
 	unsigned pin = index / 2;
 	union ioapic_entry *e = &io->entry[pin];
+	bool was_masked = e->low & ENTRY_MASKED;
 
 	if (index & 1)
 		e->high = value; /* reserved bits are kept, as in KVM */
@@ -121,6 +122,8 @@ static void entry_write(struct ioapic *io, unsigned index, uint32_t value)
 	if (!(e->low & ENTRY_LEVEL))
 		e->low &= ~ENTRY_REMOTE_IRR;
 	ioapic_rescan(io);
+	if (was_masked && !(e->low & ENTRY_MASKED))
+		irq_unmasked_locked(io->kvm, KVM_IRQCHIP_IOAPIC, pin);
 	if (!(e->low & ENTRY_LEVEL) || !(io->irr >> pin & 1) || e->low & (ENTRY_MASKED | ENTRY_REMOTE_IRR))
 		return;
 	/* The pin may be high for somebody who lowers it at the EOI only, which a masked pin never gave. */

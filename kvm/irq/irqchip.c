@@ -5,6 +5,7 @@
 #include "kvm/irq/ioctls.h"
 #include "kvm/irq/lapic.h"
 #include "kvm/irq/pic.h"
+#include "kvm/irq/pit.h"
 #include "kvm/irq/routes.h"
 #include "kvm/process/user.h"
 #include "kvm/vm/vm.h"
@@ -117,8 +118,10 @@ bool irqchip_io(struct kvm_vcpu *vcpu, bool in, uint16_t port, unsigned size, vo
 	struct kvm *kvm = vcpu->kvm;
 	uint8_t *byte = data;
 
-	if (atomic_load(&kvm->irqchip) != IRQCHIP_KERNEL || !pic_has_port(port))
+	if (atomic_load(&kvm->irqchip) != IRQCHIP_KERNEL)
 		return false;
+	if (!pic_has_port(port))
+		return pit_io(kvm, in, port, size, data);
 	/* The ports are a byte wide. As in KVM, a wider access is swallowed: it reads as zeros and writes nothing. */
 	if (size != 1) {
 		if (in)

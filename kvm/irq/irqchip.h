@@ -42,12 +42,16 @@ struct irq_ack {
 	struct irq_ack *next;
 	uint32_t gsi;
 	void (*acked)(struct kvm *kvm, struct irq_ack *ack);
+	/* Or NULL. A pin was unmasked. What was raised while it was masked may never be acknowledged. As `acked`. */
+	void (*unmasked)(struct kvm *kvm, struct irq_ack *ack);
 };
 void irq_ack_add(struct kvm *kvm, struct irq_ack *ack);
 /** After: `acked` is not being called and never will be. */
 void irq_ack_remove(struct kvm *kvm, struct irq_ack *ack);
 /** A pin of a chip (KVM_IRQCHIP_*) was acknowledged: tell those that wait for a line that leads there. */
 void irq_acked_locked(struct kvm *kvm, unsigned chip, unsigned pin);
+/** Likewise: a pin of a chip was unmasked. */
+void irq_unmasked_locked(struct kvm *kvm, unsigned chip, unsigned pin);
 
 /** A guest access that may belong to the PIC, the PIT or the I/O APIC. Returns: false when it does not. */
 bool irqchip_io(struct kvm_vcpu *vcpu, bool in, uint16_t port, unsigned size, void *data);

@@ -227,11 +227,24 @@ static void command_write(struct pic *pic, unsigned which, uint8_t value)
 	}
 }
 
-static void data_write(struct pic_chip *c, uint8_t value)
+static void mask_write(struct pic *pic, unsigned which, uint8_t value)
 {
+	struct pic_chip *c = &pic->chip[which];
+	uint8_t unmasked = c->imr & (uint8_t)~value;
+
+	c->imr = value;
+	for (unsigned pin = 0; pin < 8; pin++)
+		if (unmasked >> pin & 1)
+			irq_unmasked_locked(pic->kvm, which ? KVM_IRQCHIP_PIC_SLAVE : KVM_IRQCHIP_PIC_MASTER, pin);
+}
+
+static void data_write(struct pic *pic, unsigned which, uint8_t value)
+{
+	struct pic_chip *c = &pic->chip[which];
+
 	switch (c->init_state) {
 	case 0:
-		c->imr = value;
+		mask_write(pic, which, value);
 		break;
 	case 1:
 		c->base = value & 0xf8;
@@ -253,8 +266,8 @@ void pic_write(struct pic *pic, uint16_t port, uint8_t value)
 	switch (port) {
 	case 0x20: command_write(pic, 0, value); break;
 	case 0xa0: command_write(pic, 1, value); break;
-	case 0x21: data_write(&pic->chip[0], value); break;
-	case 0xa1: data_write(&pic->chip[1], value); break;
+	case 0x21: data_write(pic, 0, value); break;
+	case 0xa1: data_write(pic, 1, value); break;
 	case 0x4d0: pic->chip[0].elcr = value & pic->chip[0].elcr_mask; break;
 	case 0x4d1: pic->chip[1].elcr = value & pic->chip[1].elcr_mask; break;
 	default: break;

@@ -315,6 +315,13 @@ void irq_acked_locked(struct kvm *kvm, unsigned chip, unsigned pin)
 	}
 }
 
+void irq_unmasked_locked(struct kvm *kvm, unsigned chip, unsigned pin)
+{
+	for (struct irq_ack *a = kvm->irq_acks; a; a = a->next)
+		if (a->unmasked && kvm->routes && leads_to(kvm->routes, a->gsi, chip, pin))
+			a->unmasked(kvm, a);
+}
+
 /* ---- split: the I/O APIC is the client's ----------------------------------------------------------------- */
 
 bool routes_level_vector_locked(const struct kvm *kvm, uint8_t vector)

@@ -33,7 +33,8 @@ static const unsigned long requests[] = {
 	KVM_SET_DEBUGREGS, KVM_ENABLE_CAP, KVM_GET_XSAVE, KVM_SET_XSAVE, KVM_GET_XCRS, KVM_SET_XCRS,
 	KVM_KVMCLOCK_CTRL, KVM_CLEAR_DIRTY_LOG, KVM_X86_SET_MSR_FILTER, KVM_RESET_DIRTY_RINGS, KVM_GET_SREGS2,
 	KVM_SET_SREGS2, KVM_GET_STATS_FD, KVM_GET_XSAVE2, KVM_SET_TSC_KHZ, KVM_GET_TSC_KHZ, KVM_CREATE_DEVICE,
-	KVM_IOEVENTFD, KVM_IRQFD, KVM_CREATE_PIT2, KVM_GET_NESTED_STATE, KVM_SMI, KVM_MEMORY_ENCRYPT_OP,
+	KVM_IOEVENTFD, KVM_IRQFD, KVM_CREATE_PIT, KVM_CREATE_PIT2, KVM_GET_PIT, KVM_SET_PIT, KVM_GET_PIT2, KVM_SET_PIT2,
+	KVM_REINJECT_CONTROL, KVM_GET_NESTED_STATE, KVM_SMI, KVM_MEMORY_ENCRYPT_OP,
 	0xae00fful, 0x4008aeeful, 0xc0ffeeul,
 };
 
@@ -138,6 +139,11 @@ static void one(uint8_t *data, unsigned long *state)
 	    !(argument >= (unsigned long)arena && argument < (unsigned long)arena + ARENA) && argument >> 47 == 0)
 		return;
 	result = ioctl(fd, request, argument);
+	/* Chips come before the first vCPU or not at all. */
+	if (request == KVM_CREATE_VM && result >= 0 && next(state) % 2 && ioctl(result, KVM_CREATE_IRQCHIP, 0) == 0) {
+		fill(data, state);
+		ioctl(result, KVM_CREATE_PIT2, data);
+	}
 	if (request != KVM_CREATE_VM && request != KVM_CREATE_VCPU && request != KVM_GET_STATS_FD)
 		return;
 keep:

@@ -67,6 +67,7 @@ static void vm_destroy(struct kvm *kvm)
 {
 	machines_remove(kvm);
 	stats_vm_gone(kvm);
+	pit_free(kvm); /* its timer wakes vCPUs */
 	for (unsigned id = 0; id < MAX_VCPU_ID; id++)
 		if (kvm->vcpus[id])
 			vcpu_destroy(kvm->vcpus[id]);

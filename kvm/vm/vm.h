@@ -42,6 +42,7 @@ enum irqchip_mode { IRQCHIP_NONE, IRQCHIP_SPLIT, IRQCHIP_KERNEL };
 
 struct msr_filter;
 struct pic;
+struct pit;
 struct ioapic;
 struct irq_ack;
 struct irq_routes;
@@ -77,6 +78,7 @@ struct kvm {
 	uint32_t split_pins;           /* [c] once irqchip is IRQCHIP_SPLIT: lines that are pins of the client's chip */
 	struct pic *pic;               /* [c] once irqchip is IRQCHIP_KERNEL; inside: irq_lock */
 	struct ioapic *ioapic;         /* likewise */
+	struct pit *_Atomic pit;       /* [a] NULL without one; written once under the lock; inside: irq_lock */
 	pthread_mutex_t irq_lock;      /* kvm/irq/irqchip.h */
 	struct irq_routes *routes;     /* irq_lock */
 	struct irq_ack *irq_acks;      /* irq_lock */
@@ -186,6 +188,7 @@ void vcpu_destroy(struct kvm_vcpu *vcpu);
 void msr_filter_free(struct kvm *kvm);
 void irq_routes_free(struct kvm *kvm);
 void irqchip_free(struct kvm *kvm);
+void pit_free(struct kvm *kvm);
 void ioeventfd_free(struct kvm *kvm);
 /** A VM is destroyed: add its numbers to the totals of --stats. */
 void stats_vm_gone(struct kvm *kvm);
