@@ -137,6 +137,21 @@ int irq_deliver(struct kvm *kvm, struct lapic *source, const struct irq_message 
 	return reached;
 }
 
+bool irq_is_unended(struct kvm *kvm, const struct irq_message *m)
+{
+	unsigned online = vm_vcpus_online(kvm), word = m->vector / 32u;
+	uint32_t bit = 1u << m->vector % 32;
+
+	for (unsigned i = 0; i < online; i++) {
+		struct lapic *a = kvm->online[i]->lapic;
+
+		if (a && is_destination(a, NULL, m) &&
+		    (atomic_load(&a->irr[word]) | *reg(a, REG_ISR + word * 16)) & bit)
+			return true;
+	}
+	return false;
+}
+
 void irq_send(struct lapic *source, uint32_t icr, uint32_t destination)
 {
 	struct irq_message m = {

@@ -32,6 +32,12 @@ int irq_deliver(struct kvm *kvm, struct lapic *source, const struct irq_message 
 /** LINT0 of every local APIC goes high, and low: an NMI, where it is set up so. Any thread; wakes vCPUs. */
 void irq_pulse_lint0(struct kvm *kvm);
 
+/**
+ * Has a local APIC that a device's message is meant for an interrupt of the same vector that the guest has not ended?
+ * Any thread; costs a look at each vCPU.
+ */
+bool irq_is_unended(struct kvm *kvm, const struct irq_message *message);
+
 /** [own] Send the interrupt that was written to a local APIC's ICR: its low half, and the destination. */
 void irq_send(struct lapic *source, uint32_t icr, uint32_t destination);
 

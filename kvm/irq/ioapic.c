@@ -13,6 +13,8 @@
 #define INDEX_ARBITRATION 2u
 #define INDEX_ENTRIES     0x10u
 
+#define RTC_PIN 8u
+
 #define VERSION (0x11u | (IRQ_IOAPIC_PINS - 1) << 16)
 
 /* The low half of an entry. */
@@ -52,17 +54,24 @@ void ioapic_rescan(struct ioapic *io)
 		atomic_store(&io->wanted[i], wanted[i]);
 }
 
-/* Send the interrupt of a pin, unless it is masked or the last one has not ended. Returns: as irq_set. */
-static int service(struct ioapic *io, unsigned pin)
+static struct irq_message message_of(const struct ioapic *io, unsigned pin)
 {
 	uint32_t low = io->entry[pin].low;
-	struct irq_message message = {
+
+	return (struct irq_message){
 		.destination = io->entry[pin].high >> 24,
 		.logical = low & ENTRY_LOGICAL,
 		.mode = low >> 8 & 7,
 		.vector = (uint8_t)low,
 		.level = low & ENTRY_LEVEL,
 	};
+}
+
+/* Send the interrupt of a pin, unless it is masked or the last one has not ended. Returns: as irq_set. */
+static int service(struct ioapic *io, unsigned pin)
+{
+	uint32_t low = io->entry[pin].low;
+	struct irq_message message = message_of(io, pin);
 	int reached;
 
 	if (low & ENTRY_MASKED || (low & ENTRY_LEVEL && low & ENTRY_REMOTE_IRR))
@@ -75,16 +84,20 @@ static int service(struct ioapic *io, unsigned pin)
 	return reached;
 }
 
-int ioapic_set(struct ioapic *io, unsigned pin, unsigned source, bool level)
+int ioapic_set(struct ioapic *io, unsigned pin, unsigned source, bool level, bool status)
 {
 	uint8_t bit = (uint8_t)(1u << source);
 	uint32_t mask = 1u << pin;
+	struct irq_message message;
 
 	io->sources[pin] = (uint8_t)(level ? io->sources[pin] | bit : io->sources[pin] & ~bit);
 	if (!io->sources[pin]) {
 		io->irr &= ~mask;
 		return 1;
 	}
+	message = message_of(io, pin);
+	if (pin == RTC_PIN && status && irq_is_unended(io->kvm, &message))
+		return 0;
 	if (!(io->entry[pin].low & ENTRY_LEVEL) && io->irr & mask)
 		return 0; /* high already: no edge */
 	io->irr |= mask;

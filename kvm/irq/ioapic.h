@@ -36,8 +36,12 @@ struct ioapic {
 };
 
 void ioapic_init(struct ioapic *io, struct kvm *kvm);
-/** Set a pin for a source. Returns: as irq_set. */
-int ioapic_set(struct ioapic *io, unsigned pin, unsigned source, bool level);
+/**
+ * Set a pin for a source. `status`: the source counts what the guest gets, so that an edge of the RTC is refused while
+ * the guest has not ended the last one; otherwise it would be merged with that unseen.
+ * Returns: as irq_set.
+ */
+int ioapic_set(struct ioapic *io, unsigned pin, unsigned source, bool level, bool status);
 /** A local APIC ended `vector`. `broadcast`: it tells so to I/O APICs. */
 void ioapic_eoi(struct ioapic *io, uint8_t vector, bool level, bool broadcast);
 /** Which EOIs are wanted may have changed: somebody began or ceased to wait for one, or the routes are new. */

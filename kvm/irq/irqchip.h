@@ -21,7 +21,11 @@ struct kvm_vcpu;
 #define IRQ_SPLIT_PINS  4096u /* most pins of I/O APICs that a client may announce */
 
 /* Who drives a line. A pin is high while any source of any line that leads to it is. */
-enum irq_source { IRQ_SOURCE_USER, IRQ_SOURCE_PIT, IRQ_SOURCE_RESAMPLE };
+enum irq_source {
+	IRQ_SOURCE_USER, IRQ_SOURCE_PIT, IRQ_SOURCE_RESAMPLE,
+	/* The client, too. It wants to know whether the guest gets each edge of its RTC (KVM_IRQ_LINE_STATUS). */
+	IRQ_SOURCE_USER_STATUS,
+};
 
 /**
  * Set the level of a line, for one source. Any thread. An MSI is sent when the level is set to high.

@@ -172,12 +172,16 @@ void irq_routes_free(struct kvm *kvm)
 
 /* ---- lines ----------------------------------------------------------------------------------------------- */
 
-static int entry_set(struct kvm *kvm, const struct kvm_irq_routing_entry *e, unsigned source, bool level)
+static int entry_set(struct kvm *kvm, const struct kvm_irq_routing_entry *e, enum irq_source source, bool level)
 {
+	bool status = source == IRQ_SOURCE_USER_STATUS;
+
+	if (status)
+		source = IRQ_SOURCE_USER;
 	if (e->type == KVM_IRQ_ROUTING_MSI)
 		return level ? irq_deliver_msi(kvm, e->u.msi.address_lo, e->u.msi.address_hi, e->u.msi.data) : -1;
 	if (e->u.irqchip.irqchip == KVM_IRQCHIP_IOAPIC)
-		return ioapic_set(kvm->ioapic, e->u.irqchip.pin, source, level);
+		return ioapic_set(kvm->ioapic, e->u.irqchip.pin, source, level, status);
 	return pic_set(kvm->pic, e->u.irqchip.pin + (e->u.irqchip.irqchip == KVM_IRQCHIP_PIC_SLAVE ? 8 : 0), source,
 	               level);
 }
@@ -239,7 +243,7 @@ long vm_irq_line_status(struct kvm *kvm, unsigned long argument)
 		return -EFAULT;
 	if (atomic_load(&kvm->irqchip) == IRQCHIP_NONE)
 		return -ENXIO;
-	in.status = irq_set(kvm, IRQ_SOURCE_USER, in.irq, in.level != 0);
+	in.status = irq_set(kvm, IRQ_SOURCE_USER_STATUS, in.irq, in.level != 0);
 	return user_write(argument, &in, sizeof(in));
 }
 
