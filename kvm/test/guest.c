@@ -103,7 +103,7 @@ static void vcpu_start(unsigned v)
 static void chips_make(void)
 {
 	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
-	struct kvm_pit_config pit = { 0 };
+	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 
 	if (g.chips == CHIPS_SPLIT) {
 		NEED(ioctl(g.m.vm, KVM_ENABLE_CAP, &split) == 0);
