@@ -100,6 +100,19 @@ static long enable_max_vcpu_id(struct kvm *kvm, uint64_t max)
 	return 0;
 }
 
+/* Errors: EINVAL: a period of 128 times the greatest count would not fit into 64 bits of ns; there are vCPUs. */
+static long enable_apic_bus(struct kvm *kvm, uint64_t ns)
+{
+	if (!ns || ns > UINT64_MAX / (UINT32_MAX * UINT64_C(128)))
+		return -EINVAL;
+	if (atomic_load(&kvm->irqchip) == IRQCHIP_NONE)
+		return -ENXIO;
+	if (kvm->vcpu_count)
+		return -EINVAL;
+	kvm->apic_bus_ns = ns;
+	return 0;
+}
+
 /* A capability whose argument is on or off. */
 static long enable_switch(atomic_bool *to, uint64_t value)
 {
@@ -144,6 +157,8 @@ static long enable_locked(struct kvm *kvm, const struct kvm_enable_cap *cap)
 		if (value & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 			atomic_store(&kvm->x2apic_exact, true);
 		return 0;
+	case SURFACE_CAP_APIC_BUS_CYCLES_NS:
+		return enable_apic_bus(kvm, value);
 	case KVM_CAP_X86_DISABLE_EXITS:
 		return value & ~(uint64_t)KVM_X86_DISABLE_EXITS_PAUSE ? -EINVAL : 0;
 	default:

@@ -23,6 +23,8 @@ const struct system_ioctl system_ioctls[] = {
 	{ KVM_GET_MSR_FEATURE_INDEX_LIST, system_msr_feature_list },
 	{ KVM_GET_MSRS, system_get_msrs },
 	{ KVM_X86_GET_MCE_CAP_SUPPORTED, system_mce_cap },
+	{ KVM_HAS_DEVICE_ATTR, system_has_attr },
+	{ KVM_GET_DEVICE_ATTR, system_get_attr },
 	{ 0, NULL },
 };
 

@@ -46,6 +46,8 @@ long system_api_version(unsigned long argument);
 long system_create_vm(unsigned long argument);
 long system_check_extension(unsigned long argument);
 long system_mmap_size(unsigned long argument);
+long system_has_attr(unsigned long argument);
+long system_get_attr(unsigned long argument);
 long vm_check_extension(struct kvm *kvm, unsigned long argument);
 long vm_enable_cap(struct kvm *kvm, unsigned long argument);
 

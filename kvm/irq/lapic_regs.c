@@ -12,6 +12,9 @@
 
 /* ---- the timer ------------------------------------------------------------------------------------------- */
 
+/* A period of more than a hundred years is as good as any longer one, and can be added to a time. */
+#define TIMER_MOST (UINT64_C(1) << 62)
+
 /* log2 of what the divide register divides by: 0 means 2, ... 6 means 128, 7 means 1. */
 static unsigned timer_shift(struct lapic *a)
 {
@@ -20,10 +23,18 @@ static unsigned timer_shift(struct lapic *a)
 	return (((divide & 3) | (divide >> 1 & 4)) + 1) & 7;
 }
 
-/* The length of one count-down in ns. The bus runs at 1 GHz, as in KVM. */
+/* How long the count stays the same, in ns. */
+static uint64_t timer_step(struct lapic *a)
+{
+	return a->vcpu->kvm->apic_bus_ns << timer_shift(a);
+}
+
+/* The length of one count-down in ns. KVM_CAP_X86_APIC_BUS_CYCLES_NS has kept the product within 64 bits. */
 static uint64_t timer_period(struct lapic *a)
 {
-	return (uint64_t)*reg(a, REG_TIMER_INITIAL) << timer_shift(a);
+	uint64_t ns = *reg(a, REG_TIMER_INITIAL) * timer_step(a);
+
+	return ns < TIMER_MOST ? ns : TIMER_MOST;
 }
 
 static bool timer_is_periodic(struct lapic *a)
@@ -101,7 +112,7 @@ static uint32_t reg_read(struct lapic *a, uint32_t offset)
 		if (is_deadline_mode(a))
 			return 0;
 		lapic_timer_check(a); /* a period that has ended restarts */
-		return (uint32_t)(lapic_timer_left(a->timer) >> timer_shift(a));
+		return (uint32_t)(lapic_timer_left(a->timer) / timer_step(a));
 	default: return *reg(a, offset);
 	}
 }

@@ -121,6 +121,7 @@ static struct kvm *vm_make(long *error)
 	atomic_init(&kvm->refs, 1);
 	kvm->number = atomic_fetch_add(&numbers, 1);
 	kvm->default_tsc_khz = config_tsc_khz();
+	kvm->apic_bus_ns = 1;
 	clock_init(&kvm->clock);
 	pthread_mutex_init(&kvm->lock, NULL);
 	pthread_mutex_init(&kvm->irq_lock, NULL);

@@ -88,6 +88,7 @@ struct kvm {
 	unsigned dirty_mode;           /* [l] VMMU_DIRTY_* */
 	unsigned long mmu_pages;       /* [l] KVM_SET_NR_MMU_PAGES */
 	uint64_t identity_map;         /* [l] */
+	uint64_t apic_bus_ns;          /* [l] a cycle of the local APICs' bus; constant once a vCPU exists */
 	uint64_t quirks_off;           /* [a] KVM_X86_QUIRK_* that are disabled */
 	uint32_t default_tsc_khz;      /* [l] the TSC rate of new vCPUs */
 	struct vm_clock clock;         /* has a lock of its own */
