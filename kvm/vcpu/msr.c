@@ -69,16 +69,25 @@ static const uint32_t zero_list[] = {
 	0x1d9,      /* DEBUGCTL */
 	0x606,      /* RAPL_POWER_UNIT */
 	0xc0010010, /* SYSCFG */
-	0xc001001f, /* NB_CFG */
 	0xc0010055, /* INT_PENDING_MSG */
 	0xc0010058, /* MMIO_CONF_BASE */
 	0xc0010112, /* TSEG address */
 	0xc0010113, /* TSEG mask */
 	0xc0011020, /* LS_CFG */
-	0xc0011022, /* DC_CFG */
-	0xc001102a, /* BU_CFG2 */
 	/* KVM's paravirtual page faults, steal time and EOI: they do not exist, so guests never switch them on. */
 	0x4b564d02, 0x4b564d03, 0x4b564d04,
+};
+
+/* Switches of AMD's processors. As in KVM they read as 0, and a guest may write what it likes. */
+static const uint32_t ignored_list[] = {
+	0x79,       /* IA32_BIOS_UPDT_TRIG */
+	0xc001001f, /* NB_CFG */
+	0xc0010020, /* PATCH_LOADER */
+	0xc0010117, /* VM_HSAVE_PA */
+	0xc0011022, /* DC_CFG */
+	0xc0011023, /* TW_CFG */
+	0xc001102a, /* BU_CFG2 */
+	0xc001102c, /* EX_CFG */
 };
 
 /* Counters that the CPU lacks, but software programs anyway. They read as 0, and writes are ignored. */
@@ -87,12 +96,22 @@ static bool is_k7_counter(uint32_t index)
 	return index >= MSR_K7_EVNTSEL0 && index <= MSR_K7_PERFCTR3;
 }
 
-static bool is_zero_msr(uint32_t index)
+static bool is_in(const uint32_t *list, size_t count, uint32_t index)
 {
-	for (size_t i = 0; i < sizeof(zero_list) / sizeof(*zero_list); i++)
-		if (zero_list[i] == index)
+	for (size_t i = 0; i < count; i++)
+		if (list[i] == index)
 			return true;
 	return false;
+}
+
+static bool is_zero_msr(uint32_t index)
+{
+	return is_in(zero_list, sizeof(zero_list) / sizeof(*zero_list), index);
+}
+
+static bool is_ignored(uint32_t index)
+{
+	return is_k7_counter(index) || is_in(ignored_list, sizeof(ignored_list) / sizeof(*ignored_list), index);
 }
 
 void msr_reset(struct kvm_vcpu *vcpu)
@@ -185,7 +204,7 @@ static bool msr_read(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *value, boo
 	if (cpu_msr_get(vcpu->cpu, index, value))
 		return true;
 	*value = 0;
-	return is_zero_msr(index) || is_k7_counter(index) || index == MSR_PERF_CAP;
+	return is_zero_msr(index) || is_ignored(index) || index == MSR_PERF_CAP;
 }
 
 /* May `value` be written? Some MSRs and bits are only for the client. */
@@ -282,7 +301,7 @@ static bool msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, boo
 		return true;
 	if (index == MSR_PERF_CAP) /* only for the client, and there is nothing to enable */
 		return host && value == 0;
-	return is_k7_counter(index) || (is_zero_msr(index) && value == 0);
+	return is_ignored(index) || (is_zero_msr(index) && value == 0);
 }
 
 /* ---- the guest ---------------------------------------------------------------------------------- */
