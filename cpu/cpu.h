@@ -83,6 +83,12 @@ struct cpu_events {
 		bool injected; /* the next cpu_run delivers it */
 		bool masked;   /* until IRET */
 	} nmi;
+	struct {
+		bool smm;        /* the CPU is in system management mode. Written by the owner: CPU_CHANGED_SMM */
+		bool pending;    /* an SMI waits; it is taken before any other event, and not in SMM */
+		bool inside_nmi; /* in SMM: NMIs were masked already when it was entered */
+		bool from_halt;  /* the pending SMI ended a HLT, to which RSM returns (auto-halt restart) */
+	} smi;
 	uint8_t shadow; /* CPU_SHADOW_*: interrupts held off for one instruction */
 	bool triple_fault; /* pending: cpu_run answers CPU_EXIT_SHUTDOWN */
 };
@@ -107,6 +113,8 @@ struct cpu_state {
 	uint64_t pat, tsc_aux, misc_enable, spec_ctrl, xss;
 	uint64_t tsc_offset; /* guest TSC = cpu_tsc_scale(host TSC, tsc_ratio) + this */
 	uint64_t tsc_ratio;  /* the guest's TSC rate / the host's, with 48 bits behind the point */
+	uint64_t smbase;     /* where the next SMI finds its handler, 32 bits */
+	uint64_t smi_count;  /* SMIs taken */
 	struct cpu_events events;
 	enum cpu_mp_state mp_state;
 	struct cpu_fxsave fx;
@@ -118,7 +126,7 @@ enum cpu_exit {
 	CPU_EXIT_KICKED,         /* cpu_request_exit, or ops->check said so */
 	CPU_EXIT_IO,             /* info.io; for an IN, fill in data before the next cpu_run */
 	CPU_EXIT_MMIO,           /* info.mmio; for a read, fill in data before the next cpu_run */
-	CPU_EXIT_HLT,            /* HLT was executed; RIP is after it */
+	CPU_EXIT_HLT,            /* HLT was executed; RIP is after it. Or RSM returned to one */
 	CPU_EXIT_SHUTDOWN,       /* triple fault */
 	CPU_EXIT_INTERNAL_ERROR, /* info.error */
 	CPU_EXIT_HOST_FAULT,     /* info.host_fault: the host has no page there (-EFAULT) */
@@ -127,6 +135,7 @@ enum cpu_exit {
 	CPU_EXIT_RDMSR,          /* info.msr; ops->rdmsr answered CPU_MSR_EXIT. Fill in data and failed */
 	CPU_EXIT_WRMSR,          /* info.msr; likewise. Fill in failed */
 	CPU_EXIT_HYPERCALL,      /* ops->hypercall answered CPU_CALL_EXIT; RIP is behind the instruction, set RAX */
+	CPU_EXIT_RSM,            /* the guest left SMM: what the owner held back meanwhile (INIT) may come now */
 	CPU_EXIT_RING_FULL,      /* vmmu_vcpu_enter said so */
 	CPU_EXIT_NOMEM,
 	CPU_EXIT_DEAD,           /* the VM was marked dead */
@@ -246,14 +255,18 @@ void cpu_reset(struct cpu *cpu, bool init);
 /** The state, to read and write whenever cpu_run is not running. */
 struct cpu_state *cpu_state(struct cpu *cpu);
 
-/* What was written in the state, for cpu_state_changed. GPRs, RIP, DR0-3, CR2, XMM and events need no flag. */
+/*
+ * What was written in the state, for cpu_state_changed. GPRs, RIP, DR0-3, CR2, XMM and events (but smi.smm) need no
+ * flag.
+ */
 #define CPU_CHANGED_RFLAGS (1u << 0)
 #define CPU_CHANGED_MODE   (1u << 1) /* segments, CR0, CR4, EFER, CPL: what decides how code is decoded */
 #define CPU_CHANGED_PAGING (1u << 2) /* CR0, CR3, CR4, EFER, PKRU, PDPTEs: cached translations are dropped */
 #define CPU_CHANGED_DEBUG  (1u << 3) /* DR7 */
 #define CPU_CHANGED_CPUID  (1u << 4) /* ops->cpuid answers differently now */
 #define CPU_CHANGED_FPU    (1u << 5) /* the x87 control or status word: ES and B of the status follow from them */
-#define CPU_CHANGED_ALL    0x3fu
+#define CPU_CHANGED_SMM    (1u << 6) /* events.smi.smm: accesses go to another address space */
+#define CPU_CHANGED_ALL    0x7fu
 /** Tell the CPU which parts of its state were written. Cheap. */
 void cpu_state_changed(struct cpu *cpu, unsigned what);
 

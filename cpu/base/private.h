@@ -104,6 +104,8 @@ struct shadow_state {
 };
 /* An exit that stays inside cpu_run: a system instruction that is done outside the guest. */
 #define EXIT_SYSTEM ((enum cpu_exit)-2)
+/* The same for RSM. */
+#define EXIT_RSM ((enum cpu_exit)-3)
 
 struct cpu_private {
 	struct vmmu_vcpu *vcpu;

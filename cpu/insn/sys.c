@@ -148,6 +148,15 @@ static void op_hypercall(struct cpu *cpu, const struct op *op)
 	cpu_leave_exit(cpu, CPU_EXIT_HYPERCALL, COMPLETE_STEP);
 }
 
+/* At any privilege level, and only in SMM. */
+static void op_rsm(struct cpu *cpu, const struct op *op)
+{
+	(void)op;
+	if (!cpu->s.events.smi.smm)
+		cpu_ud(cpu);
+	cpu_leave_exit(cpu, EXIT_RSM, COMPLETE_NONE);
+}
+
 static void op_monitor(struct cpu *cpu, const struct op *op)
 {
 	uint32_t out[4];
@@ -175,6 +184,7 @@ static op_fn *select_here(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_CLFLUSH: case ZYDIS_MNEMONIC_CLFLUSHOPT: case ZYDIS_MNEMONIC_CLWB: return op_clflush;
 	case ZYDIS_MNEMONIC_HLT: return ends(op, op_hlt);
 	case ZYDIS_MNEMONIC_VMCALL: case ZYDIS_MNEMONIC_VMMCALL: return ends(op, op_hypercall);
+	case ZYDIS_MNEMONIC_RSM: return ends(op, op_rsm);
 	case ZYDIS_MNEMONIC_MONITOR: case ZYDIS_MNEMONIC_MWAIT: return op_monitor;
 	default: return NULL;
 	}
@@ -183,7 +193,7 @@ static op_fn *select_here(const struct insn *insn, struct op *op)
 static op_fn *select_nothing(const struct insn *insn, struct op *op)
 {
 	switch (insn->z->mnemonic) {
-	case ZYDIS_MNEMONIC_UD0: case ZYDIS_MNEMONIC_UD1: case ZYDIS_MNEMONIC_UD2: case ZYDIS_MNEMONIC_RSM:
+	case ZYDIS_MNEMONIC_UD0: case ZYDIS_MNEMONIC_UD1: case ZYDIS_MNEMONIC_UD2:
 		return ends(op, op_undefined);
 	case ZYDIS_MNEMONIC_NOP: case ZYDIS_MNEMONIC_PAUSE: case ZYDIS_MNEMONIC_LFENCE: case ZYDIS_MNEMONIC_SFENCE:
 	case ZYDIS_MNEMONIC_ENDBR32: case ZYDIS_MNEMONIC_ENDBR64: case ZYDIS_MNEMONIC_PREFETCH:

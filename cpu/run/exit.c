@@ -8,6 +8,7 @@
 #include "cpu/base/private.h"
 #include "cpu/run/run_int.h"
 #include "cpu/system/shadow_regs.h"
+#include "cpu/system/smm.h"
 
 /* Run the instruction again with the answer, before anything else: see `completing` in base/private.h. */
 void complete_again(struct cpu *cpu)
@@ -197,6 +198,25 @@ enum cpu_exit exit_system(struct cpu *cpu)
 	else
 		raise_gp_outside(cpu);
 	return GO_ON;
+}
+
+enum cpu_exit exit_rsm(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	bool halted = false;
+
+	p->completion = COMPLETE_NONE;
+	if (!smm_leave(cpu, &halted)) {
+		cpu->s.events.triple_fault = true;
+		cpu->single = false;
+		return GO_ON;
+	}
+	/* RF and the interrupt shadow that were loaded are for the next instruction. */
+	p->rf_loaded = p->shadow_set = true;
+	instruction_done(cpu);
+	if (p->debug_exit)
+		return GO_ON;
+	return halted ? CPU_EXIT_HLT : CPU_EXIT_RSM;
 }
 
 enum cpu_exit exit_handle(struct cpu *cpu)

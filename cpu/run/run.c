@@ -20,6 +20,7 @@
 #include "cpu/system/debug.h"
 #include "cpu/system/event.h"
 #include "cpu/system/shadow_regs.h"
+#include "cpu/system/smm.h"
 
 _Thread_local struct cpu *cpu_running __attribute__((tls_model("initial-exec")));
 
@@ -112,6 +113,12 @@ bool interrupt_possible(const struct cpu *cpu)
 	return (cpu->s.rflags & RFLAGS_IF) && e->shadow == 0 && !event_is_pending(cpu);
 }
 
+/* May an interrupt or an SMI, for which p->attention is set, be taken now? */
+static bool attention_possible(const struct cpu *cpu)
+{
+	return interrupt_possible(cpu) || smm_is_due(cpu);
+}
+
 /* ---- in the guest -------------------------------------------------------------------------------------- */
 
 /* Bring the state in order after a landing. Returns: true to go on in the guest. */
@@ -174,7 +181,7 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 		return false;
 	}
 	/* With a request or an interrupt an instruction may still be completed, but none begins. */
-	if (unlikely(!p->completing && (p->request_came || (p->attention && interrupt_possible(cpu)))))
+	if (unlikely(!p->completing && (p->request_came || (p->attention && attention_possible(cpu)))))
 		return false;
 	return !vmmu_entry_must_leave(&cpu->entry);
 }
@@ -319,8 +326,32 @@ static enum cpu_exit interrupts(struct cpu *cpu)
 	}
 	if (p->window_wanted && interrupt_possible(cpu))
 		return CPU_EXIT_IRQ_WINDOW;
-	p->attention = raised || p->window_wanted;
+	p->attention = raised || p->window_wanted || (cpu->s.events.smi.pending && !cpu->s.events.smi.smm);
 	return GO_ON;
+}
+
+/* Take the SMI. Nothing has changed if that fails, and the SMI stays pending. Returns: GO_ON, or an exit. */
+static enum cpu_exit system_management_interrupt(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	switch (smm_enter(cpu)) {
+	case VMMU_OK:
+		/* The next instruction is another one, in another address space. */
+		devices_forget(cpu);
+		p->single_next = false;
+		p->resume = NULL;
+		p->rep_rip = ~UINT64_C(0);
+		return GO_ON;
+	case VMMU_EBUSY:
+	case VMMU_E2BIG:
+		return CPU_EXIT_RING_FULL;
+	case VMMU_EFAULT:
+		p->exit.host_fault.gpa = smm_save_area(cpu);
+		return CPU_EXIT_HOST_FAULT;
+	default: /* no memory at SMBASE. KVM, too, gives up such a machine */
+		return CPU_EXIT_DEAD;
+	}
 }
 
 /* Everything to do before an entry into the guest. Returns: GO_ON, or an exit. */
@@ -352,6 +383,11 @@ static enum cpu_exit before_entry(struct cpu *cpu)
 	}
 	if (p->ops->check != NULL && p->ops->check(p->ops_state))
 		return CPU_EXIT_KICKED;
+	if (unlikely(smm_is_due(cpu))) {
+		exit = system_management_interrupt(cpu);
+		if (exit != GO_ON)
+			return exit;
+	}
 	return interrupts(cpu);
 }
 
@@ -415,6 +451,8 @@ static enum cpu_exit enter(struct cpu *cpu)
 	case LEAVE_FAULT:
 		return nested_fault(cpu);
 	case LEAVE_EXIT:
+		if (p->exit.reason == EXIT_RSM)
+			return exit_rsm(cpu);
 		return p->exit.reason == EXIT_SYSTEM ? exit_system(cpu) : exit_handle(cpu);
 	case LEAVE_HOST_FAULT:
 		tlb_flush_nested(cpu);

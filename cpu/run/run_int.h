@@ -23,6 +23,8 @@ void instruction_done(struct cpu *cpu);
 enum cpu_exit exit_handle(struct cpu *cpu);
 /** EXIT_SYSTEM, frequent with shadow paging: the library does the instruction, and the guest goes on. */
 enum cpu_exit exit_system(struct cpu *cpu);
+/** EXIT_RSM: the guest leaves SMM, or shuts down. */
+enum cpu_exit exit_rsm(struct cpu *cpu);
 /** The next write that the last instruction made to a device, one exit each. Returns: GO_ON when all are made. */
 enum cpu_exit exit_writes(struct cpu *cpu);
 /** The owner has answered the last exit. */

@@ -11,6 +11,7 @@
 #include "cpu/memory/tlb.h"
 #include "cpu/system/cpuid.h"
 #include "cpu/system/seg.h"
+#include "cpu/system/smm.h"
 
 /* Pages that are never touched cost nothing, so that 2048 CPUs that never run are cheap. */
 static void *zeroed(size_t bytes)
@@ -94,6 +95,7 @@ void cpu_reset(struct cpu *cpu, bool init)
 	s->dr[7] = 0x400;
 	s->apic_base = 0xfee00900;
 	s->pat = UINT64_C(0x0007040600070406);
+	s->smbase = 0x30000;
 	s->misc_enable = 0x1800; /* no branch trace storage, no precise events */
 	reset_fpu(s);
 	if (init) {
@@ -111,6 +113,7 @@ void cpu_reset(struct cpu *cpu, bool init)
 		s->tsc_ratio = old.tsc_ratio;
 		s->apic_base = old.apic_base;
 		s->misc_enable = old.misc_enable;
+		s->smbase = old.smbase;
 	} else {
 		s->tsc_ratio = CPU_TSC_RATIO_ONE;
 		s->tsc_offset = 0 - cpu_tsc(cpu); /* counts from 0 */
@@ -120,6 +123,8 @@ void cpu_reset(struct cpu *cpu, bool init)
 
 void cpu_state_changed(struct cpu *cpu, unsigned what)
 {
+	if (what & CPU_CHANGED_SMM)
+		smm_address_space(cpu);
 	if (what & CPU_CHANGED_CPUID)
 		features_update(cpu);
 	if (what & (CPU_CHANGED_PAGING | CPU_CHANGED_CPUID)) {

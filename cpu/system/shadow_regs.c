@@ -19,17 +19,24 @@ static bool is_pae(const struct cpu *cpu)
 }
 
 /* Returns: false when a present PDPTE has reserved bits, or when they do not lie in memory. */
-static bool pdptes_read(struct cpu *cpu, uint64_t pdpte[4])
+static bool pdptes_read(struct cpu *cpu, uint64_t cr3, uint64_t pdpte[4])
 {
 	uint64_t reserved = (~cpu->p->phys_mask & ~UINT64_C(0)) | UINT64_C(0x1e6);
 
-	if (vmmu_guest_read(cpu->p->vcpu, (struct vmmu_gpa){ cpu->s.cr3 & UINT64_C(0xffffffe0) }, pdpte, 32) != VMMU_OK)
+	if (vmmu_guest_read(cpu->p->vcpu, (struct vmmu_gpa){ cr3 & UINT64_C(0xffffffe0) }, pdpte, 32) != VMMU_OK)
 		return false;
 	for (unsigned i = 0; i < 4; i++) {
 		if ((pdpte[i] & 1) && (pdpte[i] & reserved))
 			return false;
 	}
 	return true;
+}
+
+bool cpu_pdptes_legal(struct cpu *cpu, uint64_t cr3)
+{
+	uint64_t pdpte[4];
+
+	return pdptes_read(cpu, cr3, pdpte);
 }
 
 static void regs_give(struct cpu *cpu, bool keep)
@@ -53,7 +60,7 @@ void cpu_shadow_regs(struct cpu *cpu)
 	if (cpu->entry.root != NULL && !cpu->entry.shadow)
 		return; /* the VM has a second stage */
 	/* If the owner's CR3 leads to PDPTEs that cannot be loaded, the guest has none. */
-	if (s->owner_wrote && is_pae(cpu) && !pdptes_read(cpu, s->pdpte))
+	if (s->owner_wrote && is_pae(cpu) && !pdptes_read(cpu, cpu->s.cr3, s->pdpte))
 		memset(s->pdpte, 0, sizeof(s->pdpte));
 	s->owner_wrote = false;
 	regs_give(cpu, false);
@@ -105,7 +112,7 @@ static bool cr_write_paging(struct cpu *cpu, unsigned n, uint64_t value)
 	if (!(n == 0 ? cr0_write(cpu, value) : n == 3 ? cr3_write(cpu, value) : cr4_write(cpu, value)))
 		return false;
 	if (is_pae(cpu) && (n == 3 || ((cr0 ^ cpu->s.cr0) & CR0_PDPTE) || ((cr4 ^ cpu->s.cr4) & CR4_PDPTE))) {
-		if (!pdptes_read(cpu, pdpte)) {
+		if (!pdptes_read(cpu, cpu->s.cr3, pdpte)) {
 			cpu->s.cr0 = cr0;
 			cpu->s.cr3 = cr3;
 			cpu->s.cr4 = cr4;

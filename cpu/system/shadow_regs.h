@@ -17,6 +17,11 @@ void cpu_shadow_invpcid(struct cpu *cpu, unsigned type, uint64_t pcid, uint64_t 
 /** What cpu_shadow_cr and the others left for, outside the guest. Returns: false when the instruction raises #GP(0). */
 bool cpu_shadow_system(struct cpu *cpu);
 
+/**
+ * Outside the guest: may the PDPTEs at `cr3` be loaded (PAE paging)? They must be in memory, and have no reserved bits.
+ */
+bool cpu_pdptes_legal(struct cpu *cpu, uint64_t cr3);
+
 /** Before an entry, after the guest or its owner wrote CR0, CR3, CR4 or EFER. */
 void cpu_shadow_regs(struct cpu *cpu);
 

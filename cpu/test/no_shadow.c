@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* For machines without the library. They have a second stage, so no call of vmmu/mmu.h has an effect. */
+/*
+ * For machines without the library. They have a second stage, so no call of vmmu/mmu.h has an effect, and one address
+ * space.
+ */
 #include <vmmu/mmu.h>
 
 #include <stdlib.h>
@@ -9,6 +12,12 @@ void vmmu_guest_regs_set(struct vmmu_vcpu *vcpu, const struct vmmu_guest_regs *r
 	(void)vcpu;
 	(void)regs;
 	(void)keep;
+}
+
+enum vmmu_status vmmu_vcpu_address_space_set(struct vmmu_vcpu *vcpu, unsigned address_space)
+{
+	(void)vcpu;
+	return address_space == 0 ? VMMU_OK : VMMU_EINVAL;
 }
 
 void vmmu_invlpg(struct vmmu_vcpu *vcpu, struct vmmu_gva gva)
