@@ -98,6 +98,7 @@ const struct vcpu_ioctl vcpu_ioctls[] = {
 	{ KVM_SET_SIGNAL_MASK, vcpu_set_signal_mask },
 	{ KVM_INTERRUPT, vcpu_interrupt },
 	{ KVM_NMI, vcpu_nmi },
+	{ KVM_SMI, vcpu_smi },
 	{ KVM_GET_LAPIC, vcpu_get_lapic },
 	{ KVM_SET_LAPIC, vcpu_set_lapic },
 	{ KVM_SET_VAPIC_ADDR, vcpu_set_vapic_addr },

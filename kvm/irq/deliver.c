@@ -60,7 +60,7 @@ static void latch(struct lapic *a, unsigned what)
 	cpu_request_exit(a->vcpu->cpu);
 }
 
-/* An APIC that software disabled takes only NMI, INIT and SIPI. Returns: was it taken? */
+/* An APIC that software disabled takes only SMI, NMI, INIT and SIPI. Returns: was it taken? */
 static bool receive(struct lapic *a, const struct irq_message *m)
 {
 	switch (m->mode) {
@@ -69,6 +69,9 @@ static bool receive(struct lapic *a, const struct irq_message *m)
 		if (!lapic_is_enabled(a))
 			return false;
 		lapic_request(a, m->vector, m->level);
+		break;
+	case IRQ_SMI:
+		vcpu_smi_send(a->vcpu);
 		break;
 	case IRQ_NMI:
 		atomic_fetch_add(&a->vcpu->nmi_queued, 1);

@@ -208,6 +208,19 @@ bool lapic_start_pending(struct lapic *a)
 	return atomic_load(&a->latch) != 0;
 }
 
+bool lapic_init_is_latched(struct lapic *a)
+{
+	return atomic_load(&a->latch) & LATCH_INIT;
+}
+
+void lapic_init_latch(struct lapic *a, bool latched)
+{
+	if (latched)
+		atomic_fetch_or(&a->latch, LATCH_INIT);
+	else
+		atomic_fetch_and(&a->latch, ~LATCH_INIT);
+}
+
 bool lapic_take_init(struct lapic *a)
 {
 	if (!(atomic_fetch_and(&a->latch, ~LATCH_INIT) & LATCH_INIT))

@@ -45,6 +45,9 @@ void lapic_external(struct kvm *kvm);
 /** [own] INIT and SIPI that arrived. The take functions return true, once, when one did. */
 bool lapic_start_pending(struct lapic *apic);
 bool lapic_take_init(struct lapic *apic);
+/** [own] Has an INIT arrived that was not taken? The second function says so itself. */
+bool lapic_init_is_latched(struct lapic *apic);
+void lapic_init_latch(struct lapic *apic, bool latched);
 bool lapic_take_sipi(struct lapic *apic, uint8_t *vector);
 void lapic_queue_sipi(struct lapic *apic);
 void lapic_set_sipi_vector(struct lapic *apic, uint8_t vector);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* KVM_GET/SET_VCPU_EVENTS, KVM_INTERRUPT, KVM_NMI, KVM_GET/SET_MP_STATE. */
+/* KVM_GET/SET_VCPU_EVENTS, KVM_INTERRUPT, KVM_NMI, KVM_SMI, KVM_GET/SET_MP_STATE. */
 #include "kvm/vcpu/halt.h"
 #include "kvm/vcpu/ioctls.h"
 #include "kvm/irq/lapic.h"
@@ -11,7 +11,7 @@
 
 #define NMI_VECTOR 2u
 
-void events_nmi_collect(struct kvm_vcpu *vcpu)
+static void nmi_collect(struct kvm_vcpu *vcpu)
 {
 	struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
 	/*
@@ -27,12 +27,19 @@ void events_nmi_collect(struct kvm_vcpu *vcpu)
 	e->nmi.pending = (uint8_t)(all < limit ? all : limit);
 }
 
+void events_collect(struct kvm_vcpu *vcpu)
+{
+	nmi_collect(vcpu);
+	if (atomic_load_explicit(&vcpu->smi_queued, memory_order_relaxed) && atomic_exchange(&vcpu->smi_queued, false))
+		cpu_state(vcpu->cpu)->events.smi.pending = true;
+}
+
 void events_get(struct kvm_vcpu *vcpu, struct kvm_vcpu_events *out)
 {
 	const struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
 	bool payload = atomic_load(&vcpu->kvm->exception_payload);
 
-	events_nmi_collect(vcpu);
+	events_collect(vcpu);
 	memset(out, 0, sizeof(*out));
 	out->exception.injected = e->exception.injected;
 	out->exception.pending = e->exception.pending;
@@ -52,6 +59,10 @@ void events_get(struct kvm_vcpu *vcpu, struct kvm_vcpu_events *out)
 	out->nmi.injected = e->nmi.injected;
 	out->nmi.pending = e->nmi.pending;
 	out->nmi.masked = e->nmi.masked;
+	out->smi.smm = e->smi.smm;
+	out->smi.pending = e->smi.pending;
+	out->smi.smm_inside_nmi = e->smi.smm && e->smi.inside_nmi;
+	out->smi.latched_init = vcpu->lapic && lapic_init_is_latched(vcpu->lapic);
 	out->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM;
 	if (payload)
 		out->flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
@@ -84,12 +95,28 @@ static long events_check(struct kvm_vcpu *vcpu, struct kvm_vcpu_events *in)
 	if ((in->exception.injected || in->exception.pending) &&
 	    (in->exception.nr > 31 || in->exception.nr == NMI_VECTOR))
 		return -EINVAL;
-	/* There is no system management mode. */
-	if (in->flags & KVM_VCPUEVENT_VALID_SMM && (in->smi.smm || in->smi.pending))
+	/* SMM holds INIT back, so a vCPU in SMM cannot have taken it. */
+	if (in->flags & KVM_VCPUEVENT_VALID_SMM && (in->smi.smm || in->smi.pending) &&
+	    cpu_state(vcpu->cpu)->mp_state == CPU_MP_INIT_RECEIVED)
 		return -EINVAL;
 	if (in->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT && !atomic_load(&vcpu->kvm->triple_fault_event))
 		return -EINVAL;
 	return 0;
+}
+
+static void smm_set(struct kvm_vcpu *vcpu, const struct kvm_vcpu_events *in)
+{
+	struct cpu_events *e = &cpu_state(vcpu->cpu)->events;
+
+	e->smi.pending = in->smi.pending;
+	e->smi.from_halt = false;
+	if (e->smi.smm != (in->smi.smm != 0)) {
+		e->smi.smm = in->smi.smm != 0;
+		cpu_state_changed(vcpu->cpu, CPU_CHANGED_SMM | CPU_CHANGED_PAGING);
+	}
+	e->smi.inside_nmi = in->smi.smm && in->smi.smm_inside_nmi;
+	if (vcpu->lapic)
+		lapic_init_latch(vcpu->lapic, in->smi.latched_init);
 }
 
 long events_set(struct kvm_vcpu *vcpu, const struct kvm_vcpu_events *from)
@@ -100,7 +127,7 @@ long events_set(struct kvm_vcpu *vcpu, const struct kvm_vcpu_events *from)
 
 	if (result)
 		return result;
-	events_nmi_collect(vcpu);
+	nmi_collect(vcpu);
 	e->exception.injected = in.exception.injected;
 	e->exception.pending = in.exception.pending;
 	e->exception.vector = in.exception.nr;
@@ -119,7 +146,9 @@ long events_set(struct kvm_vcpu *vcpu, const struct kvm_vcpu_events *from)
 		atomic_store(&vcpu->nmi_queued, in.nmi.pending);
 	}
 	e->nmi.masked = in.nmi.masked;
-	events_nmi_collect(vcpu);
+	nmi_collect(vcpu);
+	if (in.flags & KVM_VCPUEVENT_VALID_SMM)
+		smm_set(vcpu, &in);
 	if (in.flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
 		e->triple_fault = in.triple_fault.pending;
 	if (in.flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR && vcpu->lapic)
@@ -181,6 +210,20 @@ long vcpu_nmi(struct kvm_vcpu *vcpu, unsigned long argument)
 	return 0;
 }
 
+void vcpu_smi_send(struct kvm_vcpu *vcpu)
+{
+	atomic_store(&vcpu->smi_queued, true);
+	vcpu_wake(vcpu);
+	cpu_request_exit(vcpu->cpu);
+}
+
+long vcpu_smi(struct kvm_vcpu *vcpu, unsigned long argument)
+{
+	(void)argument;
+	vcpu_smi_send(vcpu);
+	return 0;
+}
+
 /* ---- multiprocessing state: the CPU's names and KVM's ------------------------------------------ */
 
 static const uint32_t mp_states[] = {
@@ -217,6 +260,11 @@ long vcpu_set_mp_state(struct kvm_vcpu *vcpu, unsigned long argument)
 		return -EINVAL;
 	/* Without a local APIC a vCPU is always runnable: HLT exits to the client, and there is no INIT. */
 	if (!vcpu->lapic && i != CPU_MP_RUNNABLE)
+		return -EINVAL;
+	/* An INIT that SMM holds back is set by KVM_SET_VCPU_EVENTS. A pending SMI would be taken before it. */
+	events_collect(vcpu);
+	if ((i == CPU_MP_INIT_RECEIVED || i == CPU_MP_SIPI_RECEIVED) &&
+	    (state->events.smi.smm || state->events.smi.pending))
 		return -EINVAL;
 	if (i == CPU_MP_SIPI_RECEIVED) {
 		/* INIT was received and the start-up vector is known. The next KVM_RUN starts the vCPU. */

@@ -2,6 +2,7 @@
 #include "kvm/vcpu/halt.h"
 #include "kvm/irq/lapic.h"
 #include "kvm/vcpu/pv.h"
+#include "kvm/vcpu/regs.h"
 #include "kvm/vcpu/run.h"
 #include "kvm/process/sys.h"
 #include "kvm/vm/vm.h"
@@ -13,7 +14,9 @@ static bool wants_to_run(struct kvm_vcpu *vcpu)
 {
 	struct cpu_state *state = cpu_state(vcpu->cpu);
 
-	if (atomic_load(&vcpu->nmi_queued) || (state->events.nmi.pending && !state->events.nmi.masked))
+	events_collect(vcpu);
+	if ((state->events.smi.pending && !state->events.smi.smm) ||
+	    (state->events.nmi.pending && !state->events.nmi.masked))
 		return true;
 	if (state->events.exception.pending || state->events.exception.injected || state->events.interrupt.injected)
 		return true;
@@ -29,7 +32,7 @@ static void sleep_once(struct kvm_vcpu *vcpu, unsigned seen)
 	SYS6(SYS_futex, &vcpu->wake, FUTEX_WAIT_BITSET_PRIVATE, seen, until, 0, FUTEX_BITSET_MATCH_ANY);
 }
 
-/* INIT resets the vCPU. SIPI starts it if it waits for one. */
+/* INIT resets the vCPU. SIPI starts it if it waits for one. In SMM an INIT stays latched, and a SIPI is lost. */
 void halt_take_start(struct kvm_vcpu *vcpu)
 {
 	struct cpu_state *state = cpu_state(vcpu->cpu);
@@ -37,6 +40,10 @@ void halt_take_start(struct kvm_vcpu *vcpu)
 
 	if (!lapic_start_pending(vcpu->lapic))
 		return;
+	if (state->events.smi.smm) {
+		lapic_take_sipi(vcpu->lapic, &vector);
+		return;
+	}
 	if (lapic_take_init(vcpu->lapic)) {
 		cpu_reset(vcpu->cpu, true);
 		pv_reset(vcpu);
@@ -63,6 +70,7 @@ long halt_accept(struct kvm_vcpu *vcpu)
 		halt_take_start(vcpu);
 		if (state->mp_state == CPU_MP_HALTED && wants_to_run(vcpu)) {
 			state->mp_state = CPU_MP_RUNNABLE;
+			state->events.smi.from_halt = state->events.smi.pending && !state->events.smi.smm;
 			count(&vcpu->halt_wakeups);
 		}
 		if (state->mp_state == CPU_MP_RUNNABLE)

@@ -46,6 +46,7 @@ long vcpu_set_guest_debug(struct kvm_vcpu *vcpu, unsigned long argument);
 long vcpu_set_signal_mask(struct kvm_vcpu *vcpu, unsigned long argument);
 long vcpu_interrupt(struct kvm_vcpu *vcpu, unsigned long argument);
 long vcpu_nmi(struct kvm_vcpu *vcpu, unsigned long argument);
+long vcpu_smi(struct kvm_vcpu *vcpu, unsigned long argument);
 long vcpu_setup_mce(struct kvm_vcpu *vcpu, unsigned long argument);
 long vcpu_set_mce(struct kvm_vcpu *vcpu, unsigned long argument);
 long vcpu_enable_cap(struct kvm_vcpu *vcpu, unsigned long argument);

@@ -17,7 +17,9 @@
 #define MSR_APIC_BASE     0x1bu
 #define MSR_TSC_ADJUST    0x3bu
 #define MSR_FEATURE_CTL   0x3au
+#define MSR_SMI_COUNT     0x34u
 #define MSR_BIOS_SIGN     0x8bu
+#define MSR_SMBASE        0x9eu
 #define MSR_PLATFORM_INFO 0xceu
 #define MSR_MTRR_CAP      0xfeu
 #define MSR_SPEC_CTRL     0x48u
@@ -48,7 +50,8 @@
 /* MSRs that clients save and restore, beside the CPU's. */
 static const uint32_t own_list[] = {
 	MSR_APIC_BASE, MSR_TSC_ADJUST, MSR_BIOS_SIGN, MSR_PLATFORM_INFO, MSR_MISC_FEATURES, MSR_MCG_STATUS, MSR_MCG_CTL,
-	MSR_TSC_DEADLINE, MSR_MTRR_DEFTYPE, MSR_ARCH_CAP, MSR_PERF_CAP, MSR_POWER_CTL, MSR_HWCR,
+	MSR_TSC_DEADLINE, MSR_MTRR_DEFTYPE, MSR_ARCH_CAP, MSR_PERF_CAP, MSR_POWER_CTL, MSR_HWCR, MSR_SMBASE,
+	MSR_SMI_COUNT,
 };
 
 /* Their values are the same on every vCPU, and known before there is one. */
@@ -65,7 +68,6 @@ static const struct {
 static const uint32_t zero_list[] = {
 	0x17,       /* IA32_PLATFORM_ID */
 	0x2c,       /* EBC_FREQUENCY_ID */
-	0x34,       /* SMI_COUNT */
 	0x1d9,      /* DEBUGCTL */
 	0x606,      /* RAPL_POWER_UNIT */
 	0xc0010010, /* SYSCFG */
@@ -150,6 +152,8 @@ static uint64_t *own_variable(struct kvm_vcpu *vcpu, uint32_t index)
 	case MSR_POWER_CTL: return &vcpu->power_ctl;
 	case MSR_HWCR: return &vcpu->hwcr;
 	case MSR_TSC_ADJUST: return &vcpu->tsc_adjust;
+	case MSR_SMBASE: return &cpu_state(vcpu->cpu)->smbase;
+	case MSR_SMI_COUNT: return &cpu_state(vcpu->cpu)->smi_count;
 	default: break;
 	}
 	if (fixed >= 0)
@@ -184,6 +188,8 @@ static bool msr_read(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *value, boo
 	if (variable) {
 		if (index == MSR_PLATFORM_INFO && !host && atomic_load(&vcpu->kvm->hide_platform_info))
 			return false;
+		if (index == MSR_SMBASE && !host)
+			return false; /* the handler finds it in its save area */
 		*value = *variable;
 		return true;
 	}
@@ -216,6 +222,8 @@ static bool own_write_allowed(struct kvm_vcpu *vcpu, uint32_t index, uint64_t va
 	case MSR_MCG_CAP:
 	case MSR_ARCH_CAP:
 	case MSR_PLATFORM_INFO:
+	case MSR_SMBASE:
+	case MSR_SMI_COUNT:
 		return false;
 	case MSR_MISC_FEATURES:
 		return (value & ~UINT64_C(1)) == 0 && (!(value & 1) || vcpu->platform_info & UINT64_C(1) << 31);

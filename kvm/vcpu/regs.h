@@ -14,8 +14,8 @@ void sregs_get(struct kvm_vcpu *vcpu, struct kvm_sregs *out);
 long sregs_set(struct kvm_vcpu *vcpu, const struct kvm_sregs *in);
 void events_get(struct kvm_vcpu *vcpu, struct kvm_vcpu_events *out);
 long events_set(struct kvm_vcpu *vcpu, const struct kvm_vcpu_events *in);
-/** Move NMIs that other threads sent to the state of the CPU. On the vCPU's thread. */
-void events_nmi_collect(struct kvm_vcpu *vcpu);
+/** Move NMIs and SMIs that other threads sent to the state of the CPU. On the vCPU's thread. */
+void events_collect(struct kvm_vcpu *vcpu);
 
 /** Copy what kvm_dirty_regs names to the vCPU. Returns: 0 or -EINVAL. */
 long regs_sync_in(struct kvm_vcpu *vcpu);

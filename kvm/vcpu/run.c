@@ -249,6 +249,7 @@ static long handle(struct kvm_vcpu *vcpu, enum cpu_exit reason)
 	case CPU_EXIT_HYPERCALL:
 		vcpu->completion = COMPLETE_HYPERCALL;
 		return leave(vcpu, KVM_EXIT_HYPERCALL, EXITS_HYPERCALL);
+	case CPU_EXIT_RSM: return RUN_ON;
 	case CPU_EXIT_RING_FULL: return leave(vcpu, KVM_EXIT_DIRTY_RING_FULL, EXITS_RING_FULL);
 	case CPU_EXIT_NOMEM: return -ENOMEM;
 	case CPU_EXIT_DEAD: return -EIO;
@@ -281,13 +282,13 @@ static long run_guest(struct kvm_vcpu *vcpu)
 	long result;
 
 	do {
-		if (atomic_load_explicit(&vcpu->nmi_queued, memory_order_relaxed))
-			events_nmi_collect(vcpu);
 		if (vcpu->lapic) {
 			result = halt_accept(vcpu);
 			if (result != RUN_ON)
 				return result == -EINTR ? exit_signal(vcpu) : result;
 		}
+		/* After it: what ended a HLT comes before the instruction behind the HLT. */
+		events_collect(vcpu);
 		if (atomic_load_explicit(&vcpu->pv_requests, memory_order_relaxed))
 			pv_requests_do(vcpu);
 		window_update(vcpu);
@@ -341,6 +342,8 @@ static void save(struct kvm_vcpu *vcpu)
 
 	if (run->kvm_valid_regs)
 		regs_sync_out(vcpu);
+	if (state->events.smi.smm)
+		run->flags |= KVM_RUN_X86_SMM;
 	run->if_flag = (state->rflags >> 9) & 1;
 	run->cr8 = state->cr8;
 	run->apic_base = state->apic_base;

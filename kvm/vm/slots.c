@@ -16,11 +16,12 @@ static void tables_expect(struct kvm *kvm, const struct vmmu_region *region)
 {
 	uint64_t units = region->bytes / SLOT_SIZE_UNIT;
 	unsigned now = units < UINT32_MAX ? (unsigned)units : UINT32_MAX, before;
+	atomic_uint *size = &kvm->slot_size[region->address_space][region->slot];
 	unsigned long long sum;
 
-	if (atomic_load_explicit(&kvm->slot_size[region->slot], memory_order_relaxed) == now)
+	if (atomic_load_explicit(size, memory_order_relaxed) == now)
 		return;
-	before = atomic_exchange(&kvm->slot_size[region->slot], now);
+	before = atomic_exchange(size, now);
 	sum = atomic_fetch_add(&kvm->slots_size, (unsigned long long)now - before) + now - before;
 	if (now > before)
 		arena_expect(&kvm->arena, sum * SLOT_SIZE_UNIT);
@@ -86,9 +87,9 @@ static long logged_slot(struct kvm *kvm, uint32_t number, uint64_t *pages)
 	/* With dirty rings there is no bitmap. */
 	if (kvm->ring_bytes)
 		return -ENXIO;
-	if (number >> 16 >= 1 || (number & 0xffff) >= VMMU_MAX_SLOTS)
+	if (number >> 16 >= ADDRESS_SPACES || (number & 0xffff) >= VMMU_MAX_SLOTS)
 		return -EINVAL;
-	if (vmmu_region_get(kvm->mmu, 0, number & 0xffff, &region) != VMMU_OK ||
+	if (vmmu_region_get(kvm->mmu, number >> 16, number & 0xffff, &region) != VMMU_OK ||
 	    !(region.flags & VMMU_SLOT_LOG_DIRTY))
 		return -ENOENT;
 	*pages = region.bytes / VMMU_PAGE_SIZE;
@@ -106,7 +107,8 @@ long vm_get_dirty_log(struct kvm *kvm, unsigned long argument)
 	result = logged_slot(kvm, log.slot, &pages);
 	if (result)
 		return result;
-	return status_errno(vmmu_dirty_get(kvm->mmu, 0, log.slot & 0xffff, log.dirty_bitmap, (pages + 63) / 64));
+	return status_errno(vmmu_dirty_get(kvm->mmu, log.slot >> 16, log.slot & 0xffff, log.dirty_bitmap,
+	                                   (pages + 63) / 64));
 }
 
 long vm_clear_dirty_log(struct kvm *kvm, unsigned long argument)
@@ -127,7 +129,7 @@ long vm_clear_dirty_log(struct kvm *kvm, unsigned long argument)
 	if (log.first_page > pages || log.num_pages > pages - log.first_page ||
 	    (log.num_pages < pages - log.first_page && (log.num_pages & 63)))
 		return -EINVAL;
-	return status_errno(vmmu_dirty_clear(kvm->mmu, 0, log.slot & 0xffff, log.first_page, log.num_pages,
+	return status_errno(vmmu_dirty_clear(kvm->mmu, log.slot >> 16, log.slot & 0xffff, log.first_page, log.num_pages,
 	                                     log.dirty_bitmap));
 }
 

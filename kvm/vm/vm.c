@@ -96,7 +96,7 @@ static struct kvm *vm_make(long *error)
 		.size = sizeof(config),
 		.mmu = config_mmu(),
 		.format = config_format(),
-		.address_spaces = 1,
+		.address_spaces = ADDRESS_SPACES,
 		.max_vcpus = MAX_VCPU_ID,
 	};
 	struct kvm *kvm = vm_map();

@@ -24,6 +24,7 @@
 #define RUN_COALESCED_PAGE 2u /* the VM's, in the mappings of all its vCPUs (kvm/interpose/mem.c) */
 #define RUN_RING_PAGE 64u /* KVM_DIRTY_LOG_PAGE_OFFSET on x86 */
 
+#define ADDRESS_SPACES 2u /* the second one is for SMM */
 #define SLOT_SIZE_UNIT (UINT64_C(2) << 20)
 #define MAX_VCPUS    1024u
 #define MAX_VCPU_ID  4096u
@@ -65,7 +66,8 @@ struct kvm {
 	unsigned number;               /* [c] for messages and statistics names */
 	struct vmmu_vm *mmu;           /* [c] */
 	struct arena arena;            /* the library's memory */
-	atomic_uint slot_size[VMMU_MAX_SLOTS]; /* [a] the size of each slot in SLOT_SIZE_UNITs, as the arena was told */
+	/* [a] the size of each slot in SLOT_SIZE_UNITs, as the arena was told */
+	atomic_uint slot_size[ADDRESS_SPACES][VMMU_MAX_SLOTS];
 	atomic_ullong slots_size;      /* [a] their sum */
 	struct cpu_vm *code;           /* [c] which pages hold decoded code */
 	pthread_mutex_t lock;
@@ -137,6 +139,7 @@ struct kvm_vcpu {
 	struct lapic *lapic;       /* [c] NULL without an irqchip */
 	atomic_uint wake;          /* [a] futex: changes when a halted vCPU must look at its events again */
 	atomic_uint nmi_queued;    /* [a] NMIs sent since the vCPU last collected them */
+	atomic_bool smi_queued;    /* [a] an SMI was sent since then */
 	int extint;                /* [v] a vector of the client's PIC (KVM_INTERRUPT) that waits, or -1 */
 	enum { TPR_QUIET, TPR_READ, TPR_WRITTEN } tpr_access; /* [v] KVM_EXIT_TPR_ACCESS is due */
 	uint64_t tpr_rip;          /* [v] where */
@@ -181,6 +184,8 @@ void vcpu_wake(struct kvm_vcpu *vcpu);
 
 /** Ask a vCPU for PV_*. If it runs guest code, it stops that for it. Any thread. */
 void vcpu_pv_request(struct kvm_vcpu *vcpu, unsigned requests);
+/** Send the vCPU an SMI. Any thread; async-signal-safe. */
+void vcpu_smi_send(struct kvm_vcpu *vcpu);
 
 /** Free a vCPU of a VM that is being destroyed. */
 void vcpu_destroy(struct kvm_vcpu *vcpu);
