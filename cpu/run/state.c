@@ -118,6 +118,9 @@ void cpu_reset(struct cpu *cpu, bool init)
 		s->tsc_ratio = CPU_TSC_RATIO_ONE;
 		s->tsc_offset = 0 - cpu_tsc(cpu); /* counts from 0 */
 	}
+	/* The instruction of the last exit is not completed any more: the reset was first. */
+	cpu->p->completion = COMPLETE_NONE;
+	cpu->p->completing = false;
 	cpu_state_changed(cpu, CPU_CHANGED_ALL);
 }
 
