@@ -53,9 +53,13 @@ static bool is_destination(struct lapic *a, const struct lapic *source, const st
 
 /* ---- what it does there ---------------------------------------------------------------------------------- */
 
+/* An INIT makes a SIPI void that came before it and was not taken yet. */
 static void latch(struct lapic *a, unsigned what)
 {
-	atomic_fetch_or(&a->latch, what);
+	if (what == LATCH_INIT)
+		atomic_store(&a->latch, LATCH_INIT);
+	else
+		atomic_fetch_or(&a->latch, what);
 	vcpu_wake(a->vcpu);
 	cpu_request_exit(a->vcpu->cpu);
 }
