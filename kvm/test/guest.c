@@ -266,7 +266,7 @@ int guest_go_on(unsigned v)
 	return port;
 }
 
-static void set_registers(unsigned v, const uint8_t *routine, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+void guest_prepare(unsigned v, const uint8_t *routine, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {
 	struct kvm_regs regs = { .rip = text(routine), .rflags = 2, .rsp = GUEST_OWN + (v + 1) * PAGE,
 		                 .rax = a, .rbx = b, .rcx = c, .rdx = d };
@@ -278,7 +278,7 @@ int guest_step(unsigned v, const uint8_t *routine, uint32_t a, uint32_t b, uint3
 {
 	if (g.moves && !threads_run())
 		guest_move();
-	set_registers(v, routine, a, b, c, d);
+	guest_prepare(v, routine, a, b, c, d);
 	return guest_go_on(v);
 }
 
@@ -427,7 +427,7 @@ void guest_begin(unsigned v, const uint8_t *routine, uint32_t a, uint32_t b, uin
 {
 	uint32_t ready = guest_word(v, GUEST_READY);
 
-	set_registers(v, routine, a, b, c, d);
+	guest_prepare(v, routine, a, b, c, d);
 	guest_begin_as_is(v);
 	while (guest_word(v, GUEST_READY) == ready)
 		pause_briefly();

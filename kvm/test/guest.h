@@ -119,6 +119,8 @@ void guest_action(unsigned first, unsigned last, uint8_t action);
 /* ---- a vCPU on a thread of its own. */
 /** Begin a step, and wait until it waits (for a routine that counts GUEST_READY). */
 void guest_begin(unsigned v, const uint8_t *routine, uint32_t a, uint32_t b, uint32_t c, uint32_t d);
+/** Set the registers for a step, and no more. */
+void guest_prepare(unsigned v, const uint8_t *routine, uint32_t a, uint32_t b, uint32_t c, uint32_t d);
 /** Go on with the registers that the vCPU has. */
 void guest_begin_as_is(unsigned v);
 /** Wait until it ends. Returns: the port. */
