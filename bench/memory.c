@@ -90,18 +90,22 @@ static void slot_pages(void)
 	machine_fini(&m);
 }
 
-static void vms(int kvm)
+/* `chips`: with the interrupt controllers and the timer of a PC. */
+static void vms(int kvm, bool chips, const char *name)
 {
 	static int fd[VMS], vcpu[VMS];
+	struct kvm_pit_config pit = { 0 };
 	double before = vm_bytes();
 
 	for (int i = 0; i < VMS; i++) {
 		fd[i] = ioctl(kvm, KVM_CREATE_VM, 0L);
+		if (chips && (ioctl(fd[i], KVM_CREATE_IRQCHIP, 0L) || ioctl(fd[i], KVM_CREATE_PIT2, &pit)))
+			die("KVM_CREATE_IRQCHIP, KVM_CREATE_PIT2");
 		vcpu[i] = fd[i] < 0 ? -1 : ioctl(fd[i], KVM_CREATE_VCPU, 0L);
 		if (vcpu[i] < 0)
 			die("KVM_CREATE_VCPU");
 	}
-	line("a VM with one vCPU", (vm_bytes() - before) / 1024 / VMS, "KiB");
+	line(name, (vm_bytes() - before) / 1024 / VMS, "KiB");
 	for (int i = 0; i < VMS; i++) {
 		close(vcpu[i]);
 		close(fd[i]);
@@ -121,7 +125,8 @@ void bench_memory(void)
 	before = vm_bytes();
 	fill_slots(&m, SLOTS, page);
 	line("a slot of one page", (vm_bytes() - before) / SLOTS, "bytes");
-	vms(m.kvm);
+	vms(m.kvm, false, "a VM with one vCPU");
+	vms(m.kvm, true, "a VM with one vCPU and all chips");
 	machine_fini(&m);
 	line("tables per 4K page, 4K mappings", tables_per_page(256 * MIB, DATA_PRESENT | DATA_SMALL), "bytes");
 	line("tables per 4K page, huge pages", tables_per_page(256 * MIB, DATA_PRESENT), "bytes");

@@ -66,13 +66,9 @@ struct kvm {
 	unsigned number;               /* [c] for messages and statistics names */
 	struct vmmu_vm *mmu;           /* [c] */
 	struct arena arena;            /* the library's memory */
-	/* [a] the size of each slot in SLOT_SIZE_UNITs, as the arena was told */
-	atomic_uint slot_size[ADDRESS_SPACES][VMMU_MAX_SLOTS];
-	atomic_ullong slots_size;      /* [a] their sum */
+	atomic_ullong slots_size;      /* [a] the sum of slot_size */
 	struct cpu_vm *code;           /* [c] which pages hold decoded code */
 	pthread_mutex_t lock;
-	struct kvm_vcpu *vcpus[MAX_VCPU_ID]; /* [a] by id; written once under the lock */
-	struct kvm_vcpu *online[MAX_VCPUS]; /* the same in the order of their creation: the first vcpu_count */
 	atomic_uint vcpu_count;        /* [a] written under the lock */
 	unsigned max_vcpu_id;          /* [l] KVM_CAP_MAX_VCPU_ID, or 0 */
 	uint32_t boot_cpu_id;          /* [l] */
@@ -99,6 +95,11 @@ struct kvm {
 	struct msr_filter *_Atomic msr_filter; /* [a] replaced under the lock; old ones are kept until the VM goes */
 	struct ioeventfds *ioeventfds; /* [a] NULL until there is one; written once under the lock */
 	struct coalesced coalesced;
+	/* Last, since most of these is never touched, and so takes no memory. */
+	struct kvm_vcpu *online[MAX_VCPUS]; /* vCPUs in the order of their creation: the first vcpu_count */
+	struct kvm_vcpu *vcpus[MAX_VCPU_ID]; /* [a] by id; written once under the lock */
+	/* [a] the size of each slot in SLOT_SIZE_UNITs, as the arena was told */
+	atomic_uint slot_size[ADDRESS_SPACES][VMMU_MAX_SLOTS];
 };
 
 /* What the next KVM_RUN must complete for the last exit. */
