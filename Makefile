@@ -34,42 +34,66 @@ build: $(BUILD)/build.ninja
 		{ CC='$(CC)' meson setup --reconfigure $(given) $(BUILD) && echo '$(given)' >$(BUILD)/given; })
 	@ninja -C $(BUILD)
 
+# Who only wants to run something needs no packages for tests. A build directory that is made with TESTS=off has a file
+# no-tests, and gets its tests when something else is made in it.
+TESTS ?= on
+no_tests := $(wildcard $(BUILD)/no-tests)
+ifeq ($(TESTS),off)
+needs := vmmu
+tests_setup := $(if $(wildcard $(BUILD)/build.ninja),,-Dtests=false)
+else
+needs := build
+tests_setup := $(if $(no_tests),-Dtests=true)
+endif
+
 # ninja sees changes of the folders it knows; a folder that is new needs this rule.
-$(BUILD)/build.ninja: $(wildcard meson.build meson_options.txt */meson.build */*/meson.build) | packages
-	CC='$(CC)' meson setup $(if $(wildcard $@),--reconfigure) $(san_setup) $(given) $(BUILD)
+meson_files := $(wildcard meson.build meson_options.txt */meson.build */*/meson.build)
+$(BUILD)/build.ninja: $(meson_files) $(if $(filter on,$(TESTS)),$(no_tests)) | packages
+	CC='$(CC)' meson setup $(if $(wildcard $@),--reconfigure) $(tests_setup) $(san_setup) $(given) $(BUILD)
 	@$(if $(given),echo '$(given)' >$(BUILD)/given)
 	@touch $@
+	@$(if $(filter -Dtests=false,$(tests_setup)),touch $(BUILD)/no-tests)
+	@$(if $(filter -Dtests=true,$(tests_setup)),rm -f $(BUILD)/no-tests)
 
 # Names what is missing and stops; `make deps` installs it.
 .PHONY: packages
 packages:
-	@tool/deps --check
+	@tool/deps --check $(needs)
 
+FOR ?= all
 deps:
-	@tool/deps --install
+	@tool/deps --install $(FOR)
 
-selftests: deps
-	@$(MAKE) --no-print-directory build
+# The command and the preload library, all that run-pc and run-selftests use.
+.PHONY: command
+command: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) vmmu libvmmu-kvm.so
+
+run:
+	@tool/deps --install run
+	@$(MAKE) --no-print-directory TESTS=off command
+	@tool/run-pc --build $(BUILD) $(ARGS)
+
+selftests:
+	@tool/deps --install selftests
+	@$(MAKE) --no-print-directory TESTS=off command
 	@tool/fetch-selftests
 	@tool/run-selftests --vmmu $(BUILD)/vmmu $(SELFTESTS)
-
-run: deps
-	@$(MAKE) --no-print-directory build
-	@tool/fetch-selftests 6.1
-	@tool/run-selftests --set ci --vmmu $(BUILD)/vmmu $(RUN)
 
 # Builds only what the unit tests need, and runs them.
 unit: $(BUILD)/build.ninja
 	@tool/run-tests --build $(BUILD) --only meson --suite unit --rebuild --jobs 4 $(TEST)
 
-test: deps
+test:
+	@tool/deps --install test
 	@$(MAKE) --no-print-directory build
 	@tool/run-tests --build $(BUILD) $(TEST)
 
 # The concurrency checker on the library's code (check/).
 BUDGET ?= 10m
 .PHONY: check zoo ordering
-check: deps
+check:
+	@tool/deps --install check
 	@$(MAKE) --no-print-directory build
 	@$(BUILD)/vmmu-check check --budget $(BUDGET)
 
@@ -80,6 +104,7 @@ ordering: build
 	@tool/make-ordering --build $(BUILD) --check
 
 lint:
+	@tool/deps --check lint
 	@tool/run-tests --hygiene
 
 # Not a gate: its findings want judgement.  Needs the packages clang-tidy and clang-tools.
@@ -87,7 +112,8 @@ lint:
 tidy: $(BUILD)/build.ninja
 	run-clang-tidy -quiet -p $(BUILD) -j 2 '^$(CURDIR)/(core|port|cpu|kvm|cli)/'
 
-bench: deps
+bench:
+	@tool/deps --install build
 	@$(MAKE) --no-print-directory build
 	@bench/run --build $(BUILD) $(BENCH)
 
@@ -102,9 +128,10 @@ distclean:
 
 help:
 	@echo 'make            build into $(BUILD)/ (prints what is missing; installs nothing)'
-	@echo 'make deps       install the packages of tool/packages.txt (root or sudo)'
-	@echo 'make run        everything from nothing: packages, build, the KVM selftests under vmmu'
+	@echo 'make run        everything from nothing: packages, build, Debian booted by QEMU under vmmu'
+	@echo '                ARGS=interactive gives a shell in it; ARGS="--vcpus 4 --repeat 20" (tool/run-pc --help)'
 	@echo 'make selftests  all KVM selftests of Linux 6.1 and 6.12 under vmmu, on both MMUs'
+	@echo 'make deps       install the packages of tool/packages.txt (root or sudo); FOR=run those of one target'
 	@echo 'make unit       builds what the unit tests need, and runs them: seconds after a change'
 	@echo 'make test       packages, build, every test; ends with "N passed, N failed"'
 	@echo 'make check      the protocols under every interleaving, within BUDGET=10m'

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""What the guest of tool/run-pc is made of: Debian's kernel and busybox, unpacked but not installed; an initramfs."""
+import contextlib
+import fcntl
+import glob
+import os
+import shutil
+import subprocess
+import tempfile
+
+import common
+from pc import boot
+
+GUEST = os.path.join(common.ROOT, "tool", "pc", "guest")
+KERNEL = "linux-image-cloud-amd64"         # depends on the package of the newest such kernel
+
+
+class Failed(Exception):
+    """Something outside of a boot went wrong; the text says what."""
+
+
+def run(argv, **kwargs):
+    """Run a command to its end. Returns: its output. What it started does not outlive a signal to us."""
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True, start_new_session=True, preexec_fn=boot.die_with_parent, **kwargs)
+    try:
+        output, _ = process.communicate()
+    finally:
+        boot.end_group(process)
+    if process.returncode:
+        raise Failed(f"{' '.join(argv)}: exit {process.returncode}\n{output.rstrip()}")
+    return output
+
+
+class Packages:
+    """Debian packages, each unpacked into a folder of its own name below `folder`. Needs no root."""
+
+    def __init__(self, folder, say):
+        self.folder, self.say, self.options = folder, say, []
+        os.makedirs(folder, exist_ok=True)
+
+    def update(self):
+        """Package lists of our own: the machine's are absent or name files that the mirror has no more."""
+        lists = os.path.join(self.folder, "apt")
+        os.makedirs(os.path.join(lists, "lists", "partial"), exist_ok=True)
+        os.makedirs(os.path.join(lists, "archives", "partial"), exist_ok=True)
+        self.options = ["-o", f"Dir::State::lists={lists}/lists", "-o", f"Dir::Cache={lists}"]
+        self.say("package lists")
+        run(["apt-get", "-q", *self.options, "update"])
+
+    def newest(self, name):
+        """The package that a package without content depends on."""
+        for line in run(["apt-cache", *self.options, "depends", name]).splitlines():
+            if line.strip().startswith("Depends: "):
+                return line.split()[1]
+        raise Failed(f"apt-cache depends {name}: nothing")
+
+    def download(self, name, folder):
+        wanted = self.newest(name) if name == KERNEL else name
+        # As root apt would else fetch as another user, who may not write here, and warn of it.
+        root = ["-o", "APT::Sandbox::User=root"] if os.geteuid() == 0 else []
+        run(["apt-get", "-q", *self.options, *root, "download", wanted], cwd=folder)
+
+    def get(self, name):
+        """The folder with the package's files. Fetched once; `rm -r` of it makes the next call fetch anew."""
+        target = os.path.join(self.folder, name)
+        with open(os.path.join(self.folder, ".lock"), "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.isdir(target):
+                return target
+            if not shutil.which("apt-get"):
+                raise Failed(f"{name} comes from a Debian mirror, and there is no apt-get here")
+            self.say(f"fetching {name}")
+            with tempfile.TemporaryDirectory(dir=self.folder, prefix="fetch.") as part:
+                try:
+                    self.download(name, part)
+                except Failed:
+                    self.update()
+                    self.download(name, part)
+                for file in glob.glob(os.path.join(part, "*.deb")):
+                    run(["dpkg", "-x", file, os.path.join(part, "root")])
+                    os.unlink(file)
+                os.rename(os.path.join(part, "root"), target)
+        return target
+
+
+def find(folder, pattern):
+    found = sorted(glob.glob(os.path.join(folder, pattern)))
+    if not found:
+        raise Failed(f"{folder} has no {pattern}; remove it, and it is fetched anew")
+    return found[-1]
+
+
+def cpio(entries):
+    """An archive as the kernel unpacks it. entries: [(path, mode, content, (major, minor) of a device)]."""
+    out = bytearray()
+    for number, (path, mode, content, device) in enumerate([*entries, ("TRAILER!!!", 0, b"", (0, 0))], 1):
+        name = path.encode() + b"\0"
+        fields = (number, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(name), 0)
+        out += b"070701" + b"".join(b"%08X" % field for field in fields) + name
+        out += bytes(-len(out) % 4) + content
+        out += bytes(-len(out) % 4)
+    return bytes(out)
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def initramfs(busybox, churn):
+    return cpio([*((name, 0o40755, b"", (0, 0)) for name in ("bin", "dev")),
+                 ("dev/console", 0o20600, b"", (5, 1)),
+                 ("bin/busybox", 0o100755, read(busybox), (0, 0)), ("bin/sh", 0o120777, b"busybox", (0, 0)),
+                 ("bin/churn", 0o100755, read(churn), (0, 0)),
+                 ("init", 0o100755, read(os.path.join(GUEST, "init")), (0, 0))])
+
+
+class Image:
+    """The files that a boot is given, and the kernel's name."""
+
+    def __init__(self, folder, say, firmware):
+        packages = Packages(folder, say)
+        self.kernel = find(packages.get(KERNEL), "boot/vmlinuz-*")
+        self.release = os.path.basename(self.kernel).split("-", 1)[1]
+        busybox = find(packages.get("busybox-static"), "bin/busybox")
+        churn = os.path.join(folder, "churn")
+        with replacing(churn) as new:
+            run(["cc", "-O2", "-static", "-pthread", "-D_GNU_SOURCE", os.path.join(GUEST, "churn.c"), "-o", new])
+        self.initrd = os.path.join(folder, "initramfs")
+        with replacing(self.initrd) as new, open(new, "wb") as f:
+            f.write(initramfs(busybox, churn))
+        self.ovmf = packages.get("ovmf") if firmware != "seabios" else None
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Another run may use the file: it is written beside, and takes the place when it is whole."""
+    new = f"{path}.{os.getpid()}"
+    try:
+        yield new
+        os.rename(new, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
