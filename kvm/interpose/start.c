@@ -4,6 +4,7 @@
 #include "kvm/process/file.h"
 #include "kvm/process/handlers.h"
 #include "kvm/vm/host_memory.h"
+#include "kvm/irq/irqfd.h"
 #include "kvm/irq/timer.h"
 #include "kvm/vm/machines.h"
 #include "kvm/report/stats.h"
@@ -17,7 +18,7 @@
  * parent: they answer -EIO, as in KVM.
  */
 static fork_fn *const fork_list[] = {
-	host_memory_fork, machines_fork, timers_fork, stats_fork, handlers_fork, file_fork, NULL,
+	host_memory_fork, machines_fork, irqfd_fork, timers_fork, stats_fork, handlers_fork, file_fork, NULL,
 };
 
 __attribute__((constructor)) static void begin(void)

@@ -55,6 +55,7 @@ const struct vm_ioctl vm_ioctls[] = {
 	{ KVM_SET_GSI_ROUTING, vm_set_gsi_routing },
 	{ KVM_SIGNAL_MSI, vm_signal_msi },
 	{ KVM_IOEVENTFD, vm_ioeventfd },
+	{ KVM_IRQFD, vm_irqfd },
 	{ KVM_REGISTER_COALESCED_MMIO, vm_register_coalesced },
 	{ KVM_UNREGISTER_COALESCED_MMIO, vm_unregister_coalesced },
 	{ KVM_IRQ_LINE, vm_irq_line },

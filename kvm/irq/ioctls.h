@@ -19,6 +19,7 @@ long vm_reinject_control(struct kvm *kvm, unsigned long argument);
 long vm_set_gsi_routing(struct kvm *kvm, unsigned long argument);
 long vm_signal_msi(struct kvm *kvm, unsigned long argument);
 long vm_ioeventfd(struct kvm *kvm, unsigned long argument);
+long vm_irqfd(struct kvm *kvm, unsigned long argument);
 long vm_irq_line(struct kvm *kvm, unsigned long argument);
 long vm_irq_line_status(struct kvm *kvm, unsigned long argument);
 long vcpu_get_lapic(struct kvm_vcpu *vcpu, unsigned long argument);

@@ -66,6 +66,7 @@ static void vm_unmap(struct kvm *kvm)
 static void vm_destroy(struct kvm *kvm)
 {
 	machines_remove(kvm);
+	irqfd_free(kvm);
 	stats_vm_gone(kvm);
 	pit_free(kvm); /* its timer wakes vCPUs */
 	for (unsigned id = 0; id < MAX_VCPU_ID; id++)

@@ -195,6 +195,8 @@ void vcpu_destroy(struct kvm_vcpu *vcpu);
 void msr_filter_free(struct kvm *kvm);
 void irq_routes_free(struct kvm *kvm);
 void irqchip_free(struct kvm *kvm);
+/** Before the vCPUs go: irqfds deliver to them. */
+void irqfd_free(struct kvm *kvm);
 void pit_free(struct kvm *kvm);
 void ioeventfd_free(struct kvm *kvm);
 /** A VM is destroyed: add its numbers to the totals of --stats. */
