@@ -53,6 +53,24 @@ static void timer_start(struct lapic *a)
 }
 
 /*
+ * Go on with a count that KVM_GET_LAPIC saw at `current`. As in KVM, one that had ended by then begins a new period, or
+ * ends at once, since the state does not say that its interrupt came.
+ */
+static void timer_go_on(struct lapic *a, uint32_t current)
+{
+	uint64_t period = timer_period(a), left = current * timer_step(a);
+	bool periodic = timer_is_periodic(a);
+
+	if (!period) {
+		lapic_timer_stop(a->timer);
+		return;
+	}
+	if (left > period || (!left && periodic))
+		left = period;
+	lapic_timer_arm(a->timer, left, periodic ? period : 0);
+}
+
+/*
  * A change between TSC-deadline mode and counting stops the timer. A change between one-shot and periodic lets
  * the count go on, and only decides what follows it.
  */
@@ -67,6 +85,16 @@ static void lvt_timer_write(struct lapic *a, uint32_t value)
 	} else if (!was_deadline) {
 		lapic_timer_period(a->timer, timer_is_periodic(a) ? timer_period(a) : 0);
 	}
+}
+
+/* What is left of a count that runs goes on at the new rate. */
+static void divide_write(struct lapic *a, uint32_t value)
+{
+	uint64_t left = is_deadline_mode(a) ? 0 : lapic_timer_left(a->timer) / timer_step(a);
+
+	*reg(a, REG_TIMER_DIVIDE) = value & 11;
+	if (left)
+		lapic_timer_arm(a->timer, left * timer_step(a), timer_is_periodic(a) ? timer_period(a) : 0);
 }
 
 void lapic_timer_check(struct lapic *a)
@@ -166,7 +194,7 @@ static void reg_write(struct lapic *a, uint32_t offset, uint32_t value)
 		*reg(a, offset) = value;
 		timer_start(a);
 		break;
-	case REG_TIMER_DIVIDE: *reg(a, offset) = value & 11; break;
+	case REG_TIMER_DIVIDE: divide_write(a, value); break;
 	default:
 		if (offset > REG_LVT_TIMER && offset <= REG_LVT_LAST)
 			*reg(a, offset) = (value & 0x1f7ff) | lvt_held(a);
@@ -324,7 +352,7 @@ bool lapic_set(struct lapic *a, const uint8_t regs[1024])
 	*reg(a, REG_VERSION) = lapic_version(a);
 	cpu_state(a->vcpu->cpu)->cr8 = *reg(a, REG_TPR) >> 4 & 15;
 	if (!is_deadline_mode(a))
-		timer_start(a);
+		timer_go_on(a, *reg(a, REG_TIMER_CURRENT));
 	vcpu_wake(a->vcpu);
 	return true;
 }
