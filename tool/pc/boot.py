@@ -24,6 +24,9 @@ class Boot:
         self.begin, self.seconds, self.cpu = time.monotonic(), 0.0, 0.0
         self.stats = {}
 
+    def mark(self, name, pid, value):
+        self.marks.setdefault(name, (time.monotonic() - self.begin, cpu_seconds(pid), value))
+
     def between(self, name, what=0):
         """Seconds (what=0) or CPU seconds (1) from the mark before `name` to that mark; None when it did not come."""
         names = list(self.marks)
@@ -73,10 +76,35 @@ def statistics(text):
     return {name.strip(): int(n) for name, n in STATISTIC.findall(text[at:])} if at >= 0 else {}
 
 
-def read_all(process, boot, end, watch):
+class Dialogue:
+    """Answers to what the guest asks for. answers: [(what it prints, the answer, a mark for that moment or None)]."""
+
+    def __init__(self, process, boot, answers):
+        self.process, self.boot, self.answers, self.scanned = process, boot, list(answers), 0
+
+    def look(self):
+        """Answer if the next question has come. Returns: its mark, or None."""
+        if not self.answers:
+            return None
+        question, answer, mark = self.answers[0]
+        at = self.boot.serial.find(question, self.scanned)
+        if at < 0:
+            return None
+        self.scanned = at + len(question)
+        self.answers.pop(0)
+        if mark:
+            self.boot.mark(mark, self.process.pid, "")
+        try:
+            os.write(self.process.stdin.fileno(), answer)
+        except BrokenPipeError:             # it ended; that is seen elsewhere
+            pass
+        return mark
+
+
+def read_all(process, boot, end, answers, watch):
     """Read both outputs until they are closed, or the time is `end`. Calls watch(mark) for each mark, and watch(None)
     some times a second."""
-    scanned = 0
+    scanned, dialogue = 0, Dialogue(process, boot, answers)
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ, boot.serial)
         selector.register(process.stderr, selectors.EVENT_READ, boot.errors)
@@ -89,9 +117,9 @@ def read_all(process, boot, end, watch):
             for match in MARK.finditer(boot.serial, scanned):
                 scanned = match.end()
                 name, value = (part.decode(errors="replace").strip() for part in match.groups())
-                boot.marks.setdefault(name, (time.monotonic() - boot.begin, cpu_seconds(process.pid), value))
+                boot.mark(name, process.pid, value)
                 watch(name)
-            watch(None)
+            watch(dialogue.look())
 
 
 def wait(process, end):
@@ -107,17 +135,19 @@ def wait(process, end):
         time.sleep(0.01)
 
 
-def run(argv, limit, watch):
-    """Boot. watch(boot, mark): as in read_all. Returns: a Boot, whose `error` is None when QEMU ended well."""
+def run(argv, limit, watch, answers=()):
+    """Boot. watch(boot, mark): as in read_all; answers: see Dialogue. Returns: a Boot, whose `error` is None when QEMU
+    ended well."""
     boot = Boot()
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                start_new_session=True, preexec_fn=die_with_parent)
     try:
-        read_all(process, boot, boot.begin + limit, lambda mark: watch(boot, mark))
+        read_all(process, boot, boot.begin + limit, answers, lambda mark: watch(boot, mark))
         usage = wait(process, boot.begin + limit)
         boot.cpu = usage.ru_utime + usage.ru_stime if usage else cpu_seconds(process.pid)
     finally:
         end_group(process)
+        process.stdin.close()
         process.stdout.close()
         process.stderr.close()
     boot.seconds = time.monotonic() - boot.begin

@@ -12,6 +12,7 @@ import common
 from pc import boot
 
 GUEST = os.path.join(common.ROOT, "tool", "pc", "guest")
+ROOT_MAKER = os.path.join(common.ROOT, "tool", "pc", "root")
 KERNEL = "linux-image-cloud-amd64"         # depends on the package of the newest such kernel
 
 
@@ -108,20 +109,43 @@ def read(path):
         return f.read()
 
 
-def initramfs(busybox, churn):
-    return cpio([*((name, 0o40755, b"", (0, 0)) for name in ("bin", "dev")),
-                 ("dev/console", 0o20600, b"", (5, 1)),
-                 ("bin/busybox", 0o100755, read(busybox), (0, 0)), ("bin/sh", 0o120777, b"busybox", (0, 0)),
-                 ("bin/churn", 0o100755, read(churn), (0, 0)),
-                 ("init", 0o100755, read(os.path.join(GUEST, "init")), (0, 0))])
+# What a kernel needs to reach its disk, each after what it needs itself.
+MODULES = ["virtio/virtio_ring", "virtio/virtio", "virtio/virtio_pci_legacy_dev", "virtio/virtio_pci_modern_dev",
+           "virtio/virtio_pci", "virtio/virtio_mmio", "block/virtio_blk"]
+
+
+def initramfs(busybox, churn, kernel):
+    """kernel: the folder of the kernel's package; its modules go in when they are given."""
+    entries = [*((name, 0o40755, b"", (0, 0)) for name in ("bin", "dev", "modules")),
+               ("dev/console", 0o20600, b"", (5, 1)),
+               ("bin/busybox", 0o100755, read(busybox), (0, 0)), ("bin/sh", 0o120777, b"busybox", (0, 0)),
+               ("bin/churn", 0o100755, read(churn), (0, 0)),
+               ("init", 0o100755, read(os.path.join(GUEST, "init")), (0, 0))]
+    names = []
+    for module in MODULES:
+        content = read(find(kernel, f"lib/modules/*/kernel/drivers/{module}.ko"))
+        names.append(os.path.basename(module) + ".ko")
+        entries.append((f"modules/{names[-1]}", 0o100644, content, (0, 0)))
+    return cpio([*entries, ("modules/order", 0o100644, "\n".join(names).encode(), (0, 0))])
+
+
+def systemd_root(folder, kernel, say):
+    """Debian with systemd as an image: (its file, what its commands print on this machine). Made once, by root."""
+    image, expected = os.path.join(folder, "root.ext4"), os.path.join(folder, "expected")
+    make = os.path.join(ROOT_MAKER, "make")
+    if not os.path.exists(image) or os.path.getmtime(image) < max(map(os.path.getmtime, glob.glob(ROOT_MAKER + "/*"))):
+        say("making a Debian with systemd (debootstrap: minutes)")
+        run([*([] if os.geteuid() == 0 else ["sudo", "-n"]), make, folder, kernel])
+    return image, common.read("", expected)
 
 
 class Image:
     """The files that a boot is given, and the kernel's name."""
 
-    def __init__(self, folder, say, firmware):
+    def __init__(self, folder, say, firmware, disk):
         packages = Packages(folder, say)
-        self.kernel = find(packages.get(KERNEL), "boot/vmlinuz-*")
+        kernel = packages.get(KERNEL)
+        self.kernel = find(kernel, "boot/vmlinuz-*")
         self.release = os.path.basename(self.kernel).split("-", 1)[1]
         busybox = find(packages.get("busybox-static"), "bin/busybox")
         churn = os.path.join(folder, "churn")
@@ -129,8 +153,11 @@ class Image:
             run(["cc", "-O2", "-static", "-pthread", "-D_GNU_SOURCE", os.path.join(GUEST, "churn.c"), "-o", new])
         self.initrd = os.path.join(folder, "initramfs")
         with replacing(self.initrd) as new, open(new, "wb") as f:
-            f.write(initramfs(busybox, churn))
+            f.write(initramfs(busybox, churn, kernel))
         self.ovmf = packages.get("ovmf") if firmware != "seabios" else None
+        self.disk = self.expected = None
+        if disk:
+            self.disk, self.expected = systemd_root(os.path.join(folder, disk), kernel, say)
 
 
 @contextlib.contextmanager

@@ -19,10 +19,11 @@ def shell(script, limit=10.0):
 
 
 def test_verdicts(check):
-    values = verdict.expected()
+    plan = verdict.work_of_init(2)
+    values = {name: value for name, _, value in plan.parts}
     good = GOOD % tuple(values[name] for name in ("pipeline", "sha256", "mmap"))
     cases = [
-        (good, "tdp", 2, None), (good, "tcg", 2, None), (good, "tdp", 4, "the guest has 2 CPUs, not 4"),
+        (good, "tdp", 2, None), (good, "tcg", 2, None), (good, "tdp", 4, "shell: 2, not 4"),
         (good + "; exit 3", "tdp", 2, "QEMU: exit 3"), (good + "; kill -SEGV $$", "tdp", 2, "QEMU ended by signal 11"),
         (good.replace("fork 150", "fork 149"), "tdp", 2, "fork: 149, not 150"),
         (good.replace("fork 150", "fork"), "tdp", 2, "fork: , not 150"),
@@ -33,12 +34,12 @@ def test_verdicts(check):
         ("true", "tdp", 2, "ended before its work"),
     ]
     for script, kind, vcpus, want in cases:
-        got = verdict.judge(shell(script), kind, vcpus)
+        got = verdict.judge(shell(script), kind, verdict.work_of_init(vcpus))
         check(want in (got or "") if want else got is None, f"{script[-60:]!r}: {got!r}, not {want!r}")
     result = shell(good)
     check(result.marks["shell"][0] >= 0.2 > result.between("fork"), f"seconds of the marks: {result.marks}")
     check(result.stats == {"fixed": 12, "fixed without a lock": 3}, f"statistics: {result.stats}")
-    text = "\n".join(verdict.table({"tdp": [result], "shadow": [], "tcg": [shell(good.split("; echo")[0])]}))
+    text = "\n".join(verdict.table({"tdp": [result], "shadow": [], "tcg": [shell(good.split("; echo")[0])]}, plan))
     check(re.search(r"vmmu, tdp +0\.[2-9].* 15 +- +-\n.*no boot was good\n.*TCG .* - +- +-$", text),
           f"a table:\n{text}")
 
@@ -67,7 +68,7 @@ def test_hang(check):
     begin = time.monotonic()
     result = shell("sleep 60 & echo @pc shell $!; echo the last; wait", 0.5)
     check(result.error and "hung" in result.error and time.monotonic() - begin < 5, f"a hang: {result.error}")
-    check("reached: shell" in verdict.judge(result, "tdp", 2), "a hang: what it reached")
+    check("reached: shell" in verdict.judge(result, "tdp", verdict.work_of_init(2)), "a hang: what it reached")
     check(result.last_lines(1) == ["the last"], f"a hang: its last line: {result.last_lines(3)}")
     check(not alive_after([int(result.marks["shell"][2])], 1), "a hang: what it started still runs")
     # Its outputs are closed, and it runs on.
