@@ -4,7 +4,7 @@
 
 enum vmmu_page_fault fault_page_get(struct vm *vm, struct fault *fault)
 {
-	unsigned access = fault->access & (VMMU_READ | VMMU_WRITE);
+	unsigned access = fault->access & (VMMU_READ | VMMU_WRITE | VMMU_NOWAIT);
 
 	switch (vm->host->page_get(vm->host_state, memslot_hva(fault->slot, fault->gfn), access, &fault->page)) {
 	case VMMU_OK:
@@ -13,6 +13,8 @@ enum vmmu_page_fault fault_page_get(struct vm *vm, struct fault *fault)
 		return VMMU_PAGE_RETRY;
 	case VMMU_ENOMEM:
 		return VMMU_PAGE_NOMEM;
+	case VMMU_EBUSY:
+		return access & VMMU_NOWAIT ? VMMU_PAGE_WAIT : VMMU_PAGE_HOST;
 	default:
 		return VMMU_PAGE_HOST;
 	}

@@ -50,7 +50,7 @@ static inline enum vmmu_page_fault fault_admit(struct vmmu_vcpu *vcpu, const str
 
 /**
  * Ask the host for the page of an admitted access. Holds: SRCU read side, no other lock. Sleeps.
- * Returns: FIXED with fault->page, writable if the access writes; RETRY, NOMEM, HOST.
+ * Returns: FIXED with fault->page, writable if the access writes; RETRY, NOMEM, HOST; WAIT if the access says NOWAIT.
  */
 enum vmmu_page_fault fault_page_get(struct vm *vm, struct fault *fault);
 

@@ -132,7 +132,7 @@ static enum vmmu_page_fault page_fault(struct vmmu_vcpu *vcpu, const struct mems
 {
 	const struct guest_reader reader = { &vcpu->shadow->mode, slots, &vcpu->table_cache, vcpu->vcpu.vm,
 	                                     &vcpu->ring };
-	struct shadow_fault fault = { .gva = gva, .error = error, .pkru = pkru, .reader = &reader };
+	struct shadow_fault fault = { .gva = gva, .error = error & ~VMMU_PF_NOWAIT, .pkru = pkru, .reader = &reader };
 	struct fault *common = &fault.common;
 
 	common->generation = memslots_generation(slots);
@@ -153,6 +153,8 @@ static enum vmmu_page_fault page_fault(struct vmmu_vcpu *vcpu, const struct mems
 	}
 	common->gfn = fault.walk.gfn;
 	common->access = error & VMMU_PF_WRITE ? VMMU_READ | VMMU_WRITE : VMMU_READ;
+	if (error & VMMU_PF_NOWAIT)
+		common->access |= VMMU_NOWAIT;
 	common->slot = memslot_find_cached(&vcpu->slot_cache, slots, common->gfn);
 	info->gpa.v = gfn_to_gpa(common->gfn).v | (gva.v & (PAGE_SIZE - 1));
 	return common->slot ? fault_on_memory(vcpu, common, error, &context_shadow) :

@@ -126,9 +126,11 @@ static enum map_result fast(struct vmmu_vcpu *vcpu, const struct fault *fault, u
 
 static unsigned error_to_access(uint64_t error)
 {
+	unsigned access = error & VMMU_PF_NOWAIT ? VMMU_READ | VMMU_NOWAIT : VMMU_READ;
+
 	if (error & VMMU_PF_FETCH)
-		return VMMU_READ | VMMU_EXEC;
-	return error & VMMU_PF_WRITE ? VMMU_READ | VMMU_WRITE : VMMU_READ;
+		return access | VMMU_EXEC;
+	return error & VMMU_PF_WRITE ? access | VMMU_WRITE : access;
 }
 
 /*

@@ -96,6 +96,15 @@ enum vmmu_status guest_has_room(const struct vm *vm, struct vmmu_vcpu *vcpu, uin
 	return VMMU_EBUSY;
 }
 
+static enum vmmu_status part_where(const struct access *access, const struct memslot *slot, gpa_t gpa, void *buffer,
+                                   size_t bytes)
+{
+	(void)access;
+	(void)bytes;
+	((hva_t *)buffer)->v = part_hva(slot, gpa);
+	return VMMU_OK;
+}
+
 /*
  * Do `part` to each page of [gpa, gpa + bytes).
  * `part` NULL: only check that each has a slot, and count those that are logged.
@@ -134,7 +143,7 @@ static enum vmmu_status access_each(const struct access *access, gpa_t gpa, char
 	token = srcu_read_lock(&vm->srcu, access->stripe);
 	slots = memslots_active(vm, access->as_id, token);
 	status = parts_each(access, slots, gpa, buffer, bytes, NULL, &logged);
-	if (status == VMMU_OK && part != part_read)
+	if (status == VMMU_OK && part != part_read && part != part_where)
 		status = guest_has_room(vm, access->vcpu, logged);
 	if (status == VMMU_OK)
 		status = parts_each(access, slots, gpa, buffer, bytes, part, &logged);
@@ -199,4 +208,9 @@ enum vmmu_status vmmu_memory_write(struct vmmu_vm *vm, uint32_t address_space, s
 enum vmmu_status vmmu_memory_written(struct vmmu_vm *vm, uint32_t address_space, struct vmmu_gpa gpa, size_t bytes)
 {
 	return device_access(vm, address_space, gpa, NULL, bytes, false, part_written);
+}
+
+enum vmmu_status vmmu_memory_hva(struct vmmu_vm *vm, uint32_t address_space, struct vmmu_gpa gpa, struct vmmu_hva *out)
+{
+	return device_access(vm, address_space, gpa, (char *)out, 1, false, part_where);
 }

@@ -48,8 +48,10 @@ struct vmmu_host {
 	 * Resolve the host page behind `hva` for `access` (VMMU_READ, perhaps | VMMU_WRITE); make it present if it is
 	 * not. `writable` may be true even if only a read was asked for. Called with no vmmu lock held but the SRCU
 	 * read side. May sleep for long.
+	 * With VMMU_NOWAIT in `access` the host may answer VMMU_EBUSY where it would wait for long, for a disk, say
+	 * (KVM's FOLL_NOWAIT). It need not look at VMMU_NOWAIT.
 	 * Returns: VMMU_OK; VMMU_EFAULT if nothing, or nothing writable for a write, is mapped there; VMMU_EAGAIN to
-	 * have the guest access tried again.
+	 * have the guest access tried again; VMMU_EBUSY.
 	 */
 	enum vmmu_status (*page_get)(void *state, struct vmmu_hva hva, unsigned access,
 	                             struct vmmu_host_page *out);

@@ -46,6 +46,14 @@ VMMU_MUST_CHECK enum vmmu_status vmmu_memory_write(struct vmmu_vm *vm, uint32_t 
 VMMU_MUST_CHECK enum vmmu_status vmmu_memory_written(struct vmmu_vm *vm, uint32_t address_space,
                                                   struct vmmu_gpa gpa, size_t bytes);
 
+/**
+ * Where the program's memory for a guest address is, by the slots (KVM's gfn_to_hva). It may be elsewhere at once: a
+ * caller that uses the memory itself must know that the slot stays.
+ * Returns: VMMU_OK, VMMU_ENOENT (no slot), VMMU_EINVAL (no such address space), VMMU_EDEAD.
+ */
+VMMU_MUST_CHECK enum vmmu_status vmmu_memory_hva(struct vmmu_vm *vm, uint32_t address_space, struct vmmu_gpa gpa,
+                                                 struct vmmu_hva *out);
+
 VMMU_END_DECLS
 
 #endif

@@ -68,16 +68,17 @@ enum vmmu_page_fault {
 	VMMU_PAGE_DEAD = VMMU_FAULT_DEAD,
 	VMMU_PAGE_GUEST,   /* the guest's own fault: raise #PF with `error`, CR2 = gva */
 	VMMU_PAGE_EMULATE, /* a write to a page table of the guest at `gpa`: store with vmmu_guest_write, do not map */
+	VMMU_PAGE_WAIT = VMMU_FAULT_WAIT, /* only with VMMU_PF_NOWAIT: the host would wait for the page at `gpa` */
 };
 
 struct vmmu_page_info {
 	uint64_t error;      /* for VMMU_PAGE_GUEST: the architectural error code */
-	struct vmmu_gpa gpa; /* for MMIO, EMULATE, HOST */
+	struct vmmu_gpa gpa; /* for MMIO, EMULATE, HOST, WAIT */
 };
 
 /**
  * A #PF on the library's tables. On the vCPU's thread, outside the guest. Sleeps, allocates. `error`: VMMU_PF_PRESENT,
- * WRITE, USER, FETCH, RSVD as the walk of entry.root gave them, and SMAP. `pkru`: the guest's.
+ * WRITE, USER, FETCH, RSVD as the walk of entry.root gave them, SMAP and NOWAIT. `pkru`: the guest's.
  */
 VMMU_MUST_CHECK enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva, uint64_t error,
                                                      uint32_t pkru, struct vmmu_page_info *info);

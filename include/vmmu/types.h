@@ -39,6 +39,8 @@ struct vmmu_pfn { uint64_t v; }; /* host frame number: host physical >> 12 */
 #define VMMU_READ  1u
 #define VMMU_WRITE 2u
 #define VMMU_EXEC  4u
+/* To the host, beside them: do not wait for the page (vmmu/host.h). */
+#define VMMU_NOWAIT 8u
 
 /* Page sizes are named by the level of the table that holds the leaf. */
 enum vmmu_level {

@@ -106,6 +106,11 @@ VMMU_MUST_CHECK enum vmmu_status vmmu_vcpu_address_space_set(struct vmmu_vcpu *v
 #define VMMU_PF_FETCH   (UINT64_C(1) << 4)
 #define VMMU_PF_GUEST_FINAL (UINT64_C(1) << 32) /* the access of the instruction itself */
 #define VMMU_PF_GUEST_PAGE  (UINT64_C(1) << 33) /* a guest page-table entry was being walked */
+/*
+ * Not of hardware, also for vmmu_page_fault: answer VMMU_FAULT_WAIT where the host would wait for the page of the
+ * access (F68). Tables of the guest that vmmu_page_fault reads are waited for all the same.
+ */
+#define VMMU_PF_NOWAIT (UINT64_C(1) << 48)
 
 enum vmmu_fault {
 	VMMU_FAULT_FIXED,    /* run the instruction again */
@@ -114,6 +119,7 @@ enum vmmu_fault {
 	VMMU_FAULT_HOST,     /* the host has no page (any more): KVM_RUN answers -EFAULT */
 	VMMU_FAULT_NOMEM,    /* no memory for tables */
 	VMMU_FAULT_DEAD,
+	VMMU_FAULT_WAIT = 8, /* only with VMMU_PF_NOWAIT: the host would wait for the page */
 };
 
 /**

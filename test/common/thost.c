@@ -105,6 +105,8 @@ static enum vmmu_status page_get(void *state, struct vmmu_hva hva, unsigned acce
 
 	if (must_fail(&host->page_fail, read_relaxed(&host->sticky)))
 		return host->page_fail_with ? host->page_fail_with : VMMU_EFAULT;
+	if ((access & VMMU_NOWAIT) && read_relaxed(&host->busy))
+		return VMMU_EBUSY;
 	delay(host, call * 2);
 	status = look_up(host, hva, access, out);
 	if (status == VMMU_OK && max_level && out->max_level > max_level)

@@ -20,6 +20,7 @@ struct thost {
 	enum vmmu_status page_fail_with; /* default VMMU_EFAULT */
 	/* page_get */
 	unsigned page_delay_us;  /* sleep up to so long */
+	bool busy;               /* with VMMU_NOWAIT every page would have to be waited for; atomic */
 	bool read_only_reads;    /* for a read, some pages are not writable (copy-on-write) */
 	enum vmmu_level max_level; /* 0: no limit */
 	/*
