@@ -137,6 +137,7 @@ enum cpu_exit {
 	CPU_EXIT_HYPERCALL,      /* ops->hypercall answered CPU_CALL_EXIT; RIP is behind the instruction, set RAX */
 	CPU_EXIT_RSM,            /* the guest left SMM: what the owner held back meanwhile (INIT) may come now */
 	CPU_EXIT_RING_FULL,      /* vmmu_vcpu_enter said so */
+	CPU_EXIT_PAGE_WAIT,      /* info.page_wait, after cpu_page_wait_exits: the host would wait for the page */
 	CPU_EXIT_NOMEM,
 	CPU_EXIT_DEAD,           /* the VM was marked dead */
 };
@@ -176,6 +177,9 @@ struct cpu_exit_info {
 		struct {
 			uint64_t gpa;
 		} host_fault;
+		struct {
+			uint64_t gpa;    /* of the access; the instruction at RIP begins anew */
+		} page_wait;
 		struct {
 			uint8_t exception; /* 1 (#DB) or 3 (#BP) */
 			uint64_t pc;       /* linear address: CS base + RIP */
@@ -296,6 +300,18 @@ void cpu_interrupt_raise(struct cpu *cpu);
 
 /** Exit with CPU_EXIT_IRQ_WINDOW as soon as interrupts can be taken (KVM's request_interrupt_window). */
 void cpu_irq_window_want(struct cpu *cpu, bool want);
+
+/**
+ * `exits`: where the host would wait for a page, and the guest could take an interrupt, cpu_run ends with
+ * CPU_EXIT_PAGE_WAIT instead. Else cpu_run waits, as it does before the first call. On the vCPU's thread.
+ */
+void cpu_page_wait_exits(struct cpu *cpu, bool exits);
+
+/** After CPU_EXIT_PAGE_WAIT: the next access for which the host would wait is waited for. */
+void cpu_page_wait_once(struct cpu *cpu);
+
+/** How often the guest itself has turned CR0.PG on or off. On the vCPU's thread. */
+unsigned cpu_paging_switches(struct cpu *cpu);
 
 /** Outside cpu_run. Returns: true when an interrupt could be injected now: IF set, no shadow, nothing injected. */
 bool cpu_interrupt_ready(struct cpu *cpu);

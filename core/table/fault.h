@@ -11,7 +11,7 @@
 struct fault {
 	const struct memslot *slot; /* NULL: there is no memory, and an MMIO entry is to be installed */
 	gfn_t gfn;
-	unsigned access;            /* what the guest did: VMMU_READ, _WRITE, _EXEC, and _NOWAIT; 0: only map the page */
+	unsigned access;            /* what the guest did: VMMU_READ, _WRITE, _EXEC, _NOWAIT; 0: only map the page */
 	uint64_t generation;        /* of the slots that were searched: an MMIO entry is valid for it (P10) */
 	uint64_t snapshot;          /* notifier_snapshot, from before anything was looked up (P5) */
 	struct vmmu_host_page page; /* of `slot` */

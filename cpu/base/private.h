@@ -120,6 +120,9 @@ struct cpu_private {
 	bool attention;          /* an interrupt, or the owner, waits for interrupts to become possible */
 	bool request_came;       /* a request came between before_entry and the entry into the guest */
 	bool window_wanted;
+	bool page_wait_exits;    /* cpu_page_wait_exits */
+	bool page_wait_once;     /* the next fault waits for its page all the same */
+	unsigned paging_switches; /* the guest's writes that changed CR0.PG */
 	bool single_next;        /* run the next instruction alone */
 	/*
 	 * An instruction that exited runs again with the answer, before any request, event or interrupt: its reads of

@@ -234,13 +234,13 @@ static bool too_wide(struct cpu *cpu, uint64_t linear)
 	return cpu_translate(cpu, linear, &gpa, &writable, &user) && (gpa & ~cpu->p->phys_mask);
 }
 
-enum shadow_answer cpu_shadow_fault(struct cpu *cpu)
+enum shadow_answer cpu_shadow_fault(struct cpu *cpu, uint64_t nowait)
 {
 	struct cpu_private *p = cpu->p;
 	struct shadow_state *s = &p->shadow;
 	struct vmmu_page_info info;
 
-	switch (vmmu_page_fault(p->vcpu, (struct vmmu_gva){ s->gva }, s->error, cpu->s.pkru, &info)) {
+	switch (vmmu_page_fault(p->vcpu, (struct vmmu_gva){ s->gva }, s->error | nowait, cpu->s.pkru, &info)) {
 	case VMMU_PAGE_FIXED:
 	case VMMU_PAGE_RETRY:
 		return SHADOW_RUN;
@@ -258,6 +258,9 @@ enum shadow_answer cpu_shadow_fault(struct cpu *cpu)
 	case VMMU_PAGE_HOST:
 		p->fault_gpa = info.gpa;
 		return SHADOW_HOST;
+	case VMMU_PAGE_WAIT:
+		p->fault_gpa = info.gpa;
+		return SHADOW_WAIT;
 	case VMMU_PAGE_NOMEM:
 		return SHADOW_NOMEM;
 	default:

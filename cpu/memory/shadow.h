@@ -24,10 +24,14 @@ void *cpu_shadow_in_place(struct cpu *cpu, const struct place *place, unsigned s
 
 /* ---- outside the guest ---- */
 
-enum shadow_answer { SHADOW_RUN, SHADOW_MMIO, SHADOW_HOST, SHADOW_NOMEM, SHADOW_DEAD, SHADOW_STUCK };
+enum shadow_answer { SHADOW_RUN, SHADOW_MMIO, SHADOW_HOST, SHADOW_WAIT, SHADOW_NOMEM, SHADOW_DEAD, SHADOW_STUCK };
 
-/** A fault of cpu_shadow_walk: ask the library. p->fault_gpa and fault_error are set for MMIO and HOST. */
-enum shadow_answer cpu_shadow_fault(struct cpu *cpu);
+/**
+ * A fault of cpu_shadow_walk: ask the library. p->fault_gpa and fault_error are set for MMIO and HOST, fault_gpa for
+ * WAIT.
+ * `nowait`: VMMU_PF_NOWAIT or 0.
+ */
+enum shadow_answer cpu_shadow_fault(struct cpu *cpu, uint64_t nowait);
 
 /** The library writes what the last instruction wrote to guest tables. Returns: false when memory there is gone. */
 bool cpu_shadow_writes(struct cpu *cpu);

@@ -265,16 +265,42 @@ static enum cpu_exit fault_is_fixed(struct cpu *cpu)
 	return GO_ON;
 }
 
+/*
+ * VMMU_PF_NOWAIT if the owner wants to hear of a page that the host would wait for, and may give the guest an exception
+ * in place of the instruction. As KVM, only where the guest could take an interrupt, too.
+ */
+static uint64_t nowait(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	if (likely(!p->page_wait_exits))
+		return 0;
+	if (p->page_wait_once) {
+		p->page_wait_once = false;
+		return 0;
+	}
+	if (cpu->op == &p->event_op || p->completing || cpu->single || !interrupt_possible(cpu))
+		return 0;
+	return VMMU_PF_NOWAIT;
+}
+
+static enum cpu_exit exit_page_wait(struct cpu *cpu)
+{
+	cpu->p->exit.page_wait.gpa = cpu->p->fault_gpa.v;
+	return CPU_EXIT_PAGE_WAIT;
+}
+
 static enum cpu_exit page_fault(struct cpu *cpu)
 {
 	struct cpu_private *p = cpu->p;
 
-	switch (cpu_shadow_fault(cpu)) {
+	switch (cpu_shadow_fault(cpu, nowait(cpu))) {
 	case SHADOW_RUN: return fault_is_fixed(cpu);
 	case SHADOW_MMIO: return fault_is_mmio(cpu);
 	case SHADOW_HOST:
 		p->exit.host_fault.gpa = p->fault_gpa.v;
 		return CPU_EXIT_HOST_FAULT;
+	case SHADOW_WAIT: return exit_page_wait(cpu);
 	case SHADOW_NOMEM: return CPU_EXIT_NOMEM;
 	case SHADOW_STUCK: return cpu_internal_error(cpu);
 	default: return CPU_EXIT_DEAD;
@@ -287,7 +313,7 @@ static enum cpu_exit nested_fault(struct cpu *cpu)
 
 	if (cpu->entry.shadow)
 		return page_fault(cpu);
-	switch (vmmu_fault(p->vcpu, p->fault_gpa, p->fault_error)) {
+	switch (vmmu_fault(p->vcpu, p->fault_gpa, p->fault_error | nowait(cpu))) {
 	case VMMU_FAULT_FIXED:
 	case VMMU_FAULT_RETRY:
 		return fault_is_fixed(cpu);
@@ -296,6 +322,8 @@ static enum cpu_exit nested_fault(struct cpu *cpu)
 	case VMMU_FAULT_HOST:
 		p->exit.host_fault.gpa = p->fault_gpa.v;
 		return CPU_EXIT_HOST_FAULT;
+	case VMMU_FAULT_WAIT:
+		return exit_page_wait(cpu);
 	case VMMU_FAULT_NOMEM:
 		return CPU_EXIT_NOMEM;
 	default:
@@ -516,6 +544,21 @@ void cpu_interrupt_raise(struct cpu *cpu)
 void cpu_irq_window_want(struct cpu *cpu, bool want)
 {
 	cpu->p->window_wanted = want;
+}
+
+void cpu_page_wait_exits(struct cpu *cpu, bool exits)
+{
+	cpu->p->page_wait_exits = exits;
+}
+
+void cpu_page_wait_once(struct cpu *cpu)
+{
+	cpu->p->page_wait_once = true;
+}
+
+unsigned cpu_paging_switches(struct cpu *cpu)
+{
+	return cpu->p->paging_switches;
 }
 
 bool cpu_interrupt_ready(struct cpu *cpu)

@@ -77,6 +77,7 @@ bool cr0_write(struct cpu *cpu, uint64_t value)
 		tlb_flush(cpu);
 		cpu->p->shadow.regs_written = true;
 	}
+	cpu->p->paging_switches += (value ^ cpu->s.cr0) & CR0_PG ? 1 : 0;
 	cpu->s.cr0 = value & (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD |
 	                      CR0_PG);
 	mode_update(cpu);

@@ -6,10 +6,12 @@
  *
  *     vmmu_pfn_cache_activate(cache, 0, gpa, sizeof(clock));
  *     ...
- *     while ((status = vmmu_pfn_cache_open(cache, vcpu)) == VMMU_EAGAIN)
- *             if ((status = vmmu_pfn_cache_refresh(cache)) != VMMU_OK)
- *                     break;     VMMU_EAGAIN: come back later, or go on trying; else the guest has no such page now
- *     if (status == VMMU_OK) {
+ *     do {                               for ever only if the host or the client never ends what it does there
+ *             status = vmmu_pfn_cache_refresh(cache);
+ *             if (status == VMMU_OK)
+ *                     status = vmmu_pfn_cache_open(cache, vcpu);
+ *     } while (status == VMMU_EAGAIN);
+ *     if (status == VMMU_OK) {           else the guest has no such page now
  *             vmmu_pfn_cache_write(cache, 0, &clock, sizeof(clock));
  *             vmmu_pfn_cache_close(cache);
  *     }

@@ -201,6 +201,16 @@ void lapic_request(struct lapic *a, uint8_t vector, bool level)
 	vcpu_wake(a->vcpu);
 }
 
+bool lapic_is_on(struct lapic *a)
+{
+	return lapic_is_enabled(a);
+}
+
+void lapic_raise(struct lapic *a, uint8_t vector)
+{
+	lapic_request(a, vector, false);
+}
+
 /* ---- starting -------------------------------------------------------------------------------------------- */
 
 bool lapic_start_pending(struct lapic *a)

@@ -42,6 +42,11 @@ bool lapic_takes_external(struct lapic *apic);
 /** [any] The PIC's output went high: wake a vCPU whose local APIC lets it through. */
 void lapic_external(struct kvm *kvm);
 
+/** [any] Is it on, by its base and by software? Else it takes no interrupts. */
+bool lapic_is_on(struct lapic *apic);
+/** [any] Request an edge-triggered interrupt of this vCPU. */
+void lapic_raise(struct lapic *apic, uint8_t vector);
+
 /** [own] INIT and SIPI that arrived. The take functions return true, once, when one did. */
 bool lapic_start_pending(struct lapic *apic);
 bool lapic_take_init(struct lapic *apic);

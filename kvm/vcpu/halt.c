@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "kvm/vcpu/halt.h"
 #include "kvm/irq/lapic.h"
+#include "kvm/vcpu/async_pf.h"
 #include "kvm/vcpu/pv.h"
 #include "kvm/vcpu/regs.h"
 #include "kvm/vcpu/run.h"
@@ -66,6 +67,8 @@ long halt_accept(struct kvm_vcpu *vcpu)
 	for (;;) {
 		unsigned seen = atomic_load(&vcpu->wake);
 
+		if (atomic_load(&vcpu->pv_requests) & PV_ASYNC_PF)
+			pv_requests_do(vcpu);
 		lapic_timer_check(vcpu->lapic);
 		halt_take_start(vcpu);
 		if (state->mp_state == CPU_MP_HALTED && wants_to_run(vcpu)) {
@@ -73,7 +76,9 @@ long halt_accept(struct kvm_vcpu *vcpu)
 			state->events.smi.from_halt = state->events.smi.pending && !state->events.smi.smm;
 			count(&vcpu->halt_wakeups);
 		}
-		if (state->mp_state == CPU_MP_RUNNABLE)
+		if (async_pf_halted(vcpu) && wants_to_run(vcpu))
+			async_pf_wake(vcpu);
+		if (state->mp_state == CPU_MP_RUNNABLE && !async_pf_halted(vcpu))
 			return 1;
 		if (run_must_end(vcpu))
 			return -EINTR;

@@ -76,8 +76,8 @@ static const uint32_t zero_list[] = {
 	0xc0010112, /* TSEG address */
 	0xc0010113, /* TSEG mask */
 	0xc0011020, /* LS_CFG */
-	/* KVM's paravirtual page faults, steal time and EOI: they do not exist, so guests never switch them on. */
-	0x4b564d02, 0x4b564d03, 0x4b564d04,
+	/* KVM's paravirtual steal time and EOI: they do not exist, so guests never switch them on. */
+	0x4b564d03, 0x4b564d04,
 };
 
 /* Switches of AMD's processors. As in KVM they read as 0, and a guest may write what it likes. */

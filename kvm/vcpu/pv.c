@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "kvm/vcpu/pv.h"
+#include "kvm/vcpu/async_pf.h"
 #include "kvm/vcpu/kvmclock.h"
 #include "kvm/vcpu/tsc.h"
 #include "kvm/vm/vm.h"
@@ -11,7 +12,8 @@
 uint32_t pv_features(void)
 {
 	return BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) | BIT(KVM_FEATURE_CLOCKSOURCE2) |
-	       BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
+	       BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT) | BIT(KVM_FEATURE_ASYNC_PF) |
+	       BIT(KVM_FEATURE_ASYNC_PF_VMEXIT) | BIT(KVM_FEATURE_ASYNC_PF_INT);
 }
 
 /* May the vCPU use the feature? A client may enforce what it wrote in CPUID; without that all may be used. */
@@ -30,6 +32,9 @@ static const struct {
 	{ MSR_KVM_SYSTEM_TIME, KVM_FEATURE_CLOCKSOURCE },
 	{ MSR_KVM_WALL_CLOCK_NEW, KVM_FEATURE_CLOCKSOURCE2 },
 	{ MSR_KVM_SYSTEM_TIME_NEW, KVM_FEATURE_CLOCKSOURCE2 },
+	{ MSR_KVM_ASYNC_PF_EN, KVM_FEATURE_ASYNC_PF },
+	{ MSR_KVM_ASYNC_PF_INT, KVM_FEATURE_ASYNC_PF_INT },
+	{ MSR_KVM_ASYNC_PF_ACK, KVM_FEATURE_ASYNC_PF_INT },
 };
 _Static_assert(sizeof(msrs) / sizeof(*msrs) == PV_MSRS, "all of them");
 
@@ -64,9 +69,19 @@ bool pv_msr_read(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *value, bool ho
 	case MSR_KVM_WALL_CLOCK_NEW: *value = kvmclock_wall_clock_read(vcpu); break;
 	case MSR_KVM_SYSTEM_TIME:
 	case MSR_KVM_SYSTEM_TIME_NEW: *value = vcpu->pv.system_time; break;
+	case MSR_KVM_ASYNC_PF_EN: *value = vcpu->pv.async_pf; break;
+	case MSR_KVM_ASYNC_PF_INT: *value = vcpu->pv.async_pf_vector; break;
+	case MSR_KVM_ASYNC_PF_ACK: *value = 0; break;
 	default: return false;
 	}
 	return true;
+}
+
+/* Has the guest the features that the bits of MSR_KVM_ASYNC_PF_EN need? */
+static bool async_pf_features(const struct kvm_vcpu *vcpu, uint64_t value)
+{
+	return (!(value & KVM_ASYNC_PF_DELIVERY_AS_INT) || has(vcpu, KVM_FEATURE_ASYNC_PF_INT)) &&
+	       (!(value & KVM_ASYNC_PF_DELIVERY_AS_PF_VMEXIT) || has(vcpu, KVM_FEATURE_ASYNC_PF_VMEXIT));
 }
 
 bool pv_msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, bool host)
@@ -80,6 +95,15 @@ bool pv_msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, bool ho
 	case MSR_KVM_SYSTEM_TIME_NEW:
 		kvmclock_system_time_write(vcpu, value, index == MSR_KVM_SYSTEM_TIME, host);
 		break;
+	case MSR_KVM_ASYNC_PF_EN:
+		if (!async_pf_features(vcpu, value) || !async_pf_enable_write(vcpu, value))
+			return false;
+		break;
+	case MSR_KVM_ASYNC_PF_INT:
+		if (!async_pf_vector_write(vcpu, value))
+			return false;
+		break;
+	case MSR_KVM_ASYNC_PF_ACK: async_pf_ack_write(vcpu, value); break;
 	default: return false;
 	}
 	/* The guest's next instruction may read what its write asked for. */
@@ -109,6 +133,8 @@ void pv_requests_do(struct kvm_vcpu *vcpu)
 		again |= PV_CLOCK_UPDATE;
 	if (requests & PV_WALL_CLOCK && !kvmclock_wall_update(vcpu))
 		again |= PV_WALL_CLOCK;
+	if (requests & PV_ASYNC_PF)
+		async_pf_check(vcpu);
 	if (again)
 		atomic_fetch_or(&vcpu->pv_requests, again);
 }
@@ -116,4 +142,5 @@ void pv_requests_do(struct kvm_vcpu *vcpu)
 void pv_reset(struct kvm_vcpu *vcpu)
 {
 	memset(&vcpu->pv, 0, sizeof(vcpu->pv));
+	async_pf_clear(vcpu);
 }

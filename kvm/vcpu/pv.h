@@ -16,7 +16,7 @@ bool pv_msr_is(uint32_t index);
 /** Returns: false for #GP. `host`: it is the client's. On the vCPU's thread. */
 bool pv_msr_read(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *value, bool host);
 bool pv_msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, bool host);
-#define PV_MSRS 4u
+#define PV_MSRS 7u
 /** The MSRs for KVM_GET_MSR_INDEX_LIST. */
 void pv_msr_list(uint32_t list[PV_MSRS]);
 

@@ -7,6 +7,7 @@
  * doc/kvm-conformance.md. Signals: kvm/process/signals.h.
  */
 #include "kvm/vcpu/run.h"
+#include "kvm/vcpu/async_pf.h"
 #include "kvm/vcpu/cpuid.h"
 #include "kvm/vcpu/halt.h"
 #include "kvm/irq/ioeventfd.h"
@@ -250,6 +251,9 @@ static long handle(struct kvm_vcpu *vcpu, enum cpu_exit reason)
 		vcpu->completion = COMPLETE_HYPERCALL;
 		return leave(vcpu, KVM_EXIT_HYPERCALL, EXITS_HYPERCALL);
 	case CPU_EXIT_RSM: return RUN_ON;
+	case CPU_EXIT_PAGE_WAIT:
+		async_pf_page_absent(vcpu, info->page_wait.gpa);
+		return RUN_ON;
 	case CPU_EXIT_RING_FULL: return leave(vcpu, KVM_EXIT_DIRTY_RING_FULL, EXITS_RING_FULL);
 	case CPU_EXIT_NOMEM: return -ENOMEM;
 	case CPU_EXIT_DEAD: return -EIO;
@@ -358,6 +362,7 @@ static void first_run(struct kvm_vcpu *vcpu)
 	rcu_worker_start();
 	if (vcpu->lapic)
 		timers_start();
+	async_pf_start(vcpu);
 }
 
 long vcpu_run(struct kvm_vcpu *vcpu, unsigned long argument)

@@ -2,6 +2,7 @@
 /* Creation and destruction of vCPUs; the vCPU ioctls that fit nowhere else. */
 #include "kvm/vm/vm.h"
 #include "kvm/process/config.h"
+#include "kvm/vcpu/async_pf.h"
 #include "kvm/vcpu/ioctls.h"
 #include "kvm/process/file.h"
 #include "kvm/irq/lapic.h"
@@ -27,6 +28,7 @@ static void vcpu_release(struct file *file)
 
 void vcpu_destroy(struct kvm_vcpu *vcpu)
 {
+	async_pf_destroy(vcpu);
 	/* The local APIC first: its timer thread may still reach the CPU through it. */
 	if (vcpu->lapic)
 		lapic_destroy(vcpu->lapic);
@@ -81,7 +83,8 @@ static long fill(struct kvm_vcpu *vcpu, int fd)
 		return -ENOMEM;
 	if (atomic_load(&kvm->irqchip) != IRQCHIP_NONE) {
 		vcpu->lapic = lapic_create(vcpu);
-		if (!vcpu->lapic)
+		vcpu->apf = async_pf_create(vcpu);
+		if (!vcpu->lapic || !vcpu->apf)
 			return -ENOMEM;
 	}
 	msr_reset(vcpu);

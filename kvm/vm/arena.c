@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "kvm/vm/arena.h"
+#include "kvm/vm/host_memory.h"
 #include "port/posix/raw.h"
 #include <string.h>
 
@@ -157,6 +158,8 @@ static void small_free(void *state, void *piece, size_t bytes)
 static enum vmmu_status page_get(void *state, struct vmmu_hva hva, unsigned access, struct vmmu_host_page *out)
 {
 	(void)state;
+	if ((access & VMMU_NOWAIT) && host_memory_is_away(hva.v))
+		return VMMU_EBUSY;
 	return vmmu_host_posix.page_get(NULL, hva, access, out);
 }
 

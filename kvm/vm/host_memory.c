@@ -138,6 +138,30 @@ long host_memory_protect(uint64_t start, uint64_t end, long number, const long a
 	return hostmem_protect(hostmem, start, end, number, a);
 }
 
+bool host_memory_is_away(uint64_t address)
+{
+	return host_memory_any() && hostmem_is_away(hostmem, address);
+}
+
+void host_memory_fetch(struct hostmem_fetch *fetch)
+{
+	hostmem_fetch_start(hostmem, fetch);
+}
+
+void host_memory_fetch_cancel(struct hostmem_fetch *fetch)
+{
+	/* In a forked child the thread that would bring it is gone. */
+	if (host_memory_any())
+		hostmem_fetch_cancel(hostmem, fetch);
+}
+
+static atomic_ulong events[HOST_MEMORY_EVENTS];
+
+void host_memory_count(enum host_memory_event event)
+{
+	atomic_fetch_add_explicit(&events[event], 1, memory_order_relaxed);
+}
+
 void host_memory_print(FILE *out, void (*line)(const char *name, uint64_t value))
 {
 	struct hostmem_stats stats;
@@ -151,6 +175,9 @@ void host_memory_print(FILE *out, void (*line)(const char *name, uint64_t value)
 	line("resident at most, KiB", stats.peak >> 10);
 	line("pages taken away", stats.evicted);
 	line("pages brought back", stats.returned);
+	line("of those, without a vCPU in wait", stats.fetched);
+	line("absent pages told to a guest", atomic_load(&events[HOST_MEMORY_TOLD]));
+	line("absent pages a vCPU slept for", atomic_load(&events[HOST_MEMORY_HALTED]));
 	line("pages spared: in use", stats.young);
 	line("pages spared: no room", stats.kept);
 	line("pages in the pool", stats.pool_pages);

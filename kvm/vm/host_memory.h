@@ -43,6 +43,18 @@ long host_memory_discard(uint64_t start, uint64_t end, int advice, bool lazily);
 long host_memory_unmap(uint64_t start, uint64_t end, long number, const long a[6]);
 long host_memory_protect(uint64_t start, uint64_t end, long number, const long a[6]);
 
+/** Would a use of the page wait until it has been brought back? */
+bool host_memory_is_away(uint64_t address);
+
+/** As hostmem_fetch_start and hostmem_fetch_cancel. */
+struct hostmem_fetch;
+void host_memory_fetch(struct hostmem_fetch *fetch);
+void host_memory_fetch_cancel(struct hostmem_fetch *fetch);
+
+/* What became of faults on pages that were away, for statistics. */
+enum host_memory_event { HOST_MEMORY_TOLD, HOST_MEMORY_HALTED, HOST_MEMORY_EVENTS };
+void host_memory_count(enum host_memory_event event);
+
 /** A forked child has all the memory of its parent, and no budget. */
 fork_fn host_memory_fork;
 

@@ -49,15 +49,18 @@ struct irq_ack;
 struct irq_routes;
 struct ioeventfds;
 struct lapic;
+struct async_pf;
 
 /* Requests to a vCPU about its paravirtual interfaces. */
 #define PV_CLOCK_UPDATE 1u /* write the page of kvmclock */
+#define PV_ASYNC_PF     8u /* a page that was away is there, or the guest has taken the last token */
 #define PV_CLOCK_MASTER 2u /* see whether all vCPUs have the same TSC */
 #define PV_WALL_CLOCK   4u /* write the wall clock */
 
 /* The values of the MSRs of KVM's paravirtual interface, and what follows from them. */
 struct pv_guest {
 	uint64_t system_time;
+	uint64_t async_pf, async_pf_vector; /* MSR_KVM_ASYNC_PF_EN and _INT */
 	bool clock_stopped;        /* the next page of kvmclock says that the guest was stopped */
 };
 
@@ -138,6 +141,7 @@ struct kvm_vcpu {
 	uint64_t platform_info, misc_features, arch_capabilities, bios_sign, power_ctl, hwcr, tsc_adjust; /* [v] MSRs */
 	uint64_t mtrr_fixed[11], mtrr_var[16], mtrr_def_type; /* [v] */
 	struct lapic *lapic;       /* [c] NULL without an irqchip */
+	struct async_pf *apf;      /* [c] NULL without an irqchip; inside: [v] */
 	atomic_uint wake;          /* [a] futex: changes when a halted vCPU must look at its events again */
 	atomic_uint nmi_queued;    /* [a] NMIs sent since the vCPU last collected them */
 	atomic_bool smi_queued;    /* [a] an SMI was sent since then */

@@ -55,19 +55,35 @@ static void resources_free(struct hostmem *hostmem)
 	errno = error;
 }
 
+/* End a thread that waits on a condition. */
+static void thread_stop(struct hostmem *hostmem, pthread_t thread)
+{
+	pthread_mutex_lock(&hostmem->lock);
+	hostmem->stop = true;
+	pthread_cond_signal(&hostmem->pressure);
+	pthread_cond_signal(&hostmem->fetch_wanted);
+	pthread_mutex_unlock(&hostmem->lock);
+	pthread_join(thread, NULL);
+}
+
 /* Block all signals in the threads: the process's signals are for its own threads. */
 static bool threads_make(struct hostmem *hostmem)
 {
 	uint64_t mask = raw_signals_block();
-	bool made = pthread_create(&hostmem->fault_thread, NULL, fault_main, hostmem) == 0;
+	bool fault = pthread_create(&hostmem->fault_thread, NULL, fault_main, hostmem) == 0;
+	bool evict = fault && pthread_create(&hostmem->evict_thread, NULL, evict_main, hostmem) == 0;
+	bool fetch = evict && pthread_create(&hostmem->fetch_thread, NULL, fetch_main, hostmem) == 0;
 
-	if (made && pthread_create(&hostmem->evict_thread, NULL, evict_main, hostmem)) {
+	raw_signals_restore(mask);
+	if (fetch)
+		return true;
+	if (evict)
+		thread_stop(hostmem, hostmem->evict_thread);
+	if (fault) {
 		eventfd_write(hostmem->wake, 1);
 		pthread_join(hostmem->fault_thread, NULL);
-		made = false;
 	}
-	raw_signals_restore(mask);
-	return made;
+	return false;
 }
 
 struct hostmem *hostmem_create(const struct hostmem_config *config)
@@ -82,6 +98,8 @@ struct hostmem *hostmem_create(const struct hostmem_config *config)
 	pthread_mutex_init(&hostmem->lock, NULL);
 	pthread_cond_init(&hostmem->pressure, NULL);
 	pthread_cond_init(&hostmem->idle, NULL);
+	pthread_cond_init(&hostmem->fetch_wanted, NULL);
+	pthread_cond_init(&hostmem->fetched, NULL);
 	if (!resources_make(hostmem)) {
 		resources_free(hostmem);
 		return NULL;
@@ -96,11 +114,8 @@ struct hostmem *hostmem_create(const struct hostmem_config *config)
 
 void hostmem_destroy(struct hostmem *hostmem)
 {
-	pthread_mutex_lock(&hostmem->lock);
-	hostmem->stop = true;
-	pthread_cond_signal(&hostmem->pressure);
-	pthread_mutex_unlock(&hostmem->lock);
-	pthread_join(hostmem->evict_thread, NULL);
+	thread_stop(hostmem, hostmem->evict_thread);
+	thread_stop(hostmem, hostmem->fetch_thread);
 	hostmem_remove(hostmem, 0, ~0ull);
 	eventfd_write(hostmem->wake, 1);
 	pthread_join(hostmem->fault_thread, NULL);

@@ -8,7 +8,7 @@
  *       -> the next user (a guest's fault, the program, a system call) waits on a userfaultfd until they are back
  *
  * It manages private anonymous memory that it was given, and leaves everything else alone. One thread answers faults,
- * another makes room.
+ * one makes room, one brings back what is wanted before it is used.
  */
 #ifndef PORT_POSIX_HOSTMEM_H
 #define PORT_POSIX_HOSTMEM_H
@@ -40,6 +40,7 @@ struct hostmem_stats {
 	uint64_t managed;                      /* bytes of the ranges it was given */
 	/* Pages taken away, brought back, and spared because they were in use. */
 	uint64_t evicted, returned, young;
+	uint64_t fetched;                      /* of those returned: by hostmem_fetch_start */
 	/* Pages that stayed because there was no room for them elsewhere, counted each time. Harmless. */
 	uint64_t kept;
 	/* Pages whose contents are gone: unreadable, or corrupt. Each was logged. */
@@ -84,6 +85,26 @@ long hostmem_unmap(struct hostmem *hostmem, uint64_t start, uint64_t end, long n
  * Returns: as the kernel.
  */
 long hostmem_protect(struct hostmem *hostmem, uint64_t start, uint64_t end, long number, const long a[6]);
+
+/** Would a use of the page wait until it has been brought back? It may be otherwise at once. Sleeps for a moment. */
+bool hostmem_is_away(struct hostmem *hostmem, uint64_t address);
+
+/* A page that is wanted back, by somebody who does not wait for it. The owner's memory. */
+struct hostmem_fetch {
+	uint64_t address;
+	/*
+	 * The page is there, or cannot be brought back: an access says which. On the manager's thread, without its
+	 * locks; must not call the manager. The owner may start the fetch again from here on.
+	 */
+	void (*done)(struct hostmem_fetch *fetch);
+	struct hostmem_fetch *next; /* the manager's */
+};
+
+/** Bring the page back, in the order in which these calls come. Makes no system call but futex. */
+void hostmem_fetch_start(struct hostmem *hostmem, struct hostmem_fetch *fetch);
+
+/** After: `done` is not under way, and will not be called. Harmless for a fetch that is over, or was never started. */
+void hostmem_fetch_cancel(struct hostmem *hostmem, struct hostmem_fetch *fetch);
 
 /**
  * Before fork: bring everything back, and do nothing until hostmem_release, in the parent. The child has its memory

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The inside of the host memory manager: two threads and a lock. A page of a managed range is
+ * The inside of the host memory manager: three threads and a lock. A page of a managed range is
  *
  *     absent     never touched, or discarded: its next use is answered with zeros
  *     resident   in place; counted against the budget
@@ -53,13 +53,16 @@ struct range {
 struct hostmem {
 	struct hostmem_config config;
 	int uffd, wake;      /* wake: the eventfd that ends the fault thread */
-	pthread_t fault_thread, evict_thread;
+	pthread_t fault_thread, evict_thread, fetch_thread;
 	pthread_mutex_t lock; /* for all fields below */
 	pthread_cond_t pressure; /* resident went over the budget, or stop */
 	struct range *ranges;
 	/* The range that the eviction thread works on without the lock. It may be neither freed nor cut. */
 	struct range *busy;
 	pthread_cond_t idle; /* busy was cleared */
+	struct hostmem_fetch *fetches;  /* wanted, in order */
+	struct hostmem_fetch *fetching; /* its page is being brought, or its `done` runs */
+	pthread_cond_t fetch_wanted, fetched; /* fetches is not empty, or stop; fetching was cleared */
 	struct store *store;
 	struct hostmem_stats stats;
 	char *staging;       /* BATCH pages: where pages are moved to */
@@ -126,8 +129,9 @@ bool ranges_cut(struct hostmem *hostmem, uint64_t start, uint64_t end);
 /* Is a part of [start, end) managed? Holds: lock. */
 bool ranges_overlap(const struct hostmem *hostmem, uint64_t start, uint64_t end);
 
-/* The two threads. */
+/* The threads. */
 void *fault_main(void *hostmem);
 void *evict_main(void *hostmem);
+void *fetch_main(void *hostmem);
 
 #endif

@@ -324,6 +324,102 @@ static void test_hostmem_lazy_discard_keeps_account(void **state)
 	munmap(memory, PAGES * PAGE);
 }
 
+/* --- pages that are wanted, by somebody who does not wait --- */
+
+struct wish {
+	struct hostmem_fetch fetch;
+	int done; /* atomic: how often */
+};
+
+static void wish_done(struct hostmem_fetch *fetch)
+{
+	__atomic_fetch_add(&((struct wish *)fetch)->done, 1, __ATOMIC_RELEASE);
+}
+
+static void wish_await(const struct wish *wish)
+{
+	for (unsigned i = 0; i < 20000 && !__atomic_load_n(&wish->done, __ATOMIC_ACQUIRE); i++)
+		usleep(1000);
+	assert_int_equal(wish->done, 1);
+}
+
+static void test_hostmem_wanted_pages_come_back_by_themselves(void **state)
+{
+	struct hostmem *hostmem = manager_make(4 << 20, 1 << 20, 32 << 20);
+	char *memory = memory_make();
+	struct hostmem_stats before, after;
+	struct wish *wishes = calloc(PAGES, sizeof(*wishes)), nowhere = { { 4096, wish_done, NULL }, 0 };
+	unsigned away = 0;
+
+	(void)state;
+	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
+	assert_false(hostmem_is_away(hostmem, (uintptr_t)memory)); /* it never was there */
+	for (uint64_t page = 0; page < PAGES; page++)
+		page_write(memory, page, 1);
+	wait_quiet(hostmem, &before);
+	assert_int_equal(before.fetched, 0);
+	for (uint64_t page = 0; page < PAGES; page++) {
+		uint64_t address = (uintptr_t)memory + page * PAGE + 8;
+
+		if (away == 64 || !hostmem_is_away(hostmem, address))
+			continue;
+		wishes[away].fetch = (struct hostmem_fetch){ .address = address, .done = wish_done };
+		hostmem_fetch_start(hostmem, &wishes[away++].fetch);
+	}
+	assert_int_equal(away, 64);
+	hostmem_fetch_start(hostmem, &nowhere.fetch); /* not managed: there is nothing to bring */
+	wish_await(&nowhere);
+	for (unsigned i = 0; i < away; i++)
+		wish_await(&wishes[i]);
+	hostmem_stats_get(hostmem, &after);
+	assert_int_equal(after.fetched, away);
+	assert_true(after.returned >= before.returned + away);
+	for (uint64_t page = 0; page < PAGES; page++)
+		page_check(memory, page, 1);
+	hostmem_destroy(hostmem);
+	munmap(memory, PAGES * PAGE);
+	free(wishes);
+}
+
+static void test_hostmem_cancelled_wish_is_quiet(void **state)
+{
+	struct hostmem *hostmem = manager_make(1 << 20, 1 << 20, 32 << 20);
+	char *memory = memory_make();
+	struct hostmem_stats stats;
+	int quiet = 0;
+
+	(void)state;
+	assert_true(hostmem_add(hostmem, (uintptr_t)memory, (uintptr_t)memory + PAGES * PAGE));
+	for (uint64_t page = 0; page < PAGES; page++)
+		page_write(memory, page, 1);
+	wait_quiet(hostmem, &stats);
+	for (unsigned round = 0; round < 200; round++) {
+		struct wish wishes[8];
+		int done[8];
+
+		memset(wishes, 0, sizeof(wishes));
+		for (unsigned i = 0; i < 8; i++) {
+			wishes[i].fetch.address = (uintptr_t)memory + (round * 8 + i) % PAGES * PAGE;
+			wishes[i].fetch.done = wish_done;
+			hostmem_fetch_start(hostmem, &wishes[i].fetch);
+		}
+		for (unsigned i = 8; i-- > 0;) {
+			hostmem_fetch_cancel(hostmem, &wishes[i].fetch);
+			done[i] = wishes[i].done; /* plain: nobody writes it any more */
+			quiet += done[i] == 0;
+		}
+		if (round % 20 == 0)
+			usleep(1000);
+		for (unsigned i = 0; i < 8; i++)
+			assert_true(wishes[i].done == done[i] && done[i] <= 1);
+	}
+	assert_true(quiet > 0);
+	for (uint64_t page = 0; page < PAGES; page++)
+		page_check(memory, page, 1);
+	hostmem_destroy(hostmem);
+	munmap(memory, PAGES * PAGE);
+}
+
 static void test_hostmem_foreign_memory_is_refused(void **state)
 {
 	struct hostmem *hostmem = manager_make(1 << 20, 0, 0);
@@ -346,6 +442,8 @@ int main(void)
 		cmocka_unit_test(test_hostmem_corrupt_page_is_a_fault_and_the_rest_lives),
 		cmocka_unit_test(test_hostmem_unmap_brings_nothing_back),
 		cmocka_unit_test(test_hostmem_lazy_discard_keeps_account),
+		cmocka_unit_test(test_hostmem_wanted_pages_come_back_by_themselves),
+		cmocka_unit_test(test_hostmem_cancelled_wish_is_quiet),
 		cmocka_unit_test(test_hostmem_foreign_memory_is_refused),
 	};
 
