@@ -73,23 +73,33 @@ long irqchip_split(struct kvm *kvm, uint64_t pins)
 
 /* ---- KVM_GET/SET_IRQCHIP --------------------------------------------------------------------------------- */
 
+/* Get or set the state of the chip that `chip` names. Returns: 0 or -errno. */
+static long state(struct kvm *kvm, struct kvm_irqchip *chip, bool set)
+{
+	bool is_slave = chip->chip_id == KVM_IRQCHIP_PIC_SLAVE;
+
+	if (atomic_load(&kvm->irqchip) != IRQCHIP_KERNEL)
+		return -ENXIO;
+	if (chip->chip_id > KVM_IRQCHIP_IOAPIC)
+		return -EINVAL;
+	pthread_mutex_lock(&kvm->irq_lock);
+	if (chip->chip_id == KVM_IRQCHIP_IOAPIC)
+		set ? ioapic_put(kvm->ioapic, &chip->chip.ioapic) : ioapic_get(kvm->ioapic, &chip->chip.ioapic);
+	else
+		set ? pic_put(kvm->pic, is_slave, &chip->chip.pic) : pic_get(kvm->pic, is_slave, &chip->chip.pic);
+	pthread_mutex_unlock(&kvm->irq_lock);
+	return 0;
+}
+
 long vm_get_irqchip(struct kvm *kvm, unsigned long argument)
 {
 	struct kvm_irqchip chip;
+	long result;
 
 	if (user_read(&chip, argument, sizeof(chip)) != 0)
 		return -EFAULT;
-	if (atomic_load(&kvm->irqchip) != IRQCHIP_KERNEL)
-		return -ENXIO;
-	if (chip.chip_id > KVM_IRQCHIP_IOAPIC)
-		return -EINVAL;
-	pthread_mutex_lock(&kvm->irq_lock);
-	if (chip.chip_id == KVM_IRQCHIP_IOAPIC)
-		ioapic_get(kvm->ioapic, &chip.chip.ioapic);
-	else
-		pic_get(kvm->pic, chip.chip_id == KVM_IRQCHIP_PIC_SLAVE, &chip.chip.pic);
-	pthread_mutex_unlock(&kvm->irq_lock);
-	return user_write(argument, &chip, sizeof(chip));
+	result = state(kvm, &chip, false);
+	return result ? result : user_write(argument, &chip, sizeof(chip));
 }
 
 long vm_set_irqchip(struct kvm *kvm, unsigned long argument)
@@ -98,17 +108,7 @@ long vm_set_irqchip(struct kvm *kvm, unsigned long argument)
 
 	if (user_read(&chip, argument, sizeof(chip)) != 0)
 		return -EFAULT;
-	if (atomic_load(&kvm->irqchip) != IRQCHIP_KERNEL)
-		return -ENXIO;
-	if (chip.chip_id > KVM_IRQCHIP_IOAPIC)
-		return -EINVAL;
-	pthread_mutex_lock(&kvm->irq_lock);
-	if (chip.chip_id == KVM_IRQCHIP_IOAPIC)
-		ioapic_put(kvm->ioapic, &chip.chip.ioapic);
-	else
-		pic_put(kvm->pic, chip.chip_id == KVM_IRQCHIP_PIC_SLAVE, &chip.chip.pic);
-	pthread_mutex_unlock(&kvm->irq_lock);
-	return 0;
+	return state(kvm, &chip, true);
 }
 
 /* ---- what the guest reads and writes --------------------------------------------------------------------- */
