@@ -20,6 +20,7 @@ void bench_notifier(void); /* faults.c */
 void bench_paging(void);   /* guest.c */
 void bench_exit(void);     /* guest.c */
 void bench_mips(void);     /* guest.c */
+void bench_irq(void);      /* irq.c */
 void bench_memory(void);   /* memory.c */
 
 /** Make one-page slots 2 .. 2 + count - 1, far from everything, all backed by `page`. */

@@ -212,6 +212,201 @@ guest_fork:
 	outb	%al, $0x10
 	jmp	guest_fork
 
+/*
+ * Interrupts, at CPL 0, with the local APIC in x2APIC mode. A handler counts in the word at r15, and may answer by an
+ * OUT to port 0x12. That of the timer, vector 0x42, writes the TSC of its first instruction there.
+ */
+	.macro	x2apic reg, value
+	movl	$\reg, %ecx
+	movl	$\value, %eax
+	xorl	%edx, %edx
+	wrmsr
+	.endm
+	.macro	handler_end
+	x2apic	0x80b, 0
+	popq	%rdx
+	popq	%rcx
+	popq	%rax
+	iretq
+	.endm
+	.globl guest_handler, guest_answer_handler, guest_timer_handler
+guest_handler:
+	pushq	%rax
+	pushq	%rcx
+	pushq	%rdx
+	incq	(%r15)
+	handler_end
+guest_answer_handler:
+	pushq	%rax
+	pushq	%rcx
+	pushq	%rdx
+	incq	(%r15)
+	outb	%al, $0x12
+	handler_end
+guest_timer_handler:
+	pushq	%rax
+	pushq	%rcx
+	pushq	%rdx
+	rdtsc
+	shlq	$32, %rdx
+	orq	%rdx, %rax
+	movq	%rax, (%r15)
+	handler_end
+
+/* Turn the APIC on. rdi: the low half of its base. */
+	.globl guest_apic_on
+guest_apic_on:
+	movl	$0x1b, %ecx
+	movl	%edi, %eax
+	xorl	%edx, %edx
+	wrmsr
+	x2apic	0x80f, 0x1ff
+	x2apic	0x832, 0x40042		/* the timer: TSC-deadline mode */
+	outb	%al, $0x10
+	jmp	guest_apic_on
+
+	.macro	ipi_send
+	movl	$0x830, %ecx
+	movl	$0x4041, %eax
+	movq	%r8, %rdx
+	wrmsr
+	.endm
+	.macro	wait_halted
+	incq	%r12
+2:	cli
+	cmpq	%r12, (%r15)
+	jae	3f
+	sti
+	hlt
+	jmp	2b
+3:
+	.endm
+	.macro	wait_spinning
+	incq	%r12
+2:	pause
+	cmpq	%r12, (%r15)
+	jb	2b
+	.endm
+
+/*
+ * Two vCPUs send each other IPIs. rdi: the vCPU's own counter, which is 0. rsi: turns. r8: the ID of the other one. A
+ * `ping` sends first, a `pong` waits first, in HLT or spinning.
+ */
+	.globl guest_ping, guest_pong, guest_ping_spin, guest_pong_spin
+guest_ping:
+	movq	%rdi, %r15
+	xorl	%r12d, %r12d
+1:	ipi_send
+	wait_halted
+	subq	$1, %rsi
+	jnz	1b
+	outb	%al, $0x10
+	jmp	guest_ping
+guest_pong:
+	movq	%rdi, %r15
+	xorl	%r12d, %r12d
+1:	wait_halted
+	ipi_send
+	subq	$1, %rsi
+	jnz	1b
+	outb	%al, $0x10
+	jmp	guest_pong
+guest_ping_spin:
+	movq	%rdi, %r15
+	xorl	%r12d, %r12d
+	sti
+1:	ipi_send
+	wait_spinning
+	subq	$1, %rsi
+	jnz	1b
+	cli
+	outb	%al, $0x10
+	jmp	guest_ping_spin
+guest_pong_spin:
+	movq	%rdi, %r15
+	xorl	%r12d, %r12d
+	sti
+1:	wait_spinning
+	ipi_send
+	subq	$1, %rsi
+	jnz	1b
+	cli
+	outb	%al, $0x10
+	jmp	guest_pong_spin
+
+/* rdi: the counter. rsi: interrupts to wait for, in HLT or spinning. */
+	.globl guest_listen, guest_listen_spin
+guest_listen:
+	movq	%rdi, %r15
+	xorl	%r12d, %r12d
+1:	wait_halted
+	subq	$1, %rsi
+	jnz	1b
+	outb	%al, $0x10
+	jmp	guest_listen
+guest_listen_spin:
+	movq	%rdi, %r15
+	xorl	%r12d, %r12d
+	sti
+1:	wait_spinning
+	subq	$1, %rsi
+	jnz	1b
+	cli
+	outb	%al, $0x10
+	jmp	guest_listen_spin
+
+/*
+ * rdi: an array, rsi: its length, rdx: TSC ticks. Each time, set the timer to so many ticks from now, wait, and record
+ * how many ticks too late its handler began. r8: a word of memory.
+ */
+	.macro	deadline
+	movq	$0, (%r15)
+	rdtsc
+	shlq	$32, %rdx
+	orq	%rdx, %rax
+	addq	%r13, %rax
+	movq	%rax, %r12
+	movq	%rax, %rdx
+	shrq	$32, %rdx
+	movl	$0x6e0, %ecx
+	wrmsr
+	.endm
+	.macro	record
+	movq	(%r15), %rax
+	subq	%r12, %rax
+	movq	%rax, (%rdi)
+	addq	$8, %rdi
+	subq	$1, %rsi
+	.endm
+	.globl guest_late, guest_late_spin
+guest_late:
+	movq	%r8, %r15
+	movq	%rdx, %r13
+1:	deadline
+2:	cli
+	cmpq	$0, (%r15)
+	jne	3f
+	sti
+	hlt
+	jmp	2b
+3:	record
+	jnz	1b
+	outb	%al, $0x10
+	jmp	guest_late
+guest_late_spin:
+	movq	%r8, %r15
+	movq	%rdx, %r13
+	sti
+1:	deadline
+2:	pause
+	cmpq	$0, (%r15)
+	je	2b
+	record
+	jnz	1b
+	cli
+	outb	%al, $0x10
+	jmp	guest_late_spin
+
 guest_text_end:
 
 	.section .note.GNU-stack, "", @progbits

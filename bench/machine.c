@@ -19,6 +19,7 @@ extern const uint8_t guest_text[], guest_text_end[];
 #define TEXT_GPA  UINT64_C(0x1000)
 #define GDT_GPA   UINT64_C(0x3000)
 #define TSS_GPA   UINT64_C(0x4000)
+#define IDT_GPA   UINT64_C(0x5000)
 #define STACK_GPA UINT64_C(0x8000) /* the top of vCPU 0's stack; each vCPU has 0x4000 bytes */
 #define ROOT_GPA  UINT64_C(0x20000)
 #define PDPT_GPA  UINT64_C(0x22000)
@@ -89,13 +90,30 @@ static void set_cpuid(struct machine *m, int vcpu)
 	if (!cpuid)
 		die("memory");
 	cpuid->nent = 256;
-	if (ioctl(m->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) || ioctl(m->vcpu[vcpu], KVM_SET_CPUID2, cpuid))
+	if (ioctl(m->kvm, KVM_GET_SUPPORTED_CPUID, cpuid))
+		die("CPUID");
+	for (unsigned i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == 1)
+			cpuid->entries[i].ecx |= 1u << 21 | 1u << 24; /* x2APIC, TSC deadlines: of an irqchip */
+	if (ioctl(m->vcpu[vcpu], KVM_SET_CPUID2, cpuid))
 		die("CPUID");
 	free(cpuid);
 }
 
-static void add_vcpu(struct machine *m, int i)
+void machine_handler(struct machine *m, unsigned vector, const uint8_t *routine)
 {
+	static const uint64_t flat[] = { UINT64_C(0x00af9a000000ffff), UINT64_C(0x00cf92000000ffff) };
+	uint64_t address = TEXT_GPA + (uint64_t)(routine - guest_text);
+	const uint16_t gate[8] = { (uint16_t)address, 8, 0x8e00, (uint16_t)(address >> 16) };
+
+	memcpy(m->system + IDT_GPA + vector * sizeof(gate), gate, sizeof(gate));
+	memcpy(m->system + GDT_GPA + 8, flat, sizeof(flat)); /* an interrupt loads CS from there, its IRET SS as well */
+}
+
+static void add_vcpu(struct machine *m, int i, unsigned data)
+{
+	struct kvm_mp_state runnable = { KVM_MP_STATE_RUNNABLE };
+
 	m->vcpu[i] = ioctl(m->vm, KVM_CREATE_VCPU, (long)i);
 	if (m->vcpu[i] < 0)
 		die("KVM_CREATE_VCPU");
@@ -103,6 +121,8 @@ static void add_vcpu(struct machine *m, int i)
 	if (m->run[i] == MAP_FAILED)
 		die("mmap of a vCPU");
 	set_cpuid(m, i);
+	if (data & DATA_IRQCHIP && ioctl(m->vcpu[i], KVM_SET_MP_STATE, &runnable))
+		die("KVM_SET_MP_STATE");
 }
 
 void machine_init(struct machine *m, int vcpus, size_t data_bytes, unsigned data)
@@ -129,9 +149,11 @@ void machine_init(struct machine *m, int vcpus, size_t data_bytes, unsigned data
 		if (machine_slot(m, 1, 0, DATA_GPA, data_bytes, m->data))
 			die("slot 1");
 	}
+	if (data & DATA_IRQCHIP && ioctl(m->vm, KVM_CREATE_IRQCHIP, 0L))
+		die("KVM_CREATE_IRQCHIP");
 	m->vcpus = vcpus;
 	for (int i = 0; i < vcpus; i++)
-		add_vcpu(m, i);
+		add_vcpu(m, i, data);
 }
 
 void machine_fini(struct machine *m)
@@ -173,7 +195,7 @@ static void set_registers(struct machine *m, int vcpu, const struct call *call)
 	s.tr = (struct kvm_segment){ .selector = 0x28, .type = 11, .present = 1, .base = TSS_GPA, .limit = 0x67 };
 	s.ldt = (struct kvm_segment){ .unusable = 1 };
 	s.gdt = (struct kvm_dtable){ .base = GDT_GPA, .limit = 0x37 };
-	s.idt = (struct kvm_dtable){ .base = 0, .limit = 0 };
+	s.idt = (struct kvm_dtable){ .base = IDT_GPA, .limit = 0xfff };
 	if (ioctl(m->vcpu[vcpu], KVM_SET_SREGS, &s) || ioctl(m->vcpu[vcpu], KVM_SET_REGS, &r))
 		die("registers");
 }

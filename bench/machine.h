@@ -51,12 +51,16 @@ void *machine_memory(size_t bytes, bool small);
 #define DATA_PRESENT 1u /* touched by the host before the guest runs */
 #define DATA_SMALL   2u /* 4 KiB host pages (MADV_NOHUGEPAGE); without it whatever the host gives */
 #define DATA_SCRATCH 4u /* slot 0 has 16 MiB: from SCRATCH_GPA to its end there is room for page tables of a test */
+#define DATA_IRQCHIP 8u /* the machine has interrupt controllers: see machine_handler */
 
 #define SCRATCH_GPA (4 * MIB)
 
 /** Make a VM with `data_bytes` of data memory (0: none). `data`: DATA_*. */
 void machine_init(struct machine *m, int vcpus, size_t data_bytes, unsigned data);
 void machine_fini(struct machine *m);
+
+/** The handler of an interrupt. */
+void machine_handler(struct machine *m, unsigned vector, const uint8_t *routine);
 
 /** Set one slot; `bytes` 0 deletes it. Returns: 0, or -1 with errno. */
 int machine_slot(struct machine *m, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t bytes, const void *memory);

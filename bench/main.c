@@ -21,6 +21,7 @@ static const struct group {
 	{ "paging", bench_paging, "the guest edits its tables and switches CR3" },
 	{ "exit", bench_exit, "I/O exit and back" },
 	{ "mips", bench_mips, "plain instructions" },
+	{ "irq", bench_irq, "IPIs, irqfd, and how late the timer is" },
 	{ "memory", bench_memory, "bytes of tables, of a VM, of a slot" },
 };
 
