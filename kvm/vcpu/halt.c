@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "kvm/vcpu/halt.h"
 #include "kvm/irq/lapic.h"
+#include "kvm/irq/timer.h"
 #include "kvm/vcpu/async_pf.h"
 #include "kvm/vcpu/pv.h"
 #include "kvm/vcpu/regs.h"
@@ -24,13 +25,52 @@ static bool wants_to_run(struct kvm_vcpu *vcpu)
 	return (state->rflags & 1u << 9) && lapic_has_interrupt(vcpu->lapic);
 }
 
+static long futex_wait(struct kvm_vcpu *vcpu, unsigned seen, const struct timespec *until)
+{
+	return SYS6(SYS_futex, &vcpu->wake, FUTEX_WAIT_BITSET_PRIVATE, seen, until, 0, FUTEX_BITSET_MATCH_ANY);
+}
+
+/* The longest that a sleep is taken to end late, and so the longest spin before a timer, in ns. */
+#define LATE_MOST 100000u
+
+/* A sleep until `asked` has ended. Remember how late: less at once, more only when it stays so. */
+static void late_learn(struct kvm_vcpu *vcpu, uint64_t asked)
+{
+	uint64_t late = timer_now() - asked;
+
+	if (late < vcpu->sleep_late)
+		vcpu->sleep_late -= (uint32_t)(vcpu->sleep_late - late) / 2;
+	else
+		vcpu->sleep_late += (uint32_t)((late < LATE_MOST ? late : LATE_MOST) - vcpu->sleep_late) / 16;
+}
+
+/*
+ * Sleep until `due`. The host ends a sleep some 20 to 90 us late, by about the same each time. So ask for so much
+ * earlier, and spin for what is left then; KVM does so, too (lapic_timer_advance).
+ */
+static void sleep_until(struct kvm_vcpu *vcpu, unsigned seen, uint64_t due)
+{
+	uint64_t asked = due - vcpu->sleep_late;
+	struct timespec until = timer_timespec(asked);
+
+	if (asked > timer_now()) {
+		if (futex_wait(vcpu, seen, &until) != -ETIMEDOUT)
+			return;
+		late_learn(vcpu, asked);
+	}
+	while (timer_now() < due && atomic_load(&vcpu->wake) == seen && !run_must_end(vcpu))
+		continue;
+}
+
 /* Sleep until `wake` differs from `seen`, the timer of the APIC is due, or a signal comes. */
 static void sleep_once(struct kvm_vcpu *vcpu, unsigned seen)
 {
-	struct timespec timeout;
-	const struct timespec *until = lapic_next_timer(vcpu->lapic, &timeout) ? &timeout : NULL;
+	struct timespec due;
 
-	SYS6(SYS_futex, &vcpu->wake, FUTEX_WAIT_BITSET_PRIVATE, seen, until, 0, FUTEX_BITSET_MATCH_ANY);
+	if (lapic_next_timer(vcpu->lapic, &due))
+		sleep_until(vcpu, seen, (uint64_t)due.tv_sec * 1000000000u + (uint64_t)due.tv_nsec);
+	else
+		futex_wait(vcpu, seen, NULL);
 }
 
 /* INIT resets the vCPU. SIPI starts it if it waits for one. In SMM an INIT stays latched, and a SIPI is lost. */

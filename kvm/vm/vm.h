@@ -129,6 +129,7 @@ struct kvm_vcpu {
 	bool cpuid_unset_means_all; /* [v] set while KVM_SET_SREGS of a vCPU without CPUID asks what the CPU can do */
 	uint32_t debug_control;    /* [v] KVM_GUESTDBG_* */
 	bool window_wanted;        /* [v] the last argument of cpu_irq_window_want */
+	uint32_t sleep_late;       /* [v] how late the host ends a sleep, in ns */
 	uint32_t tsc_khz;          /* [v] the rate of its TSC */
 	uint32_t tsc_khz_wanted;   /* [v] and what KVM_SET_TSC_KHZ made of it: that may be 250 ppm off */
 	uint64_t tsc_generation;   /* the VM's clock.lock */
