@@ -229,7 +229,16 @@ struct cpu_ops {
 	void (*cr8_written)(void *state, uint64_t value);
 	/** Asked before each entry: true (immediate_exit is set, say) makes cpu_run return CPU_EXIT_KICKED. */
 	bool (*check)(void *state);
-	/* MONITOR and MWAIT follow CPUID. HLT always exits. */
+	/**
+	 * Inside the guest: be quick, no vmmu_* call. Do MONITOR and MWAIT exist? NULL: as CPUID says. They do nothing.
+	 */
+	bool (*has_monitor)(void *state);
+	/**
+	 * Inside the guest: VMCALL, where cpu_cpuid_max has the vendor whose instruction is VMMCALL. Returns: true:
+	 * write VMMCALL in its place and run that; false: #UD. NULL: VMCALL is VMMCALL.
+	 */
+	bool (*may_rewrite_vmcall)(void *state);
+	/* HLT always exits. */
 };
 
 /* ---- life ----------------------------------------------------------------------------------------- */
@@ -286,6 +295,9 @@ enum cpu_exit cpu_run(struct cpu *cpu);
 
 /** Details of the last exit. The caller fills in the answers there. */
 struct cpu_exit_info *cpu_exit_info(struct cpu *cpu);
+
+/** After CPU_EXIT_IO: if it is an OUT, step over it now. Without this, the next cpu_run does. */
+void cpu_exit_out_done(struct cpu *cpu);
 
 /**
  * Make cpu_run return soon, or the next cpu_run at once. The request is not lost. From any thread;

@@ -140,11 +140,31 @@ static void op_hlt(struct cpu *cpu, const struct op *op)
 	cpu_leave_exit(cpu, CPU_EXIT_HLT, COMPLETE_STEP);
 }
 
+/* The guest runs VMMCALL from now on, first of all here. Raises what a store to the instruction's bytes raises. */
+static void rewrite_vmcall(struct cpu *cpu, const struct op *op)
+{
+	static const uint8_t vmmcall[] = { 0x0f, 0x01, 0xd9 };
+	uint64_t base = cpu_is_64(cpu) ? 0 : cpu->s.seg[CPU_CS].base;
+
+	mem_write_bytes(cpu, (base + op->rip) & cpu->lin_mask, vmmcall, sizeof(vmmcall));
+	cpu->s.rip = op->rip;
+	if (unlikely(cpu_needs_look(cpu)))
+		cpu_leave(cpu, LEAVE_DONE);
+}
+
+/* op->sub is 1 for VMCALL. */
 static void op_hypercall(struct cpu *cpu, const struct op *op)
 {
-	(void)op;
-	if (cpu->p->ops->hypercall == NULL)
+	const struct cpu_ops *ops = cpu->p->ops;
+
+	if (ops->hypercall == NULL)
 		cpu_ud(cpu);
+	if (op->sub && ops->may_rewrite_vmcall != NULL) {
+		if (!ops->may_rewrite_vmcall(cpu->p->ops_state))
+			cpu_ud(cpu);
+		rewrite_vmcall(cpu, op);
+		return;
+	}
 	cpu_leave_exit(cpu, CPU_EXIT_HYPERCALL, COMPLETE_STEP);
 }
 
@@ -157,13 +177,20 @@ static void op_rsm(struct cpu *cpu, const struct op *op)
 	cpu_leave_exit(cpu, EXIT_RSM, COMPLETE_NONE);
 }
 
-static void op_monitor(struct cpu *cpu, const struct op *op)
+static bool has_monitor(struct cpu *cpu)
 {
 	uint32_t out[4];
 
-	(void)op;
+	if (cpu->p->ops->has_monitor != NULL)
+		return cpu->p->ops->has_monitor(cpu->p->ops_state);
 	cpu_cpuid(cpu, 1, 0, out);
-	if (!(out[2] & 1u << 3) || cpu->cpl != 0)
+	return out[2] & 1u << 3;
+}
+
+static void op_monitor(struct cpu *cpu, const struct op *op)
+{
+	(void)op;
+	if (cpu->cpl != 0 || !has_monitor(cpu))
 		cpu_ud(cpu);
 }
 
@@ -183,7 +210,8 @@ static op_fn *select_here(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_INVD: case ZYDIS_MNEMONIC_WBINVD: return op_supervisor_nop;
 	case ZYDIS_MNEMONIC_CLFLUSH: case ZYDIS_MNEMONIC_CLFLUSHOPT: case ZYDIS_MNEMONIC_CLWB: return op_clflush;
 	case ZYDIS_MNEMONIC_HLT: return ends(op, op_hlt);
-	case ZYDIS_MNEMONIC_VMCALL: case ZYDIS_MNEMONIC_VMMCALL: return ends(op, op_hypercall);
+	case ZYDIS_MNEMONIC_VMCALL: return with(op, 1, ends(op, op_hypercall));
+	case ZYDIS_MNEMONIC_VMMCALL: return with(op, 0, ends(op, op_hypercall));
 	case ZYDIS_MNEMONIC_RSM: return ends(op, op_rsm);
 	case ZYDIS_MNEMONIC_MONITOR: case ZYDIS_MNEMONIC_MWAIT: return op_monitor;
 	default: return NULL;

@@ -95,6 +95,12 @@ void exit_complete(struct cpu *cpu)
 	}
 }
 
+void cpu_exit_out_done(struct cpu *cpu)
+{
+	if (cpu->p->completion == COMPLETE_OUT)
+		exit_complete(cpu);
+}
+
 /* ---- the exit itself ----------------------------------------------------------------------------------- */
 
 static enum cpu_exit do_msr(struct cpu *cpu, bool write)

@@ -21,6 +21,13 @@ static long vcpus_recommended(void)
 	return cpus < 1 ? 1 : cpus > (long)MAX_VCPUS ? (long)MAX_VCPUS : cpus;
 }
 
+/* The quirks that can be disabled: those of Linux 6.1. CD_NW_CLEARED is about caches, which the CPU does not have. */
+#define QUIRKS                                                                                                     \
+	(KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_CD_NW_CLEARED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE |             \
+	 KVM_X86_QUIRK_OUT_7E_INC_RIP | KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | KVM_X86_QUIRK_FIX_HYPERCALL_INSN |    \
+	 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
+_Static_assert(QUIRKS == 0x7f, "the value of KVM_CAP_DISABLE_QUIRKS2 in kvm/report/surface.c");
+
 static long cap_compute(unsigned long number)
 {
 	switch (number) {
@@ -156,6 +163,14 @@ static long enable_locked(struct kvm *kvm, const struct kvm_enable_cap *cap)
 			atomic_store(&kvm->x2apic_ids, true);
 		if (value & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 			atomic_store(&kvm->x2apic_exact, true);
+		return 0;
+	case KVM_CAP_DISABLE_QUIRKS2:
+		if (value & ~(uint64_t)QUIRKS)
+			return -EINVAL;
+		atomic_store(&kvm->quirks_off, value);
+		return 0;
+	case KVM_CAP_DISABLE_QUIRKS:
+		atomic_store(&kvm->quirks_off, value & QUIRKS); /* quirks that do not exist are no error here */
 		return 0;
 	case SURFACE_CAP_APIC_BUS_CYCLES_NS:
 		return enable_apic_bus(kvm, value);

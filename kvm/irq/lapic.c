@@ -18,7 +18,7 @@ void lapic_reset(struct lapic *a)
 	for (uint32_t o = REG_LVT_TIMER; o <= REG_LVT_LAST; o += 0x10)
 		*reg(a, o) = LVT_MASKED;
 	/* On the boot processor the PIC gets through, as firmware would set it (KVM_X86_QUIRK_LINT0_REENABLED). */
-	if (a->vcpu->id == a->vcpu->kvm->boot_cpu_id && !(a->vcpu->kvm->quirks_off & KVM_X86_QUIRK_LINT0_REENABLED))
+	if (a->vcpu->id == a->vcpu->kvm->boot_cpu_id && !quirk_is_off(a->vcpu->kvm, KVM_X86_QUIRK_LINT0_REENABLED))
 		*reg(a, REG_LVT_LINT0) = LVT_EXTINT;
 	cpu_state(a->vcpu->cpu)->cr8 = 0; /* CR8 shows the TPR */
 	lapic_timer_stop(a->timer);

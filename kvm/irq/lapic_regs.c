@@ -211,8 +211,10 @@ bool lapic_mmio(struct lapic *a, bool write, uint64_t gpa, unsigned len, void *d
 
 	if (gpa < start || gpa >= start + 0x1000)
 		return false;
-	/* An APIC that is disabled or in x2APIC mode leaves a hole in memory (KVM_X86_QUIRK_LAPIC_MMIO_HOLE). */
+	/* An APIC that is disabled or in x2APIC mode leaves a hole in memory, or does not answer there at all. */
 	if (!(a->base & BASE_ENABLE) || is_x2apic(a)) {
+		if (quirk_is_off(a->vcpu->kvm, KVM_X86_QUIRK_LAPIC_MMIO_HOLE))
+			return false;
 		if (!write)
 			memset(data, 0xff, len);
 		return true;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LEAF1_ECX_MONITOR    (1u << 3)
 #define LEAF1_ECX_X2APIC     (1u << 21)
 #define LEAF1_ECX_XSAVE      (1u << 26)
 #define LEAF1_ECX_OSXSAVE    (1u << 27)
@@ -201,6 +202,8 @@ static void follow_state(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
 	if (e->function == 1) {
 		e->ecx = with_bit(e->ecx, LEAF1_ECX_OSXSAVE, s->cr4 & CR4_OSXSAVE);
 		e->edx = with_bit(e->edx, LEAF1_EDX_APIC, s->apic_base & APIC_BASE_ENABLE);
+		if (quirk_is_off(vcpu->kvm, KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT))
+			e->ecx = with_bit(e->ecx, LEAF1_ECX_MONITOR, s->misc_enable & MISC_ENABLE_MWAIT);
 	}
 	if (e->function == 7 && e->index == 0)
 		e->ecx = with_bit(e->ecx, LEAF7_ECX_OSPKE, s->cr4 & CR4_PKE);
@@ -422,6 +425,7 @@ bool cpuid_guest_has(struct kvm_vcpu *vcpu, enum cpuid_feature feature)
 	static const struct {
 		struct { uint32_t leaf; enum cpuid_register which; uint32_t bits; } any[2];
 	} features[] = {
+		[CPUID_SSE3] = { { { 1, CPUID_ECX, 1u << 0 } } },
 		[CPUID_X2APIC] = { { { 1, CPUID_ECX, LEAF1_ECX_X2APIC } } },
 		[CPUID_PDCM] = { { { 1, CPUID_ECX, 1u << 15 } } },
 		/* Intel's bit; AMD's IBRS, STIBP and SSBD. */

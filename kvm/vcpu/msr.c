@@ -25,6 +25,7 @@
 #define MSR_SPEC_CTRL     0x48u
 #define MSR_ARCH_CAP      0x10au
 #define MSR_MISC_FEATURES 0x140u
+#define MSR_MISC_ENABLE   0x1a0u
 #define MSR_MCG_CAP       0x179u
 #define MSR_MCG_STATUS    0x17au
 #define MSR_MCG_CTL       0x17bu
@@ -255,6 +256,14 @@ bool msr_apic_base_is_legal(struct kvm_vcpu *vcpu, uint64_t value, bool host)
 	return !(to == APIC_BASE_MODE && from == 0) && !(to == APIC_BASE_ENABLE && from == APIC_BASE_MODE);
 }
 
+/* When CPUID follows the bit for MONITOR and MWAIT, a vCPU without SSE3 cannot change it. */
+static bool misc_enable_allowed(struct kvm_vcpu *vcpu, uint64_t value)
+{
+	return !quirk_is_off(vcpu->kvm, KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT) ||
+	       !((cpu_state(vcpu->cpu)->misc_enable ^ value) & MISC_ENABLE_MWAIT) ||
+	       cpuid_guest_has(vcpu, CPUID_SSE3);
+}
+
 static bool msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, bool host)
 {
 	uint64_t *variable = own_variable(vcpu, index);
@@ -305,6 +314,8 @@ static bool msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, boo
 	}
 	if (index >= MSR_X2APIC && index <= MSR_X2APIC + 0xff)
 		return vcpu->lapic && lapic_x2apic_write(vcpu->lapic, index - MSR_X2APIC, value, host);
+	if (index == MSR_MISC_ENABLE && !misc_enable_allowed(vcpu, value))
+		return false;
 	if (cpu_msr_set(vcpu->cpu, index, value, host))
 		return true;
 	if (index == MSR_PERF_CAP) /* only for the client, and there is nothing to enable */

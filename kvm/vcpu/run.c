@@ -85,6 +85,9 @@ static long exit_io(struct kvm_vcpu *vcpu, const struct cpu_exit_info *info)
 		vcpu->completion = COMPLETE_IO_IN;
 	else
 		memcpy(vcpu->pio, info->io.data, (size_t)info->io.size * info->io.count);
+	/* Clients that know this port from an old KVM expect RIP behind the instruction. */
+	if (info->io.port == 0x7e && !quirk_is_off(vcpu->kvm, KVM_X86_QUIRK_OUT_7E_INC_RIP))
+		cpu_exit_out_done(vcpu->cpu);
 	return leave(vcpu, KVM_EXIT_IO, EXITS_IO);
 }
 
@@ -469,6 +472,24 @@ static enum cpu_call_result ask_hypercall(void *state)
 	return CPU_CALL_OK;
 }
 
+static bool ask_has_monitor(void *state)
+{
+	struct kvm_vcpu *vcpu = state;
+	uint32_t out[4];
+
+	if (!quirk_is_off(vcpu->kvm, KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS))
+		return true;
+	cpuid_answer(vcpu, 1, 0, out);
+	return out[2] & 1u << 3;
+}
+
+static bool ask_may_rewrite_vmcall(void *state)
+{
+	struct kvm_vcpu *vcpu = state;
+
+	return !quirk_is_off(vcpu->kvm, KVM_X86_QUIRK_FIX_HYPERCALL_INSN);
+}
+
 const struct cpu_ops run_cpu_ops = {
 	.cpuid = ask_cpuid,
 	.rdmsr = ask_rdmsr,
@@ -478,4 +499,6 @@ const struct cpu_ops run_cpu_ops = {
 	.hypercall = ask_hypercall,
 	.interrupt = ask_interrupt,
 	.cr8_written = ask_cr8_written,
+	.has_monitor = ask_has_monitor,
+	.may_rewrite_vmcall = ask_may_rewrite_vmcall,
 };

@@ -90,7 +90,7 @@ struct kvm {
 	unsigned long mmu_pages;       /* [l] KVM_SET_NR_MMU_PAGES */
 	uint64_t identity_map;         /* [l] */
 	uint64_t apic_bus_ns;          /* [l] a cycle of the local APICs' bus; constant once a vCPU exists */
-	uint64_t quirks_off;           /* [a] KVM_X86_QUIRK_* that are disabled */
+	_Atomic uint64_t quirks_off;   /* [a] KVM_X86_QUIRK_* that are disabled */
 	uint32_t default_tsc_khz;      /* [l] the TSC rate of new vCPUs */
 	struct vm_clock clock;         /* has a lock of its own */
 	atomic_bool exit_on_emulation_failure, exception_payload, triple_fault_event, hide_platform_info; /* [a] */
@@ -172,6 +172,12 @@ void vm_put(struct kvm *kvm);
 static inline struct kvm_vcpu *vm_vcpu(struct kvm *kvm, unsigned id)
 {
 	return id < MAX_VCPU_ID ? __atomic_load_n(&kvm->vcpus[id], __ATOMIC_ACQUIRE) : NULL;
+}
+
+/** Has the client disabled this quirk (KVM_X86_QUIRK_*)? Any thread. */
+static inline bool quirk_is_off(const struct kvm *kvm, uint64_t quirk)
+{
+	return atomic_load_explicit(&kvm->quirks_off, memory_order_relaxed) & quirk;
 }
 
 /** How many vCPUs kvm->online has. They stay there. Any thread. */
