@@ -283,6 +283,9 @@ struct cpu_state *cpu_state(struct cpu *cpu);
 /** Tell the CPU which parts of its state were written. Cheap. */
 void cpu_state_changed(struct cpu *cpu, unsigned what);
 
+/** Drop the guest's translations, as writing CR3 and CR4 would. Outside cpu_run, on the vCPU's thread. */
+void cpu_guest_tlb_flush(struct cpu *cpu);
+
 /* ---- running ---------------------------------------------------------------------------------------- */
 
 /**

@@ -83,6 +83,14 @@ static _Noreturn void system_leave(struct cpu *cpu, unsigned what, unsigned n, u
 	cpu_leave_exit(cpu, EXIT_SYSTEM, COMPLETE_STEP);
 }
 
+#define INVPCID_ALL 2u
+
+void cpu_guest_tlb_flush(struct cpu *cpu)
+{
+	tlb_flush(cpu);
+	vmmu_invpcid(cpu->p->vcpu, INVPCID_ALL, 0, (struct vmmu_gva){ 0 }); /* with a second stage, this does nothing */
+}
+
 void cpu_shadow_cr(struct cpu *cpu, unsigned n, uint64_t value)
 {
 	if (likely(!cpu->entry.shadow))

@@ -5,6 +5,7 @@
  * those that start programs in exec.c.
  */
 #include "kvm/interpose/interpose.h"
+#include "kvm/process/delay.h"
 #include "kvm/process/file.h"
 #include "kvm/process/sys.h"
 #include <dlfcn.h>
@@ -14,6 +15,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -160,6 +162,27 @@ EXPORT int pkey_mprotect(void *address, size_t length, int protection, int key)
 	return (int)sys_result(mem_mprotect(address, length, protection, key));
 }
 
+/* ---- prctl ------------------------------------------------------------------------------------- */
+
+static void prctl_seen(int option)
+{
+	if (option == PR_SET_SECCOMP)
+		delay_forbid();
+}
+
+EXPORT int prctl(int option, ...)
+{
+	long a[4];
+	va_list list;
+
+	va_start(list, option);
+	for (int i = 0; i < 4; i++)
+		a[i] = va_arg(list, long);
+	va_end(list);
+	prctl_seen(option);
+	return REAL(prctl, int (*)(int, ...))(option, a[0], a[1], a[2], a[3]);
+}
+
 /* ---- syscall(2) -------------------------------------------------------------------------------- */
 
 static long syscall_ours(long number, const long a[6])
@@ -200,6 +223,12 @@ static long syscall_ours(long number, const long a[6])
 		return mem_mprotect((void *)a[0], (size_t)a[1], (int)a[2], -1);
 	case SYS_pkey_mprotect:
 		return mem_mprotect((void *)a[0], (size_t)a[1], (int)a[2], (int)a[3]);
+	case SYS_seccomp:
+		delay_forbid();
+		return SYS3(number, a[0], a[1], a[2]);
+	case SYS_prctl:
+		prctl_seen((int)a[0]);
+		return SYS5(number, a[0], a[1], a[2], a[3], a[4]);
 	default:
 		if (syscall_path(number, a, &result) || syscall_file(number, a, &result) ||
 		    syscall_exec(number, a, &result))

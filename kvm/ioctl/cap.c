@@ -12,6 +12,7 @@
 #include "kvm/process/user.h"
 #include "kvm/vm/vm.h"
 #include <errno.h>
+#include <linux/kvm_para.h>
 #include <unistd.h>
 
 static long vcpus_recommended(void)
@@ -174,8 +175,18 @@ static long enable_locked(struct kvm *kvm, const struct kvm_enable_cap *cap)
 		return 0;
 	case SURFACE_CAP_APIC_BUS_CYCLES_NS:
 		return enable_apic_bus(kvm, value);
+	case KVM_CAP_EXIT_HYPERCALL:
+		if (value & ~(UINT64_C(1) << KVM_HC_MAP_GPA_RANGE))
+			return -EINVAL;
+		atomic_store(&kvm->hypercall_exits, value);
+		return 0;
 	case KVM_CAP_X86_DISABLE_EXITS:
-		return value & ~(uint64_t)KVM_X86_DISABLE_EXITS_PAUSE ? -EINVAL : 0;
+		/* PAUSE never exits. */
+		if (value & ~(uint64_t)(KVM_X86_DISABLE_EXITS_PAUSE | KVM_X86_DISABLE_EXITS_HLT))
+			return -EINVAL;
+		if (value & KVM_X86_DISABLE_EXITS_HLT)
+			atomic_store(&kvm->hlt_in_guest, true);
+		return 0;
 	default:
 		unknown_cap(cap->cap);
 		return -EINVAL;

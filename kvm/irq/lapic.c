@@ -3,6 +3,7 @@
 #include "kvm/irq/irqchip.h"
 #include "kvm/irq/lapic_int.h"
 #include "kvm/irq/pic.h"
+#include "kvm/irq/pv_eoi.h"
 #include <stdlib.h>
 
 void lapic_reset(struct lapic *a)
@@ -145,6 +146,7 @@ void lapic_external(struct kvm *kvm)
 bool lapic_has_interrupt(struct lapic *a)
 {
 	lapic_timer_check(a);
+	pv_eoi_settle(a, lapic_highest_requested(a) >= 0);
 	lapic_vapic_in(a);
 	return external_waits(a) || deliverable(a) >= 0;
 }
@@ -154,6 +156,7 @@ int lapic_acknowledge(struct lapic *a)
 	int vector;
 
 	lapic_timer_check(a);
+	pv_eoi_settle(a, lapic_highest_requested(a) >= 0);
 	lapic_vapic_in(a);
 	if (external_waits(a)) {
 		vector = external_acknowledge(a);
@@ -168,14 +171,17 @@ int lapic_acknowledge(struct lapic *a)
 	atomic_fetch_and(&a->irr[vector / 32], ~(1u << (vector % 32)));
 	*reg(a, REG_ISR + (uint32_t)(vector / 32) * 16) |= 1u << (vector % 32);
 	lapic_vapic_out(a);
+	pv_eoi_offer(a, (uint8_t)vector);
 	return vector;
 }
 
 void lapic_end_of_interrupt(struct lapic *a)
 {
-	int vector = lapic_highest_in_service(a);
+	int vector;
 	uint32_t bit;
 
+	pv_eoi_settle(a, true);
+	vector = lapic_highest_in_service(a);
 	if (vector < 0)
 		return;
 	bit = 1u << (vector % 32);

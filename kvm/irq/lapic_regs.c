@@ -6,6 +6,7 @@
 #include "kvm/irq/deliver.h"
 #include "kvm/irq/ioctls.h"
 #include "kvm/irq/lapic_int.h"
+#include "kvm/irq/pv_eoi.h"
 #include "kvm/process/user.h"
 #include <errno.h>
 #include <string.h>
@@ -126,6 +127,7 @@ void lapic_set_deadline(struct lapic *a, uint64_t tsc)
 
 static uint32_t reg_read(struct lapic *a, uint32_t offset)
 {
+	pv_eoi_settle(a, false);
 	if (offset >= REG_IRR && offset < REG_IRR + 0x80)
 		return atomic_load(&a->irr[(offset - REG_IRR) / 16]);
 	switch (offset) {

@@ -23,7 +23,8 @@
 extern const uint8_t program[], program_end[], writer[], writer_end[];
 __asm__(".pushsection .rodata\n.code16\n"
         "program: out %al, $0\n"
-        /* 1: write a byte in each page of HIGH */
+        /* 1: switch steal time on, and write a byte in each page of HIGH */
+        "mov $0x4b564d03, %ecx\n mov $0x7001, %eax\n xor %edx, %edx\n wrmsr\n"
         "mov $0x10000000, %ebx\n mov $0x10000, %ecx\n"
         "1: movb $1, (%ebx)\n add $0x1000, %ebx\n dec %ecx\n jnz 1b\n out %al, $1\n"
         /* 2: write a far return in each page from 64 KiB to 1 MiB, and call it */

@@ -6,6 +6,7 @@
 #include "kvm/process/user.h"
 #include "kvm/vm/vm.h"
 #include <errno.h>
+#include <linux/kvm_para.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -205,6 +206,9 @@ static void follow_state(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
 		if (quirk_is_off(vcpu->kvm, KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT))
 			e->ecx = with_bit(e->ecx, LEAF1_ECX_MONITOR, s->misc_enable & MISC_ENABLE_MWAIT);
 	}
+	/* A guest whose HLT does not exit cannot be woken by a hypercall of another vCPU. */
+	if (vcpu->pv_leaf && e->function == vcpu->pv_leaf && atomic_load(&vcpu->kvm->hlt_in_guest))
+		e->eax &= ~(1u << KVM_FEATURE_PV_UNHALT);
 	if (e->function == 7 && e->index == 0)
 		e->ecx = with_bit(e->ecx, LEAF7_ECX_OSPKE, s->cr4 & CR4_PKE);
 }
@@ -216,10 +220,10 @@ static void all_follow_state(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *ent
 }
 
 /*
- * The features of KVM's paravirtual interface in a CPUID. Its leaves begin with the signature, at the first number of
- * these that has it, so that a client may offer other interfaces beside.
+ * Which leaf of a CPUID has the features of KVM's paravirtual interface, or 0. Its leaves begin with the signature, at
+ * the first number of these that has it, so that a client may offer other interfaces beside.
  */
-static uint32_t pv_features_in(const struct kvm_cpuid_entry2 *entries, unsigned n)
+static uint32_t pv_leaf_in(const struct kvm_cpuid_entry2 *entries, unsigned n)
 {
 	static const uint32_t signature[3] = { SIGNATURE };
 
@@ -228,8 +232,7 @@ static uint32_t pv_features_in(const struct kvm_cpuid_entry2 *entries, unsigned 
 
 		if (!e || e->ebx != signature[0] || e->ecx != signature[1] || e->edx != signature[2])
 			continue;
-		e = find(entries, n, base + 1, 0);
-		return e ? e->eax : 0;
+		return find(entries, n, base + 1, 0) ? base + 1 : 0;
 	}
 	return 0;
 }
@@ -260,7 +263,8 @@ static long install(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, uns
 	free(vcpu->cpuid);
 	vcpu->cpuid = entries;
 	vcpu->cpuid_count = n;
-	vcpu->pv_features = pv_features_in(entries, n);
+	vcpu->pv_leaf = pv_leaf_in(entries, n);
+	vcpu->pv_features = vcpu->pv_leaf ? find(entries, n, vcpu->pv_leaf, 0)->eax : 0;
 	cpu_state_changed(vcpu->cpu, CPU_CHANGED_CPUID);
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include "kvm/vcpu/pv.h"
 #include "kvm/vcpu/regs.h"
 #include "kvm/vcpu/run.h"
+#include "kvm/vcpu/steal.h"
 #include "kvm/process/sys.h"
 #include "kvm/vm/vm.h"
 #include <errno.h>
@@ -16,6 +17,8 @@ static bool wants_to_run(struct kvm_vcpu *vcpu)
 {
 	struct cpu_state *state = cpu_state(vcpu->cpu);
 
+	if (atomic_load(&vcpu->pv_kicked))
+		return true;
 	events_collect(vcpu);
 	if ((state->events.smi.pending && !state->events.smi.smm) ||
 	    (state->events.nmi.pending && !state->events.nmi.masked))
@@ -67,7 +70,7 @@ static void sleep_once(struct kvm_vcpu *vcpu, unsigned seen)
 {
 	struct timespec due;
 
-	if (lapic_next_timer(vcpu->lapic, &due))
+	if (vcpu->lapic && lapic_next_timer(vcpu->lapic, &due))
 		sleep_until(vcpu, seen, (uint64_t)due.tv_sec * 1000000000u + (uint64_t)due.tv_nsec);
 	else
 		futex_wait(vcpu, seen, NULL);
@@ -114,6 +117,7 @@ long halt_accept(struct kvm_vcpu *vcpu)
 		if (state->mp_state == CPU_MP_HALTED && wants_to_run(vcpu)) {
 			state->mp_state = CPU_MP_RUNNABLE;
 			state->events.smi.from_halt = state->events.smi.pending && !state->events.smi.smm;
+			atomic_store(&vcpu->pv_kicked, false);
 			count(&vcpu->halt_wakeups);
 		}
 		if (async_pf_halted(vcpu) && wants_to_run(vcpu))
@@ -122,6 +126,8 @@ long halt_accept(struct kvm_vcpu *vcpu)
 			return 1;
 		if (run_must_end(vcpu))
 			return -EINTR;
+		if (vcpu->pv.steal_page.on)
+			steal_away(vcpu);
 		sleep_once(vcpu, seen);
 	}
 }
@@ -137,6 +143,17 @@ long halt_uninitialized(struct kvm_vcpu *vcpu)
 			halt_take_start(vcpu);
 			return -EAGAIN;
 		}
+		sleep_once(vcpu, seen);
+	}
+}
+
+void halt_until_signal(struct kvm_vcpu *vcpu)
+{
+	for (;;) {
+		unsigned seen = atomic_load(&vcpu->wake);
+
+		if (run_must_end(vcpu))
+			return;
 		sleep_once(vcpu, seen);
 	}
 }

@@ -20,4 +20,7 @@ long halt_accept(struct kvm_vcpu *vcpu);
  */
 long halt_uninitialized(struct kvm_vcpu *vcpu);
 
+/** HLT of a vCPU without a local APIC that is not to exit for it. Returns when KVM_RUN must end. */
+void halt_until_signal(struct kvm_vcpu *vcpu);
+
 #endif

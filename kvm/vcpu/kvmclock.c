@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "kvm/vcpu/kvmclock.h"
 #include "kvm/vcpu/ioctls.h"
-#include "kvm/vcpu/pv_page.h"
 #include "kvm/vm/vm.h"
 #include <errno.h>
+#include <linux/kvm_para.h>
 #include <stddef.h>
 #include <x86intrin.h>
-
-#define ENABLED 1u /* in the MSR */
 
 #define TSC_STABLE    (1u << 0) /* the pages of all vCPUs give the same time, whichever TSC is read */
 #define GUEST_STOPPED (1u << 1) /* the guest did not run for a while, and did not hang. It clears this itself */
@@ -28,16 +26,6 @@ struct wall_page {
 	uint32_t version, seconds, nanoseconds;
 };
 
-static uint64_t page_gpa(const struct kvm_vcpu *vcpu)
-{
-	return vcpu->pv.system_time & ~(uint64_t)ENABLED;
-}
-
-static bool is_on(const struct kvm_vcpu *vcpu)
-{
-	return vcpu->pv.system_time & ENABLED && pv_page_fits(page_gpa(vcpu), sizeof(struct time_page));
-}
-
 void kvmclock_system_time_write(struct kvm_vcpu *vcpu, uint64_t value, bool old, bool host)
 {
 	struct vm_clock *clock = &vcpu->kvm->clock;
@@ -50,6 +38,10 @@ void kvmclock_system_time_write(struct kvm_vcpu *vcpu, uint64_t value, bool old,
 		vcpu_pv_request(vcpu, PV_CLOCK_MASTER);
 	}
 	vcpu->pv.system_time = value;
+	if (value & KVM_MSR_ENABLED)
+		pv_page_set(&vcpu->pv.time_page, value & ~(uint64_t)KVM_MSR_ENABLED, sizeof(struct time_page));
+	else
+		pv_page_clear(&vcpu->pv.time_page);
 	vcpu_pv_request(vcpu, PV_CLOCK_UPDATE);
 }
 
@@ -71,28 +63,39 @@ static uint8_t time_fill(struct kvm_vcpu *vcpu, struct time_page *page)
 	return master ? TSC_STABLE : 0;
 }
 
+struct update {
+	struct time_page page; /* but version, and the flag GUEST_STOPPED */
+	bool stopped, written;
+};
+
+static void time_write(struct vmmu_pfn_cache *cache, void *argument)
+{
+	struct update *u = argument;
+	struct time_page old;
+
+	if (vmmu_pfn_cache_read(cache, 0, &old, sizeof(old)) != VMMU_OK)
+		return;
+	u->page.version = (old.version + 1) | 1;
+	u->page.flags |= (old.flags & GUEST_STOPPED) | (u->stopped ? GUEST_STOPPED : 0);
+	if (vmmu_pfn_cache_write(cache, 0, &u->page.version, sizeof(u->page.version)) != VMMU_OK ||
+	    vmmu_pfn_cache_write(cache, 0, &u->page, sizeof(u->page)) != VMMU_OK)
+		return;
+	u->page.version++;
+	u->written = vmmu_pfn_cache_write(cache, 0, &u->page.version, sizeof(u->page.version)) == VMMU_OK;
+}
+
 bool kvmclock_page_update(struct kvm_vcpu *vcpu)
 {
-	uint64_t gpa = page_gpa(vcpu);
-	struct time_page page, old;
-	enum pv_page_result result;
+	struct update u = { .stopped = vcpu->pv.clock_stopped };
 
-	if (!is_on(vcpu) || !pv_page_read(vcpu, gpa, &old, sizeof(old)))
+	if (!vcpu->pv.time_page.on)
 		return true;
-	page = (struct time_page){ .version = (old.version + 1) | 1 };
-	page.flags = (uint8_t)(time_fill(vcpu, &page) | (old.flags & GUEST_STOPPED));
-	if (vcpu->pv.clock_stopped)
-		page.flags |= GUEST_STOPPED;
-	/* On x86 other processors see these three stores in their order. */
-	result = pv_page_write(vcpu, gpa, &page.version, sizeof(page.version));
-	if (result == PV_PAGE_DONE)
-		result = pv_page_write(vcpu, gpa, &page, sizeof(page));
-	page.version++;
-	if (result == PV_PAGE_DONE)
-		result = pv_page_write(vcpu, gpa, &page.version, sizeof(page.version));
-	if (result == PV_PAGE_DONE)
+	u.page.flags = time_fill(vcpu, &u.page);
+	if (pv_page_use(&vcpu->pv.time_page, vcpu, time_write, &u) == PV_PAGE_FULL)
+		return false;
+	if (u.written)
 		vcpu->pv.clock_stopped = false;
-	return result != PV_PAGE_LATER;
+	return true;
 }
 
 void kvmclock_wall_clock_write(struct kvm_vcpu *vcpu, uint64_t value)
@@ -121,10 +124,11 @@ bool kvmclock_wall_update(struct kvm_vcpu *vcpu)
 {
 	struct vm_clock *clock = &vcpu->kvm->clock;
 	uint64_t gpa = kvmclock_wall_clock_read(vcpu), tsc, boot = clock_realtime(&tsc);
-	enum pv_page_result result;
+	enum vmmu_status status;
+	struct vmmu_gpa at = { gpa };
 	struct wall_page page;
 
-	if (gpa == 0 || !pv_page_read(vcpu, gpa, &page.version, sizeof(page.version)))
+	if (gpa == 0 || vmmu_guest_read(vcpu->mmu, at, &page.version, sizeof(page.version)) != VMMU_OK)
 		return true;
 	pthread_mutex_lock(&clock->lock);
 	boot -= clock_at(clock, tsc);
@@ -132,17 +136,17 @@ bool kvmclock_wall_update(struct kvm_vcpu *vcpu)
 	page.version = (page.version + 1) | 1;
 	page.seconds = (uint32_t)(boot / 1000000000);
 	page.nanoseconds = (uint32_t)(boot % 1000000000);
-	result = pv_page_write(vcpu, gpa, &page, sizeof(page));
+	status = vmmu_guest_write(vcpu->mmu, at, &page, sizeof(page));
 	page.version++;
-	if (result == PV_PAGE_DONE)
-		result = pv_page_write(vcpu, gpa, &page.version, sizeof(page.version));
-	return result != PV_PAGE_LATER;
+	if (status == VMMU_OK)
+		status = vmmu_guest_write(vcpu->mmu, at, &page.version, sizeof(page.version));
+	return status != VMMU_EBUSY;
 }
 
 long vcpu_kvmclock_ctrl(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	(void)argument;
-	if (!is_on(vcpu))
+	if (!vcpu->pv.time_page.on)
 		return -EINVAL;
 	vcpu->pv.clock_stopped = true;
 	vcpu_pv_request(vcpu, PV_CLOCK_UPDATE);

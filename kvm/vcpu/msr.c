@@ -77,8 +77,6 @@ static const uint32_t zero_list[] = {
 	0xc0010112, /* TSEG address */
 	0xc0010113, /* TSEG mask */
 	0xc0011020, /* LS_CFG */
-	/* KVM's paravirtual steal time and EOI: they do not exist, so guests never switch them on. */
-	0x4b564d03, 0x4b564d04,
 };
 
 /* Switches of AMD's processors. As in KVM they read as 0, and a guest may write what it likes. */
@@ -185,7 +183,7 @@ static bool msr_read(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *value, boo
 	if (!host && guest_lacks(vcpu, index))
 		return false;
 	if (pv_msr_is(index))
-		return pv_msr_read(vcpu, index, value, host);
+		return pv_msr_read(vcpu, index, value);
 	if (variable) {
 		if (index == MSR_PLATFORM_INFO && !host && atomic_load(&vcpu->kvm->hide_platform_info))
 			return false;

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 #include "kvm/vcpu/pv.h"
+#include "kvm/irq/pv_eoi.h"
 #include "kvm/vcpu/async_pf.h"
 #include "kvm/vcpu/kvmclock.h"
 #include "kvm/vcpu/tsc.h"
 #include "kvm/vm/vm.h"
 #include <linux/kvm_para.h>
-#include <string.h>
 
 #define BIT(feature) (1u << (feature))
 
 uint32_t pv_features(void)
 {
 	return BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) | BIT(KVM_FEATURE_CLOCKSOURCE2) |
-	       BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT) | BIT(KVM_FEATURE_ASYNC_PF) |
-	       BIT(KVM_FEATURE_ASYNC_PF_VMEXIT) | BIT(KVM_FEATURE_ASYNC_PF_INT);
+	       BIT(KVM_FEATURE_ASYNC_PF) | BIT(KVM_FEATURE_STEAL_TIME) | BIT(KVM_FEATURE_PV_EOI) |
+	       BIT(KVM_FEATURE_PV_UNHALT) | BIT(KVM_FEATURE_PV_TLB_FLUSH) | BIT(KVM_FEATURE_ASYNC_PF_VMEXIT) |
+	       BIT(KVM_FEATURE_PV_SEND_IPI) | BIT(KVM_FEATURE_POLL_CONTROL) | BIT(KVM_FEATURE_PV_SCHED_YIELD) |
+	       BIT(KVM_FEATURE_ASYNC_PF_INT) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
 }
 
-/* May the vCPU use the feature? A client may enforce what it wrote in CPUID; without that all may be used. */
-static bool has(const struct kvm_vcpu *vcpu, unsigned feature)
+bool pv_has(const struct kvm_vcpu *vcpu, unsigned feature)
 {
 	return !vcpu->pv_enforced || vcpu->pv_features & BIT(feature);
 }
@@ -27,7 +28,7 @@ static bool has(const struct kvm_vcpu *vcpu, unsigned feature)
 static const struct {
 	uint32_t index;
 	unsigned feature; /* that it comes with */
-} msrs[] = {
+} msrs[PV_MSRS] = {
 	{ MSR_KVM_WALL_CLOCK, KVM_FEATURE_CLOCKSOURCE },
 	{ MSR_KVM_SYSTEM_TIME, KVM_FEATURE_CLOCKSOURCE },
 	{ MSR_KVM_WALL_CLOCK_NEW, KVM_FEATURE_CLOCKSOURCE2 },
@@ -35,8 +36,10 @@ static const struct {
 	{ MSR_KVM_ASYNC_PF_EN, KVM_FEATURE_ASYNC_PF },
 	{ MSR_KVM_ASYNC_PF_INT, KVM_FEATURE_ASYNC_PF_INT },
 	{ MSR_KVM_ASYNC_PF_ACK, KVM_FEATURE_ASYNC_PF_INT },
+	{ MSR_KVM_STEAL_TIME, KVM_FEATURE_STEAL_TIME },
+	{ MSR_KVM_PV_EOI_EN, KVM_FEATURE_PV_EOI },
+	{ MSR_KVM_POLL_CONTROL, KVM_FEATURE_POLL_CONTROL },
 };
-_Static_assert(sizeof(msrs) / sizeof(*msrs) == PV_MSRS, "all of them");
 
 /* Returns: a number below PV_MSRS, or PV_MSRS. */
 static unsigned msr_find(uint32_t index)
@@ -59,53 +62,63 @@ void pv_msr_list(uint32_t list[PV_MSRS])
 		list[i] = msrs[i].index;
 }
 
-bool pv_msr_read(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *value, bool host)
+bool pv_msr_read(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *value)
 {
-	(void)host; /* KVM asks the same of the client */
-	if (!has(vcpu, msrs[msr_find(index)].feature))
+	if (!pv_has(vcpu, msrs[msr_find(index)].feature))
 		return false;
 	switch (index) {
 	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_WALL_CLOCK_NEW: *value = kvmclock_wall_clock_read(vcpu); break;
+	case MSR_KVM_WALL_CLOCK_NEW: *value = kvmclock_wall_clock_read(vcpu); return true;
 	case MSR_KVM_SYSTEM_TIME:
-	case MSR_KVM_SYSTEM_TIME_NEW: *value = vcpu->pv.system_time; break;
-	case MSR_KVM_ASYNC_PF_EN: *value = vcpu->pv.async_pf; break;
-	case MSR_KVM_ASYNC_PF_INT: *value = vcpu->pv.async_pf_vector; break;
-	case MSR_KVM_ASYNC_PF_ACK: *value = 0; break;
+	case MSR_KVM_SYSTEM_TIME_NEW: *value = vcpu->pv.system_time; return true;
+	case MSR_KVM_ASYNC_PF_EN: *value = vcpu->pv.async_pf; return true;
+	case MSR_KVM_ASYNC_PF_INT: *value = vcpu->pv.async_pf_vector; return true;
+	case MSR_KVM_ASYNC_PF_ACK: *value = 0; return true;
+	case MSR_KVM_STEAL_TIME: *value = vcpu->pv.steal_time; return true;
+	case MSR_KVM_PV_EOI_EN: *value = vcpu->pv.eoi; return true;
+	case MSR_KVM_POLL_CONTROL: *value = vcpu->pv.poll_control; return true;
 	default: return false;
 	}
-	return true;
 }
 
 /* Has the guest the features that the bits of MSR_KVM_ASYNC_PF_EN need? */
 static bool async_pf_features(const struct kvm_vcpu *vcpu, uint64_t value)
 {
-	return (!(value & KVM_ASYNC_PF_DELIVERY_AS_INT) || has(vcpu, KVM_FEATURE_ASYNC_PF_INT)) &&
-	       (!(value & KVM_ASYNC_PF_DELIVERY_AS_PF_VMEXIT) || has(vcpu, KVM_FEATURE_ASYNC_PF_VMEXIT));
+	return (!(value & KVM_ASYNC_PF_DELIVERY_AS_INT) || pv_has(vcpu, KVM_FEATURE_ASYNC_PF_INT)) &&
+	       (!(value & KVM_ASYNC_PF_DELIVERY_AS_PF_VMEXIT) || pv_has(vcpu, KVM_FEATURE_ASYNC_PF_VMEXIT));
+}
+
+static bool msr_set(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, bool host)
+{
+	switch (index) {
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_WALL_CLOCK_NEW:
+		kvmclock_wall_clock_write(vcpu, value);
+		return true;
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		kvmclock_system_time_write(vcpu, value, index == MSR_KVM_SYSTEM_TIME, host);
+		return true;
+	case MSR_KVM_ASYNC_PF_EN: return async_pf_features(vcpu, value) && async_pf_enable_write(vcpu, value);
+	case MSR_KVM_ASYNC_PF_INT: return async_pf_vector_write(vcpu, value);
+	case MSR_KVM_ASYNC_PF_ACK:
+		async_pf_ack_write(vcpu, value);
+		return true;
+	case MSR_KVM_STEAL_TIME: return steal_msr_write(vcpu, value);
+	case MSR_KVM_PV_EOI_EN: return pv_eoi_msr_write(vcpu, value);
+	case MSR_KVM_POLL_CONTROL:
+		if (value & ~UINT64_C(1))
+			return false;
+		vcpu->pv.poll_control = value; /* a halted vCPU never polls here: nothing to switch off */
+		return true;
+	default: return false;
+	}
 }
 
 bool pv_msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, bool host)
 {
-	if (!has(vcpu, msrs[msr_find(index)].feature))
+	if (!pv_has(vcpu, msrs[msr_find(index)].feature) || !msr_set(vcpu, index, value, host))
 		return false;
-	switch (index) {
-	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_WALL_CLOCK_NEW: kvmclock_wall_clock_write(vcpu, value); break;
-	case MSR_KVM_SYSTEM_TIME:
-	case MSR_KVM_SYSTEM_TIME_NEW:
-		kvmclock_system_time_write(vcpu, value, index == MSR_KVM_SYSTEM_TIME, host);
-		break;
-	case MSR_KVM_ASYNC_PF_EN:
-		if (!async_pf_features(vcpu, value) || !async_pf_enable_write(vcpu, value))
-			return false;
-		break;
-	case MSR_KVM_ASYNC_PF_INT:
-		if (!async_pf_vector_write(vcpu, value))
-			return false;
-		break;
-	case MSR_KVM_ASYNC_PF_ACK: async_pf_ack_write(vcpu, value); break;
-	default: return false;
-	}
 	/* The guest's next instruction may read what its write asked for. */
 	if (!host)
 		pv_requests_do(vcpu);
@@ -135,12 +148,37 @@ void pv_requests_do(struct kvm_vcpu *vcpu)
 		again |= PV_WALL_CLOCK;
 	if (requests & PV_ASYNC_PF)
 		async_pf_check(vcpu);
+	if (requests & PV_STEAL_UPDATE && !steal_update(vcpu))
+		again |= PV_STEAL_UPDATE;
+	/* Those for which the dirty ring had no room. The next entry into the guest ends for that. */
 	if (again)
 		atomic_fetch_or(&vcpu->pv_requests, again);
 }
 
+/* ---- life ------------------------------------------------------------------------------------------------- */
+
+bool pv_create(struct kvm_vcpu *vcpu)
+{
+	vcpu->pv.poll_control = 1;
+	return pv_page_create(&vcpu->pv.time_page, vcpu) && pv_page_create(&vcpu->pv.steal_page, vcpu) &&
+	       pv_page_create(&vcpu->pv.eoi_page, vcpu);
+}
+
+void pv_destroy(struct kvm_vcpu *vcpu)
+{
+	pv_page_destroy(&vcpu->pv.time_page);
+	pv_page_destroy(&vcpu->pv.steal_page);
+	pv_page_destroy(&vcpu->pv.eoi_page);
+}
+
 void pv_reset(struct kvm_vcpu *vcpu)
 {
-	memset(&vcpu->pv, 0, sizeof(vcpu->pv));
+	struct pv_guest *pv = &vcpu->pv;
+
+	pv_page_clear(&pv->time_page);
+	pv_page_clear(&pv->steal_page);
+	pv_page_clear(&pv->eoi_page);
+	pv->system_time = pv->steal_time = pv->eoi = pv->async_pf = pv->async_pf_vector = 0;
+	pv->clock_stopped = pv->away = pv->eoi_offered = false;
 	async_pf_clear(vcpu);
 }

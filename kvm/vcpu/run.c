@@ -13,6 +13,7 @@
 #include "kvm/irq/ioeventfd.h"
 #include "kvm/irq/irqchip.h"
 #include "kvm/irq/lapic.h"
+#include "kvm/irq/pv_eoi.h"
 #include "kvm/vcpu/msr.h"
 #include "kvm/vcpu/pv.h"
 #include "kvm/vcpu/regs.h"
@@ -64,7 +65,7 @@ static void complete(struct kvm_vcpu *vcpu)
 		info->msr.failed = run->msr.error != 0;
 		break;
 	case COMPLETE_HYPERCALL:
-		cpu_state(vcpu->cpu)->gpr[CPU_RAX] = run->hypercall.ret;
+		pv_hypercall_complete(vcpu);
 		break;
 	}
 	vcpu->completion = COMPLETE_NOTHING;
@@ -204,6 +205,11 @@ static long exit_signal(struct kvm_vcpu *vcpu)
 
 static long exit_hlt(struct kvm_vcpu *vcpu)
 {
+	if (!vcpu->lapic && atomic_load(&vcpu->kvm->hlt_in_guest)) {
+		/* Only a signal can bring an interrupt: the client then has a look. */
+		halt_until_signal(vcpu);
+		return exit_signal(vcpu);
+	}
 	if (!vcpu->lapic)
 		return leave(vcpu, KVM_EXIT_HLT, EXITS_HLT);
 	cpu_state(vcpu->cpu)->mp_state = CPU_MP_HALTED;
@@ -296,8 +302,7 @@ static long run_guest(struct kvm_vcpu *vcpu)
 		}
 		/* After it: what ended a HLT comes before the instruction behind the HLT. */
 		events_collect(vcpu);
-		if (atomic_load_explicit(&vcpu->pv_requests, memory_order_relaxed))
-			pv_requests_do(vcpu);
+		pv_look(vcpu);
 		window_update(vcpu);
 		result = handle(vcpu, cpu_run(vcpu->cpu));
 	} while (result == RUN_ON);
@@ -347,6 +352,8 @@ static void save(struct kvm_vcpu *vcpu)
 	struct cpu_state *state = cpu_state(vcpu->cpu);
 	struct kvm_run *run = vcpu->run;
 
+	if (vcpu->lapic)
+		pv_eoi_settle(vcpu->lapic, true); /* the client may save the vCPU now, and no offer is saved */
 	if (run->kvm_valid_regs)
 		regs_sync_out(vcpu);
 	if (state->events.smi.smm)
@@ -436,6 +443,7 @@ static int ask_interrupt(void *state)
 {
 	struct kvm_vcpu *vcpu = state;
 
+	pv_look(vcpu);
 	/* A debugger that steps may want no interrupt in between. vcpu_set_guest_debug raises what was held back. */
 	if (vcpu->debug_control & KVM_GUESTDBG_BLOCKIRQ)
 		return -1;
@@ -450,26 +458,9 @@ static void ask_cr8_written(void *state, uint64_t value)
 		lapic_set_tpr(vcpu->lapic, (uint8_t)(value << 4));
 }
 
-/*
- * Hypercalls of KVM's paravirtual interface. All but one are answered with "not there", as KVM answers one that
- * it does not know.
- */
 static enum cpu_call_result ask_hypercall(void *state)
 {
-	struct kvm_vcpu *vcpu = state;
-	struct cpu_state *s = cpu_state(vcpu->cpu);
-	unsigned cpl = s->seg[CPU_SS].dpl;
-	const int64_t not_allowed = -1, not_there = -1000; /* -KVM_EPERM, -KVM_ENOSYS */
-
-	if (s->cr0 & 1 && cpl != 0)
-		s->gpr[CPU_RAX] = (uint64_t)not_allowed;
-	else if (s->gpr[CPU_RAX] == 1) /* KVM_HC_VAPIC_POLL_IRQ only wants an exit */
-		s->gpr[CPU_RAX] = 0;
-	else
-		s->gpr[CPU_RAX] = (uint64_t)not_there;
-	if (!(s->efer & 1u << 10 && s->seg[CPU_CS].l))
-		s->gpr[CPU_RAX] &= UINT32_MAX;
-	return CPU_CALL_OK;
+	return pv_hypercall(state);
 }
 
 static bool ask_has_monitor(void *state)

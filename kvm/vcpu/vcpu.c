@@ -7,6 +7,7 @@
 #include "kvm/process/file.h"
 #include "kvm/irq/lapic.h"
 #include "kvm/vcpu/msr.h"
+#include "kvm/vcpu/pv.h"
 #include "kvm/vcpu/run.h"
 #include "kvm/process/signals.h"
 #include "kvm/process/sys.h"
@@ -32,6 +33,7 @@ void vcpu_destroy(struct kvm_vcpu *vcpu)
 	/* The local APIC first: its timer thread may still reach the CPU through it. */
 	if (vcpu->lapic)
 		lapic_destroy(vcpu->lapic);
+	pv_destroy(vcpu);
 	if (vcpu->cpu)
 		cpu_destroy(vcpu->cpu);
 	if (vcpu->mmu)
@@ -87,6 +89,8 @@ static long fill(struct kvm_vcpu *vcpu, int fd)
 		if (!vcpu->lapic || !vcpu->apf)
 			return -ENOMEM;
 	}
+	if (!pv_create(vcpu))
+		return -ENOMEM;
 	msr_reset(vcpu);
 	/* With an irqchip every vCPU but the boot one waits for INIT and SIPI. */
 	cpu_state(vcpu->cpu)->apic_base = 0xfee00000u | 1u << 11 | (vcpu->id == kvm->boot_cpu_id ? 1u << 8 : 0);

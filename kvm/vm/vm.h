@@ -13,6 +13,7 @@
 #include "kvm/vm/arena.h"
 #include "kvm/vm/clock.h"
 #include "kvm/vm/coalesced.h"
+#include "kvm/vm/pv_page.h"
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -53,15 +54,24 @@ struct async_pf;
 
 /* Requests to a vCPU about its paravirtual interfaces. */
 #define PV_CLOCK_UPDATE 1u /* write the page of kvmclock */
-#define PV_ASYNC_PF     8u /* a page that was away is there, or the guest has taken the last token */
 #define PV_CLOCK_MASTER 2u /* see whether all vCPUs have the same TSC */
 #define PV_WALL_CLOCK   4u /* write the wall clock */
+#define PV_ASYNC_PF     8u /* a page that was away is there, or the guest has taken the last token */
+#define PV_STEAL_UPDATE 16u /* write how much time was stolen, and that the vCPU runs again */
 
-/* The values of the MSRs of KVM's paravirtual interface, and what follows from them. */
+/* The MSRs of KVM's paravirtual interface, the memory that they name, and what follows from both. */
 struct pv_guest {
-	uint64_t system_time;
+	uint64_t system_time, steal_time, eoi, poll_control;
 	uint64_t async_pf, async_pf_vector; /* MSR_KVM_ASYNC_PF_EN and _INT */
+	struct pv_page time_page, steal_page, eoi_page;
 	bool clock_stopped;        /* the next page of kvmclock says that the guest was stopped */
+	bool away;                 /* the guest was told that the vCPU does not run */
+	bool eoi_offered;          /* the guest may end the interrupt in service by clearing its word */
+	uint64_t stolen;           /* ns that are not in the page yet */
+	bool delay_known;          /* the next three are: how long the thread had waited for a processor, in ns, */
+	uint64_t delay_seen;
+	uint64_t delay_seen_at;    /* when that was asked last, by the host's TSC, */
+	pthread_t delay_thread;    /* and whose it was */
 };
 
 struct kvm {
@@ -93,6 +103,8 @@ struct kvm {
 	_Atomic uint64_t quirks_off;   /* [a] KVM_X86_QUIRK_* that are disabled */
 	uint32_t default_tsc_khz;      /* [l] the TSC rate of new vCPUs */
 	struct vm_clock clock;         /* has a lock of its own */
+	atomic_bool hlt_in_guest;      /* [a] KVM_X86_DISABLE_EXITS_HLT */
+	_Atomic uint64_t hypercall_exits; /* [a] KVM_CAP_EXIT_HYPERCALL: a bit for each hypercall that exits */
 	atomic_bool exit_on_emulation_failure, exception_payload, triple_fault_event, hide_platform_info; /* [a] */
 	atomic_uint user_msr_mask;     /* [a] KVM_CAP_X86_USER_SPACE_MSR */
 	struct msr_filter *_Atomic msr_filter; /* [a] replaced under the lock; old ones are kept until the VM goes */
@@ -134,9 +146,11 @@ struct kvm_vcpu {
 	uint32_t tsc_khz_wanted;   /* [v] and what KVM_SET_TSC_KHZ made of it: that may be 250 ppm off */
 	uint64_t tsc_generation;   /* the VM's clock.lock */
 	atomic_uint pv_requests;   /* [a] PV_*: what to do before the next guest code */
-	uint32_t pv_features;      /* [v] KVM_FEATURE_* in its CPUID */
+	uint32_t pv_leaf;          /* [v] the leaf of its CPUID that has KVM_FEATURE_*, or 0 */
+	uint32_t pv_features;      /* [v] and these */
 	bool pv_enforced;          /* [v] KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
 	struct pv_guest pv;        /* [v] what its guest switched on */
+	atomic_bool pv_kicked;     /* [a] another vCPU ends its HLT, this one or the next */
 	uint64_t mcg_cap, mcg_status, mcg_ctl; /* [v] */
 	uint64_t mce[MCE_BANKS * 4]; /* [v] */
 	uint64_t platform_info, misc_features, arch_capabilities, bios_sign, power_ctl, hwcr, tsc_adjust; /* [v] MSRs */
