@@ -40,6 +40,22 @@ void hostmem_fetch_cancel(struct hostmem *hostmem, struct hostmem_fetch *fetch)
 	pthread_mutex_unlock(&hostmem->lock);
 }
 
+/*
+ * If the page is in the swap file, wait for the disk here, without the lock: nobody else's page, and no vCPU, waits for
+ * it. Holds: lock, released meanwhile.
+ */
+static void disk_await(struct hostmem *hostmem, uint64_t address)
+{
+	const struct range *range = range_of(hostmem, address);
+	uint64_t page = range ? *page_of(range, address) : ABSENT, place;
+
+	if (!is_stored(page) || !store_is_in_file(hostmem->store, page, &place))
+		return;
+	pthread_mutex_unlock(&hostmem->lock);
+	store_await_file(hostmem->store, place);
+	pthread_mutex_lock(&hostmem->lock);
+}
+
 /* Bring one page back. If that fails, who wanted it finds out by its next access. Holds: lock. */
 static void fetch_page(struct hostmem *hostmem, uint64_t address)
 {
@@ -64,6 +80,7 @@ void *fetch_main(void *arg)
 		}
 		hostmem->fetches = fetch->next;
 		hostmem->fetching = fetch;
+		disk_await(hostmem, fetch->address & ~(PAGE - 1));
 		fetch_page(hostmem, fetch->address & ~(PAGE - 1));
 		pthread_mutex_unlock(&hostmem->lock);
 		/* From here on the owner may start it again. It is not freed before hostmem_fetch_cancel. */

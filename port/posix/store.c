@@ -200,6 +200,22 @@ bool store_get(struct store *store, store_handle handle, void *page, const char 
 	}
 }
 
+bool store_is_in_file(const struct store *store, store_handle handle, uint64_t *place)
+{
+	const struct stored *stored = (const struct stored *)(uintptr_t)handle;
+
+	(void)store;
+	*place = stored->place;
+	return stored->kind == KIND_SWAP;
+}
+
+void store_await_file(const struct store *store, uint64_t place)
+{
+	char page[PAGE];
+
+	(void)file_io(store->file, page, place, false);
+}
+
 void store_drop(struct store *store, store_handle handle)
 {
 	struct stored *stored = (struct stored *)(uintptr_t)handle;

@@ -33,6 +33,17 @@ store_handle store_put(struct store *store, const void *page, const char **why);
 /** Bring them back; the copy is kept until store_drop. Returns: false if it is lost (*why: read error, checksum). */
 bool store_get(struct store *store, store_handle handle, void *page, const char **why);
 
+/**
+ * Where in the swap file the page is. Returns: false if it is in memory, and store_get waits for nothing.
+ */
+bool store_is_in_file(const struct store *store, store_handle handle, uint64_t *place);
+
+/**
+ * Wait until that place of the file has been read, so that store_get finds it in the kernel's cache. Needs no lock. A
+ * place that has another page by now does no harm.
+ */
+void store_await_file(const struct store *store, uint64_t place);
+
 void store_drop(struct store *store, store_handle handle);
 
 void store_stats_get(const struct store *store, struct store_stats *stats);
