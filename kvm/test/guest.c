@@ -257,7 +257,7 @@ int guest_go_on(unsigned v)
 			return -1;
 		port = port_of(g.m.run[v]);
 	} while (port == GUEST_PORT_OPEN);
-	if (port < 0) {
+	if (port < 0 && g.m.run[v]->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
 		struct kvm_regs regs = registers(v);
 
 		fprintf(stderr, "%s: vCPU %u: exit %u, error %u, at %#llx\n", running, v, g.m.run[v]->exit_reason,
