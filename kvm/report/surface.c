@@ -271,7 +271,7 @@ const struct surface_cap surface_caps[] = {
 	{ 232, "KVM_CAP_MEMORY_FAULT_INFO", SURFACE_DONE, 1, NULL, "memory" },
 	{ 233, "KVM_CAP_MEMORY_ATTRIBUTES", SURFACE_REFUSED, 0, NULL, "surface" },
 	{ 234, "KVM_CAP_GUEST_MEMFD", SURFACE_REFUSED, 0, NULL, "surface" },
-	{ 235, "KVM_CAP_VM_TYPES", SURFACE_REFUSED, 0, NULL, "surface" },
+	{ 235, "KVM_CAP_VM_TYPES", SURFACE_DONE, 1, "KVM_X86_DEFAULT_VM", "errors, pre_fault_memory_test" },
 	{ SURFACE_CAP_PRE_FAULT_MEMORY, "KVM_CAP_PRE_FAULT_MEMORY", SURFACE_DONE, SURFACE_COMPUTED, NULL, "memory" },
 	{ SURFACE_CAP_APIC_BUS_CYCLES_NS, "KVM_CAP_X86_APIC_BUS_CYCLES_NS", SURFACE_DONE, 1, NULL,
 	  "caps, apic_bus_clock_test" },

@@ -14,7 +14,7 @@
 
 static void test_system(void)
 {
-	int kvm = open("/dev/kvm", O_RDWR);
+	int kvm = open("/dev/kvm", O_RDWR), types;
 	struct {
 		struct kvm_msr_list head;
 		uint32_t index[512];
@@ -29,6 +29,11 @@ static void test_system(void)
 	FAILS(EINVAL, kvm, KVM_GET_API_VERSION, 1ul);
 	FAILS(EINVAL, kvm, KVM_GET_VCPU_MMAP_SIZE, 1ul);
 	FAILS(EINVAL, kvm, KVM_CREATE_VM, 0x123456ul);
+	types = ioctl(kvm, KVM_CHECK_EXTENSION, 235 /* KVM_CAP_VM_TYPES */);
+	CHECK(types & 1);
+	for (unsigned long type = 1; type < 31; type++)
+		if (!(types >> type & 1))
+			FAILS(EINVAL, kvm, KVM_CREATE_VM, type);
 	FAILS(EINVAL, kvm, KVM_RUN, 0);
 	FAILS(EINVAL, kvm, _IO(KVMIO, 0xfe), 0);
 	CHECK(ioctl(kvm, KVM_CHECK_EXTENSION, 100000ul) == 0);
