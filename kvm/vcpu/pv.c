@@ -155,6 +155,15 @@ void pv_requests_do(struct kvm_vcpu *vcpu)
 		atomic_fetch_or(&vcpu->pv_requests, again);
 }
 
+void vcpu_clock_update(struct kvm_vcpu *vcpu)
+{
+	if (pthread_mutex_trylock(&vcpu->lock) != 0)
+		return; /* in KVM_RUN it answers the request by itself */
+	if (atomic_fetch_and(&vcpu->pv_requests, ~PV_CLOCK_UPDATE) & PV_CLOCK_UPDATE && !kvmclock_page_update(vcpu))
+		atomic_fetch_or(&vcpu->pv_requests, PV_CLOCK_UPDATE);
+	pthread_mutex_unlock(&vcpu->lock);
+}
+
 /* ---- life ------------------------------------------------------------------------------------------------- */
 
 bool pv_create(struct kvm_vcpu *vcpu)

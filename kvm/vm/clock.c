@@ -79,6 +79,20 @@ void clock_update_all(struct kvm *kvm)
 	}
 }
 
+/*
+ * A guest may read the page of one vCPU on another: Linux' vDSO does. So no vCPU may run before that page is new, and
+ * the vCPU whose page it is may come last.
+ */
+static void update_now(struct kvm *kvm)
+{
+	for (unsigned id = 0; id < MAX_VCPU_ID; id++) {
+		struct kvm_vcpu *vcpu = vm_vcpu(kvm, id);
+
+		if (vcpu)
+			vcpu_clock_update(vcpu);
+	}
+}
+
 /* ---- ioctls ----------------------------------------------------------------------------------------------- */
 
 long vm_get_clock(struct kvm *kvm, unsigned long argument)
@@ -116,6 +130,7 @@ long vm_set_clock(struct kvm *kvm, unsigned long argument)
 	clock_master_update(&kvm->clock);
 	pthread_mutex_unlock(&kvm->clock.lock);
 	clock_update_all(kvm);
+	update_now(kvm);
 	return 0;
 }
 

@@ -210,6 +210,8 @@ void vcpu_wake(struct kvm_vcpu *vcpu);
 
 /** Ask a vCPU for PV_*. If it runs guest code, it stops that for it. Any thread. */
 void vcpu_pv_request(struct kvm_vcpu *vcpu, unsigned requests);
+/** Answer PV_CLOCK_UPDATE now, if it was asked for and no thread is in an ioctl of the vCPU. Holds: no lock. */
+void vcpu_clock_update(struct kvm_vcpu *vcpu);
 /** Send the vCPU an SMI. Any thread; async-signal-safe. */
 void vcpu_smi_send(struct kvm_vcpu *vcpu);
 
