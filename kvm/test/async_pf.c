@@ -285,7 +285,8 @@ static void test_absent(void)
 	CHECK(vars->told == 0 && vars->ready == 0);
 	enable(KVM_ASYNC_PF_SEND_ALWAYS);
 	CHECK(touch(0, 0, true) == DONE && vars->all == 1);
-	touch_all(true);
+	for (unsigned round = 0; round == 0 || (vars->told <= 100 && round < 100); round++)
+		touch_all(true); /* again, if the manager's threads had no processor */
 	CHECK(vars->told > 100);
 	CHECK(vars->ready == vars->told);
 	CHECK(vars->other_work > vars->told);
