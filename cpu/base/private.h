@@ -154,6 +154,12 @@ struct cpu_private {
 	struct mmio_fragment reads[MMIO_FRAGMENTS], writes[MMIO_FRAGMENTS];
 	unsigned reads_count, reads_used, writes_count, writes_done;
 	uint8_t io_data[CPU_IO_MAX];
+	/* The IN, OUT, INS or OUTS that exited last, for an SMI that comes with it: see system/smm.c. */
+	struct {
+		bool valid;    /* nothing else was run since */
+		uint32_t trap; /* port << 16 | what it was, as AMD64 processors save it */
+		uint64_t rip, rcx, rsi, rdi; /* before the access */
+	} io_last;
 	unsigned io_have; /* elements that came for an INS; io_used of them are stored */
 	unsigned io_used;
 

@@ -34,9 +34,31 @@ static uint16_t op_port(const struct cpu *cpu, const struct op *op)
 	return op->imm < 0 ? (uint16_t)cpu->s.gpr[CPU_RDX] : (uint16_t)op->imm;
 }
 
-static void exit_fill(struct cpu *cpu, const struct op *op, bool in, uint32_t count)
+static bool repeated(const struct op *op)
+{
+	return op->flags & (OPF_REP | OPF_REPNE);
+}
+
+/* What an SMI of the port's device saves, so that its handler can let the instruction run again (APM vol. 2, 10.2). */
+static void io_note(struct cpu *cpu, const struct op *op, bool in, bool string)
+{
+	enum { IN = 1, VALID = 2, STRING = 4, REPEATED = 8, SIZE_SHIFT = 4, PORT_SHIFT = 16 };
+	struct cpu_private *p = cpu->p;
+
+	p->io_last.valid = true;
+	p->io_last.trap = (uint32_t)op_port(cpu, op) << PORT_SHIFT | (uint32_t)op->sub << SIZE_SHIFT | VALID |
+	                  (in ? IN : 0) | (string ? STRING : 0) | (string && repeated(op) ? REPEATED : 0);
+	p->io_last.rip = op->rip;
+	p->io_last.rcx = cpu->s.gpr[CPU_RCX];
+	p->io_last.rsi = cpu->s.gpr[CPU_RSI];
+	p->io_last.rdi = cpu->s.gpr[CPU_RDI];
+}
+
+static void exit_fill(struct cpu *cpu, const struct op *op, bool in, bool string, uint32_t count)
 {
 	struct cpu_exit_info *exit = &cpu->p->exit;
+
+	io_note(cpu, op, in, string);
 
 	exit->io.in = in;
 	exit->io.size = op->sub;
@@ -48,7 +70,7 @@ static void exit_fill(struct cpu *cpu, const struct op *op, bool in, uint32_t co
 static void op_in(struct cpu *cpu, const struct op *op)
 {
 	port_check(cpu, op_port(cpu, op), op->sub);
-	exit_fill(cpu, op, true, 1);
+	exit_fill(cpu, op, true, false, 1);
 	memset(cpu->p->io_data, 0, 8);
 	cpu_leave_exit(cpu, CPU_EXIT_IO, COMPLETE_IN);
 }
@@ -56,7 +78,7 @@ static void op_in(struct cpu *cpu, const struct op *op)
 static void op_out(struct cpu *cpu, const struct op *op)
 {
 	port_check(cpu, op_port(cpu, op), op->sub);
-	exit_fill(cpu, op, false, 1);
+	exit_fill(cpu, op, false, false, 1);
 	memcpy(cpu->p->io_data, &cpu->s.gpr[CPU_RAX], 8);
 	cpu_leave_exit(cpu, CPU_EXIT_IO, COMPLETE_OUT);
 }
@@ -74,11 +96,6 @@ static void advance(struct cpu *cpu, const struct op *op, unsigned reg, int64_t 
 	uint64_t mask = address_mask(op), value = (cpu->s.gpr[reg] + (uint64_t)by) & mask;
 
 	cpu->s.gpr[reg] = op->asize == 2 ? (cpu->s.gpr[reg] & ~mask) | value : value;
-}
-
-static bool repeated(const struct op *op)
-{
-	return op->flags & (OPF_REP | OPF_REPNE);
 }
 
 static uint64_t elements(const struct cpu *cpu, const struct op *op)
@@ -128,7 +145,7 @@ static void op_ins(struct cpu *cpu, const struct op *op)
 		most = CPU_IO_MAX / op->sub;
 	if (most == 0)
 		most = 1;
-	exit_fill(cpu, op, true, (uint32_t)(count < most ? count : most));
+	exit_fill(cpu, op, true, true, (uint32_t)(count < most ? count : most));
 	memset(p->io_data, 0, sizeof(p->io_data));
 	p->io_used = 0;
 	cpu_leave_exit(cpu, CPU_EXIT_IO, COMPLETE_STRING);
@@ -148,7 +165,7 @@ static void op_outs(struct cpu *cpu, const struct op *op)
 	port_check(cpu, op_port(cpu, op), size);
 	mem_read_bytes(cpu, seg_linear(cpu, op->seg, cpu->s.gpr[CPU_RSI] & address_mask(op), size, false), p->io_data,
 	               size);
-	exit_fill(cpu, op, false, 1);
+	exit_fill(cpu, op, false, true, 1);
 	advance(cpu, op, CPU_RSI, step);
 	if (repeated(op))
 		advance(cpu, op, CPU_RCX, -1);

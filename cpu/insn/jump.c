@@ -9,12 +9,12 @@
 #include "cpu/system/far.h"
 #include "cpu/system/seg.h"
 
-/* As rip_behind; in 16-bit code it wraps at 64 KiB. */
+/* As rip_behind. 16-bit code wraps at 64 KiB where its segment ends there; handlers of SMM have segments of 4 GiB. */
 static uint64_t rip_behind_wrapped(const struct cpu *cpu, const struct op *op)
 {
 	uint64_t rip = rip_behind(cpu, op);
 
-	return (cpu->mode & MODE_BITS) == MODE_BITS_16 ? rip & 0xffff : rip;
+	return (cpu->mode & MODE_BITS) == MODE_BITS_16 && cpu->s.seg[CPU_CS].limit <= 0xffff ? rip & 0xffff : rip;
 }
 
 static uint64_t wrap(const struct op *op, uint64_t rip)

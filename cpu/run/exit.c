@@ -63,6 +63,7 @@ void exit_complete(struct cpu *cpu)
 		return;
 	if (cpu->s.rip != p->complete_rip) {
 		/* The owner moved the CPU elsewhere: nothing is left to complete. */
+		p->io_last.valid = false;
 		devices_forget(cpu);
 		return;
 	}

@@ -438,6 +438,8 @@ static enum cpu_exit enter(struct cpu *cpu)
 	struct cpu_private *p = cpu->p;
 	enum leave why = LEAVE_NONE;
 
+	if (!p->completing)
+		p->io_last.valid = false;
 	if (unlikely(p->shadow.regs_written))
 		cpu_shadow_regs(cpu);
 	switch (vmmu_vcpu_enter(p->vcpu, &cpu->entry)) {

@@ -21,9 +21,7 @@
 #define REVISION_64  0x20064u /* the AMD64 format; SMBASE can be moved */
 #define REVISION_32  0x20000u
 #define AT_REVISION  0xfefcu
-/* Only in the AMD64 format: */
-#define AT_AUTO_HALT 0xfec9u
-#define AT_SHADOW    0xfecbu /* KVM's: the interrupt shadow */
+#define AT_IO_TRAP   0xfec0u /* only in the AMD64 format */
 
 /* ---- the area as bytes ------------------------------------------------------------------------------------- */
 
@@ -92,14 +90,21 @@ struct format {
 	const struct seg_place *segs;
 	unsigned selector_size, attributes_size, attributes_shift, base_size;
 	uint16_t gdt_limit, idt_limit; /* 4 bytes each */
+	/* A byte each, which the handler may change. */
+	uint16_t io_restart; /* not 0: RSM goes back to the IN or OUT with which the SMI came */
+	uint16_t auto_halt;  /* 1: RSM goes back to the HLT that the SMI ended */
+	uint16_t shadow;     /* KVM's: the interrupt shadow */
+	uint16_t io_rip, io_rcx, io_rsi, io_rdi; /* of that IN or OUT; base_size bytes each */
 	uint32_t revision;
 };
 
 static const struct format format_64 = {
-	places_64, sizeof(places_64) / sizeof(*places_64), segs_64, 2, 2, 0, 8, 0xfe64, 0xfe84, REVISION_64,
+	places_64, sizeof(places_64) / sizeof(*places_64), segs_64, 2, 2, 0, 8, 0xfe64, 0xfe84,
+	0xfec8, 0xfec9, 0xfecb, 0xfea0, 0xfea8, 0xfeb0, 0xfeb8, REVISION_64,
 };
 static const struct format format_32 = {
-	places_32, sizeof(places_32) / sizeof(*places_32), segs_32, 4, 4, 8, 4, 0xff70, 0xff54, REVISION_32,
+	places_32, sizeof(places_32) / sizeof(*places_32), segs_32, 4, 4, 8, 4, 0xff70, 0xff54,
+	0xff00, 0xff02, 0xff1a, 0xff10, 0xff08, 0xff0c, 0xff04, REVISION_32,
 };
 
 static bool has_long_mode(const struct cpu *cpu)
@@ -154,6 +159,20 @@ static struct cpu_segment segment_load(const struct format *f, const uint8_t *ar
 
 /* ---- entering ---------------------------------------------------------------------------------------------- */
 
+/* If the SMI came with no IN or OUT, a handler that asks for a restart changes nothing. */
+static void io_save(const struct cpu *cpu, const struct format *f, uint8_t *area)
+{
+	const struct cpu_private *p = cpu->p;
+	bool valid = p->io_last.valid;
+
+	put(area, f->io_rip, f->base_size, valid ? p->io_last.rip : cpu->s.rip);
+	put(area, f->io_rcx, f->base_size, valid ? p->io_last.rcx : cpu->s.gpr[CPU_RCX]);
+	put(area, f->io_rsi, f->base_size, valid ? p->io_last.rsi : cpu->s.gpr[CPU_RSI]);
+	put(area, f->io_rdi, f->base_size, valid ? p->io_last.rdi : cpu->s.gpr[CPU_RDI]);
+	if (valid && has_long_mode(cpu))
+		put(area, AT_IO_TRAP, 4, p->io_last.trap);
+}
+
 static void area_save(struct cpu *cpu, uint8_t area[AREA_BYTES])
 {
 	const struct format *f = format_of(cpu);
@@ -168,10 +187,9 @@ static void area_save(struct cpu *cpu, uint8_t area[AREA_BYTES])
 	put(area, f->gdt_limit, 4, s->gdt.limit);
 	put(area, f->idt_limit, 4, s->idt.limit);
 	put(area, AT_REVISION, 4, f->revision);
-	if (!has_long_mode(cpu))
-		return;
-	put(area, AT_AUTO_HALT, 1, s->events.smi.from_halt);
-	put(area, AT_SHADOW, 1, s->events.shadow);
+	put(area, f->auto_halt, 1, s->events.smi.from_halt);
+	put(area, f->shadow, 1, s->events.shadow);
+	io_save(cpu, f, area);
 }
 
 /* The state in which a handler begins: like real mode, with segments of 4 GiB. */
@@ -239,6 +257,14 @@ static bool state_legal(struct cpu *cpu, const struct cpu_state *s)
 	return is_long || !(s->cr0 & CR0_PG) || !(s->cr4 & CR4_PAE) || cpu_pdptes_legal(cpu, s->cr3);
 }
 
+static void io_restart(const struct format *f, const uint8_t *area, struct cpu_state *s)
+{
+	s->rip = get(area, f->io_rip, f->base_size);
+	s->gpr[CPU_RCX] = get(area, f->io_rcx, f->base_size);
+	s->gpr[CPU_RSI] = get(area, f->io_rsi, f->base_size);
+	s->gpr[CPU_RDI] = get(area, f->io_rdi, f->base_size);
+}
+
 static void area_load(const struct format *f, const uint8_t *area, struct cpu_state *s)
 {
 	for (unsigned i = 0; i < f->places_count; i++)
@@ -247,6 +273,8 @@ static void area_load(const struct format *f, const uint8_t *area, struct cpu_st
 		s->seg[i] = segment_load(f, area, i);
 	s->gdt.limit = (uint16_t)get(area, f->gdt_limit, 4);
 	s->idt.limit = (uint16_t)get(area, f->idt_limit, 4);
+	if (get(area, f->io_restart, 1) != 0)
+		io_restart(f, area, s);
 	s->cr0 |= CR0_ET;
 	/* LMA is not loaded: it follows from LME and PG. */
 	s->efer &= ~EFER_LMA;
@@ -256,6 +284,7 @@ static void area_load(const struct format *f, const uint8_t *area, struct cpu_st
 
 bool smm_leave(struct cpu *cpu, bool *halted)
 {
+	const struct format *f = format_of(cpu);
 	struct cpu_state *s = &cpu->s, new = *s;
 	uint8_t area[AREA_BYTES];
 	bool read = vmmu_guest_read(cpu->p->vcpu, (struct vmmu_gpa){ smm_save_area(cpu) }, area, sizeof(area)) ==
@@ -268,16 +297,14 @@ bool smm_leave(struct cpu *cpu, bool *halted)
 	smm_address_space(cpu); /* the PDPTEs are in the memory that the interrupted program sees */
 	if (!read)
 		return false;
-	area_load(format_of(cpu), area, &new);
+	area_load(f, area, &new);
 	if (!state_legal(cpu, &new))
 		return false;
 	new.dr[6] = (new.dr[6] & 0xe00f) | 0xffff0ff0;
 	new.dr[7] = (new.dr[7] & 0xffff2bff) | 0x400;
 	new.events = s->events;
-	if (has_long_mode(cpu)) {
-		new.events.shadow = get(area, AT_SHADOW, 1) & (CPU_SHADOW_MOV_SS | CPU_SHADOW_STI);
-		*halted = get(area, AT_AUTO_HALT, 1) & 1;
-	}
+	new.events.shadow = get(area, f->shadow, 1) & (CPU_SHADOW_MOV_SS | CPU_SHADOW_STI);
+	*halted = get(area, f->auto_halt, 1) & 1;
 	*s = new;
 	rflags_set(cpu, new.rflags);
 	cpu_state_changed(cpu, CPU_CHANGED_MODE | CPU_CHANGED_PAGING | CPU_CHANGED_DEBUG);
