@@ -34,10 +34,10 @@ static unsigned check_failures, check_count;
 
 __attribute__((unused)) static void check(bool good, const char *what, const char *file, int line)
 {
-	check_count++;
+	__atomic_fetch_add(&check_count, 1, __ATOMIC_RELAXED); /* threads may check, too */
 	if (good)
 		return;
-	check_failures++;
+	__atomic_fetch_add(&check_failures, 1, __ATOMIC_RELAXED);
 	fprintf(stderr, "%s:%d: %s (errno %d, %s)\n", file, line, what, errno, strerror(errno));
 }
 #define CHECK(condition) check(condition, #condition, __FILE__, __LINE__)
