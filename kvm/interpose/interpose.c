@@ -11,6 +11,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -162,25 +163,40 @@ EXPORT int pkey_mprotect(void *address, size_t length, int protection, int key)
 	return (int)sys_result(mem_mprotect(address, length, protection, key));
 }
 
-/* ---- prctl ------------------------------------------------------------------------------------- */
+/* ---- seccomp ----------------------------------------------------------------------------------- */
 
-static void prctl_seen(int option)
+/*
+ * seccomp(2) and prctl(PR_SET_SECCOMP) forbid a thread, or all of them, most system calls. Programs also make them in
+ * order to fail, to see what the kernel knows.
+ */
+static bool forbids_calls(long number, const long a[6])
 {
-	if (option == PR_SET_SECCOMP)
-		delay_forbid();
+	return number == SYS_seccomp || (number == SYS_prctl && a[0] == PR_SET_SECCOMP);
+}
+
+static long call_seccomp(long number, const long a[6])
+{
+	long result;
+
+	delay_forbid();
+	result = SYS5(number, a[0], a[1], a[2], a[3], a[4]);
+	if (result < 0 || (number == SYS_seccomp && a[0] > SECCOMP_SET_MODE_FILTER))
+		delay_allow();
+	return result;
 }
 
 EXPORT int prctl(int option, ...)
 {
-	long a[4];
+	long a[6] = { option };
 	va_list list;
 
 	va_start(list, option);
-	for (int i = 0; i < 4; i++)
+	for (int i = 1; i < 5; i++)
 		a[i] = va_arg(list, long);
 	va_end(list);
-	prctl_seen(option);
-	return REAL(prctl, int (*)(int, ...))(option, a[0], a[1], a[2], a[3]);
+	if (forbids_calls(SYS_prctl, a))
+		return (int)sys_result(call_seccomp(SYS_prctl, a));
+	return REAL(prctl, int (*)(int, ...))(option, a[1], a[2], a[3], a[4]);
 }
 
 /* ---- syscall(2) -------------------------------------------------------------------------------- */
@@ -224,11 +240,9 @@ static long syscall_ours(long number, const long a[6])
 	case SYS_pkey_mprotect:
 		return mem_mprotect((void *)a[0], (size_t)a[1], (int)a[2], (int)a[3]);
 	case SYS_seccomp:
-		delay_forbid();
-		return SYS3(number, a[0], a[1], a[2]);
 	case SYS_prctl:
-		prctl_seen((int)a[0]);
-		return SYS5(number, a[0], a[1], a[2], a[3], a[4]);
+		return forbids_calls(number, a) ? call_seccomp(number, a) :
+		       SYS5(number, a[0], a[1], a[2], a[3], a[4]);
 	default:
 		if (syscall_path(number, a, &result) || syscall_file(number, a, &result) ||
 		    syscall_exec(number, a, &result))

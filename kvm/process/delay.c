@@ -5,11 +5,16 @@
 #include <stdatomic.h>
 #include <sys/syscall.h>
 
-static atomic_bool forbidden;
+static atomic_uint forbidden; /* how often */
 
 void delay_forbid(void)
 {
-	atomic_store(&forbidden, true);
+	atomic_fetch_add(&forbidden, 1);
+}
+
+void delay_allow(void)
+{
+	atomic_fetch_sub(&forbidden, 1);
 }
 
 /* The second number of three: the time on a processor, the time waiting for one, and how often it got one. */

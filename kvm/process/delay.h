@@ -12,7 +12,11 @@
  */
 bool delay_read(uint64_t *ns);
 
-/** The client limits its own system calls (seccomp): make none that it does not expect. Any thread. */
+/**
+ * The client limits its own system calls (seccomp): make none that it does not expect. Called before it does, since
+ * that may concern other threads at once. If the client's call fails, delay_allow takes it back. Any thread.
+ */
 void delay_forbid(void);
+void delay_allow(void);
 
 #endif
