@@ -11,6 +11,8 @@
 #include "check.h"
 
 #include <linux/kvm_para.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/syscall.h>
 
 #define PAGES  4096u     /* 16 MiB of memory that does not fit in the budget */
@@ -19,19 +21,20 @@
 #define AREA   0x5000u
 #define VARS   0x6000u
 #define VECTOR 0x40u
+#define OTHER  0x41u     /* of a device */
 #define DONE   1
 #define TOLD   2
 
 /* At VARS, by the guest and the client. */
 struct vars {
-	uint32_t touched, wrong, told, ready, other_work, last_ready, bad_flags, stop_when_told, all;
+	uint32_t touched, wrong, told, ready, other_work, last_ready, bad_flags, stop_when_told, all, others;
 };
 
 /*
  * Real mode, with data segments of 4 GiB. The guest reads a word of each page from ESI to EDI; the word is the page's
  * number, from EBX on. "Page not present": it counts until the token, or one after it, is said to be ready.
  */
-extern const uint8_t code[], code_end[], on_fault[], on_ready[];
+extern const uint8_t code[], code_end[], on_fault[], on_ready[], on_other[];
 __asm__(".pushsection .rodata\n.code16\n"
         "code:\n"
         " cmp %edi, %esi\n jae 8f\n"
@@ -58,6 +61,10 @@ __asm__(".pushsection .rodata\n.code16\n"
         " mov $0x4b564d07, %ecx\n mov $1, %eax\n xor %edx, %edx\n wrmsr\n"
         " mov $0xfee000b0, %eax\n addr32 movl $0, (%eax)\n"
         " pop %edx\n pop %ecx\n pop %eax\n iret\n"
+        "on_other:\n"
+        " push %eax\n incl 0x6024\n"
+        " mov $0xfee000b0, %eax\n addr32 movl $0, (%eax)\n"
+        " pop %eax\n iret\n"
         "code_end:\n.code64\n.popsection\n");
 
 static struct machine m;
@@ -121,6 +128,7 @@ static void make(bool irqchip)
 	memcpy(m.memory + 0x1000, code, (size_t)(code_end - code));
 	vector_set(14, on_fault);
 	vector_set(VECTOR, on_ready);
+	vector_set(OTHER, on_other);
 	vars = (struct vars *)(m.memory + VARS);
 	if (irqchip)
 		lapic_on();
@@ -276,12 +284,43 @@ static void test_cancelled(void)
 	CHECK(*(uint32_t *)(m.memory + AREA + 4) == 0);
 }
 
+static atomic_bool stop;
+
+static void *device(void *arg)
+{
+	struct kvm_msi msi = { .address_lo = 0xfee00000u, .data = OTHER };
+
+	(void)arg;
+	while (!atomic_load(&stop)) {
+		if (ioctl(m.vm, KVM_SIGNAL_MSI, &msi) < 0)
+			abort();
+		usleep(20);
+	}
+	return NULL;
+}
+
+/* Interrupts of a device come all the while: a vCPU that sleeps for a page takes them, and goes on to sleep. */
+static void test_interrupts(void)
+{
+	pthread_t thread;
+
+	atomic_store(&stop, false);
+	NEED(pthread_create(&thread, NULL, device, NULL) == 0);
+	do
+		touch_all(true);
+	while (vars->others < 10);
+	atomic_store(&stop, true);
+	pthread_join(thread, NULL);
+}
+
 static void test_absent(void)
 {
 	make(true);
 	data_make();
 	/* A guest that did not switch it on sees nothing of it. */
 	touch_all(true);
+	CHECK(vars->told == 0 && vars->ready == 0);
+	test_interrupts();
 	CHECK(vars->told == 0 && vars->ready == 0);
 	enable(KVM_ASYNC_PF_SEND_ALWAYS);
 	CHECK(touch(0, 0, true) == DONE && vars->all == 1);
@@ -291,6 +330,8 @@ static void test_absent(void)
 	CHECK(vars->ready == vars->told);
 	CHECK(vars->other_work > vars->told);
 	printf("told of %u pages, counted to %u meanwhile\n", vars->told, vars->other_work);
+	test_interrupts();
+	CHECK(vars->ready == vars->told);
 	/* With interrupts off it cannot be told, and the vCPU waits. */
 	touch_all(false);
 	CHECK(vars->told == 0 && vars->ready == 0);
