@@ -16,9 +16,11 @@
 #define OTHER   0x41u
 #define FLAGS   0x202u /* interrupts on */
 
-#define MSR_APIC_BASE 0x1bu
+#define MSR_APIC_BASE    0x1bu
+#define MSR_TSC_DEADLINE 0x6e0u
 #define MSR_SVR       0x80fu
 #define MSR_ICR       0x830u
+#define MSR_LVT_TIMER 0x832u
 #define MSR_SELF_IPI  0x83fu
 
 struct steal_page {
@@ -275,6 +277,7 @@ static void test_send_ipi(void)
 /* A vCPU whose lock was released is woken though its interrupts are off. */
 static void test_kick(void)
 {
+	struct kvm_mp_state state = { KVM_MP_STATE_HALTED };
 	struct kvm_regs regs = { 0 };
 	struct halted h;
 
@@ -292,6 +295,10 @@ static void test_kick(void)
 	CHECK(call(0, KVM_HC_KICK_CPU, 0, 1, 0, 0) == 0);
 	pthread_join(h.thread, NULL);
 	CHECK(h.port == DONE);
+	/* One that comes to a halted vCPU outside KVM_RUN is in its state. */
+	NEED(ioctl(m.vcpu[1], KVM_SET_MP_STATE, &state) == 0);
+	CHECK(call(0, KVM_HC_KICK_CPU, 0, 1, 0, 0) == 0);
+	CHECK(ioctl(m.vcpu[1], KVM_GET_MP_STATE, &state) == 0 && state.mp_state == KVM_MP_STATE_RUNNABLE);
 	machine_free(&m, 2);
 }
 
@@ -585,6 +592,32 @@ static void test_eoi_level(void)
 	machine_free(&m, 1);
 }
 
+/* The deadline of the local APIC's timer is one of the guest's own TSC, whatever its rate. */
+static void test_deadline(void)
+{
+	struct timespec begin, end;
+	unsigned khz;
+	int64_t ns;
+
+	make_apics(1);
+	if (cap(KVM_CAP_TSC_CONTROL) == 1) {
+		khz = (unsigned)ioctl(m.vcpu[0], KVM_GET_TSC_KHZ, 0);
+		for (unsigned divisor = 4; divisor; divisor /= 2) {
+			struct kvm_regs regs = { .rflags = FLAGS };
+
+			NEED(ioctl(m.vcpu[0], KVM_SET_TSC_KHZ, khz / divisor) == 0);
+			NEED(guest_wrmsr(0, MSR_LVT_TIMER, VECTOR | 2u << 17));
+			clock_gettime(CLOCK_MONOTONIC, &begin);
+			NEED(guest_wrmsr(0, MSR_TSC_DEADLINE, guest_tsc(0) + (uint64_t)khz / divisor * 50));
+			CHECK(guest_run(0, HALT, &regs) == DONE);
+			clock_gettime(CLOCK_MONOTONIC, &end);
+			ns = (int64_t)(end.tv_sec - begin.tv_sec) * 1000000000 + end.tv_nsec - begin.tv_nsec;
+			CHECK(ns > 49000000 && ns < 5000000000);
+		}
+	}
+	machine_free(&m, 1);
+}
+
 int main(void)
 {
 	test_msrs();
@@ -594,6 +627,7 @@ int main(void)
 		test_enforced();
 		test_send_ipi();
 		test_kick();
+		test_deadline();
 	}
 	test_steal();
 	/* A KVM need tell of no vCPU that it is preempted, and need offer nothing. Ours does. */

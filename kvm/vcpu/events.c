@@ -242,6 +242,9 @@ long vcpu_get_mp_state(struct kvm_vcpu *vcpu, unsigned long argument)
 	if (vcpu->lapic)
 		halt_take_start(vcpu);
 	out.mp_state = mp_states[cpu_state(vcpu->cpu)->mp_state];
+	/* A kick that waits is not part of any other state. */
+	if (out.mp_state == KVM_MP_STATE_HALTED && atomic_load(&vcpu->pv_kicked))
+		out.mp_state = KVM_MP_STATE_RUNNABLE;
 	return user_write(argument, &out, sizeof(out));
 }
 
