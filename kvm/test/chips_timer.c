@@ -131,7 +131,7 @@ static void test_waits(void)
 	}
 	if (g.thread[1].thread)
 		CHECK(guest_end(1) == GUEST_DONE);
-	CHECK(guest_word(1, GUEST_COUNT) == 4);
+	CHECK(guest_word(1, GUEST_COUNT) >= 4);
 }
 
 static void wait_for_zero(unsigned v)
