@@ -216,7 +216,8 @@ static void *run_vcpu(void *unused)
 /* Read a file into the guest's memory, from its byte `offset` on. Returns: how many bytes there are. */
 static uint32_t load(const char *name, off_t offset, uint64_t address, uint64_t room)
 {
-	ssize_t bytes = pread(open(name, O_RDONLY | O_CLOEXEC), guest(address, room), room, offset);
+	int fd = open(name, O_RDONLY);
+	ssize_t bytes = fd < 0 ? -1 : pread(fd, guest(address, room), room, offset);
 
 	if (bytes <= 0 || (uint64_t)bytes == room)
 		err(1, "%s", name);
