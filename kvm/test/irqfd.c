@@ -412,6 +412,7 @@ static void test_signals(void)
 {
 	const struct itimerval often = { { 0, 1000 }, { 0, 1000 } }, never = { { 0, 0 }, { 0, 0 } };
 	struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+	sigset_t blocked, before_block;
 	int fd = make_eventfd();
 	uint32_t before = count(FIRST);
 
@@ -427,6 +428,16 @@ static void test_signals(void)
 	CHECK(SOON(alarms > 10) && alarms_elsewhere == 0);
 	setitimer(ITIMER_REAL, &never, NULL);
 	guest_end();
+	/* One that all threads of the client block waits, though another thread is there. */
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGALRM);
+	pthread_sigmask(SIG_BLOCK, &blocked, &before_block);
+	alarms = 0;
+	kill(getpid(), SIGALRM);
+	wait_a_while();
+	CHECK(alarms == 0);
+	pthread_sigmask(SIG_SETMASK, &before_block, NULL);
+	CHECK(alarms == 1);
 	CHECK(call(fd, GSI, DEASSIGN, 0) == 0);
 	close(fd);
 }
