@@ -125,6 +125,16 @@ SCENARIO(dirty_mode_vs_dirty_get, .protocol = "P11",
 SCENARIO(region_get_vs_slot_delete, .protocol = "", .claim = "a slot lives while a call describes it",
          .threads = 2, .setup = slots_setup, .thread = { region_get, delete_1 }, .finish = end);
 
+static void delete_set(void)
+{
+	vmmu_slot_delete_set(world.vm, true);
+}
+
+/* P3. One thread deletes slot 1, the other changes what a deletion zaps. It zaps the slot's range, or everything. */
+SCENARIO(slot_delete_mode_vs_slot_delete, .protocol = "P3",
+         .claim = "a whole deletion is of the old way to zap a slot or of the new one",
+         .threads = 2, .setup = marked_setup, .thread = { delete_set, delete_1 }, .finish = end);
+
 /* --- SRCU: the hypervisor's own accesses to guest memory --- */
 
 static void guest_read(void)

@@ -40,7 +40,7 @@ struct vm {
 	unsigned address_spaces;
 	unsigned guest_phys_bits;
 	uint64_t mmio_guard;      /* address bits that are set in every MMIO entry (F50) */
-	bool slot_delete_zaps_slot;
+	bool slot_delete_zaps_slot; /* slots_lock */
 
 	uint32_t dead;            /* atomic; 0 -> 1 once */
 	uint32_t shadow_root_allocated; /* P1; 0 -> 1 once, at the first shadow root */

@@ -68,6 +68,15 @@ enum vmmu_status vmmu_region_get(struct vmmu_vm *vmmu, uint32_t address_space, u
 	return slot ? VMMU_OK : VMMU_ENOENT;
 }
 
+void vmmu_slot_delete_set(struct vmmu_vm *vmmu, bool zaps_slot)
+{
+	struct vm *vm = &vmmu->vm;
+
+	mutex_lock(&vm->slots_lock);
+	vm->slot_delete_zaps_slot = zaps_slot;
+	mutex_unlock(&vm->slots_lock);
+}
+
 enum vmmu_status vmmu_shadow_limit_set(struct vmmu_vm *vmmu, uint64_t pages)
 {
 	struct vm *vm = &vmmu->vm;

@@ -37,6 +37,12 @@ struct vmmu_region {
 VMMU_MUST_CHECK enum vmmu_status vmmu_region_set(struct vmmu_vm *vm, const struct vmmu_region *region);
 
 /**
+ * What a slot's deletion or move zaps from now on. True: that slot's range alone; false: everything, as with KVM's
+ * quirk SLOT_ZAP_ALL. At first it is as slot_delete_zaps_slot of the config says. Holds: none. Sleeps (slots_lock).
+ */
+void vmmu_slot_delete_set(struct vmmu_vm *vm, bool zaps_slot);
+
+/**
  * What a slot holds now. Returns: VMMU_OK, or VMMU_ENOENT and *out untouched.
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_region_get(struct vmmu_vm *vm, uint32_t address_space, uint32_t slot,

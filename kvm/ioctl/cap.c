@@ -22,12 +22,12 @@ static long vcpus_recommended(void)
 	return cpus < 1 ? 1 : cpus > (long)MAX_VCPUS ? (long)MAX_VCPUS : cpus;
 }
 
-/* The quirks that can be disabled: those of Linux 6.1. CD_NW_CLEARED is about caches, which the CPU does not have. */
+/* The quirks that can be disabled: those of Linux 6.12. CD_NW_CLEARED is about caches, which the CPU does not have. */
 #define QUIRKS                                                                                                     \
 	(KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_CD_NW_CLEARED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE |             \
 	 KVM_X86_QUIRK_OUT_7E_INC_RIP | KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | KVM_X86_QUIRK_FIX_HYPERCALL_INSN |    \
-	 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
-_Static_assert(QUIRKS == 0x7f, "the value of KVM_CAP_DISABLE_QUIRKS2 in kvm/report/surface.c");
+	 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS | SURFACE_QUIRK_SLOT_ZAP_ALL)
+_Static_assert(QUIRKS == 0xff, "the value of KVM_CAP_DISABLE_QUIRKS2 in kvm/report/surface.c");
 
 static long cap_compute(unsigned long number)
 {
@@ -108,6 +108,14 @@ static long enable_max_vcpu_id(struct kvm *kvm, uint64_t max)
 	return 0;
 }
 
+/* Those that were disabled before, and are not now, come back. */
+static long disable_quirks(struct kvm *kvm, uint64_t quirks)
+{
+	atomic_store(&kvm->quirks_off, quirks);
+	vmmu_slot_delete_set(kvm->mmu, quirks & SURFACE_QUIRK_SLOT_ZAP_ALL);
+	return 0;
+}
+
 /* Errors: EINVAL: a period of 128 times the greatest count would not fit into 64 bits of ns; there are vCPUs. */
 static long enable_apic_bus(struct kvm *kvm, uint64_t ns)
 {
@@ -168,11 +176,9 @@ static long enable_locked(struct kvm *kvm, const struct kvm_enable_cap *cap)
 	case KVM_CAP_DISABLE_QUIRKS2:
 		if (value & ~(uint64_t)QUIRKS)
 			return -EINVAL;
-		atomic_store(&kvm->quirks_off, value);
-		return 0;
+		return disable_quirks(kvm, value);
 	case KVM_CAP_DISABLE_QUIRKS:
-		atomic_store(&kvm->quirks_off, value & QUIRKS); /* quirks that do not exist are no error here */
-		return 0;
+		return disable_quirks(kvm, value & QUIRKS); /* quirks that do not exist are no error here */
 	case SURFACE_CAP_APIC_BUS_CYCLES_NS:
 		return enable_apic_bus(kvm, value);
 	case KVM_CAP_EXIT_HYPERCALL:

@@ -31,6 +31,7 @@ struct surface_cap {
 
 #define SURFACE_SET_USER_MEMORY_REGION2 0x40a0ae49u /* Linux 6.8 */
 #define SURFACE_PRE_FAULT_MEMORY 0xc040aed5u /* Linux 6.11 */
+#define SURFACE_QUIRK_SLOT_ZAP_ALL (1u << 7) /* Linux 6.12 */
 #define SURFACE_CAP_PRE_FAULT_MEMORY 236
 #define SURFACE_CAP_APIC_BUS_CYCLES_NS 237
 

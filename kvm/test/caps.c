@@ -162,21 +162,21 @@ static void test_apic_bus_rate(uint64_t ns)
 
 /* ---- quirks ------------------------------------------------------------------------------------------------ */
 
-#define QUIRKS_OF_6_1 0x7f
+#define OUR_QUIRKS 0xff
 
 static void test_quirk_values(void)
 {
 	int vm = new_vm(), known = ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_DISABLE_QUIRKS2);
 
-	CHECK((known & QUIRKS_OF_6_1) == QUIRKS_OF_6_1);
+	CHECK((known & OUR_QUIRKS) == OUR_QUIRKS);
 	CHECK(ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_DISABLE_QUIRKS) == 1);
-	CHECK(enable(vm, KVM_CAP_DISABLE_QUIRKS2, QUIRKS_OF_6_1) == 0);
+	CHECK(enable(vm, KVM_CAP_DISABLE_QUIRKS2, OUR_QUIRKS) == 0);
 	CHECK(enable(vm, KVM_CAP_DISABLE_QUIRKS2, (uint64_t)known) == 0);
 	CHECK(enable(vm, KVM_CAP_DISABLE_QUIRKS2, (uint64_t)known | 1u << 30) == EINVAL);
 	CHECK(enable(vm, KVM_CAP_DISABLE_QUIRKS2, UINT64_C(1) << 40) == EINVAL);
 	/* The older capability has never looked at its argument. */
 	CHECK(enable(vm, KVM_CAP_DISABLE_QUIRKS, UINT64_C(1) << 40) == 0);
-	CHECK(enable(vm, KVM_CAP_DISABLE_QUIRKS, QUIRKS_OF_6_1) == 0);
+	CHECK(enable(vm, KVM_CAP_DISABLE_QUIRKS, OUR_QUIRKS) == 0);
 	close(vm);
 }
 
@@ -223,7 +223,7 @@ static void test_quirk_out_7e(void)
 /* A KVM in a virtual machine that lacks what hardware does for KVM. It is another one if it knows other quirks. */
 static bool may_be_unable(const struct machine *m)
 {
-	return ioctl(m->vm, KVM_CHECK_EXTENSION, KVM_CAP_DISABLE_QUIRKS2) != QUIRKS_OF_6_1;
+	return ioctl(m->vm, KVM_CHECK_EXTENSION, KVM_CAP_DISABLE_QUIRKS2) != OUR_QUIRKS;
 }
 
 /* MONITOR and MWAIT do nothing, whatever CPUID says. With the quirk off, they are #UD unless CPUID has them. */
@@ -385,6 +385,60 @@ static void test_quirk_lint0(void)
 	}
 }
 
+/* A counter of KVM_GET_STATS_FD. */
+static uint64_t vm_statistic(int vm, const char *name)
+{
+	int fd = ioctl(vm, KVM_GET_STATS_FD, 0);
+	struct kvm_stats_header head;
+	union {
+		struct kvm_stats_desc desc;
+		char bytes[sizeof(struct kvm_stats_desc) + 256];
+	} d;
+	uint64_t value = UINT64_MAX;
+
+	NEED(fd >= 0 && pread(fd, &head, sizeof(head), 0) == sizeof(head) && head.name_size <= 255);
+	for (uint32_t i = 0; i < head.num_desc && value == UINT64_MAX; i++) {
+		size_t size = sizeof(d.desc) + head.name_size;
+
+		memset(&d, 0, sizeof(d));
+		NEED(pread(fd, &d, size, head.desc_offset + (off_t)(i * size)) == (ssize_t)size);
+		if (strcmp(d.bytes + sizeof(d.desc), name) == 0)
+			NEED(pread(fd, &value, sizeof(value), head.data_offset + d.desc.offset) == sizeof(value));
+	}
+	close(fd);
+	return value;
+}
+
+/* A slot that goes takes all mappings with it. With the quirk off it takes its own alone, at least with TDP. */
+static void test_quirk_slot_zap(void)
+{
+	static const uint8_t code[] = { 0xe6, 0x11, 0xeb, 0xfc }; /* out 0x11, al; jmp */
+	uint64_t rip, rax, before, after;
+
+	for (int off = 0; off < 2; off++) {
+		struct machine m;
+
+		machine_make(&m, 1, 16 * PAGE);
+		memcpy(m.memory + 0x1000, code, sizeof(code));
+		CHECK(machine_slot(m.vm, 1, 0, 0x100000, PAGE, m.memory + PAGE * 8) == 0);
+		if (off && !(ioctl(m.vm, KVM_CHECK_EXTENSION, KVM_CAP_DISABLE_QUIRKS2) & 1 << 7)) {
+			machine_free(&m, 1);
+			return;
+		}
+		CHECK(enable(m.vm, KVM_CAP_DISABLE_QUIRKS2, off ? 1u << 7 : 0) == 0);
+		CHECK(run_real(&m, &rip, &rax) == 0x11);
+		before = vm_statistic(m.vm, "pages_4k");
+		CHECK(machine_slot(m.vm, 1, 0, 0, 0, NULL) == 0);
+		after = vm_statistic(m.vm, "pages_4k");
+		CHECK(before > 0 || may_be_unable(&m)); /* to count */
+		CHECK(after == 0 || (off && after == before));
+		if (off && ioctl(m.vm, KVM_CHECK_EXTENSION, 236 /* KVM_CAP_PRE_FAULT_MEMORY: with TDP alone */) > 0)
+			CHECK(after == before);
+		CHECK(run_real(&m, &rip, &rax) == 0x11);
+		machine_free(&m, 1);
+	}
+}
+
 static void on_alarm(int number)
 {
 	(void)number;
@@ -407,5 +461,6 @@ int main(void)
 	test_quirk_hypercall();
 	test_quirk_apic_hole();
 	test_quirk_lint0();
+	test_quirk_slot_zap();
 	return check_end();
 }

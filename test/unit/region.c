@@ -155,6 +155,33 @@ static void test_move_and_delete_leave_no_mapping(void **state)
 	nothing_of_the_old_slot_is_left(true);
 }
 
+/* A deleted slot takes all mappings with it or only its own, as was chosen last. */
+static void test_deletion_zaps_what_was_chosen(void **state)
+{
+	struct fixture *f = fixture_make(true);
+	struct vmmu_stats stats;
+
+	(void)state;
+	for (unsigned round = 0; round < 4; round++) {
+		struct vmmu_region a = region_of(f, 0, 1000, 0), b = region_of(f, 1, 5000, 1);
+		bool zaps_slot = round == 0 || round == 2;
+
+		if (round > 0)
+			vmmu_slot_delete_set(f->vm, zaps_slot);
+		assert_int_equal(vmmu_region_set(f->vm, &a), VMMU_OK);
+		assert_int_equal(vmmu_region_set(f->vm, &b), VMMU_OK);
+		assert_int_equal(guest_reads(f, 1000), 0);
+		assert_int_equal(guest_reads(f, 5000), 10000);
+		b.bytes = 0;
+		assert_int_equal(vmmu_region_set(f->vm, &b), VMMU_OK);
+		vmmu_stats_get(f->vm, &stats, sizeof(stats));
+		assert_int_equal(stats.pages_4k + stats.pages_2m > 0, zaps_slot);
+		a.bytes = 0;
+		assert_int_equal(vmmu_region_set(f->vm, &a), VMMU_OK);
+	}
+	fixture_free(f);
+}
+
 static void test_dead_vm_changes_no_slot(void **state)
 {
 	struct fixture *f = fixture_make(false);
@@ -190,6 +217,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_get_returns_what_was_set),
 		cmocka_unit_test(test_move_and_delete_leave_no_mapping),
+		cmocka_unit_test(test_deletion_zaps_what_was_chosen),
 		cmocka_unit_test(test_dead_vm_changes_no_slot),
 		cmocka_unit_test(test_vm_is_destroyed_with_an_invalidation_in_flight),
 	};
