@@ -14,7 +14,6 @@
 #include <string.h>
 
 #define MAX_ROUTES 4096u
-#define MSI_ADDRESS 0xfeeu /* bits 31:20 */
 
 /* Constant once it is kvm->routes. */
 struct irq_routes {
@@ -257,8 +256,7 @@ long vm_signal_msi(struct kvm *kvm, unsigned long argument)
 		return -EINVAL;
 	if (atomic_load(&kvm->x2apic_ids) && msi.address_hi & 0xff)
 		return -EINVAL;
-	if (msi.address_lo >> 20 != MSI_ADDRESS)
-		return 0; /* the address belongs to no APIC */
+	/* Like KVM, take only the destination from the address. QEMU leaves its base out. */
 	return irq_deliver_msi(kvm, msi.address_lo, msi.address_hi, msi.data);
 }
 
