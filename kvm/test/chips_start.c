@@ -138,7 +138,7 @@ static void test_start_halted(void)
 		send(0, INIT, 1);
 		usleep(2000);
 		move_while(1);
-		CHECK(!g.thread[1].stopped);
+		CHECK(!guest_has_ended(1));
 		send(0, STARTUP | 6, 1);
 		CHECK(guest_end(1) == GUEST_PORT_REAL && started_at(1, 6));
 	}
@@ -155,7 +155,7 @@ static void test_waits_for_sipi(void)
 	CHECK(msi(LAPIC | 1 << 12, 0x42) == 0); /* INIT turns the APIC off */
 	usleep(5000);
 	move_while(1);
-	CHECK(!g.thread[1].stopped);
+	CHECK(!guest_has_ended(1));
 	send(0, STARTUP | 6, 1);
 	CHECK(guest_end(1) == GUEST_PORT_REAL && started_at(1, 6));
 	LOGGED(1, "");
@@ -289,7 +289,7 @@ static void test_halt_goes_on(void)
 	usleep(5000);
 	move_while(1);
 	usleep(1000);
-	CHECK(!g.thread[1].stopped);
+	CHECK(!guest_has_ended(1));
 	CHECK(msi(LAPIC | 1 << 12, 0x61) == 1);
 	CHECK(guest_end(1) == GUEST_DONE);
 	LOGGED(1, "\x61");
@@ -299,7 +299,7 @@ static void test_halt_goes_on(void)
 	usleep(5000);
 	move_while(1);
 	usleep(1000);
-	CHECK(!g.thread[1].stopped);
+	CHECK(!guest_has_ended(1));
 	/* A signal takes it out, and KVM says that it is halted. */
 	CHECK(!guest_interrupt(1));
 	CHECK(mp_state(1) == KVM_MP_STATE_HALTED);

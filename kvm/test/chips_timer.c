@@ -292,7 +292,7 @@ static void test_halt_off(void)
 	usleep(5000);
 	move_while(1);
 	usleep(2000);
-	CHECK(!g.thread[1].stopped);
+	CHECK(!guest_has_ended(1));
 	CHECK(msi(LAPIC | 1 << 12, 0x400) == 1);
 	CHECK(guest_end(1) == GUEST_DONE);
 	while (guest_word(1, GUEST_COUNT) < 2)

@@ -392,7 +392,7 @@ static void *thread_run(void *argument)
 
 	own_run = g.m.run[v];
 	t->port = -1;
-	while (!t->stop) {
+	while (!__atomic_load_n(&t->stop, __ATOMIC_ACQUIRE)) {
 		int result = ioctl(g.m.vcpu[v], KVM_RUN, 0);
 
 		/* EAGAIN: the vCPU got the INIT that it waited for. */
@@ -440,12 +440,17 @@ int guest_end(unsigned v)
 	return g.thread[v].port;
 }
 
+bool guest_has_ended(unsigned v)
+{
+	return __atomic_load_n(&g.thread[v].stopped, __ATOMIC_ACQUIRE);
+}
+
 bool guest_interrupt(unsigned v)
 {
 	struct guest_thread *t = &g.thread[v];
 
-	t->stop = true;
-	while (!__atomic_load_n(&t->stopped, __ATOMIC_ACQUIRE)) {
+	__atomic_store_n(&t->stop, true, __ATOMIC_RELEASE);
+	while (!guest_has_ended(v)) {
 		pthread_kill(t->thread, SIGUSR1);
 		pause_briefly();
 	}

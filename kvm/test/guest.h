@@ -66,7 +66,7 @@ struct guest {
 	struct kvm_irq_routing *routes; /* what guest_routes set last, or NULL */
 	struct guest_thread {
 		pthread_t thread;
-		volatile bool stop, stopped;
+		bool stop, stopped; /* atomic */
 		int port;
 	} thread[GUEST_VCPUS];
 };
@@ -127,6 +127,8 @@ void guest_begin_as_is(unsigned v);
 int guest_end(unsigned v);
 /** Take the vCPU out of KVM_RUN, if it has not ended. Returns: did it end by itself? */
 bool guest_interrupt(unsigned v);
+/** Has the step ended? Does not wait. */
+bool guest_has_ended(unsigned v);
 /** Wait until the log of the vCPU has so many entries. */
 void guest_wait_log(unsigned v, uint32_t count);
 
