@@ -6,6 +6,7 @@
 #include "pv.h"
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -322,7 +323,7 @@ static uint64_t own_delay(void)
 	return waited;
 }
 
-static volatile bool stop;
+static atomic_bool stop;
 
 static void *spin(void *unused)
 {
