@@ -16,7 +16,7 @@ static const char help[] =
 	"  --version                                the version\n"
 	"\n"
 	"Example:\n"
-	"  vmmu run --stats -- qemu-system-x86_64 -accel kvm -machine pc,kernel-irqchip=off\n";
+	"  vmmu run --stats -- qemu-system-x86_64 -accel kvm -cpu max -smp 2\n";
 
 int main(int argc, char **argv)
 {

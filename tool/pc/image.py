@@ -134,6 +134,8 @@ def systemd_root(folder, kernel, say):
     image, expected = os.path.join(folder, "root.ext4"), os.path.join(folder, "expected")
     make = os.path.join(ROOT_MAKER, "make")
     if not os.path.exists(image) or os.path.getmtime(image) < max(map(os.path.getmtime, glob.glob(ROOT_MAKER + "/*"))):
+        if not shutil.which("debootstrap", path=os.environ.get("PATH", "") + ":/usr/sbin"):
+            raise Failed("--disk wants debootstrap: `make deps FOR=disk` installs it")
         say("making a Debian with systemd (debootstrap: minutes)")
         run([*([] if os.geteuid() == 0 else ["sudo", "-n"]), make, folder, kernel])
     return image, common.read("", expected)
