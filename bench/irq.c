@@ -66,21 +66,21 @@ static int ioeventfd_make(struct machine *m)
 
 static int irqfd_make(struct machine *m)
 {
-	struct {
-		struct kvm_irq_routing head;
-		struct kvm_irq_routing_entry entry;
-	} routes = {
-		.head.nr = 1,
-		.entry = { .gsi = GSI, .type = KVM_IRQ_ROUTING_MSI },
-	};
+	struct kvm_irq_routing *routes = calloc(1, sizeof(*routes) + sizeof(routes->entries[0]));
 	struct kvm_irqfd irqfd = { .gsi = GSI };
 	int fd = eventfd(0, EFD_CLOEXEC);
 
-	routes.entry.u.msi.address_lo = 0xfee00000;
-	routes.entry.u.msi.data = VECTOR;
+	if (!routes)
+		die("memory");
+	routes->nr = 1;
+	routes->entries[0].gsi = GSI;
+	routes->entries[0].type = KVM_IRQ_ROUTING_MSI;
+	routes->entries[0].u.msi.address_lo = 0xfee00000;
+	routes->entries[0].u.msi.data = VECTOR;
 	irqfd.fd = (uint32_t)fd;
-	if (fd < 0 || ioctl(m->vm, KVM_SET_GSI_ROUTING, &routes) || ioctl(m->vm, KVM_IRQFD, &irqfd))
+	if (fd < 0 || ioctl(m->vm, KVM_SET_GSI_ROUTING, routes) || ioctl(m->vm, KVM_IRQFD, &irqfd))
 		die("KVM_IRQFD");
+	free(routes);
 	return fd;
 }
 
