@@ -8,9 +8,10 @@ from pc import image
 
 GUEST = os.path.join(common.ROOT, "tool", "machine", "guest")
 # In the order in which they need each other.
-MODULES = ["virtio/virtio_ring", "virtio/virtio", "virtio/virtio_pci_modern_dev", "virtio/virtio_pci_legacy_dev",
-           "virtio/virtio_pci", "virtio/virtio_mmio", "virtio/virtio_balloon", "virtio/virtio_mem",
-           "block/virtio_blk"]
+MODULES = ["drivers/virtio/virtio_ring", "drivers/virtio/virtio", "drivers/virtio/virtio_pci_modern_dev",
+           "drivers/virtio/virtio_pci_legacy_dev", "drivers/virtio/virtio_pci", "drivers/virtio/virtio_mmio",
+           "drivers/virtio/virtio_balloon", "drivers/virtio/virtio_mem", "drivers/block/virtio_blk",
+           "net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"]
 
 
 def make(folder, say):
@@ -27,7 +28,7 @@ def make(folder, say):
                ("bin/keep", 0o100755, image.read(keep), (0, 0)),
                ("init", 0o100755, image.read(os.path.join(GUEST, "init")), (0, 0))]
     for module in MODULES:
-        file = image.find(kernel, f"lib/modules/*/kernel/drivers/{module}.ko")
+        file = image.find(kernel, f"lib/modules/*/kernel/{module}.ko")
         entries.append((f"modules/{os.path.basename(file)}", 0o100644, image.read(file), (0, 0)))
     order = " ".join(os.path.basename(module) + ".ko" for module in MODULES)
     entries.append(("modules/order", 0o100644, order.encode(), (0, 0)))

@@ -260,5 +260,35 @@ def item_gdb(config):
     return "breakpoints of both kinds, 10 steps each"
 
 
+def item_devices(config):
+    """A network card and disks: interrupts that QEMU sends itself, and irqfds.
+
+    The disks have a thread of their own, so their queues have irqfds (on microvm both are lines).
+    """
+    disks = 8
+    options = ["-netdev", "user,id=net", "-device", config.device("virtio-net", "netdev=net"),
+               "-object", "iothread,id=thread"]
+    for i in range(disks):
+        path = os.path.join(config.folder, f"devices{i}.{config.mmu}.qcow2")
+        image.disk(path, 1 << 30)
+        options += ["-drive", f"if=none,id=disk{i},file={path},format=qcow2",
+                    "-device", config.device("virtio-blk", f"drive=disk{i},num-queues={config.vcpus},iothread=thread")]
+    vm, _ = start(config, "devices", options)
+    vm.shell("ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0", config.limit)
+    found = vm.shell("ping -c 3 -W 20 10.0.2.2", config.limit)
+    if "3 packets received" not in found:
+        raise Failed(f"ping: {found[-200:]}")
+    vm.shell("dd if=/dev/urandom of=/tmp/data bs=64k count=16", config.limit)
+    vm.shell("for d in /dev/vd?; do dd if=/tmp/data of=$d bs=64k conv=fsync & done; wait; "
+             "echo 3 >/proc/sys/vm/drop_caches", config.limit)
+    same = vm.shell("for d in /dev/vd?; do cmp -n 1048576 /tmp/data $d && echo same; done", config.limit)
+    if same.split() != ["same"] * disks:
+        raise Failed(f"{disks} disks: {same[-200:]}")
+    vectors = vm.shell("grep -c virtio /proc/interrupts", config.limit)
+    vm.beats()
+    vm.quit()
+    return f"3 pings, {disks} disks, {vectors} vectors"
+
+
 ITEMS = {name[5:].replace("_", "-"): f for name, f in list(globals().items()) if name.startswith("item_")}
 SHORT = ("snapshot", "live")
