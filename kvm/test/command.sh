@@ -94,12 +94,12 @@ if ${CC:-cc} -Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1 -o "$dir/musl" "$dir/
 	expect 0 "$dir/musl: linked with musl" "$vmmu" run -- sh -c "'$dir/musl'; exit 0"
 fi
 # A shared object is no program. The doctor can still tell what it would ask for.
-if printf '#include <linux/kvm.h>\n#include <sys/ioctl.h>\nint f(int k){return ioctl(k, KVM_CREATE_PIT2, 0);}' \
+if printf '#include <linux/kvm.h>\n#include <sys/ioctl.h>\nint f(int k){return ioctl(k, KVM_XEN_HVM_CONFIG, 0);}' \
 	>"$dir/l.c" &&
 	${CC:-cc} -O1 -shared -fPIC -o "$dir/library.so" "$dir/l.c" 2>/dev/null; then
 	expect 126 "a shared object, not a program" "$vmmu" run -- "$dir/library.so"
 	expect 1 "a shared object" "$vmmu" doctor "$dir/library.so"
-	expect 1 "KVM_CREATE_PIT2" "$vmmu" doctor "$dir/library.so"
+	expect 1 "KVM_XEN_HVM_CONFIG" "$vmmu" doctor "$dir/library.so"
 fi
 # A program that computes its requests at run time.
 cat >"$dir/r.c" <<'C'
@@ -150,19 +150,19 @@ int main(void)
 {
 	int k = open("/dev/kvm", O_RDWR);
 	int v = ioctl(k, KVM_CREATE_VM, 0);
-	struct kvm_pit_config pit = { 0 };
+	struct kvm_xen_hvm_config config = { 0 };
 
 	ioctl(k, KVM_CHECK_EXTENSION, KVM_CAP_NESTED_STATE);
-	return k < 0 || v < 0 || ioctl(v, KVM_CREATE_PIT2, &pit) == 0;
+	return k < 0 || v < 0 || ioctl(v, KVM_XEN_HVM_CONFIG, &config) == 0;
 }
 C
 if ${CC:-cc} -O1 -o "$dir/client" "$dir/k.c" 2>/dev/null; then
 	expect 0 "" "$vmmu" run -- "$dir/client"
-	expect 0 "KVM_CREATE_PIT2" "$vmmu" run --stats -- "$dir/client"
-	expect 1 "KVM_CREATE_PIT2" "$vmmu" doctor "$dir/client"
+	expect 0 "KVM_XEN_HVM_CONFIG" "$vmmu" run --stats -- "$dir/client"
+	expect 1 "KVM_XEN_HVM_CONFIG" "$vmmu" doctor "$dir/client"
 	expect 1 "KVM_CAP_NESTED_STATE" "$vmmu" doctor "$dir/client"
 	expect 1 "KVM_CREATE_VM" "$vmmu" doctor --all "$dir/client"
-	expect 0 "KVM_CREATE_PIT2" "$vmmu" doctor --trace -- "$dir/client"
+	expect 0 "KVM_XEN_HVM_CONFIG" "$vmmu" doctor --trace -- "$dir/client"
 	expect 0 "KVM_CAP_NESTED_STATE" "$vmmu" doctor --trace "$dir/client"
 fi
 # --stats and host memory: it counts no page as lost when pages stay since the swap file is full, and none as spared
