@@ -6,21 +6,34 @@
 #include "kvm/irq/pv_eoi.h"
 #include <stdlib.h>
 
+static uint32_t reset_value(const struct lapic *a, uint32_t offset)
+{
+	const struct kvm *kvm = a->vcpu->kvm;
+
+	switch (offset) {
+	case REG_ID: return a->vcpu->id << 24;
+	case REG_VERSION: return lapic_version(a);
+	case REG_DFR: return UINT32_MAX;
+	case REG_SVR: return 0xff;
+	case REG_LVT_LINT0:
+		/* On the boot processor the PIC gets through, as firmware would set it. */
+		if (a->vcpu->id == kvm->boot_cpu_id && !quirk_is_off(kvm, KVM_X86_QUIRK_LINT0_REENABLED))
+			return LVT_EXTINT;
+		return LVT_MASKED;
+	default: return offset >= REG_LVT_TIMER && offset <= REG_LVT_LAST ? LVT_MASKED : 0;
+	}
+}
+
 void lapic_reset(struct lapic *a)
 {
+	/*
+	 * One store for each register: a sender reads some of them. A SIPI that follows its INIT at once must find the
+	 * ID.
+	 */
 	for (uint32_t o = 0; o < 0x400; o += 0x10)
-		*reg(a, o) = 0;
+		*reg(a, o) = reset_value(a, o);
 	for (int i = 0; i < 8; i++)
 		atomic_store(&a->irr[i], 0);
-	*reg(a, REG_ID) = a->vcpu->id << 24;
-	*reg(a, REG_VERSION) = lapic_version(a);
-	*reg(a, REG_DFR) = UINT32_MAX;
-	*reg(a, REG_SVR) = 0xff;
-	for (uint32_t o = REG_LVT_TIMER; o <= REG_LVT_LAST; o += 0x10)
-		*reg(a, o) = LVT_MASKED;
-	/* On the boot processor the PIC gets through, as firmware would set it (KVM_X86_QUIRK_LINT0_REENABLED). */
-	if (a->vcpu->id == a->vcpu->kvm->boot_cpu_id && !quirk_is_off(a->vcpu->kvm, KVM_X86_QUIRK_LINT0_REENABLED))
-		*reg(a, REG_LVT_LINT0) = LVT_EXTINT;
 	cpu_state(a->vcpu->cpu)->cr8 = 0; /* CR8 shows the TPR */
 	lapic_timer_stop(a->timer);
 }

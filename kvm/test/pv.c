@@ -492,9 +492,15 @@ static double measure_khz(void)
 static void check_rate(double khz)
 {
 	struct time_page page;
-	double measured = measure_khz();
+	bool close = false;
 
-	CHECK(measured > khz * 0.98 && measured < khz * 1.02);
+	/* On a busy machine time may pass between the looks at the two clocks. */
+	for (unsigned tries = 0; !close && tries < 100; tries++) {
+		double measured = measure_khz();
+
+		close = measured > khz * 0.98 && measured < khz * 1.02;
+	}
+	CHECK(close);
 	CHECK(guest_wrmsr(0, MSR_KVM_SYSTEM_TIME_NEW, TIME | 1));
 	page = page_get(TIME);
 	/* One ms of the TSC is 1e6 ns. */

@@ -24,7 +24,7 @@ struct area {
 struct wanted {
 	struct hostmem_fetch fetch;
 	struct kvm_vcpu *vcpu;
-	enum { FREE, ASKED, THERE } state; /* a: THERE, with release, by the manager's thread; the rest by the vCPU's */
+	_Atomic enum { FREE, ASKED, THERE } state; /* THERE by the manager's thread, the rest by the vCPU's */
 	uint64_t gfn;
 	uint32_t token;
 	bool told;          /* the guest got a #PF, so it waits for the token */
@@ -201,14 +201,14 @@ static void page_there(struct hostmem_fetch *fetch)
 	struct kvm_vcpu *vcpu = wanted->vcpu;
 
 	/* Then the request, and then the wake-up: a vCPU that goes to sleep looks in the other order. */
-	__atomic_store_n(&wanted->state, THERE, __ATOMIC_RELEASE);
+	atomic_store_explicit(&wanted->state, THERE, memory_order_release);
 	vcpu_pv_request(vcpu, PV_ASYNC_PF);
 	vcpu_wake(vcpu);
 }
 
 static bool is_there(const struct wanted *wanted)
 {
-	return __atomic_load_n(&wanted->state, __ATOMIC_ACQUIRE) == THERE;
+	return atomic_load_explicit(&wanted->state, memory_order_acquire) == THERE;
 }
 
 static struct wanted *find(struct async_pf *apf, uint64_t gfn)

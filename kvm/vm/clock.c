@@ -31,7 +31,7 @@ struct clock_scale clock_scale_for(uint32_t khz)
 	/* A rate of 1 to 2 GHz leaves the most significant bit of the multiplier set: the best precision. */
 	while (hz > NS_PER_SECOND << (1 - scale.shift))
 		scale.shift--;
-	while (hz << scale.shift <= NS_PER_SECOND && scale.shift >= 0)
+	while (scale.shift >= 0 && hz << scale.shift <= NS_PER_SECOND)
 		scale.shift++;
 	scale.mul = (uint32_t)(((unsigned __int128)NS_PER_SECOND << (32 - scale.shift)) / hz);
 	return scale;
