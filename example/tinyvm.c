@@ -163,7 +163,7 @@ static void disk_write(unsigned reg, uint32_t value)
 	else if (reg == VIRTIO_PCI_QUEUE_PFN && !disk.selected)
 		disk.page = value;
 	else if (reg == VIRTIO_PCI_STATUS && !(disk.status = value))
-		disk.page = disk.next = 0; /* a reset */
+		atomic_store(&disk.page, 0), atomic_store(&disk.next, 0); /* a reset */
 }
 
 /* What the devices of the PCI bus say about themselves: 0, a host bridge, and 1, the disk. */
