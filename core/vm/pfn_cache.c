@@ -90,8 +90,8 @@ void vmmu_pfn_cache_destroy(struct vmmu_pfn_cache *cache)
 static void mapped_set(struct vmmu_pfn_cache *cache, uint64_t page)
 {
 	/*
-	 * release: who sees this value without the lock sees the windows on the page that was mapped before as
-	 * finished. Pairs with the acquire in pfn_caches_invalidate. P12
+	 * release: an invalidation that reads this value without the lock sees the windows on the page that was
+	 * mapped before as finished. Pairs with the acquire in pfn_caches_invalidate. P12
 	 */
 	store_release(&cache->mapped, page);
 }

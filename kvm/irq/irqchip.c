@@ -44,7 +44,7 @@ static long create(struct kvm *kvm)
 	ioapic_init(ioapic, kvm);
 	kvm->pic = pic;
 	kvm->ioapic = ioapic;
-	/* release: whoever sees the mode sees the chips */
+	/* release: a thread that sees the mode sees the chips. Pairs with the loads in irqchip_io and irqchip_mmio. */
 	atomic_store(&kvm->irqchip, IRQCHIP_KERNEL);
 	return 0;
 }

@@ -56,7 +56,7 @@ static void disk_await(struct hostmem *hostmem, uint64_t address)
 	pthread_mutex_lock(&hostmem->lock);
 }
 
-/* Bring one page back. If that fails, who wanted it finds out by its next access. Holds: lock. */
+/* Bring one page back. If that fails, the thread that wanted it finds out by its next access. Holds: lock. */
 static void fetch_page(struct hostmem *hostmem, uint64_t address)
 {
 	const struct range *range = range_of(hostmem, address);
