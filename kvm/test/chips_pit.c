@@ -303,10 +303,12 @@ static void test_outputs(void)
 	usleep(1000);
 	if (!g.moves)
 		CHECK(!output(2) && !(in(0, SPEAKER) & 0x20));
+	if (g.moves)
+		return; /* each step begins the count anew, so the output may never change */
 	program(2, 3, 0xffff);
 	for (unsigned i = 0; i < 100000 && seen != 3; i++)
 		seen |= in(0, SPEAKER) & 0x20 ? 1 : 2;
-	CHECK(g.moves || seen == 3);
+	CHECK(seen == 3);
 }
 
 /* Port 0x61: gate and data of the speaker, the output of channel 2, and a bit that toggles. */
