@@ -95,6 +95,26 @@ struct cpu_events {
 #define CPU_SHADOW_MOV_SS 1u
 #define CPU_SHADOW_STI    2u
 
+/*
+ * AMD SVM (APM vol. 2, chapter 15). In guest mode the rest of the state is the nested guest's. Written by the owner:
+ * CPU_CHANGED_SVM.
+ */
+#define CPU_SVM_CONTROL_BYTES 1024u
+struct cpu_svm {
+	bool gif;          /* the global interrupt flag; set at reset */
+	bool guest;        /* in guest mode: a nested guest runs */
+	bool host_if;      /* in guest mode: RFLAGS.IF of the hypervisor, which V_INTR_MASKING goes by */
+	uint64_t vm_cr, hsave_pa; /* MSRs C001_0114 and C001_0117 */
+	uint64_t vmcb_pa;  /* in guest mode: the operand of VMRUN */
+	/* In guest mode: the VMCB's control area as VMRUN loaded it. V_TPR and V_IRQ change as the guest runs. */
+	uint8_t control[CPU_SVM_CONTROL_BYTES] __attribute__((aligned(8)));
+	struct {           /* in guest mode: what #VMEXIT loads for the hypervisor */
+		struct cpu_segment es, cs, ss, ds;
+		struct cpu_table gdt, idt;
+		uint64_t efer, cr0, cr3, cr4, rflags, rip, rsp, rax;
+	} host;
+};
+
 struct cpu_state {
 	uint64_t gpr[CPU_GPR_COUNT]; /* enum cpu_gpr */
 	uint64_t rip;
@@ -118,6 +138,7 @@ struct cpu_state {
 	struct cpu_events events;
 	enum cpu_mp_state mp_state;
 	struct cpu_fxsave fx;
+	struct cpu_svm svm;
 };
 
 /* ---- why cpu_run came back ---------------------------------------------------------------------- */
@@ -279,7 +300,8 @@ struct cpu_state *cpu_state(struct cpu *cpu);
 #define CPU_CHANGED_CPUID  (1u << 4) /* ops->cpuid answers differently now */
 #define CPU_CHANGED_FPU    (1u << 5) /* the x87 control or status word: ES and B of the status follow from them */
 #define CPU_CHANGED_SMM    (1u << 6) /* events.smi.smm: accesses go to another address space */
-#define CPU_CHANGED_ALL    0x7fu
+#define CPU_CHANGED_SVM    (1u << 7) /* svm: guest mode began or ended, or its control area is another */
+#define CPU_CHANGED_ALL    0xffu
 /** Tell the CPU which parts of its state were written. Cheap. */
 void cpu_state_changed(struct cpu *cpu, unsigned what);
 

@@ -106,6 +106,18 @@ struct shadow_state {
 #define EXIT_SYSTEM ((enum cpu_exit)-2)
 /* The same for RSM. */
 #define EXIT_RSM ((enum cpu_exit)-3)
+/* The same for a #VMEXIT, which p->svm.exit describes, and for VMRUN, VMLOAD and VMSAVE. */
+#define EXIT_SVM ((enum cpu_exit)-4)
+
+/* What system/svm.c keeps beside cpu_state.svm. */
+struct svm_private {
+	uint32_t intercepts[6]; /* the control area's in guest mode, else 0 */
+	struct {
+		bool noted;     /* a #VMEXIT is to be made before anything else */
+		uint64_t code, info1, info2;
+		uint64_t next_rip; /* 0: not an intercepted instruction */
+	} exit;
+};
 
 struct cpu_private {
 	struct vmmu_vcpu *vcpu;
@@ -149,6 +161,7 @@ struct cpu_private {
 
 	/* devices */
 	struct shadow_state shadow;
+	struct svm_private svm;
 	struct mmio_armed armed[4];
 	unsigned armed_count;
 	struct mmio_fragment reads[MMIO_FRAGMENTS], writes[MMIO_FRAGMENTS];

@@ -43,6 +43,8 @@ struct vmmu_config {
 	unsigned max_vcpus;           /* 1 .. VMMU_MAX_VCPUS; default VMMU_MAX_VCPUS */
 	/* Zap only the deleted slot's range. Default, as KVM's quirk SLOT_ZAP_ALL: everything is zapped and rebuilt. */
 	bool slot_delete_zaps_slot;
+	/* The guest may be a hypervisor (vmmu/nested.h). Only with VMMU_MMU_TDP and VMMU_FORMAT_NPT4. */
+	bool nested;
 };
 
 #define VMMU_MAX_VCPUS 4096
