@@ -46,7 +46,7 @@ enum vmmu_fault vmmu_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t
 	answer = context->fault(vcpu, memslots_active(vm, vcpu->as_id, token), gpa, error);
 	srcu_read_unlock(&vm->srcu, token);
 	answer_count(vcpu, answer);
-	return (enum vmmu_fault)answer; /* GUEST and EMULATE are answers about linear addresses only */
+	return (enum vmmu_fault)answer; /* never GUEST: that is an answer about linear addresses */
 }
 
 enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva, uint64_t error, uint32_t pkru,

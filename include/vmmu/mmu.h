@@ -40,8 +40,8 @@ void vmmu_invpcid(struct vmmu_vcpu *vcpu, unsigned type, uint64_t pcid, struct v
 
 /**
  * Stop mirroring the guest table at `gpa`, so that it can be written like any memory. For an instruction that
- * vmmu_guest_write cannot stand in for (a locked one), after VMMU_PAGE_EMULATE. On the vCPU's thread, outside the
- * guest.
+ * vmmu_guest_write cannot stand in for (a locked one), after VMMU_FAULT_EMULATE or VMMU_PAGE_EMULATE. On the vCPU's
+ * thread, outside the guest.
  * Returns: true if a mirror was given up; run the instruction again.
  */
 bool vmmu_unprotect(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa);
@@ -58,7 +58,7 @@ VMMU_MUST_CHECK enum vmmu_status vmmu_shadow_limit_set(struct vmmu_vm *vm, uint6
 /* To vmmu_page_fault: a supervisor's data access to which SMAP applies (EFLAGS.AC clear, or implicit). */
 #define VMMU_PF_SMAP (UINT64_C(1) << 34)
 
-/* The answers of enum vmmu_fault, and two more. */
+/* The answers of enum vmmu_fault, and one more. */
 enum vmmu_page_fault {
 	VMMU_PAGE_FIXED = VMMU_FAULT_FIXED, /* run the instruction again */
 	VMMU_PAGE_RETRY = VMMU_FAULT_RETRY, /* the same */
@@ -67,7 +67,8 @@ enum vmmu_page_fault {
 	VMMU_PAGE_NOMEM = VMMU_FAULT_NOMEM,
 	VMMU_PAGE_DEAD = VMMU_FAULT_DEAD,
 	VMMU_PAGE_GUEST,   /* the guest's own fault: raise #PF with `error`, CR2 = gva */
-	VMMU_PAGE_EMULATE, /* a write to a page table of the guest at `gpa`: store with vmmu_guest_write, do not map */
+	/* a write to a page table of the guest at `gpa`: store with vmmu_guest_write, do not map */
+	VMMU_PAGE_EMULATE = VMMU_FAULT_EMULATE,
 	VMMU_PAGE_WAIT = VMMU_FAULT_WAIT, /* only with VMMU_PF_NOWAIT: the host would wait for the page at `gpa` */
 };
 

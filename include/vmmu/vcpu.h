@@ -119,6 +119,12 @@ enum vmmu_fault {
 	VMMU_FAULT_HOST,     /* the host has no page (any more): KVM_RUN answers -EFAULT */
 	VMMU_FAULT_NOMEM,    /* no memory for tables */
 	VMMU_FAULT_DEAD,
+	/*
+	 * A write to a page that holds a table which the library mirrors: store with vmmu_guest_write, do not map; or
+	 * give the mirror up (vmmu_unprotect, vmmu/mmu.h) and run the instruction again. Only in a VM with
+	 * config.nested.
+	 */
+	VMMU_FAULT_EMULATE = 7,
 	VMMU_FAULT_WAIT = 8, /* only with VMMU_PF_NOWAIT: the host would wait for the page */
 };
 
@@ -153,8 +159,8 @@ VMMU_MUST_CHECK enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *vcpu, struct
 
 /**
  * Do what vmmu_guest_write does beside the store, for a store that was made already: by a locked instruction, on the
- * page itself, after the answer VMMU_PAGE_EMULATE. [gpa, gpa + bytes) lies in one page. Call it once for each such
- * answer; for that one the dirty ring had room.
+ * page itself, after the answer VMMU_FAULT_EMULATE or VMMU_PAGE_EMULATE. [gpa, gpa + bytes) lies in one page. Call it
+ * once for each such answer; for that one the dirty ring had room.
  */
 void vmmu_guest_written(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, size_t bytes);
 

@@ -322,7 +322,8 @@ static enum mcpu_result page_fault(struct mcpu *cpu, uint64_t gva, uint64_t erro
 	}
 }
 
-static enum mcpu_result fault(struct mcpu *cpu, uint64_t gpa, uint64_t error, unsigned *fixed, unsigned *retried)
+static enum mcpu_result fault(struct mcpu *cpu, uint64_t gpa, uint64_t error, const uint64_t *value, bool *done,
+                              unsigned *fixed, unsigned *retried)
 {
 	switch (vmmu_fault(cpu->vcpu, (struct vmmu_gpa){ gpa }, error)) {
 	case VMMU_FAULT_FIXED:
@@ -331,6 +332,8 @@ static enum mcpu_result fault(struct mcpu *cpu, uint64_t gpa, uint64_t error, un
 		return retry_once(cpu, retried);
 	case VMMU_FAULT_MMIO:
 		return MCPU_MMIO;
+	case VMMU_FAULT_EMULATE:
+		return emulate(cpu, gpa, value, done);
 	case VMMU_FAULT_HOST:
 		return MCPU_HOST;
 	case VMMU_FAULT_NOMEM:
@@ -369,7 +372,7 @@ static enum mcpu_result access_once(struct mcpu *cpu, uint64_t gpa, bool write, 
 		if (cpu->entry.shadow)
 			result = page_fault(cpu, gpa, error, value, &done, &fixed, &retried);
 		else
-			result = fault(cpu, gpa, error, &fixed, &retried);
+			result = fault(cpu, gpa, error, value, &done, &fixed, &retried);
 		if (result != MCPU_OK || done)
 			return result;
 	}
