@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-MARK = re.compile(rb"@pc (\w+) ?([^\r\n]*)\r?\n")
+MARK = re.compile(rb"@pc (\w+) ?([^\r\n]*)\r*\n")   # each level of guests adds a \r
 STATISTIC = re.compile(r"^ ? ([\w -]+?) +(\d+)$", re.M)
 TICK = os.sysconf("SC_CLK_TCK")
 PR_SET_PDEATHSIG = 1

@@ -109,9 +109,40 @@ def read(path):
         return f.read()
 
 
-# What a kernel needs to reach its disk, each after what it needs itself.
+# What a kernel needs to have guests of its own, and to reach its disk, each after what it needs itself.
+KVM_MODULES = ["virt/lib/irqbypass", "arch/x86/kvm/kvm", "arch/x86/kvm/kvm-amd"]
 MODULES = ["virtio/virtio_ring", "virtio/virtio", "virtio/virtio_pci_legacy_dev", "virtio/virtio_pci_modern_dev",
            "virtio/virtio_pci", "virtio/virtio_mmio", "block/virtio_blk"]
+QEMU = "/usr/bin/qemu-system-x86_64"
+FIRMWARE = ["/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/linuxboot_dma.bin", "/usr/share/qemu/kvmvapic.bin"]
+
+
+def module(kernel, name):
+    """An entry of a module of the kernel."""
+    path = find(kernel, f"lib/modules/*/kernel/{name}.ko")
+    return f"modules/{os.path.basename(path)}", 0o100644, read(path), (0, 0)
+
+
+def libraries(program):
+    """The files that the dynamic loader needs for a program, itself among them."""
+    words = (word for line in run(["ldd", program]).splitlines() for word in line.split())
+    return sorted({word for word in words if word.startswith("/")})
+
+
+def hypervisor(folder, kernel, initrd):
+    """What makes a hypervisor of a guest: KVM's modules, this machine's QEMU, and what that boots in its turn."""
+    files = {path: path for path in [QEMU, *libraries(QEMU), *FIRMWARE]}
+    files.update({"/pc/kernel": kernel, "/pc/initramfs": initrd})
+    folders = {parent for path in files for parent in parents(path)}
+    return cpio([*((name, 0o40755, b"", (0, 0)) for name in sorted(folders)),
+                 *((path[1:], 0o100755, read(source), (0, 0)) for path, source in files.items()),
+                 *(module(folder, name) for name in KVM_MODULES)])
+
+
+def parents(path):
+    """The folders above a file, without the root."""
+    while (path := os.path.dirname(path)) != "/":
+        yield path[1:]
 
 
 def initramfs(busybox, churn, kernel):
@@ -121,12 +152,9 @@ def initramfs(busybox, churn, kernel):
                ("bin/busybox", 0o100755, read(busybox), (0, 0)), ("bin/sh", 0o120777, b"busybox", (0, 0)),
                ("bin/churn", 0o100755, read(churn), (0, 0)),
                ("init", 0o100755, read(os.path.join(GUEST, "init")), (0, 0))]
-    names = []
-    for module in MODULES:
-        content = read(find(kernel, f"lib/modules/*/kernel/drivers/{module}.ko"))
-        names.append(os.path.basename(module) + ".ko")
-        entries.append((f"modules/{names[-1]}", 0o100644, content, (0, 0)))
-    return cpio([*entries, ("modules/order", 0o100644, "\n".join(names).encode(), (0, 0))])
+    modules = [module(kernel, f"drivers/{name}") for name in MODULES]
+    order = "\n".join(os.path.basename(name) for name, *_ in modules)
+    return cpio([*entries, *modules, ("modules/order", 0o100644, order.encode(), (0, 0))])
 
 
 def systemd_root(folder, kernel, say):
@@ -144,7 +172,7 @@ def systemd_root(folder, kernel, say):
 class Image:
     """The files that a boot is given, and the kernel's name."""
 
-    def __init__(self, folder, say, firmware, disk):
+    def __init__(self, folder, say, firmware, disk, nested):
         packages = Packages(folder, say)
         kernel = packages.get(KERNEL)
         self.kernel = find(kernel, "boot/vmlinuz-*")
@@ -156,6 +184,11 @@ class Image:
         self.initrd = os.path.join(folder, "initramfs")
         with replacing(self.initrd) as new, open(new, "wb") as f:
             f.write(initramfs(busybox, churn, kernel))
+        if nested:                         # the kernel unpacks one archive behind the other
+            outer = os.path.join(folder, "initramfs.nested")
+            with replacing(outer) as new, open(new, "wb") as f:
+                f.write(read(self.initrd) + hypervisor(kernel, self.kernel, self.initrd))
+            self.initrd = outer
         self.ovmf = packages.get("ovmf") if firmware != "seabios" else None
         self.disk = self.expected = None
         if disk:

@@ -39,7 +39,8 @@ def test_verdicts(check):
     result = shell(good)
     check(result.marks["shell"][0] >= 0.2 > result.between("fork"), f"seconds of the marks: {result.marks}")
     check(result.stats == {"fixed": 12, "fixed without a lock": 3}, f"statistics: {result.stats}")
-    text = "\n".join(verdict.table({"tdp": [result], "shadow": [], "tcg": [shell(good.split("; echo")[0])]}, plan))
+    results = {"vmmu, tdp": [result], "vmmu, shadow": [], "QEMU's TCG": [shell(good.split("; echo")[0])]}
+    text = "\n".join(verdict.table(results, plan))
     check(re.search(r"vmmu, tdp +0\.[2-9].* 15 +- +-\n.*no boot was good\n.*TCG .* - +- +-$", text),
           f"a table:\n{text}")
 

@@ -4,8 +4,18 @@ import hashlib
 import statistics
 
 KINDS = {"tdp": "vmmu, tdp", "shadow": "vmmu, shadow", "tcg": "QEMU's TCG", "kvm": "the machine's KVM"}
+PAGING = {None: "", True: ", npt=1", False: ", npt=0"}
 OURS = ("tdp", "shadow")
 CHURNED = "4608"                    # pages that guest/churn.c looks at in its first process: twice 96, in 24 rounds
+
+
+class Case:
+    """What boots: on which KVM (a key of KINDS); for a guest of the guest, whether that is given nested paging."""
+
+    def __init__(self, kind, npt=None):
+        self.kind, self.npt = kind, npt
+        self.name = KINDS[kind] + PAGING[npt]
+        self.file = kind + PAGING[npt].replace(", ", ".")
 
 
 class Plan:
@@ -23,6 +33,12 @@ def work_of_init(vcpus):
     return Plan("shell", str(vcpus), [
         ("fork", "fork", "150"), ("pipeline", "pipe", hashlib.md5(letters.encode()).hexdigest()),
         ("sha256", "sha256", hashlib.sha256(bytes(8 << 20)).hexdigest()), ("mmap", "mmap", CHURNED)])
+
+
+def work_of_nested(vcpus, npt):
+    """What guest/init does with pc.npt: KVM's modules are in, and then guest/init works in a guest of the guest."""
+    inner = work_of_init(vcpus)
+    return Plan("kvm", "Y" if npt else "N", [("shell", "shell", inner.start_value), *inner.parts])
 
 
 def work_of_root(vcpus, expected):
@@ -59,7 +75,7 @@ def median(results, value):
     return statistics.median(found) if found else None
 
 
-def row(kind, results, plan):
+def row(name, results, plan):
     """A line of the table: medians of the good boots."""
     def seconds(value):
         found = median(results, value)
@@ -70,17 +86,17 @@ def row(kind, results, plan):
         return f"{int(sum(values)):8}" if None not in values else "       -"
 
     if not results:
-        return f"{KINDS[kind]:18} no boot was good"
+        return f"{name:20} no boot was good"
     cells = [seconds(lambda r: r.marks[plan.start][0]), seconds(lambda r: r.marks[plan.start][1])]
     cells += [seconds(lambda r, n=name: r.between(n)) for name, _, _ in plan.parts]
     cells += [seconds(lambda r: r.cpu - r.marks[plan.start][1]),
               count("fixed", "fixed without a lock"), count("ever"), count("TLB flushes")]
-    return f"{KINDS[kind]:18}" + " ".join(cells)
+    return f"{name:20}" + " ".join(cells)
 
 
 def table(results, plan):
-    """results: {kind: [good boots]}. Returns: lines."""
+    """results: {name of a case: [good boots]}. Returns: lines."""
     heads = ["s", "CPU s", *(head for _, head, _ in plan.parts), "CPU s", "faults", "tables", "flushes"]
     wide = 9 * (len(plan.parts) + 1) - 1
-    return [f"{'':18}{'to the ' + plan.start:>17} {'seconds of the work':>{wide}} {'counted by vmmu':>26}",
-            f"{'':18}" + " ".join(f"{h:>8}" for h in heads), *(row(kind, good, plan) for kind, good in results.items())]
+    return [f"{'':20}{'to the ' + plan.start:>17} {'seconds of the work':>{wide}} {'counted by vmmu':>26}",
+            f"{'':20}" + " ".join(f"{h:>8}" for h in heads), *(row(name, good, plan) for name, good in results.items())]
