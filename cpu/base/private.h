@@ -59,6 +59,27 @@ struct nested_table {
 	uint64_t *table; /* reached with all rights */
 };
 
+/*
+ * What the TLB knows under one ASID: the guest itself has 0, its nested guests have others. While a context is the
+ * current one, its `saved` is not looked at: cpu and cpu_private have the values.
+ */
+#define TLB_CONTEXTS 4u
+struct tlb_context {
+	uint32_t asid;     /* of contexts[0]: 0; of the others 0: not in use */
+	bool nested;       /* nested paging: the addresses that the second stage translates are the nested guest's */
+	uint64_t entered;  /* when the context was entered last */
+	struct {
+		uint64_t generation; /* 0: the TLB has nothing of this context */
+		uint64_t tables_gen, code_gen;
+		uint64_t controls[2]; /* bits of registers by which the translations were checked */
+		uint64_t cs_base, cs_mask;
+		uint32_t cs_limit;
+		bool large_pages;
+	} saved;
+	struct ntlb_entry ntlb[NTLB_ENTRIES];
+	struct nested_table nested_tables[WALK_TABLES];
+};
+
 /* ---- the rest of a CPU ---------------------------------------------------------------------------------------- */
 
 enum completion {
@@ -191,11 +212,16 @@ struct cpu_private {
 	unsigned written_count;
 	ZydisDecoder decoder[3];
 
-	struct ntlb_entry ntlb[NTLB_ENTRIES];
-	struct nested_table nested_tables[WALK_TABLES];
+	struct tlb_context *context; /* the current one */
+	bool context_left;           /* between tlb_context_leave and tlb_context_enter */
+	struct tlb_context contexts[TLB_CONTEXTS];
+	uint64_t context_entries;    /* counts tlb_context_enter */
+	uint64_t tlb_generation;     /* the last that was given out, as tables_gen_last and code_gen_last are */
 	struct guest_table guest_tables[WALK_TABLES];
-	uint64_t tables_gen;
+	uint64_t tables_gen, tables_gen_last;
 	struct guest_walk last_walk;
+	uint64_t code_gen_last;
+	uint64_t code_gen_least;     /* contexts whose code_gen is less have missed a change of code */
 
 	/* What CPUID says, as far as the CPU needs it. */
 	uint64_t phys_mask;  /* guest physical address bits */
@@ -225,6 +251,19 @@ struct cpu_private {
 INLINE bool canonical_register(const struct cpu *cpu, uint64_t value)
 {
 	return sign_extended(value, cpu->p->cr4_valid & CR4_LA57 ? 57 : 48);
+}
+
+/** Addresses lead elsewhere in the current context: validate its blocks again. */
+INLINE void code_gen_next(struct cpu *cpu)
+{
+	cpu->code_gen = ++cpu->p->code_gen_last;
+}
+
+/** Code has changed: validate the blocks of every context again. */
+INLINE void code_gen_next_all(struct cpu *cpu)
+{
+	code_gen_next(cpu);
+	cpu->p->code_gen_least = cpu->code_gen;
 }
 
 /** The CPU that runs guest code on this thread, for the signal handler. */

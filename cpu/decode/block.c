@@ -71,7 +71,7 @@ static void arena_reset(struct cpu *cpu)
 	memset(p->hash, 0, BLOCK_HASH * sizeof(p->hash[0]) + JUMP_CACHE * sizeof(p->jump[0]));
 	p->arena_used = 512;
 	p->arena_epoch++;
-	cpu->code_gen++;
+	code_gen_next_all(cpu);
 }
 
 /* ---- fetching ------------------------------------------------------------------------------------------ */

@@ -210,7 +210,7 @@ static void serve_code(struct cpu *cpu)
 	turns_take(&cpu->p->vm->lock);
 	atomic_fetch_and(&cpu->p->seat->requests, ~REQUEST_CODE);
 	turns_give(&cpu->p->vm->lock);
-	cpu->code_gen++;
+	code_gen_next_all(cpu);
 }
 
 void codemap_answer(struct cpu *cpu)
@@ -338,7 +338,7 @@ void codemap_written(struct cpu *cpu, struct code_page *page)
 	atomic_fetch_add(&page->version, 1);
 	others_kick(cpu);
 	turns_give(&vm->lock);
-	cpu->code_gen++;
+	code_gen_next_all(cpu);
 }
 
 void codemap_heed(struct cpu *cpu)

@@ -15,13 +15,13 @@
  */
 static bool host_page_known(struct cpu *cpu, uint64_t page, uint64_t *gpa)
 {
-	struct cpu_private *p = cpu->p;
+	const struct ntlb_entry *ntlb = cpu->p->context->ntlb;
 	bool known = false;
 
 	*gpa = 0;
 	for (unsigned i = 0; i < NTLB_ENTRIES; i++) {
-		if ((p->ntlb[i].tag & 0xfff) != 0 && p->ntlb[i].host == page) {
-			*gpa = p->ntlb[i].tag & ~UINT64_C(0xfff);
+		if ((ntlb[i].tag & 0xfff) != 0 && ntlb[i].host == page) {
+			*gpa = ntlb[i].tag & ~UINT64_C(0xfff);
 			return true;
 		}
 	}

@@ -103,7 +103,7 @@ INLINE enum step nested_tables(const struct vmmu_entry *entry, const struct nest
 static bool nested_walk_slow(struct cpu *cpu, uint64_t gpa, uint64_t access, struct ntlb_entry *slot)
 {
 	enum vmmu_format format = cpu->entry.format;
-	struct nested_table *known = &cpu->p->nested_tables[(gpa >> 21) % WALK_TABLES];
+	struct nested_table *known = &cpu->p->context->nested_tables[(gpa >> 21) % WALK_TABLES];
 	enum step step;
 	uint64_t error;
 
@@ -125,7 +125,7 @@ static bool nested_walk_slow(struct cpu *cpu, uint64_t gpa, uint64_t access, str
 
 bool nested_walk(struct cpu *cpu, uint64_t gpa, uint64_t access, uint64_t *host)
 {
-	struct ntlb_entry *slot = &cpu->p->ntlb[(gpa >> 12) % NTLB_ENTRIES];
+	struct ntlb_entry *slot = &cpu->p->context->ntlb[(gpa >> 12) % NTLB_ENTRIES];
 	uint64_t need = access & VMMU_PF_WRITE ? NTLB_WRITE : access & VMMU_PF_FETCH ? NTLB_EXEC : NTLB_READ;
 
 	if (unlikely((slot->tag & (~UINT64_C(0xfff) | need)) != ((gpa & ~UINT64_C(0xfff)) | need)) &&

@@ -504,7 +504,7 @@ enum cpu_exit cpu_run(struct cpu *cpu)
 		return p->exit.reason = CPU_EXIT_NOMEM;
 	flags_set(cpu, cpu->s.rflags);
 	p->run_serial++;
-	cpu->code_gen++;
+	code_gen_next_all(cpu);
 	p->resume = NULL;
 	p->debug_exit = false;
 	/* An exit for another reason (a full ring) may have come before an instruction was completed. Go on with it. */

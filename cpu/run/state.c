@@ -36,6 +36,7 @@ struct cpu *cpu_create(struct vmmu_vcpu *vcpu, const struct cpu_ops *ops, void *
 	cpu->p->ops = ops;
 	cpu->p->ops_state = state;
 	cpu->p->vm = vm;
+	cpu->p->context = &cpu->p->contexts[0];
 	cpu->p->delivering = -1;
 	cpu->p->step_past = cpu->p->rep_rip = ~UINT64_C(0);
 	cpu_reset(cpu, false);
@@ -131,7 +132,7 @@ void cpu_state_changed(struct cpu *cpu, unsigned what)
 	if (what & CPU_CHANGED_CPUID)
 		features_update(cpu);
 	if (what & (CPU_CHANGED_PAGING | CPU_CHANGED_CPUID)) {
-		tlb_flush(cpu);
+		tlb_flush_contexts(cpu);
 		cpu->p->shadow.regs_written = cpu->p->shadow.owner_wrote = true;
 	}
 	if (what & (CPU_CHANGED_MODE | CPU_CHANGED_RFLAGS | CPU_CHANGED_PAGING))
@@ -139,5 +140,5 @@ void cpu_state_changed(struct cpu *cpu, unsigned what)
 	if (what & CPU_CHANGED_FPU)
 		cpu->s.fx.fsw = x87_status(cpu->s.fx.fsw, cpu->s.fx.fcw);
 	if (what & CPU_CHANGED_DEBUG)
-		tlb_flush(cpu);
+		tlb_flush_contexts(cpu);
 }

@@ -161,5 +161,5 @@ void cpu_debug_set(struct cpu *cpu, unsigned flags, const uint64_t dr[8])
 		cpu->s.events.exception.has_error = false;
 	}
 	/* Fast translations would hide accesses from debug_data. */
-	tlb_flush(cpu);
+	tlb_flush_contexts(cpu);
 }

@@ -67,7 +67,7 @@ void mode_update(struct cpu *cpu)
 	/* A block is found by its RIP, and the same RIP leads elsewhere now. Validating a block checks the limit. */
 	if (old_base != cpu->seg_base[CPU_CS] || old_mask != cpu->lin_mask ||
 	    (!is_64 && cpu->p->cs_limit != cpu->s.seg[CPU_CS].limit)) {
-		cpu->code_gen++;
+		code_gen_next(cpu);
 		cpu->p->cs_limit = cpu->s.seg[CPU_CS].limit;
 	}
 	tlb_tag_update(cpu);

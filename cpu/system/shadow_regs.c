@@ -87,7 +87,7 @@ static _Noreturn void system_leave(struct cpu *cpu, unsigned what, unsigned n, u
 
 void cpu_guest_tlb_flush(struct cpu *cpu)
 {
-	tlb_flush(cpu);
+	tlb_flush_contexts(cpu);
 	vmmu_invpcid(cpu->p->vcpu, INVPCID_ALL, 0, (struct vmmu_gva){ 0 }); /* with a second stage, this does nothing */
 }
 
