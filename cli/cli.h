@@ -68,6 +68,7 @@ struct run_options {
 	bool quiet; /* no message when nothing asked for /dev/kvm */
 	const char *trace; /* the file in which refused requests are listed, or NULL */
 	const char *mmu, *format;
+	bool no_nested; /* guests cannot be hypervisors */
 	const char *host_memory, *host_swap, *host_swap_size; /* bytes as decimal digits; a path; or NULL */
 };
 

@@ -20,6 +20,7 @@ static const char help[] =
 	"  --mmu tdp|shadow   how guest memory is translated (default: tdp)\n"
 	"  --format FORMAT    the second-stage tables: npt4 (default), npt5, ept4, ept5, and ept4-no-ad, ept5-no-ad:\n"
 	"                     of hardware that sets no accessed and dirty bits\n"
+	"  --no-nested        hide SVM, so that guests cannot run guests of their own\n"
 	"  --host-memory SIZE keep guest memory within SIZE (K, M or G): what is cold is compressed, and brought\n"
 	"                     back when it is used\n"
 	"  --host-swap FILE[:SIZE]\n"
@@ -104,6 +105,7 @@ int run_exec(const struct run_options *options, char **argv)
 	if (setenv("LD_PRELOAD", preload, 1) != 0 ||
 	    !set_or_clear(CONFIG_ENV_STATS, options->stats ? "1" : NULL) ||
 	    !set_or_clear(CONFIG_ENV_TRACE, options->trace) || !set_or_clear(CONFIG_ENV_WATCH, NULL) ||
+	    !set_or_clear(CONFIG_ENV_NESTED, options->no_nested ? "0" : NULL) ||
 	    !set_or_clear(CONFIG_ENV_HOST_MEMORY, options->host_memory) ||
 	    !set_or_clear(CONFIG_ENV_HOST_SWAP, options->host_swap) ||
 	    !set_or_clear(CONFIG_ENV_HOST_SWAP_SIZE, options->host_swap_size) ||
@@ -141,6 +143,7 @@ static bool options_agree(const struct run_options *run)
 static const struct option known[] = {
 	{ "mmu", required_argument, NULL, 'm' },
 	{ "format", required_argument, NULL, 'f' },
+	{ "no-nested", no_argument, NULL, 'n' },
 	{ "host-memory", required_argument, NULL, 'b' },
 	{ "host-swap", required_argument, NULL, 'w' },
 	{ "stats", no_argument, NULL, 's' },
@@ -173,6 +176,9 @@ int command_run(int argc, char **argv)
 				return EXIT_USAGE;
 			}
 			run.format = optarg;
+			break;
+		case 'n':
+			run.no_nested = true;
 			break;
 		case 'b':
 			if (!size_parse(optarg, memory)) {

@@ -8,8 +8,8 @@
 #include <x86intrin.h>
 
 static const char *const variables[] = {
-	CONFIG_ENV_STATS, CONFIG_ENV_TRACE, CONFIG_ENV_MMU, CONFIG_ENV_FORMAT, CONFIG_ENV_HOST_MEMORY,
-	CONFIG_ENV_HOST_SWAP, CONFIG_ENV_HOST_SWAP_SIZE, CONFIG_ENV_WATCH,
+	CONFIG_ENV_STATS, CONFIG_ENV_TRACE, CONFIG_ENV_MMU, CONFIG_ENV_FORMAT, CONFIG_ENV_NESTED,
+	CONFIG_ENV_HOST_MEMORY, CONFIG_ENV_HOST_SWAP, CONFIG_ENV_HOST_SWAP_SIZE, CONFIG_ENV_WATCH,
 };
 #define TSC_MEASURE_NS 5000000u /* reading errors of some 20 ns are then 4 ppm */
 #define VARIABLES (sizeof(variables) / sizeof(*variables))
@@ -150,6 +150,19 @@ enum vmmu_format config_format(void)
 		if (strcmp(value, formats[i].name) == 0)
 			return formats[i].format;
 	return VMMU_FORMAT_NPT4;
+}
+
+bool config_nested(void)
+{
+	const char *value = config_get(CONFIG_ENV_NESTED);
+
+	return !value || strcmp(value, "0") != 0;
+}
+
+/* Not on shadow paging, as KVM with npt=0, nor beside tables of another processor's format. */
+bool config_nested_paging(void)
+{
+	return config_nested() && config_mmu() == VMMU_MMU_TDP && config_format() == VMMU_FORMAT_NPT4;
 }
 
 uint32_t config_tsc_khz(void)

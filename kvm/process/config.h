@@ -14,6 +14,7 @@
 #define CONFIG_ENV_TRACE "VMMU_TRACE"   /* a file descriptor or path: names of ioctls and capabilities asked for */
 #define CONFIG_ENV_MMU "VMMU_MMU"       /* tdp (default), shadow */
 #define CONFIG_ENV_FORMAT "VMMU_FORMAT" /* npt4 (default), npt5, ept4, ept5, ept4-no-ad, ept5-no-ad */
+#define CONFIG_ENV_NESTED "VMMU_NESTED" /* "0": guests cannot be hypervisors */
 
 #define CONFIG_ENV_HOST_MEMORY "VMMU_HOST_MEMORY" /* bytes: a budget for guest memory */
 #define CONFIG_ENV_HOST_SWAP "VMMU_HOST_SWAP"     /* a path: a swap file behind it */
@@ -26,7 +27,7 @@ void config_init(void);
 
 /** The path by which the loader knows this library; NULL before config_init. */
 const char *config_library(void);
-#define CONFIG_KEPT 8u /* the most that config_kept returns */
+#define CONFIG_KEPT 9u /* the most that config_kept returns */
 /** The variables above that were set, as "NAME=value". The list ends with NULL. */
 const char *const *config_kept(void);
 
@@ -40,6 +41,9 @@ const char *config_trace(void);
 enum vmmu_mmu config_mmu(void);
 /** The format of second-stage tables. Shadow tables have one format only. */
 enum vmmu_format config_format(void);
+/** May a guest be a hypervisor (SVM), and may it give its own guests nested paging? The second implies the first. */
+bool config_nested(void);
+bool config_nested_paging(void);
 
 /** The host's TSC rate in kHz, measured once since the library was loaded: at least 5 ms. */
 uint32_t config_tsc_khz(void);

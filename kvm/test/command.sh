@@ -43,6 +43,8 @@ expect 2 "unknown" "$vmmu" run --frobnicate -- true
 expect 0 "" "$vmmu" run --mmu shadow -- true
 expect 2 "tdp or shadow" "$vmmu" run --mmu other -- true
 expect 0 "" "$vmmu" run --mmu tdp -- true
+expect 0 "" "$vmmu" run --no-nested -- true
+expect 0 "VMMU_NESTED=0" "$vmmu" run --no-nested -- env
 expect 1 "" "$vmmu" run -- false
 expect 77 "" "$vmmu" run -- sh -c 'exit 77'
 expect 0 "hello world" "$vmmu" run echo hello world

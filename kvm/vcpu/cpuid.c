@@ -3,6 +3,7 @@
 #include "kvm/vcpu/cpuid.h"
 #include "kvm/vcpu/ioctls.h"
 #include "kvm/vcpu/pv.h"
+#include "kvm/process/config.h"
 #include "kvm/process/user.h"
 #include "kvm/vm/vm.h"
 #include <errno.h>
@@ -18,6 +19,10 @@
 #define LEAF1_EDX_APIC       (1u << 9)
 #define LEAF7_EBX_TSC_ADJUST (1u << 1)
 #define LEAF7_ECX_OSPKE      (1u << 4)
+#define SVM_LEAF             0x8000000au
+#define SVM_ASIDS            8u /* that KVM offers; EBX */
+#define SVM_EDX_NP           (1u << 0)
+#define EXT1_ECX_SVM         (1u << 2)
 #define CR4_OSXSAVE          (1u << 18)
 #define CR4_PKE              (1u << 22)
 #define APIC_BASE_ENABLE     (1u << 11)
@@ -38,6 +43,14 @@ struct list {
 static void host_leaf(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
 	cpu_cpuid_max(leaf, subleaf, out);
+	if (leaf == 0x80000001u && !config_nested())
+		out[2] &= ~EXT1_ECX_SVM;
+	if (leaf == SVM_LEAF && !cpuid_has_svm())
+		memset(out, 0, 4 * sizeof(*out));
+	if (leaf == SVM_LEAF && out[1] > SVM_ASIDS)
+		out[1] = SVM_ASIDS;
+	if (leaf == SVM_LEAF && !config_nested_paging())
+		out[3] &= ~SVM_EDX_NP;
 	if (leaf == 1) {
 		out[2] &= ~LEAF1_ECX_OSXSAVE;
 		out[2] |= LEAF1_ECX_HYPERVISOR | LEAF1_ECX_X2APIC;
@@ -209,6 +222,9 @@ static void follow_state(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
 	/* A guest whose HLT does not exit cannot be woken by a hypercall of another vCPU. */
 	if (vcpu->pv_leaf && e->function == vcpu->pv_leaf && atomic_load(&vcpu->kvm->hlt_in_guest))
 		e->eax &= ~(1u << KVM_FEATURE_PV_UNHALT);
+	/* The client may set it, but the CPU goes by it: what is hidden does not exist. */
+	if (e->function == 0x80000001u && !cpuid_has_svm())
+		e->ecx &= ~EXT1_ECX_SVM;
 	if (e->function == 7 && e->index == 0)
 		e->ecx = with_bit(e->ecx, LEAF7_ECX_OSPKE, s->cr4 & CR4_PKE);
 }
@@ -243,8 +259,11 @@ static long install(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, uns
 	const struct kvm_cpuid_entry2 *sizes = find(entries, n, 0x80000008u, 0);
 	unsigned virtual_bits = sizes ? (sizes->eax >> 8) & 0xff : 0;
 
-	if (vcpu->ran) {
-		/* Once a vCPU has run, its CPUID cannot change. Setting the same again is accepted. */
+	if (vcpu->ran || cpu_state(vcpu->cpu)->svm.guest) {
+		/*
+		 * Once a vCPU has run, or a nested guest was put into it, its CPUID cannot change. Setting the same
+		 * again is accepted.
+		 */
 		bool same = n == vcpu->cpuid_count;
 
 		if (same && n != 0) {
@@ -444,6 +463,14 @@ bool cpuid_guest_has(struct kvm_vcpu *vcpu, enum cpuid_feature feature)
 		              features[feature].any[i].bits))
 			return true;
 	return false;
+}
+
+bool cpuid_has_svm(void)
+{
+	uint32_t r[4];
+
+	cpu_cpuid_max(0x80000001u, 0, r);
+	return config_nested() && r[2] & EXT1_ECX_SVM;
 }
 
 bool cpuid_has_xsave(void)

@@ -26,8 +26,9 @@ enum cpuid_register { CPUID_EBX, CPUID_ECX, CPUID_EDX };
 enum cpuid_feature { CPUID_SSE3, CPUID_X2APIC, CPUID_PDCM, CPUID_SPEC_CTRL, CPUID_TSC_AUX };
 bool cpuid_guest_has(struct kvm_vcpu *vcpu, enum cpuid_feature feature);
 
-/** What the software CPU has, whatever guests are told. */
+/** What the software CPU has, whatever guests are told. SVM: unless `vmmu run` hides it. */
 bool cpuid_has_xsave(void);
+bool cpuid_has_svm(void);
 uint64_t cpuid_xcr0_max(void);
 
 #endif

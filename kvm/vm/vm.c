@@ -99,6 +99,7 @@ static struct kvm *vm_make(long *error)
 		.format = config_format(),
 		.address_spaces = ADDRESS_SPACES,
 		.max_vcpus = MAX_VCPU_ID,
+		.nested = config_nested_paging(),
 	};
 	struct kvm *kvm = vm_map();
 	enum vmmu_status status;
