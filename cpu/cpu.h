@@ -104,6 +104,7 @@ struct cpu_svm {
 	bool gif;          /* the global interrupt flag; set at reset */
 	bool guest;        /* in guest mode: a nested guest runs */
 	bool host_if;      /* in guest mode: RFLAGS.IF of the hypervisor, which V_INTR_MASKING goes by */
+	bool init_held;    /* cpu_init_take answered false: GIF was clear, or #VMEXIT comes first */
 	uint64_t vm_cr, hsave_pa; /* MSRs C001_0114 and C001_0117 */
 	uint64_t vmcb_pa;  /* in guest mode: the operand of VMRUN */
 	/* In guest mode: the VMCB's control area as VMRUN loaded it. V_TPR and V_IRQ change as the guest runs. */
@@ -112,6 +113,7 @@ struct cpu_svm {
 		struct cpu_segment es, cs, ss, ds;
 		struct cpu_table gdt, idt;
 		uint64_t efer, cr0, cr3, cr4, rflags, rip, rsp, rax;
+		uint64_t pat; /* with nested paging, where the nested guest has one of its own */
 	} host;
 };
 
@@ -156,7 +158,7 @@ enum cpu_exit {
 	CPU_EXIT_RDMSR,          /* info.msr; ops->rdmsr answered CPU_MSR_EXIT. Fill in data and failed */
 	CPU_EXIT_WRMSR,          /* info.msr; likewise. Fill in failed */
 	CPU_EXIT_HYPERCALL,      /* ops->hypercall answered CPU_CALL_EXIT; RIP is behind the instruction, set RAX */
-	CPU_EXIT_RSM,            /* the guest left SMM: what the owner held back meanwhile (INIT) may come now */
+	CPU_EXIT_RSM,            /* the guest left SMM, or set GIF: what was held back meanwhile (INIT) may come now */
 	CPU_EXIT_RING_FULL,      /* vmmu_vcpu_enter said so */
 	CPU_EXIT_PAGE_WAIT,      /* info.page_wait, after cpu_page_wait_exits: the host would wait for the page */
 	CPU_EXIT_NOMEM,
@@ -246,6 +248,11 @@ struct cpu_ops {
 	 * none.
 	 */
 	int (*interrupt)(void *state);
+	/**
+	 * In guest mode, where an interrupt is a #VMEXIT: would `interrupt` answer with a vector now? Acknowledges
+	 * nothing. NULL: yes, after each cpu_interrupt_raise.
+	 */
+	bool (*interrupt_pending)(void *state);
 	/** CR8 was written by the guest. */
 	void (*cr8_written)(void *state, uint64_t value);
 	/** Asked before each entry: true (immediate_exit is set, say) makes cpu_run return CPU_EXIT_KICKED. */
@@ -350,8 +357,24 @@ void cpu_page_wait_once(struct cpu *cpu);
 /** How often the guest itself has turned CR0.PG on or off. On the vCPU's thread. */
 unsigned cpu_paging_switches(struct cpu *cpu);
 
-/** Outside cpu_run. Returns: true when an interrupt could be injected now: IF set, no shadow, nothing injected. */
+/**
+ * Outside cpu_run. Returns: true when an interrupt could be injected now: IF set, no shadow, nothing injected. In guest
+ * mode false while interrupts are intercepted: with cpu_irq_window_want the hypervisor is entered first.
+ */
 bool cpu_interrupt_ready(struct cpu *cpu);
+
+/**
+ * Outside cpu_run. An interrupt is pending: does it end a HLT? As cpu_interrupt_ready, and in guest mode true also
+ * where the interrupt is a #VMEXIT.
+ */
+bool cpu_interrupt_wakes(struct cpu *cpu);
+
+/**
+ * Outside cpu_run, an INIT is pending. Returns: true when it resets the CPU now (call cpu_reset). Otherwise it stays
+ * pending: in SMM or while GIF is clear until CPU_EXIT_RSM; in guest mode, where INIT is intercepted, the next cpu_run
+ * makes the #VMEXIT first.
+ */
+bool cpu_init_take(struct cpu *cpu);
 
 /* Host debugging of the guest (KVM_SET_GUEST_DEBUG). */
 #define CPU_DEBUG_STEP  (1u << 0) /* exit after every instruction */

@@ -568,6 +568,17 @@ bool cpu_interrupt_ready(struct cpu *cpu)
 	return interrupt_possible(cpu);
 }
 
+bool cpu_interrupt_wakes(struct cpu *cpu)
+{
+	return interrupt_possible(cpu);
+}
+
+bool cpu_init_take(struct cpu *cpu)
+{
+	cpu->s.svm.init_held = !cpu->s.svm.gif;
+	return !cpu->s.svm.init_held && !cpu->s.events.smi.smm;
+}
+
 struct cpu_exit_info *cpu_exit_info(struct cpu *cpu)
 {
 	return &cpu->p->exit;

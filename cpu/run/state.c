@@ -97,6 +97,7 @@ void cpu_reset(struct cpu *cpu, bool init)
 	s->apic_base = 0xfee00900;
 	s->pat = UINT64_C(0x0007040600070406);
 	s->smbase = 0x30000;
+	s->svm.gif = true;
 	s->misc_enable = 0x1800; /* no branch trace storage, no precise events */
 	reset_fpu(s);
 	if (init) {
