@@ -176,6 +176,24 @@ static void test_start_all(void)
 		CHECK(guest_end(v) == GUEST_PORT_REAL && started_at(v, 6));
 }
 
+/*
+ * A local APIC has its ID also while an INIT resets it: what is sent in this moment finds it. The client sends INITs as
+ * fast as it can, so many come in the middle of the reset that one before asked for.
+ */
+static void test_init_while_resetting(void)
+{
+	unsigned lost = 0;
+
+	lapics_on();
+	send(0, INIT, 1);
+	guest_begin_as_is(1);
+	for (unsigned i = 0; i < 200000; i++)
+		lost += msi(LAPIC | 1 << 12, 0x500) != 1; /* INIT */
+	CHECK(lost == 0);
+	CHECK(msi(LAPIC | 1 << 12, 0x606) == 1); /* STARTUP */
+	CHECK(guest_end(1) == GUEST_PORT_REAL && started_at(1, 6));
+}
+
 /* INIT of the boot vCPU: it runs from the reset vector. */
 static void test_init_of_boot_vcpu(void)
 {
@@ -390,6 +408,7 @@ static const struct guest_test tests[] = {
 	{ "start halted", test_start_halted, CHIPS_FULL, 0 },
 	{ "waits for sipi", test_waits_for_sipi, CHIPS_FULL, 0 },
 	{ "start all", test_start_all, CHIPS_FULL, 0 },
+	{ "init while resetting", test_init_while_resetting, CHIPS_FULL, 0 },
 	{ "init of boot vcpu", test_init_of_boot_vcpu, CHIPS_FULL, GUEST_STAYS },
 	{ "halt", test_halt, CHIPS_FULL, 0 },
 	{ "halt pic", test_halt_pic, CHIPS_FULL, 0 },
