@@ -129,6 +129,8 @@ struct shadow_state {
 #define EXIT_RSM ((enum cpu_exit)-3)
 /* The same for a #VMEXIT, which p->svm.exit describes, and for VMRUN, VMLOAD and VMSAVE. */
 #define EXIT_SVM ((enum cpu_exit)-4)
+/* The same to ask the hypervisor's I/O permission map, before an IN, OUT, INS or OUTS does anything. */
+#define EXIT_PORT_MAP ((enum cpu_exit)-5)
 
 /* What system/svm.c keeps beside cpu_state.svm. */
 struct svm_private {
@@ -137,7 +139,14 @@ struct svm_private {
 		bool noted;     /* a #VMEXIT is to be made before anything else */
 		uint64_t code, info1, info2;
 		uint64_t next_rip; /* 0: not an intercepted instruction */
+		uint64_t int_info; /* the event whose delivery was under way, as EXITINTINFO has it */
+		uint8_t fetched_count, fetched[15]; /* a data page fault: the bytes at RIP */
 	} exit;
+	/* system/intercept.c's */
+	bool port_allowed;      /* the map was asked about the port of the instruction that runs again */
+	bool monitor_armed;     /* since a MONITOR */
+	uint32_t pause_left;    /* PAUSEs that the filter still lets pass */
+	uint64_t pause_tsc;     /* the time of the last PAUSE */
 };
 
 struct cpu_private {
@@ -164,6 +173,7 @@ struct cpu_private {
 	bool completing;
 	bool large_pages;        /* the TLB may hold pieces of large guest pages */
 	int delivering;          /* the vector whose delivery is under way; -1: none */
+	uint32_t delivering_soft; /* the event of an INT n, INT1, INT3 or INTO under way, as in EXITINTINFO; 0: none */
 	bool delivering_external; /* the event is an interrupt or exception, not INT n: error codes have EXT */
 
 	/* LEAVE_FAULT */

@@ -136,6 +136,11 @@ typedef void op_fn(struct cpu *cpu, const struct op *op);
 #define OPR_ZERO   0u
 #define OPR(reg)   (16u + 8u * (unsigned)(reg))
 #define OPR_AH(reg) (OPR(reg) + 1u) /* AH, CH, DH, BH of RAX, RCX, RDX, RBX */
+/** The number of the GPR that is named so. */
+static inline unsigned opr_number(unsigned opr)
+{
+	return (opr - OPR(0)) / 8;
+}
 
 /* One cache line. decode/decode.c fills in every field but those of run/execute.c. */
 struct op {

@@ -3,6 +3,7 @@
  * IN, OUT, INS, OUTS: permission, and the exits. run/exit.c serves the exits.
  */
 #include "cpu/insn/sys_int.h"
+#include "cpu/system/intercept.h"
 
 /* The I/O permission bitmap of the TSS must have a 0 for each byte of the port. */
 static void bitmap_check(struct cpu *cpu, uint16_t port, unsigned size)
@@ -20,14 +21,6 @@ static void bitmap_check(struct cpu *cpu, uint16_t port, unsigned size)
 		cpu_gp(cpu);
 }
 
-static void port_check(struct cpu *cpu, uint16_t port, unsigned size)
-{
-	if (!(cpu->s.cr0 & CR0_PE))
-		return;
-	if ((cpu->mode & MODE_V86) || cpu->cpl > (cpu->s.rflags >> 12 & 3))
-		bitmap_check(cpu, port, size);
-}
-
 /* op->sub is the size of an element, op->imm the port, or -1 for DX. */
 static uint16_t op_port(const struct cpu *cpu, const struct op *op)
 {
@@ -39,10 +32,24 @@ static bool repeated(const struct op *op)
 	return op->flags & (OPF_REP | OPF_REPNE);
 }
 
+/* What the TSS says about the port, and then what a hypervisor says. `info`: PORT_* that the op does not tell. */
+static void port_check(struct cpu *cpu, const struct op *op, uint32_t info)
+{
+	uint16_t port = op_port(cpu, op);
+
+	if ((cpu->s.cr0 & CR0_PE) && ((cpu->mode & MODE_V86) || cpu->cpl > (cpu->s.rflags >> 12 & 3)))
+		bitmap_check(cpu, port, op->sub);
+	info |= (uint32_t)port << PORT_SHIFT | (uint32_t)op->asize << PORT_ADDRESS_SHIFT |
+	        (uint32_t)op->sub << PORT_SIZE_SHIFT;
+	if ((info & PORT_STRING) && repeated(op))
+		info |= PORT_REPEATED;
+	intercept_port(cpu, info);
+}
+
 /* What an SMI of the port's device saves, so that its handler can let the instruction run again (APM vol. 2, 10.2). */
 static void io_note(struct cpu *cpu, const struct op *op, bool in, bool string)
 {
-	enum { IN = 1, VALID = 2, STRING = 4, REPEATED = 8, SIZE_SHIFT = 4, PORT_SHIFT = 16 };
+	enum { IN = 1, VALID = 2, STRING = 4, REPEATED = 8, SIZE_SHIFT = 4 };
 	struct cpu_private *p = cpu->p;
 
 	p->io_last.valid = true;
@@ -69,7 +76,7 @@ static void exit_fill(struct cpu *cpu, const struct op *op, bool in, bool string
 
 static void op_in(struct cpu *cpu, const struct op *op)
 {
-	port_check(cpu, op_port(cpu, op), op->sub);
+	port_check(cpu, op, PORT_IN);
 	exit_fill(cpu, op, true, false, 1);
 	memset(cpu->p->io_data, 0, 8);
 	cpu_leave_exit(cpu, CPU_EXIT_IO, COMPLETE_IN);
@@ -77,7 +84,7 @@ static void op_in(struct cpu *cpu, const struct op *op)
 
 static void op_out(struct cpu *cpu, const struct op *op)
 {
-	port_check(cpu, op_port(cpu, op), op->sub);
+	port_check(cpu, op, 0);
 	exit_fill(cpu, op, false, false, 1);
 	memcpy(cpu->p->io_data, &cpu->s.gpr[CPU_RAX], 8);
 	cpu_leave_exit(cpu, CPU_EXIT_IO, COMPLETE_OUT);
@@ -136,7 +143,7 @@ static void op_ins(struct cpu *cpu, const struct op *op)
 	}
 	if (p->io_have != 0)
 		rep_restart(cpu);
-	port_check(cpu, op_port(cpu, op), op->sub);
+	port_check(cpu, op, PORT_IN | PORT_STRING | CPU_ES << PORT_SEGMENT_SHIFT);
 	linear = seg_linear(cpu, CPU_ES, cpu->s.gpr[CPU_RDI] & address_mask(op), op->sub, true);
 	mem_check_write(cpu, linear, op->sub);
 	/* Ask for as many elements as fit in the page, so that they can be stored when they come. */
@@ -162,7 +169,7 @@ static void op_outs(struct cpu *cpu, const struct op *op)
 		done(cpu, op);
 		return;
 	}
-	port_check(cpu, op_port(cpu, op), size);
+	port_check(cpu, op, PORT_STRING | (uint32_t)op->seg << PORT_SEGMENT_SHIFT);
 	mem_read_bytes(cpu, seg_linear(cpu, op->seg, cpu->s.gpr[CPU_RSI] & address_mask(op), size, false), p->io_data,
 	               size);
 	exit_fill(cpu, op, false, true, 1);

@@ -176,6 +176,7 @@ static void op_ret_far(struct cpu *cpu, const struct op *op)
 
 static void op_iret(struct cpu *cpu, const struct op *op)
 {
+	svm_check(cpu, SVM_EXIT_IRET);
 	iret(cpu, op->osize);
 	cpu->s.events.nmi.masked = false;
 	cpu->p->rf_loaded = cpu->s.rflags & RFLAGS_RF;
@@ -186,13 +187,17 @@ static void op_iret(struct cpu *cpu, const struct op *op)
 
 static void soft(struct cpu *cpu, const struct op *op, unsigned vector, enum event_kind kind)
 {
+	cpu->p->delivering_soft = event_soft_info(vector, kind);
 	event_deliver(cpu, vector, kind, false, 0, rip_behind_wrapped(cpu, op));
+	cpu->p->delivering_soft = 0;
 	cpu->p->step_trap = false; /* TF is in the frame that was pushed, and steps again after the IRET */
 	look(cpu);
 }
 
 static void op_int(struct cpu *cpu, const struct op *op)
 {
+	if (svm_intercepts(cpu, SVM_EXIT_SOFT_INT))
+		svm_exit(cpu, SVM_EXIT_SOFT_INT, (uint8_t)op->imm, 0);
 	if ((cpu->mode & MODE_V86) && (cpu->s.rflags & RFLAGS_IOPL) != RFLAGS_IOPL)
 		cpu_gp(cpu);
 	soft(cpu, op, (uint8_t)op->imm, EVENT_SOFT_INT);
@@ -206,12 +211,14 @@ static void op_int3(struct cpu *cpu, const struct op *op)
 		cpu->p->exit.debug.dr6 = cpu->p->exit.debug.dr7 = 0;
 		cpu_leave_exit(cpu, CPU_EXIT_DEBUG, COMPLETE_NONE);
 	}
+	svm_check(cpu, SVM_EXIT_EXCEPTION + VECTOR_BP);
 	soft(cpu, op, VECTOR_BP, EVENT_SOFT_EXCEPTION);
 }
 
-/* INT1 raises #DB. Breakpoints that a MOV SS held are reported with it. */
+/* INT1 raises #DB, which is not intercepted as such. Breakpoints that a MOV SS held are reported with it. */
 static void op_int1(struct cpu *cpu, const struct op *op)
 {
+	svm_check(cpu, SVM_EXIT_ICEBP);
 	cpu->s.dr[6] |= cpu->p->dr6_held;
 	cpu->p->dr6_held = 0;
 	soft(cpu, op, VECTOR_DB, EVENT_EXTERNAL);
@@ -219,10 +226,12 @@ static void op_int1(struct cpu *cpu, const struct op *op)
 
 static void op_into(struct cpu *cpu, const struct op *op)
 {
-	if (flag_of(cpu))
+	if (flag_of(cpu)) {
+		svm_check(cpu, SVM_EXIT_EXCEPTION + VECTOR_OF);
 		soft(cpu, op, VECTOR_OF, EVENT_SOFT_EXCEPTION);
-	else
+	} else {
 		cpu->s.rip = rip_behind_wrapped(cpu, op);
+	}
 }
 
 /* ---- fast system calls --------------------------------------------------------------------------------- */

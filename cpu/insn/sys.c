@@ -5,6 +5,7 @@
 #include "cpu/memory/tlb.h"
 #include "cpu/system/control.h"
 #include "cpu/system/cpuid.h"
+#include "cpu/system/intercept.h"
 #include "cpu/system/shadow_regs.h"
 
 static void op_nop(struct cpu *cpu, const struct op *op)
@@ -30,6 +31,7 @@ static void op_pushf(struct cpu *cpu, const struct op *op)
 {
 	uint64_t flags = rflags_get(cpu) & ~(RFLAGS_VM | RFLAGS_RF);
 
+	svm_check(cpu, SVM_EXIT_PUSHF);
 	if ((cpu->mode & MODE_V86) && iopl(cpu) != 3)
 		cpu_gp(cpu);
 	if (op->osize == 2)
@@ -44,6 +46,7 @@ static void op_popf(struct cpu *cpu, const struct op *op)
 {
 	uint64_t mask = RFLAGS_ARITH | RFLAGS_TF | RFLAGS_DF | RFLAGS_NT, flags;
 
+	svm_check(cpu, SVM_EXIT_POPF);
 	if ((cpu->mode & MODE_V86) && iopl(cpu) != 3)
 		cpu_gp(cpu);
 	flags = stack_peek(cpu, op->osize, 0);
@@ -95,6 +98,8 @@ static void op_invlpg(struct cpu *cpu, const struct op *op)
 	uint64_t linear = (cpu->seg_base[op->seg] + op_ea(cpu, op)) & cpu->lin_mask;
 
 	need_supervisor(cpu);
+	if (svm_intercepts(cpu, SVM_EXIT_INVLPG))
+		svm_exit(cpu, SVM_EXIT_INVLPG, linear, 0);
 	cpu_shadow_invlpg(cpu, linear);
 	tlb_flush_page(cpu, linear);
 	done(cpu, op);
@@ -108,6 +113,8 @@ static void op_invpcid(struct cpu *cpu, const struct op *op)
 		cpu_ud(cpu);
 	need_supervisor(cpu);
 	type = reg_read(cpu, op->reg[0], cpu_is_64(cpu) ? 8 : 4);
+	if (svm_intercepts(cpu, SVM_EXIT_INVPCID))
+		svm_exit(cpu, SVM_EXIT_INVPCID, (cpu->seg_base[op->seg] + op_ea(cpu, op)) & cpu->lin_mask, type);
 	linear = op_linear(cpu, op, 16, false);
 	pcid = mem_read(cpu, linear, 8);
 	address = mem_read(cpu, (linear + 8) & cpu->lin_mask, 8);
@@ -119,10 +126,11 @@ static void op_invpcid(struct cpu *cpu, const struct op *op)
 	done(cpu, op);
 }
 
-static void op_supervisor_nop(struct cpu *cpu, const struct op *op)
+/* INVD, WBINVD: op->sub is 1 for WBINVD. Guest memory is always coherent. */
+static void op_wbinvd(struct cpu *cpu, const struct op *op)
 {
-	(void)op;
 	need_supervisor(cpu);
+	svm_check(cpu, op->sub ? SVM_EXIT_WBINVD : SVM_EXIT_INVD);
 }
 
 /* CLFLUSH faults as a read does. */
@@ -137,6 +145,7 @@ static void op_hlt(struct cpu *cpu, const struct op *op)
 {
 	(void)op;
 	need_supervisor(cpu);
+	svm_check(cpu, SVM_EXIT_HLT);
 	cpu_leave_exit(cpu, CPU_EXIT_HLT, COMPLETE_STEP);
 }
 
@@ -157,7 +166,9 @@ static void op_hypercall(struct cpu *cpu, const struct op *op)
 {
 	const struct cpu_ops *ops = cpu->p->ops;
 
-	if (ops->hypercall == NULL)
+	if (!op->sub)
+		svm_check(cpu, SVM_EXIT_VMMCALL);
+	if (ops->hypercall == NULL || cpu->s.svm.guest) /* a nested guest's calls are for its hypervisor, or nobody */
 		cpu_ud(cpu);
 	if (op->sub && ops->may_rewrite_vmcall != NULL) {
 		if (!ops->may_rewrite_vmcall(cpu->p->ops_state))
@@ -172,6 +183,7 @@ static void op_hypercall(struct cpu *cpu, const struct op *op)
 static void op_rsm(struct cpu *cpu, const struct op *op)
 {
 	(void)op;
+	svm_check(cpu, SVM_EXIT_RSM);
 	if (!cpu->s.events.smi.smm)
 		cpu_ud(cpu);
 	cpu_leave_exit(cpu, EXIT_RSM, COMPLETE_NONE);
@@ -192,6 +204,27 @@ static void op_monitor(struct cpu *cpu, const struct op *op)
 	(void)op;
 	if (cpu->cpl != 0 || !has_monitor(cpu))
 		cpu_ud(cpu);
+	svm_check(cpu, SVM_EXIT_MONITOR);
+	cpu->p->svm.monitor_armed = true;
+}
+
+/* MWAIT does not wait. Where it might have waited, the conditional intercept comes before the other. */
+static void op_mwait(struct cpu *cpu, const struct op *op)
+{
+	(void)op;
+	if (cpu->cpl != 0 || !has_monitor(cpu))
+		cpu_ud(cpu);
+	if (cpu->p->svm.monitor_armed)
+		svm_check(cpu, SVM_EXIT_MWAIT_ARMED);
+	svm_check(cpu, SVM_EXIT_MWAIT);
+	cpu->p->svm.monitor_armed = false;
+}
+
+static void op_pause(struct cpu *cpu, const struct op *op)
+{
+	(void)op;
+	if (svm_intercepts(cpu, SVM_EXIT_PAUSE) && intercept_pause(cpu))
+		svm_exit(cpu, SVM_EXIT_PAUSE, 0, 0);
 }
 
 /* ---- selection ------------------------------------------------------------------------------------------- */
@@ -207,13 +240,16 @@ static op_fn *select_here(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_CLAC: return with(op, 0, op_stac);
 	case ZYDIS_MNEMONIC_INVLPG: return ends(op, op_invlpg);
 	case ZYDIS_MNEMONIC_INVPCID: return ends(op, op_invpcid);
-	case ZYDIS_MNEMONIC_INVD: case ZYDIS_MNEMONIC_WBINVD: return op_supervisor_nop;
+	case ZYDIS_MNEMONIC_INVD: return with(op, 0, op_wbinvd);
+	case ZYDIS_MNEMONIC_WBINVD: return with(op, 1, op_wbinvd);
 	case ZYDIS_MNEMONIC_CLFLUSH: case ZYDIS_MNEMONIC_CLFLUSHOPT: case ZYDIS_MNEMONIC_CLWB: return op_clflush;
 	case ZYDIS_MNEMONIC_HLT: return ends(op, op_hlt);
 	case ZYDIS_MNEMONIC_VMCALL: return with(op, 1, ends(op, op_hypercall));
 	case ZYDIS_MNEMONIC_VMMCALL: return with(op, 0, ends(op, op_hypercall));
 	case ZYDIS_MNEMONIC_RSM: return ends(op, op_rsm);
-	case ZYDIS_MNEMONIC_MONITOR: case ZYDIS_MNEMONIC_MWAIT: return op_monitor;
+	case ZYDIS_MNEMONIC_MONITOR: return op_monitor;
+	case ZYDIS_MNEMONIC_MWAIT: return op_mwait;
+	case ZYDIS_MNEMONIC_PAUSE: return op_pause;
 	default: return NULL;
 	}
 }
@@ -223,7 +259,7 @@ static op_fn *select_nothing(const struct insn *insn, struct op *op)
 	switch (insn->z->mnemonic) {
 	case ZYDIS_MNEMONIC_UD0: case ZYDIS_MNEMONIC_UD1: case ZYDIS_MNEMONIC_UD2:
 		return ends(op, op_undefined);
-	case ZYDIS_MNEMONIC_NOP: case ZYDIS_MNEMONIC_PAUSE: case ZYDIS_MNEMONIC_LFENCE: case ZYDIS_MNEMONIC_SFENCE:
+	case ZYDIS_MNEMONIC_NOP: case ZYDIS_MNEMONIC_LFENCE: case ZYDIS_MNEMONIC_SFENCE:
 	case ZYDIS_MNEMONIC_ENDBR32: case ZYDIS_MNEMONIC_ENDBR64: case ZYDIS_MNEMONIC_PREFETCH:
 	case ZYDIS_MNEMONIC_PREFETCHNTA: case ZYDIS_MNEMONIC_PREFETCHT0: case ZYDIS_MNEMONIC_PREFETCHT1:
 	case ZYDIS_MNEMONIC_PREFETCHT2: case ZYDIS_MNEMONIC_PREFETCHW: case ZYDIS_MNEMONIC_PREFETCHWT1:

@@ -3,7 +3,14 @@
 #include "cpu/insn/sys_int.h"
 #include "cpu/system/control.h"
 #include "cpu/system/debug.h"
+#include "cpu/system/intercept.h"
 #include "cpu/system/shadow_regs.h"
+
+/* What EXITINFO1 says of a MOV to or from a control register (APM vol. 2, 15.8.1). */
+static uint64_t mov_cr_info(unsigned opr)
+{
+	return UINT64_C(1) << 63 | opr_number(opr);
+}
 
 static bool cr_write(struct cpu *cpu, unsigned n, uint64_t value)
 {
@@ -22,15 +29,43 @@ static bool cr_write(struct cpu *cpu, unsigned n, uint64_t value)
 	}
 }
 
+static bool cr_exists(unsigned n)
+{
+	return n == 0 || (n >= 2 && n <= 4) || n == 8;
+}
+
+/* Is a bit of CR0 changed that the selective intercept guards? */
+static bool cr0_guarded(const struct cpu *cpu, uint64_t value)
+{
+	return ((value | CR0_ET) ^ cpu->s.cr0) & ~(CR0_TS | CR0_MP);
+}
+
+/* Exceptions for the value come before the intercept, and CR0's general intercept before the selective one. */
+static void cr_write_intercept(struct cpu *cpu, const struct op *op, unsigned n, uint64_t value)
+{
+	bool general = svm_intercepts(cpu, SVM_EXIT_WRITE_CR0 + n);
+
+	if (likely(!general) &&
+	    likely(n != 0 || !svm_intercepts(cpu, SVM_EXIT_CR0_SELECTIVE) || !cr0_guarded(cpu, value)))
+		return;
+	if (!cr_exists(n))
+		cpu_ud(cpu);
+	if (!cr_legal(cpu, n, value))
+		cpu_gp(cpu);
+	svm_exit(cpu, general ? SVM_EXIT_WRITE_CR0 + n : SVM_EXIT_CR0_SELECTIVE, mov_cr_info(op->reg[1]), 0);
+}
+
 static void op_mov_to_cr(struct cpu *cpu, const struct op *op)
 {
 	uint64_t value = cpu_is_64(cpu) ? reg_read(cpu, op->reg[1], 8) : reg_read(cpu, op->reg[1], 4);
 
 	need_supervisor(cpu);
+	cr_write_intercept(cpu, op, op->reg[0], value);
 	cpu_shadow_cr(cpu, op->reg[0], value);
 	if (!cr_write(cpu, op->reg[0], value))
 		cpu_gp(cpu);
 	done(cpu, op);
+	intercept_cr_written(cpu, op->reg[0]);
 	if (cpu->p->cr8_written)
 		cpu_leave(cpu, LEAVE_DONE);
 }
@@ -48,6 +83,8 @@ static void op_mov_from_cr(struct cpu *cpu, const struct op *op)
 	case 8: value = cpu->s.cr8; break;
 	default: cpu_ud(cpu);
 	}
+	if (svm_intercepts(cpu, SVM_EXIT_READ_CR0 + op->reg[1]))
+		svm_exit(cpu, SVM_EXIT_READ_CR0 + op->reg[1], mov_cr_info(op->reg[0]), 0);
 	reg_write(cpu, op->reg[0], 8, cpu_is_64(cpu) ? value : (uint32_t)value);
 }
 
@@ -75,6 +112,8 @@ static void op_mov_to_dr(struct cpu *cpu, const struct op *op)
 		value = (uint32_t)value;
 	if (n >= 6 && value >> 32)
 		cpu_gp(cpu);
+	if (svm_intercepts(cpu, SVM_EXIT_WRITE_DR0 + op->reg[0]))
+		svm_exit(cpu, SVM_EXIT_WRITE_DR0 + op->reg[0], opr_number(op->reg[1]), 0);
 	if (n == 6)
 		value = (value & 0xe00f) | 0xffff0ff0;
 	if (n == 7)
@@ -87,14 +126,18 @@ static void op_mov_from_dr(struct cpu *cpu, const struct op *op)
 {
 	unsigned n = dr_number(cpu, op->reg[1]);
 
+	if (svm_intercepts(cpu, SVM_EXIT_READ_DR0 + op->reg[1]))
+		svm_exit(cpu, SVM_EXIT_READ_DR0 + op->reg[1], opr_number(op->reg[0]), 0);
 	reg_write(cpu, op->reg[0], 8, cpu_is_64(cpu) ? cpu->s.dr[n] : (uint32_t)cpu->s.dr[n]);
 }
 
 static void op_clts(struct cpu *cpu, const struct op *op)
 {
-	(void)op;
 	need_supervisor(cpu);
+	svm_check(cpu, SVM_EXIT_WRITE_CR0);
 	cpu->s.cr0 &= ~CR0_TS;
+	done(cpu, op);
+	intercept_cr_written(cpu, 0);
 }
 
 static void op_lmsw(struct cpu *cpu, const struct op *op)
@@ -102,16 +145,20 @@ static void op_lmsw(struct cpu *cpu, const struct op *op)
 	uint64_t value;
 
 	need_supervisor(cpu);
+	svm_check(cpu, SVM_EXIT_WRITE_CR0);
+	svm_check(cpu, SVM_EXIT_CR0_SELECTIVE); /* whatever LMSW would write */
 	value = operand16(cpu, op, 0) & 15;
 	/* LMSW can set PE and cannot clear it. */
 	if (!cr0_write(cpu, (cpu->s.cr0 & ~UINT64_C(14)) | value))
 		cpu_gp(cpu);
 	done(cpu, op);
+	intercept_cr_written(cpu, 0);
 }
 
 static void op_smsw(struct cpu *cpu, const struct op *op)
 {
 	need_umip(cpu);
+	svm_check(cpu, SVM_EXIT_READ_CR0);
 	if (op->mem == 0 || op->size == 2)
 		store16(cpu, op, cpu->s.cr0);
 	else
@@ -135,7 +182,7 @@ op_fn *sys_control_select(const struct insn *insn, struct op *op)
 {
 	switch (insn->z->mnemonic) {
 	case ZYDIS_MNEMONIC_MOV: return select_mov(insn, op);
-	case ZYDIS_MNEMONIC_CLTS: return op_clts;
+	case ZYDIS_MNEMONIC_CLTS: return ends(op, op_clts);
 	case ZYDIS_MNEMONIC_LMSW: return ends(op, op_lmsw);
 	case ZYDIS_MNEMONIC_SMSW: return op_smsw;
 	default: return NULL;

@@ -4,7 +4,7 @@
 #include "cpu/insn/sys_int.h"
 #include "cpu/system/seg.h"
 
-static void table_load(struct cpu *cpu, const struct op *op, struct cpu_table *table)
+static void table_load(struct cpu *cpu, const struct op *op, struct cpu_table *table, enum svm_exit exit)
 {
 	unsigned size = cpu_is_64(cpu) ? 8 : 4;
 	uint64_t linear, base;
@@ -12,6 +12,7 @@ static void table_load(struct cpu *cpu, const struct op *op, struct cpu_table *t
 
 	need_supervisor(cpu);
 	linear = op_linear(cpu, op, 2 + size, false);
+	svm_check(cpu, exit);
 	limit = (uint16_t)mem_read(cpu, linear, 2);
 	base = mem_read(cpu, (linear + 2) & cpu->lin_mask, size == 8 ? 8 : 4);
 	if (size == 4 && op->osize == 2)
@@ -22,26 +23,31 @@ static void table_load(struct cpu *cpu, const struct op *op, struct cpu_table *t
 	table->base = base;
 }
 
-static void table_store(struct cpu *cpu, const struct op *op, const struct cpu_table *table)
+static void table_store(struct cpu *cpu, const struct op *op, const struct cpu_table *table, enum svm_exit exit)
 {
 	unsigned size = cpu_is_64(cpu) ? 8 : 4;
 	uint8_t image[10];
+	uint64_t linear;
 
 	need_umip(cpu);
+	linear = op_linear(cpu, op, 2 + size, true);
+	svm_check(cpu, exit);
 	memcpy(image, &table->limit, 2);
 	memcpy(image + 2, &table->base, 8);
-	mem_write_bytes(cpu, op_linear(cpu, op, 2 + size, true), image, 2 + size);
+	mem_write_bytes(cpu, linear, image, 2 + size);
 }
 
-static void op_lgdt(struct cpu *cpu, const struct op *op) { table_load(cpu, op, &cpu->s.gdt); }
-static void op_lidt(struct cpu *cpu, const struct op *op) { table_load(cpu, op, &cpu->s.idt); }
-static void op_sgdt(struct cpu *cpu, const struct op *op) { table_store(cpu, op, &cpu->s.gdt); }
-static void op_sidt(struct cpu *cpu, const struct op *op) { table_store(cpu, op, &cpu->s.idt); }
+static void op_lgdt(struct cpu *cpu, const struct op *op) { table_load(cpu, op, &cpu->s.gdt, SVM_EXIT_WRITE_GDTR); }
+static void op_lidt(struct cpu *cpu, const struct op *op) { table_load(cpu, op, &cpu->s.idt, SVM_EXIT_WRITE_IDTR); }
+static void op_sgdt(struct cpu *cpu, const struct op *op) { table_store(cpu, op, &cpu->s.gdt, SVM_EXIT_READ_GDTR); }
+static void op_sidt(struct cpu *cpu, const struct op *op) { table_store(cpu, op, &cpu->s.idt, SVM_EXIT_READ_IDTR); }
 
 static void op_sldt(struct cpu *cpu, const struct op *op)
 {
 	need_protected(cpu);
 	need_umip(cpu);
+	operand16_check(cpu, op, true);
+	svm_check(cpu, SVM_EXIT_READ_LDTR);
 	store16(cpu, op, cpu->s.seg[CPU_LDTR].selector);
 }
 
@@ -49,6 +55,8 @@ static void op_str(struct cpu *cpu, const struct op *op)
 {
 	need_protected(cpu);
 	need_umip(cpu);
+	operand16_check(cpu, op, true);
+	svm_check(cpu, SVM_EXIT_READ_TR);
 	store16(cpu, op, cpu->s.seg[CPU_TR].selector);
 }
 
@@ -82,6 +90,8 @@ static void op_lldt(struct cpu *cpu, const struct op *op)
 
 	need_protected(cpu);
 	need_supervisor(cpu);
+	operand16_check(cpu, op, false);
+	svm_check(cpu, SVM_EXIT_WRITE_LDTR);
 	selector = operand16(cpu, op, 0);
 	if ((selector & 0xfffc) == 0)
 		cpu->s.seg[CPU_LDTR] = (struct cpu_segment){ .selector = selector, .unusable = 1 };
@@ -96,6 +106,8 @@ static void op_ltr(struct cpu *cpu, const struct op *op)
 
 	need_protected(cpu);
 	need_supervisor(cpu);
+	operand16_check(cpu, op, false);
+	svm_check(cpu, SVM_EXIT_WRITE_TR);
 	selector = operand16(cpu, op, 0);
 	if ((selector & 0xfffc) == 0)
 		cpu_gp(cpu);

@@ -9,6 +9,7 @@ static void op_cpuid(struct cpu *cpu, const struct op *op)
 	uint32_t out[4];
 
 	(void)op;
+	svm_check(cpu, SVM_EXIT_CPUID);
 	cpu_cpuid(cpu, (uint32_t)cpu->s.gpr[CPU_RAX], (uint32_t)cpu->s.gpr[CPU_RCX], out);
 	cpu->s.gpr[CPU_RAX] = out[0];
 	cpu->s.gpr[CPU_RBX] = out[1];
@@ -25,6 +26,7 @@ static void op_rdtsc(struct cpu *cpu, const struct op *op)
 		cpu_ud(cpu);
 	if ((cpu->s.cr4 & CR4_TSD) && cpu->cpl != 0)
 		cpu_gp(cpu);
+	svm_check(cpu, op->sub ? SVM_EXIT_RDTSCP : SVM_EXIT_RDTSC);
 	tsc = cpu_tsc(cpu);
 	cpu->s.gpr[CPU_RAX] = (uint32_t)tsc;
 	cpu->s.gpr[CPU_RDX] = tsc >> 32;
@@ -42,6 +44,9 @@ static void op_rdpid(struct cpu *cpu, const struct op *op)
 static void op_rdpmc(struct cpu *cpu, const struct op *op)
 {
 	(void)op;
+	if (cpu->cpl != 0 && (cpu->s.cr0 & CR0_PE) && !(cpu->s.cr4 & CR4_PCE))
+		cpu_gp(cpu);
+	svm_check(cpu, SVM_EXIT_RDPMC);
 	cpu_gp(cpu); /* there are no counters */
 }
 
@@ -81,6 +86,7 @@ static void op_xsetbv(struct cpu *cpu, const struct op *op)
 	(void)op;
 	if (!(cpu->s.cr4 & CR4_OSXSAVE))
 		cpu_ud(cpu);
+	svm_check(cpu, SVM_EXIT_XSETBV);
 	need_supervisor(cpu);
 	if ((uint32_t)cpu->s.gpr[CPU_RCX] != 0 || (value & ~cpu->p->xcr0_valid) || !(value & 1))
 		cpu_gp(cpu);

@@ -8,6 +8,7 @@
 
 #include "cpu/base/private.h"
 #include "cpu/memory/mem.h"
+#include "cpu/system/svm.h"
 
 /** The selectors behind sys_select, one for each file. */
 op_fn *jump_select(const struct insn *insn, struct op *op);
@@ -64,6 +65,13 @@ static inline uint16_t operand16(struct cpu *cpu, const struct op *op, unsigned 
 	if (op->mem == i)
 		return (uint16_t)mem_read(cpu, op_linear(cpu, op, 2, false), 2);
 	return (uint16_t)reg_read(cpu, op->reg[i], 2);
+}
+
+/* The checks of a 16-bit operand's segment, where they come before something else that may happen. */
+static inline void operand16_check(struct cpu *cpu, const struct op *op, bool write)
+{
+	if (op->mem == 0)
+		(void)op_linear(cpu, op, 2, write);
 }
 
 /* A selector or machine status word: 16 bits to memory, zero-extended to a register. */

@@ -7,6 +7,7 @@
 
 #include "cpu/base/private.h"
 #include "cpu/run/run_int.h"
+#include "cpu/system/intercept.h"
 #include "cpu/system/shadow_regs.h"
 #include "cpu/system/smm.h"
 
@@ -92,6 +93,8 @@ void exit_complete(struct cpu *cpu)
 			cpu->s.gpr[CPU_RDX] = p->exit.msr.data >> 32;
 		}
 		step_over(cpu);
+		if (completion == COMPLETE_WRMSR)
+			intercept_msr_written(cpu, p->exit.msr.index);
 		break;
 	}
 }
@@ -104,12 +107,42 @@ void cpu_exit_out_done(struct cpu *cpu)
 
 /* ---- the exit itself ----------------------------------------------------------------------------------- */
 
+void exit_svm_give_up(struct cpu *cpu)
+{
+	devices_forget(cpu);
+	cpu->single = cpu->p->step_trap = false;
+	cpu->p->dr6_hits = 0;
+}
+
+/* A hypervisor's map has not let the instruction go on. */
+static enum cpu_exit map_refuses(struct cpu *cpu, enum map_answer answer)
+{
+	cpu->p->completion = COMPLETE_NONE;
+	if (answer == MAP_HOST_FAULT)
+		return CPU_EXIT_HOST_FAULT;
+	exit_svm_give_up(cpu);
+	return GO_ON;
+}
+
+enum cpu_exit exit_port_map(struct cpu *cpu)
+{
+	enum map_answer answer = intercept_port_map(cpu);
+
+	if (answer != MAP_ALLOWS)
+		return map_refuses(cpu, answer);
+	complete_again(cpu);
+	return GO_ON;
+}
+
 static enum cpu_exit do_msr(struct cpu *cpu, bool write)
 {
 	struct cpu_private *p = cpu->p;
 	enum cpu_msr_result result;
 	uint32_t index = p->exit.msr.index;
+	enum map_answer allowed = intercept_msr(cpu, index, write);
 
+	if (allowed != MAP_ALLOWS)
+		return map_refuses(cpu, allowed);
 	p->exit.msr.failed = p->exit.msr.unknown = false;
 	if (write) {
 		if (p->ops->wrmsr != NULL)
@@ -134,6 +167,8 @@ static enum cpu_exit do_msr(struct cpu *cpu, bool write)
 		cpu->s.gpr[CPU_RDX] = p->exit.msr.data >> 32;
 	}
 	step_over(cpu);
+	if (write)
+		intercept_msr_written(cpu, index);
 	return GO_ON;
 }
 
@@ -200,10 +235,11 @@ static enum cpu_exit do_hlt(struct cpu *cpu)
 enum cpu_exit exit_system(struct cpu *cpu)
 {
 	cpu->p->completion = COMPLETE_NONE;
-	if (cpu_shadow_system(cpu))
-		step_over(cpu);
-	else
+	if (!cpu_shadow_system(cpu)) {
 		raise_gp_outside(cpu);
+		return GO_ON;
+	}
+	step_over(cpu);
 	return GO_ON;
 }
 

@@ -84,6 +84,7 @@ void devices_forget(struct cpu *cpu)
 	p->completing = false;
 	p->shadow.guest_fault = false;
 	p->shadow.emulations = 0;
+	p->svm.port_allowed = false;
 }
 
 /* The instruction before s.rip is complete, seen from the outside of it. */
@@ -148,7 +149,8 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 		alone = p->completing;
 		instruction_done(cpu);
 		codemap_serve(cpu); /* see codemap_heed */
-		if (alone || p->writes_count != 0 || p->shadow.writes_count != 0 || p->cr8_written || p->debug_exit)
+		if (alone || p->writes_count != 0 || p->shadow.writes_count != 0 || p->cr8_written || p->debug_exit ||
+		    p->svm.exit.noted)
 			return false;
 		break;
 	case LEAVE_PART:
@@ -174,6 +176,8 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 		/* While completing: the instruction wants one more answer, or the code has changed into another one. */
 		p->completing = false;
 		p->writes_count = p->reads_used = 0;
+		if (p->exit.reason == EXIT_SVM && p->svm.exit.noted)
+			exit_svm_give_up(cpu);
 		return false;
 	default: /* leave the guest, and perhaps come back to the same instruction */
 		cpu->s.rip = cpu->op->rip;
@@ -193,6 +197,7 @@ static enum leave guest_step(struct cpu *cpu)
 	const struct op *resume = p->resume;
 
 	p->resume = NULL;
+	p->delivering_soft = 0;
 	if (event_is_pending(cpu) && !p->completing) {
 		event_deliver_pending(cpu);
 		debug_held(cpu);
@@ -483,6 +488,8 @@ static enum cpu_exit enter(struct cpu *cpu)
 	case LEAVE_EXIT:
 		if (p->exit.reason == EXIT_RSM)
 			return exit_rsm(cpu);
+		if (p->exit.reason == EXIT_PORT_MAP)
+			return exit_port_map(cpu);
 		return p->exit.reason == EXIT_SYSTEM ? exit_system(cpu) : exit_handle(cpu);
 	case LEAVE_HOST_FAULT:
 		tlb_flush_nested(cpu);

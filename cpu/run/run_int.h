@@ -23,6 +23,10 @@ void instruction_done(struct cpu *cpu);
 enum cpu_exit exit_handle(struct cpu *cpu);
 /** EXIT_SYSTEM, frequent with shadow paging: the library does the instruction, and the guest goes on. */
 enum cpu_exit exit_system(struct cpu *cpu);
+/** EXIT_PORT_MAP: the instruction runs again, or a #VMEXIT is noted. */
+enum cpu_exit exit_port_map(struct cpu *cpu);
+/** A #VMEXIT is noted in place of the instruction at s.rip: what was begun for it is forgotten. */
+void exit_svm_give_up(struct cpu *cpu);
 /** EXIT_RSM: the guest leaves SMM, or shuts down. */
 enum cpu_exit exit_rsm(struct cpu *cpu);
 /** The next write that the last instruction made to a device, one exit each. Returns: GO_ON when all are made. */

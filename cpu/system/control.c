@@ -50,29 +50,35 @@ bool cpu_sregs_valid(struct cpu *cpu, uint64_t cr0, uint64_t cr3, uint64_t cr4, 
 
 /* ---- writes by the guest ------------------------------------------------------------------------------- */
 
-/* Setting CR0.PG with EFER.LME turns long mode on. */
-static bool long_mode_switch(struct cpu *cpu, uint64_t cr0)
+static bool cr0_legal(const struct cpu *cpu, uint64_t value)
 {
-	bool was = cpu->s.cr0 & CR0_PG, will = cr0 & CR0_PG;
+	bool was = cpu->s.cr0 & CR0_PG, will = value & CR0_PG;
 
-	if (will && !was && (cpu->s.efer & EFER_LME)) {
-		if (!(cpu->s.cr4 & CR4_PAE) || cpu->s.seg[CPU_CS].l)
-			return false;
-		cpu->s.efer |= EFER_LMA;
-	}
-	if (was && !will) {
-		if (cpu_is_64(cpu) || (cpu->s.cr4 & CR4_PCIDE))
-			return false;
-		cpu->s.efer &= ~EFER_LMA;
-	}
+	if (!cr0_valid(value))
+		return false;
+	if (will && !was && (cpu->s.efer & EFER_LME))
+		return (cpu->s.cr4 & CR4_PAE) && !cpu->s.seg[CPU_CS].l;
+	if (was && !will)
+		return !cpu_is_64(cpu) && !(cpu->s.cr4 & CR4_PCIDE);
 	return true;
+}
+
+/* Setting CR0.PG with EFER.LME turns long mode on. */
+static void long_mode_switch(struct cpu *cpu, uint64_t cr0)
+{
+	if (!(cr0 & CR0_PG))
+		cpu->s.efer &= ~EFER_LMA;
+	else if (cpu->s.efer & EFER_LME)
+		cpu->s.efer |= EFER_LMA;
 }
 
 bool cr0_write(struct cpu *cpu, uint64_t value)
 {
 	value |= CR0_ET;
-	if (!cr0_valid(value) || !long_mode_switch(cpu, value))
+	if (!cr0_legal(cpu, value))
 		return false;
+	if ((value ^ cpu->s.cr0) & CR0_PG)
+		long_mode_switch(cpu, value);
 	if ((value ^ cpu->s.cr0) & (CR0_PG | CR0_WP | CR0_PE)) {
 		tlb_flush(cpu);
 		cpu->p->shadow.regs_written = true;
@@ -84,12 +90,17 @@ bool cr0_write(struct cpu *cpu, uint64_t value)
 	return true;
 }
 
+/* With PCIDs, bit 63 says "keep this PCID's translations". A CPU may drop them all the same. */
+static uint64_t cr3_value(const struct cpu *cpu, uint64_t written)
+{
+	return cpu->s.cr4 & CR4_PCIDE ? written & ~(UINT64_C(1) << 63) : written;
+}
+
 bool cr3_write(struct cpu *cpu, uint64_t value)
 {
 	bool is_long = cpu->s.efer & EFER_LMA;
 
-	if (cpu->s.cr4 & CR4_PCIDE)
-		value &= ~(UINT64_C(1) << 63); /* "keep this PCID's translations": a CPU may drop them all the same */
+	value = cr3_value(cpu, value);
 	if (!cr3_valid(cpu, value, is_long))
 		return false;
 	cpu->s.cr3 = is_long ? value : (uint32_t)value;
@@ -98,7 +109,7 @@ bool cr3_write(struct cpu *cpu, uint64_t value)
 	return true;
 }
 
-bool cr4_write(struct cpu *cpu, uint64_t value)
+static bool cr4_legal(const struct cpu *cpu, uint64_t value)
 {
 	uint64_t changed = value ^ cpu->s.cr4;
 
@@ -108,7 +119,14 @@ bool cr4_write(struct cpu *cpu, uint64_t value)
 		if (!(value & CR4_PAE) || (changed & CR4_LA57))
 			return false;
 	}
-	if ((changed & value & CR4_PCIDE) && (!(cpu->s.efer & EFER_LMA) || (cpu->s.cr3 & 0xfff)))
+	return !(changed & value & CR4_PCIDE) || ((cpu->s.efer & EFER_LMA) && !(cpu->s.cr3 & 0xfff));
+}
+
+bool cr4_write(struct cpu *cpu, uint64_t value)
+{
+	uint64_t changed = value ^ cpu->s.cr4;
+
+	if (!cr4_legal(cpu, value))
 		return false;
 	if (changed & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PCIDE | CR4_LA57)) {
 		tlb_flush(cpu);
@@ -117,6 +135,17 @@ bool cr4_write(struct cpu *cpu, uint64_t value)
 	cpu->s.cr4 = value;
 	mode_update(cpu);
 	return true;
+}
+
+bool cr_legal(const struct cpu *cpu, unsigned n, uint64_t value)
+{
+	switch (n) {
+	case 0: return cr0_legal(cpu, value | CR0_ET);
+	case 3: return cr3_valid(cpu, cr3_value(cpu, value), cpu->s.efer & EFER_LMA);
+	case 4: return cr4_legal(cpu, value);
+	case 8: return value <= 15;
+	default: return true;
+	}
 }
 
 bool efer_write(struct cpu *cpu, uint64_t value, bool host)

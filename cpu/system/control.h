@@ -10,6 +10,8 @@ void rflags_set(struct cpu *cpu, uint64_t flags);
 bool cr0_write(struct cpu *cpu, uint64_t value);
 bool cr3_write(struct cpu *cpu, uint64_t value);
 bool cr4_write(struct cpu *cpu, uint64_t value);
+/** Would a write of CR`n` by the guest be legal, as far as the value alone decides? Changes nothing. */
+bool cr_legal(const struct cpu *cpu, unsigned n, uint64_t value);
 bool efer_write(struct cpu *cpu, uint64_t value, bool host);
 
 #endif

@@ -81,6 +81,12 @@ void debug_before(struct cpu *cpu)
 	cpu_raise(cpu, VECTOR_DB);
 }
 
+void debug_payload(struct cpu *cpu)
+{
+	cpu->s.dr[6] = (cpu->s.dr[6] & ~UINT64_C(15)) | cpu->s.events.exception.payload;
+	cpu->s.dr[7] &= ~DR7_GD;
+}
+
 void debug_data(struct cpu *cpu, uint64_t linear, unsigned size, bool write)
 {
 	const uint64_t *dr = debug_registers(cpu);

@@ -11,6 +11,8 @@ void debug_after(struct cpu *cpu);
 void debug_held(struct cpu *cpu);
 /** Before an instruction that runs alone: instruction breakpoints raise #DB or exit. */
 void debug_before(struct cpu *cpu);
+/** #DB is raised with the payload in s.events: DR6 and DR7 as its handler, or the hypervisor, finds them. */
+void debug_payload(struct cpu *cpu);
 /** The guest is about to access a debug register: exits when the host's DR7 says so (GD). */
 void debug_register_access(struct cpu *cpu);
 

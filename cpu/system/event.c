@@ -8,7 +8,9 @@
 #include "cpu/base/flags.h"
 #include "cpu/base/private.h"
 #include "cpu/memory/mem.h"
+#include "cpu/system/debug.h"
 #include "cpu/system/event.h"
+#include "cpu/system/intercept.h"
 #include "cpu/system/seg.h"
 
 /* ---- raising ------------------------------------------------------------------------------------------- */
@@ -38,9 +40,16 @@ static _Noreturn void raise_event(struct cpu *cpu, int vector, bool has_error, u
 	if (vector != VECTOR_PF && vector != VECTOR_DB)
 		e->exception.has_payload = false;
 	cpu->s.rip = cpu->op->rip;
+	/* Asked before it is combined with the event that is being delivered, which stays in s.events. */
+	intercept_exception(cpu, (unsigned)vector, error);
 	if (p->delivering >= 0) {
 		int merged = merge(p->delivering, vector);
 
+		if (merged == VECTOR_DF && svm_intercepts(cpu, SVM_EXIT_EXCEPTION + VECTOR_DF)) {
+			if (vector == VECTOR_PF)
+				cpu->s.cr2 = e->exception.payload;
+			intercept_exception(cpu, VECTOR_DF, 0);
+		}
 		/* This exception replaces the event that was being delivered. */
 		e->interrupt.injected = e->nmi.injected = e->exception.injected = false;
 		if (merged != vector) {
@@ -166,6 +175,22 @@ static void gate_code(struct cpu *cpu, uint16_t selector, struct gate *g)
 	g->cs.selector = (uint16_t)((selector & 0xfffc) | g->cpl);
 }
 
+static _Noreturn void task_gate(struct cpu *cpu, const struct delivery *d, uint64_t gate)
+{
+	struct task_switch t = {
+		.cause = TASK_EVENT, .selector = (uint16_t)(gate >> 16), .rf = d->flags & RFLAGS_RF,
+		.has_error = d->has_error, .error = d->error,
+	};
+
+	if (svm_intercepts(cpu, SVM_EXIT_TASK_SWITCH)) {
+		if (is_soft(d) && (gate >> 45 & 3) < cpu->cpl)
+			cpu_raise_error(cpu, VECTOR_GP, idt_error(cpu, d));
+		if (!(gate >> 47 & 1))
+			cpu_raise_error(cpu, VECTOR_NP, idt_error(cpu, d));
+	}
+	intercept_task_switch(cpu, &t);
+}
+
 static void gate_read(struct cpu *cpu, const struct delivery *d, struct gate *g)
 {
 	bool is_long = cpu->s.efer & EFER_LMA;
@@ -177,7 +202,7 @@ static void gate_read(struct cpu *cpu, const struct delivery *d, struct gate *g)
 	low = sys_read(cpu, at, 8);
 	type = low >> 40 & 31;
 	if (type == 5 && !is_long)
-		cpu_no_task_switch(cpu);
+		task_gate(cpu, d, low);
 	if (type != 14 && type != 15 && (is_long || (type != 6 && type != 7)))
 		cpu_raise_error(cpu, VECTOR_GP, idt_error(cpu, d));
 	if (is_soft(d) && (low >> 45 & 3) < cpu->cpl)
@@ -326,17 +351,27 @@ bool event_is_pending(const struct cpu *cpu)
 	       (e->nmi.pending && !e->nmi.masked && e->shadow == 0);
 }
 
+/* The hypervisor is not asked about what it injected itself, nor about what is already on its way. */
+static void deliver_intercept(struct cpu *cpu)
+{
+	struct cpu_events *e = &cpu->s.events;
+
+	if (e->exception.injected || !svm_intercepts(cpu, SVM_EXIT_EXCEPTION + e->exception.vector % 32))
+		return;
+	e->exception.pending = false;
+	intercept_exception(cpu, e->exception.vector, e->exception.has_error ? e->exception.error : 0);
+}
+
 static void deliver_exception(struct cpu *cpu)
 {
 	struct cpu_events *e = &cpu->s.events;
 	unsigned vector = e->exception.vector;
 
+	deliver_intercept(cpu);
 	if (e->exception.has_payload && vector == VECTOR_PF)
 		cpu->s.cr2 = e->exception.payload;
-	if (e->exception.has_payload && vector == VECTOR_DB) {
-		cpu->s.dr[6] = (cpu->s.dr[6] & ~UINT64_C(15)) | e->exception.payload;
-		cpu->s.dr[7] &= ~UINT64_C(0x2000); /* GD */
-	}
+	if (e->exception.has_payload && vector == VECTOR_DB)
+		debug_payload(cpu);
 	e->exception.has_payload = false;
 	cpu->p->delivering = (int)vector;
 	/* When a front end restores an INT3 or INTO, RIP is already behind it, as with INT n. */
@@ -358,20 +393,40 @@ static void deliver_nmi(struct cpu *cpu)
 	e->nmi.injected = false;
 }
 
+uint32_t event_soft_info(unsigned vector, enum event_kind kind)
+{
+	unsigned type = kind == EVENT_SOFT_INT ? EVENT_TYPE_SOFTWARE : EVENT_TYPE_EXCEPTION;
+
+	return (uint32_t)EVENT_VALID | type << EVENT_TYPE_SHIFT | vector;
+}
+
 /* In the order of event_deliver_pending: the event that was not delivered is still in s.events. */
+uint64_t event_interrupted(const struct cpu *cpu)
+{
+	const struct cpu_events *e = &cpu->s.events;
+
+	if (cpu->p->delivering_soft != 0)
+		return cpu->p->delivering_soft;
+	if (e->exception.pending || e->exception.injected) {
+		uint64_t event = EVENT_VALID | EVENT_TYPE_EXCEPTION << EVENT_TYPE_SHIFT | e->exception.vector;
+
+		if (e->exception.has_error && (cpu->s.cr0 & CR0_PE))
+			event |= EVENT_ERROR | (uint64_t)e->exception.error << 32;
+		return event;
+	}
+	if (e->nmi.injected)
+		return EVENT_VALID | EVENT_TYPE_NMI << EVENT_TYPE_SHIFT | VECTOR_NMI;
+	if (e->interrupt.injected) {
+		unsigned type = e->interrupt.soft ? EVENT_TYPE_SOFTWARE : EVENT_TYPE_INTERRUPT;
+
+		return EVENT_VALID | type << EVENT_TYPE_SHIFT | e->interrupt.vector;
+	}
+	return 0;
+}
+
 void event_undelivered(const struct cpu *cpu, struct cpu_exit_info *exit)
 {
-	enum { INTERRUPT, NMI = 2, EXCEPTION, SOFTWARE };
-	const struct cpu_events *e = &cpu->s.events;
-	uint32_t event;
-
-	if (e->exception.pending || e->exception.injected)
-		event = (e->exception.has_error ? 1u << 11 : 0) | EXCEPTION << 8 | e->exception.vector;
-	else if (e->nmi.injected)
-		event = NMI << 8 | VECTOR_NMI;
-	else
-		event = (uint32_t)(e->interrupt.soft ? SOFTWARE : INTERRUPT) << 8 | e->interrupt.vector;
-	exit->error.event = 1u << 31 | event;
+	exit->error.event = (uint32_t)event_interrupted(cpu);
 	exit->error.gpa = cpu->p->fault_gpa.v;
 	exit->error.access = cpu->p->fault_error;
 }

@@ -8,6 +8,7 @@
 #include "cpu/memory/mem.h"
 #include "cpu/system/control.h"
 #include "cpu/system/far.h"
+#include "cpu/system/intercept.h"
 #include "cpu/system/seg.h"
 
 #define TYPE_CONFORMING 4u
@@ -86,6 +87,36 @@ struct call_gate {
 	unsigned params; /* words to copy to the inner stack */
 };
 
+/* JMP or CALL to a TSS or a task gate. */
+static _Noreturn void task_transfer(struct cpu *cpu, uint16_t selector, uint64_t descriptor, bool jump)
+{
+	struct task_switch t = {
+		.cause = jump ? TASK_JUMP : TASK_CALL, .selector = selector, .rf = cpu->s.rflags & RFLAGS_RF,
+	};
+
+	if (svm_intercepts(cpu, SVM_EXIT_TASK_SWITCH)) {
+		unsigned dpl = descriptor >> 45 & 3;
+
+		if (dpl < cpu->cpl || dpl < (selector & 3u))
+			cpu_raise_error(cpu, VECTOR_GP, selector_error(cpu, selector));
+		if (!(descriptor >> 47 & 1))
+			cpu_raise_error(cpu, VECTOR_NP, selector_error(cpu, selector));
+		if ((descriptor >> 40 & 15) == 5)
+			t.selector = (uint16_t)(descriptor >> 16);
+	}
+	intercept_task_switch(cpu, &t);
+}
+
+/* IRET with NT set. The outgoing TSS links to the one to go back to. */
+static _Noreturn void task_return(struct cpu *cpu)
+{
+	struct task_switch t = { .cause = TASK_IRET, .rf = cpu->s.rflags & RFLAGS_RF };
+
+	if (svm_intercepts(cpu, SVM_EXIT_TASK_SWITCH))
+		t.selector = (uint16_t)sys_read(cpu, cpu->s.seg[CPU_TR].base, 2);
+	intercept_task_switch(cpu, &t);
+}
+
 static void gate_open(struct cpu *cpu, uint16_t selector, uint64_t low, bool jump, struct call_gate *g)
 {
 	bool is_long = cpu->s.efer & EFER_LMA;
@@ -96,7 +127,7 @@ static void gate_open(struct cpu *cpu, uint16_t selector, uint64_t low, bool jum
 
 	if ((low >> 44 & 1) || (type != 12 && (is_long || type != 4))) {
 		if (!is_long && !(low >> 44 & 1) && (type == 1 || type == 5 || type == 9))
-			cpu_no_task_switch(cpu);
+			task_transfer(cpu, selector, low, jump);
 		cpu_raise_error(cpu, VECTOR_GP, error);
 	}
 	if (dpl < cpu->cpl || dpl < (selector & 3u))
@@ -358,7 +389,7 @@ void iret(struct cpu *cpu, unsigned osize)
 	if (cpu->s.rflags & RFLAGS_NT) {
 		if (cpu->s.efer & EFER_LMA)
 			cpu_gp(cpu);
-		cpu_no_task_switch(cpu); /* NT: return to another task */
+		task_return(cpu);
 	}
 	rip = stack_peek(cpu, osize, 0);
 	selector = (uint16_t)stack_peek(cpu, osize, osize);

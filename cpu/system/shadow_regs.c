@@ -10,6 +10,7 @@
 #include "cpu/base/private.h"
 #include "cpu/memory/tlb.h"
 #include "cpu/system/control.h"
+#include "cpu/system/intercept.h"
 #include "cpu/system/seg.h"
 #include "cpu/system/shadow_regs.h"
 
@@ -140,7 +141,10 @@ bool cpu_shadow_system(struct cpu *cpu)
 
 	switch (s->system) {
 	case SYSTEM_CR:
-		return cr_write_paging(cpu, s->system_n, s->system_value);
+		if (!cr_write_paging(cpu, s->system_n, s->system_value))
+			return false;
+		(void)intercept_cr_note(cpu, s->system_n);
+		return true;
 	case SYSTEM_INVLPG:
 		tlb_flush_page(cpu, s->system_linear);
 		vmmu_invlpg(cpu->p->vcpu, (struct vmmu_gva){ s->system_linear });

@@ -2,6 +2,8 @@
 /* AMD SVM: how guest mode is left. */
 #include "cpu/system/svm.h"
 
+#include "cpu/system/event.h"
+
 _Noreturn void svm_exit(struct cpu *cpu, uint64_t code, uint64_t info1, uint64_t info2)
 {
 	struct cpu_private *p = cpu->p;
@@ -20,4 +22,6 @@ void svm_exit_note(struct cpu *cpu, uint64_t code, uint64_t info1, uint64_t info
 	svm->exit.info1 = info1;
 	svm->exit.info2 = info2;
 	svm->exit.next_rip = 0;
+	svm->exit.int_info = event_interrupted(cpu);
+	svm->exit.fetched_count = 0;
 }

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * AMD SVM: intercepts that need more than a bit of the control area: exceptions, the two permission maps, PAUSE, task
+ * switches, traps behind a write. APM vol. 2, 15.8 to 15.14.
+ */
+#ifndef CPU_SYSTEM_INTERCEPT_H
+#define CPU_SYSTEM_INTERCEPT_H
+
+#include "cpu/system/svm.h"
+
+/* ---- in the guest ---- */
+
+/**
+ * An exception is raised at cpu->op, with its payload in s.events. Does not return when the hypervisor wants it. An
+ * event that is being delivered stays in s.events and is noted with the exit.
+ */
+INLINE void intercept_exception(struct cpu *cpu, unsigned vector, uint32_t error);
+_Noreturn void intercept_exception_exit(struct cpu *cpu, unsigned vector, uint32_t error);
+
+INLINE void intercept_exception(struct cpu *cpu, unsigned vector, uint32_t error)
+{
+	if (svm_intercepts(cpu, SVM_EXIT_EXCEPTION + vector))
+		intercept_exception_exit(cpu, vector, error);
+}
+
+/**
+ * CR`n` was written by the instruction, which is complete. Does not return when the hypervisor wants the trap behind
+ * it.
+ */
+INLINE void intercept_cr_written(struct cpu *cpu, unsigned n);
+/** The same trap: note the exit if it is wanted. Also outside the guest. Returns: true when noted. */
+bool intercept_cr_note(struct cpu *cpu, unsigned n);
+
+INLINE void intercept_cr_written(struct cpu *cpu, unsigned n)
+{
+	if (svm_intercepts(cpu, SVM_EXIT_CR0_WRITTEN + n) && intercept_cr_note(cpu, n))
+		cpu_leave(cpu, LEAVE_DONE);
+}
+
+/** A PAUSE while PAUSE is intercepted. Returns: true when the filter lets it pass no more. */
+bool intercept_pause(struct cpu *cpu);
+
+/** VMRUN: the PAUSE filter begins anew, and no monitor is armed. */
+void intercept_reset(struct cpu *cpu);
+
+/**
+ * The instruction at cpu->op accesses a port, and the TSS allows it. `info`: EXITINFO1. Returns when the hypervisor's
+ * map allows it, too. Otherwise the guest is left, the map is asked, and the instruction runs again if it may.
+ */
+INLINE void intercept_port(struct cpu *cpu, uint32_t info);
+_Noreturn void intercept_port_ask(struct cpu *cpu, uint32_t info);
+
+INLINE void intercept_port(struct cpu *cpu, uint32_t info)
+{
+	if (svm_intercepts(cpu, SVM_EXIT_IOIO) && !cpu->p->svm.port_allowed)
+		intercept_port_ask(cpu, info);
+}
+
+/* EXITINFO1 of SVM_EXIT_IOIO. Operand and address sizes of 1, 2, 4, 8 bytes are ORed in at their shifts. */
+#define PORT_IN            1u
+#define PORT_STRING        4u
+#define PORT_REPEATED      8u
+#define PORT_SIZE_SHIFT    4u
+#define PORT_ADDRESS_SHIFT 6u /* 2, 4, 8 bytes: bits 7, 8, 9 */
+#define PORT_SEGMENT_SHIFT 10u
+#define PORT_SHIFT         16u
+
+enum task_cause { TASK_CALL, TASK_JUMP, TASK_IRET, TASK_EVENT };
+struct task_switch {
+	enum task_cause cause;
+	uint16_t selector; /* of the new task's TSS */
+	bool rf;           /* RFLAGS.RF in the old task's TSS */
+	bool has_error;    /* the new task's stack gets `error` */
+	uint32_t error;
+};
+
+/**
+ * A task switch begins, which the CPU does not have. Its gate, if there is one, is legal. In guest mode with the
+ * intercept: checks the TSS, and exits. Otherwise stops the guest.
+ */
+_Noreturn void intercept_task_switch(struct cpu *cpu, const struct task_switch *t);
+
+/* ---- outside the guest ---- */
+
+/** Note the bytes at s.rip with the exit that is noted, as far as they can be seen. In the guest or just outside. */
+void intercept_fetched(struct cpu *cpu);
+
+enum map_answer { MAP_ALLOWS, MAP_INTERCEPTS, MAP_HOST_FAULT /* exit.host_fault is filled in */ };
+
+/** After EXIT_PORT_MAP: if the port is intercepted, the exit is noted. */
+enum map_answer intercept_port_map(struct cpu *cpu);
+/** The guest executes RDMSR or WRMSR, and the hypervisor intercepts some. If this one, the exit is noted. */
+enum map_answer intercept_msr(struct cpu *cpu, uint32_t index, bool write);
+/** A WRMSR is complete: EFER has a trap behind it. */
+void intercept_msr_written(struct cpu *cpu, uint32_t index);
+
+#endif
