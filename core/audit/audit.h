@@ -14,6 +14,7 @@
  *     shadow    an entry of a page that is not unsync matches the guest's current entry, or is stricter (I4.2), as a
  *               walker of the audit's own reads the guest's; a child has the gfn and the role that its place asks for
  *               (F25); a mirrored table is writable nowhere (I4.4); nothing obsolete is left (P3)
+ *     both      no TDP leaf of a mirrored table is writable, may be made so by the fast path, or is huge (N1)
  *     chains    the rmap of a (gfn, level) holds exactly the present leaves (I2.5); a page knows exactly the entries
  *               that point to it (F26)
  *     arrays    slots have them from the first shadow root on, and not before (P1)

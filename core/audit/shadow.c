@@ -195,6 +195,8 @@ static void page_check(struct audit *audit, struct totals *totals, struct shadow
 	unsync_check(audit, page);
 	if (!direct && !page->unsync)
 		frame_check(audit, page);
+	if (!direct)
+		audit_mirrored_frame(audit, page->gfn);
 	for (unsigned i = 0; i < ENTRIES; i++)
 		entry_check(audit, totals, page, &page->spt[i]);
 }

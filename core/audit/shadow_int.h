@@ -37,6 +37,9 @@ void audit_mirror(struct audit *audit, const struct shadow *page, unsigned index
  */
 bool audit_supervisor_may(uint32_t role, bool users_page, bool user, bool exec);
 
+/** A shadow page mirrors the table in gfn: check TDP's leaves of it (N1). (both.c) */
+void audit_mirrored_frame(struct audit *audit, gfn_t gfn);
+
 /** How often `entry` is on a chain. */
 unsigned audit_rmap_has(const struct rmap *rmap, const spte_t *entry);
 

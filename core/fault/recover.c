@@ -19,7 +19,7 @@ static bool block_recover(struct vm *vm, const struct memslot *slot, gfn_t gfn, 
 	    fault_page_get(vm, &fault) == VMMU_PAGE_FIXED)
 		result = fault_tdp_install(vm, root, &fault, tables, 0);
 	tdp_root_put(vm, root);
-	return result == RET_PF_FIXED || result == RET_PF_SPURIOUS;
+	return result == RET_PF_FIXED; /* SPURIOUS: a mirrored table is in the block, and the leaves stay small (N1) */
 }
 
 void fault_recover_huge(struct vm *vm, const struct memslot *slot)

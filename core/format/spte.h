@@ -9,7 +9,8 @@
  *
  * PRESENT (bit 11) is software's: hardware ignores it in NPT and in EPT. An entry without it maps nothing: it is 0,
  * FROZEN, or an MMIO entry. HOST_W says that the host allows writes. MMU_W says that nothing but dirty logging
- * forbids a write, so the fast path may give the write right back (P6).
+ * forbids a write, so the fast path may give the write right back (P6). A TDP leaf of a frame with a mirrored table has
+ * HOST_W without MMU_W (N1).
  *
  * Bits 54 to 56 serve hardware that sets no A bit (F52, F53). There, aging lays the rights R, W, X of a leaf aside in
  * these bits. The next use of the leaf faults, and the fault puts the rights back (P2, P6). Aging flushes nothing, so
@@ -102,6 +103,15 @@ static inline spte_t spte_rejuvenated(const struct format *format, spte_t spte)
 	spte_t kept = format->aside << SPTE_ASIDE_SHIFT;
 
 	return spte_is_laid_aside(format, spte) ? (spte & ~kept) | (spte & kept) >> SPTE_ASIDE_SHIFT : spte;
+}
+
+/**
+ * The present leaf without the write right, and such that the fast path does not give it back: its frame holds a table
+ * that is mirrored (N1).
+ */
+static inline spte_t spte_write_tracked(const struct format *format, spte_t spte)
+{
+	return spte & ~(format->any_write | SPTE_MMU_W);
 }
 
 /** May the guest do `access` through this present leaf? */

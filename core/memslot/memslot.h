@@ -54,6 +54,15 @@ struct memslot {
 	struct memslot_node node[2];
 };
 
+/**
+ * Has the VM had a shadow root, so that its slots have arrays? acquire: a caller that sees the flag also sees all
+ * arrays. Pairs with arrays_first_root. P1
+ */
+static inline bool arrays_exist(const struct vm *vm)
+{
+	return load_acquire(&vm->shadow_root_allocated);
+}
+
 /*
  * Slots by number, for both sets of an address space. There are two levels, so that few slots cost little and 32764
  * need no search. A lower part is made before the first change that needs it, and stays until the VM goes.

@@ -53,10 +53,4 @@ void arrays_free(struct vm *vm, struct slot_arrays *arrays);
  */
 enum vmmu_status arrays_first_root(struct vm *vm, struct srcu_read srcu);
 
-/** Is the flag set? acquire: a caller that sees the flag also sees all arrays. Pairs with arrays_first_root. P1 */
-static inline bool arrays_exist(const struct vm *vm)
-{
-	return load_acquire(&vm->shadow_root_allocated);
-}
-
 #endif

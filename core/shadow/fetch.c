@@ -107,7 +107,7 @@ static int leaf_level(struct vm *vm, const struct shadow_fault *fault, const str
 	if (level > role_level(root->role))
 		level = role_level(root->role);
 	/* No huge leaf over a shadowed table: the table's frame could not be write-protected alone (F20). */
-	while (level > 1 && block_is_shadowed(vm, walk->gfn, level))
+	while (level > 1 && shadow_mirrors_block(vm, walk->gfn, level))
 		level--;
 	return level;
 }

@@ -35,7 +35,7 @@ struct shadow *shadow_next_of(struct vm *vm, gfn_t gfn, struct shadow *page)
 /* --- what a shadowed table means for the mappings of its frame --- */
 
 /*
- * Counts in the slot of the page's own address space only. block_is_shadowed and gfn_try_unsync ask the slots of all
+ * Counts in the slot of the page's own address space only. gfn_try_unsync and shadow_mirrors_* ask the slots of all
  * address spaces (zoo 5), since a slot may appear in another one while the page exists.
  */
 static void shadowed_count(const struct shadow *page, int change)
@@ -53,9 +53,9 @@ static void shadowed_count(const struct shadow *page, int change)
 }
 
 /*
- * P4, shadow side: count the page, full barrier, write-protect its frame in every address space (zoo 5), flush. After
- * that the caller reads the guest's entries again. A store to the table is then either seen by that reading, or the
- * storing thread sees the count in shadow_track_write.
+ * P4, shadow side: count the page, full barrier, write-protect its frame in every address space (zoo 5) and in both
+ * MMUs (N1), flush. After that the caller reads the guest's entries again. A store to the table is then either seen by
+ * that reading, or the storing thread sees the count in shadow_track_write.
  */
 void account_shadowed(struct mmu_token *token, struct shadow *page)
 {
@@ -70,6 +70,7 @@ void account_shadowed(struct mmu_token *token, struct shadow *page)
 		if (slot && gfn_write_protect(token, slot, page->gfn, 1))
 			token->flush = true;
 	}
+	mirror_begins(token, page->gfn);
 	mmu_flush(token);
 }
 
@@ -79,7 +80,19 @@ void unaccount_shadowed(struct shadow *page)
 	add_relaxed(&page->vm->shadow->indirect, -UINT64_C(1)); /* counting down needs no barrier (P4) */
 }
 
-bool block_is_shadowed(struct vm *vm, gfn_t gfn, int level)
+/* Asks the slots first: where no table in 2 MiB is mirrored, the hash need not be searched. */
+bool shadow_mirrors_gfn(struct vm *vm, gfn_t gfn)
+{
+	for (unsigned as_id = 0; as_id < vm->address_spaces; as_id++) {
+		const struct memslot *slot = slot_of_gfn(vm, as_id, gfn);
+
+		if (slot && slot->arrays->no_huge[0][slot_block(slot, gfn, 2)] && shadow_next_of(vm, gfn, NULL))
+			return true;
+	}
+	return false;
+}
+
+bool shadow_mirrors_block(struct vm *vm, gfn_t gfn, int level)
 {
 	gfn_t block = gfn_round(gfn, level);
 

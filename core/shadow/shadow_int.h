@@ -20,6 +20,7 @@
 #include "core/shadow/arrays.h"
 #include "core/shadow/rmap.h"
 #include "core/shadow/shadow.h"
+#include "core/table/mirror.h"
 
 /*
  * The role: all that a shadow page depends on, other than its gfn. In a generation there is at most one page for each
@@ -233,9 +234,6 @@ spte_t shadow_make_leaf(struct vm *vm, pfn_t pfn, int level, unsigned rights, un
 /** Count a page's guest table as shadowed: no huge leaf may map it, and above 4K level no writable leaf (F39). P4 */
 void account_shadowed(struct mmu_token *token, struct shadow *page);
 void unaccount_shadowed(struct shadow *page);
-
-/** Does the block of `level` around gfn hold a shadowed table, in any address space? */
-bool block_is_shadowed(struct vm *vm, gfn_t gfn, int level);
 
 /**
  * The slot of gfn in an address space's active set, if it has arrays. Holds: mmu_lock, which keeps the slot: a slot

@@ -21,7 +21,7 @@ enum map_result {
 	RET_PF_FIXED,
 	RET_PF_SPURIOUS, /* the entry already allows the access */
 	RET_PF_RETRY,    /* the fault is stale, or another vCPU changed the entry first */
-	RET_PF_EMULATE,  /* a write to a table of the guest's: it must not be mapped */
+	RET_PF_EMULATE,  /* a write to a table of the guest's that is mirrored: it must not be mapped writable (N1) */
 	RET_PF_ALONE,    /* shadow_map_beside: this needs mmu_lock for write */
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Installing the mapping that a fault needs; and the fast path, which gives back a right without a lock (P6). */
+#include "core/table/mirror.h"
 #include "core/tdp/tdp_int.h"
 
 /* Does the present leaf under iter allow the access already? A huge leaf of a logged slot has no W: see tdp_split. */
@@ -30,34 +31,45 @@ static enum map_result table_install(struct mmu_token *token, struct tdp_iter *i
 	return spte_is_table(iter->old, iter->level) ? RET_PF_FIXED : RET_PF_RETRY;
 }
 
-static spte_t leaf_wanted(const struct vm *vm, const struct tdp_iter *iter, const struct fault *fault)
+static spte_t leaf_wanted(const struct vm *vm, const struct tdp_iter *iter, const struct fault *fault, bool mirrored)
 {
 	bool write = fault->access & VMMU_WRITE, host_writable, writable;
+	spte_t spte;
 	pfn_t pfn;
 
 	if (!fault->slot)
 		return spte_make_mmio(vm->fmt, vm->mmio_guard, iter->gfn, fault->generation);
 	host_writable = fault->page.writable && !(fault->slot->flags & VMMU_SLOT_READONLY);
 	/* In a logged slot a page becomes writable only for a write, which is then marked (P11). */
-	writable = host_writable && (write || !(fault->slot->flags & VMMU_SLOT_LOG_DIRTY));
+	writable = host_writable && !mirrored && (write || !(fault->slot->flags & VMMU_SLOT_LOG_DIRTY));
 	pfn = PFN(fault->page.pfn.v - (fault->gfn.v - iter->gfn.v)); /* frames are contiguous up to page.max_level */
-	return spte_make_leaf(vm->fmt, pfn, iter->level, host_writable, writable, fault->access != 0,
+	spte = spte_make_leaf(vm->fmt, pfn, iter->level, host_writable, writable, fault->access != 0,
 	                      writable && write);
+	return mirrored ? spte_write_tracked(vm->fmt, spte) : spte;
 }
 
-/* Never overwrite a present leaf with an MMIO entry or another frame: clear the leaf first, and flush (zoo 3). */
+/*
+ * Never overwrite a present leaf with an MMIO entry or another frame: clear the leaf first, and flush (zoo 3).
+ *
+ * A mirrored frame gets a read-only leaf, and the answer to a write is that the hypervisor is to make it (N1). A huge
+ * leaf is not asked about: tdp_map has seen to it that none of its frames is mirrored.
+ */
 static enum map_result leaf_install(struct mmu_token *token, struct tdp_iter *iter, const struct fault *fault)
 {
-	spte_t spte = leaf_wanted(token->vm, iter, fault);
+	bool mirrored = iter->level == 1 && fault->slot && gfn_is_mirrored(token->vm, fault->gfn);
+	bool emulate = mirrored && (fault->access & VMMU_WRITE);
+	spte_t spte = leaf_wanted(token->vm, iter, fault, mirrored);
 
 	if (iter->old == spte)
-		return RET_PF_SPURIOUS;
+		return emulate ? RET_PF_EMULATE : RET_PF_SPURIOUS;
 	if (spte_is_leaf(iter->old, iter->level) &&
 	    (!spte_is_leaf(spte, iter->level) || spte_pfn(iter->old).v != spte_pfn(spte).v)) {
 		tdp_set(token, iter, 0);
 		return RET_PF_RETRY; /* tdp_map flushes before it returns */
 	}
-	return tdp_set(token, iter, spte) ? RET_PF_FIXED : RET_PF_RETRY;
+	if (!tdp_set(token, iter, spte))
+		return RET_PF_RETRY;
+	return emulate ? RET_PF_EMULATE : RET_PF_FIXED;
 }
 
 /*
@@ -73,11 +85,15 @@ static void neighbours_install(struct mmu_token *token, const struct tdp_iter *l
 
 	for (iter.gfn = map->first; iter.gfn.v < map->end.v; iter.gfn.v++) {
 		pfn_t pfn = PFN(fault->page.pfn.v + (iter.gfn.v - fault->gfn.v));
+		spte_t spte = spte_make_leaf(token->vm->fmt, pfn, 1, writable, writable, false, false);
 
 		iter.entry = leaf->entry + (iter.gfn.v - fault->gfn.v);
 		iter.old = load_relaxed(iter.entry); /* relaxed: nothing is read through it */
-		if (!iter.old)
-			tdp_set(token, &iter, spte_make_leaf(token->vm->fmt, pfn, 1, writable, writable, false, false));
+		if (iter.old)
+			continue;
+		if (gfn_is_mirrored(token->vm, iter.gfn))
+			spte = spte_write_tracked(token->vm->fmt, spte);
+		tdp_set(token, &iter, spte);
 	}
 }
 
@@ -108,14 +124,33 @@ static enum map_result map_walk(struct mmu_token *token, struct table *root, con
 	return RET_PF_RETRY; /* the path changed during the walk */
 }
 
-enum map_result tdp_map(struct mmu_read *token, struct table *root, const struct tdp_map *map,
+/*
+ * N1: make the block so small that no frame of it is mirrored, or a 4K page. The host answered for the whole block, so
+ * a 4K page of it has neighbours.
+ */
+static void map_shrink(struct vm *vm, struct tdp_map *map)
+{
+	gfn_t gfn = map->fault->gfn;
+	int level = map->level;
+
+	while (map->level > 1 && block_is_mirrored(vm, gfn, map->level))
+		map->level--;
+	if (map->level == level)
+		return;
+	map->first = map->level > 1 ? gfn_round(gfn, map->level) : GFN(gfn.v & ~UINT64_C(7));
+	map->end = GFN(map->first.v + (map->level > 1 ? level_pages(map->level) : 8));
+}
+
+enum map_result tdp_map(struct mmu_read *token, struct table *root, const struct tdp_map *wanted,
                         struct table_cache *cache)
 {
+	struct tdp_map map = *wanted;
 	enum map_result result;
 
 	ASSERT(tdp_root_is_valid(root));
+	map_shrink(token->token.vm, &map);
 	port_rcu_read_lock();
-	result = map_walk(&token->token, root, map, cache);
+	result = map_walk(&token->token, root, &map, cache);
 	port_rcu_read_unlock();
 	mmu_flush(&token->token); /* needed if a huge leaf replaced a table, or a leaf was cleared */
 	return result;

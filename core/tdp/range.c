@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What is done to ranges of leaves: zap, write-protect, split, age. */
+#include "core/table/mirror.h"
 #include "core/tdp/tdp_int.h"
 
 void tdp_zap_range(struct mmu_token *token, unsigned as_id, gfn_t first, gfn_t end)
@@ -15,6 +16,24 @@ void tdp_zap_range(struct mmu_token *token, unsigned as_id, gfn_t first, gfn_t e
 			while (spte_is_leaf(iter.old, iter.level) && !tdp_set(token, &iter, 0))
 				continue;
 		}
+		port_rcu_read_unlock();
+	}
+}
+
+void mirror_begins(struct mmu_token *token, gfn_t gfn)
+{
+	struct vm *vm = token->vm;
+	struct tdp_iter iter;
+
+	/* In invalid roots, too: not for the CPUs, which have left them, but so that N1.1 has no exception. */
+	tdp_for_each_root(root, vm, -1, false) {
+		port_rcu_read_lock();
+		tdp_for_each(&iter, root, gfn, GFN(gfn.v + 1), 1)
+			/* A table to split a huge leaf with cannot be had here. What it mapped is faulted in again. */
+			while (spte_is_leaf(iter.old, iter.level) &&
+			       !tdp_set(token, &iter,
+			                iter.level > 1 ? 0 : spte_write_tracked(vm->fmt, iter.old)))
+				continue;
 		port_rcu_read_unlock();
 	}
 }

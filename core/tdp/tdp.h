@@ -24,7 +24,8 @@
 /* How a fault is to be installed. Decided before mmu_lock is taken. */
 struct tdp_map {
 	const struct fault *fault;
-	int level;         /* the level of the leaf, the largest that slot, log and host allow; 1 for an MMIO entry */
+	/* The largest level of the leaf that slot, log and host allow; 1 for an MMIO entry. Mirrors not considered. */
+	int level;
 	gfn_t first, end;  /* the block, or a 4K page with neighbours from its aligned block of 8 */
 };
 
@@ -73,8 +74,12 @@ void tdp_zap_invalidated_roots(struct vm *vm);
 
 /* --- faults (map.c) --- */
 
-/** Install the mapping under `root`. The caller has made the retry checks in this same lock section. */
-enum map_result tdp_map(struct mmu_read *token, struct table *root, const struct tdp_map *map,
+/**
+ * Install the mapping under `root`, smaller or read-only where a frame of it is mirrored (N1). The caller has made the
+ * retry checks in this same lock section.
+ * Returns: RET_PF_EMULATE for a write to a mirrored frame.
+ */
+enum map_result tdp_map(struct mmu_read *token, struct table *root, const struct tdp_map *wanted,
                         struct table_cache *cache);
 
 /**
