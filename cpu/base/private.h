@@ -8,6 +8,8 @@
 
 #include <stdatomic.h>
 
+#include <vmmu/nested.h>
+
 #include "cpu/base/turns.h"
 #include "cpu/base/types.h"
 
@@ -67,6 +69,7 @@ struct nested_table {
 struct tlb_context {
 	uint32_t asid;     /* of contexts[0]: 0; of the others 0: not in use */
 	bool nested;       /* nested paging: the addresses that the second stage translates are the nested guest's */
+	struct vmmu_nested table; /* with nested paging: the hypervisor's table behind them */
 	uint64_t entered;  /* when the context was entered last */
 	struct {
 		uint64_t generation; /* 0: the TLB has nothing of this context */
@@ -93,14 +96,16 @@ enum completion {
 	COMPLETE_RDMSR, COMPLETE_WRMSR,
 };
 
+/* An access of the current instruction that the tables cannot answer. */
 struct mmio_armed {
-	uint64_t page; /* gpa >> 12 */
+	uint64_t page;   /* gpa >> 12; in a nested guest with nested paging: of its own address */
+	uint64_t target; /* the same in the guest's addresses */
 	bool write;
-	bool emulate;  /* shadow paging: the address is memory, and the library makes the write */
-	uint64_t tag;  /* shadow paging: which access: linear page | TLB_USER | TLB_SMAP */
+	bool emulate;    /* the address is memory, and the library makes the write (memory/mirrored.h) */
+	uint64_t tag;    /* shadow paging: which access: linear page | TLB_USER | TLB_SMAP */
 };
 
-/* State of shadow paging; memory/shadow.c and system/shadow_regs.c own it. */
+/* State of shadow paging; memory/shadow.c, memory/mirrored.c and system/shadow_regs.c own it. */
 #define SHADOW_WRITES 80u /* most that one instruction makes: an XSAVE area in pieces of 8 */
 struct shadow_store {
 	uint64_t gpa;

@@ -7,7 +7,7 @@
 #include "cpu/memory/walk.h"
 
 #include "cpu/base/private.h"
-#include "cpu/memory/shadow.h"
+#include "cpu/memory/mirrored.h"
 
 /* ---- where a byte is --------------------------------------------------------------------------------------- */
 
@@ -36,13 +36,15 @@ static unsigned page_left(uint64_t linear)
 
 /* ---- devices ------------------------------------------------------------------------------------------------- */
 
-bool mmio_is_armed(const struct cpu *cpu, uint64_t gpa, bool write)
+const struct mmio_armed *mmio_armed_find(const struct cpu *cpu, uint64_t gpa, bool write)
 {
 	for (unsigned i = 0; i < cpu->p->armed_count; i++) {
-		if (cpu->p->armed[i].page == gpa >> 12 && cpu->p->armed[i].write == write)
-			return true;
+		const struct mmio_armed *armed = &cpu->p->armed[i];
+
+		if (armed->page == gpa >> 12 && armed->write == write)
+			return armed;
 	}
-	return false;
+	return NULL;
 }
 
 static uint64_t mmio_read(struct cpu *cpu, uint64_t gpa, unsigned size)
@@ -143,7 +145,7 @@ static void place_write(struct cpu *cpu, const struct place *place, unsigned siz
 
 	if (unlikely(place->host == NULL)) {
 		if (place->behind != NULL)
-			cpu_shadow_write(cpu, place, size, value);
+			mirrored_write(cpu, place, size, value);
 		else
 			mmio_write(cpu, place->gpa, size, value);
 		return;
@@ -298,7 +300,7 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 		return;
 	}
 	if (!crosses && lock && first.behind != NULL) {
-		m->host = cpu_shadow_in_place(cpu, &first, size);
+		m->host = mirrored_in_place(cpu, &first, size);
 		return;
 	}
 	/*

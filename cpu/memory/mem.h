@@ -13,6 +13,8 @@
 
 #include "cpu/base/types.h"
 
+struct mmio_armed;
+
 /* ---- addresses --------------------------------------------------------------------------------------- */
 
 /** Supplied by system/seg.c. Segment checks and base: offset -> linear for `size` bytes. Raises #GP/#SS. */
@@ -228,7 +230,10 @@ INLINE uint64_t stack_pop(struct cpu *cpu, unsigned size)
 /** Access as the supervisor, whatever the CPL: descriptor tables and the TSS. */
 uint64_t sys_read(struct cpu *cpu, uint64_t linear, unsigned size);
 void sys_write(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t value);
-/** True when a fault of this instruction found that this access of it is a device's. */
-bool mmio_is_armed(const struct cpu *cpu, uint64_t gpa, bool write);
+/**
+ * Did a fault of this instruction find that this access is a device's, or a write to a table that the library mirrors?
+ * `gpa`: as the second stage translates it. Returns: what was found, or NULL.
+ */
+const struct mmio_armed *mmio_armed_find(const struct cpu *cpu, uint64_t gpa, bool write);
 
 #endif

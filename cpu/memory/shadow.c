@@ -7,17 +7,13 @@
  * A walk that fails leaves the guest, and vmmu_page_fault says why it failed. If the guest's own tables forbid the
  * access, the instruction runs again and raises #PF where the walk fails again. So whatever was under way, such as
  * the delivery of an event, is as it was.
- *
- * Writes to a guest table that the library mirrors are collected, like writes to a device. The library makes them
- * when the instruction is complete. A locked instruction works on the page itself, through its read translation, and
- * the library is told afterwards. A locked access that crosses pages keeps the VM's atomic lock until the library
- * has written.
  */
 #include <vmmu/format.h>
 #include <vmmu/mmu.h>
 
 #include "cpu/memory/codemap.h"
 #include "cpu/memory/mem.h"
+#include "cpu/memory/mirrored.h"
 #include "cpu/memory/shadow.h"
 #include "cpu/memory/walk.h"
 
@@ -162,7 +158,7 @@ static struct place shadow_denied(struct cpu *cpu, uint64_t linear, enum access 
 	struct place place = { .host = NULL };
 
 	if (armed != NULL) {
-		place.gpa = armed->page << 12 | (linear & 0xfff);
+		place.gpa = armed->target << 12 | (linear & 0xfff);
 		if (armed->emulate)
 			place_behind(cpu, linear, &place);
 		return place;
@@ -203,28 +199,6 @@ struct place cpu_shadow_walk(struct cpu *cpu, uint64_t linear, enum access acces
 	return place;
 }
 
-/* How many faults of one instruction on guest tables: until the page is unprotected, and until the guest is stopped. */
-#define UNPROTECT_AFTER 8u
-#define EMULATE_MOST    32u
-
-static enum shadow_answer shadow_emulate(struct cpu *cpu, struct vmmu_gpa gpa)
-{
-	struct cpu_private *p = cpu->p;
-	struct shadow_state *s = &p->shadow;
-
-	if (++s->emulations > EMULATE_MOST)
-		return SHADOW_STUCK;
-	if (s->emulations > UNPROTECT_AFTER && vmmu_unprotect(p->vcpu, gpa))
-		return SHADOW_RUN;
-	if (p->armed_count == sizeof(p->armed) / sizeof(p->armed[0]))
-		return SHADOW_RUN; /* a later round unprotects the page */
-	p->armed[p->armed_count++] = (struct mmio_armed){
-		.page = gpa.v >> 12, .write = true, .emulate = true, .tag = s->tag
-	};
-	p->single_next = true;
-	return SHADOW_RUN;
-}
-
 /* Is the address too wide only by the guest's CPUID? See raise_reserved in walk.c. */
 static bool too_wide(struct cpu *cpu, uint64_t linear)
 {
@@ -250,7 +224,7 @@ enum shadow_answer cpu_shadow_fault(struct cpu *cpu, uint64_t nowait)
 		s->guest_emulates = (info.error & VMMU_PF_RSVD) && (cpu->op->flags & OPF_X87) && too_wide(cpu, s->gva);
 		return SHADOW_RUN;
 	case VMMU_PAGE_EMULATE:
-		return shadow_emulate(cpu, info.gpa);
+		return mirrored_fault(cpu, info.gpa.v, info.gpa) ? SHADOW_RUN : SHADOW_STUCK;
 	case VMMU_PAGE_MMIO:
 		p->fault_gpa = info.gpa;
 		p->fault_error = s->error;
@@ -266,56 +240,4 @@ enum shadow_answer cpu_shadow_fault(struct cpu *cpu, uint64_t nowait)
 	default:
 		return SHADOW_DEAD;
 	}
-}
-
-/* ---- writes to guest tables ---------------------------------------------------------------------------- */
-
-void cpu_shadow_write(struct cpu *cpu, const struct place *place, unsigned size, uint64_t value)
-{
-	struct shadow_state *s = &cpu->p->shadow;
-
-	if (s->writes_count >= SHADOW_WRITES)
-		cpu_unimplemented(cpu);
-	s->writes[s->writes_count] = (struct shadow_store){ .gpa = place->gpa, .host = place->behind, .size = size };
-	memcpy(s->writes[s->writes_count].data, &value, size);
-	s->writes_count++;
-}
-
-void *cpu_shadow_in_place(struct cpu *cpu, const struct place *place, unsigned size)
-{
-	struct shadow_state *s = &cpu->p->shadow;
-
-	if (s->writes_count >= SHADOW_WRITES)
-		cpu_unimplemented(cpu);
-	s->writes[s->writes_count++] = (struct shadow_store){
-		.gpa = place->gpa, .host = place->behind, .size = size, .made = true
-	};
-	return (void *)(uintptr_t)place->behind;
-}
-
-bool cpu_shadow_writes(struct cpu *cpu)
-{
-	struct cpu_private *p = cpu->p;
-	struct shadow_state *s = &p->shadow;
-	bool ok = true;
-
-	for (unsigned i = 0; i < s->writes_count && ok; i++) {
-		const struct shadow_store *w = &s->writes[i];
-		struct code_page *page;
-
-		if (w->made)
-			vmmu_guest_written(p->vcpu, (struct vmmu_gpa){ w->gpa }, w->size);
-		else
-			ok = vmmu_guest_write(p->vcpu, (struct vmmu_gpa){ w->gpa }, w->data, w->size) == VMMU_OK;
-		p->fault_gpa.v = w->gpa;
-		/* Pairs with codemap_mark: either the decoder sees this store, or this CPU sees the decoder's line. */
-		atomic_thread_fence(memory_order_seq_cst);
-		page = codemap_find(p->vm, w->host);
-		if (page != NULL)
-			codemap_written(cpu, page);
-	}
-	s->writes_count = 0;
-	if (p->atomic_locked)
-		codemap_atomic_give(cpu);
-	return ok;
 }

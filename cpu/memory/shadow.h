@@ -13,15 +13,6 @@
 /** walk() in shadow mode, of a canonical address. Raises #PF, or leaves for the library. Fills the TLB. */
 struct place cpu_shadow_walk(struct cpu *cpu, uint64_t linear, enum access access);
 
-/** Collect a write to `place`, of which place->behind is set. The library makes it. */
-void cpu_shadow_write(struct cpu *cpu, const struct place *place, unsigned size, uint64_t value);
-
-/**
- * A locked access to such a page, which does not cross it. Returns: where to make it. The library is told when the
- * instruction is complete.
- */
-void *cpu_shadow_in_place(struct cpu *cpu, const struct place *place, unsigned size);
-
 /* ---- outside the guest ---- */
 
 enum shadow_answer { SHADOW_RUN, SHADOW_MMIO, SHADOW_HOST, SHADOW_WAIT, SHADOW_NOMEM, SHADOW_DEAD, SHADOW_STUCK };
@@ -32,8 +23,5 @@ enum shadow_answer { SHADOW_RUN, SHADOW_MMIO, SHADOW_HOST, SHADOW_WAIT, SHADOW_N
  * `nowait`: VMMU_PF_NOWAIT or 0.
  */
 enum shadow_answer cpu_shadow_fault(struct cpu *cpu, uint64_t nowait);
-
-/** The library writes what the last instruction wrote to guest tables. Returns: false when memory there is gone. */
-bool cpu_shadow_writes(struct cpu *cpu);
 
 #endif

@@ -192,7 +192,7 @@ static void context_load(struct cpu *cpu, const struct tlb_context *context)
 	p->cs_limit = context->saved.cs_limit;
 }
 
-void tlb_context_enter(struct cpu *cpu, uint32_t asid, bool nested)
+void tlb_context_enter(struct cpu *cpu, uint32_t asid, const struct vmmu_nested *nested)
 {
 	struct cpu_private *p = cpu->p;
 	struct tlb_context *context;
@@ -205,11 +205,13 @@ void tlb_context_enter(struct cpu *cpu, uint32_t asid, bool nested)
 		context = context_make(cpu, asid);
 	p->context = context;
 	context->entered = ++p->context_entries;
-	if (context->nested != nested) {
-		context->nested = nested;
+	if (context->nested != (nested != NULL)) {
+		context->nested = nested != NULL;
 		context->saved.generation = 0;
 		second_stage_flush(context);
 	}
+	if (nested != NULL)
+		context->table = *nested;
 	if (context_holds(cpu, context))
 		context_load(cpu, context);
 	else

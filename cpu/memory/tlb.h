@@ -11,6 +11,8 @@
 
 #include "cpu/base/types.h"
 
+struct vmmu_nested;
+
 /** Drop the current context's translations of linear addresses. */
 void tlb_flush(struct cpu *cpu);
 /** Drop every context's translations of linear addresses: the owner changed what they are checked by. */
@@ -32,12 +34,12 @@ void tlb_tag_update(struct cpu *cpu);
  */
 void tlb_context_leave(struct cpu *cpu);
 /**
- * Translations of `asid` count from here on. cpu->s has its state. `nested`: it has nested paging. The caller calls
- * mode_update afterwards.
+ * Translations of `asid` count from here on. cpu->s has its state. `nested`: the hypervisor's table, as it was given to
+ * vmmu_nested_enter, or NULL without nested paging. The caller calls mode_update afterwards.
  * Keeps what the context had, unless it was checked by other controls (CR0.PG and WP, CR4, EFER, PKRU). The CPU
  * remembers TLB_CONTEXTS of them. A new one takes the place of the one that was entered longest ago, as in hardware.
  */
-void tlb_context_enter(struct cpu *cpu, uint32_t asid, bool nested);
+void tlb_context_enter(struct cpu *cpu, uint32_t asid, const struct vmmu_nested *nested);
 
 /** TLB_CONTROL 3 and 7: drop every translation of `asid`, of its second stage, too. May be the current context. */
 void tlb_flush_asid(struct cpu *cpu, uint32_t asid);

@@ -181,9 +181,19 @@ static void *table_entry(struct cpu *cpu, uint64_t gpa, uint64_t linear, enum ac
 {
 	uint64_t host;
 
+	/*
+	 * To nested paging the walk is a write, whatever it does (APM vol. 2, 15.25.6). If the hypervisor allows
+	 * that, and the memory is read-only all the same, the table keeps its bits.
+	 */
+	if (unlikely(cpu->p->context->nested)) {
+		if (likely(nested_walk(cpu, gpa, VMMU_PF_GUEST_PAGE | VMMU_PF_WRITE, &host)))
+			return (void *)(uintptr_t)host;
+		if (mmio_armed_find(cpu, gpa, true) == NULL)
+			cpu_leave(cpu, LEAVE_FAULT);
+	}
 	if (likely(nested_walk(cpu, gpa, VMMU_PF_GUEST_PAGE, &host)))
 		return (void *)(uintptr_t)host;
-	if (mmio_is_armed(cpu, gpa, false))
+	if (mmio_armed_find(cpu, gpa, false) != NULL)
 		raise_page_fault(cpu, linear, fault_code(cpu, access));
 	cpu_leave(cpu, LEAVE_FAULT);
 }
@@ -198,7 +208,7 @@ GUEST_RACY static bool table_entry_set(struct cpu *cpu, uint64_t gpa, uint64_t o
 	void *at;
 
 	if (!nested_walk(cpu, gpa, VMMU_PF_GUEST_PAGE | VMMU_PF_WRITE, &host)) {
-		if (mmio_is_armed(cpu, gpa, true))
+		if (mmio_armed_find(cpu, gpa, true) != NULL)
 			return true; /* a table in read-only memory keeps its bits */
 		cpu_leave(cpu, LEAVE_FAULT);
 	}
@@ -434,6 +444,31 @@ static void guest_walk_keep(struct cpu *cpu, uint64_t linear, enum access access
 	};
 }
 
+/* The second stage has no way to the page. Leaves, unless a fault of this instruction was answered already. */
+static void place_armed(struct cpu *cpu, uint64_t gpa, enum access access, struct place *place)
+{
+	const struct mmio_armed *armed = NULL;
+	uint64_t host;
+
+	if (access != ACCESS_EXEC)
+		armed = mmio_armed_find(cpu, gpa, access == ACCESS_WRITE);
+	if (armed == NULL)
+		cpu_leave(cpu, LEAVE_FAULT);
+	place->gpa = armed->target << 12 | (gpa & 0xfff);
+	if (!armed->emulate)
+		return;
+	if (nested_walk(cpu, gpa, VMMU_PF_GUEST_FINAL, &host)) {
+		place->behind = (const uint8_t *)(uintptr_t)host;
+		return;
+	}
+	if (mmio_armed_find(cpu, gpa, false) == NULL)
+		cpu_leave(cpu, LEAVE_FAULT); /* the page is mapped for reading, and then all is here */
+	/* The memory went away meanwhile. */
+	cpu->p->armed_count = 0;
+	cpu->p->single_next = true;
+	cpu_leave(cpu, LEAVE_RESTART);
+}
+
 struct place walk(struct cpu *cpu, uint64_t linear, enum access access)
 {
 	static const uint64_t errors[] = {
@@ -455,10 +490,9 @@ struct place walk(struct cpu *cpu, uint64_t linear, enum access access)
 		guest_walk_keep(cpu, linear, access, &page);
 	}
 	place.gpa = page.gpa;
-	if (!nested_walk(cpu, page.gpa, errors[access], &host)) {
-		if (access != ACCESS_EXEC && mmio_is_armed(cpu, page.gpa, access == ACCESS_WRITE))
-			return place;
-		cpu_leave(cpu, LEAVE_FAULT);
+	if (unlikely(!nested_walk(cpu, page.gpa, errors[access], &host))) {
+		place_armed(cpu, page.gpa, access, &place);
+		return place;
 	}
 	place.host = (uint8_t *)(uintptr_t)host;
 	if (page.large)

@@ -9,18 +9,23 @@
  */
 #include <string.h>
 
+#include <vmmu/nested.h>
+
 #include "cpu/base/flags.h"
 #include "cpu/base/private.h"
 #include "cpu/decode/block.h"
 #include "cpu/memory/codemap.h"
 #include "cpu/memory/mem.h"
+#include "cpu/memory/mirrored.h"
 #include "cpu/memory/shadow.h"
 #include "cpu/memory/tlb.h"
+#include "cpu/memory/walk.h"
 #include "cpu/run/run_int.h"
 #include "cpu/system/debug.h"
 #include "cpu/system/event.h"
 #include "cpu/system/shadow_regs.h"
 #include "cpu/system/smm.h"
+#include "cpu/system/svm.h"
 
 _Thread_local struct cpu *cpu_running __attribute__((tls_model("initial-exec")));
 
@@ -241,16 +246,22 @@ static __attribute__((noinline)) enum leave guest(struct cpu *cpu)
 
 /* ---- outside ------------------------------------------------------------------------------------------- */
 
-/* The second stage says that no memory is there. */
-static enum cpu_exit fault_is_mmio(struct cpu *cpu)
+/*
+ * No memory is at the faulting address, which is `target` to the guest itself. A table in read-only memory needs no
+ * device: it keeps its bits.
+ */
+static enum cpu_exit fault_is_mmio(struct cpu *cpu, struct vmmu_gpa target)
 {
+	const uint64_t walk_writes = VMMU_PF_GUEST_PAGE | VMMU_PF_WRITE;
 	struct cpu_private *p = cpu->p;
+	uint64_t page = p->fault_gpa.v >> 12;
 
-	if (cpu->op == &p->event_op || (p->fault_error & VMMU_PF_FETCH) ||
-	    p->armed_count == sizeof(p->armed) / sizeof(p->armed[0]))
+	p->fault_gpa = target;
+	if ((cpu->op == &p->event_op && (p->fault_error & walk_writes) != walk_writes) ||
+	    (p->fault_error & VMMU_PF_FETCH) || p->armed_count == sizeof(p->armed) / sizeof(p->armed[0]))
 		return cpu_internal_error(cpu);
 	p->armed[p->armed_count++] = (struct mmio_armed){
-		.page = p->fault_gpa.v >> 12, .write = p->fault_error & VMMU_PF_WRITE, .tag = p->shadow.tag,
+		.page = page, .target = target.v >> 12, .write = p->fault_error & VMMU_PF_WRITE, .tag = p->shadow.tag,
 	};
 	p->single_next = true;
 	return GO_ON;
@@ -284,14 +295,14 @@ static uint64_t nowait(struct cpu *cpu)
 		p->page_wait_once = false;
 		return 0;
 	}
-	if (cpu->op == &p->event_op || p->completing || cpu->single || !interrupt_possible(cpu))
+	if (cpu->op == &p->event_op || p->completing || cpu->single || cpu->s.svm.guest || !interrupt_possible(cpu))
 		return 0;
 	return VMMU_PF_NOWAIT;
 }
 
-static enum cpu_exit exit_page_wait(struct cpu *cpu)
+static enum cpu_exit exit_page_wait(struct cpu *cpu, struct vmmu_gpa gpa)
 {
-	cpu->p->exit.page_wait.gpa = cpu->p->fault_gpa.v;
+	cpu->p->exit.page_wait.gpa = gpa.v;
 	return CPU_EXIT_PAGE_WAIT;
 }
 
@@ -301,35 +312,78 @@ static enum cpu_exit page_fault(struct cpu *cpu)
 
 	switch (cpu_shadow_fault(cpu, nowait(cpu))) {
 	case SHADOW_RUN: return fault_is_fixed(cpu);
-	case SHADOW_MMIO: return fault_is_mmio(cpu);
+	case SHADOW_MMIO: return fault_is_mmio(cpu, p->fault_gpa);
 	case SHADOW_HOST:
 		p->exit.host_fault.gpa = p->fault_gpa.v;
 		return CPU_EXIT_HOST_FAULT;
-	case SHADOW_WAIT: return exit_page_wait(cpu);
+	case SHADOW_WAIT: return exit_page_wait(cpu, p->fault_gpa);
 	case SHADOW_NOMEM: return CPU_EXIT_NOMEM;
 	case SHADOW_STUCK: return cpu_internal_error(cpu);
 	default: return CPU_EXIT_DEAD;
 	}
 }
 
-static enum cpu_exit nested_fault(struct cpu *cpu)
+/* A write to a page that the library mirrors. */
+static enum cpu_exit fault_is_mirrored(struct cpu *cpu, struct vmmu_gpa target)
 {
 	struct cpu_private *p = cpu->p;
 
+	if (p->fault_error & VMMU_PF_GUEST_PAGE) {
+		if (mirrored_walk_fault(cpu, target))
+			return fault_is_fixed(cpu);
+	} else if (mirrored_fault(cpu, p->fault_gpa.v, target)) {
+		return GO_ON;
+	}
+	p->fault_gpa = target;
+	return cpu_internal_error(cpu);
+}
+
+/*
+ * The fault is the hypervisor's: its nested table forbids the access. What the instruction began is given up, and an
+ * event that was being delivered stays in s.events for the exit to tell of it.
+ */
+static enum cpu_exit fault_exits(struct cpu *cpu, uint64_t info)
+{
+	struct cpu_private *p = cpu->p;
+
+	devices_forget(cpu);
+	cpu->single = p->single_next = p->step_trap = false;
+	svm_exit_note(cpu, SVM_EXIT_NPF, info, p->fault_gpa.v);
+	return GO_ON;
+}
+
+static enum vmmu_page_fault fault_ask(struct cpu *cpu, struct vmmu_page_info *info)
+{
+	struct cpu_private *p = cpu->p;
+	uint64_t error = p->fault_error | nowait(cpu);
+
+	*info = (struct vmmu_page_info){ .gpa = p->fault_gpa };
+	return (enum vmmu_page_fault)vmmu_fault(p->vcpu, p->fault_gpa, error);
+}
+
+static enum cpu_exit nested_fault(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	struct vmmu_page_info info;
+
 	if (cpu->entry.shadow)
 		return page_fault(cpu);
-	switch (vmmu_fault(p->vcpu, p->fault_gpa, p->fault_error | nowait(cpu))) {
-	case VMMU_FAULT_FIXED:
-	case VMMU_FAULT_RETRY:
+	switch (fault_ask(cpu, &info)) {
+	case VMMU_PAGE_FIXED:
+	case VMMU_PAGE_RETRY:
 		return fault_is_fixed(cpu);
-	case VMMU_FAULT_MMIO:
-		return fault_is_mmio(cpu);
-	case VMMU_FAULT_HOST:
-		p->exit.host_fault.gpa = p->fault_gpa.v;
+	case VMMU_PAGE_MMIO:
+		return fault_is_mmio(cpu, info.gpa);
+	case VMMU_PAGE_EMULATE:
+		return fault_is_mirrored(cpu, info.gpa);
+	case VMMU_PAGE_GUEST:
+		return fault_exits(cpu, info.error);
+	case VMMU_PAGE_HOST:
+		p->exit.host_fault.gpa = info.gpa.v;
 		return CPU_EXIT_HOST_FAULT;
-	case VMMU_FAULT_WAIT:
-		return exit_page_wait(cpu);
-	case VMMU_FAULT_NOMEM:
+	case VMMU_PAGE_WAIT:
+		return exit_page_wait(cpu, info.gpa);
+	case VMMU_PAGE_NOMEM:
 		return CPU_EXIT_NOMEM;
 	default:
 		return CPU_EXIT_DEAD;
@@ -473,7 +527,7 @@ static enum cpu_exit enter(struct cpu *cpu)
 	vmmu_vcpu_leave(p->vcpu);
 	codemap_ring(cpu); /* the leave is a full barrier */
 	p->shadow.guest_fault = false;
-	if (unlikely(p->shadow.writes_count != 0) && !cpu_shadow_writes(cpu)) {
+	if (unlikely(p->shadow.writes_count != 0) && !mirrored_make(cpu)) {
 		p->exit.host_fault.gpa = p->fault_gpa.v;
 		return CPU_EXIT_HOST_FAULT;
 	}
@@ -493,7 +547,7 @@ static enum cpu_exit enter(struct cpu *cpu)
 		return p->exit.reason == EXIT_SYSTEM ? exit_system(cpu) : exit_handle(cpu);
 	case LEAVE_HOST_FAULT:
 		tlb_flush_nested(cpu);
-		p->exit.host_fault.gpa = p->host_fault_gpa;
+		p->exit.host_fault.gpa = second_stage_origin(cpu, p->host_fault_gpa);
 		return CPU_EXIT_HOST_FAULT;
 	default:
 		return GO_ON;

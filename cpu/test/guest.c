@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include <vmmu/format.h>
+#include <vmmu/mmu.h>
 
 #define PTE_P  UINT64_C(1)
 #define PTE_W  UINT64_C(2)
@@ -90,10 +91,13 @@ static enum vmmu_fault answer_fault(struct guest *g, struct vmmu_gpa gpa, uint64
 	g->last_gpa = gpa.v;
 	if (page < GUEST_RAM) {
 		uint64_t *slot = npt_slot(g, page, true);
+		bool mirrored = guest_is_mirrored(g, page);
 
+		if (mirrored && (error & VMMU_PF_WRITE))
+			return VMMU_FAULT_EMULATE;
 		/* The other CPU may have filled the slot, and even set Dirty. */
-		if (!(vmmu_table_entry_load(slot) & PTE_P))
-			entry_store(slot, g->ram + page, PTE_P | PTE_W | PTE_U);
+		if (!(vmmu_table_entry_load(slot) & (mirrored ? PTE_P : PTE_W)))
+			entry_store(slot, g->ram + page, PTE_P | PTE_U | (mirrored ? 0 : PTE_W));
 		return VMMU_FAULT_FIXED;
 	}
 	if (page == GUEST_ROM) {
@@ -123,10 +127,64 @@ enum vmmu_status vmmu_guest_read(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, vo
 
 enum vmmu_status vmmu_guest_write(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, const void *from, size_t bytes)
 {
+	struct guest *g = vcpu->guest;
+
 	if (gpa.v + bytes > GUEST_RAM)
 		return VMMU_ENOENT;
-	memcpy(vcpu->guest->ram + gpa.v, from, bytes);
+	if (g->stores_fail)
+		return VMMU_EFAULT;
+	if (guest_is_mirrored(g, gpa.v))
+		g->mirrored_stores++;
+	memcpy(g->ram + gpa.v, from, bytes);
 	return VMMU_OK;
+}
+
+void vmmu_guest_written(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, size_t bytes)
+{
+	assert_true((gpa.v & 0xfff) + bytes <= 4096 && guest_is_mirrored(vcpu->guest, gpa.v));
+	vcpu->guest->mirrored_written++;
+}
+
+/* Returns: which place in g->mirrored has `value`, which is 0 or a page with bit 0 set; NULL: none. */
+static uint64_t *mirror_slot(struct guest *g, uint64_t value)
+{
+	for (unsigned i = 0; i < sizeof(g->mirrored) / sizeof(g->mirrored[0]); i++) {
+		if (g->mirrored[i] == value)
+			return &g->mirrored[i];
+	}
+	return NULL;
+}
+
+static uint64_t *mirror_of(struct guest *g, uint64_t gpa)
+{
+	return mirror_slot(g, (gpa & ~UINT64_C(0xfff)) | 1);
+}
+
+bool vmmu_unprotect(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa)
+{
+	uint64_t *slot = mirror_of(vcpu->guest, gpa.v);
+
+	if (slot == NULL)
+		return false;
+	*slot = 0;
+	vcpu->guest->unprotected++;
+	return true;
+}
+
+bool guest_is_mirrored(const struct guest *g, uint64_t gpa)
+{
+	return mirror_of((struct guest *)(uintptr_t)g, gpa) != NULL;
+}
+
+void guest_mirror(struct guest *g, uint64_t gpa)
+{
+	uint64_t *slot = npt_slot(g, gpa, false), *free_slot = mirror_slot(g, 0);
+
+	assert_non_null(free_slot);
+	*free_slot = (gpa & ~UINT64_C(0xfff)) | 1;
+	if (slot != NULL)
+		*slot &= ~PTE_W;
+	g->vcpu[0].flush = g->vcpu[1].flush = true;
 }
 
 /* ---- the machine --------------------------------------------------------------------------------------- */

@@ -61,6 +61,10 @@ struct guest {
 	unsigned faults;    /* calls of vmmu_fault */
 	uint64_t last_error; /* of the last one */
 	uint64_t last_gpa;
+	/* Pages that the library mirrors, and what was done to them: stores by vmmu_guest_write, and so on. */
+	uint64_t mirrored[8]; /* gpa | 1; 0: none */
+	unsigned mirrored_stores, mirrored_written, unprotected;
+	bool stores_fail;    /* vmmu_guest_write finds the host's memory gone */
 	struct vmmu_vcpu vcpu[2];
 	struct cpu_vm *vm;
 	struct cpu *cpu;    /* vcpu[0]'s */
@@ -97,6 +101,10 @@ uint64_t guest_read(struct guest *g, uint64_t gpa, unsigned size);
 void guest_write(struct guest *g, uint64_t gpa, unsigned size, uint64_t value);
 /** The leaf entry of the identity map of guest_long. */
 uint64_t *guest_pte(struct guest *g, uint64_t linear);
+
+/** The library mirrors the page at `gpa` from now on: no mapping of it lets a CPU write. */
+void guest_mirror(struct guest *g, uint64_t gpa);
+bool guest_is_mirrored(const struct guest *g, uint64_t gpa);
 
 /** Drop the second stage, as core would: the next entry flushes. */
 void guest_unmap_all(struct guest *g);

@@ -36,21 +36,6 @@ void vmmu_invpcid(struct vmmu_vcpu *vcpu, unsigned type, uint64_t pcid, struct v
 	abort();
 }
 
-void vmmu_guest_written(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, size_t bytes)
-{
-	(void)vcpu;
-	(void)gpa;
-	(void)bytes;
-	abort();
-}
-
-bool vmmu_unprotect(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa)
-{
-	(void)vcpu;
-	(void)gpa;
-	abort();
-}
-
 enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva, uint64_t error, uint32_t pkru,
                                      struct vmmu_page_info *info)
 {
