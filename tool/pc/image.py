@@ -115,6 +115,7 @@ MODULES = ["virtio/virtio_ring", "virtio/virtio", "virtio/virtio_pci_legacy_dev"
            "virtio/virtio_pci", "virtio/virtio_mmio", "block/virtio_blk"]
 QEMU = "/usr/bin/qemu-system-x86_64"
 FIRMWARE = ["/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/linuxboot_dma.bin", "/usr/share/qemu/kvmvapic.bin"]
+SKIPS = "emulator_error_test"              # kvm-amd with nested paging does not offer what it tests
 
 
 def module(kernel, name):
@@ -129,14 +130,37 @@ def libraries(program):
     return sorted({word for word in words if word.startswith("/")})
 
 
-def hypervisor(folder, kernel, initrd):
-    """What makes a hypervisor of a guest: KVM's modules, this machine's QEMU, and what that boots in its turn."""
-    files = {path: path for path in [QEMU, *libraries(QEMU), *FIRMWARE]}
-    files.update({"/pc/kernel": kernel, "/pc/initramfs": initrd})
+def hypervisor(folder, files):
+    """What makes a hypervisor of a guest: KVM's modules, and files, {path in the guest: content}."""
     folders = {parent for path in files for parent in parents(path)}
     return cpio([*((name, 0o40755, b"", (0, 0)) for name in sorted(folders)),
-                 *((path[1:], 0o100755, read(source), (0, 0)) for path, source in files.items()),
+                 *((path[1:], 0o100755, content, (0, 0)) for path, content in files.items()),
                  *(module(folder, name) for name in KVM_MODULES)])
+
+
+def with_qemu(kernel, initrd):
+    """This machine's QEMU, and what it boots in its turn."""
+    files = {path: read(path) for path in [QEMU, *libraries(QEMU), *FIRMWARE]}
+    return {**files, "/pc/kernel": read(kernel), "/pc/initramfs": read(initrd)}
+
+
+def selftests():
+    """The KVM selftests for slow machines: [(limit in seconds, program and arguments)]."""
+    lines = [line.split("|") for line in common.read(common.ROOT, "test/client/selftests.list").splitlines()
+             if line.count("|") == 3 and "san" in line.split("|")[1].split() and SKIPS not in line]
+    return [(limit.strip(), argv.strip()) for _, _, limit, argv in lines]
+
+
+def with_selftests(build):
+    folder = os.path.join(build, "selftests", "6.1", "bin")
+    tests = selftests()
+    programs = sorted({os.path.join(folder, argv.split()[0]) for _, argv in tests})
+    missing = [path for path in programs if not os.path.exists(path)]
+    if missing:
+        raise Failed(f"{missing[0]} is not there: `make selftests` or tool/fetch-selftests builds it")
+    files = {path: read(path) for path in {path for program in programs for path in libraries(program)}}
+    files.update({"/selftests/" + os.path.basename(path): read(path) for path in programs})
+    return {**files, "/selftests/list": "".join(f"{limit} {argv}\n" for limit, argv in tests).encode()}
 
 
 def parents(path):
@@ -172,7 +196,9 @@ def systemd_root(folder, kernel, say):
 class Image:
     """The files that a boot is given, and the kernel's name."""
 
-    def __init__(self, folder, say, firmware, disk, nested):
+    def __init__(self, build, say, firmware, disk, inner):
+        """inner: what a hypervisor in the guest runs: "nested", a guest; "selftests"; None: there is none."""
+        folder = os.path.join(build, "pc")
         packages = Packages(folder, say)
         kernel = packages.get(KERNEL)
         self.kernel = find(kernel, "boot/vmlinuz-*")
@@ -184,10 +210,11 @@ class Image:
         self.initrd = os.path.join(folder, "initramfs")
         with replacing(self.initrd) as new, open(new, "wb") as f:
             f.write(initramfs(busybox, churn, kernel))
-        if nested:                         # the kernel unpacks one archive behind the other
-            outer = os.path.join(folder, "initramfs.nested")
+        if inner:                          # the kernel unpacks one archive behind the other
+            files = with_selftests(build) if inner == "selftests" else with_qemu(self.kernel, self.initrd)
+            outer = os.path.join(folder, f"initramfs.{inner}")
             with replacing(outer) as new, open(new, "wb") as f:
-                f.write(read(self.initrd) + hypervisor(kernel, self.kernel, self.initrd))
+                f.write(read(self.initrd) + hypervisor(kernel, files))
             self.initrd = outer
         self.ovmf = packages.get("ovmf") if firmware != "seabios" else None
         self.disk = self.expected = None

@@ -41,6 +41,11 @@ def work_of_nested(vcpus, npt):
     return Plan("kvm", "Y" if npt else "N", [("shell", "shell", inner.start_value), *inner.parts])
 
 
+def work_of_selftests(count, npt):
+    """What guest/init does where it has the KVM selftests."""
+    return Plan("kvm", "Y" if npt else "N", [("selftests", "tests", f"{count} of {count}")])
+
+
 def work_of_root(vcpus, expected):
     """What root/work does. expected: the lines of root/run-commands on this machine."""
     return Plan("login", "", [
