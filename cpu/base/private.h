@@ -152,6 +152,16 @@ struct svm_private {
 	bool monitor_armed;     /* since a MONITOR */
 	uint32_t pause_left;    /* PAUSEs that the filter still lets pass */
 	uint64_t pause_tsc;     /* the time of the last PAUSE */
+	/* EVENTINJ, until its event is delivered or has failed. */
+	bool nmi_injected;      /* an NMI of the hypervisor: it masks no others */
+	bool inject_rip_valid;  /* a software interrupt, or INT3 or INTO: */
+	uint64_t inject_rip;    /* where its handler returns to */
+	unsigned operation;     /* enum svm_operation: why the guest was left */
+	uint64_t operand;       /* rAX: physical address of a VMCB */
+	bool attached;          /* vmmu_nested_enter was called */
+	bool reattach;          /* the owner changed guest mode: the next cpu_run makes it so */
+	bool fatal;             /* the triple fault is the hypervisor's, whatever it intercepts */
+	bool has_npt, has_nrips; /* CPUID 8000_000A */
 };
 
 struct cpu_private {

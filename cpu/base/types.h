@@ -110,6 +110,12 @@
 #define CR4_SMAP       (UINT64_C(1) << 21)
 #define CR4_PKE        (UINT64_C(1) << 22)
 
+#define DR6_BS       UINT64_C(0x4000)
+#define DR6_WRITABLE UINT64_C(0xe00f)
+#define DR6_FIXED1   UINT64_C(0xffff0ff0)
+#define DR7_WRITABLE UINT64_C(0xffff2bff)
+#define DR7_FIXED1   UINT64_C(0x400)
+
 #define EFER_SCE   (UINT64_C(1) << 0)
 #define EFER_LME   (UINT64_C(1) << 8)
 #define EFER_LMA   (UINT64_C(1) << 10)

@@ -291,6 +291,8 @@ op_fn *sys_select(const struct insn *insn, struct op *op)
 	if (fn == NULL)
 		fn = sys_info_select(insn, op);
 	if (fn == NULL)
+		fn = sys_svm_select(insn, op);
+	if (fn == NULL)
 		fn = select_here(insn, op);
 	if (fn == NULL && insn->z->mnemonic == ZYDIS_MNEMONIC_MFENCE)
 		fn = op_mfence;

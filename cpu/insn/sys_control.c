@@ -5,6 +5,7 @@
 #include "cpu/system/debug.h"
 #include "cpu/system/intercept.h"
 #include "cpu/system/shadow_regs.h"
+#include "cpu/system/svm.h"
 
 /* What EXITINFO1 says of a MOV to or from a control register (APM vol. 2, 15.8.1). */
 static uint64_t mov_cr_info(unsigned opr)
@@ -22,6 +23,10 @@ static bool cr_write(struct cpu *cpu, unsigned n, uint64_t value)
 	case 8:
 		if (value & ~UINT64_C(15))
 			return false;
+		if (svm_has_tpr(cpu)) {
+			svm_tpr_write(cpu, value);
+			return true;
+		}
 		cpu->s.cr8 = value;
 		cpu->p->cr8_written = true;
 		return true;
@@ -66,7 +71,7 @@ static void op_mov_to_cr(struct cpu *cpu, const struct op *op)
 		cpu_gp(cpu);
 	done(cpu, op);
 	intercept_cr_written(cpu, op->reg[0]);
-	if (cpu->p->cr8_written)
+	if (cpu->p->cr8_written || (cpu->s.svm.guest && cpu_needs_look(cpu)))
 		cpu_leave(cpu, LEAVE_DONE);
 }
 
@@ -80,7 +85,7 @@ static void op_mov_from_cr(struct cpu *cpu, const struct op *op)
 	case 2: value = cpu->s.cr2; break;
 	case 3: value = cpu->s.cr3; break;
 	case 4: value = cpu->s.cr4; break;
-	case 8: value = cpu->s.cr8; break;
+	case 8: value = svm_has_tpr(cpu) ? svm_tpr_read(cpu) : cpu->s.cr8; break;
 	default: cpu_ud(cpu);
 	}
 	if (svm_intercepts(cpu, SVM_EXIT_READ_CR0 + op->reg[1]))

@@ -2,6 +2,7 @@
 /* CPUID, and registers that are reached by number: TSC, MSRs, XCR0, PKRU. */
 #include "cpu/insn/sys_int.h"
 #include "cpu/memory/tlb.h"
+#include "cpu/system/control.h"
 #include "cpu/system/cpuid.h"
 
 static void op_cpuid(struct cpu *cpu, const struct op *op)
@@ -27,7 +28,7 @@ static void op_rdtsc(struct cpu *cpu, const struct op *op)
 	if ((cpu->s.cr4 & CR4_TSD) && cpu->cpl != 0)
 		cpu_gp(cpu);
 	svm_check(cpu, op->sub ? SVM_EXIT_RDTSCP : SVM_EXIT_RDTSC);
-	tsc = cpu_tsc(cpu);
+	tsc = cpu_tsc_read(cpu);
 	cpu->s.gpr[CPU_RAX] = (uint32_t)tsc;
 	cpu->s.gpr[CPU_RDX] = tsc >> 32;
 	if (op->sub)

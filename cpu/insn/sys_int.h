@@ -17,6 +17,7 @@ op_fn *sys_control_select(const struct insn *insn, struct op *op);
 op_fn *sys_descriptor_select(const struct insn *insn, struct op *op);
 op_fn *sys_segment_select(const struct insn *insn, struct op *op);
 op_fn *sys_info_select(const struct insn *insn, struct op *op);
+op_fn *sys_svm_select(const struct insn *insn, struct op *op);
 
 /* RIP behind the instruction. */
 static inline uint64_t rip_behind(const struct cpu *cpu, const struct op *op)

@@ -10,6 +10,7 @@
 #include "cpu/system/intercept.h"
 #include "cpu/system/shadow_regs.h"
 #include "cpu/system/smm.h"
+#include "cpu/system/svm.h"
 
 /* Run the instruction again with the answer, before anything else: see `completing` in base/private.h. */
 void complete_again(struct cpu *cpu)
@@ -229,6 +230,8 @@ static enum cpu_exit do_hlt(struct cpu *cpu)
 	step_over(cpu);
 	cpu->p->completion = COMPLETE_NONE;
 	cpu->p->debug_exit = false; /* a stepped HLT is this exit alone, not another one at the next cpu_run */
+	if (cpu->s.svm.guest && svm_virtual_possible(cpu))
+		return GO_ON; /* the owner knows nothing of virtual interrupts */
 	return CPU_EXIT_HLT;
 }
 
@@ -260,6 +263,65 @@ enum cpu_exit exit_rsm(struct cpu *cpu)
 	if (p->debug_exit)
 		return GO_ON;
 	return halted ? CPU_EXIT_HLT : CPU_EXIT_RSM;
+}
+
+/* Memory at `gpa` could not be read or written; or a table of core's. */
+static enum cpu_exit svm_failed(struct cpu *cpu, enum vmmu_status status, uint64_t gpa)
+{
+	switch (status) {
+	case VMMU_EBUSY:
+	case VMMU_E2BIG:
+		return CPU_EXIT_RING_FULL;
+	case VMMU_EFAULT:
+		cpu->p->exit.host_fault.gpa = gpa;
+		return CPU_EXIT_HOST_FAULT;
+	case VMMU_ENOMEM:
+		return CPU_EXIT_NOMEM;
+	default:
+		return CPU_EXIT_DEAD;
+	}
+}
+
+/* VMRUN is complete: the nested guest's first instruction is next. */
+static void vmrun_done(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	/* RF and the interrupt shadow that were loaded are for it. A step of VMRUN traps after #VMEXIT. */
+	p->rf_loaded = p->shadow_set = true;
+	p->step_trap = false;
+	p->dr6_hits = p->dr6_held = 0;
+	instruction_done(cpu);
+}
+
+enum cpu_exit exit_svm(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	enum vmmu_status status;
+
+	p->completion = COMPLETE_NONE;
+	if (p->svm.exit.noted) {
+		status = svm_vmexit_noted(cpu);
+		if (status != VMMU_OK)
+			return svm_failed(cpu, status, cpu->s.svm.vmcb_pa);
+		devices_forget(cpu);
+		return GO_ON;
+	}
+	if (p->svm.operation == SVM_STGI_HELD) {
+		cpu->s.svm.init_held = false;
+		step_over(cpu);
+		return CPU_EXIT_RSM;
+	}
+	status = svm_operate(cpu);
+	if (status == VMMU_ENOENT)
+		raise_gp_outside(cpu);
+	else if (status != VMMU_OK)
+		return svm_failed(cpu, status, p->svm.operand);
+	else if (p->svm.operation == SVM_VMRUN && cpu->s.svm.guest)
+		vmrun_done(cpu);
+	else
+		step_over(cpu);
+	return GO_ON;
 }
 
 enum cpu_exit exit_handle(struct cpu *cpu)

@@ -116,13 +116,15 @@ bool interrupt_possible(const struct cpu *cpu)
 
 	if (unlikely(cpu->p->debug & CPU_DEBUG_BLOCK_IRQ))
 		return false;
+	if (unlikely(cpu->s.svm.guest || !cpu->s.svm.gif))
+		return svm_interrupt_possible(cpu);
 	return (cpu->s.rflags & RFLAGS_IF) && e->shadow == 0 && !event_is_pending(cpu);
 }
 
-/* May an interrupt or an SMI, for which p->attention is set, be taken now? */
+/* May an interrupt, an SMI, or what guest mode waits for, for which p->attention is set, be taken now? */
 static bool attention_possible(const struct cpu *cpu)
 {
-	return interrupt_possible(cpu) || smm_is_due(cpu);
+	return interrupt_possible(cpu) || smm_is_due(cpu) || (cpu->s.svm.guest && svm_event_possible(cpu));
 }
 
 /* ---- in the guest -------------------------------------------------------------------------------------- */
@@ -167,6 +169,7 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 		/* The instruction had no effect. The event is in s.events. */
 		alone = p->completing;
 		devices_forget(cpu);
+		svm_inject_done(cpu); /* if its delivery raised the exception */
 		p->writes_count = 0;
 		cpu->single = p->step_trap = false;
 		if (alone || cpu->s.events.triple_fault || p->debug_exit)
@@ -390,94 +393,6 @@ static enum cpu_exit nested_fault(struct cpu *cpu)
 	}
 }
 
-static enum cpu_exit interrupts(struct cpu *cpu)
-{
-	struct cpu_private *p = cpu->p;
-	bool raised = atomic_load(&p->seat->requests) & REQUEST_INTERRUPT;
-
-	if (raised && p->ops->interrupt == NULL)
-		raised = false;
-	if (raised && interrupt_possible(cpu)) {
-		int vector;
-
-		/* Cleared first: an interrupt that is raised from here on is asked for again. */
-		atomic_fetch_and(&p->seat->requests, ~REQUEST_INTERRUPT);
-		vector = p->ops->interrupt(p->ops_state);
-		raised = vector >= 0;
-		if (raised) {
-			atomic_fetch_or(&p->seat->requests, REQUEST_INTERRUPT);
-			cpu->s.events.interrupt.injected = true;
-			cpu->s.events.interrupt.soft = false;
-			cpu->s.events.interrupt.vector = (uint8_t)vector;
-		}
-	}
-	if (p->window_wanted && interrupt_possible(cpu))
-		return CPU_EXIT_IRQ_WINDOW;
-	p->attention = raised || p->window_wanted || (cpu->s.events.smi.pending && !cpu->s.events.smi.smm);
-	return GO_ON;
-}
-
-/* Take the SMI. Nothing has changed if that fails, and the SMI stays pending. Returns: GO_ON, or an exit. */
-static enum cpu_exit system_management_interrupt(struct cpu *cpu)
-{
-	struct cpu_private *p = cpu->p;
-
-	switch (smm_enter(cpu)) {
-	case VMMU_OK:
-		/* The next instruction is another one, in another address space. */
-		devices_forget(cpu);
-		p->single_next = false;
-		p->resume = NULL;
-		p->rep_rip = ~UINT64_C(0);
-		return GO_ON;
-	case VMMU_EBUSY:
-	case VMMU_E2BIG:
-		return CPU_EXIT_RING_FULL;
-	case VMMU_EFAULT:
-		p->exit.host_fault.gpa = smm_save_area(cpu);
-		return CPU_EXIT_HOST_FAULT;
-	default: /* no memory at SMBASE. KVM, too, gives up such a machine */
-		return CPU_EXIT_DEAD;
-	}
-}
-
-/* Everything to do before an entry into the guest. Returns: GO_ON, or an exit. */
-static enum cpu_exit before_entry(struct cpu *cpu)
-{
-	struct cpu_private *p = cpu->p;
-	enum cpu_exit exit = unlikely(p->writes_count != 0) ? exit_writes(cpu) : GO_ON;
-
-	if (exit != GO_ON)
-		return exit;
-	if (p->cr8_written) {
-		p->cr8_written = false;
-		if (p->ops->cr8_written != NULL)
-			p->ops->cr8_written(p->ops_state, cpu->s.cr8);
-	}
-	if (p->debug_exit) {
-		p->debug_exit = false;
-		return CPU_EXIT_DEBUG;
-	}
-	if (cpu->s.events.triple_fault) {
-		cpu->s.events.triple_fault = false;
-		return CPU_EXIT_SHUTDOWN;
-	}
-	if (p->completing)
-		return GO_ON;
-	if (atomic_load(&p->seat->requests) & REQUEST_EXIT) {
-		atomic_fetch_and(&p->seat->requests, ~REQUEST_EXIT);
-		return CPU_EXIT_KICKED;
-	}
-	if (p->ops->check != NULL && p->ops->check(p->ops_state))
-		return CPU_EXIT_KICKED;
-	if (unlikely(smm_is_due(cpu))) {
-		exit = system_management_interrupt(cpu);
-		if (exit != GO_ON)
-			return exit;
-	}
-	return interrupts(cpu);
-}
-
 /*
  * Did a request come after before_entry looked? Its kick may have found the vCPU outside and done nothing. An
  * interrupt that before_entry saw and could not take is no such request: `attention` remembers it.
@@ -544,6 +459,8 @@ static enum cpu_exit enter(struct cpu *cpu)
 			return exit_rsm(cpu);
 		if (p->exit.reason == EXIT_PORT_MAP)
 			return exit_port_map(cpu);
+		if (p->exit.reason == EXIT_SVM)
+			return exit_svm(cpu);
 		return p->exit.reason == EXIT_SYSTEM ? exit_system(cpu) : exit_handle(cpu);
 	case LEAVE_HOST_FAULT:
 		tlb_flush_nested(cpu);
@@ -626,7 +543,7 @@ unsigned cpu_paging_switches(struct cpu *cpu)
 
 bool cpu_interrupt_ready(struct cpu *cpu)
 {
-	return interrupt_possible(cpu);
+	return interrupt_possible(cpu) && !svm_intercepts(cpu, SVM_EXIT_INTR);
 }
 
 bool cpu_interrupt_wakes(struct cpu *cpu)
@@ -636,7 +553,7 @@ bool cpu_interrupt_wakes(struct cpu *cpu)
 
 bool cpu_init_take(struct cpu *cpu)
 {
-	cpu->s.svm.init_held = !cpu->s.svm.gif;
+	cpu->s.svm.init_held = !cpu->s.svm.gif || svm_intercepts(cpu, SVM_EXIT_INIT);
 	return !cpu->s.svm.init_held && !cpu->s.events.smi.smm;
 }
 

@@ -14,6 +14,11 @@ void devices_forget(struct cpu *cpu);
 /** The instruction before s.rip is complete: what held for one instruction only ends. */
 void instruction_done(struct cpu *cpu);
 
+/* ---- before.c -------------------------------------------------------------------------------------------- */
+
+/** Everything to do before an entry into the guest. Returns: GO_ON, or an exit. */
+enum cpu_exit before_entry(struct cpu *cpu);
+
 /* ---- exit.c ---------------------------------------------------------------------------------------------- */
 
 /** Not an exit: cpu_run goes on. */
@@ -29,6 +34,8 @@ enum cpu_exit exit_port_map(struct cpu *cpu);
 void exit_svm_give_up(struct cpu *cpu);
 /** EXIT_RSM: the guest leaves SMM, or shuts down. */
 enum cpu_exit exit_rsm(struct cpu *cpu);
+/** EXIT_SVM: the #VMEXIT that was noted, or the instruction that left the guest. */
+enum cpu_exit exit_svm(struct cpu *cpu);
 /** The next write that the last instruction made to a device, one exit each. Returns: GO_ON when all are made. */
 enum cpu_exit exit_writes(struct cpu *cpu);
 /** The owner has answered the last exit. */

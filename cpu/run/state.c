@@ -12,6 +12,7 @@
 #include "cpu/system/cpuid.h"
 #include "cpu/system/seg.h"
 #include "cpu/system/smm.h"
+#include "cpu/system/svm.h"
 
 /* Pages that are never touched cost nothing, so that 2048 CPUs that never run are cheap. */
 static void *zeroed(size_t bytes)
@@ -116,6 +117,8 @@ void cpu_reset(struct cpu *cpu, bool init)
 		s->apic_base = old.apic_base;
 		s->misc_enable = old.misc_enable;
 		s->smbase = old.smbase;
+		s->svm.vm_cr = old.svm.vm_cr;
+		s->svm.hsave_pa = old.svm.hsave_pa;
 	} else {
 		s->tsc_ratio = CPU_TSC_RATIO_ONE;
 		s->tsc_offset = 0 - cpu_tsc(cpu); /* counts from 0 */
@@ -130,6 +133,8 @@ void cpu_state_changed(struct cpu *cpu, unsigned what)
 {
 	if (what & CPU_CHANGED_SMM)
 		smm_address_space(cpu);
+	if (what & CPU_CHANGED_SVM)
+		svm_state_changed(cpu);
 	if (what & CPU_CHANGED_CPUID)
 		features_update(cpu);
 	if (what & (CPU_CHANGED_PAGING | CPU_CHANGED_CPUID)) {

@@ -7,6 +7,7 @@
 #include "cpu/memory/tlb.h"
 #include "cpu/system/control.h"
 #include "cpu/system/seg.h"
+#include "cpu/system/vmcb.h"
 
 #define RFLAGS_VALID UINT64_C(0x3f7fd5)
 
@@ -148,6 +149,15 @@ bool cr_legal(const struct cpu *cpu, unsigned n, uint64_t value)
 	}
 }
 
+/* Without SVM nothing could set GIF again. A nested guest that takes SVM from under itself ends its hypervisor. */
+static void svm_turned_off(struct cpu *cpu, bool host)
+{
+	if (!cpu->s.svm.guest)
+		cpu->s.svm.gif = true;
+	else if (!host)
+		cpu->s.events.triple_fault = cpu->p->svm.fatal = true;
+}
+
 bool efer_write(struct cpu *cpu, uint64_t value, bool host)
 {
 	uint64_t lma = cpu->s.efer & EFER_LMA;
@@ -156,6 +166,10 @@ bool efer_write(struct cpu *cpu, uint64_t value, bool host)
 		return false;
 	if (!host && (cpu->s.cr0 & CR0_PG) && ((value ^ cpu->s.efer) & EFER_LME))
 		return false;
+	if (!host && (value & ~cpu->s.efer & EFER_SVME) && (cpu->s.svm.vm_cr & VM_CR_SVMDIS))
+		return false;
+	if (!(value & EFER_SVME))
+		svm_turned_off(cpu, host);
 	cpu->s.efer = (value & ~EFER_LMA) | (host ? value & EFER_LMA : lma);
 	cpu->p->shadow.regs_written = true;
 	tlb_flush(cpu);

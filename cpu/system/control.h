@@ -13,5 +13,11 @@ bool cr4_write(struct cpu *cpu, uint64_t value);
 /** Would a write of CR`n` by the guest be legal, as far as the value alone decides? Changes nothing. */
 bool cr_legal(const struct cpu *cpu, unsigned n, uint64_t value);
 bool efer_write(struct cpu *cpu, uint64_t value, bool host);
+/** Would WRMSR accept this PAT? */
+bool cpu_pat_is_legal(uint64_t value);
+/** What RDTSC reads: in guest mode the nested guest's TSC. */
+uint64_t cpu_tsc_read(struct cpu *cpu);
+/** How much that is ahead of cpu_tsc. */
+uint64_t cpu_tsc_ahead(const struct cpu *cpu);
 
 #endif

@@ -5,6 +5,16 @@
 #include "cpu/base/private.h"
 #include "cpu/system/cpuid.h"
 
+/* CPUID 8000_000A EDX. */
+#define SVM_FEATURE_NP              (1u << 0)
+#define SVM_FEATURE_NRIPS           (1u << 3)
+#define SVM_FEATURE_CLEAN           (1u << 5) /* clean bits may be ignored, and are */
+#define SVM_FEATURE_FLUSH_BY_ASID   (1u << 6)
+#define SVM_FEATURE_PAUSE_FILTER    (1u << 10)
+#define SVM_FEATURE_PAUSE_THRESHOLD (1u << 12)
+#define SVM_FEATURE_VGIF            (1u << 16)
+#define SVM_ASIDS                   8u        /* as KVM offers to its guests */
+
 #define XSAVE_BYTES 576u /* legacy area and header: x87 and SSE only */
 
 static void features_1(uint32_t out[4])
@@ -54,15 +64,15 @@ static void features_extended(uint32_t leaf, uint32_t out[4])
 
 	switch (leaf) {
 	case 0x80000000:
-		out[0] = 0x80000008;
+		out[0] = 0x8000000a;
 		memcpy(&out[1], "Auth", 4);
 		memcpy(&out[3], "enti", 4);
 		memcpy(&out[2], "cAMD", 4);
 		break;
 	case 0x80000001:
 		out[0] = 0x00000f61;
-		/* LAHF in 64-bit mode, CR8 in legacy mode, LZCNT, PREFETCHW */
-		out[2] = 1u << 0 | 1u << 4 | 1u << 5 | 1u << 8;
+		/* LAHF in 64-bit mode, SVM, CR8 in legacy mode, LZCNT, PREFETCHW */
+		out[2] = 1u << 0 | 1u << 2 | 1u << 4 | 1u << 5 | 1u << 8;
 		/* SYSCALL, NX, 1 GiB pages, RDTSCP, long mode, and the bits of leaf 1 that AMD repeats. No FXSR_OPT. */
 		out[3] = (0x078bfbfd & 0x0183f3ff) | 1u << 11 | 1u << 20 | 1u << 26 | 1u << 27 | 1u << 29;
 		break;
@@ -77,6 +87,12 @@ static void features_extended(uint32_t leaf, uint32_t out[4])
 		break;
 	case 0x80000008:
 		out[0] = 48 | 57 << 8;
+		break;
+	case 0x8000000a:
+		out[0] = 1;          /* the revision of SVM */
+		out[1] = SVM_ASIDS;
+		out[3] = SVM_FEATURE_NP | SVM_FEATURE_NRIPS | SVM_FEATURE_CLEAN | SVM_FEATURE_FLUSH_BY_ASID |
+		         SVM_FEATURE_PAUSE_FILTER | SVM_FEATURE_PAUSE_THRESHOLD | SVM_FEATURE_VGIF;
 		break;
 	default:
 		break;
@@ -158,10 +174,19 @@ static uint64_t cr4_from(const uint32_t one[4], const uint32_t seven[4])
 	return cr4;
 }
 
+/* Intel's processors have no SVM, whatever their CPUID says. */
+static void svm_features(struct cpu_private *p, uint32_t ext, const uint32_t svm[4])
+{
+	p->svm.has_npt = svm[3] & SVM_FEATURE_NP;
+	p->svm.has_nrips = svm[3] & SVM_FEATURE_NRIPS;
+	if ((ext & 1u << 2) && !p->intel)
+		p->efer_valid |= EFER_SVME;
+}
+
 void features_update(struct cpu *cpu)
 {
 	struct cpu_private *p = cpu->p;
-	uint32_t zero[4], one[4], seven[4], ext[4], size[4], xsave[4];
+	uint32_t zero[4], one[4], seven[4], ext[4], size[4], xsave[4], svm[4];
 	unsigned phys;
 	bool max;
 
@@ -173,6 +198,7 @@ void features_update(struct cpu *cpu)
 	features_read(cpu, max, 0xd, xsave);
 	features_read(cpu, max, 0x80000001, ext);
 	features_read(cpu, max, 0x80000008, size);
+	features_read(cpu, max, 0x8000000a, svm);
 	phys = size[0] & 0xff;
 	if (phys == 0)
 		phys = 36;
@@ -194,5 +220,6 @@ void features_update(struct cpu *cpu)
 		p->efer_valid |= EFER_LME;
 	if (ext[3] & 1u << 25)
 		p->efer_valid |= EFER_FFXSR;
+	svm_features(p, ext[2], svm);
 	p->xcr0_valid = (xsave[0] | (uint64_t)xsave[3] << 32) & 3;
 }

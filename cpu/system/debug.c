@@ -9,7 +9,6 @@
 #include "cpu/memory/tlb.h"
 #include "cpu/system/debug.h"
 
-#define DR6_BS   UINT64_C(0x4000)
 #define DR6_BD   UINT64_C(0x2000)
 #define DR7_GD   UINT64_C(0x2000)
 #define DR6_INIT UINT64_C(0xffff0ff0)

@@ -343,12 +343,21 @@ void event_deliver(struct cpu *cpu, unsigned vector, enum event_kind kind, bool 
 
 /* ---- pending events ----------------------------------------------------------------------------------------- */
 
+/* An NMI that is intercepted is a #VMEXIT, which the run loop makes. */
+static bool nmi_possible(const struct cpu *cpu)
+{
+	const struct cpu_events *e = &cpu->s.events;
+
+	return unlikely(e->nmi.pending) && !e->nmi.masked && e->shadow == 0 && cpu->s.svm.gif &&
+	       !svm_intercepts(cpu, SVM_EXIT_NMI);
+}
+
 bool event_is_pending(const struct cpu *cpu)
 {
 	const struct cpu_events *e = &cpu->s.events;
 
 	return e->exception.pending || e->exception.injected || e->interrupt.injected || e->nmi.injected ||
-	       (e->nmi.pending && !e->nmi.masked && e->shadow == 0);
+	       nmi_possible(cpu);
 }
 
 /* The hypervisor is not asked about what it injected itself, nor about what is already on its way. */
@@ -376,7 +385,7 @@ static void deliver_exception(struct cpu *cpu)
 	cpu->p->delivering = (int)vector;
 	/* When a front end restores an INT3 or INTO, RIP is already behind it, as with INT n. */
 	event_deliver(cpu, vector, EVENT_EXCEPTION, e->exception.has_error && (cpu->s.cr0 & CR0_PE), e->exception.error,
-	              cpu->s.rip);
+	              e->exception.injected ? svm_return_rip(cpu) : cpu->s.rip);
 	e->exception.pending = e->exception.injected = false;
 }
 
@@ -387,7 +396,7 @@ static void deliver_nmi(struct cpu *cpu)
 	if (!e->nmi.injected)
 		e->nmi.pending--;
 	e->nmi.injected = true;
-	e->nmi.masked = true;
+	e->nmi.masked |= !cpu->p->svm.nmi_injected;
 	cpu->p->delivering = VECTOR_NMI;
 	event_deliver(cpu, VECTOR_NMI, EVENT_EXTERNAL, false, 0, cpu->s.rip);
 	e->nmi.injected = false;
@@ -442,15 +451,16 @@ bool event_deliver_pending(struct cpu *cpu)
 	cpu->single = true;
 	if (e->exception.pending || e->exception.injected) {
 		deliver_exception(cpu);
-	} else if (e->nmi.injected || (!e->interrupt.injected && e->nmi.pending && !e->nmi.masked)) {
+	} else if (e->nmi.injected || (!e->interrupt.injected && nmi_possible(cpu))) {
 		deliver_nmi(cpu);
 	} else if (e->interrupt.injected) {
 		p->delivering = 256 + e->interrupt.vector; /* benign for merge, whatever the vector */
 		event_deliver(cpu, e->interrupt.vector, e->interrupt.soft ? EVENT_SOFT_INT : EVENT_EXTERNAL, false, 0,
-		              cpu->s.rip);
+		              svm_return_rip(cpu));
 		e->interrupt.injected = false;
 	}
 	p->delivering = -1;
+	svm_inject_done(cpu);
 	cpu->single = false;
 	e->shadow = 0;
 	return true;

@@ -5,6 +5,7 @@
 #include "cpu/base/private.h"
 #include "cpu/system/control.h"
 #include "cpu/system/seg.h"
+#include "cpu/system/vmcb.h"
 
 #define MSR_TSC            0x10u
 #define MSR_APIC_BASE      0x1bu
@@ -26,11 +27,13 @@
 #define MSR_GS_BASE        0xc0000101u
 #define MSR_KERNEL_GS_BASE 0xc0000102u
 #define MSR_TSC_AUX        0xc0000103u
+#define MSR_VM_CR          0xc0010114u
+#define MSR_VM_HSAVE_PA    0xc0010117u
 
 static const uint32_t msr_list[] = {
 	MSR_TSC, MSR_APIC_BASE, MSR_SPEC_CTRL, MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_MISC_ENABLE,
 	MSR_PAT, MSR_XSS, MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK, MSR_FS_BASE, MSR_GS_BASE,
-	MSR_KERNEL_GS_BASE, MSR_TSC_AUX,
+	MSR_KERNEL_GS_BASE, MSR_TSC_AUX, MSR_VM_HSAVE_PA,
 };
 
 size_t cpu_msr_list(const uint32_t **list)
@@ -83,8 +86,20 @@ static uint64_t *msr_variable(struct cpu *cpu, uint32_t index)
 	case MSR_GS_BASE: return &cpu->s.seg[CPU_GS].base;
 	case MSR_KERNEL_GS_BASE: return &cpu->s.kernel_gs_base;
 	case MSR_TSC_AUX: return &cpu->s.tsc_aux;
+	case MSR_VM_CR: return &cpu->s.svm.vm_cr;
+	case MSR_VM_HSAVE_PA: return &cpu->s.svm.hsave_pa;
 	default: return NULL;
 	}
+}
+
+uint64_t cpu_tsc_ahead(const struct cpu *cpu)
+{
+	return cpu->s.svm.guest ? ((const struct vmcb_control *)(const void *)cpu->s.svm.control)->tsc_offset : 0;
+}
+
+uint64_t cpu_tsc_read(struct cpu *cpu)
+{
+	return cpu_tsc(cpu) + cpu_tsc_ahead(cpu);
 }
 
 bool cpu_msr_get(struct cpu *cpu, uint32_t index, uint64_t *value)
@@ -103,7 +118,7 @@ bool cpu_msr_get(struct cpu *cpu, uint32_t index, uint64_t *value)
 }
 
 /* Each byte a memory type that exists: 0, 1, 4, 5, 6, 7. */
-static bool pat_is_valid(uint64_t value)
+bool cpu_pat_is_legal(uint64_t value)
 {
 	for (unsigned i = 0; i < 8; i++) {
 		unsigned type = value >> (8 * i) & 0xff;
@@ -120,9 +135,11 @@ static bool msr_is_legal(const struct cpu *cpu, uint32_t index, uint64_t value, 
 	case MSR_LSTAR: case MSR_CSTAR: case MSR_FS_BASE: case MSR_GS_BASE: case MSR_KERNEL_GS_BASE:
 	case MSR_SYSENTER_ESP: case MSR_SYSENTER_EIP:
 		return canonical_register(cpu, value);
-	case MSR_PAT: return pat_is_valid(value);
+	case MSR_PAT: return cpu_pat_is_legal(value);
 	case MSR_TSC_AUX: return value >> 32 == 0;
 	case MSR_XSS: return value == 0;
+	case MSR_VM_CR: return !(value & ~VM_CR_VALID) && !((value & VM_CR_SVMDIS) && (cpu->s.efer & EFER_SVME));
+	case MSR_VM_HSAVE_PA: return host || !(value & (~cpu->p->phys_mask | 0xfff));
 	case MSR_MISC_ENABLE: return host || !((cpu->s.misc_enable ^ value) & MISC_ENABLE_UNAVAILABLE);
 	case MSR_APIC_BASE: return host || !(value & (~cpu->p->phys_mask | 0x2ff));
 	default: return true;
@@ -151,6 +168,8 @@ bool cpu_msr_set(struct cpu *cpu, uint32_t index, uint64_t value, bool host)
 		return false;
 	if (index == MSR_MISC_ENABLE && !host) /* the guest cannot change whether performance monitoring is available */
 		value = (value & ~MISC_ENABLE_EMON) | (*variable & MISC_ENABLE_EMON);
+	if (index == MSR_VM_CR && !host && (*variable & VM_CR_LOCK))
+		value = (value & ~(VM_CR_LOCK | VM_CR_SVMDIS)) | (*variable & (VM_CR_LOCK | VM_CR_SVMDIS));
 	*variable = value;
 	if (index == MSR_FS_BASE || index == MSR_GS_BASE)
 		mode_update(cpu);

@@ -14,8 +14,8 @@ INLINE bool smm_is_due(const struct cpu *cpu)
 {
 	const struct cpu_events *e = &cpu->s.events;
 
-	return unlikely(e->smi.pending) && !e->smi.smm && !e->exception.pending && !e->exception.injected &&
-	       !e->interrupt.injected && !e->nmi.injected;
+	return unlikely(e->smi.pending) && !e->smi.smm && cpu->s.svm.gif && !e->exception.pending &&
+	       !e->exception.injected && !e->interrupt.injected && !e->nmi.injected;
 }
 
 /* ---- outside the guest ---- */

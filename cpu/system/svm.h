@@ -18,6 +18,21 @@ INLINE bool svm_intercepts(const struct cpu *cpu, unsigned exit)
 	return unlikely(cpu->p->svm.intercepts[exit / 32] >> exit % 32 & 1);
 }
 
+/** What leaves the guest by EXIT_SVM when no #VMEXIT is noted. */
+enum svm_operation { SVM_VMRUN, SVM_VMLOAD, SVM_VMSAVE, SVM_STGI_HELD /* GIF is set, and the owner holds an INIT */ };
+
+/** STGI and CLGI in guest mode with a virtual GIF: that one. Returns: false where it is the CPU's own. */
+bool svm_virtual_gif_set(struct cpu *cpu, bool set);
+
+/** In guest mode with V_INTR_MASKING, CR8 is V_TPR. */
+bool svm_tpr_is_virtual(const struct cpu *cpu);
+INLINE bool svm_has_tpr(const struct cpu *cpu)
+{
+	return unlikely(cpu->s.svm.guest) && svm_tpr_is_virtual(cpu);
+}
+uint64_t svm_tpr_read(const struct cpu *cpu);
+void svm_tpr_write(struct cpu *cpu, uint64_t tpr);
+
 /** In the guest: leave the instruction at cpu->op, which has had no effect, by #VMEXIT. */
 _Noreturn void svm_exit(struct cpu *cpu, uint64_t code, uint64_t info1, uint64_t info2);
 
@@ -41,8 +56,42 @@ enum vmmu_status svm_vmexit_noted(struct cpu *cpu);
 
 /**
  * The owner wrote s.svm (KVM_SET_NESTED_STATE), or took the CPU out of guest mode: intercepts and what the vCPU walks
- * now follow from it. Returns: VMMU_OK; VMMU_ENOMEM, VMMU_EINVAL.
+ * follow from it, at the latest at the next svm_attach.
  */
-enum vmmu_status svm_state_changed(struct cpu *cpu);
+void svm_state_changed(struct cpu *cpu);
+
+/** Before an entry: make true what the owner wrote. Returns: VMMU_OK, VMMU_ENOMEM. */
+enum vmmu_status svm_attach(struct cpu *cpu);
+
+/**
+ * VMRUN, VMLOAD or VMSAVE of p->svm.operand, with RIP at the instruction. VMRUN that succeeds leaves s.rip in the
+ * nested guest; one that fails by VMEXIT_INVALID leaves the CPU outside guest mode. Returns: VMMU_OK; VMMU_ENOENT: no
+ * memory there; otherwise as vmmu_guest_write or vmmu_nested_enter, and nothing has changed.
+ */
+enum vmmu_status svm_operate(struct cpu *cpu);
+
+/* ---- events, outside the guest or between instructions ---- */
+
+/** interrupt_possible in guest mode or with GIF clear. */
+bool svm_interrupt_possible(const struct cpu *cpu);
+/** In guest mode: does an event wait that becomes a #VMEXIT, or a virtual interrupt? Can it be taken now? */
+bool svm_event_waits(const struct cpu *cpu);
+bool svm_event_possible(const struct cpu *cpu);
+/** Note the #VMEXIT of a pending INIT, SMI or NMI, if one comes now. */
+void svm_event_look(struct cpu *cpu);
+/** The same for the virtual interrupt; or it becomes the event to deliver. Physical interrupts have gone before. */
+void svm_virtual_look(struct cpu *cpu);
+/** Can the virtual interrupt be taken now? It ends a HLT then. */
+bool svm_virtual_possible(const struct cpu *cpu);
+
+/* ---- delivery, for event.c ---- */
+
+/** The event of EVENTINJ was delivered, or another one took its place. */
+void svm_inject_done(struct cpu *cpu);
+/** Where the handler of the event that is delivered next returns to. */
+INLINE uint64_t svm_return_rip(const struct cpu *cpu)
+{
+	return unlikely(cpu->p->svm.inject_rip_valid) ? cpu->p->svm.inject_rip : cpu->s.rip;
+}
 
 #endif

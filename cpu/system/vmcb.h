@@ -111,6 +111,10 @@ _Static_assert(sizeof(struct vmcb) == VMCB_BYTES, "a page");
 #define VIRTUAL_LBR     UINT64_C(1)
 #define VIRTUAL_VMLOAD  UINT64_C(2)
 
+#define VM_CR_LOCK   UINT64_C(0x08) /* LOCK and SVMDIS are kept */
+#define VM_CR_SVMDIS UINT64_C(0x10) /* EFER.SVME cannot be set */
+#define VM_CR_VALID  UINT64_C(0x1f)
+
 /* Exit codes. Up to SVM_EXIT_LAST_INTERCEPT the code is also the number of the bit in `intercepts` that asks for it. */
 enum svm_exit {
 	SVM_EXIT_READ_CR0 = 0x00,  /* + n */

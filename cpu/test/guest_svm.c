@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * AMD SVM as the CPU alone has it, with no nested paging: VMRUN's checks, what it loads and what #VMEXIT saves, events
+ * that are injected, interrupts of both kinds, GIF.
+ *
+ * The hypervisor is the 64-bit program of guest_long. Its guest runs in the same address space.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cpu/system/vmcb.h"
+#include "guest.h"
+#include "guest_asm.h"
+
+#define VMCB   0x200000u
+#define HSAVE  0x202000u
+#define IOPM   0x204000u
+#define MSRPM  0x208000u
+#define L2     0x300000u /* its code */
+#define L2_STACK 0x310000u
+#define EFER_SVME UINT64_C(0x1000)
+
+GUEST_ASM(host_loop, "1: vmrun \n out %al, $0x70 \n jmp 1b")
+GUEST_ASM(l2_vmmcall, "vmmcall \n hlt")
+
+static struct vmcb *vmcb(struct guest *g)
+{
+	return (struct vmcb *)(void *)(g->ram + VMCB);
+}
+
+static void intercept(struct guest *g, unsigned exit, bool on)
+{
+	uint32_t bit = 1u << exit % 32, *word = &vmcb(g)->control.intercepts[exit / 32];
+
+	*word = on ? *word | bit : *word & ~bit;
+}
+
+static struct vmcb_segment segment(const struct cpu_segment *s)
+{
+	unsigned bits = s->type | s->s << 4 | s->dpl << 5 | s->present << 7 | s->avl << 8 | s->l << 9 | s->db << 10 |
+	                s->g << 11;
+
+	return (struct vmcb_segment){ s->selector, (uint16_t)bits, s->limit, s->base };
+}
+
+/* A guest that is a copy of the hypervisor, at L2. */
+static void vmcb_fill(struct guest *g)
+{
+	struct cpu_state *s = cpu_state(g->cpu);
+	struct vmcb *v = vmcb(g);
+
+	memset(v, 0, sizeof(*v));
+	intercept(g, SVM_EXIT_VMRUN, true);
+	intercept(g, SVM_EXIT_VMMCALL, true);
+	v->control.iopm = IOPM;
+	v->control.msrpm = MSRPM;
+	v->control.asid = 1;
+	v->save.es = segment(&s->seg[CPU_ES]);
+	v->save.cs = segment(&s->seg[CPU_CS]);
+	v->save.ss = segment(&s->seg[CPU_SS]);
+	v->save.ds = segment(&s->seg[CPU_DS]);
+	v->save.gdtr = (struct vmcb_segment){ .limit = s->gdt.limit, .base = s->gdt.base };
+	v->save.idtr = (struct vmcb_segment){ .limit = s->idt.limit, .base = s->idt.base };
+	v->save.efer = s->efer;
+	v->save.cr0 = s->cr0;
+	v->save.cr3 = s->cr3;
+	v->save.cr4 = s->cr4;
+	v->save.dr6 = 0xffff0ff0;
+	v->save.dr7 = 0x400;
+	v->save.rflags = 2;
+	v->save.rip = L2;
+	v->save.rsp = L2_STACK;
+	v->save.pat = s->pat;
+}
+
+static int setup(void **state)
+{
+	struct guest *g = guest_make();
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	guest_long(g);
+	s->efer |= EFER_SVME;
+	s->svm.hsave_pa = HSAVE;
+	s->gpr[CPU_RAX] = VMCB;
+	vmcb_fill(g);
+	GUEST_LOAD(g, GUEST_CODE, host_loop);
+	GUEST_LOAD(g, L2, l2_vmmcall);
+	cpu_state_changed(g->cpu, CPU_CHANGED_ALL);
+	*state = g;
+	return 0;
+}
+
+/* Run to the hypervisor's OUT behind VMRUN. Returns: EXITCODE. */
+static uint64_t run(struct guest *g)
+{
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
+	assert_int_equal(cpu_exit_info(g->cpu)->io.port, 0x70);
+	assert_false(cpu_state(g->cpu)->svm.guest || cpu_state(g->cpu)->svm.gif);
+	return vmcb(g)->control.exit_code;
+}
+
+#define assert_exit(g, code) assert_int_equal(run(g), (uint64_t)(code))
+
+/* ---- VMRUN and #VMEXIT ----------------------------------------------------------------------------------- */
+
+GUEST_ASM(l2_registers, "mov $0x1111, %eax \n mov $0x2222, %ecx \n mov %rax, %cr2 \n push %rax \n stc \n vmmcall")
+
+static void test_svm_round_trip(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu), before;
+	struct vmcb *v = vmcb(g);
+
+	GUEST_LOAD(g, L2, l2_registers);
+	s->dr[7] = 0x401;
+	s->rflags |= 0x200;
+	before = *s;
+	v->save.rax = 7;
+	v->save.dr7 = 0x402;
+	v->save.es.base = UINT64_C(0x7f01900000000000); /* not canonical with 57 bits */
+	assert_exit(g, SVM_EXIT_VMMCALL);
+	assert_int_equal(v->save.rip, L2 + 15);
+	assert_int_equal(v->control.next_rip, L2 + 18);
+	assert_int_equal(v->save.rax, 0x1111);
+	assert_int_equal(v->save.cr2, 0x1111);
+	assert_int_equal(v->save.rsp, L2_STACK - 8);
+	assert_int_equal(v->save.rflags, 3);
+	assert_int_equal(v->save.dr7, 0x402);
+	assert_int_equal(v->save.es.base, UINT64_C(0xff01900000000000));
+	assert_int_equal(v->save.cpl, 0);
+	assert_int_equal(v->save.cs.attributes, 0xa9b);
+	assert_int_equal(v->save.efer, before.efer);
+	/* The hypervisor has its own back, but RCX is not switched. */
+	assert_int_equal(s->gpr[CPU_RAX], VMCB);
+	assert_int_equal(s->gpr[CPU_RCX], 0x2222);
+	assert_int_equal(s->gpr[CPU_RSP], before.gpr[CPU_RSP]);
+	assert_int_equal(s->rflags, before.rflags);
+	assert_int_equal(s->dr[7], 0x400);
+	assert_memory_equal(s->seg, before.seg, sizeof(s->seg));
+	assert_int_equal(s->cr2, 0x1111);
+}
+
+/* In guest mode the state is the nested guest's, and the VMCB is not read again. */
+static void test_svm_vmcb_is_read_once(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	GUEST_CODE_BYTES(g, L2, 0xe6, 0x71, 0x0f, 0x01, 0xd9);
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
+	assert_int_equal(cpu_exit_info(g->cpu)->io.port, 0x71);
+	assert_true(s->svm.guest && s->svm.gif);
+	assert_int_equal(s->svm.vmcb_pa, VMCB);
+	intercept(g, SVM_EXIT_VMMCALL, false);
+	vmcb(g)->control.clean = 0x55aa;
+	vmcb(g)->save.fs.base = 0x1234;
+	assert_exit(g, SVM_EXIT_VMMCALL);
+	assert_int_equal(vmcb(g)->control.clean, 0x55aa);
+	assert_int_equal(vmcb(g)->save.fs.base, 0x1234);
+}
+
+/* With the VMCB's page gone at #VMEXIT the hypervisor shuts down. */
+static void test_svm_no_memory(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	s->gpr[CPU_RAX] = GUEST_RAM;
+	assert_int_equal(guest_run_to_hlt(g), 13);
+	s->rip = GUEST_CODE;
+	s->gpr[CPU_RAX] = VMCB;
+	GUEST_CODE_BYTES(g, L2, 0xe6, 0x71, 0x0f, 0x01, 0xd9);
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
+	s->svm.vmcb_pa = GUEST_RAM;
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_SHUTDOWN);
+	assert_false(s->svm.guest);
+}
+
+/* ---- VMEXIT_INVALID -------------------------------------------------------------------------------------- */
+
+#define INVALID(field, value) do { \
+		vmcb_fill(g); \
+		v->field = (value); \
+		v->control.event_inject |= UINT64_C(0x1234000000); \
+		assert_exit(g, SVM_EXIT_INVALID); \
+		assert_int_equal(v->save.rip, L2); \
+		assert_int_equal(v->control.event_inject, 0); \
+	} while (0)
+#define VALID(field, value) do { \
+		vmcb_fill(g); \
+		v->field = (value); \
+		assert_exit(g, SVM_EXIT_VMMCALL); \
+	} while (0)
+
+static void test_svm_illegal_state(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	struct vmcb *v = vmcb(g);
+	uint64_t high = UINT64_C(1) << 32, limit = UINT64_C(1) << 48;
+
+	VALID(control.asid, 7);
+	INVALID(save.efer, s->efer & ~EFER_SVME);
+	INVALID(save.efer, s->efer | UINT64_C(1) << 20);
+	INVALID(save.cr0, s->cr0 | 0x20000000); /* NW without CD */
+	VALID(save.cr0, s->cr0 | 0x60000000);
+	INVALID(save.cr0, s->cr0 | high);
+	INVALID(save.cr0, s->cr0 & ~UINT64_C(1)); /* long mode without PE */
+	INVALID(save.cr3, s->cr3 | limit);
+	INVALID(save.cr4, s->cr4 | UINT64_C(1) << 25);
+	INVALID(save.cr4, s->cr4 & ~UINT64_C(0x20)); /* and without PAE */
+	INVALID(save.dr6, 0xffff0ff0 | high);
+	INVALID(save.dr7, 0x400 | high);
+	INVALID(save.cs.attributes, v->save.cs.attributes | 0x400); /* L and D */
+	INVALID(control.asid, 0);
+	INVALID(control.intercepts[4], 2); /* not VMRUN */
+	INVALID(control.tlb_control, 2);
+	INVALID(control.nested, NESTED_PAGING); /* this machine has none */
+	VALID(control.iopm, limit - 0x3000);
+	INVALID(control.iopm, limit - 0x2000);
+	INVALID(control.iopm, ~UINT64_C(0));
+	VALID(control.msrpm, limit - 0x2000);
+	INVALID(control.msrpm, limit - 0x1000);
+}
+
+static uint64_t event(unsigned type, unsigned vector)
+{
+	return EVENT_VALID | type << EVENT_TYPE_SHIFT | vector;
+}
+
+static void test_svm_illegal_events(void **state)
+{
+	struct guest *g = *state;
+	struct vmcb *v = vmcb(g);
+
+	for (unsigned type = 0; type < 8; type++) {
+		if (type == EVENT_TYPE_EXCEPTION || type == EVENT_TYPE_INTERRUPT || type == EVENT_TYPE_NMI ||
+		    type == EVENT_TYPE_SOFTWARE)
+			continue;
+		INVALID(control.event_inject, event(type, 13));
+	}
+	INVALID(control.event_inject, event(EVENT_TYPE_EXCEPTION, 2));
+	INVALID(control.event_inject, event(EVENT_TYPE_EXCEPTION, 9));
+	INVALID(control.event_inject, event(EVENT_TYPE_EXCEPTION, 15));
+	INVALID(control.event_inject, event(EVENT_TYPE_EXCEPTION, 32));
+	VALID(control.event_inject, event(EVENT_TYPE_EXCEPTION, 2) & ~EVENT_VALID);
+}
+
+/* ---- who may, and with which address --------------------------------------------------------------------- */
+
+GUEST_ASM(host_vmload, "vmload \n hlt")
+GUEST_ASM(host_short, "addr32 vmrun \n out %al, $0x70")
+
+static void test_svm_faults(void **state)
+{
+	static const uint8_t codes[] = { 0xd8, 0xda, 0xdb, 0xdc, 0xdd, 0xdf }; /* 0F 01 */
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	for (unsigned i = 0; i < sizeof(codes); i++) {
+		GUEST_CODE_BYTES(g, GUEST_CODE, 0x0f, 0x01, codes[i], 0xf4);
+		s->rip = GUEST_CODE;
+		s->efer &= ~EFER_SVME;
+		cpu_state_changed(g->cpu, CPU_CHANGED_ALL);
+		assert_int_equal(guest_run_to_hlt(g), 6);
+		s->rip = GUEST_CODE;
+		s->efer |= EFER_SVME;
+		s->gpr[CPU_RAX] = VMCB + 8;
+		cpu_state_changed(g->cpu, CPU_CHANGED_ALL);
+		assert_int_equal(guest_run_to_hlt(g), i < 3 ? 13 : -1);
+		s->rip = GUEST_CODE;
+		s->gpr[CPU_RAX] = UINT64_C(1) << 48;
+		assert_int_equal(guest_run_to_hlt(g), i < 3 ? 13 : -1);
+	}
+	s->gpr[CPU_RAX] = VMCB | UINT64_C(1) << 60;
+	s->rip = GUEST_CODE;
+	GUEST_LOAD(g, GUEST_CODE, host_short);
+	assert_exit(g, SVM_EXIT_VMMCALL);
+	s->svm.hsave_pa = 0;
+	s->rip = GUEST_CODE;
+	assert_int_equal(guest_run_to_hlt(g), 13);
+}
+
+static void test_svm_vmload_vmsave(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	struct vmcb *v = vmcb(g);
+
+	GUEST_LOAD(g, GUEST_CODE, host_vmload);
+	memset(&v->save, 0x5a, sizeof(v->save));
+	v->save.fs = (struct vmcb_segment){ 0x33, 0xcf3, 0x12345, UINT64_C(0x0101a00000000000) };
+	v->save.gs = (struct vmcb_segment){ 0x3b, 0, 0, 0x5000 };
+	v->save.tr = (struct vmcb_segment){ SEL_TSS, 0x8b, 0x67, GUEST_TSS };
+	v->save.kernel_gs_base = 0x777;
+	v->save.sysenter_cs = 0x10;
+	assert_int_equal(guest_run_to_hlt(g), -1);
+	assert_int_equal(s->seg[CPU_FS].base, UINT64_C(0xff01a00000000000));
+	assert_int_equal(s->seg[CPU_FS].limit, 0x12345);
+	assert_int_equal(s->seg[CPU_FS].dpl, 3);
+	assert_true(s->seg[CPU_GS].unusable);
+	assert_int_equal(s->seg[CPU_GS].base, 0x5000);
+	assert_int_equal(s->seg[CPU_TR].limit, 0x67);
+	assert_int_equal(s->kernel_gs_base, 0x777);
+	assert_int_equal(s->star, UINT64_C(0x5a5a5a5a5a5a5a5a));
+	memset(&v->save, 0x5a, sizeof(v->save));
+	s->star = 0x888;
+	GUEST_CODE_BYTES(g, GUEST_CODE, 0x0f, 0x01, 0xdb, 0xf4);
+	s->rip = GUEST_CODE;
+	assert_int_equal(guest_run_to_hlt(g), -1);
+	assert_int_equal(v->save.star, 0x888);
+	assert_int_equal(v->save.fs.limit, 0x12345);
+	assert_int_equal(v->save.fs.attributes, 0xcf3);
+	assert_int_equal(v->save.sysenter_cs, 0x10);
+	assert_int_equal(v->save.cs.limit, 0x5a5a5a5a);
+	assert_int_equal(v->save.gdtr.limit, 0x5a5a5a5a);
+	assert_int_equal(v->save.idtr.limit, 0x5a5a5a5a);
+	assert_int_equal(v->save.cr2, UINT64_C(0x5a5a5a5a5a5a5a5a));
+}
+
+static void test_svm_msrs(void **state)
+{
+	struct guest *g = *state;
+	uint64_t value;
+
+	assert_false(cpu_msr_set(g->cpu, 0xc0010117, 0x1001, false));
+	assert_false(cpu_msr_set(g->cpu, 0xc0010117, UINT64_C(1) << 48, false));
+	assert_true(cpu_msr_set(g->cpu, 0xc0010117, 0x5000, false));
+	assert_true(cpu_msr_get(g->cpu, 0xc0010117, &value));
+	assert_int_equal(value, 0x5000);
+	assert_false(cpu_msr_set(g->cpu, 0xc0010114, 0x20, false));
+	assert_false(cpu_msr_set(g->cpu, 0xc0010114, 0x10, false)); /* SVMDIS while SVM is on */
+	cpu_state(g->cpu)->efer &= ~EFER_SVME;
+	assert_true(cpu_msr_set(g->cpu, 0xc0010114, 0x18, false));
+	assert_false(cpu_msr_set(g->cpu, 0xc0000080, cpu_state(g->cpu)->efer | EFER_SVME, false));
+	assert_true(cpu_msr_set(g->cpu, 0xc0010114, 0x01, false)); /* locked */
+	assert_true(cpu_msr_get(g->cpu, 0xc0010114, &value));
+	assert_int_equal(value, 0x19);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_svm_round_trip, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_vmcb_is_read_once, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_no_memory, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_illegal_state, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_illegal_events, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_faults, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_vmload_vmsave, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_msrs, setup, guest_teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
