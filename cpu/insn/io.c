@@ -39,11 +39,13 @@ static void port_check(struct cpu *cpu, const struct op *op, uint32_t info)
 
 	if ((cpu->s.cr0 & CR0_PE) && ((cpu->mode & MODE_V86) || cpu->cpl > (cpu->s.rflags >> 12 & 3)))
 		bitmap_check(cpu, port, op->sub);
+	if (likely(!intercept_port(cpu)))
+		return;
 	info |= (uint32_t)port << PORT_SHIFT | (uint32_t)op->asize << PORT_ADDRESS_SHIFT |
 	        (uint32_t)op->sub << PORT_SIZE_SHIFT;
 	if ((info & PORT_STRING) && repeated(op))
 		info |= PORT_REPEATED;
-	intercept_port(cpu, info);
+	intercept_port_ask(cpu, info);
 }
 
 /* What an SMI of the port's device saves, so that its handler can let the instruction run again (APM vol. 2, 10.2). */

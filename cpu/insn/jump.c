@@ -187,7 +187,9 @@ static void op_iret(struct cpu *cpu, const struct op *op)
 
 static void soft(struct cpu *cpu, const struct op *op, unsigned vector, enum event_kind kind)
 {
-	cpu->p->delivering_soft = event_soft_info(vector, kind);
+	unsigned type = kind == EVENT_SOFT_INT ? EVENT_TYPE_SOFTWARE : EVENT_TYPE_EXCEPTION;
+
+	cpu->p->delivering_soft = (uint32_t)EVENT_VALID | type << EVENT_TYPE_SHIFT | vector;
 	event_deliver(cpu, vector, kind, false, 0, rip_behind_wrapped(cpu, op));
 	cpu->p->delivering_soft = 0;
 	cpu->p->step_trap = false; /* TF is in the frame that was pushed, and steps again after the IRET */

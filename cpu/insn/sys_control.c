@@ -141,8 +141,10 @@ static void op_clts(struct cpu *cpu, const struct op *op)
 	need_supervisor(cpu);
 	svm_check(cpu, SVM_EXIT_WRITE_CR0);
 	cpu->s.cr0 &= ~CR0_TS;
-	done(cpu, op);
-	intercept_cr_written(cpu, 0);
+	if (svm_intercepts(cpu, SVM_EXIT_CR0_WRITTEN)) {
+		done(cpu, op);
+		intercept_cr_written(cpu, 0);
+	}
 }
 
 static void op_lmsw(struct cpu *cpu, const struct op *op)
@@ -187,7 +189,7 @@ op_fn *sys_control_select(const struct insn *insn, struct op *op)
 {
 	switch (insn->z->mnemonic) {
 	case ZYDIS_MNEMONIC_MOV: return select_mov(insn, op);
-	case ZYDIS_MNEMONIC_CLTS: return ends(op, op_clts);
+	case ZYDIS_MNEMONIC_CLTS: return op_clts;
 	case ZYDIS_MNEMONIC_LMSW: return ends(op, op_lmsw);
 	case ZYDIS_MNEMONIC_SMSW: return op_smsw;
 	default: return NULL;

@@ -27,7 +27,10 @@ static void op_rdtsc(struct cpu *cpu, const struct op *op)
 		cpu_ud(cpu);
 	if ((cpu->s.cr4 & CR4_TSD) && cpu->cpl != 0)
 		cpu_gp(cpu);
-	svm_check(cpu, op->sub ? SVM_EXIT_RDTSCP : SVM_EXIT_RDTSC);
+	if (op->sub)
+		svm_check(cpu, SVM_EXIT_RDTSCP);
+	else
+		svm_check(cpu, SVM_EXIT_RDTSC);
 	tsc = cpu_tsc_read(cpu);
 	cpu->s.gpr[CPU_RAX] = (uint32_t)tsc;
 	cpu->s.gpr[CPU_RDX] = tsc >> 32;

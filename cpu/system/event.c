@@ -365,7 +365,8 @@ static void deliver_intercept(struct cpu *cpu)
 {
 	struct cpu_events *e = &cpu->s.events;
 
-	if (e->exception.injected || !svm_intercepts(cpu, SVM_EXIT_EXCEPTION + e->exception.vector % 32))
+	if (e->exception.injected || e->exception.vector >= 32 ||
+	    !svm_intercepts(cpu, SVM_EXIT_EXCEPTION + e->exception.vector))
 		return;
 	e->exception.pending = false;
 	intercept_exception(cpu, e->exception.vector, e->exception.has_error ? e->exception.error : 0);
@@ -400,13 +401,6 @@ static void deliver_nmi(struct cpu *cpu)
 	cpu->p->delivering = VECTOR_NMI;
 	event_deliver(cpu, VECTOR_NMI, EVENT_EXTERNAL, false, 0, cpu->s.rip);
 	e->nmi.injected = false;
-}
-
-uint32_t event_soft_info(unsigned vector, enum event_kind kind)
-{
-	unsigned type = kind == EVENT_SOFT_INT ? EVENT_TYPE_SOFTWARE : EVENT_TYPE_EXCEPTION;
-
-	return (uint32_t)EVENT_VALID | type << EVENT_TYPE_SHIFT | vector;
 }
 
 /* In the order of event_deliver_pending: the event that was not delivered is still in s.events. */

@@ -12,8 +12,6 @@ bool event_deliver_pending(struct cpu *cpu);
 /** Is an event in s.events to be delivered at once? */
 bool event_is_pending(const struct cpu *cpu);
 enum event_kind { EVENT_EXCEPTION, EVENT_EXTERNAL, EVENT_SOFT_INT, EVENT_SOFT_EXCEPTION /* INT3, INTO */ };
-/** The event of INT n, INT1, INT3 or INTO as EXITINTINFO names it, for cpu_private.delivering_soft. */
-uint32_t event_soft_info(unsigned vector, enum event_kind kind);
 /** The event whose delivery is under way, as EXITINTINFO names it (APM vol. 2, 15.7.2); 0: none. */
 uint64_t event_interrupted(const struct cpu *cpu);
 /** Deliver through the IDT. `rip`: what to push. After: s.rip is the handler's. */

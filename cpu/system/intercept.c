@@ -170,14 +170,12 @@ static bool msr_map_place(uint32_t index, unsigned *bit)
 	return false;
 }
 
-enum map_answer intercept_msr(struct cpu *cpu, uint32_t index, bool write)
+enum map_answer intercept_msr_map(struct cpu *cpu, uint32_t index, bool write)
 {
 	uint64_t map = CONTROL(cpu, msrpm) & ~UINT64_C(0xfff);
 	unsigned bit;
 	uint8_t byte;
 
-	if (likely(!svm_intercepts(cpu, SVM_EXIT_MSR)))
-		return MAP_ALLOWS;
 	if (msr_map_place(index, &bit)) {
 		enum map_answer answer = map_read(cpu, map + bit / 8, &byte, 1);
 

@@ -43,18 +43,14 @@ bool intercept_pause(struct cpu *cpu);
 /** VMRUN: the PAUSE filter begins anew, and no monitor is armed. */
 void intercept_reset(struct cpu *cpu);
 
-/**
- * The instruction at cpu->op accesses a port, and the TSS allows it. `info`: EXITINFO1. Returns when the hypervisor's
- * map allows it, too. Otherwise the guest is left, the map is asked, and the instruction runs again if it may.
- */
-INLINE void intercept_port(struct cpu *cpu, uint32_t info);
-_Noreturn void intercept_port_ask(struct cpu *cpu, uint32_t info);
-
-INLINE void intercept_port(struct cpu *cpu, uint32_t info)
+/** The instruction at cpu->op accesses a port, and the TSS allows it. Must the hypervisor's map be asked? */
+INLINE bool intercept_port(const struct cpu *cpu)
 {
-	if (svm_intercepts(cpu, SVM_EXIT_IOIO) && !cpu->p->svm.port_allowed)
-		intercept_port_ask(cpu, info);
+	return svm_intercepts(cpu, SVM_EXIT_IOIO) && !cpu->p->svm.port_allowed;
 }
+
+/** Leave the guest to ask it. The instruction runs again if it may. `info`: EXITINFO1. */
+_Noreturn void intercept_port_ask(struct cpu *cpu, uint32_t info);
 
 /* EXITINFO1 of SVM_EXIT_IOIO. Operand and address sizes of 1, 2, 4, 8 bytes are ORed in at their shifts. */
 #define PORT_IN            1u
@@ -89,8 +85,12 @@ enum map_answer { MAP_ALLOWS, MAP_INTERCEPTS, MAP_HOST_FAULT /* exit.host_fault 
 
 /** After EXIT_PORT_MAP: if the port is intercepted, the exit is noted. */
 enum map_answer intercept_port_map(struct cpu *cpu);
-/** The guest executes RDMSR or WRMSR, and the hypervisor intercepts some. If this one, the exit is noted. */
-enum map_answer intercept_msr(struct cpu *cpu, uint32_t index, bool write);
+/** RDMSR or WRMSR, and the hypervisor intercepts some. If this one, the exit is noted. */
+enum map_answer intercept_msr_map(struct cpu *cpu, uint32_t index, bool write);
+INLINE enum map_answer intercept_msr(struct cpu *cpu, uint32_t index, bool write)
+{
+	return likely(!svm_intercepts(cpu, SVM_EXIT_MSR)) ? MAP_ALLOWS : intercept_msr_map(cpu, index, write);
+}
 /** A WRMSR is complete: EFER has a trap behind it. */
 void intercept_msr_written(struct cpu *cpu, uint32_t index);
 
