@@ -65,7 +65,13 @@ _Noreturn void intercept_exception_exit(struct cpu *cpu, unsigned vector, uint32
 
 static uint64_t cr_value(const struct cpu *cpu, unsigned n)
 {
-	return n == 0 ? cpu->s.cr0 : n == 2 ? cpu->s.cr2 : n == 3 ? cpu->s.cr3 : n == 4 ? cpu->s.cr4 : cpu->s.cr8;
+	switch (n) {
+	case 0: return cpu->s.cr0;
+	case 2: return cpu->s.cr2;
+	case 3: return cpu->s.cr3;
+	case 4: return cpu->s.cr4;
+	default: return svm_has_tpr(cpu) ? svm_tpr_read(cpu) : cpu->s.cr8;
+	}
 }
 
 bool intercept_cr_note(struct cpu *cpu, unsigned n)

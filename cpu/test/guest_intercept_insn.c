@@ -282,6 +282,23 @@ static void check_written(unsigned n, uint64_t value, uint64_t want)
 	guest_free(g);
 }
 
+/* With V_INTR_MASKING, CR8 is V_TPR. */
+static void check_written_tpr(void)
+{
+	struct guest *g = nested_make();
+	struct vmcb_control control = { .virtual_interrupt = V_INTR_MASKING | 3 };
+	struct nested_row r = mov_row(0x22, 8, CPU_RSI);
+
+	memcpy(regs(g)->svm.control, &control, sizeof(control));
+	regs(g)->gpr[CPU_RSI] = 7;
+	nested_prepare(g, &r);
+	nested_intercept(g, 0x98, true);
+	assert_int_equal(nested_run(g), -1);
+	nested_exit(g, "V_TPR", 0x98, 7, 0);
+	assert_int_equal(regs(g)->cr8, 0);
+	guest_free(g);
+}
+
 /* The traps behind a write. */
 static void test_traps_behind_writes(void **state)
 {
@@ -292,6 +309,7 @@ static void test_traps_behind_writes(void **state)
 	check_written(3, GUEST_PML4 | 8, GUEST_PML4 | 8);
 	check_written(4, 0x628, 0x628);
 	check_written(8, 9, 9);
+	check_written_tpr();
 	GUEST_CODE_BYTES(g, GUEST_CODE, 0x0f, 0x30, 0xf4);
 	regs(g)->gpr[CPU_RCX] = 0xc0000080;
 	regs(g)->gpr[CPU_RAX] = 0xd00;
