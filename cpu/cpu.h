@@ -376,6 +376,35 @@ bool cpu_interrupt_wakes(struct cpu *cpu);
  */
 bool cpu_init_take(struct cpu *cpu);
 
+/* ---- nested guests ---------------------------------------------------------------------------------------- */
+
+/* All of these outside cpu_run, on the vCPU's thread or while it is known not to run. */
+
+#define CPU_VMCB_BYTES 4096u
+/**
+ * In guest mode: what KVM_GET_NESTED_STATE shows, as a VMCB of CPU_VMCB_BYTES: the control area as it is now, and the
+ * hypervisor's state as the save area. The nested guest's registers are those of cpu_state.
+ */
+void cpu_nested_get(struct cpu *cpu, void *vmcb);
+
+/**
+ * The reverse: the registers are now those of a nested guest, and the CPU is in guest mode.
+ * Returns: false, and nothing has changed, where VMRUN would have refused it.
+ */
+VMMU_MUST_CHECK bool cpu_nested_set(struct cpu *cpu, uint64_t vmcb_pa, const void *vmcb);
+
+/** Inject the event that a VMCB of cpu_nested_set has in EVENTINJ, if any. Returns: was there one? */
+bool cpu_nested_inject(struct cpu *cpu);
+
+/** End guest mode without a #VMEXIT. The registers stay as they are. No effect outside guest mode. */
+void cpu_nested_leave(struct cpu *cpu);
+
+/** Is the CPU in guest mode, and the nested guest on nested paging? */
+bool cpu_nested_paging(const struct cpu *cpu);
+
+/** Does an event wait in cpu_state that ends a HLT? The owner's interrupts are not asked for. */
+bool cpu_event_wakes(struct cpu *cpu);
+
 /* Host debugging of the guest (KVM_SET_GUEST_DEBUG). */
 #define CPU_DEBUG_STEP  (1u << 0) /* exit after every instruction */
 #define CPU_DEBUG_SW_BP (1u << 1) /* INT3 exits instead of raising #BP */
