@@ -13,6 +13,8 @@
 #include "cpu/system/control.h"
 #include "cpu/system/shadow_regs.h"
 #include "cpu/system/smm.h"
+#include "cpu/system/svm_int.h"
+#include "cpu/system/svm_owner.h"
 
 #define AREA       0xfe00u /* of the saved state, from SMBASE */
 #define AREA_BYTES 512u
@@ -21,7 +23,10 @@
 #define REVISION_64  0x20064u /* the AMD64 format; SMBASE can be moved */
 #define REVISION_32  0x20000u
 #define AT_REVISION  0xfefcu
-#define AT_IO_TRAP   0xfec0u /* only in the AMD64 format */
+/* Only in the AMD64 format. */
+#define AT_IO_TRAP   0xfec0u
+#define AT_NESTED    0xfed8u /* 1: the SMI suspended guest mode, */
+#define AT_VMCB      0xfee0u /* with this VMCB */
 
 /* ---- the area as bytes ------------------------------------------------------------------------------------- */
 
@@ -190,6 +195,10 @@ static void area_save(struct cpu *cpu, uint8_t area[AREA_BYTES])
 	put(area, f->auto_halt, 1, s->events.smi.from_halt);
 	put(area, f->shadow, 1, s->events.shadow);
 	io_save(cpu, f, area);
+	if (s->svm.guest) {
+		put(area, AT_NESTED, 8, 1);
+		put(area, AT_VMCB, 8, s->svm.vmcb_pa);
+	}
 }
 
 /* The state in which a handler begins: like real mode, with segments of 4 GiB. */
@@ -208,8 +217,10 @@ static void handler_state(struct cpu *cpu)
 	s->rip = ENTRY;
 	s->cr0 &= ~(CR0_PE | CR0_EM | CR0_TS | CR0_PG);
 	s->cr4 = 0;
-	if (has_long_mode(cpu))
+	if (has_long_mode(cpu)) {
 		s->efer = 0;
+		s->svm.gif = true; /* there is none without SVME */
+	}
 	s->dr[7] = 0x400;
 	s->idt = (struct cpu_table){ 0, 0 };
 	for (unsigned i = CPU_ES; i <= CPU_GS; i++)
@@ -227,9 +238,14 @@ uint64_t smm_save_area(const struct cpu *cpu)
 enum vmmu_status smm_enter(struct cpu *cpu)
 {
 	uint8_t area[AREA_BYTES];
-	enum vmmu_status status;
+	bool nested = cpu->s.svm.guest;
+	enum vmmu_status status = VMMU_OK;
 
 	area_save(cpu, area);
+	if (nested)
+		status = has_long_mode(cpu) ? svm_smm_suspend(cpu) : VMMU_ENOENT; /* only that format has room for it */
+	if (status != VMMU_OK)
+		return status;
 	cpu->s.events.smi.smm = true;
 	smm_address_space(cpu); /* SMRAM may be memory in address space 1 only */
 	status = vmmu_guest_write(cpu->p->vcpu, (struct vmmu_gpa){ smm_save_area(cpu) }, area, sizeof(area));
@@ -239,6 +255,8 @@ enum vmmu_status smm_enter(struct cpu *cpu)
 		return status;
 	}
 	cpu->s.smi_count++;
+	if (nested)
+		svm_leave(cpu);
 	handler_state(cpu);
 	return VMMU_OK;
 }
@@ -308,6 +326,8 @@ bool smm_leave(struct cpu *cpu, bool *halted)
 	*s = new;
 	rflags_set(cpu, new.rflags);
 	cpu_state_changed(cpu, CPU_CHANGED_MODE | CPU_CHANGED_PAGING | CPU_CHANGED_DEBUG);
+	if (has_long_mode(cpu) && get(area, AT_NESTED, 1) & 1)
+		return svm_smm_resume(cpu, get(area, AT_VMCB, 8));
 	return true;
 }
 

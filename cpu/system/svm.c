@@ -207,15 +207,20 @@ void svm_leave(struct cpu *cpu)
 	mode_update(cpu);
 }
 
-enum vmmu_status svm_vmexit_noted(struct cpu *cpu)
+enum vmmu_status svm_guest_write(struct cpu *cpu)
 {
-	enum vmmu_status status;
 	struct vmcb vmcb;
 
 	cpu->s.rflags = rflags_get(cpu);
 	control_compose(cpu, &vmcb.control);
 	save_compose(cpu, &vmcb.save);
-	status = svm_parts_write(cpu, cpu->s.svm.vmcb_pa, &vmcb, false);
+	return svm_parts_write(cpu, cpu->s.svm.vmcb_pa, &vmcb, false);
+}
+
+enum vmmu_status svm_vmexit_noted(struct cpu *cpu)
+{
+	enum vmmu_status status = svm_guest_write(cpu);
+
 	if (status != VMMU_OK && status != VMMU_ENOENT)
 		return status;
 	svm_leave(cpu);

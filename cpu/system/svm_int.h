@@ -50,6 +50,8 @@ void svm_guest_detach(struct cpu *cpu);
 
 /** Leave guest mode, with GIF clear, and go on in the hypervisor. Nothing is written to memory. */
 void svm_leave(struct cpu *cpu);
+/** Write to the VMCB what #VMEXIT writes, with the exit that is noted. Returns: as vmmu_guest_write. */
+enum vmmu_status svm_guest_write(struct cpu *cpu);
 /** Write the parts of a VMCB that #VMEXIT writes, with VMEXIT_INVALID only those of the control area. */
 enum vmmu_status svm_parts_write(struct cpu *cpu, uint64_t at, const struct vmcb *vmcb, bool invalid);
 
