@@ -166,16 +166,17 @@ static void op_hypercall(struct cpu *cpu, const struct op *op)
 {
 	const struct cpu_ops *ops = cpu->p->ops;
 
-	if (!op->sub)
-		svm_check(cpu, SVM_EXIT_VMMCALL);
-	if (ops->hypercall == NULL || cpu->s.svm.guest) /* a nested guest's calls are for its hypervisor, or nobody */
-		cpu_ud(cpu);
-	if (op->sub && ops->may_rewrite_vmcall != NULL) {
+	if (op->sub && ops->may_rewrite_vmcall != NULL && ops->hypercall != NULL) {
+		/* In a nested guest, too, and whether its hypervisor wants the #UD or not: as KVM. */
 		if (!ops->may_rewrite_vmcall(cpu->p->ops_state))
 			cpu_ud(cpu);
 		rewrite_vmcall(cpu, op);
 		return;
 	}
+	if (!op->sub)
+		svm_check(cpu, SVM_EXIT_VMMCALL);
+	if (ops->hypercall == NULL || cpu->s.svm.guest) /* a nested guest's calls are for its hypervisor, or nobody */
+		cpu_ud(cpu);
 	cpu_leave_exit(cpu, CPU_EXIT_HYPERCALL, COMPLETE_STEP);
 }
 
