@@ -189,7 +189,7 @@ struct cpu_private {
 	bool large_pages;        /* the TLB may hold pieces of large guest pages */
 	int delivering;          /* the vector whose delivery is under way; -1: none */
 	uint32_t delivering_soft; /* the event of an INT n, INT1, INT3 or INTO under way, as in EXITINTINFO; 0: none */
-	bool delivering_external; /* the event is an interrupt or exception, not INT n: error codes have EXT */
+	bool delivering_external; /* error codes have EXT: the event is an interrupt; on Intel an exception, too */
 
 	/* LEAVE_FAULT */
 	struct vmmu_gpa fault_gpa;

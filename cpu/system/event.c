@@ -331,7 +331,8 @@ void event_deliver(struct cpu *cpu, unsigned vector, enum event_kind kind, bool 
 		d.flags |= RFLAGS_RF;
 	if (rip == cpu->p->rep_rip)
 		d.flags |= RFLAGS_RF;
-	cpu->p->delivering_external = kind == EVENT_EXTERNAL || kind == EVENT_EXCEPTION;
+	/* On Intel the bit says "not by INT n", on AMD "by an interrupt" (SDM vol. 3, 6.13; APM vol. 2, 8.4.1). */
+	cpu->p->delivering_external = kind == EVENT_EXTERNAL || (kind == EVENT_EXCEPTION && cpu->p->intel);
 	if (!(cpu->s.cr0 & CR0_PE))
 		deliver_real(cpu, &d);
 	else if (cpu->s.efer & EFER_LMA)
