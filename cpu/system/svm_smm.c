@@ -30,12 +30,12 @@ enum vmmu_status svm_smm_suspend(struct cpu *cpu)
 bool svm_smm_resume(struct cpu *cpu, uint64_t vmcb_pa)
 {
 	struct vmcb vmcb;
-	struct vmmu_gpa host = { cpu->s.svm.hsave_pa + VMCB_SAVE };
+	struct vmmu_gpa at = { vmcb_pa }, host = { cpu->s.svm.hsave_pa + VMCB_SAVE };
 
 	memset(&vmcb, 0, sizeof(vmcb));
 	if ((vmcb_pa & 0xfff) || (vmcb_pa & ~cpu->p->phys_mask) || !(cpu->s.efer & EFER_SVME))
 		return false;
-	if (vmmu_guest_read(cpu->p->vcpu, (struct vmmu_gpa){ vmcb_pa }, &vmcb.control, sizeof(vmcb.control)) != VMMU_OK ||
+	if (vmmu_guest_read(cpu->p->vcpu, at, &vmcb.control, sizeof(vmcb.control)) != VMMU_OK ||
 	    vmmu_guest_read(cpu->p->vcpu, host, &vmcb.save, sizeof(vmcb.save)) != VMMU_OK)
 		return false;
 	cpu->s.svm.gif = true;

@@ -6,6 +6,7 @@
 #include "kvm/irq/irqchip.h"
 #include "kvm/process/config.h"
 #include "kvm/vcpu/cpuid.h"
+#include "kvm/vcpu/nested.h"
 #include "kvm/ioctl/dispatch.h"
 #include "kvm/report/surface.h"
 #include "kvm/report/unknown.h"
@@ -33,6 +34,7 @@ static long cap_compute(unsigned long number)
 {
 	switch (number) {
 	case KVM_CAP_NR_VCPUS: return vcpus_recommended();
+	case KVM_CAP_NESTED_STATE: return nested_state_bytes();
 	case KVM_CAP_XCRS: return cpuid_has_xsave();
 	case SURFACE_CAP_PRE_FAULT_MEMORY: return config_mmu() == VMMU_MMU_TDP;
 	default: return 0;

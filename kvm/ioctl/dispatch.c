@@ -113,6 +113,8 @@ const struct vcpu_ioctl vcpu_ioctls[] = {
 	{ KVM_HAS_DEVICE_ATTR, vcpu_has_attr },
 	{ KVM_GET_DEVICE_ATTR, vcpu_get_attr },
 	{ KVM_SET_DEVICE_ATTR, vcpu_set_attr },
+	{ KVM_GET_NESTED_STATE, vcpu_get_nested_state },
+	{ KVM_SET_NESTED_STATE, vcpu_set_nested_state },
 	{ SURFACE_PRE_FAULT_MEMORY, vcpu_prefault },
 	{ KVM_GET_STATS_FD, vcpu_stats_fd },
 	{ 0, NULL },

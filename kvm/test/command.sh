@@ -154,7 +154,7 @@ int main(void)
 	int v = ioctl(k, KVM_CREATE_VM, 0);
 	struct kvm_xen_hvm_config config = { 0 };
 
-	ioctl(k, KVM_CHECK_EXTENSION, KVM_CAP_NESTED_STATE);
+	ioctl(k, KVM_CHECK_EXTENSION, KVM_CAP_HYPERV_EVENTFD);
 	return k < 0 || v < 0 || ioctl(v, KVM_XEN_HVM_CONFIG, &config) == 0;
 }
 C
@@ -162,10 +162,10 @@ if ${CC:-cc} -O1 -o "$dir/client" "$dir/k.c" 2>/dev/null; then
 	expect 0 "" "$vmmu" run -- "$dir/client"
 	expect 0 "KVM_XEN_HVM_CONFIG" "$vmmu" run --stats -- "$dir/client"
 	expect 1 "KVM_XEN_HVM_CONFIG" "$vmmu" doctor "$dir/client"
-	expect 1 "KVM_CAP_NESTED_STATE" "$vmmu" doctor "$dir/client"
+	expect 1 "KVM_CAP_HYPERV_EVENTFD" "$vmmu" doctor "$dir/client"
 	expect 1 "KVM_CREATE_VM" "$vmmu" doctor --all "$dir/client"
 	expect 0 "KVM_XEN_HVM_CONFIG" "$vmmu" doctor --trace -- "$dir/client"
-	expect 0 "KVM_CAP_NESTED_STATE" "$vmmu" doctor --trace "$dir/client"
+	expect 0 "KVM_CAP_HYPERV_EVENTFD" "$vmmu" doctor --trace "$dir/client"
 fi
 # --stats and host memory: it counts no page as lost when pages stay since the swap file is full, and none as spared
 # when pages are lost. The test program exits with 77 where the machine does not allow --host-memory.

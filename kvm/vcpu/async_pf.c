@@ -241,7 +241,8 @@ static struct wanted *find_there(struct async_pf *apf)
 /* May the guest be given a #PF in place of what it does? That it can take interrupts is known. */
 static bool can_deliver(struct kvm_vcpu *vcpu)
 {
-	if (!is_enabled(vcpu))
+	/* L2 knows nothing of it, and L1 is not there to be told. */
+	if (!is_enabled(vcpu) || cpu_state(vcpu->cpu)->svm.guest)
 		return false;
 	return vcpu->pv.async_pf & KVM_ASYNC_PF_SEND_ALWAYS || cpu_state(vcpu->cpu)->seg[CPU_SS].dpl != 0;
 }
@@ -308,7 +309,8 @@ static void map(struct kvm_vcpu *vcpu, const struct wanted *wanted)
 {
 	uint64_t done;
 
-	if (host_memory_is_away(wanted->fetch.address))
+	/* In guest mode the vCPU may walk L1's table, where the page is elsewhere. */
+	if (host_memory_is_away(wanted->fetch.address) || cpu_state(vcpu->cpu)->svm.guest)
 		return;
 	/* An error is the guest's own access's to report. */
 	(void)!vmmu_prefault(vcpu->mmu, (struct vmmu_gpa){ wanted->gfn * VMMU_PAGE_SIZE }, VMMU_PAGE_SIZE, &done);

@@ -2,6 +2,7 @@
 /* KVM_GET/SET_VCPU_EVENTS, KVM_INTERRUPT, KVM_NMI, KVM_SMI, KVM_GET/SET_MP_STATE. */
 #include "kvm/vcpu/halt.h"
 #include "kvm/vcpu/ioctls.h"
+#include "kvm/vcpu/nested.h"
 #include "kvm/irq/lapic.h"
 #include "kvm/vcpu/regs.h"
 #include "kvm/process/user.h"
@@ -55,6 +56,11 @@ void events_get(struct kvm_vcpu *vcpu, struct kvm_vcpu_events *out)
 	out->exception_payload = payload ? e->exception.payload : 0;
 	out->interrupt.injected = e->interrupt.injected && !e->interrupt.soft;
 	out->interrupt.nr = e->interrupt.vector;
+	if (!vcpu->lapic && vcpu->extint >= 0) {
+		/* The client's irqchip has given it already, and there is no other place to show it. */
+		out->interrupt.injected = true;
+		out->interrupt.nr = (uint8_t)vcpu->extint;
+	}
 	out->interrupt.shadow = e->shadow;
 	out->nmi.injected = e->nmi.injected;
 	out->nmi.pending = e->nmi.pending;
@@ -111,6 +117,7 @@ static void smm_set(struct kvm_vcpu *vcpu, const struct kvm_vcpu_events *in)
 	e->smi.pending = in->smi.pending;
 	e->smi.from_halt = false;
 	if (e->smi.smm != (in->smi.smm != 0)) {
+		cpu_nested_leave(vcpu->cpu); /* there is none in SMM, and KVM leaves it in either direction */
 		e->smi.smm = in->smi.smm != 0;
 		cpu_state_changed(vcpu->cpu, CPU_CHANGED_SMM | CPU_CHANGED_PAGING);
 	}
@@ -135,6 +142,8 @@ long events_set(struct kvm_vcpu *vcpu, const struct kvm_vcpu_events *from)
 	e->exception.error = in.exception.error_code;
 	e->exception.has_payload = in.exception_has_payload;
 	e->exception.payload = in.exception_payload;
+	if (!vcpu->lapic)
+		vcpu->extint = -1;
 	e->interrupt.injected = in.interrupt.injected;
 	e->interrupt.vector = in.interrupt.nr;
 	e->interrupt.soft = in.interrupt.soft;
@@ -188,6 +197,12 @@ long vcpu_interrupt(struct kvm_vcpu *vcpu, unsigned long argument)
 		/* The client has the PIC: its interrupt is taken when the local APIC lets it through. */
 		if (vcpu->extint >= 0)
 			return -EEXIST;
+		vcpu->extint = (int)in.irq;
+		cpu_interrupt_raise(vcpu->cpu);
+		return 0;
+	}
+	if (cpu_state(vcpu->cpu)->svm.guest) {
+		/* Whose it is, L1's or L2's, the CPU knows. The vector comes when one of them takes it. */
 		vcpu->extint = (int)in.irq;
 		cpu_interrupt_raise(vcpu->cpu);
 		return 0;
@@ -264,10 +279,10 @@ long vcpu_set_mp_state(struct kvm_vcpu *vcpu, unsigned long argument)
 	/* Without a local APIC a vCPU is always runnable: HLT exits to the client, and there is no INIT. */
 	if (!vcpu->lapic && i != CPU_MP_RUNNABLE)
 		return -EINVAL;
-	/* An INIT that SMM holds back is set by KVM_SET_VCPU_EVENTS. A pending SMI would be taken before it. */
+	/* An INIT that SMM or GIF holds back is set by KVM_SET_VCPU_EVENTS. A pending SMI would be taken before it. */
 	events_collect(vcpu);
 	if ((i == CPU_MP_INIT_RECEIVED || i == CPU_MP_SIPI_RECEIVED) &&
-	    (state->events.smi.smm || state->events.smi.pending))
+	    (state->events.smi.smm || state->events.smi.pending || !state->svm.gif))
 		return -EINVAL;
 	if (i == CPU_MP_SIPI_RECEIVED) {
 		/* INIT was received and the start-up vector is known. The next KVM_RUN starts the vCPU. */

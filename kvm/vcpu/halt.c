@@ -15,17 +15,10 @@
 
 static bool wants_to_run(struct kvm_vcpu *vcpu)
 {
-	struct cpu_state *state = cpu_state(vcpu->cpu);
-
 	if (atomic_load(&vcpu->pv_kicked))
 		return true;
 	events_collect(vcpu);
-	if ((state->events.smi.pending && !state->events.smi.smm) ||
-	    (state->events.nmi.pending && !state->events.nmi.masked))
-		return true;
-	if (state->events.exception.pending || state->events.exception.injected || state->events.interrupt.injected)
-		return true;
-	return (state->rflags & 1u << 9) && lapic_has_interrupt(vcpu->lapic);
+	return cpu_event_wakes(vcpu->cpu) || (cpu_interrupt_wakes(vcpu->cpu) && lapic_has_interrupt(vcpu->lapic));
 }
 
 static long futex_wait(struct kvm_vcpu *vcpu, unsigned seen, const struct timespec *until)
@@ -76,7 +69,10 @@ static void sleep_once(struct kvm_vcpu *vcpu, unsigned seen)
 		futex_wait(vcpu, seen, NULL);
 }
 
-/* INIT resets the vCPU. SIPI starts it if it waits for one. In SMM an INIT stays latched, and a SIPI is lost. */
+/*
+ * INIT resets the vCPU. SIPI starts it if it waits for one. While an INIT is held back (SMM, GIF = 0, a hypervisor that
+ * is told of it first) it stays latched, and a SIPI is lost.
+ */
 void halt_take_start(struct kvm_vcpu *vcpu)
 {
 	struct cpu_state *state = cpu_state(vcpu->cpu);
@@ -84,8 +80,10 @@ void halt_take_start(struct kvm_vcpu *vcpu)
 
 	if (!lapic_start_pending(vcpu->lapic))
 		return;
-	if (state->events.smi.smm) {
+	if (lapic_init_is_latched(vcpu->lapic) && !cpu_init_take(vcpu->cpu)) {
 		lapic_take_sipi(vcpu->lapic, &vector);
+		if (state->svm.guest && state->svm.gif && state->mp_state == CPU_MP_HALTED)
+			state->mp_state = CPU_MP_RUNNABLE; /* the next cpu_run makes the #VMEXIT */
 		return;
 	}
 	if (lapic_take_init(vcpu->lapic)) {

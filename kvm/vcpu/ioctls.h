@@ -56,6 +56,8 @@ long vcpu_kvmclock_ctrl(struct kvm_vcpu *vcpu, unsigned long argument);
 long vcpu_has_attr(struct kvm_vcpu *vcpu, unsigned long argument);
 long vcpu_get_attr(struct kvm_vcpu *vcpu, unsigned long argument);
 long vcpu_set_attr(struct kvm_vcpu *vcpu, unsigned long argument);
+long vcpu_get_nested_state(struct kvm_vcpu *vcpu, unsigned long argument);
+long vcpu_set_nested_state(struct kvm_vcpu *vcpu, unsigned long argument);
 long vcpu_prefault(struct kvm_vcpu *vcpu, unsigned long argument);
 
 #endif

@@ -5,6 +5,7 @@
 #include "kvm/vcpu/ioctls.h"
 #include "kvm/irq/lapic.h"
 #include "kvm/vcpu/msr_filter.h"
+#include "kvm/vcpu/nested.h"
 #include "kvm/vcpu/pv.h"
 #include "kvm/vcpu/tsc.h"
 #include "kvm/process/user.h"
@@ -37,6 +38,9 @@
 #define MSR_PERF_CAP      0x345u
 #define MSR_TSC_DEADLINE  0x6e0u
 #define MSR_X2APIC        0x800u
+#define MSR_EFER          0xc0000080u
+#define MSR_VM_CR         0xc0010114u
+#define MSR_VM_HSAVE_PA   0xc0010117u
 #define MSR_TSC_AUX       0xc0000103u
 #define MSR_K7_EVNTSEL0   0xc0010000u
 #define MSR_K7_PERFCTR3   0xc0010007u
@@ -52,7 +56,7 @@
 static const uint32_t own_list[] = {
 	MSR_APIC_BASE, MSR_TSC_ADJUST, MSR_BIOS_SIGN, MSR_PLATFORM_INFO, MSR_MISC_FEATURES, MSR_MCG_STATUS, MSR_MCG_CTL,
 	MSR_TSC_DEADLINE, MSR_MTRR_DEFTYPE, MSR_ARCH_CAP, MSR_PERF_CAP, MSR_POWER_CTL, MSR_HWCR, MSR_SMBASE,
-	MSR_SMI_COUNT,
+	MSR_SMI_COUNT, MSR_VM_CR, MSR_VM_HSAVE_PA,
 };
 
 /* Their values are the same on every vCPU, and known before there is one. */
@@ -84,7 +88,6 @@ static const uint32_t ignored_list[] = {
 	0x79,       /* IA32_BIOS_UPDT_TRIG */
 	0xc001001f, /* NB_CFG */
 	0xc0010020, /* PATCH_LOADER */
-	0xc0010117, /* VM_HSAVE_PA */
 	0xc0011022, /* DC_CFG */
 	0xc0011023, /* TW_CFG */
 	0xc001102a, /* BU_CFG2 */
@@ -264,7 +267,7 @@ static bool misc_enable_allowed(struct kvm_vcpu *vcpu, uint64_t value)
 
 static bool msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, bool host)
 {
-	uint64_t *variable = own_variable(vcpu, index);
+	uint64_t *variable = own_variable(vcpu, index), efer = cpu_state(vcpu->cpu)->efer;
 
 	if (!host && guest_lacks(vcpu, index))
 		return false;
@@ -314,8 +317,11 @@ static bool msr_write(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, boo
 		return vcpu->lapic && lapic_x2apic_write(vcpu->lapic, index - MSR_X2APIC, value, host);
 	if (index == MSR_MISC_ENABLE && !misc_enable_allowed(vcpu, value))
 		return false;
-	if (cpu_msr_set(vcpu->cpu, index, value, host))
+	if (cpu_msr_set(vcpu->cpu, index, value, host)) {
+		if (index == MSR_EFER && host)
+			nested_efer_written(vcpu, efer);
 		return true;
+	}
 	if (index == MSR_PERF_CAP) /* only for the client, and there is nothing to enable */
 		return host && value == 0;
 	return is_ignored(index) || (is_zero_msr(index) && value == 0);

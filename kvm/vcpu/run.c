@@ -15,6 +15,7 @@
 #include "kvm/irq/lapic.h"
 #include "kvm/irq/pv_eoi.h"
 #include "kvm/vcpu/msr.h"
+#include "kvm/vcpu/nested.h"
 #include "kvm/vcpu/pv.h"
 #include "kvm/vcpu/regs.h"
 #include "kvm/process/signals.h"
@@ -277,7 +278,7 @@ static bool takes_client_interrupt(struct kvm_vcpu *vcpu)
 {
 	if (vcpu->kvm->pic)
 		return false;
-	return !vcpu->lapic || (lapic_takes_external(vcpu->lapic) && vcpu->extint < 0);
+	return (!vcpu->lapic || lapic_takes_external(vcpu->lapic)) && vcpu->extint < 0;
 }
 
 static void window_update(struct kvm_vcpu *vcpu)
@@ -336,14 +337,18 @@ static long run_with_state(struct kvm_vcpu *vcpu)
 		 * access or a single step.
 		 */
 		enum cpu_exit reason;
+		bool shutdown = state->events.triple_fault;
 
+		state->events.triple_fault = false; /* it stays pending */
 		cpu_request_exit(vcpu->cpu);
 		reason = cpu_run(vcpu->cpu);
+		state->events.triple_fault |= shutdown;
 		if (reason != CPU_EXIT_KICKED)
 			return handle(vcpu, reason);
 		count(&vcpu->exits[EXITS_IMMEDIATE]);
 		return -EINTR;
 	}
+	nested_before_run(vcpu);
 	return run_guest(vcpu);
 }
 
@@ -442,12 +447,26 @@ static bool ask_io(void *state, bool in, uint16_t port, unsigned size, void *dat
 static int ask_interrupt(void *state)
 {
 	struct kvm_vcpu *vcpu = state;
+	int vector;
 
 	pv_look(vcpu);
 	/* A debugger that steps may want no interrupt in between. vcpu_set_guest_debug raises what was held back. */
 	if (vcpu->debug_control & KVM_GUESTDBG_BLOCKIRQ)
 		return -1;
-	return vcpu->lapic ? lapic_acknowledge(vcpu->lapic) : -1;
+	if (vcpu->lapic)
+		return lapic_acknowledge(vcpu->lapic);
+	vector = vcpu->extint;
+	vcpu->extint = -1;
+	return vector;
+}
+
+static bool ask_interrupt_pending(void *state)
+{
+	struct kvm_vcpu *vcpu = state;
+
+	if (vcpu->debug_control & KVM_GUESTDBG_BLOCKIRQ)
+		return false;
+	return vcpu->lapic ? lapic_has_interrupt(vcpu->lapic) : vcpu->extint >= 0;
 }
 
 static void ask_cr8_written(void *state, uint64_t value)
@@ -489,6 +508,7 @@ const struct cpu_ops run_cpu_ops = {
 	.mmio = ask_mmio,
 	.hypercall = ask_hypercall,
 	.interrupt = ask_interrupt,
+	.interrupt_pending = ask_interrupt_pending,
 	.cr8_written = ask_cr8_written,
 	.has_monitor = ask_has_monitor,
 	.may_rewrite_vmcall = ask_may_rewrite_vmcall,

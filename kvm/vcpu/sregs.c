@@ -2,6 +2,7 @@
 /* KVM_GET/SET_SREGS and SREGS2, KVM_TRANSLATE. */
 #include "kvm/vcpu/cpuid.h"
 #include "kvm/vcpu/ioctls.h"
+#include "kvm/vcpu/nested.h"
 #include "kvm/irq/lapic.h"
 #include "kvm/vcpu/msr.h"
 #include "kvm/vcpu/regs.h"
@@ -77,6 +78,7 @@ void sregs_get(struct kvm_vcpu *vcpu, struct kvm_sregs *out)
 static long sregs_set_common(struct kvm_vcpu *vcpu, const struct kvm_sregs *in)
 {
 	struct cpu_state *s = cpu_state(vcpu->cpu);
+	uint64_t efer = s->efer;
 
 	if ((in->efer & EFER_LME) && (in->cr0 & CR0_PG)) {
 		if (!(in->cr4 & CR4_PAE) || !(in->efer & EFER_LMA))
@@ -122,6 +124,7 @@ static long sregs_set_common(struct kvm_vcpu *vcpu, const struct kvm_sregs *in)
 	if (vcpu->id == vcpu->kvm->boot_cpu_id && s->rip == 0xfff0 && in->cs.selector == 0xf000 &&
 	    in->cs.base == 0xffff0000 && !(in->cr0 & CR0_PE))
 		s->mp_state = CPU_MP_RUNNABLE;
+	nested_efer_written(vcpu, efer);
 	cpu_state_changed(vcpu->cpu, CPU_CHANGED_MODE | CPU_CHANGED_PAGING);
 	return 0;
 }

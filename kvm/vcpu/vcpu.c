@@ -214,6 +214,8 @@ long vcpu_prefault(struct kvm_vcpu *vcpu, unsigned long argument)
 		return -EINVAL;
 	if (config_mmu() == VMMU_MMU_SHADOW)
 		return -EOPNOTSUPP; /* as KVM with shadow paging */
+	if (cpu_nested_paging(vcpu->cpu))
+		return -EOPNOTSUPP; /* it would be L2's memory */
 	result = status_errno(vmmu_prefault(vcpu->mmu, (struct vmmu_gpa){ range.gpa }, range.size, &done));
 	range.gpa += done;
 	range.size -= done;

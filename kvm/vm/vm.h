@@ -160,6 +160,8 @@ struct kvm_vcpu {
 	atomic_uint wake;          /* [a] futex: changes when a halted vCPU must look at its events again */
 	atomic_uint nmi_queued;    /* [a] NMIs sent since the vCPU last collected them */
 	atomic_bool smi_queued;    /* [a] an SMI was sent since then */
+	/* [v] KVM_SET_NESTED_STATE began guest mode since the last KVM_RUN; and with its flag RUN_PENDING */
+	bool nested_restored, nested_run_pending;
 	int extint;                /* [v] a vector of the client's PIC (KVM_INTERRUPT) that waits, or -1 */
 	enum { TPR_QUIET, TPR_READ, TPR_WRITTEN } tpr_access; /* [v] KVM_EXIT_TPR_ACCESS is due */
 	uint64_t tpr_rip;          /* [v] where */
