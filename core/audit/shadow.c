@@ -17,7 +17,7 @@ struct totals {
 /* What a child has in common with the page above it. */
 #define ROLE_MODE                                                                                     \
 	(ROLE_FOUR_BYTE | ROLE_NX | ROLE_WP | ROLE_SMEP_NOT_WP | ROLE_SMAP_NOT_WP | ROLE_SMM | ROLE_PKE | \
-	 ROLE_PSE | ROLE_NO_PAGING | ROLE_PAE)
+	 ROLE_PSE | ROLE_NO_PAGING | ROLE_PAE | ROLE_GUEST_MODE)
 
 static bool is_hashed(struct vm *vm, const struct shadow *page)
 {
@@ -32,12 +32,24 @@ static struct vmmu_vcpu *vcpu_of(struct vm *vm, unsigned id)
 	return vm->vcpus.by_id[id] ? container_of(vm->vcpus.by_id[id], struct vmmu_vcpu, vcpu) : NULL;
 }
 
-/* Root number n of a vCPU: the current one, then the previous ones; NULL at the end. */
+#define ROOTS (SHADOW_PREVIOUS + 1)
+
+/* What a vCPU keeps of the kind, counted from 0: of its guest's tables, of L1's nested table. NULL at the end. */
+static const struct shadow_vcpu *shadow_vcpu_of(const struct vmmu_vcpu *vcpu, unsigned kind)
+{
+	const struct shadow_vcpu *first = vcpu->shadow ? vcpu->shadow : vcpu->nested;
+
+	return kind == 0 ? first : kind == 1 && first != vcpu->nested ? vcpu->nested : NULL;
+}
+
+/* Root number n of a vCPU: the current one and the previous ones of each kind. NULL at the end. */
 static const struct shadow_root *root_of(const struct vmmu_vcpu *vcpu, unsigned n)
 {
-	if (!vcpu->shadow || n > SHADOW_PREVIOUS)
+	const struct shadow_vcpu *sv = shadow_vcpu_of(vcpu, n / ROOTS);
+
+	if (!sv)
 		return NULL;
-	return n == 0 ? &vcpu->shadow->root : &vcpu->shadow->previous[n - 1];
+	return n % ROOTS == 0 ? &sv->root : &sv->previous[n % ROOTS - 1];
 }
 
 /* --- entries --- */
@@ -152,8 +164,8 @@ static void unsync_check(struct audit *audit, const struct shadow *page)
 	}
 	if (bits != page->unsync_children)
 		audit_fail(audit, "unsync children (P8)", "counted ", page->unsync_children, "there are ", bits);
-	if (page->unsync && (role_level(page->role) != 1 || (page->role & ROLE_DIRECT)))
-		audit_fail(audit, "unsync, and no 4K-level table (P8)", "table ", page->gfn.v, "role ", page->role);
+	if (page->unsync && (role_level(page->role) != 1 || (page->role & (ROLE_DIRECT | ROLE_GUEST_MODE))))
+		audit_fail(audit, "unsync, and no page that may be (P8)", "table ", page->gfn.v, "role ", page->role);
 }
 
 static uint64_t references(struct vm *vm, const struct shadow *page)
@@ -262,7 +274,14 @@ static void vcpu_check(struct audit *audit, struct totals *totals, unsigned id)
 {
 	const struct vmmu_vcpu *vcpu = vcpu_of(audit->vm, id);
 
-	totals->tables += vcpu->shadow->top != NULL;
+	for (unsigned kind = 0; shadow_vcpu_of(vcpu, kind); kind++) {
+		const struct shadow_vcpu *sv = shadow_vcpu_of(vcpu, kind);
+
+		totals->tables += sv->top != NULL;
+		/* The last vCPU's CPUID is as good as any. */
+		audit->phys_bits = sv->regs.phys_bits;
+		audit->gbpages = sv->regs.gbpages;
+	}
 	for (unsigned n = 0; root_of(vcpu, n); n++)
 		for (unsigned i = 0; i < 4; i++)
 			if (root_of(vcpu, n)->page[i])
@@ -274,16 +293,9 @@ static void mmu_check(struct audit *audit, const struct shadow_mmu *mmu)
 	struct vm *vm = audit->vm;
 	struct totals totals = { 0 };
 
-	for (unsigned id = 0; id < vm->vcpus.limit; id++) {
-		const struct vmmu_vcpu *vcpu = vcpu_of(vm, id);
-
-		if (!vcpu || !vcpu->shadow)
-			continue;
-		/* The last vCPU's CPUID is as good as any. */
-		audit->phys_bits = vcpu->shadow->regs.phys_bits;
-		audit->gbpages = vcpu->shadow->regs.gbpages;
-		vcpu_check(audit, &totals, id);
-	}
+	for (unsigned id = 0; id < vm->vcpus.limit; id++)
+		if (vcpu_of(vm, id))
+			vcpu_check(audit, &totals, id);
 	list_for_each(link, &mmu->pages)
 		page_check(audit, &totals, container_of(link, struct shadow, link));
 	if (totals.pages != mmu->used || totals.pages != hashed(vm))

@@ -2,9 +2,10 @@
 /*
  * What a vCPU walks now: its context. KVM's struct kvm_mmu.
  *
- * There are two kinds. With context_tdp the vCPU walks a TDP root, from guest physical addresses. With
- * context_shadow it walks a shadow of its guest's own tables, from linear addresses. Two vCPUs of one VM may have
- * different kinds, and one vCPU changes its kind when nested guests come and go. Code that serves a vCPU calls its
+ * There are three kinds. With context_tdp the vCPU walks a TDP root, from guest physical addresses. With
+ * context_shadow it walks a shadow of its guest's own tables, from linear addresses. With context_nested it is in guest
+ * mode (vmmu/nested.h), and walks a shadow of L1's nested table, from L2 physical addresses. Two vCPUs of one VM may
+ * have different kinds, and one vCPU changes its kind when nested guests come and go. Code that serves a vCPU calls its
  * context and never asks which kind that is.
  */
 #ifndef CORE_FAULT_CONTEXT_H
@@ -42,6 +43,9 @@ struct context_ops {
 	/** Answer a fault on a linear address. NULL: the CPU walks the guest's own tables, without us. */
 	enum vmmu_page_fault (*page_fault)(struct vmmu_vcpu *vcpu, const struct memslots *slots, gva_t gva,
 	                                   uint64_t error, uint32_t pkru, struct vmmu_page_info *info);
+	/** Answer a fault on an L2 physical address. NULL: the vCPU is not in guest mode. */
+	enum vmmu_page_fault (*nested_fault)(struct vmmu_vcpu *vcpu, const struct memslots *slots, gpa_t gpa,
+	                                     uint64_t error, struct vmmu_page_info *info);
 	/** Map a page before the guest touches it. NULL: only the guest's own tables say what is mapped. */
 	enum vmmu_page_fault (*prefault)(struct vmmu_vcpu *vcpu, const struct memslots *slots, gfn_t gfn);
 	/** Set memory aside for one map. Returns: false when the host has none. */
@@ -62,7 +66,7 @@ struct context_ops {
 	void (*flush_all)(struct vmmu_vcpu *vcpu);
 };
 
-extern const struct context_ops context_tdp, context_shadow;
+extern const struct context_ops context_tdp, context_shadow, context_nested;
 
 /**
  * Let the vCPU walk tables of this kind from its next entry on. Its roots of other kinds stay. Allocates.

@@ -2,6 +2,8 @@
 /* Faults as the CPU reports them. Each goes to the context of the vCPU (context.h). */
 #include "core/fault/fault.h"
 
+#include <vmmu/nested.h>
+
 enum vmmu_page_fault fault_page_get(struct vm *vm, struct fault *fault)
 {
 	unsigned access = fault->access & (VMMU_READ | VMMU_WRITE | VMMU_NOWAIT);
@@ -63,6 +65,25 @@ enum vmmu_page_fault vmmu_page_fault(struct vmmu_vcpu *vcpu, struct vmmu_gva gva
 		return VMMU_PAGE_DEAD;
 	token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id);
 	answer = context->page_fault(vcpu, memslots_active(vm, vcpu->as_id, token), gva, error, pkru, info);
+	srcu_read_unlock(&vm->srcu, token);
+	answer_count(vcpu, answer);
+	return answer;
+}
+
+enum vmmu_page_fault vmmu_nested_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t error,
+                                       struct vmmu_page_info *info)
+{
+	const struct context_ops *context = vcpu->context;
+	struct vm *vm = vcpu->vcpu.vm;
+	enum vmmu_page_fault answer;
+	struct srcu_read token;
+
+	ASSERT(load_relaxed(&vcpu->vcpu.mode) == VCPU_OUTSIDE);
+	*info = (struct vmmu_page_info){ 0 };
+	if (unlikely(vm_is_dead(vm) || !context->nested_fault))
+		return VMMU_PAGE_DEAD;
+	token = srcu_read_lock(&vm->srcu, vcpu->vcpu.id);
+	answer = context->nested_fault(vcpu, memslots_active(vm, vcpu->as_id, token), gpa, error, info);
 	srcu_read_unlock(&vm->srcu, token);
 	answer_count(vcpu, answer);
 	return answer;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A vCPU on its way into the guest and out of it (P3, P9), and what its guest does to its translations. */
+#include <vmmu/nested.h>
+
 #include "core/fault/context.h"
 #include "core/fault/vcpu.h"
 
@@ -19,6 +21,7 @@ void vcpu_roots_drop(struct vmmu_vcpu *vcpu, bool only_obsolete)
 {
 	context_tdp.drop(vcpu, only_obsolete);
 	context_shadow.drop(vcpu, only_obsolete);
+	context_nested.drop(vcpu, only_obsolete);
 }
 
 /* Act on every pending request. Returns: true when the user must be told that the ring is nearly full. */
@@ -75,6 +78,7 @@ enum vmmu_status vmmu_vcpu_address_space_set(struct vmmu_vcpu *vcpu, unsigned ad
 		return VMMU_EINVAL;
 	if (address_space == vcpu->as_id)
 		return VMMU_OK;
+	vmmu_nested_leave(vcpu); /* guest mode has one address space: L1 was in it at VMRUN */
 	vcpu_roots_drop(vcpu, false);
 	vcpu->as_id = address_space;
 	vcpu->mmio.generation = 0;

@@ -24,6 +24,7 @@ struct vmmu_vcpu {
 	bool sync;                  /* the guest flushed: unsync pages are brought up to date at the next entry (P8) */
 	struct table *root;         /* context_tdp's: a reference; NULL: to be loaded at the next entry */
 	struct shadow_vcpu *shadow; /* context_shadow's; NULL before the vCPU first has that context */
+	struct shadow_vcpu *nested; /* context_nested's; NULL before the vCPU is in guest mode for the first time */
 	struct table_cache tables;
 	struct memslot_cache slot_cache;
 	struct memslot_cache table_cache; /* for the guest's page tables, which may lie in another slot than its data */

@@ -4,9 +4,10 @@
 
 #include "core/base/assert.h"
 
-static uint32_t mode_role(const struct guest_mode *mode, unsigned as_id)
+static uint32_t mode_role(const struct shadow_vcpu *sv)
 {
-	uint32_t role = as_id ? ROLE_SMM : 0;
+	const struct guest_mode *mode = &sv->mode;
+	uint32_t role = (sv->as_id ? ROLE_SMM : 0) | (sv->guest_mode ? ROLE_GUEST_MODE : 0);
 
 	if (!mode->levels)
 		return role | ROLE_NO_PAGING;
@@ -32,7 +33,8 @@ bool shadow_mode_set(struct shadow_vcpu *sv, unsigned as_id)
 	uint8_t levels = sv->mode.levels;
 
 	guest_mode_init(&sv->mode, &sv->regs);
-	sv->role = mode_role(&sv->mode, as_id);
+	sv->as_id = as_id;
+	sv->role = mode_role(sv);
 	return sv->mode.levels != levels;
 }
 

@@ -47,7 +47,9 @@ struct shadow_root {
 #define SHADOW_PREVIOUS 3
 
 struct shadow_vcpu {
-	struct vmmu_guest_regs regs;
+	struct vmmu_guest_regs regs;          /* with guest_mode: what says how L1's nested table is read */
+	bool guest_mode;                      /* c: for L1's nested table; an L2 physical address is a gva */
+	unsigned as_id;                       /* the address space that `role` is for */
 	struct guest_mode mode;
 	uint32_t role;                        /* what all pages of this mode have in common */
 	struct shadow_root root;

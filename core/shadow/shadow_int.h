@@ -43,6 +43,8 @@
 #define ROLE_PAE         (1u << 23) /* bits 62:52 are reserved */
 /* Of a direct page, which is a piece of a guest's large page: that page is dirty, or cannot be marked dirty. */
 #define ROLE_DIRTY       (1u << 24)
+/* Of L1's nested table, not of its page tables (N4). Such a page never goes unsync (gfn_try_unsync). */
+#define ROLE_GUEST_MODE  (1u << 25)
 /* 19-22, of a direct page: the protection key of the large page. */
 #define ROLE_KEY(k)      ((uint32_t)(k) << 19)
 

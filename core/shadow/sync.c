@@ -27,7 +27,8 @@ bool gfn_try_unsync(struct mmu_token *token, const struct memslot *slot, gfn_t g
 	     page = shadow_next_of(vm, gfn, page)) {
 		if (page->unsync)
 			continue;
-		if (!can_unsync)
+		/* L1's stores to its nested table are all seen: what L1 flushes need not be known here. */
+		if (!can_unsync || (page->role & ROLE_GUEST_MODE))
 			return false;
 		shadow_unsync_mark(page);
 	}

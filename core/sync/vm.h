@@ -40,6 +40,7 @@ struct vm {
 	unsigned address_spaces;
 	unsigned guest_phys_bits;
 	uint64_t mmio_guard;      /* address bits that are set in every MMIO entry (F50) */
+	bool nested;              /* its vCPUs may be in guest mode: both `tdp` and `shadow` are there */
 	bool slot_delete_zaps_slot; /* slots_lock */
 
 	uint32_t dead;            /* atomic; 0 -> 1 once */

@@ -23,6 +23,7 @@ static enum vmmu_status vcpu_add(struct vm *vm, struct vcpu *vcpu)
 static void vcpu_free(struct vm *vm, struct vmmu_vcpu *vcpu)
 {
 	shadow_vcpu_fini(vm, vcpu->shadow);
+	shadow_vcpu_fini(vm, vcpu->nested);
 	table_cache_drain(vm, &vcpu->tables);
 	vm_free(vm, vcpu, sizeof(*vcpu));
 }

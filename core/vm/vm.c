@@ -30,6 +30,7 @@ static bool config_is_valid(const struct vmmu_config *config)
 	       (config->mmu == VMMU_MMU_TDP ?
 	                config->format <= VMMU_FORMAT_EPT5_NO_AD :
 	                config->mmu == VMMU_MMU_SHADOW && config->format == VMMU_FORMAT_NPT4) &&
+	       (!config->nested || (config->mmu == VMMU_MMU_TDP && config->format == VMMU_FORMAT_NPT4)) &&
 	       config->address_spaces <= MAX_ADDRESS_SPACES && config->guest_phys_bits <= VMMU_HOST_PHYS_BITS &&
 	       (!config->guest_phys_bits || config->guest_phys_bits >= 32) &&
 	       (!config->l1d_phys_bits ||
@@ -60,6 +61,7 @@ static void vm_configure(struct vm *vm, const struct vmmu_config *config)
 	vm->address_spaces = config->address_spaces ? config->address_spaces : 1;
 	vm->guest_phys_bits = config->guest_phys_bits ? config->guest_phys_bits : VMMU_HOST_PHYS_BITS;
 	vm->mmio_guard = mmio_guard(config->l1d_phys_bits);
+	vm->nested = config->nested;
 	vm->slot_delete_zaps_slot = config->slot_delete_zaps_slot;
 	vm->vcpus.max = config->max_vcpus ? config->max_vcpus : VMMU_MAX_VCPUS;
 	list_init(&vm->pfn_caches);
@@ -78,6 +80,9 @@ static enum vmmu_status vm_build(struct vm *vm, const struct vmmu_config *config
 		return status;
 	vm->context = config->mmu == VMMU_MMU_SHADOW ? &context_shadow : &context_tdp;
 	status = config->mmu == VMMU_MMU_SHADOW ? shadow_init(vm) : tdp_init(vm);
+	/* No more than the head of the shadow MMU: its arrays come with the first nested root (P1). */
+	if (status == VMMU_OK && config->nested)
+		status = shadow_init(vm);
 	if (status != VMMU_OK)
 		return status;
 	return slots_init(vm, &vm_slots_hooks);

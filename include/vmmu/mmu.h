@@ -49,7 +49,7 @@ bool vmmu_unprotect(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa);
 /**
  * Limit the number of shadow pages (KVM_SET_NR_MMU_PAGES); the oldest are given up. 0: the default, 2 % of guest
  * memory.
- * Returns: VMMU_EINVAL in a VM that does not shadow.
+ * Returns: VMMU_EINVAL in a VM that never shadows: with TDP, and no config.nested.
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_shadow_limit_set(struct vmmu_vm *vm, uint64_t pages);
 

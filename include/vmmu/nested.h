@@ -47,12 +47,16 @@ struct vmmu_nested {
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_nested_enter(struct vmmu_vcpu *vcpu, const struct vmmu_nested *l1);
 
-/** Guest mode ends: the vCPU walks L1's own root again. No effect outside guest mode. Never fails. */
+/**
+ * Guest mode ends: the vCPU walks L1's own root again. No effect outside guest mode. Never fails. A change of the
+ * address space ends guest mode, too: a CPU that enters SMM from L2 has L2's state in SMRAM, and no L2.
+ */
 void vmmu_nested_leave(struct vmmu_vcpu *vcpu);
 
 /**
  * Answer a second-stage fault in guest mode. `gpa`: L2 physical. `error`: VMMU_PF_* as for vmmu_fault; GUEST_FINAL or
- * GUEST_PAGE must be given. Sleeps, allocates, as vmmu_page_fault.
+ * GUEST_PAGE must be given. Sleeps, allocates, as vmmu_page_fault. NPT takes every access to a table of L2's for a
+ * write (APM vol. 2, 15.25.6): there a CPU gives GUEST_PAGE together with WRITE, and its own walk wants W and sets D.
  * Returns: as vmmu_page_fault. VMMU_PAGE_GUEST: the fault is L1's: exit to it. Then info->error is for NPT the low half
  * of EXITINFO1 (PRESENT, WRITE, USER, RSVD, FETCH) with GUEST_FINAL or GUEST_PAGE (APM vol. 2, 15.25.6), and for EPT
  * the exit qualification, or VMMU_NESTED_MISCONFIG (SDM vol. 3, 28.2.1). In other answers info->gpa is L1 physical.

@@ -88,7 +88,8 @@ void vmmu_vcpu_leave(struct vmmu_vcpu *vcpu);
 void vmmu_vcpu_kick(struct vmmu_vcpu *vcpu);
 
 /**
- * Which address space the vCPU's accesses use (1 in SMM). Only outside the guest, on the vCPU's thread.
+ * Which address space the vCPU's accesses use (1 in SMM). Only outside the guest, on the vCPU's thread. A change ends
+ * guest mode (vmmu/nested.h).
  * Returns: VMMU_OK, VMMU_EINVAL (the VM has no such address space; nothing changed).
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_vcpu_address_space_set(struct vmmu_vcpu *vcpu, unsigned address_space);
@@ -138,8 +139,8 @@ VMMU_MUST_CHECK enum vmmu_fault vmmu_fault(struct vmmu_vcpu *vcpu, struct vmmu_g
 /**
  * Make the pages of [gpa, gpa + bytes) present before the guest touches them (KVM_PRE_FAULT_MEMORY). `done`: bytes
  * that were mapped, also on error.
- * Returns: VMMU_OK, VMMU_EINVAL (also in a VM that shadows), VMMU_ENOENT (no slot), VMMU_EAGAIN (a slot is being
- * deleted), VMMU_EFAULT, VMMU_ENOMEM.
+ * Returns: VMMU_OK, VMMU_EINVAL (also in a VM that shadows, and in guest mode), VMMU_ENOENT (no slot), VMMU_EAGAIN (a
+ * slot is being deleted), VMMU_EFAULT, VMMU_ENOMEM.
  */
 VMMU_MUST_CHECK enum vmmu_status vmmu_prefault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t bytes,
                                                uint64_t *done);

@@ -9,6 +9,7 @@
 #include <vmmu/memory.h>
 #include <vmmu/memslot.h>
 #include <vmmu/mmu.h>
+#include <vmmu/nested.h>
 #include <vmmu/notifier.h>
 #include <vmmu/pfn_cache.h>
 #include <vmmu/posix.h>
