@@ -120,3 +120,21 @@ uint64_t second_stage_origin(struct cpu *cpu, uint64_t gpa)
 		return gpa;
 	return translate_nested(cpu, &nested, &gpa) ? gpa : 0;
 }
+
+unsigned code_read(struct cpu *cpu, uint64_t linear, uint8_t *to, unsigned most)
+{
+	unsigned read = 0;
+
+	while (read < most) {
+		uint64_t at = (linear + read) & cpu->lin_mask, gpa;
+		unsigned n = 4096 - (unsigned)(at & 0xfff);
+		bool writable, user;
+
+		n = n < most - read ? n : most - read;
+		if (!cpu_translate(cpu, at, &gpa, &writable, &user) ||
+		    vmmu_guest_read(cpu->p->vcpu, (struct vmmu_gpa){ gpa }, to + read, n) != VMMU_OK)
+			break;
+		read += n;
+	}
+	return read;
+}

@@ -18,6 +18,11 @@ struct place walk(struct cpu *cpu, uint64_t linear, enum access access);
 /** The second stage alone. `error`: VMMU_PF_* of the access. Returns: false on a fault, which p->fault_* describe. */
 bool nested_walk(struct cpu *cpu, uint64_t gpa, uint64_t error, uint64_t *host);
 /**
+ * Outside the guest: read code at `linear` into to[0 .. most), as far as the guest's tables lead to memory. No effects.
+ * Returns: how many bytes were read.
+ */
+unsigned code_read(struct cpu *cpu, uint64_t linear, uint8_t *to, unsigned most);
+/**
  * Outside the guest: the guest's own address of `gpa`, which the second stage translates now. Another one only in a
  * nested guest with nested paging. No effects. Returns: 0 when the hypervisor maps nothing there.
  */

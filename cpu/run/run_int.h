@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of the run loop share: run.c decides, execute.c runs ops, exit.c and error.c serve exits. */
+/* What the files of the run loop share: run.c decides, execute.c runs ops, the others serve exits. */
 #ifndef CPU_RUN_RUN_INT_H
 #define CPU_RUN_RUN_INT_H
 
@@ -42,6 +42,11 @@ enum cpu_exit exit_writes(struct cpu *cpu);
 void exit_complete(struct cpu *cpu);
 /** The instruction at s.rip runs again with the answer, before anything else: see `completing`. */
 void complete_again(struct cpu *cpu);
+
+/* ---- fault.c --------------------------------------------------------------------------------------------- */
+
+/** LEAVE_FAULT: p->fault_* or p->shadow describes a fault at cpu->op. Returns: GO_ON, or an exit. */
+enum cpu_exit fault_handle(struct cpu *cpu);
 
 /* ---- error.c --------------------------------------------------------------------------------------------- */
 

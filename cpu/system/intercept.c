@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "cpu/memory/mem.h"
+#include "cpu/memory/walk.h"
 #include "cpu/system/debug.h"
 #include "cpu/system/seg.h"
 
@@ -38,6 +39,9 @@ void intercept_fetched(struct cpu *cpu)
 			break;
 		svm->exit.fetched[n] = (uint8_t)host_load(at, 1);
 	}
+	if (!cpu->p->env_valid)
+		n += code_read(cpu, cpu->seg_base[CPU_CS] + cpu->s.rip + n, svm->exit.fetched + n,
+		               (unsigned)sizeof(svm->exit.fetched) - n);
 	svm->exit.fetched_count = (uint8_t)n;
 }
 

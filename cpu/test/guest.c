@@ -20,6 +20,28 @@
 
 /* ---- the library's part -------------------------------------------------------------------------------- */
 
+static uint64_t *new_table(struct guest *g)
+{
+	assert_true(g->tables_used < 512);
+	memset(g->tables[g->tables_used], 0, 4096);
+	return g->tables[g->tables_used++];
+}
+
+/* The shadow of the nested table that the vCPU was given. */
+static uint64_t *nested_root(struct vmmu_vcpu *vcpu)
+{
+	struct guest *g = vcpu->guest;
+	unsigned i = 0;
+
+	while (g->shadows[i].l1 != 0 && g->shadows[i].l1 != vcpu->nested.root)
+		assert_true(++i < 4);
+	if (g->shadows[i].l1 == 0) {
+		g->shadows[i].l1 = vcpu->nested.root;
+		g->shadows[i].root = new_table(g);
+	}
+	return g->shadows[i].root;
+}
+
 enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry)
 {
 	void (*entering)(struct guest *) = vcpu->guest->entering;
@@ -34,7 +56,8 @@ enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry
 	}
 	vcpu->poll = VMMU_POLL_RUN;
 	*entry = (struct vmmu_entry){
-		.root = vcpu->guest->root, .format = VMMU_FORMAT_NPT4, .levels = 4, .flush = vcpu->flush,
+		.root = vcpu->in_nested ? nested_root(vcpu) : vcpu->guest->root,
+		.format = VMMU_FORMAT_NPT4, .levels = 4, .flush = vcpu->flush,
 		.poll = (const uint32_t *)&vcpu->poll,
 	};
 	vcpu->flush = false;
@@ -51,23 +74,16 @@ void vmmu_vcpu_kick(struct vmmu_vcpu *vcpu)
 	vcpu->poll = 0;
 }
 
-static uint64_t *new_table(struct guest *g)
-{
-	assert_true(g->tables_used < 512);
-	memset(g->tables[g->tables_used], 0, 4096);
-	return g->tables[g->tables_used++];
-}
-
 /* release: the other CPU may walk while this one answers a fault. Pairs with vmmu_table_entry_load. */
 static void entry_store(uint64_t *entry, const void *to, uint64_t bits)
 {
 	__atomic_store_n(entry, (uint64_t)(uintptr_t)to | bits, __ATOMIC_RELEASE);
 }
 
-/* The leaf slot of the second stage for gpa. Makes missing tables when `make`. */
-static uint64_t *npt_slot(struct guest *g, uint64_t gpa, bool make)
+/* The leaf slot for gpa in the tables of `root`. Makes missing tables when `make`. */
+static uint64_t *slot_under(struct guest *g, uint64_t *root, uint64_t gpa, bool make)
 {
-	uint64_t *table = g->root;
+	uint64_t *table = root;
 
 	for (unsigned level = 4; level > 1; level--) {
 		uint64_t *at = &table[gpa >> (12 + 9 * (level - 1)) & 511];
@@ -80,6 +96,11 @@ static uint64_t *npt_slot(struct guest *g, uint64_t gpa, bool make)
 		table = (uint64_t *)(uintptr_t)(vmmu_table_entry_load(at) & VMMU_ENTRY_ADDR);
 	}
 	return &table[gpa >> 12 & 511];
+}
+
+static uint64_t *npt_slot(struct guest *g, uint64_t gpa, bool make)
+{
+	return slot_under(g, g->root, gpa, make);
 }
 
 static enum vmmu_fault answer_fault(struct guest *g, struct vmmu_gpa gpa, uint64_t error)
@@ -116,6 +137,101 @@ enum vmmu_fault vmmu_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t
 	pthread_mutex_unlock(&vcpu->guest->lock);
 	return result;
 }
+
+/* ---- nested guests ------------------------------------------------------------------------------------- */
+
+enum vmmu_status vmmu_nested_enter(struct vmmu_vcpu *vcpu, const struct vmmu_nested *l1)
+{
+	assert_int_equal(l1->format, VMMU_NESTED_NPT);
+	assert_int_equal(l1->cr4 & 0x20, 0x20); /* this machine's hypervisors are in long mode */
+	if (!vcpu->guest->has_nested)
+		return VMMU_EINVAL;
+	vcpu->nested = *l1;
+	vcpu->in_nested = true;
+	vcpu->guest->nested_enters++;
+	return VMMU_OK;
+}
+
+void vmmu_nested_leave(struct vmmu_vcpu *vcpu)
+{
+	vcpu->in_nested = false;
+}
+
+void guest_nested_changed(struct guest *g)
+{
+	memset(g->shadows, 0, sizeof(g->shadows));
+	g->vcpu[0].flush = g->vcpu[1].flush = true;
+}
+
+#define PTE_A  UINT64_C(0x20)
+#define PTE_D  UINT64_C(0x40)
+#define PTE_NX (UINT64_C(1) << 63)
+#define RESERVED (UINT64_C(0xf) << 48) /* the machine has 48 address bits */
+
+/* A leaf of the hypervisor's nested table, and the rights on the way to it. */
+struct nested_leaf {
+	uint64_t l1, rights;
+	bool nx;
+};
+
+/* Walk it as a processor does. Returns: 0, or the bits of EXITINFO1 that the walk adds, with GUEST_FINAL for none. */
+static uint64_t nested_table_walk(struct vmmu_vcpu *vcpu, uint64_t gpa, uint64_t error, struct nested_leaf *leaf)
+{
+	uint64_t table = vcpu->nested.root, *e;
+
+	*leaf = (struct nested_leaf){ .rights = PTE_W | PTE_U };
+	for (unsigned level = 4;; level--) {
+		uint64_t inside = (UINT64_C(1) << (12 + 9 * (level - 1))) - 1;
+
+		assert_true(table < GUEST_RAM);
+		e = (uint64_t *)(void *)(vcpu->guest->ram + table) + (gpa >> (12 + 9 * (level - 1)) & 511);
+		if (!(*e & PTE_P))
+			return VMMU_PF_GUEST_FINAL;
+		if ((*e & RESERVED) || (level == 4 && (*e & PTE_PS)))
+			return VMMU_PF_PRESENT | VMMU_PF_RSVD;
+		leaf->rights &= *e;
+		leaf->nx |= *e >> 63;
+		*e |= PTE_A;
+		table = *e & VMMU_ENTRY_ADDR;
+		if (level == 1 || (*e & PTE_PS)) {
+			leaf->l1 = (table & ~inside) | (gpa & inside);
+			break;
+		}
+	}
+	if (!(leaf->rights & PTE_U) || ((error & VMMU_PF_WRITE) && !(leaf->rights & PTE_W)) ||
+	    ((error & VMMU_PF_FETCH) && leaf->nx))
+		return VMMU_PF_PRESENT;
+	*e |= error & VMMU_PF_WRITE ? PTE_D : 0;
+	leaf->rights &= *e & PTE_D ? ~UINT64_C(0) : ~PTE_W;
+	return 0;
+}
+
+enum vmmu_page_fault vmmu_nested_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t error,
+                                       struct vmmu_page_info *info)
+{
+	const uint64_t kinds = VMMU_PF_GUEST_FINAL | VMMU_PF_GUEST_PAGE, access = VMMU_PF_WRITE | VMMU_PF_FETCH;
+	struct guest *g = vcpu->guest;
+	struct nested_leaf leaf;
+	uint64_t found = nested_table_walk(vcpu, gpa.v, error, &leaf), page = leaf.l1 & ~UINT64_C(0xfff);
+	bool mirrored = guest_is_mirrored(g, page), rom = page == GUEST_ROM;
+
+	assert_true(vcpu->in_nested && (error & VMMU_PF_USER) && (error & kinds) && (error & kinds) != kinds);
+	g->nested_faults++;
+	if (found != 0) {
+		info->error = (error & (kinds | access)) | VMMU_PF_USER | (found & ~kinds);
+		return VMMU_PAGE_GUEST;
+	}
+	info->gpa.v = leaf.l1;
+	if (!rom && page >= GUEST_RAM)
+		return VMMU_PAGE_MMIO;
+	if ((error & VMMU_PF_WRITE) && (rom || mirrored))
+		return rom ? VMMU_PAGE_MMIO : VMMU_PAGE_EMULATE;
+	entry_store(slot_under(g, nested_root(vcpu), gpa.v & ~UINT64_C(0xfff), true), rom ? g->rom : g->ram + page,
+	            PTE_P | PTE_U | (rom || mirrored ? 0 : leaf.rights & PTE_W) | (leaf.nx ? PTE_NX : 0));
+	return VMMU_PAGE_FIXED;
+}
+
+/* ---- memory as the library sees it ------------------------------------------------------------------------ */
 
 enum vmmu_status vmmu_guest_read(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, void *to, size_t bytes)
 {
@@ -184,6 +300,7 @@ void guest_mirror(struct guest *g, uint64_t gpa)
 	*free_slot = (gpa & ~UINT64_C(0xfff)) | 1;
 	if (slot != NULL)
 		*slot &= ~PTE_W;
+	memset(g->shadows, 0, sizeof(g->shadows));
 	g->vcpu[0].flush = g->vcpu[1].flush = true;
 }
 
@@ -255,6 +372,7 @@ void guest_unmap_all(struct guest *g)
 {
 	memset(g->tables, 0, sizeof(g->tables));
 	g->tables_used = 1;
+	memset(g->shadows, 0, sizeof(g->shadows));
 	g->vcpu[0].flush = g->vcpu[1].flush = true;
 }
 

@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <vmmu/nested.h>
+
 #include "cpu/cpu.h"
 
 #define GUEST_RAM (UINT64_C(64) << 20)
@@ -50,6 +52,8 @@ struct vmmu_vcpu {
 	_Atomic uint32_t poll;
 	bool flush;
 	bool ring_full; /* the next vmmu_vcpu_enter says so */
+	bool in_nested; /* vmmu_nested_enter was called with `nested` */
+	struct vmmu_nested nested;
 };
 
 struct guest {
@@ -65,6 +69,13 @@ struct guest {
 	uint64_t mirrored[8]; /* gpa | 1; 0: none */
 	unsigned mirrored_stores, mirrored_written, unprotected;
 	bool stores_fail;    /* vmmu_guest_write finds the host's memory gone */
+	bool has_nested;     /* nested paging can be given to nested guests */
+	/* Shadows of nested tables: the tables' roots, and what the CPU walks in their place. */
+	struct {
+		uint64_t l1; /* 0: none */
+		uint64_t *root;
+	} shadows[4];
+	unsigned nested_faults, nested_enters; /* calls of vmmu_nested_fault and _enter */
 	struct vmmu_vcpu vcpu[2];
 	struct cpu_vm *vm;
 	struct cpu *cpu;    /* vcpu[0]'s */
@@ -105,6 +116,9 @@ uint64_t *guest_pte(struct guest *g, uint64_t linear);
 /** The library mirrors the page at `gpa` from now on: no mapping of it lets a CPU write. */
 void guest_mirror(struct guest *g, uint64_t gpa);
 bool guest_is_mirrored(const struct guest *g, uint64_t gpa);
+
+/** The hypervisor has changed a nested table: drop all shadows of them, as core would. */
+void guest_nested_changed(struct guest *g);
 
 /** Drop the second stage, as core would: the next entry flushes. */
 void guest_unmap_all(struct guest *g);

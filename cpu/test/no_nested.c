@@ -19,3 +19,25 @@ bool vmmu_unprotect(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa)
 	(void)gpa;
 	abort();
 }
+
+enum vmmu_status vmmu_nested_enter(struct vmmu_vcpu *vcpu, const struct vmmu_nested *l1)
+{
+	(void)vcpu;
+	(void)l1;
+	return VMMU_EINVAL;
+}
+
+void vmmu_nested_leave(struct vmmu_vcpu *vcpu)
+{
+	(void)vcpu;
+}
+
+enum vmmu_page_fault vmmu_nested_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa gpa, uint64_t error,
+                                       struct vmmu_page_info *info)
+{
+	(void)vcpu;
+	(void)gpa;
+	(void)error;
+	(void)info;
+	abort();
+}
