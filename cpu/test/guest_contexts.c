@@ -163,18 +163,32 @@ static void test_tlb_invlpga(void **state)
 	(void)state;
 }
 
-/* More ASIDs than the CPU remembers, and more flushes than there are generations. */
-static void test_tlb_many(void **state)
+/* More ASIDs than the CPU remembers: a new one finds nothing of the one whose place it takes. */
+static void test_tlb_many_asids(void **state)
 {
 	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
 
 	tlb_setup(g);
 	for (unsigned asid = 2; asid < 12; asid++) {
 		l1_vmcb(g)->control.asid = asid;
+		s->gpr[CPU_RBX] = OLD + 0x1000;
+		assert_sees(g, 1, 0);
+		if (asid < 4)
+			continue;
+		s->gpr[CPU_RBX] = OLD;
 		assert_sees(g, 1, 2);
 	}
 	l1_vmcb(g)->control.asid = 1;
 	assert_sees(g, 1, 2);
+}
+
+/* More flushes than there are generations. */
+static void test_tlb_many_flushes(void **state)
+{
+	struct guest *g = *state;
+
+	tlb_setup(g);
 	L2_LOAD(g, L2, l2_flush_cr3);
 	for (unsigned i = 0; i < 1100; i++) {
 		uint64_t to = i & 1 ? OLD : NEW;
@@ -184,10 +198,49 @@ static void test_tlb_many(void **state)
 		assert_l2_runs(g);
 		assert_int_equal(cpu_state(g->cpu)->gpr[CPU_RCX], i & 1 ? 1 : 2);
 	}
-	l1_vmcb(g)->control.asid = 3;
-	*l2_pte(g, OLD) = NEW | PTE_P | PTE_W;
+}
+
+/* One ASID flushes so often that generations come again. The other one, which never does, is not taken for it. */
+static void test_tlb_generations_come_again(void **state)
+{
+	struct guest *g = *state;
+	struct vmcb *v = l1_vmcb(g);
+
+	tlb_setup(g);
+	L2_LOAD(g, L2 + 0x800, l2_flush_cr3);
+	for (unsigned i = 0; i < 1100; i++) {
+		v->control.asid = 2;
+		v->save.rip = L2 + 0x800;
+		*l2_pte(g, OLD) = NEW | PTE_P | PTE_W | PTE_A | PTE_D;
+		assert_l2_vmmcall(g);
+		assert_int_equal(cpu_state(g->cpu)->gpr[CPU_RCX], 2);
+		v->control.asid = 1;
+		*l2_pte(g, OLD) = OLD | PTE_P | PTE_W | PTE_A | PTE_D;
+		assert_l2_runs(g);
+		assert_int_equal(cpu_state(g->cpu)->gpr[CPU_RCX], 1);
+	}
+}
+
+/* In both guests a region has a table of its own, and each walks there with the other's walk just before. */
+#define REGION UINT64_C(0x800000)
+
+static void test_tlb_tables_of_both(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	tlb_setup(g);
+	memcpy(g->ram + HIGH + 0x700000, g->ram + HIGH + L2_PT(REGION), 4096);
+	guest_write(g, HIGH + 0x700000, 8, NEW | PTE_P);
+	guest_write(g, HIGH + 0x3000 + (REGION >> 21) * 8, 8, 0x700000 | ALL);
+	s->gpr[CPU_RBP] = REGION + 0x1000;
+	s->gpr[CPU_RBX] = REGION;
 	assert_l2_runs(g);
-	assert_int_equal(cpu_state(g->cpu)->gpr[CPU_RCX], 2);
+	assert_int_equal(s->gpr[CPU_RCX], 2);
+	guest_write(g, REGION + 0x2000, 8, 4);
+	s->gpr[CPU_RBP] = REGION + 0x2000;
+	assert_l2_runs(g);
+	assert_int_equal(s->gpr[CPU_R9], 4);
 }
 
 /* The hypervisor sets its guest's CR0.WP. Processors ask about it at each access, so that needs no flush. */
@@ -255,7 +308,10 @@ int main(void)
 		T(test_tlb_control),
 		T(test_tlb_flushes_concern_one_guest),
 		T(test_tlb_invlpga),
-		T(test_tlb_many),
+		T(test_tlb_many_asids),
+		T(test_tlb_many_flushes),
+		T(test_tlb_generations_come_again),
+		T(test_tlb_tables_of_both),
 		T(test_tlb_rights_follow_the_vmcb),
 		T(test_tlb_code_of_both),
 		T(test_tlb_code_that_the_hypervisor_writes),
