@@ -73,11 +73,34 @@ static struct audit_meaning meaning_wide(const struct audit *audit, uint32_t rol
 	return m;
 }
 
+/* An entry of L1's EPT. `user` stands for the right to read. */
+static struct audit_meaning meaning_ept(const struct audit *audit, uint32_t role, uint64_t e)
+{
+	bool bits = role & ROLE_EPT_AD;
+	struct audit_meaning m = {
+		.present = e & 7, .write = e & 2, .user = e & 1, .exec = e & 4,
+		.accessed = !bits || (e & BIT(8)), .dirty = !bits || (e & BIT(9))
+	};
+	int level = role_level(role);
+	unsigned type = e >> 3 & 7;
+
+	m.leaf = level == 1 || (level <= 3 && (e & G_PS));
+	m.frame = e >> 12 & (BIT(40) - 1);
+	m.reserved = (e >> audit->phys_bits & (BIT(52 - audit->phys_bits) - 1)) || (m.present && !(e & 1));
+	if (!m.leaf)
+		m.reserved |= (e >> 3 & (level > 3 ? 31 : 15)) != 0;
+	else
+		m.reserved |= type == 2 || type == 3 || type == 7 || (m.frame & (level_pages(level) - 1)) ||
+		              (level == 3 && !audit->gbpages);
+	return m;
+}
+
 struct audit_meaning audit_guest_meaning(const struct audit *audit, const struct shadow *page, unsigned index,
                                          uint64_t value)
 {
-	struct audit_meaning m = page->role & ROLE_FOUR_BYTE ? meaning_narrow(page->role, index, value)
-	                                                     : meaning_wide(audit, page->role, value);
+	struct audit_meaning m = page->role & ROLE_FOUR_BYTE ? meaning_narrow(page->role, index, value) :
+	                         page->role & ROLE_EPT       ? meaning_ept(audit, page->role, value) :
+	                                                       meaning_wide(audit, page->role, value);
 	unsigned path = role_rights(page->role);
 
 	m.write &= (path & ACC_WRITE) != 0;

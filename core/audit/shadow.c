@@ -17,7 +17,7 @@ struct totals {
 /* What a child has in common with the page above it. */
 #define ROLE_MODE                                                                                     \
 	(ROLE_FOUR_BYTE | ROLE_NX | ROLE_WP | ROLE_SMEP_NOT_WP | ROLE_SMAP_NOT_WP | ROLE_SMM | ROLE_PKE | \
-	 ROLE_PSE | ROLE_NO_PAGING | ROLE_PAE | ROLE_GUEST_MODE)
+	 ROLE_PSE | ROLE_NO_PAGING | ROLE_PAE | ROLE_GUEST_MODE | ROLE_EPT | ROLE_EPT_AD)
 
 static bool is_hashed(struct vm *vm, const struct shadow *page)
 {

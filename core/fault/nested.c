@@ -78,9 +78,13 @@ static void pdptes_load(struct vmmu_vcpu *vcpu)
 
 /* --- guest mode begins and ends --- */
 
-/* The registers of a guest whose page tables would be read as L1's nested table is. */
+/* The registers of a guest whose page tables would be read as L1's nested table is. For EPT, only its EPT pointer. */
 static struct vmmu_guest_regs regs_of(const struct vmmu_nested *l1)
 {
+	if (l1->format == VMMU_NESTED_EPT)
+		return (struct vmmu_guest_regs){
+			.cr3 = l1->root, .phys_bits = l1->phys_bits, .gbpages = l1->gbpages
+		};
 	return (struct vmmu_guest_regs){
 		.cr0 = CR0_PG | CR0_WP, /* every access is a user's, for whom W always counts (15.25.5) */
 		.cr3 = l1->root,
@@ -91,10 +95,21 @@ static struct vmmu_guest_regs regs_of(const struct vmmu_nested *l1)
 	};
 }
 
+static unsigned ept_control(const struct vmmu_nested *l1)
+{
+	return l1->format == VMMU_NESTED_EPT ? l1->root & BIT_MASK(11, 0) : 0;
+}
+
 static bool is_valid(const struct vmmu_nested *l1)
 {
-	return l1->format == VMMU_NESTED_NPT && l1->phys_bits >= 32 && l1->phys_bits <= VMMU_HOST_PHYS_BITS &&
-	       !(l1->root >> l1->phys_bits) && (!(l1->efer & EFER_LMA) || (l1->cr4 & CR4_PAE));
+	unsigned control = ept_control(l1);
+
+	if (l1->phys_bits < 32 || l1->phys_bits > VMMU_HOST_PHYS_BITS || l1->root >> l1->phys_bits)
+		return false;
+	if (l1->format == VMMU_NESTED_NPT)
+		return !(l1->efer & EFER_LMA) || (l1->cr4 & CR4_PAE);
+	return l1->format == VMMU_NESTED_EPT && (EPTP_TYPE(control) == 0 || EPTP_TYPE(control) == 6) &&
+	       (EPTP_LEVELS(control) == 4 || EPTP_LEVELS(control) == 5) && !(control & EPTP_RESERVED);
 }
 
 enum vmmu_status vmmu_nested_enter(struct vmmu_vcpu *vcpu, const struct vmmu_nested *l1)
@@ -111,10 +126,11 @@ enum vmmu_status vmmu_nested_enter(struct vmmu_vcpu *vcpu, const struct vmmu_nes
 	sv = vcpu->nested;
 	sv->guest_mode = true;
 	regs = regs_of(l1);
-	if (fault_shadow_same_mode(&sv->regs, &regs) && sv->as_id == vcpu->as_id) {
+	if (fault_shadow_same_mode(&sv->regs, &regs) && sv->ept == ept_control(l1) && sv->as_id == vcpu->as_id) {
 		sv->regs.cr3 = regs.cr3;
 	} else {
 		sv->regs = regs;
+		sv->ept = ept_control(l1);
 		if (shadow_mode_set(sv, vcpu->as_id))
 			shadow_roots_drop(vm, sv, false);
 	}
@@ -174,6 +190,28 @@ static enum guest_walk_result translate(struct vmmu_vcpu *vcpu, struct shadow_fa
 	return guest_walk(fault->reader, sv->regs.cr3, sv->regs.pdpte, fault->gva, fault->error, 0, &fault->walk);
 }
 
+/*
+ * What L1 is told: the low half of EXITINFO1 and its bits 32 and 33, or an EPT exit qualification (SDM vol. 3, table
+ * 28-7). With A and D bits, EPT takes an access to a table of L2's for a write as well as for a read.
+ */
+static uint64_t exit_info(const struct shadow_vcpu *sv, const struct guest_walk *walk, uint64_t error)
+{
+	uint64_t access = error & VMMU_PF_WRITE ? EPTE_W : error & VMMU_PF_FETCH ? EPTE_X : EPTE_R, gives = 0;
+
+	if (!sv->ept)
+		return walk->error | (error & (VMMU_PF_GUEST_FINAL | VMMU_PF_GUEST_PAGE));
+	if (walk->error & VMMU_PF_RSVD)
+		return VMMU_NESTED_MISCONFIG;
+	if ((error & VMMU_PF_GUEST_PAGE) && sv->mode.dirty)
+		access = EPTE_R | EPTE_W;
+	if (walk->error & VMMU_PF_PRESENT) { /* all entries were, and together they give these rights */
+		unsigned rights = walk->rights[walk->level - 1];
+
+		gives = EPTE_R | (rights & ACC_WRITE ? EPTE_W : 0) | (rights & ACC_EXEC ? EPTE_X : 0);
+	}
+	return access | gives << 3 | BIT(7) | (error & VMMU_PF_GUEST_FINAL ? BIT(8) : 0);
+}
+
 static enum vmmu_page_fault nested_fault(struct vmmu_vcpu *vcpu, const struct memslots *slots, gpa_t gpa,
                                          uint64_t error, struct vmmu_page_info *info)
 {
@@ -189,7 +227,7 @@ static enum vmmu_page_fault nested_fault(struct vmmu_vcpu *vcpu, const struct me
 	fault_shadow_begin(vcpu, slots, &fault);
 	answer = fault_shadow_walked(vcpu, slots, &fault, translate(vcpu, &fault), error, info, &context_nested);
 	if (answer == VMMU_PAGE_GUEST)
-		info->error |= error & (VMMU_PF_GUEST_FINAL | VMMU_PF_GUEST_PAGE);
+		info->error = exit_info(vcpu->nested, &fault.walk, error);
 	return answer;
 }
 

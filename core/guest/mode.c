@@ -50,6 +50,46 @@ static void reserved_init(struct guest_mode *mode, const struct vmmu_guest_regs 
 	}
 }
 
+/* SDM vol. 3, 29.3.3.1: what is a misconfiguration. */
+static void reserved_init_ept(struct guest_mode *mode, const struct vmmu_guest_regs *regs)
+{
+	uint64_t address = BIT_MASK(51, 0) & ~(BIT(regs->phys_bits) - 1);
+
+	for (int level = 1; level <= GUEST_MAX_LEVELS; level++) {
+		mode->reserved[1][level - 1] = address;
+		mode->reserved[0][level - 1] = address | (level > 3 ? BIT_MASK(7, 3) : level > 1 ? BIT_MASK(6, 3) : 0);
+	}
+	mode->reserved[1][1] |= BIT_MASK(20, 12);
+	mode->reserved[1][2] |= BIT_MASK(29, 12) | (regs->gbpages ? 0 : EPTE_PS);
+	for (unsigned low = 0; low < 64; low++) {
+		unsigned rights = low & 7, type = low >> 3;
+
+		/* Without R there is no W and no X. Memory types are 0, 1, 4, 5 and 6. */
+		if ((rights && !(rights & EPTE_R)) || type == 2 || type == 3 || type == 7)
+			mode->reserved_low |= BIT(low);
+	}
+}
+
+void guest_mode_init_ept(struct guest_mode *mode, unsigned control, const struct vmmu_guest_regs *regs)
+{
+	bool bits = control & EPTP_AD;
+
+	*mode = (struct guest_mode){
+		.levels = EPTP_LEVELS(control),
+		.wide = true,
+		.nx = true,
+		.wp = true,
+		.present = EPTE_R | EPTE_W | EPTE_X,
+		.exec_mask = EPTE_X,
+		.exec = EPTE_X,
+		.implied = ACC_USER, /* a present entry has R */
+		.accessed = bits ? EPTE_A : 0,
+		.dirty = bits ? EPTE_D : 0,
+	};
+	reserved_init_ept(mode, regs);
+	faults_init(mode);
+}
+
 void guest_mode_init(struct guest_mode *mode, const struct vmmu_guest_regs *regs)
 {
 	bool paging = regs->cr0 & CR0_PG, lma = regs->efer & EFER_LMA, pae = regs->cr4 & CR4_PAE;
@@ -63,7 +103,11 @@ void guest_mode_init(struct guest_mode *mode, const struct vmmu_guest_regs *regs
 		.smep = regs->cr4 & CR4_SMEP,
 		.smap = regs->cr4 & CR4_SMAP,
 		.pke = lma && (regs->cr4 & CR4_PKE),
+		.present = GPTE_P,
+		.accessed = GPTE_A,
+		.dirty = GPTE_D,
 	};
+	mode->exec_mask = mode->nx ? GPTE_NX : 0;
 	reserved_init(mode, regs);
 	faults_init(mode);
 }

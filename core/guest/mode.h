@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest's paging mode: what CR0, CR4 and EFER make of a page-table entry (SDM vol. 3, 4; APM vol. 2, 5).
+ * The guest's paging mode: what CR0, CR4 and EFER make of a page-table entry (SDM vol. 3, 4; APM vol. 2, 5). Or how L1
+ * reads its nested table: NPT is a page table, and EPT has the same form with other bits.
  *
  * It is derived once when a control register changes, so that a walk only looks things up: which bits are reserved at
  * which level (F46), and which accesses fault on which rights (F45).
@@ -34,6 +35,16 @@
 #define GPTE_PS BIT(7)
 #define GPTE_NX BIT(63)
 
+/* Bits of an EPT entry. */
+#define EPTE_R  BIT(0)
+#define EPTE_W  BIT(1)
+#define EPTE_X  BIT(2)
+#define EPTE_PS BIT(7)
+#define EPTE_A  BIT(8)
+#define EPTE_D  BIT(9)
+
+_Static_assert(EPTE_W == GPTE_W && EPTE_PS == GPTE_PS, "the same in both: not in struct guest_mode");
+
 /* What a translation allows: a set of these bits. A present page is readable by the supervisor. */
 #define ACC_EXEC  1u
 #define ACC_WRITE 2u
@@ -46,12 +57,31 @@ struct guest_mode {
 	uint8_t levels;        /* of the guest's tables: 0 (no paging), 2, 3 (PAE), 4, 5 */
 	bool wide;             /* entries of 8 bytes, not 4 */
 	bool pse, nx, wp, smep, smap, pke;
+	/* What differs between a page table (and NPT) and EPT. Bit 1 is the right to write in both. */
+	uint64_t present;      /* an entry is present if it has one of these bits */
+	uint64_t exec_mask, exec; /* it is executable if it has `exec` of the bits of `exec_mask` */
+	unsigned implied;      /* rights that no entry can deny: ACC_* */
+	uint64_t accessed, dirty; /* 0: there are no such bits */
+	uint64_t reserved_low; /* bit n is set if no present entry may have n in its six low bits */
 	uint64_t reserved[2][GUEST_MAX_LEVELS]; /* [is a large leaf][level - 1]: bits that must be 0 */
 	uint8_t faults[16];    /* by access_index: bit n is set if rights n (ACC_*) forbid it */
 };
 
 /** Derive the mode. The CPU has checked `regs`: they hold only combinations that hardware can be in. */
 void guest_mode_init(struct guest_mode *mode, const struct vmmu_guest_regs *regs);
+
+/**
+ * The mode that reads L1's EPT (SDM vol. 3, 29.3), where every access is a user's. An entry that is not readable is not
+ * present or a misconfiguration: L1's CPU does not offer execute-only pages. `control`: bits 0-11 of the EPT pointer,
+ * checked. `regs`: phys_bits and gbpages.
+ */
+void guest_mode_init_ept(struct guest_mode *mode, unsigned control, const struct vmmu_guest_regs *regs);
+
+/* The control bits of an EPT pointer (SDM vol. 3, 25.6.11). */
+#define EPTP_TYPE(control)   ((control) & 7)           /* of memory, for the tables themselves */
+#define EPTP_LEVELS(control) (((control) >> 3 & 7) + 1)
+#define EPTP_AD              BIT(6)                     /* accessed and dirty bits */
+#define EPTP_RESERVED        BIT_MASK(11, 7)
 
 /* Index into faults: write, user, fetch, and whether SMAP is in force for this access. */
 static inline unsigned access_index(uint64_t error)

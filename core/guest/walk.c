@@ -58,10 +58,11 @@ static enum guest_walk_result entry_set(const struct guest_reader *reader, struc
 static enum guest_walk_result accessed_and_dirty_set(const struct guest_reader *reader, struct guest_walk *walk,
                                                      uint64_t error)
 {
+	const struct guest_mode *mode = reader->mode;
 	enum guest_walk_result result = GUEST_WALK_OK;
 
 	for (int level = walk->levels; level >= walk->level && result == GUEST_WALK_OK; level--) {
-		uint64_t bits = GPTE_A | (level == walk->level && (error & VMMU_PF_WRITE) ? GPTE_D : 0);
+		uint64_t bits = mode->accessed | (level == walk->level && (error & VMMU_PF_WRITE) ? mode->dirty : 0);
 
 		result = entry_set(reader, walk, level, bits);
 	}
@@ -69,7 +70,7 @@ static enum guest_walk_result accessed_and_dirty_set(const struct guest_reader *
 	 * Where D cannot be set, a write goes on without it, or it would fault for ever. A read must report the same
 	 * `dirty` as a write, or each would undo what the other did.
 	 */
-	walk->dirty = (walk->value[walk->level - 1] & GPTE_D) ||
+	walk->dirty = guest_entry_is_dirty(mode, walk->value[walk->level - 1]) ||
 	              !table_slot_writable(reader, walk->table[walk->level - 1]);
 	return result;
 }
@@ -101,7 +102,7 @@ static enum guest_walk_result walk_tables(const struct guest_reader *reader, gfn
 			return fault(mode, walk, error, 0); /* table outside memory: not present, as in KVM */
 		walk->hva[level - 1] = HVA(at.v + offset);
 		walk->value[level - 1] = entry;
-		if (!(entry & GPTE_P))
+		if (!guest_entry_is_present(mode, entry))
 			return fault(mode, walk, error, 0);
 		if (guest_entry_is_reserved(mode, entry, level))
 			return fault(mode, walk, error, VMMU_PF_PRESENT | VMMU_PF_RSVD);

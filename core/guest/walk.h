@@ -66,11 +66,28 @@ static inline bool guest_entry_read(const struct guest_mode *mode, hva_t table, 
 	return port_load_from_host(table.v + index * guest_entry_bytes(mode), guest_entry_bytes(mode), value);
 }
 
-/** Rights that an entry gives by itself: ACC_*. */
+static inline bool guest_entry_is_present(const struct guest_mode *mode, uint64_t entry)
+{
+	return entry & mode->present;
+}
+
+/** A is set, or there is no such bit. */
+static inline bool guest_entry_is_accessed(const struct guest_mode *mode, uint64_t entry)
+{
+	return (entry & mode->accessed) == mode->accessed;
+}
+
+/** D is set, or there is no such bit. */
+static inline bool guest_entry_is_dirty(const struct guest_mode *mode, uint64_t entry)
+{
+	return (entry & mode->dirty) == mode->dirty;
+}
+
+/** Rights that a present entry gives by itself: ACC_*. (In EPT, U is implied, whatever its bit says.) */
 static inline unsigned guest_entry_rights(const struct guest_mode *mode, uint64_t entry)
 {
-	return (entry & GPTE_W ? ACC_WRITE : 0) | (entry & GPTE_U ? ACC_USER : 0) |
-	       (mode->nx && (entry & GPTE_NX) ? 0 : ACC_EXEC);
+	return (entry & GPTE_W ? ACC_WRITE : 0) | (entry & GPTE_U ? ACC_USER : 0) | mode->implied |
+	       ((entry & mode->exec_mask) == mode->exec ? ACC_EXEC : 0);
 }
 
 static inline bool guest_entry_is_leaf(const struct guest_mode *mode, uint64_t entry, int level)
@@ -83,7 +100,7 @@ static inline bool guest_entry_is_reserved(const struct guest_mode *mode, uint64
 {
 	bool large = level > 1 && guest_entry_is_leaf(mode, entry, level);
 
-	return entry & mode->reserved[large][level - 1];
+	return (entry & mode->reserved[large][level - 1]) || (mode->reserved_low >> (entry & 63) & 1);
 }
 
 /** The first frame that a leaf maps. */

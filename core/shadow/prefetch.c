@@ -51,8 +51,9 @@ static bool guest_says(const struct prefetch *p, unsigned index, struct neighbou
 		*n = (struct neighbour){ GFN(page->gfn.v + index), role_rights(page->role), role_key(page->role) };
 		return true;
 	}
-	if (!guest_entry_read(mode, p->table, guest_entry_index(page, index), &value) || !(value & GPTE_P) ||
-	    !(value & GPTE_A) || guest_entry_is_reserved(mode, value, 1))
+	if (!guest_entry_read(mode, p->table, guest_entry_index(page, index), &value) ||
+	    !guest_entry_is_present(mode, value) || !guest_entry_is_accessed(mode, value) ||
+	    guest_entry_is_reserved(mode, value, 1))
 		return false;
 	*n = (struct neighbour){ guest_leaf_gfn(mode, value, 1), guest_entry_leaf_rights(mode, page, value),
 	                         mode->pke ? value >> 59 & 15 : 0 };

@@ -11,6 +11,8 @@ static uint32_t mode_role(const struct shadow_vcpu *sv)
 
 	if (!mode->levels)
 		return role | ROLE_NO_PAGING;
+	if (sv->ept)
+		role |= ROLE_EPT | (sv->ept & EPTP_AD ? ROLE_EPT_AD : 0);
 	if (!mode->wide)
 		role |= ROLE_FOUR_BYTE | (mode->pse ? ROLE_PSE : 0);
 	if (mode->levels == 3)
@@ -32,7 +34,10 @@ bool shadow_mode_set(struct shadow_vcpu *sv, unsigned as_id)
 {
 	uint8_t levels = sv->mode.levels;
 
-	guest_mode_init(&sv->mode, &sv->regs);
+	if (sv->ept)
+		guest_mode_init_ept(&sv->mode, sv->ept, &sv->regs);
+	else
+		guest_mode_init(&sv->mode, &sv->regs);
 	sv->as_id = as_id;
 	sv->role = mode_role(sv);
 	return sv->mode.levels != levels;

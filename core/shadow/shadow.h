@@ -49,6 +49,7 @@ struct shadow_root {
 struct shadow_vcpu {
 	struct vmmu_guest_regs regs;          /* with guest_mode: what says how L1's nested table is read */
 	bool guest_mode;                      /* c: for L1's nested table; an L2 physical address is a gva */
+	unsigned ept;                         /* the control bits of L1's EPT pointer; 0: its table is NPT */
 	unsigned as_id;                       /* the address space that `role` is for */
 	struct guest_mode mode;
 	uint32_t role;                        /* what all pages of this mode have in common */
@@ -66,8 +67,8 @@ void shadow_vcpu_fini(struct vm *vm, struct shadow_vcpu *sv);
 /* --- roots (root.c) --- */
 
 /**
- * Derive the mode from sv->regs. Returns: true when tables now have another number of levels: then no root that was
- * loaded before is of use. If only the role has changed, roots of the old role stay cached.
+ * Derive the mode from sv->regs and sv->ept. Returns: true when tables now have another number of levels: then no root
+ * that was loaded before is of use. If only the role has changed, roots of the old role stay cached.
  */
 bool shadow_mode_set(struct shadow_vcpu *sv, unsigned as_id);
 

@@ -45,6 +45,8 @@
 #define ROLE_DIRTY       (1u << 24)
 /* Of L1's nested table, not of its page tables (N4). Such a page never goes unsync (gfn_try_unsync). */
 #define ROLE_GUEST_MODE  (1u << 25)
+#define ROLE_EPT         (1u << 26) /* L1's nested table is EPT, with the CPU's A and D bits in it or without */
+#define ROLE_EPT_AD      (1u << 27)
 /* 19-22, of a direct page: the protection key of the large page. */
 #define ROLE_KEY(k)      ((uint32_t)(k) << 19)
 
@@ -141,12 +143,13 @@ struct shadow **shadow_bucket(struct vm *vm, gfn_t gfn);
 
 /**
  * The next valid page after `page` (NULL to begin) that mirrors the guest table `gfn`, in any address space (zoo 5).
+ * `page` itself, and others, may have been zapped since: zapped pages stay until the flush, and still lead on.
  */
 struct shadow *shadow_next_of(struct vm *vm, gfn_t gfn, struct shadow *page);
 
 /**
  * Unlink the page from everything, and free it after the flush. A page that is in use as a root stays, invalid, until
- * its last reference is put.
+ * its last reference is put. Pages of guest mode that lose their last parent go, too (N6).
  */
 void shadow_zap(struct mmu_token *token, struct shadow *page);
 /** Drop a root reference. */
@@ -158,7 +161,7 @@ void shadow_root_lost(struct mmu_token *token, struct shadow_vcpu *sv);
 
 /**
  * Clear an entry of any kind, take it off its rmap or its child's parents, and count. Leaves a flush pending if
- * hardware may have used the entry.
+ * hardware may have used the entry. Zaps a child that is left behind (N6).
  */
 void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry);
 /** Point an empty entry to a child. */
@@ -220,7 +223,7 @@ static inline unsigned guest_entry_leaf_rights(const struct guest_mode *mode, co
 {
 	unsigned rights = role_rights(page->role) & guest_entry_rights(mode, value);
 
-	return value & GPTE_D ? rights : rights & ~ACC_WRITE;
+	return guest_entry_is_dirty(mode, value) ? rights : rights & ~ACC_WRITE;
 }
 
 /* --- prefetch (prefetch.c, F44) --- */

@@ -26,7 +26,12 @@ VMMU_BEGIN_DECLS
 /* The format of L1's nested table. It need not be the VM's own. */
 enum vmmu_nested_format {
 	VMMU_NESTED_NPT, /* AMD nested paging: as a page table, in L1's paging mode (APM vol. 2, 15.25) */
-	VMMU_NESTED_EPT, /* Intel EPT (SDM vol. 3, 29.3) */
+	/*
+	 * Intel EPT (SDM vol. 3, 29.3), of 4 or 5 levels, with A and D bits if the EPT pointer says so. L1's CPU must
+	 * not offer execute-only pages (IA32_VMX_EPT_VPID_CAP bit 0), which the VM's own format cannot express. An
+	 * entry with X alone is a misconfiguration.
+	 */
+	VMMU_NESTED_EPT,
 };
 
 /* What decides how L1's nested table is read. */
