@@ -80,6 +80,15 @@ static void path_clear(struct shadow *page)
 	}
 }
 
+/*
+ * N6: L1 takes a frame that was a nested table for something else, and nobody would ever ask for its mirror again: to
+ * leave it there would write-protect the frame until the limit of shadow pages comes to it.
+ */
+static bool is_left_behind(const struct shadow *page)
+{
+	return (page->role & ROLE_GUEST_MODE) && !page->roots && !page->invalid && !rmap_any(&page->parents);
+}
+
 void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry)
 {
 	int level = role_level(page->role);
@@ -95,6 +104,8 @@ void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry)
 		unsync_bit_clear(page, entry_index_of(page, entry));
 		path_clear(page);
 		token->flush = true;
+		if (is_left_behind(child))
+			shadow_zap(token, child); /* as deep as there are levels */
 	}
 }
 

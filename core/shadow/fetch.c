@@ -285,6 +285,7 @@ enum map_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, stru
 		uint32_t role;
 		gfn_t gfn;
 
+		page->writes = 0; /* the table is used, so the writes to it so far were no flood */
 		if (level == target && !fault->common.slot) {
 			mmio_put(token, sv, page, entry, fault);
 			return RET_PF_FIXED;

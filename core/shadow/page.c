@@ -27,7 +27,7 @@ struct shadow *shadow_find(struct vm *vm, gfn_t gfn, uint32_t role)
 struct shadow *shadow_next_of(struct vm *vm, gfn_t gfn, struct shadow *page)
 {
 	for (page = page ? page->hash_next : *shadow_bucket(vm, gfn); page; page = page->hash_next)
-		if (page->gfn.v == gfn.v && !(page->role & ROLE_DIRECT))
+		if (page->gfn.v == gfn.v && !(page->role & ROLE_DIRECT) && !page->invalid)
 			return page;
 	return NULL;
 }
@@ -204,6 +204,8 @@ void shadow_zap(struct mmu_token *token, struct shadow *page)
 	spte_t *parent;
 
 	ASSERT(token->write && !page->invalid);
+	/* First: the page is about to lose its parents, and must not be zapped again for that (N6). */
+	store_relaxed(&page->invalid, true);
 	for (unsigned i = 0; i < ENTRIES; i++)
 		if (load_relaxed(&page->spt[i]))
 			entry_zap(token, page, &page->spt[i]);
@@ -214,7 +216,6 @@ void shadow_zap(struct mmu_token *token, struct shadow *page)
 	shadow_unhash(token->vm, page);
 	if (!(page->role & ROLE_DIRECT))
 		unaccount_shadowed(page);
-	store_relaxed(&page->invalid, true);
 	if (page->roots)
 		roots_request(token->vm);
 	else
@@ -245,11 +246,14 @@ void shadow_make_room(struct mmu_write *token)
 
 	while (mmu->used + FAULT_PAGES > max_u64(limit, FAULT_PAGES * 2) && link != &mmu->pages) {
 		struct shadow *page = container_of(link, struct shadow, link);
+		bool others = page->role & ROLE_GUEST_MODE; /* which may go with it (N6) */
 
 		link = link->next;
 		if (page->roots)
 			continue;
 		shadow_zap(&token->token, page);
+		if (others)
+			link = mmu->pages.next;
 		/* After the limit was lowered there are many pages to zap. A yield may change the list: begin again. */
 		if (mmu->used > limit && mmu_lock_contended(&token->token)) {
 			mmu_yield(&token->token);

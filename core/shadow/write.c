@@ -38,7 +38,7 @@ static void page_written(struct mmu_token *token, struct shadow *page, unsigned 
 
 	if (!entries_hit(page, offset, bytes, &first, &last))
 		return;
-	/* Not for 4K-level pages: those go unsync, and are written without a fault. */
+	/* Not for 4K-level pages: those go unsync, and are written without a fault, or go with their parent (N6). */
 	if (role_level(page->role) > 1 && ++page->writes >= FLOOD) {
 		shadow_zap(token, page);
 		return;
@@ -52,12 +52,10 @@ static void page_written(struct mmu_token *token, struct shadow *page, unsigned 
 static void frame_written(struct mmu_token *token, gpa_t gpa, unsigned bytes)
 {
 	gfn_t gfn = gpa_to_gfn(gpa);
-	struct shadow *next;
 
-	for (struct shadow *page = shadow_next_of(token->vm, gfn, NULL); page; page = next) {
-		next = shadow_next_of(token->vm, gfn, page);
+	for (struct shadow *page = shadow_next_of(token->vm, gfn, NULL); page;
+	     page = shadow_next_of(token->vm, gfn, page))
 		page_written(token, page, gpa.v & (PAGE_SIZE - 1), bytes);
-	}
 }
 
 void shadow_track_write(struct vm *vm, gpa_t gpa, unsigned bytes)
@@ -84,14 +82,12 @@ void shadow_track_write(struct vm *vm, gpa_t gpa, unsigned bytes)
 bool shadow_unprotect(struct vm *vm, gfn_t gfn)
 {
 	struct mmu_write token;
-	struct shadow *next;
 	bool any = false;
 
 	if (!vm->shadow || !load_relaxed(&vm->shadow->indirect)) /* only a hint: no order is needed */
 		return false;
 	token = mmu_write_lock(vm);
-	for (struct shadow *page = shadow_next_of(vm, gfn, NULL); page; page = next) {
-		next = shadow_next_of(vm, gfn, page);
+	for (struct shadow *page = shadow_next_of(vm, gfn, NULL); page; page = shadow_next_of(vm, gfn, page)) {
 		shadow_zap(&token.token, page);
 		any = true;
 	}
