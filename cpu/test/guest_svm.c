@@ -341,6 +341,302 @@ static void test_svm_msrs(void **state)
 	assert_int_equal(value, 0x19);
 }
 
+/* ---- events ---------------------------------------------------------------------------------------------- */
+
+/* The stubs of the IDT report their vector and halt: with HLT intercepted the hypervisor sees where the guest went. */
+static int vector_reached(struct guest *g)
+{
+	int vector;
+
+	intercept(g, SVM_EXIT_HLT, true);
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
+	vector = cpu_exit_info(g->cpu)->io.port;
+	if (vector == 0x70)
+		return -1;
+	assert_exit(g, SVM_EXIT_HLT);
+	return vector;
+}
+
+static uint64_t pushed(struct guest *g, unsigned n)
+{
+	return guest_read(g, vmcb(g)->save.rsp + 8 * n, 8);
+}
+
+static void test_svm_injects(void **state)
+{
+	struct guest *g = *state;
+	struct vmcb *v = vmcb(g);
+
+	v->control.event_inject = event(EVENT_TYPE_INTERRUPT, 0x30); /* whatever IF says */
+	assert_int_equal(vector_reached(g), 0x30);
+	assert_int_equal(pushed(g, 0), L2);
+	vmcb_fill(g);
+	v->control.event_inject = event(EVENT_TYPE_NMI, 99);
+	assert_int_equal(vector_reached(g), 2);
+	assert_false(cpu_state(g->cpu)->events.nmi.masked);
+	vmcb_fill(g);
+	v->save.cr2 = 0x5000;
+	v->control.event_inject = event(EVENT_TYPE_EXCEPTION, 14) | EVENT_ERROR | UINT64_C(0x1234) << 32;
+	intercept(g, SVM_EXIT_EXCEPTION + 14, true); /* not for what the hypervisor injects itself */
+	assert_int_equal(vector_reached(g), 14);
+	assert_int_equal(pushed(g, 0), 0x1234);
+	assert_int_equal(pushed(g, 1), L2);
+	assert_int_equal(v->save.cr2, 0x5000);
+	vmcb_fill(g);
+	v->control.next_rip = L2 + 7;
+	v->control.event_inject = event(EVENT_TYPE_SOFTWARE, 0x80);
+	assert_int_equal(vector_reached(g), 0x80);
+	assert_int_equal(pushed(g, 0), L2 + 7);
+	vmcb_fill(g);
+	v->control.next_rip = L2 + 1;
+	v->control.event_inject = event(EVENT_TYPE_EXCEPTION, 3);
+	assert_int_equal(vector_reached(g), 3);
+	assert_int_equal(pushed(g, 0), L2 + 1);
+}
+
+/* The exit interrupts the delivery of an event. The hypervisor hears of both. */
+static void test_svm_exit_in_a_delivery(void **state)
+{
+	struct guest *g = *state;
+	struct vmcb *v = vmcb(g);
+	const uint64_t events[] = {
+		event(EVENT_TYPE_INTERRUPT, 0x30), event(EVENT_TYPE_SOFTWARE, 0x81), event(EVENT_TYPE_NMI, 2),
+		event(EVENT_TYPE_EXCEPTION, 12) | EVENT_ERROR | UINT64_C(0x77) << 32,
+	};
+
+	for (unsigned i = 0; i < 4; i++) {
+		vmcb_fill(g);
+		v->save.rsp = UINT64_C(0xc0de000000); /* mapped nowhere */
+		v->control.next_rip = L2 + 2;
+		v->control.event_inject = events[i];
+		intercept(g, SVM_EXIT_EXCEPTION + 14, true);
+		assert_exit(g, SVM_EXIT_EXCEPTION + 14);
+		assert_int_equal(v->control.exit_int_info, events[i]);
+		assert_int_equal(v->control.exit_info2, UINT64_C(0xc0de000000) - 8);
+		assert_int_equal(v->control.exit_info1, 2);
+		assert_int_equal(v->save.rip, L2);
+		assert_int_equal(v->control.next_rip, 0);
+		assert_false(cpu_state(g->cpu)->events.interrupt.injected);
+	}
+}
+
+GUEST_ASM(l2_sti, "sti \n nop \n nop \n vmmcall")
+
+static void test_svm_virtual_interrupt(void **state)
+{
+	struct guest *g = *state;
+	struct vmcb *v = vmcb(g);
+	uint64_t virq = V_IRQ | UINT64_C(5) << V_PRIORITY_SHIFT | UINT64_C(0x44) << V_VECTOR_SHIFT | V_INTR_MASKING;
+
+	GUEST_LOAD(g, L2, l2_sti);
+	v->control.virtual_interrupt = virq;
+	assert_int_equal(vector_reached(g), 0x44);
+	assert_int_equal(pushed(g, 0), L2 + 2); /* one instruction behind STI */
+	assert_false(v->control.virtual_interrupt & V_IRQ);
+	vmcb_fill(g);
+	v->control.virtual_interrupt = virq | 5; /* V_TPR is no lower */
+	assert_int_equal(vector_reached(g), -1);
+	assert_true(v->control.virtual_interrupt & V_IRQ);
+	vmcb_fill(g);
+	v->control.virtual_interrupt = virq | 5 | V_IGNORE_TPR;
+	assert_int_equal(vector_reached(g), 0x44);
+	vmcb_fill(g);
+	v->control.virtual_interrupt = virq;
+	intercept(g, SVM_EXIT_VINTR, true);
+	assert_exit(g, SVM_EXIT_VINTR);
+	assert_int_equal(v->save.rip, L2 + 2);
+	assert_true(v->control.virtual_interrupt & V_IRQ);
+	vmcb_fill(g);
+	v->save.rflags = 0x202;
+	v->control.interrupt_shadow = SHADOW_GUEST;
+	v->control.virtual_interrupt = virq;
+	assert_int_equal(vector_reached(g), 0x44);
+	assert_int_equal(pushed(g, 0), L2 + 1);
+}
+
+/* MOV CR8 in the guest lowers V_TPR, and the processor's own stays. */
+GUEST_ASM(l2_cr8, "sti \n mov $3, %eax \n mov %rax, %cr8 \n nop \n mov %cr8, %rcx \n vmmcall")
+
+static void test_svm_virtual_tpr(void **state)
+{
+	struct guest *g = *state;
+	struct vmcb *v = vmcb(g);
+
+	GUEST_LOAD(g, L2, l2_cr8);
+	cpu_state(g->cpu)->cr8 = 9;
+	v->control.virtual_interrupt = V_IRQ | UINT64_C(5) << V_PRIORITY_SHIFT | UINT64_C(0x44) << V_VECTOR_SHIFT |
+	                               V_INTR_MASKING | 7;
+	assert_int_equal(vector_reached(g), 0x44);
+	assert_int_equal(pushed(g, 0), L2 + 10);
+	assert_int_equal(v->control.virtual_interrupt & V_TPR, 3);
+	assert_int_equal(cpu_state(g->cpu)->cr8, 9);
+}
+
+static bool waiting;
+static unsigned acknowledged;
+
+static int acknowledge(void *state)
+{
+	(void)state;
+	if (!waiting)
+		return -1;
+	waiting = false;
+	acknowledged++;
+	return 0x55;
+}
+
+static bool peek(void *state)
+{
+	(void)state;
+	return waiting;
+}
+
+GUEST_ASM(host_gif, "vmrun \n nop \n stgi \n nop \n hlt")
+
+/* An interrupt of the machine: a #VMEXIT that leaves it pending, taken by the hypervisor when GIF is set. */
+static void test_svm_physical_interrupt(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	struct vmcb *v = vmcb(g);
+
+	g->ops.interrupt = acknowledge;
+	g->ops.interrupt_pending = peek;
+	acknowledged = 0;
+	waiting = true;
+	s->rflags |= 0x200;
+	cpu_state_changed(g->cpu, CPU_CHANGED_RFLAGS);
+	s->svm.gif = false;
+	GUEST_LOAD(g, GUEST_CODE, host_gif);
+	intercept(g, SVM_EXIT_INTR, true);
+	v->control.virtual_interrupt = V_INTR_MASKING;
+	v->control.interrupt_shadow = SHADOW_GUEST; /* does not hold off the exit */
+	cpu_interrupt_raise(g->cpu);
+	assert_int_equal(guest_run_to_hlt(g), 0x55);
+	assert_int_equal(v->control.exit_code, SVM_EXIT_INTR);
+	assert_int_equal(v->save.rip, L2);
+	assert_int_equal(v->control.interrupt_shadow, SHADOW_GUEST);
+	assert_int_equal(acknowledged, 1);
+	assert_int_equal(guest_read(g, s->gpr[CPU_RSP], 8), GUEST_CODE + 7); /* right behind STGI */
+	/* The hypervisor's IF decides with V_INTR_MASKING, the guest's without. */
+	for (unsigned masking = 0; masking < 2; masking++) {
+		vmcb_fill(g);
+		waiting = true;
+		s->rip = GUEST_CODE;
+		s->rflags = masking ? 0x2 : 0x202;
+		s->svm.gif = false;
+		cpu_state_changed(g->cpu, CPU_CHANGED_RFLAGS);
+		intercept(g, SVM_EXIT_INTR, true);
+		v->control.virtual_interrupt = masking ? V_INTR_MASKING : 0;
+		v->save.rflags = masking ? 0x202 : 2;
+		cpu_interrupt_raise(g->cpu);
+		assert_int_equal(guest_run_to_hlt(g), masking ? -1 : 0x55);
+		assert_int_equal(v->control.exit_code, SVM_EXIT_VMMCALL);
+		s->gpr[CPU_RAX] = VMCB;
+	}
+	/* Without the intercept it is the guest's. */
+	vmcb_fill(g);
+	waiting = true;
+	s->rip = GUEST_CODE;
+	v->save.rflags = 0x202;
+	cpu_interrupt_raise(g->cpu);
+	assert_int_equal(guest_run_to_hlt(g), 0x55);
+	assert_true(s->svm.guest);
+	g->ops.interrupt = NULL;
+}
+
+/* NMI and INIT: exits that leave them pending. */
+static void test_svm_nmi_and_init(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	struct vmcb *v = vmcb(g);
+
+	GUEST_LOAD(g, GUEST_CODE, host_gif);
+	GUEST_CODE_BYTES(g, L2, 0xeb, 0xfe);
+	intercept(g, SVM_EXIT_NMI, true);
+	s->svm.gif = false;
+	s->events.nmi.pending = 1;
+	assert_int_equal(guest_run_to_hlt(g), 2);
+	assert_int_equal(v->control.exit_code, SVM_EXIT_NMI);
+	assert_int_equal(s->events.nmi.pending, 0);
+	assert_true(s->events.nmi.masked);
+	assert_int_equal(guest_read(g, s->gpr[CPU_RSP], 8), GUEST_CODE + 7);
+
+	vmcb_fill(g);
+	intercept(g, SVM_EXIT_INIT, true);
+	s->rip = GUEST_CODE;
+	s->svm.gif = false;
+	assert_false(cpu_init_take(g->cpu));
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_RSM); /* GIF was set: the owner may try again */
+	assert_int_equal(v->control.exit_code, SVM_EXIT_INIT);
+	assert_int_equal(s->rip, GUEST_CODE + 7);
+	assert_true(cpu_init_take(g->cpu));
+	assert_int_equal(guest_run_to_hlt(g), -1);
+}
+
+GUEST_ASM(l2_triple, "lidt 1f(%rip) \n ud2 \n 1: .quad 0, 0")
+
+static void test_svm_shutdown(void **state)
+{
+	struct guest *g = *state;
+
+	GUEST_LOAD(g, L2, l2_triple);
+	intercept(g, SVM_EXIT_SHUTDOWN, true);
+	assert_exit(g, SVM_EXIT_SHUTDOWN);
+	vmcb_fill(g);
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_SHUTDOWN);
+}
+
+/* A step of VMRUN traps when the hypervisor goes on. */
+static void test_svm_step_over_vmrun(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	s->rflags |= 0x100;
+	cpu_state_changed(g->cpu, CPU_CHANGED_RFLAGS);
+	assert_int_equal(guest_run_to_hlt(g), 1);
+	assert_int_equal(vmcb(g)->control.exit_code, SVM_EXIT_VMMCALL);
+	assert_int_equal(guest_read(g, s->gpr[CPU_RSP], 8), GUEST_CODE + 3);
+	assert_int_equal(s->dr[6] & 0x4000, 0x4000);
+}
+
+/* The TSC is ahead, and TLB_CONTROL, INVLPGA and a reset end nothing that they should not. */
+GUEST_ASM(l2_tsc, "rdtsc \n shl $32, %rdx \n or %rax, %rdx \n vmmcall")
+
+static void test_svm_tsc(void **state)
+{
+	struct guest *g = *state;
+
+	GUEST_LOAD(g, L2, l2_tsc);
+	vmcb(g)->control.tsc_offset = UINT64_C(1) << 62;
+	assert_exit(g, SVM_EXIT_VMMCALL);
+	assert_int_equal(cpu_state(g->cpu)->gpr[CPU_RDX] >> 61, 2);
+}
+
+/* INIT that is not intercepted ends guest mode. */
+static void test_svm_reset_in_guest_mode(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	GUEST_CODE_BYTES(g, L2, 0xe6, 0x71, 0xeb, 0xfe);
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
+	assert_true(s->svm.guest);
+	assert_true(cpu_init_take(g->cpu));
+	cpu_reset(g->cpu, true);
+	assert_true(!s->svm.guest && s->svm.gif && s->svm.hsave_pa == HSAVE && !(s->efer & EFER_SVME));
+	GUEST_CODE_BYTES(g, 0x2000, 0x0f, 0x01, 0xd9, 0xf4); /* VMMCALL is not intercepted any more */
+	s->seg[CPU_CS].base = 0;
+	s->idt.limit = 0x3ff;
+	guest_write(g, 4 * 6, 4, 0x2003);
+	s->rip = 0x2000;
+	s->gpr[CPU_RSP] = 0x4000;
+	cpu_state_changed(g->cpu, CPU_CHANGED_ALL);
+	assert_int_equal(guest_run_to_hlt(g), -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -352,6 +648,16 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_svm_faults, setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_vmload_vmsave, setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_msrs, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_injects, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_exit_in_a_delivery, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_virtual_interrupt, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_virtual_tpr, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_physical_interrupt, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_nmi_and_init, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_shutdown, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_step_over_vmrun, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_tsc, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_reset_in_guest_mode, setup, guest_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
