@@ -13,10 +13,6 @@
 #include "cpu/system/seg.h"
 #include "cpu/system/svm_int.h"
 
-/* Until core has them. */
-#pragma weak vmmu_nested_enter
-#pragma weak vmmu_nested_leave
-
 /* The fields of a VMCB's control area that processors without SEV-ES and AVIC have. */
 #define CONTROL_BYTES 0xe0u
 
@@ -58,8 +54,7 @@ enum vmmu_status svm_guest_attach(struct cpu *cpu)
 	struct vmmu_nested nested;
 
 	if (svm_nested(cpu, &nested) != NULL) {
-		enum vmmu_status status =
-			vmmu_nested_enter != NULL ? vmmu_nested_enter(cpu->p->vcpu, &nested) : VMMU_EINVAL;
+		enum vmmu_status status = vmmu_nested_enter(cpu->p->vcpu, &nested);
 
 		if (status != VMMU_OK)
 			return status;
