@@ -136,6 +136,59 @@ static void check_own(void)
 	machine_free(&m, 1);
 }
 
+/* An SMI suspends L2. `corrupt`: the handler's area then names no VMCB, so RSM shuts down. */
+static void check_smi(bool corrupt)
+{
+	static const uint8_t handler[] = { 0xe6, 0x30, 0x0f, 0xaa }; /* out; rsm */
+	struct state s = in_guest(), got;
+	struct machine m;
+	uint64_t vmcb;
+
+	begin(&m, NO_CHIPS, &s);
+	NEED(machine_slot(m.vm, 1 << 16, 0, 0, m.bytes, m.memory) == 0);
+	memcpy(m.memory + 0x38000, handler, sizeof(handler));
+	memcpy(m.memory + VMCB, &s.vmcb.control, sizeof(s.vmcb.control)); /* as VMRUN read it; RSM reads it again */
+	CHECK(go(&m) == PORT_L2);
+	CHECK(ioctl(m.vcpu[0], KVM_SMI) == 0);
+	CHECK(go(&m) == 0x30);
+	/* In SMM there is no guest mode, and no SVME. What RSM needs is in memory. */
+	CHECK(nested_flags(&m) == KVM_STATE_NESTED_GIF_SET && sregs_of(&m).efer == 0);
+	CHECK(nested_set(&m, &s) == -1 && errno == EINVAL);
+	memcpy(&vmcb, m.memory + 0x3fee0, 8);
+	CHECK(m.memory[0x3fed8] == 1 && vmcb == VMCB);
+	CHECK(((struct vmcb *)(void *)(m.memory + HSAVE))->save.rip == L1_TEXT);
+	if (corrupt) {
+		vmcb = UINT64_C(0xffffffffffff1000);
+		memcpy(m.memory + 0x3fee0, &vmcb, 8);
+		CHECK(go(&m) == -KVM_EXIT_SHUTDOWN);
+	} else {
+		m.run[0]->immediate_exit = 1;
+		CHECK(go(&m) == -1000 - EINTR);
+		m.run[0]->immediate_exit = 0;
+		to_l1(&m, SVM_EXIT_VMMCALL);
+		NEED(nested_get(&m, &got, sizeof(got)) == 0);
+	}
+	machine_free(&m, 1);
+}
+
+/* A debugger of the client's steps through L2, and #VMEXIT does not stop it. */
+static void check_step(void)
+{
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP };
+	struct state s = in_guest();
+	struct machine m;
+
+	begin(&m, NO_CHIPS, &s);
+	NEED(ioctl(m.vcpu[0], KVM_SET_GUEST_DEBUG, &debug) == 0);
+	CHECK(go(&m) == -KVM_EXIT_DEBUG && regs_of(&m).rip == L2_TEXT + 2);
+	CHECK(nested_flags(&m) & KVM_STATE_NESTED_GUEST_MODE);
+	debug.control = 0;
+	NEED(ioctl(m.vcpu[0], KVM_SET_GUEST_DEBUG, &debug) == 0);
+	CHECK(go(&m) == PORT_L2);
+	to_l1(&m, SVM_EXIT_VMMCALL);
+	machine_free(&m, 1);
+}
+
 int main(void)
 {
 	cpuid_read();
@@ -149,5 +202,8 @@ int main(void)
 		check_wakes(EXIT_INIT, 0x500, halts);
 	}
 	check_own();
+	check_smi(false);
+	check_smi(true);
+	check_step();
 	return check_end();
 }

@@ -111,6 +111,27 @@ static void check_refused_vmcb(void)
 	machine_free(&m, 1);
 }
 
+/* Nested paging only where the CPU offers it. Then the guest's memory is L1's to name, and cannot be faulted in. */
+static void check_paging(void)
+{
+	struct { uint64_t gpa, size, flags, padding[5]; } range = { .gpa = 0x5000, .size = PAGE };
+	bool offered = leaf(0x8000000a)->edx & 1;
+	struct state s = in_guest();
+	struct machine m;
+
+	s.vmcb.control.nested = NESTED_PAGING;
+	s.vmcb.control.nested_cr3 = TABLES;
+	machine_here(&m, NO_CHIPS);
+	l2_registers(&m);
+	CHECK(offered ? nested_set(&m, &s) == 0 : nested_set(&m, &s) == -1 && errno == EINVAL);
+	if (offered) {
+		CHECK(ioctl(m.vcpu[0], 0xc040aed5u /* KVM_PRE_FAULT_MEMORY */, &range) == -1 && errno == EOPNOTSUPP);
+		/* The entries of TABLES lack U, which a nested table needs: the first fetch is L1's to answer. */
+		to_l1(&m, SVM_EXIT_NPF);
+	}
+	machine_free(&m, 1);
+}
+
 /* The state ends in a page that is not there. */
 static void check_fault(void)
 {
@@ -118,7 +139,7 @@ static void check_fault(void)
 	struct state s = in_guest();
 	struct machine m;
 
-	NEED(pages != MAP_FAILED && munmap(pages + PAGE, 3 * PAGE) == 0);
+	NEED(pages != MAP_FAILED && mprotect(pages + PAGE, 3 * PAGE, PROT_NONE) == 0);
 	memcpy(pages + PAGE - 128, &s, 128);
 	machine_here(&m, NO_CHIPS);
 	l2_registers(&m);
@@ -127,7 +148,7 @@ static void check_fault(void)
 	NEED(nested_set(&m, &s) == 0);
 	CHECK(ioctl(m.vcpu[0], KVM_GET_NESTED_STATE, pages + PAGE - 128) == -1 && errno == EFAULT);
 	machine_free(&m, 1);
-	munmap(pages, PAGE);
+	munmap(pages, 4 * PAGE);
 }
 
 static void check_sizes(void)
@@ -342,6 +363,7 @@ int main(int argc, char **argv)
 	check_offer();
 	check_refused_head();
 	check_refused_vmcb();
+	check_paging();
 	check_fault();
 	check_sizes();
 	check_efer();
