@@ -82,8 +82,6 @@ void halt_take_start(struct kvm_vcpu *vcpu)
 		return;
 	if (lapic_init_is_latched(vcpu->lapic) && !cpu_init_take(vcpu->cpu)) {
 		lapic_take_sipi(vcpu->lapic, &vector);
-		if (state->svm.guest && state->svm.gif && state->mp_state == CPU_MP_HALTED)
-			state->mp_state = CPU_MP_RUNNABLE; /* the next cpu_run makes the #VMEXIT */
 		return;
 	}
 	if (lapic_take_init(vcpu->lapic)) {
