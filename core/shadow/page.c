@@ -27,7 +27,7 @@ struct shadow *shadow_find(struct vm *vm, gfn_t gfn, uint32_t role)
 struct shadow *shadow_next_of(struct vm *vm, gfn_t gfn, struct shadow *page)
 {
 	for (page = page ? page->hash_next : *shadow_bucket(vm, gfn); page; page = page->hash_next)
-		if (page->gfn.v == gfn.v && !(page->role & ROLE_DIRECT) && !page->invalid)
+		if (page->gfn.v == gfn.v && !(page->role & ROLE_DIRECT))
 			return page;
 	return NULL;
 }

@@ -143,7 +143,7 @@ struct shadow **shadow_bucket(struct vm *vm, gfn_t gfn);
 
 /**
  * The next valid page after `page` (NULL to begin) that mirrors the guest table `gfn`, in any address space (zoo 5).
- * `page` itself, and others, may have been zapped since: zapped pages stay until the flush, and still lead on.
+ * `page` itself may have been zapped since: it stays until the flush, and left its chain after those below it did.
  */
 struct shadow *shadow_next_of(struct vm *vm, gfn_t gfn, struct shadow *page);
 
