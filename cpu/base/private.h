@@ -175,6 +175,7 @@ struct cpu_private {
 	sigjmp_buf env;
 	volatile bool env_valid; /* guest code is running, so a longjmp to env is possible */
 	bool attention;          /* an interrupt, or the owner, waits for interrupts to become possible */
+	bool interrupt_waits;     /* of what `attention` says: a physical interrupt, or the owner for one */
 	bool request_came;       /* a request came between before_entry and the entry into the guest */
 	bool window_wanted;
 	bool page_wait_exits;    /* cpu_page_wait_exits */

@@ -23,10 +23,10 @@ static bool cr_write(struct cpu *cpu, unsigned n, uint64_t value)
 	case 8:
 		if (value & ~UINT64_C(15))
 			return false;
-		if (svm_has_tpr(cpu)) {
+		if (cpu->s.svm.guest)
 			svm_tpr_write(cpu, value);
+		if (svm_has_tpr(cpu))
 			return true;
-		}
 		cpu->s.cr8 = value;
 		cpu->p->cr8_written = true;
 		return true;

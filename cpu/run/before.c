@@ -63,7 +63,8 @@ static enum cpu_exit interrupts(struct cpu *cpu)
 	}
 	if (p->window_wanted && interrupt_possible(cpu))
 		return CPU_EXIT_IRQ_WINDOW;
-	p->attention = raised || p->window_wanted || (cpu->s.events.smi.pending && !cpu->s.events.smi.smm) ||
+	p->interrupt_waits = raised || p->window_wanted;
+	p->attention = p->interrupt_waits || (cpu->s.events.smi.pending && !cpu->s.events.smi.smm) ||
 	               (cpu->s.svm.guest && svm_event_waits(cpu));
 	return GO_ON;
 }

@@ -120,7 +120,8 @@ bool interrupt_possible(const struct cpu *cpu)
 /* May an interrupt, an SMI, or what guest mode waits for, for which p->attention is set, be taken now? */
 static bool attention_possible(const struct cpu *cpu)
 {
-	return interrupt_possible(cpu) || smm_is_due(cpu) || (cpu->s.svm.guest && svm_event_possible(cpu));
+	return (cpu->p->interrupt_waits && interrupt_possible(cpu)) || smm_is_due(cpu) ||
+	       (cpu->s.svm.guest && svm_event_possible(cpu));
 }
 
 /* ---- in the guest -------------------------------------------------------------------------------------- */

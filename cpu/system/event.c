@@ -377,6 +377,8 @@ static void deliver_exception(struct cpu *cpu)
 {
 	struct cpu_events *e = &cpu->s.events;
 	unsigned vector = e->exception.vector;
+	/* One that a hypervisor injects asks the gate's DPL, as the instruction would. */
+	bool soft = e->exception.injected && cpu->s.svm.guest && (vector == VECTOR_BP || vector == VECTOR_OF);
 
 	deliver_intercept(cpu);
 	if (e->exception.has_payload && vector == VECTOR_PF)
@@ -386,7 +388,8 @@ static void deliver_exception(struct cpu *cpu)
 	e->exception.has_payload = false;
 	cpu->p->delivering = (int)vector;
 	/* When a front end restores an INT3 or INTO, RIP is already behind it, as with INT n. */
-	event_deliver(cpu, vector, EVENT_EXCEPTION, e->exception.has_error && (cpu->s.cr0 & CR0_PE), e->exception.error,
+	event_deliver(cpu, vector, soft ? EVENT_SOFT_EXCEPTION : EVENT_EXCEPTION,
+	              e->exception.has_error && (cpu->s.cr0 & CR0_PE), e->exception.error,
 	              e->exception.injected ? svm_return_rip(cpu) : cpu->s.rip);
 	e->exception.pending = e->exception.injected = false;
 }

@@ -30,7 +30,7 @@ static bool control_legal(const struct cpu *cpu, const struct vmcb_control *cont
 	if (!intercepted(control, SVM_EXIT_VMRUN) || control->asid == 0 || !tlb_control_legal(control->tlb_control))
 		return false;
 	if (control->nested & NESTED_PAGING) {
-		if (!cpu->p->svm.has_npt || (control->nested_cr3 & ~cpu->p->phys_mask))
+		if (!cpu->p->svm.has_npt || !(cpu->s.cr0 & CR0_PG) || (control->nested_cr3 & ~cpu->p->phys_mask))
 			return false;
 	}
 	return map_legal(cpu, control->iopm, IOPM_BYTES) && map_legal(cpu, control->msrpm, MSRPM_BYTES) &&
@@ -59,10 +59,21 @@ static bool save_legal(const struct cpu *cpu, const struct vmcb_save *save)
 	       !code_contradicts(&save->cs);
 }
 
+/* #BR in 64-bit mode, which has no BOUND. */
+static bool event_impossible(const struct vmcb *vmcb)
+{
+	const struct vmcb_save *save = &vmcb->save;
+	const uint64_t br = EVENT_VALID | EVENT_TYPE_EXCEPTION << EVENT_TYPE_SHIFT | VECTOR_BR;
+	const uint64_t mask = EVENT_VALID | UINT64_C(7) << EVENT_TYPE_SHIFT | EVENT_VECTOR;
+
+	return (vmcb->control.event_inject & mask) == br && (save->efer & EFER_LME) && (save->cr0 & CR0_PG) &&
+	       (save->cs.attributes >> 9 & 1);
+}
+
 bool svm_vmcb_legal(struct cpu *cpu, const struct vmcb *vmcb)
 {
 	bool nested = vmcb->control.nested & NESTED_PAGING;
 
-	return control_legal(cpu, &vmcb->control) && save_legal(cpu, &vmcb->save) &&
+	return control_legal(cpu, &vmcb->control) && save_legal(cpu, &vmcb->save) && !event_impossible(vmcb) &&
 	       (!nested || cpu_pat_is_legal(vmcb->save.pat));
 }
