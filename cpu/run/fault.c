@@ -14,8 +14,6 @@
 #include "cpu/system/intercept.h"
 #include "cpu/system/svm.h"
 
-#pragma weak vmmu_nested_fault /* until core has it */
-
 /*
  * No memory is at the faulting address, which is `target` to the guest itself. A table in read-only memory needs no
  * device: it keeps its bits.
