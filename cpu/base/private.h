@@ -156,6 +156,10 @@ struct svm_private {
 	bool nmi_injected;      /* an NMI of the hypervisor: it masks no others */
 	bool inject_rip_valid;  /* a software interrupt, or INT3 or INTO: */
 	uint64_t inject_rip;    /* where its handler returns to */
+	struct {                /* the VMCB as VMRUN found it: #VMEXIT writes what is different now */
+		bool valid;
+		uint8_t control[0xe0], save[0x270];
+	} found;
 	unsigned operation;     /* enum svm_operation: why the guest was left */
 	uint64_t operand;       /* rAX: physical address of a VMCB */
 	bool attached;          /* vmmu_nested_enter was called */

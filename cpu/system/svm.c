@@ -114,14 +114,26 @@ static enum vmmu_status part_write(struct cpu *cpu, uint64_t at, const struct vm
 	                        part->bytes);
 }
 
+/* Most of a guest's state is as VMRUN loaded it, and each write to guest memory costs. */
+static bool part_is_as_found(const struct cpu *cpu, const struct vmcb *vmcb, const struct part *part)
+{
+	const struct svm_private *svm = &cpu->p->svm;
+	const uint8_t *found = part->at < VMCB_SAVE ? svm->found.control + part->at
+	                                            : svm->found.save + (part->at - VMCB_SAVE);
+
+	return svm->found.valid && memcmp((const char *)vmcb + part->at, found, part->bytes) == 0;
+}
+
 enum vmmu_status svm_parts_write(struct cpu *cpu, uint64_t at, const struct vmcb *vmcb, bool invalid)
 {
 	enum vmmu_status status = VMMU_OK;
 	unsigned count = invalid ? 3 : sizeof(exit_parts) / sizeof(exit_parts[0]);
 
-	for (unsigned i = 0; i < count && status == VMMU_OK; i++)
-		status = part_write(cpu, at, vmcb, &exit_parts[i]);
-	if (status == VMMU_OK && !invalid && svm_is_nested(cpu))
+	for (unsigned i = 0; i < count && status == VMMU_OK; i++) {
+		if (invalid || !part_is_as_found(cpu, vmcb, &exit_parts[i]))
+			status = part_write(cpu, at, vmcb, &exit_parts[i]);
+	}
+	if (status == VMMU_OK && !invalid && svm_is_nested(cpu) && !part_is_as_found(cpu, vmcb, &pat_part))
 		status = part_write(cpu, at, vmcb, &pat_part);
 	return status;
 }
@@ -160,7 +172,7 @@ static void guest_forget(struct cpu *cpu)
 	e->exception.pending = e->exception.injected = e->exception.has_payload = false;
 	e->interrupt.injected = e->nmi.injected = e->triple_fault = false;
 	e->shadow = 0;
-	p->svm.exit.noted = false;
+	p->svm.exit.noted = p->svm.found.valid = false;
 	p->delivering_soft = 0;
 	p->delivering = -1;
 	svm_inject_done(cpu);
@@ -239,7 +251,7 @@ void svm_state_changed(struct cpu *cpu)
 	struct svm_private *svm = &cpu->p->svm;
 	struct vmmu_nested nested;
 
-	svm->exit.noted = false;
+	svm->exit.noted = svm->found.valid = false;
 	svm_inject_done(cpu);
 	tlb_flush_contexts(cpu);
 	if (!cpu->s.svm.guest)

@@ -102,9 +102,15 @@ static void host_save(struct cpu *cpu)
 static void control_load(struct cpu *cpu, const struct vmcb *vmcb)
 {
 	struct vmcb_control *control = svm_control(cpu);
+	struct svm_private *svm = &cpu->p->svm;
 
+	_Static_assert(sizeof(svm->found.control) == CONTROL_BYTES, "what is read");
+	_Static_assert(VMCB_SAVE + sizeof(svm->found.save) == offsetof(struct vmcb, save.debugctl), "what is read");
 	memset(control, 0, sizeof(*control));
 	memcpy(control, &vmcb->control, CONTROL_BYTES);
+	memcpy(svm->found.control, &vmcb->control, CONTROL_BYTES);
+	memcpy(svm->found.save, &vmcb->save, sizeof(svm->found.save));
+	svm->found.valid = true;
 	/* Bits of addresses that processors ignore. */
 	control->iopm &= ~UINT64_C(0xfff);
 	control->msrpm &= ~UINT64_C(0xfff);
