@@ -188,6 +188,7 @@ static void lapic_enable(unsigned v)
 
 static void vm_make(void)
 {
+	struct kvm_enable_cap ring = { .cap = KVM_CAP_DIRTY_LOG_RING, .args = { SVM_RING_BYTES } };
 	struct kvm_mp_state runnable = { KVM_MP_STATE_RUNNABLE };
 
 	s.m.kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -195,7 +196,8 @@ static void vm_make(void)
 	s.m.vm = ioctl(s.m.kvm, KVM_CREATE_VM, 0);
 	NEED(s.m.vm >= 0);
 	NEED(ioctl(s.m.vm, KVM_CREATE_IRQCHIP, 0) == 0);
-	NEED(machine_slot(s.m.vm, 0, s.log_flags, 0, s.m.bytes, s.m.memory) == 0);
+	NEED(!s.ring || ioctl(s.m.vm, KVM_ENABLE_CAP, &ring) == 0);
+	NEED(machine_slot(s.m.vm, 0, s.ring ? KVM_MEM_LOG_DIRTY_PAGES : 0, 0, s.m.bytes, s.m.memory) == 0);
 	for (unsigned v = 0; v < SVM_VCPUS; v++) {
 		s.m.vcpu[v] = ioctl(s.m.vm, KVM_CREATE_VCPU, (unsigned long)v);
 		NEED(s.m.vcpu[v] >= 0 && ioctl(s.m.vcpu[v], KVM_SET_CPUID2, &cpuid) == 0);
@@ -490,6 +492,7 @@ static void test_run(const struct svm_test *test, bool np, bool moves)
 	memset(&s, 0, sizeof(s));
 	s.np = np;
 	s.moves = moves;
+	s.ring = test->flags & SVM_RING;
 	snprintf(name_of_run, sizeof(name_of_run), "%s%s%s", test->name, np ? ", nested paging" : "",
 	         moves ? ", moving" : "");
 	s.what = name_of_run;

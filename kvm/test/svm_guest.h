@@ -88,7 +88,7 @@ struct svm {
 	struct machine m;
 	bool np;    /* nested paging */
 	bool moves;
-	unsigned log_flags; /* of slot 0, KVM_MEM_* */
+	bool ring;  /* KVM_CAP_DIRTY_LOG_RING */
 	pthread_t thread[SVM_VCPUS];
 	uint64_t result[SVM_VCPUS];
 	const char *what; /* what is being tested; for messages */
@@ -110,6 +110,8 @@ struct svm_test {
 };
 #define SVM_NP_ONLY 1u /* needs nested paging */
 #define SVM_STAYS   2u /* does not move */
+#define SVM_RING    8u /* the machine has a dirty ring of SVM_RING_BYTES for each vCPU */
+#define SVM_RING_BYTES (16u * 4096u)
 #define SVM_PLAIN   4u /* is not about L2's memory: runs without nested paging only */
 
 /**

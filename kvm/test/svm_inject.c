@@ -387,6 +387,49 @@ static void test_tpr(void)
 	}
 }
 
+/* A virtual GIF is what L2's STGI and CLGI act on: it holds virtual interrupts off, and no physical ones. */
+static void test_virtual_gif(void)
+{
+	if (!features.vgif)
+		return;
+	for (unsigned set = 0; set < 2; set++) {
+		s.what = set ? "V_GIF" : "no V_GIF";
+		l2_reset(0);
+		L2(0, L2_MOVE "\x90");
+		vmcb(0)->save.rflags = RFLAGS_IF | 2;
+		vmcb(0)->control.virtual_interrupt = VIRQ(0x45, 4, 0) | V_GIF_ENABLE | (set ? V_GIF : 0);
+		if (set)
+			FAULTS(0, 0x45);
+		else
+			ENDS(0);
+		SAME((vmcb(0)->control.virtual_interrupt & V_IRQ) != 0, !set);
+		SAME((vmcb(0)->control.virtual_interrupt & V_GIF) != 0, set);
+	}
+	s.what = "STGI";
+	l2_reset(0);
+	L2(0, L2_MOVE "\x0f\x01\xdc\x90\x90");
+	vmcb(0)->save.rflags = RFLAGS_IF | 2;
+	vmcb(0)->control.virtual_interrupt = VIRQ(0x45, 4, 0) | V_GIF_ENABLE;
+	FAULTS(0, 0x45);
+	SAME(l2_frame(0)->rip, L2_CODE + 5);
+	SAME((vmcb(0)->control.virtual_interrupt & V_GIF) != 0, 1);
+	s.what = "CLGI";
+	l2_reset(0);
+	L2(0, "\x0f\x01\xdd\xfb\x90\x90");
+	vmcb(0)->control.virtual_interrupt = VIRQ(0x45, 4, 0) | V_GIF_ENABLE | V_GIF;
+	ENDS(0);
+	SAME(vmcb(0)->control.virtual_interrupt & (V_GIF | V_IRQ), V_IRQ);
+	/* A physical interrupt comes all the same. */
+	s.what = "physical, no V_GIF";
+	intercept(0, SVM_EXIT_INTR);
+	L2(0, "\x90");
+	vmcb(0)->save.rip = L2_CODE;
+	vmcb(0)->control.virtual_interrupt = V_GIF_ENABLE;
+	vmcb(0)->save.rflags = RFLAGS_IF | 2;
+	NEED(svm_msi(0, 0x61) == 1);
+	EXITS(0, SVM_EXIT_INTR);
+}
+
 /* RFLAGS.TF of L1 traps behind VMRUN, L2's behind its first instruction. */
 static void test_trap_flag(void)
 {
@@ -414,6 +457,7 @@ static const struct svm_test tests[] = {
 	{ "delivery, stack", test_delivery_stack, 0 },
 	{ "virtual", test_virtual, 0 },
 	{ "virtual window", test_virtual_window, 0 },
+	{ "virtual gif", test_virtual_gif, 0 },
 	{ "virtual lost", test_virtual_lost, 0 },
 	{ "tpr", test_tpr, 0 },
 	{ "trap flag", test_trap_flag, 0 },

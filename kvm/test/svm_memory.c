@@ -397,6 +397,53 @@ static void test_dirty_both(void)
 	}
 }
 
+/* The ring of the vCPU that runs L2 has each page that L2 writes, once until the client resets it. */
+static unsigned ring_next;
+
+/* Takes all entries and resets them. Returns: was `address` among them? */
+static bool ring_has(struct kvm_dirty_gfn *ring, uint64_t address)
+{
+	const unsigned size = SVM_RING_BYTES / sizeof(*ring);
+	unsigned count = 0;
+	bool found = false;
+
+	for (;; ring_next++) {
+		struct kvm_dirty_gfn *entry = &ring[ring_next % size];
+
+		if (__atomic_load_n(&entry->flags, __ATOMIC_ACQUIRE) != KVM_DIRTY_GFN_F_DIRTY)
+			break;
+		found |= entry->offset == address >> 12;
+		__atomic_store_n(&entry->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
+		count++;
+	}
+	SAME((unsigned)ioctl(s.m.vm, KVM_RESET_DIRTY_RINGS), count);
+	return found;
+}
+
+static void test_ring(void)
+{
+	struct kvm_dirty_gfn *ring = mmap(NULL, SVM_RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, s.m.vcpu[0],
+	                                  KVM_DIRTY_LOG_PAGE_OFFSET * PAGE);
+
+	NEED(ring != MAP_FAILED);
+	ring_next = 0;
+	begin();
+	SAME(l2_writes(1), SVM_EXIT_VMMCALL);
+	SAME(ring_has(ring, PAGE_A), 1);
+	for (unsigned i = 0; i < 3; i++) {
+		SAME(l2_reads(), A);
+		SAME(ring_has(ring, PAGE_A), 0);
+		SAME(l2_writes(i), SVM_EXIT_VMMCALL);
+		SAME(*at64(PAGE_A + 8), i);
+		SAME(ring_has(ring, PAGE_A), 1);
+		SAME(l2_writes(i), SVM_EXIT_VMMCALL);
+		SAME(l2_writes(i), SVM_EXIT_VMMCALL);
+		SAME(ring_has(ring, PAGE_A), 1);
+		SAME(ring_has(ring, PAGE_A), 0);
+	}
+	munmap(ring, SVM_RING_BYTES);
+}
+
 /* ---- two vCPUs ------------------------------------------------------------------------------------------- */
 
 /* Both add to one word, in L2, on the same nested table. */
@@ -517,6 +564,7 @@ static const struct svm_test tests[] = {
 	{ "slots", test_slots, SVM_STAYS },
 	{ "dirty", test_dirty, SVM_STAYS },
 	{ "dirty by both", test_dirty_both, SVM_STAYS },
+	{ "ring", test_ring, SVM_STAYS | SVM_RING },
 	{ "two", test_two, 0 },
 	{ "edit beside", test_edit_beside, SVM_STAYS },
 	{ "dirty beside", test_dirty_beside, SVM_STAYS },
