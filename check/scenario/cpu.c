@@ -97,6 +97,8 @@ static enum cpu_result answer_second_stage(struct cpu *cpu, uint64_t gpa)
 		return CPU_DONE;
 	case VMMU_FAULT_MMIO:
 		return CPU_MMIO;
+	case VMMU_FAULT_EMULATE:
+		return CPU_EMULATE;
 	case VMMU_FAULT_HOST:
 		return CPU_HOST;
 	default:
@@ -105,11 +107,16 @@ static enum cpu_result answer_second_stage(struct cpu *cpu, uint64_t gpa)
 	return CPU_HOST;
 }
 
-static enum cpu_result answer_shadow(struct cpu *cpu, uint64_t gva)
+/* A linear address, or in guest mode an L2 physical one. */
+static enum cpu_result answer_shadow(struct cpu *cpu, uint64_t address)
 {
 	struct vmmu_page_info info;
-	enum vmmu_page_fault answer = vmmu_page_fault(cpu->vcpu, GVA(gva), cpu->error, 0, &info);
+	enum vmmu_page_fault answer;
 
+	if (cpu->nested)
+		answer = vmmu_nested_fault(cpu->vcpu, GPA(address), cpu->error | VMMU_PF_GUEST_FINAL, &info);
+	else
+		answer = vmmu_page_fault(cpu->vcpu, GVA(address), cpu->error, 0, &info);
 	cpu->mmio_gpa = info.gpa.v;
 	switch (answer) {
 	case VMMU_PAGE_FIXED:
@@ -135,7 +142,7 @@ enum cpu_result cpu_answer(struct cpu *cpu, uint64_t address)
 	/* A fault drops the TLB's translation of its address, as on hardware. */
 	if (cpu->tlb.page == (address >> PAGE_SHIFT) + 1)
 		cpu->tlb.page = 0;
-	return cpu->entry.shadow ? answer_shadow(cpu, address) : answer_second_stage(cpu, address);
+	return cpu->entry.shadow || cpu->nested ? answer_shadow(cpu, address) : answer_second_stage(cpu, address);
 }
 
 enum cpu_result cpu_touch(struct cpu *cpu, uint64_t address, bool write, unsigned faults, struct host_frame **frame)

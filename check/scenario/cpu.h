@@ -17,13 +17,14 @@ struct cpu {
 	struct vmmu_vcpu *vcpu;
 	struct vmmu_entry entry;
 	bool in_guest;
+	bool nested;       /* in guest mode: addresses are L2 physical (world_nested_enter) */
 	struct {
 		uint64_t page; /* page number + 1; 0: empty */
 		uint64_t pfn;
 		bool write;
 	} tlb;
 	uint64_t error;    /* of the last access that faulted, VMMU_PF_* */
-	uint64_t mmio_gpa; /* shadow paging: the gpa of the last fault */
+	uint64_t mmio_gpa; /* shadow paging, guest mode: the gpa of the last fault */
 };
 
 enum cpu_result {

@@ -69,6 +69,24 @@ void world_guest_tables(void)
 			world_cr3(&world.cpu[id], 0, false);
 }
 
+void world_nested_enter(struct cpu *cpu)
+{
+	const struct vmmu_nested l1 = {
+		.format = VMMU_NESTED_NPT, .cr4 = CR4_PAE, .efer = EFER_LMA | EFER_NXE, .phys_bits = 48
+	};
+
+	check_assert(vmmu_nested_enter(cpu->vcpu, &l1) == VMMU_OK);
+	cpu->nested = true;
+	cpu->tlb.page = 0;
+}
+
+void world_nested_leave(struct cpu *cpu)
+{
+	vmmu_nested_leave(cpu->vcpu);
+	cpu->nested = false;
+	cpu->tlb.page = 0;
+}
+
 static void audit_line(void *arg, const char *text)
 {
 	(void)arg;

@@ -45,6 +45,13 @@ uint64_t world_guest_entry(unsigned gfn);
 /** Load CR3 on a vCPU: the PML4 is in gfn `table`. `keep` as in vmmu_guest_regs_set. */
 void world_cr3(struct cpu *cpu, unsigned table, bool keep);
 
+/**
+ * For a VM with config.nested: the vCPU enters guest mode, with the tables of world_guest_tables as L1's nested one, or
+ * leaves it. The CPU has one translation and no tags: it drops it.
+ */
+void world_nested_enter(struct cpu *cpu);
+void world_nested_leave(struct cpu *cpu);
+
 static inline struct vm *world_vm(void)
 {
 	return &world.vm->vm;

@@ -204,6 +204,11 @@ static void page_check(struct audit *audit, struct totals *totals, struct shadow
 		           "generation ", page->generation);
 	if (page->roots != references(vm, page))
 		audit_fail(audit, "references of a shadow root (I3.6)", "gfn ", page->gfn.v, "there are ", page->roots);
+	/* In 4 and 5 levels. In fewer, the pages of level 2 are roots. */
+	if ((page->role & ROLE_GUEST_MODE) && !(page->role & (ROLE_PAE | ROLE_FOUR_BYTE)) && !page->roots &&
+	    role_level(page->role) < 4 && rmap_is_empty(&page->parents))
+		audit_fail(audit, "a page of guest mode that nothing leads to (N6)", "gfn ", page->gfn.v,
+		           "role ", page->role);
 	unsync_check(audit, page);
 	if (!direct && !page->unsync)
 		frame_check(audit, page);

@@ -82,11 +82,13 @@ static void path_clear(struct shadow *page)
 
 /*
  * N6: L1 takes a frame that was a nested table for something else, and nobody would ever ask for its mirror again: to
- * leave it there would write-protect the frame until the limit of shadow pages comes to it.
+ * leave it there would write-protect the frame until the limit of shadow pages comes to it. What is obsolete is on its
+ * way out already, page by page, with yields (P3).
  */
-static bool is_left_behind(const struct shadow *page)
+static bool is_left_behind(const struct vm *vm, const struct shadow *page)
 {
-	return (page->role & ROLE_GUEST_MODE) && !page->roots && !page->invalid && !rmap_any(&page->parents);
+	return (page->role & ROLE_GUEST_MODE) && !page->roots && !shadow_is_obsolete(vm, page) &&
+	       !rmap_any(&page->parents);
 }
 
 void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry)
@@ -104,7 +106,7 @@ void entry_zap(struct mmu_token *token, struct shadow *page, spte_t *entry)
 		unsync_bit_clear(page, entry_index_of(page, entry));
 		path_clear(page);
 		token->flush = true;
-		if (is_left_behind(child))
+		if (is_left_behind(token->vm, child))
 			shadow_zap(token, child); /* as deep as there are levels */
 	}
 }

@@ -247,6 +247,7 @@ enum map_result shadow_map_beside(struct mmu_read *read, struct shadow_vcpu *sv,
 		uint32_t role;
 		gfn_t gfn;
 
+		shadow_used(page);
 		entry = &page->spt[shadow_index(fault->gva, level)];
 		if (level == 1) {
 			result = leaf_put_beside(token, sv, page, entry, fault, rights);
@@ -285,7 +286,7 @@ enum map_result shadow_map(struct mmu_write *write, struct shadow_vcpu *sv, stru
 		uint32_t role;
 		gfn_t gfn;
 
-		page->writes = 0; /* the table is used, so the writes to it so far were no flood */
+		shadow_used(page);
 		if (level == target && !fault->common.slot) {
 			mmio_put(token, sv, page, entry, fault);
 			return RET_PF_FIXED;

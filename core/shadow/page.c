@@ -144,9 +144,10 @@ struct shadow *shadow_get(struct mmu_token *token, struct shadow_vcpu *sv, struc
 {
 	struct shadow *page = shadow_find(token->vm, gfn, role);
 
-	if (page)
-		page->writes = 0; /* the table is used, so the writes to it so far were no flood */
-	return page ? page : shadow_make(token, sv, tables, gfn, role);
+	if (!page)
+		return shadow_make(token, sv, tables, gfn, role);
+	shadow_used(page);
+	return page;
 }
 
 /* --- going --- */

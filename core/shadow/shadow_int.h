@@ -90,7 +90,7 @@ struct shadow {
 	bool invalid;               /* a: set once, when it is zapped; while `roots` is not 0 the page stays */
 	bool unsync;                /* a, written under W: the guest may write its table without a fault (F29, P8) */
 	uint32_t unsync_children;   /* a, written under W: the number of bits set in unsync_map */
-	uint32_t writes;            /* W: writes to the guest table since it was last used (F42) */
+	uint32_t writes;            /* a: writes to the guest table since a fault last went through it (F42) */
 	uint64_t unsync_map[(ENTRIES + 63) / 64]; /* W: entries with something unsync below */
 	struct port_rcu_head rcu;
 	struct vm *vm;              /* c */
@@ -120,6 +120,16 @@ static inline unsigned entry_index_of(const struct shadow *page, const spte_t *e
 static inline bool shadow_is_obsolete(const struct vm *vm, const struct shadow *page)
 {
 	return load_relaxed(&page->invalid) || page->generation != load_relaxed(&vm->shadow->generation);
+}
+
+/**
+ * A fault goes through the page, so its table is in use, and the writes to it so far were no flood (F42). A hypervisor
+ * fills its guest's tables entry by entry, with a fault for each. Holds: mmu_lock.
+ */
+static inline void shadow_used(struct shadow *page)
+{
+	if (load_relaxed(&page->writes))
+		store_relaxed(&page->writes, 0);
 }
 
 /** The gfn that a leaf of the page maps. */

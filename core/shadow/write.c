@@ -5,7 +5,12 @@
  */
 #include "core/shadow/shadow_int.h"
 
-#define FLOOD 3 /* so many writes without a use in between: the frame is no longer used as a page table */
+/*
+ * So many writes without a use in between: the frame is no longer used as a page table, or L1 changes much of it at
+ * once. In guest mode there are more: several vCPUs of L1 may each fill an entry before the first one's guest runs on.
+ */
+#define FLOOD            3
+#define FLOOD_GUEST_MODE 16
 
 /*
  * The shadow entries that mirror bytes [offset, offset + bytes) of the guest's table. Returns: false when the page
@@ -32,14 +37,26 @@ static bool entries_hit(const struct shadow *page, unsigned offset, unsigned byt
 	return true;
 }
 
+/* Count a write. Returns: is the table flooded? */
+static bool is_flood(struct shadow *page)
+{
+	bool guest_mode = page->role & ROLE_GUEST_MODE;
+	uint32_t writes = load_relaxed(&page->writes) + 1;
+
+	/* Other 4K-level pages go unsync, and are written without a fault. */
+	if (role_level(page->role) == 1 && !guest_mode)
+		return false;
+	store_relaxed(&page->writes, writes);
+	return writes >= (guest_mode ? FLOOD_GUEST_MODE : FLOOD);
+}
+
 static void page_written(struct mmu_token *token, struct shadow *page, unsigned offset, unsigned bytes)
 {
 	unsigned first, last;
 
 	if (!entries_hit(page, offset, bytes, &first, &last))
 		return;
-	/* Not for 4K-level pages: those go unsync, and are written without a fault, or go with their parent (N6). */
-	if (role_level(page->role) > 1 && ++page->writes >= FLOOD) {
+	if (is_flood(page)) {
 		shadow_zap(token, page);
 		return;
 	}

@@ -130,15 +130,19 @@ static enum map_result map_walk(struct mmu_token *token, struct table *root, con
  */
 static void map_shrink(struct vm *vm, struct tdp_map *map)
 {
-	gfn_t gfn = map->fault->gfn;
+	gfn_t gfn = map->fault->gfn, block = gfn_round(gfn, 2);
 	int level = map->level;
 
 	while (map->level > 1 && block_is_mirrored(vm, gfn, map->level))
 		map->level--;
 	if (map->level == level)
 		return;
-	map->first = map->level > 1 ? gfn_round(gfn, map->level) : GFN(gfn.v & ~UINT64_C(7));
-	map->end = GFN(map->first.v + (map->level > 1 ? level_pages(map->level) : 8));
+	map->first = gfn_round(gfn, map->level);
+	map->end = GFN(map->first.v + level_pages(map->level));
+	if (map->level > 1)
+		return;
+	map->first = GFN(max_u64(gfn.v & ~UINT64_C(7), block.v));
+	map->end = GFN(min_u64((gfn.v | 7) + 1, block.v + level_pages(2)));
 }
 
 enum map_result tdp_map(struct mmu_read *token, struct table *root, const struct tdp_map *wanted,

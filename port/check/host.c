@@ -85,6 +85,10 @@ static enum vmmu_status page_get(void *state, struct vmmu_hva hva, unsigned acce
 		.max_level = __atomic_load_n(&host.max_level, __ATOMIC_RELAXED),
 		.neighbours = host.neighbours,
 	};
+	if (host.small[(hva.v - HOST_HVA) / VMMU_PAGE_SIZE]) {
+		out->max_level = VMMU_LEVEL_4K;
+		out->neighbours = false;
+	}
 	return VMMU_OK;
 }
 

@@ -31,6 +31,7 @@ struct host {
 	bool read_only[HOST_PAGES];    /* constant: the guest gets no write access */
 	enum vmmu_level max_level;     /* a */
 	bool neighbours;               /* constant */
+	bool small[HOST_PAGES];        /* constant: such a page has neither */
 };
 
 extern struct host host;            /* the scenario's; its setup sets what it starts from */

@@ -148,6 +148,30 @@ static void vcpu_frame(struct actor *actor)
 		storm_fail(actor->storm, "vcpu %u, FRAME page %u: %s", actor->index, page, mcpu_result_name(result));
 }
 
+/*
+ * In a VM with both MMUs: the guest's kernel stores an entry of a table as it is, often when the frame has just ceased
+ * to be mirrored, so that the leaf it stores through is writable when the frame is mirrored again (N1).
+ */
+static void vcpu_tables(struct actor *actor)
+{
+	struct mcpu *cpu = actor->storm->cpu[actor->index];
+	struct mcpu_guest *g = cpu->guest;
+	enum mcpu_result result;
+	uint64_t offset, value;
+
+	mcpu_leave(cpu); /* nobody waits for a lock in the guest */
+	pthread_mutex_lock(&g->lock);
+	offset = ((uint64_t)rng_below(&actor->rng, g->next) << 12) + rng_below(&actor->rng, 512) * 8;
+	value = __atomic_load_n((uint64_t *)(g->hva + offset), __ATOMIC_RELAXED);
+	if (rng_one_in(&actor->rng, 2))
+		vmmu_unprotect(cpu->vcpu, (struct vmmu_gpa){ g->gpa + offset });
+	result = mcpu_write(cpu, g->gpa + offset, value);
+	mcpu_leave(cpu);
+	pthread_mutex_unlock(&g->lock);
+	if (result != MCPU_OK && result != MCPU_RING_FULL)
+		storm_fail(actor->storm, "vcpu %u, tables: %s", actor->index, mcpu_result_name(result));
+}
+
 void actor_vcpu(struct actor *actor)
 {
 	static const struct {
@@ -163,9 +187,11 @@ void actor_vcpu(struct actor *actor)
 	if (rng_one_in(&actor->rng, 64))
 		/* a CPU may do so at any time; the next access sets Accessed again */
 		mcpu_forget(actor->storm->cpu[actor->index]);
+	if (actor->storm->both && actor->storm->paging && rng_one_in(&actor->rng, 32))
+		vcpu_tables(actor);
 	if (actor->storm->both && rng_one_in(&actor->rng, 32)) {
 		mcpu_leave(actor->storm->cpu[actor->index]);
-		vcpu_context_draw(actor->storm, actor->storm->cpu[actor->index]->vcpu, &actor->rng);
+		vcpu_context_draw(actor->storm, actor->storm->cpu[actor->index], &actor->rng);
 	}
 	for (unsigned i = 0;; i = (i + 1) % (sizeof(kinds) / sizeof(kinds[0]))) {
 		if (!(kinds[i].work & actor->storm->plan->vcpu_work))
@@ -413,7 +439,7 @@ void actor_churn(struct actor *actor)
 	if (ring)
 		vmmu_vcpu_dirty_ring_set(vcpu, ring);
 	vcpu_boot(storm, cpu, vcpu, actor->index);
-	vcpu_context_draw(storm, vcpu, &actor->rng);
+	vcpu_context_draw(storm, cpu, &actor->rng);
 	for (unsigned i = 0; i < 20; i++) {
 		unsigned page = rng_below(&actor->rng, AREA_PAGES);
 		enum mcpu_result result = mcpu_read(cpu, GPA_INV + ((uint64_t)page << 12), &value);

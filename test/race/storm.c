@@ -187,22 +187,22 @@ void region_set(struct storm *storm, unsigned slot, uint64_t gpa, uint64_t pages
 }
 
 /* The area is aligned as its guest addresses are, so that there are huge leaves. */
-static char *area_make(void)
+static char *area_make(uint64_t pages)
 {
-	char *raw = mmap(NULL, AREA_PAGES * 4096 + BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *raw = mmap(NULL, pages * 4096 + BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *area = (char *)(((uintptr_t)raw + BLOCK - 1) & ~(BLOCK - 1));
 
 	if (raw == MAP_FAILED)
 		abort();
 	munmap(raw, area - raw);
-	munmap(area + AREA_PAGES * 4096, raw + BLOCK - area);
-	madvise(area, AREA_PAGES * 4096, MADV_NOHUGEPAGE);
+	munmap(area + pages * 4096, raw + BLOCK - area);
+	madvise(area, pages * 4096, MADV_NOHUGEPAGE);
 	return area;
 }
 
 static void guests_make(struct storm *storm, unsigned variant)
 {
-	storm->paging = variant % 4 != 3;
+	storm->paging = storm->both ? variant & 1 : variant % 4 != 3;
 	memset(storm->tables, 0, GUESTS * TABLE_PAGES * 4096);
 	for (unsigned i = 0; i < GUESTS; i++)
 		mcpu_guest_init(&storm->guest[i], GPA_TABLES + i * TABLE_PAGES * 4096,
@@ -213,14 +213,18 @@ static void guests_make(struct storm *storm, unsigned variant)
 void vcpu_boot(struct storm *storm, struct mcpu *cpu, struct vmmu_vcpu *vcpu, unsigned n)
 {
 	mcpu_init(cpu, vcpu);
-	if (storm->shadow && storm->paging)
+	if (storm->paging)
 		mcpu_page(cpu, &storm->guest[n % GUESTS], n + 1);
 }
 
-void vcpu_context_draw(struct storm *storm, struct vmmu_vcpu *vcpu, struct rng *rng)
+void vcpu_context_draw(struct storm *storm, struct mcpu *cpu, struct rng *rng)
 {
-	if (storm->both && vcpu_context_set(vcpu, rng_one_in(rng, 2) ? &context_tdp : &context_shadow) != VMMU_OK)
+	if (!storm->both)
+		return;
+	if (vcpu_context_set(cpu->vcpu, rng_one_in(rng, 2) ? &context_tdp : &context_shadow) != VMMU_OK)
 		storm_fail(storm, "no memory for a context");
+	if (storm->paging)
+		vmmu_guest_regs_set(cpu->vcpu, &cpu->regs, false); /* TDP knows nothing of them */
 }
 
 static void vm_make(struct storm *storm, unsigned variant)
@@ -247,8 +251,8 @@ static void vm_make(struct storm *storm, unsigned variant)
 	                                                 : 0) != VMMU_OK)
 		storm_fail(storm, "no VM");
 	/*
-	 * No config asks for both before there are nested guests. A guest without paging has no tables that another
-	 * vCPU could write through TDP.
+	 * With tables, vCPUs write them through TDP leaves, too (N1). To their guest, each address is the same in
+	 * either context.
 	 */
 	if (storm->both && shadow_init((struct vm *)storm->vm) != VMMU_OK)
 		storm_fail(storm, "no shadow MMU");
@@ -260,7 +264,7 @@ static void vm_make(struct storm *storm, unsigned variant)
 	region_set(storm, SLOT_SWAP, GPA_SWAP, AREA_PAGES, storm->area[AREA_SWAP], 0);
 	frames_make(storm);
 	region_set(storm, SLOT_FRAME, GPA_FRAME, FRAME_PAGES, storm->frame_hva, 0);
-	if (storm->shadow)
+	if (storm->shadow || storm->both)
 		guests_make(storm, variant);
 	storm->backing = 0;
 	storm->up = storm->changes = 1;
@@ -346,7 +350,7 @@ static void counters_print(const struct storm *storm, double seconds)
 	       (unsigned long long)storm->invalidations, (unsigned long long)storm->swaps,
 	       (unsigned long long)storm->harvests, (unsigned long long)storm->dirty_pages,
 	       (unsigned long long)storm->compared);
-	if (storm->shadow)
+	if (storm->shadow || storm->both)
 		printf("         guests: %llu of their own faults, %llu edits of tables, %llu stores emulated\n",
 		       (unsigned long long)storm->guest_faults, (unsigned long long)storm->edits,
 		       (unsigned long long)storm->emulated);
@@ -373,11 +377,8 @@ int storm_main(const struct storm_plan *plans, unsigned count, int argc, char **
 	pthread_cond_init(&storm.parked_one, NULL);
 	pthread_cond_init(&storm.go, NULL);
 	for (unsigned i = 0; i < AREAS; i++)
-		storm.area[i] = area_make();
-	storm.tables =
-		mmap(NULL, GUESTS * TABLE_PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (storm.tables == MAP_FAILED)
-		abort();
+		storm.area[i] = area_make(AREA_PAGES);
+	storm.tables = area_make(GUESTS * TABLE_PAGES);
 	for (unsigned n = 0; n < VCPUS; n++) {
 		storm.cpu[n] = calloc(1, sizeof(struct mcpu));
 		storm.ring[n] = calloc(RING, sizeof(struct vmmu_dirty_gfn));

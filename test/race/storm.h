@@ -50,7 +50,10 @@ enum { SLOT_LOG = 0, SLOT_INV = 1, SLOT_SWAP = 2, SLOT_DUMMY = 3, SLOT_FRAME = 4
 #define FRAME_PAGES 64u /* there are twice as many frames */
 #define GPA_DUMMY UINT64_C(0x50000000)
 
-/* In a VM that shadows: the page tables of two guests. Each runs on every other vCPU. */
+/*
+ * In a VM that shadows: the page tables of two guests. Each runs on every other vCPU. In a VM with both MMUs the
+ * guest's kernel changes them through TDP leaves, too.
+ */
 #define GPA_TABLES  UINT64_C(0x70000000)
 #define TABLE_PAGES 1024u
 #define GUESTS      2
@@ -173,7 +176,7 @@ void actor_zap(struct actor *actor);              /* deletes a slot, and so zaps
 void actor_age(struct actor *actor);
 void actor_kick(struct actor *actor);
 /** A vCPU outside the guest: what it walks from now on, TDP tables or shadow pages, is drawn anew. In VMs with both. */
-void vcpu_context_draw(struct storm *storm, struct vmmu_vcpu *vcpu, struct rng *rng);
+void vcpu_context_draw(struct storm *storm, struct mcpu *cpu, struct rng *rng);
 void actor_room(struct actor *actor);             /* the limit of shadow pages falls and rises */
 void actor_churn(struct actor *actor);            /* vCPUs come and go */
 void actor_log(struct actor *actor);              /* bitmaps */
