@@ -165,7 +165,7 @@ struct svm_private {
 	bool attached;          /* vmmu_nested_enter was called */
 	bool reattach;          /* the owner changed guest mode: the next cpu_run makes it so */
 	bool fatal;             /* the triple fault is the hypervisor's, whatever it intercepts */
-	bool has_npt, has_nrips; /* CPUID 8000_000A */
+	bool has_npt, has_nrips, has_decode_assists; /* CPUID 8000_000A */
 };
 
 struct cpu_private {

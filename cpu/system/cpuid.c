@@ -10,6 +10,7 @@
 #define SVM_FEATURE_NRIPS           (1u << 3)
 #define SVM_FEATURE_CLEAN           (1u << 5) /* clean bits may be ignored, and are */
 #define SVM_FEATURE_FLUSH_BY_ASID   (1u << 6)
+#define SVM_FEATURE_DECODE_ASSISTS  (1u << 7)
 #define SVM_FEATURE_PAUSE_FILTER    (1u << 10)
 #define SVM_FEATURE_PAUSE_THRESHOLD (1u << 12)
 #define SVM_FEATURE_VGIF            (1u << 16)
@@ -92,7 +93,8 @@ static void features_extended(uint32_t leaf, uint32_t out[4])
 		out[0] = 1;          /* the revision of SVM */
 		out[1] = SVM_ASIDS;
 		out[3] = SVM_FEATURE_NP | SVM_FEATURE_NRIPS | SVM_FEATURE_CLEAN | SVM_FEATURE_FLUSH_BY_ASID |
-		         SVM_FEATURE_PAUSE_FILTER | SVM_FEATURE_PAUSE_THRESHOLD | SVM_FEATURE_VGIF;
+		         SVM_FEATURE_DECODE_ASSISTS | SVM_FEATURE_PAUSE_FILTER | SVM_FEATURE_PAUSE_THRESHOLD |
+		         SVM_FEATURE_VGIF;
 		break;
 	default:
 		break;
@@ -179,6 +181,7 @@ static void svm_features(struct cpu_private *p, uint32_t ext, const uint32_t svm
 {
 	p->svm.has_npt = svm[3] & SVM_FEATURE_NP;
 	p->svm.has_nrips = svm[3] & SVM_FEATURE_NRIPS;
+	p->svm.has_decode_assists = svm[3] & SVM_FEATURE_DECODE_ASSISTS;
 	if ((ext & 1u << 2) && !p->intel)
 		p->efer_valid |= EFER_SVME;
 }

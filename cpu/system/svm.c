@@ -62,9 +62,10 @@ static void control_compose(struct cpu *cpu, struct vmcb_control *to)
 	to->exit_int_info = svm->exit.int_info;
 	to->event_inject = 0;
 	to->next_rip = svm->has_nrips ? svm->exit.next_rip : 0;
-	to->fetched_count = svm->exit.fetched_count;
+	/* Linux's KVM takes a count of bytes for a sign that there are decode assists, and trips over it. */
+	to->fetched_count = svm->has_decode_assists ? svm->exit.fetched_count : 0;
 	memset(to->fetched, 0, sizeof(to->fetched));
-	memcpy(to->fetched, svm->exit.fetched, svm->exit.fetched_count);
+	memcpy(to->fetched, svm->exit.fetched, to->fetched_count);
 }
 
 static void save_compose(struct cpu *cpu, struct vmcb_save *to)
