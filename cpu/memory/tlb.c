@@ -109,12 +109,15 @@ void tlb_flush_page(struct cpu *cpu, uint64_t linear)
 
 /*
  * An entry stands for an access that was allowed, by rules that these bits choose. So a hypervisor that changes them
- * from outside, and need not flush for it, still gets what it changed.
+ * from outside, and need not flush for it, still gets what it changed. The same holds for the PCID: hardware tags its
+ * translations with it, and Linux's KVM without nested paging goes from one to another by VMRUN alone.
  */
 static void controls_get(const struct cpu *cpu, uint64_t controls[2])
 {
 	controls[0] = (cpu->s.cr0 & (CR0_PG | CR0_WP)) | (cpu->s.efer & (EFER_LMA | EFER_NX)) << 32;
 	controls[1] = cpu->s.cr4 & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE);
+	if (cpu->s.cr4 & CR4_PCIDE)
+		controls[0] |= cpu->s.cr3 & 0xfff;
 	if (cpu->s.cr4 & CR4_PKE)
 		controls[1] |= (uint64_t)cpu->s.pkru << 32;
 }
