@@ -25,12 +25,12 @@ static bool tlb_control_legal(unsigned command)
 	       command == TLB_CONTROL_ASID_LOCAL;
 }
 
-static bool control_legal(const struct cpu *cpu, const struct vmcb_control *control)
+static bool control_legal(const struct cpu *cpu, const struct vmcb_control *control, uint64_t l1_cr0)
 {
 	if (!intercepted(control, SVM_EXIT_VMRUN) || control->asid == 0 || !tlb_control_legal(control->tlb_control))
 		return false;
 	if (control->nested & NESTED_PAGING) {
-		if (!cpu->p->svm.has_npt || !(cpu->s.cr0 & CR0_PG) || (control->nested_cr3 & ~cpu->p->phys_mask))
+		if (!cpu->p->svm.has_npt || !(l1_cr0 & CR0_PG) || (control->nested_cr3 & ~cpu->p->phys_mask))
 			return false;
 	}
 	return map_legal(cpu, control->iopm, IOPM_BYTES) && map_legal(cpu, control->msrpm, MSRPM_BYTES) &&
@@ -70,10 +70,10 @@ static bool event_impossible(const struct vmcb *vmcb)
 	       (save->cs.attributes >> 9 & 1);
 }
 
-bool svm_vmcb_legal(struct cpu *cpu, const struct vmcb *vmcb)
+bool svm_vmcb_legal(struct cpu *cpu, const struct vmcb *vmcb, uint64_t l1_cr0)
 {
 	bool nested = vmcb->control.nested & NESTED_PAGING;
 
-	return control_legal(cpu, &vmcb->control) && save_legal(cpu, &vmcb->save) && !event_impossible(vmcb) &&
+	return control_legal(cpu, &vmcb->control, l1_cr0) && save_legal(cpu, &vmcb->save) && !event_impossible(vmcb) &&
 	       (!nested || cpu_pat_is_legal(vmcb->save.pat));
 }

@@ -29,8 +29,8 @@ struct cpu_table svm_table_unpack(const struct cpu *cpu, const struct vmcb_segme
 
 /* ---- svm_check.c ----------------------------------------------------------------------------------------- */
 
-/** The checks of APM vol. 2, 15.5.1. Returns: false for VMEXIT_INVALID. */
-bool svm_vmcb_legal(struct cpu *cpu, const struct vmcb *vmcb);
+/** The checks of APM vol. 2, 15.5.1. `l1_cr0`: of the hypervisor. Returns: false for VMEXIT_INVALID. */
+bool svm_vmcb_legal(struct cpu *cpu, const struct vmcb *vmcb, uint64_t l1_cr0);
 
 /* ---- svm_run.c ------------------------------------------------------------------------------------------- */
 

@@ -87,7 +87,8 @@ bool svm_guest_restore(struct cpu *cpu, uint64_t vmcb_pa, const struct vmcb *vmc
 	struct cpu_svm *svm = &cpu->s.svm;
 
 	/* The rules for what VMRUN loads hold for L1's own state, too. */
-	if (!svm_vmcb_legal(cpu, vmcb) || (vmcb->save.cr0 & needed) != needed || vmcb->save.rflags & RFLAGS_VM)
+	if (!svm_vmcb_legal(cpu, vmcb, vmcb->save.cr0) || (vmcb->save.cr0 & needed) != needed ||
+	    vmcb->save.rflags & RFLAGS_VM)
 		return false;
 	memcpy(svm->control, &vmcb->control, sizeof(svm->control));
 	host_load(cpu, &vmcb->save);

@@ -190,7 +190,7 @@ static enum vmmu_status vmrun(struct cpu *cpu)
 
 	if (status != VMMU_OK)
 		return status;
-	if (!svm_vmcb_legal(cpu, &vmcb))
+	if (!svm_vmcb_legal(cpu, &vmcb, s->cr0))
 		return vmrun_invalid(cpu, &vmcb);
 	host_save(cpu);
 	control_load(cpu, &vmcb);
