@@ -259,6 +259,19 @@ static void test_tlb_rights_follow_the_vmcb(void **state)
 	assert_int_equal(l1_vmcb(g)->control.exit_info1, 3);
 }
 
+/* Another PCID in the VMCB has nothing of the first one, though the hypervisor flushes nothing. */
+static void test_tlb_pcid(void **state)
+{
+	struct guest *g = *state;
+
+	l1_vmcb(g)->save.cr4 |= UINT64_C(1) << 17;
+	l1_vmcb(g)->save.cr3 |= 1;
+	tlb_setup(g);
+	assert_sees(g, 1, 1);
+	l1_vmcb(g)->save.cr3 ^= 3;
+	assert_sees(g, 1, 2);
+}
+
 /* Both guests run other code at the same address, and the nested guest's changes while it does not run. */
 GUEST_ASM(both_code, "mov $1, %ecx \n vmmcall")
 GUEST_ASM(both_host, "1: call *%rsi \n vmrun \n out %al, $0x70 \n jmp 1b")
@@ -313,6 +326,7 @@ int main(void)
 		T(test_tlb_generations_come_again),
 		T(test_tlb_tables_of_both),
 		T(test_tlb_rights_follow_the_vmcb),
+		T(test_tlb_pcid),
 		T(test_tlb_code_of_both),
 		T(test_tlb_code_that_the_hypervisor_writes),
 	};
