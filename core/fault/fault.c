@@ -86,6 +86,8 @@ enum vmmu_page_fault vmmu_nested_fault(struct vmmu_vcpu *vcpu, struct vmmu_gpa g
 	answer = context->nested_fault(vcpu, memslots_active(vm, vcpu->as_id, token), gpa, error, info);
 	srcu_read_unlock(&vm->srcu, token);
 	answer_count(vcpu, answer);
+	vcpu_count(&vcpu->vcpu.stats.nested, 1);
+	vcpu_count(&vcpu->vcpu.stats.nested_guest, answer == VMMU_PAGE_GUEST);
 	return answer;
 }
 

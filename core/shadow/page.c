@@ -113,6 +113,13 @@ bool shadow_mirrors_block(struct vm *vm, gfn_t gfn, int level)
 
 static void shadow_retire(struct table *table);
 
+/* What statistics tell of L2's tables. `change`: 1 or -1. */
+static void nested_count(struct vm *vm, uint32_t role, uint64_t change)
+{
+	if (role & ROLE_GUEST_MODE)
+		add_relaxed(&vm->stats.nested_tables, change);
+}
+
 static struct shadow *shadow_make(struct mmu_token *token, struct shadow_vcpu *sv, struct table_cache *tables,
                                   gfn_t gfn, uint32_t role)
 {
@@ -134,6 +141,8 @@ static struct shadow *shadow_make(struct mmu_token *token, struct shadow_vcpu *s
 	*bucket = page;
 	list_add_tail(&vm->shadow->pages, &page->link);
 	vm->shadow->used++;
+	nested_count(vm, role, 1);
+	add_relaxed(&vm->stats.nested_tables_allocated, role & ROLE_GUEST_MODE ? 1 : 0);
 	if (!(role & ROLE_DIRECT))
 		account_shadowed(token, page);
 	return page;
@@ -185,6 +194,7 @@ static void shadow_unhash(struct vm *vm, struct shadow *page)
 	*at = page->hash_next;
 	list_remove(&page->link);
 	vm->shadow->used--;
+	nested_count(vm, page->role, -UINT64_C(1));
 }
 
 /* I3.2: a vCPU whose root became invalid loads another before it runs again. This request makes it do so. */

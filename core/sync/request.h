@@ -47,6 +47,7 @@ struct vcpu {
 	uint32_t exits;           /* a: how often it left the guest; a waiter waits for one more */
 	struct vcpu_stats {       /* o */
 		uint64_t fixed, fast, spurious, retried, mmio, host, requests;
+		uint64_t nested, nested_guest; /* faults in guest mode; those of them that were L1's own */
 	} stats;
 };
 

@@ -68,6 +68,7 @@ struct vm {
 		uint64_t tlb_flushes, kicks;
 		uint64_t slot_changes, invalidations, invalidations_hit, ages, ages_young;
 		uint64_t rmap_bytes, slot_bytes;
+		uint64_t nested_tables, nested_tables_allocated; /* shadow pages of guest mode */
 		uint64_t dirty;         /* pages newly marked by no vCPU, or by a destroyed one */
 		struct vcpu_stats gone; /* what destroyed vCPUs had counted; under vcpus.lock */
 	} stats;

@@ -64,6 +64,8 @@ static void stats_keep(struct vcpu_stats *sum, const struct vcpu_stats *stats)
 	sum->mmio += load_relaxed(&stats->mmio);
 	sum->host += load_relaxed(&stats->host);
 	sum->requests += load_relaxed(&stats->requests);
+	sum->nested += load_relaxed(&stats->nested);
+	sum->nested_guest += load_relaxed(&stats->nested_guest);
 }
 
 /*
@@ -157,6 +159,10 @@ void vmmu_stats_get(struct vmmu_vm *vmmu, struct vmmu_stats *out, size_t bytes)
 		.dirty_pages = dirty,
 		.rmap_bytes = load_relaxed(&stats->rmap_bytes),
 		.slot_bytes = load_relaxed(&stats->slot_bytes),
+		.nested_faults = sum.nested,
+		.nested_faults_guest = sum.nested_guest,
+		.nested_tables = load_relaxed(&stats->nested_tables),
+		.nested_tables_allocated = load_relaxed(&stats->nested_tables_allocated),
 	};
 	memset(out, 0, bytes);
 	memcpy(out, &now, min_u64(bytes, sizeof(now)));

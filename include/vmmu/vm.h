@@ -91,6 +91,11 @@ struct vmmu_stats {
 	uint64_t ages, ages_young;    /* pages asked for, pages found young */
 	uint64_t dirty_pages;         /* pages newly marked dirty */
 	uint64_t rmap_bytes, slot_bytes; /* memory now: reverse maps; slots with their arrays */
+	/* nested guests (vmmu/nested.h); the lines above count these, too */
+	uint64_t nested_faults;       /* calls of vmmu_nested_fault */
+	uint64_t nested_faults_guest; /* of those, faults that L1's own table demands */
+	uint64_t nested_tables;       /* tables in the shadows of L1's nested tables now (not a sum) */
+	uint64_t nested_tables_allocated; /* such tables ever */
 };
 
 /**

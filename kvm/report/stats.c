@@ -89,6 +89,13 @@ static void print(const struct totals *t)
 	line("1G leaves", m->pages_1g);
 	line("split", m->splits);
 	line("recovered", m->recovered);
+	if (m->nested_faults) {
+		fprintf(stderr, " guests of guests\n");
+		line("faults", m->nested_faults);
+		line("of their hypervisor", m->nested_faults_guest);
+		line("tables now", m->nested_tables);
+		line("tables ever", m->nested_tables_allocated);
+	}
 	fprintf(stderr, " flushes and requests\n");
 	line("TLB flushes", m->tlb_flushes);
 	line("requests", m->requests);

@@ -54,6 +54,10 @@ static const struct stat_field vm_fields[] = {
 	VM_FIELD(dirty_pages, STAT_CUMULATIVE, false),
 	VM_FIELD(rmap_bytes, STAT_INSTANT, true),
 	VM_FIELD(slot_bytes, STAT_INSTANT, true),
+	VM_FIELD(nested_faults, STAT_CUMULATIVE, false),
+	VM_FIELD(nested_faults_guest, STAT_CUMULATIVE, false),
+	VM_FIELD(nested_tables, STAT_INSTANT, false),
+	VM_FIELD(nested_tables_allocated, STAT_CUMULATIVE, false),
 };
 #define VM_FIELDS (sizeof(vm_fields) / sizeof(*vm_fields))
 

@@ -188,12 +188,24 @@ static void test_l1_goes_on_where_it_was(void **state)
 	assert_ptr_not_equal(n->cpu[0].entry.root, before.root);
 	vmmu_stats_get(n->vm, &stats, sizeof(stats));
 	assert_int_not_equal(stats.rmap_bytes, 0);
+	/* A table for each level of L1's, and one fault. */
+	assert_int_equal(stats.nested_tables, 4);
+	assert_int_equal(stats.nested_faults, 1);
+	assert_int_equal(stats.nested_faults_guest, 0);
+	l2_npf(n, 0, L2 + 0x1000, READ, READ | VMMU_PF_USER);
 	assert_int_equal(vmmu_fault(n->cpu[0].vcpu, (struct vmmu_gpa){ DATA_GPA }, VMMU_PF_USER), VMMU_FAULT_DEAD);
 	vmmu_nested_leave(n->cpu[0].vcpu);
 	assert_int_equal(vmmu_vcpu_enter(n->cpu[0].vcpu, &after), VMMU_ENTER_RUN);
 	vmmu_vcpu_leave(n->cpu[0].vcpu);
 	assert_ptr_equal(after.root, before.root);
 	assert_false(after.flush);
+	/* L1 removes its upper tables: the shadow of what is below goes, too. */
+	l1_store(n, l1_entry(n, L2, 4), 0);
+	vmmu_stats_get(n->vm, &stats, sizeof(stats));
+	assert_int_equal(stats.nested_tables, 1);
+	assert_int_equal(stats.nested_tables_allocated, 4);
+	assert_int_equal(stats.nested_faults, 2);
+	assert_int_equal(stats.nested_faults_guest, 1);
 	nest_free(n);
 }
 
