@@ -223,7 +223,9 @@ int main(int argc, char **argv)
 		do {
 			struct timespec soon;
 
-			pthread_kill(threads[i], SIGUSR1);
+			/* Not this one alone: it may wait for a vCPU that another thread runs. */
+			for (int other = i; other < THREADS; other++)
+				pthread_kill(threads[other], SIGUSR1);
 			clock_gettime(CLOCK_REALTIME, &soon);
 			soon.tv_nsec += 5000000;
 			if (soon.tv_nsec >= 1000000000) {
