@@ -139,7 +139,7 @@ long halt_uninitialized(struct kvm_vcpu *vcpu)
 			halt_take_start(vcpu);
 			return -EAGAIN;
 		}
-		sleep_once(vcpu, seen);
+		futex_wait(vcpu, seen, NULL); /* the timer ends nothing here */
 	}
 }
 
@@ -150,6 +150,6 @@ void halt_until_signal(struct kvm_vcpu *vcpu)
 
 		if (run_must_end(vcpu))
 			return;
-		sleep_once(vcpu, seen);
+		futex_wait(vcpu, seen, NULL);
 	}
 }
