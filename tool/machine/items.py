@@ -31,8 +31,7 @@ def start(config, name, options=()):
     cpus, clock = vm.up()
     if cpus != config.vcpus:
         raise Failed(f"the guest has {cpus} CPUs, and not {config.vcpus}")
-    if config.load:
-        vm.beats()
+    vm.beats()
     return vm, clock
 
 
