@@ -250,18 +250,11 @@ void lapic_init_latch(struct lapic *a, bool latched)
 		atomic_fetch_and(&a->latch, ~LATCH_INIT);
 }
 
-bool lapic_take_init(struct lapic *a)
+struct lapic_start lapic_take_start(struct lapic *a)
 {
-	if (!(atomic_fetch_and(&a->latch, ~LATCH_INIT) & LATCH_INIT))
-		return false;
-	lapic_reset(a);
-	return true;
-}
+	unsigned taken = atomic_exchange(&a->latch, 0);
 
-bool lapic_take_sipi(struct lapic *a, uint8_t *vector)
-{
-	*vector = (uint8_t)atomic_load(&a->sipi_vector);
-	return atomic_fetch_and(&a->latch, ~LATCH_SIPI) & LATCH_SIPI;
+	return (struct lapic_start){ taken & LATCH_INIT, taken & LATCH_SIPI, (uint8_t)atomic_load(&a->sipi_vector) };
 }
 
 void lapic_queue_sipi(struct lapic *a)

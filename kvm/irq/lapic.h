@@ -47,13 +47,19 @@ bool lapic_is_on(struct lapic *apic);
 /** [any] Request an edge-triggered interrupt of this vCPU. */
 void lapic_raise(struct lapic *apic, uint8_t vector);
 
-/** [own] INIT and SIPI that arrived. The take functions return true, once, when one did. */
+/** [own] Has an INIT or a SIPI arrived that was not taken? */
 bool lapic_start_pending(struct lapic *apic);
-bool lapic_take_init(struct lapic *apic);
+struct lapic_start {
+	bool init, sipi; /* if both: the SIPI came behind the INIT */
+	uint8_t vector;  /* of the SIPI */
+};
+/** [own] Take both at once: of two reads, the second could find the SIPI of an INIT that came after the first. */
+struct lapic_start lapic_take_start(struct lapic *apic);
+/** [own] The state that an INIT leaves: all registers but the base, the ID, and what is latched. */
+void lapic_reset(struct lapic *apic);
 /** [own] Has an INIT arrived that was not taken? The second function says so itself. */
 bool lapic_init_is_latched(struct lapic *apic);
 void lapic_init_latch(struct lapic *apic, bool latched);
-bool lapic_take_sipi(struct lapic *apic, uint8_t *vector);
 void lapic_queue_sipi(struct lapic *apic);
 void lapic_set_sipi_vector(struct lapic *apic, uint8_t vector);
 

@@ -91,8 +91,6 @@ static inline uint32_t lapic_version(const struct lapic *a)
 	return VERSION | (atomic_load(&a->vcpu->kvm->irqchip) == IRQCHIP_SPLIT ? VERSION_DIRECTED_EOI : 0);
 }
 
-/** [own] Reset all registers to their values after power-up. Keeps the base and pending INIT and SIPI. */
-void lapic_reset(struct lapic *a);
 /** [any] Request an interrupt of this vCPU. `level`: its end is told to the I/O APIC. */
 void lapic_request(struct lapic *a, uint8_t vector, bool level);
 /** [own] End the interrupt in service that has the highest priority. */

@@ -194,6 +194,25 @@ static void test_init_while_resetting(void)
 	CHECK(guest_end(1) == GUEST_PORT_REAL && started_at(1, 6));
 }
 
+/*
+ * A SIPI belongs to the INIT before it. The vCPU takes an INIT when the next one and its SIPI come.
+ * It must not take the SIPI alone, and then the INIT before that.
+ */
+static void test_sipi_behind_inits(void)
+{
+	lapics_on();
+	for (unsigned i = 0; i < 3000; i++) {
+		CHECK(msi(LAPIC | 1 << 12, 0x500) == 1);
+		guest_begin_as_is(1);
+		CHECK(msi(LAPIC | 1 << 12, 0x500) == 1);
+		for (volatile unsigned wait = i * 7919 % 400000; wait; wait--)
+			continue; /* the vCPU takes some 50 us to wake */
+		CHECK(msi(LAPIC | 1 << 12, 0x500) == 1);
+		CHECK(msi(LAPIC | 1 << 12, 0x606) == 1);
+		CHECK(guest_end(1) == GUEST_PORT_REAL && started_at(1, 6));
+	}
+}
+
 /* INIT of the boot vCPU: it runs from the reset vector. */
 static void test_init_of_boot_vcpu(void)
 {
@@ -409,6 +428,7 @@ static const struct guest_test tests[] = {
 	{ "waits for sipi", test_waits_for_sipi, CHIPS_FULL, 0 },
 	{ "start all", test_start_all, CHIPS_FULL, 0 },
 	{ "init while resetting", test_init_while_resetting, CHIPS_FULL, 0 },
+	{ "SIPI behind INITs", test_sipi_behind_inits, CHIPS_FULL, GUEST_STAYS },
 	{ "init of boot vcpu", test_init_of_boot_vcpu, CHIPS_FULL, GUEST_STAYS },
 	{ "halt", test_halt, CHIPS_FULL, 0 },
 	{ "halt pic", test_halt_pic, CHIPS_FULL, 0 },

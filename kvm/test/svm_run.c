@@ -26,6 +26,15 @@ static void test_msrs(void)
 	ENDS(0);
 }
 
+/* The base that SGDT or SIDT stored behind the limit, at no multiple of 8. */
+static uint64_t table_base(unsigned offset)
+{
+	uint64_t base;
+
+	memcpy(&base, (const char *)own64(0, offset) + 2, sizeof(base));
+	return base;
+}
+
 /* What VMRUN loads, as L2 sees it: it stores each register to GS:0 ..., where GS is L1's own page. */
 static void test_loads(void)
 {
@@ -72,9 +81,9 @@ static void test_loads(void)
 	SAME(*own64(0, 0x130), 0x600);
 	SAME(*own64(0, 0x138), L2_STACK + PAGE - 0x18);
 	SAME(*own64(0, 0x140) & 0xffff, 0x48);
-	SAME(*own64(0, 0x142), L2_GDT);
+	SAME(table_base(0x140), L2_GDT);
 	SAME(*own64(0, 0x150) & 0xffff, 0xffe);
-	SAME(*own64(0, 0x152), L2_IDT);
+	SAME(table_base(0x150), L2_IDT);
 	SAME(*own64(0, 0x160), UINT64_C(0x001b001000080023));
 	SAME((uint32_t)*own64(0, 0x170), 0x1d01);
 	SAME(*own64(0, 0x180), 0x1111);

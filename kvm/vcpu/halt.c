@@ -76,23 +76,25 @@ static void sleep_once(struct kvm_vcpu *vcpu, unsigned seen)
 void halt_take_start(struct kvm_vcpu *vcpu)
 {
 	struct cpu_state *state = cpu_state(vcpu->cpu);
-	uint8_t vector;
+	struct lapic_start start;
 
 	if (!lapic_start_pending(vcpu->lapic))
 		return;
-	if (lapic_init_is_latched(vcpu->lapic) && !cpu_init_take(vcpu->cpu)) {
-		lapic_take_sipi(vcpu->lapic, &vector);
+	start = lapic_take_start(vcpu->lapic);
+	if (start.init && !cpu_init_take(vcpu->cpu)) {
+		lapic_init_latch(vcpu->lapic, true);
 		return;
 	}
-	if (lapic_take_init(vcpu->lapic)) {
+	if (start.init) {
+		lapic_reset(vcpu->lapic);
 		cpu_reset(vcpu->cpu, true);
 		pv_reset(vcpu);
 		cpu_state_changed(vcpu->cpu, CPU_CHANGED_ALL);
 		state->mp_state = vcpu->id == vcpu->kvm->boot_cpu_id ? CPU_MP_RUNNABLE : CPU_MP_INIT_RECEIVED;
 	}
-	if (lapic_take_sipi(vcpu->lapic, &vector) && state->mp_state == CPU_MP_INIT_RECEIVED) {
-		state->seg[CPU_CS].selector = (uint16_t)(vector << 8);
-		state->seg[CPU_CS].base = (uint64_t)vector << 12;
+	if (start.sipi && state->mp_state == CPU_MP_INIT_RECEIVED) {
+		state->seg[CPU_CS].selector = (uint16_t)(start.vector << 8);
+		state->seg[CPU_CS].base = (uint64_t)start.vector << 12;
 		state->rip = 0;
 		cpu_state_changed(vcpu->cpu, CPU_CHANGED_ALL);
 		state->mp_state = CPU_MP_RUNNABLE;
