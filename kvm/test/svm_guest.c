@@ -324,7 +324,7 @@ void svm_move(void)
 
 static bool threads_run(void)
 {
-	return s.thread[0] || s.thread[1];
+	return __atomic_load_n(&s.threads, __ATOMIC_SEQ_CST) != 0;
 }
 
 int svm_continue(unsigned v)
@@ -388,6 +388,7 @@ static void *thread_run(void *argument)
 void svm_begin(unsigned v)
 {
 	NEED(!s.thread[v]);
+	__atomic_fetch_add(&s.threads, 1, __ATOMIC_SEQ_CST); /* before the thread, which asks */
 	NEED(pthread_create(&s.thread[v], NULL, thread_run, (void *)(uintptr_t)v) == 0);
 }
 
@@ -395,6 +396,7 @@ uint64_t svm_end(unsigned v)
 {
 	pthread_join(s.thread[v], NULL);
 	s.thread[v] = 0;
+	__atomic_fetch_sub(&s.threads, 1, __ATOMIC_SEQ_CST);
 	return s.result[v];
 }
 

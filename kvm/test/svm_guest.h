@@ -90,6 +90,7 @@ struct svm {
 	bool moves;
 	bool ring;  /* KVM_CAP_DIRTY_LOG_RING */
 	pthread_t thread[SVM_VCPUS];
+	unsigned threads;       /* atomic: how many run */
 	uint64_t result[SVM_VCPUS];
 	const char *what; /* what is being tested; for messages */
 };
