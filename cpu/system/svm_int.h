@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of SVM share: who enters guest mode, and who leaves it. */
+/* What the files of SVM share: the steps into guest mode and out of it. */
 #ifndef CPU_SYSTEM_SVM_INT_H
 #define CPU_SYSTEM_SVM_INT_H
 

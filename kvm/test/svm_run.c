@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* VMRUN and #VMEXIT: what they load, save and refuse; VMLOAD and VMSAVE; who may execute SVM's instructions. */
+/* VMRUN and #VMEXIT: what they load, save and refuse; VMLOAD and VMSAVE; which code may run SVM's instructions. */
 #include "svm_guest.h"
 #include <stddef.h>
 
