@@ -43,6 +43,11 @@ static bool timer_is_periodic(struct lapic *a)
 	return *reg(a, REG_LVT_TIMER) >> 17 & 1;
 }
 
+static void timer_follow_mask(struct lapic *a)
+{
+	lapic_timer_mask(a->timer, *reg(a, REG_LVT_TIMER) & LVT_MASKED);
+}
+
 static void timer_start(struct lapic *a)
 {
 	uint64_t period = timer_period(a);
@@ -73,13 +78,16 @@ static void timer_go_on(struct lapic *a, uint32_t current)
 
 /*
  * A change between TSC-deadline mode and counting stops the timer. A change between one-shot and periodic lets
- * the count go on, and only decides what follows it.
+ * the count go on, and only decides what follows it. A count that ended while the entry was masked interrupts nobody,
+ * and so it is looked at before the entry changes.
  */
 static void lvt_timer_write(struct lapic *a, uint32_t value)
 {
 	bool was_deadline = is_deadline_mode(a);
 
+	lapic_timer_check(a);
 	*reg(a, REG_LVT_TIMER) = value & 0x710ff;
+	timer_follow_mask(a);
 	if (is_deadline_mode(a) != was_deadline) {
 		lapic_timer_stop(a->timer);
 		*reg(a, REG_TIMER_INITIAL) = 0;
@@ -355,6 +363,7 @@ bool lapic_set(struct lapic *a, const uint8_t regs[1024])
 		atomic_store(&a->vcpu->kvm->apic_ids_moved, true);
 	*reg(a, REG_VERSION) = lapic_version(a);
 	cpu_state(a->vcpu->cpu)->cr8 = *reg(a, REG_TPR) >> 4 & 15;
+	timer_follow_mask(a);
 	if (!is_deadline_mode(a))
 		timer_go_on(a, *reg(a, REG_TIMER_CURRENT));
 	vcpu_wake(a->vcpu);

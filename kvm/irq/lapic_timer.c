@@ -7,7 +7,8 @@
 
 /*
  * `due` is what counts: the vCPU's thread compares it with the clock. The timer only wakes the vCPU at that time. It
- * stays armed when `due` is cleared, since most are armed again at once, and then finds nothing to do.
+ * stays armed when `due` is cleared, since most are armed again at once, and then finds nothing to do. While the LVT
+ * entry is masked, nobody waits for that time, and the timer is not armed.
  */
 struct lapic_timer {
 	struct timer timer;
@@ -15,6 +16,7 @@ struct lapic_timer {
 	_Atomic uint64_t due; /* monotonic ns; 0: stopped */
 	uint64_t period;      /* only the vCPU's thread */
 	uint64_t deadline;    /* only the vCPU's thread */
+	bool masked;          /* only the vCPU's thread */
 };
 
 /* If the timers' thread does not run, the timer still ends HLT, but a running guest sees it only at its next exit. */
@@ -46,7 +48,17 @@ void lapic_timer_destroy(struct lapic_timer *timer)
 static void set_due(struct lapic_timer *timer, uint64_t due)
 {
 	atomic_store(&timer->due, due);
-	timer_arm(&timer->timer, due);
+	if (!timer->masked)
+		timer_arm(&timer->timer, due);
+}
+
+void lapic_timer_mask(struct lapic_timer *timer, bool masked)
+{
+	uint64_t due = atomic_load(&timer->due);
+
+	if (timer->masked && !masked && due)
+		timer_arm(&timer->timer, due);
+	timer->masked = masked;
 }
 
 void lapic_timer_arm(struct lapic_timer *timer, uint64_t ns, uint64_t period)

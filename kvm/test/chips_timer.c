@@ -148,11 +148,22 @@ static void test_masked(void)
 	wait_for_zero(1);
 	lapic_write(1, LVT, 0x41);
 	nothing_came(1);
+	/* Also when nobody looked at the count meanwhile. */
+	set_timer(1, MASKED | 0x41, BY_1, SHORT);
+	CHECK(guest_step(1, guest_write_late, 0x41, LAPIC + LVT, 30000000, 0) == GUEST_DONE);
+	nothing_came(1);
 	/* Unmasked in time, it comes, with the vector of then. */
 	set_timer(1, MASKED | 0x41, BY_1, 50 * SHORT);
 	lapic_write(1, LVT, 0x42);
 	CHECK(lapic_read(1, INITIAL) == 50 * SHORT);
 	halt_until(1, 0x42);
+	/* To a guest that spins, too. */
+	set_timer(1, PERIODIC | MASKED | 0x41, BY_1, SHORT);
+	lapic_write(1, LVT, PERIODIC | 0x43);
+	CHECK(guest_step(1, guest_spin_until, 4, 0, 0, 0) == GUEST_DONE);
+	lapic_write(1, INITIAL, 0);
+	take(1);
+	memset(g.m.memory + GUEST_OWN + PAGE, 0, 4);
 	/* A reserved vector is not delivered. */
 	set_timer(1, 5, BY_1, SHORT);
 	wait_for_zero(1);

@@ -48,7 +48,7 @@
 
 extern const uint8_t guest_text[], guest_text_end[], guest_common[], guest_fault[], guest_real[], guest_real_end[];
 extern const uint8_t guest_out[], guest_in[], guest_in16[], guest_write[], guest_read[], guest_write8[], guest_read8[];
-extern const uint8_t guest_wrmsr[], guest_rdmsr[], guest_write_cr8[], guest_read_cr8[];
+extern const uint8_t guest_write_late[], guest_wrmsr[], guest_rdmsr[], guest_write_cr8[], guest_read_cr8[];
 extern const uint8_t guest_window[], guest_halt[], guest_halt_off[], guest_halt_until[];
 extern const uint8_t guest_spin_until[], guest_spin[], guest_ping[], guest_pong[], guest_ping_spin[], guest_pong_spin[];
 

@@ -86,9 +86,20 @@ guest_in16:
 	DONE
 
 /* Write eax to memory at ebx; read it. */
-	.globl guest_write, guest_read, guest_write8, guest_read8
+	.globl guest_write, guest_write_late, guest_read, guest_write8, guest_read8
 guest_write:
 	mov	%eax, (%rbx)
+	DONE
+/* Write eax to memory at ebx when ecx cycles of the TSC have gone by. No exit comes before. */
+guest_write_late:
+	mov	%eax, %esi
+	rdtsc
+	mov	%eax, %edi
+1:	rdtsc
+	sub	%edi, %eax
+	cmp	%ecx, %eax
+	jb	1b
+	mov	%esi, (%rbx)
 	DONE
 guest_read:
 	mov	(%rbx), %eax
