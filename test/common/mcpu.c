@@ -121,16 +121,22 @@ static bool entry_set(uint64_t *entry, uint64_t *e, uint64_t bits)
 
 /* --- the walk --- */
 
+/* The tag of a block in the caches. */
+static uint64_t tag_of(const struct mcpu *cpu, uint64_t block)
+{
+	return (block + 1) | (uint64_t)cpu->l2 << 60;
+}
+
 static uint64_t *psc_find(const struct mcpu *cpu, uint64_t gfn)
 {
-	uint64_t tag = (gfn >> 9) + 1;
+	uint64_t tag = tag_of(cpu, gfn >> 9);
 
 	return cpu->psc[tag % MCPU_PSC].tag == tag ? cpu->psc[tag % MCPU_PSC].table : NULL;
 }
 
 static void psc_fill(struct mcpu *cpu, uint64_t gfn, uint64_t *table)
 {
-	uint64_t tag = (gfn >> 9) + 1;
+	uint64_t tag = tag_of(cpu, gfn >> 9);
 
 	cpu->psc[tag % MCPU_PSC].tag = tag;
 	cpu->psc[tag % MCPU_PSC].table = table;
@@ -196,7 +202,7 @@ static struct mcpu_tlb *tlb_find(struct mcpu *cpu, uint64_t gfn, bool write, int
 	for (*level = 1; *level <= 3; ++*level) {
 		struct mcpu_tlb *tlb = tlb_place(cpu, gfn, *level);
 
-		if (tlb->tag == (gfn >> 9 * (*level - 1)) + 1 && (!write || (tlb->write && tlb->dirty)))
+		if (tlb->tag == tag_of(cpu, gfn >> 9 * (*level - 1)) && (!write || (tlb->write && tlb->dirty)))
 			return tlb;
 	}
 	return NULL;
@@ -207,7 +213,7 @@ static struct mcpu_tlb *tlb_fill(struct mcpu *cpu, uint64_t gfn, const struct le
 	struct mcpu_tlb *tlb = tlb_place(cpu, gfn, leaf->level);
 
 	*tlb = (struct mcpu_tlb){
-		.tag = (gfn >> 9 * (leaf->level - 1)) + 1,
+		.tag = tag_of(cpu, gfn >> 9 * (leaf->level - 1)),
 		.host = leaf->value & VMMU_ENTRY_ADDR,
 		.write = leaf->write,
 		.dirty = write || sets_no_ad(cpu) || (leaf->value & (is_ept(cpu) ? VMMU_EPT_D : VMMU_NPT_D)),
@@ -218,16 +224,34 @@ static struct mcpu_tlb *tlb_fill(struct mcpu *cpu, uint64_t gfn, const struct le
 /* A fault makes hardware forget what it had cached for the address (SDM vol. 3, 29.4.3.1; APM vol. 2, 15.25.9). */
 static void tlb_drop(struct mcpu *cpu, uint64_t gfn)
 {
-	uint64_t psc = (gfn >> 9) + 1;
+	uint64_t psc = tag_of(cpu, gfn >> 9);
 
 	for (int level = 1; level <= 3; level++) {
 		struct mcpu_tlb *tlb = tlb_place(cpu, gfn, level);
 
-		if (tlb->tag == (gfn >> 9 * (level - 1)) + 1)
+		if (tlb->tag == tag_of(cpu, gfn >> 9 * (level - 1)))
 			tlb->tag = 0;
 	}
 	if (cpu->psc[psc % MCPU_PSC].tag == psc)
 		cpu->psc[psc % MCPU_PSC].tag = 0;
+}
+
+bool mcpu_reaches(struct mcpu *cpu, uint64_t gpa, bool write)
+{
+	struct leaf leaf;
+	enum walk result;
+	uint64_t error;
+
+	mcpu_leave(cpu);
+	mcpu_forget(cpu);
+	if (enter(cpu) != MCPU_OK)
+		return false;
+	do
+		result = walk(cpu, gpa >> 12, write, &leaf, &error);
+	while (result == WALK_AGAIN);
+	mcpu_leave(cpu);
+	mcpu_forget(cpu);
+	return result == WALK_OK;
 }
 
 /* --- one access --- */
@@ -294,12 +318,22 @@ static enum mcpu_result emulate(struct mcpu *cpu, uint64_t gpa, const uint64_t *
 	       status == VMMU_EBUSY ? MCPU_RING_FULL : MCPU_HOST;
 }
 
+/* A fault on what the guest's tables map. Some writes are those that L2's own walk makes to a table of L2's. */
+static enum vmmu_page_fault guest_fault(struct mcpu *cpu, uint64_t gva, uint64_t error, struct vmmu_page_info *info)
+{
+	if (!cpu->l2)
+		return vmmu_page_fault(cpu->vcpu, (struct vmmu_gva){ gva }, error & 31, 0, info);
+	if ((error & VMMU_PF_WRITE) && rng_one_in(&cpu->rng, 4))
+		error ^= VMMU_PF_GUEST_FINAL | VMMU_PF_GUEST_PAGE;
+	return vmmu_nested_fault(cpu->vcpu, (struct vmmu_gpa){ gva }, error, info);
+}
+
 static enum mcpu_result page_fault(struct mcpu *cpu, uint64_t gva, uint64_t error, const uint64_t *value, bool *done,
                                    unsigned *fixed, unsigned *retried)
 {
 	struct vmmu_page_info info;
 
-	switch (vmmu_page_fault(cpu->vcpu, (struct vmmu_gva){ gva }, error & 31, 0, &info)) {
+	switch (guest_fault(cpu, gva, error, &info)) {
 	case VMMU_PAGE_FIXED:
 		return fixed_once(fixed);
 	case VMMU_PAGE_RETRY:
@@ -369,7 +403,7 @@ static enum mcpu_result access_once(struct mcpu *cpu, uint64_t gpa, bool write, 
 			return result;
 		mcpu_leave(cpu);
 		cpu->faults++;
-		if (cpu->entry.shadow)
+		if (cpu->entry.shadow || cpu->l2)
 			result = page_fault(cpu, gpa, error, value, &done, &fixed, &retried);
 		else
 			result = fault(cpu, gpa, error, value, &done, &fixed, &retried);
@@ -396,6 +430,7 @@ const char *mcpu_result_name(enum mcpu_result result)
 		[MCPU_GUEST] = "guest page fault",
 		[MCPU_DEAD] = "VM dead",  [MCPU_BUSY] = "busy", [MCPU_STUCK] = "stuck",
 		[MCPU_BAD_ENTRY] = "an entry that no CPU accepts",
+		[MCPU_STALE] = "an entry of L1's that is no more",
 	};
 
 	return names[result];

@@ -11,6 +11,10 @@
  * in the same way. Since every address always maps to itself, the guest is free in how it maps it. Its kernel makes
  * entries of all sizes when they are missed, and takes them away again; it stores by itself or through the
  * hypervisor; and it flushes by INVLPG, by CR3, or not at all.
+ *
+ * In a VM with nested guests the same tables are those that the guest (L1) made for a guest of its own (mcpu_nest).
+ * The CPU goes between L1, which walks the VM's own tables, and L2, which walks what the library made of L1's. It keeps
+ * the translations of each while the other runs. Only L1 changes the tables.
  */
 #ifndef TEST_COMMON_MCPU_H
 #define TEST_COMMON_MCPU_H
@@ -34,10 +38,11 @@ enum mcpu_result {
 	MCPU_BUSY,      /* the library answered "retry" more than max_retries times */
 	MCPU_STUCK,     /* the library says "fixed" and the access still faults: a bug */
 	MCPU_BAD_ENTRY, /* an entry that no CPU accepts: a bug */
+	MCPU_STALE,     /* L2 gets by an entry of L1's that is no more, and its CPU has forgotten all: a bug */
 };
 
 struct mcpu_tlb {
-	uint64_t tag;  /* block number + 1; 0: empty */
+	uint64_t tag;  /* block number + 1, and whose; 0: empty */
 	uint64_t host; /* address of the block */
 	bool write, dirty;
 };
@@ -62,9 +67,11 @@ struct mcpu {
 	} psc[MCPU_PSC];
 	struct mcpu_guest *guest; /* NULL: no paging */
 	struct vmmu_guest_regs regs;
+	bool nested; /* the guest's tables are those of L2 */
+	bool l2;     /* L2 runs */
 	struct rng rng;
 	uint64_t accesses, hits, walks, flushes, faults, enters;
-	uint64_t guest_faults, edits, emulated;
+	uint64_t guest_faults, edits, emulated, nested_enters, stale_checks;
 };
 
 /** Start with empty caches, outside the guest. */
@@ -84,6 +91,13 @@ enum mcpu_result mcpu_write(struct mcpu *cpu, uint64_t gpa, uint64_t value);
 void mcpu_guest_init(struct mcpu_guest *guest, uint64_t gpa, char *hva, unsigned frames);
 /** Let the vCPU run on these tables. */
 void mcpu_page(struct mcpu *cpu, struct mcpu_guest *guest, uint64_t seed);
+
+/** For a VM with nested guests: let the vCPU be a hypervisor's, whose guest has these tables. L1 runs. */
+void mcpu_nest(struct mcpu *cpu, struct mcpu_guest *guest, uint64_t seed);
+/** Leave the guest. From the next access on L2 runs, or L1. Returns: MCPU_OK, MCPU_NOMEM. */
+enum mcpu_result mcpu_l2(struct mcpu *cpu, bool l2);
+/** Would a walk find the page now, with nothing cached? The CPU forgets all, and is outside the guest. */
+bool mcpu_reaches(struct mcpu *cpu, uint64_t gpa, bool write);
 
 /* The guest's kernel (mcpu_guest.c), for mcpu.c only. Call these outside the guest. */
 enum mcpu_result mcpu_guest_fault(struct mcpu *cpu, uint64_t gpa, uint64_t error);

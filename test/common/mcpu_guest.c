@@ -117,23 +117,73 @@ static void regs_load(struct mcpu *cpu, bool keep)
 	vmmu_guest_regs_set(cpu->vcpu, &cpu->regs, keep);
 }
 
-void mcpu_page(struct mcpu *cpu, struct mcpu_guest *g, uint64_t seed)
+static void guest_set(struct mcpu *cpu, struct mcpu_guest *g, uint64_t seed)
 {
 	rng_seed(&cpu->rng, seed);
 	cpu->guest = g;
 	cpu->regs = (struct vmmu_guest_regs){
 		.cr0 = 0x80010001, .cr3 = g->gpa, .cr4 = 0x20, .efer = 0xd00, .phys_bits = 48, .gbpages = true,
 	};
+}
+
+void mcpu_page(struct mcpu *cpu, struct mcpu_guest *g, uint64_t seed)
+{
+	guest_set(cpu, g, seed);
 	regs_load(cpu, false);
+}
+
+void mcpu_nest(struct mcpu *cpu, struct mcpu_guest *g, uint64_t seed)
+{
+	guest_set(cpu, g, seed);
+	cpu->nested = true;
+}
+
+enum mcpu_result mcpu_l2(struct mcpu *cpu, bool l2)
+{
+	const struct vmmu_nested l1 = {
+		.format = VMMU_NESTED_NPT, .root = cpu->regs.cr3, .cr4 = cpu->regs.cr4, .efer = cpu->regs.efer,
+		.phys_bits = cpu->regs.phys_bits, .gbpages = cpu->regs.gbpages,
+	};
+	enum vmmu_status status;
+
+	mcpu_leave(cpu);
+	if (l2) {
+		status = vmmu_nested_enter(cpu->vcpu, &l1);
+		if (status != VMMU_OK)
+			return status == VMMU_ENOMEM ? MCPU_NOMEM : MCPU_STUCK;
+		cpu->nested_enters++;
+	} else {
+		vmmu_nested_leave(cpu->vcpu);
+	}
+	cpu->l2 = l2;
+	return MCPU_OK;
+}
+
+/* The kernel of L2's tables is L1, and runs now. Returns: did L2 run? */
+static bool kernel_begin(struct mcpu *cpu)
+{
+	return cpu->l2 && mcpu_l2(cpu, false) == MCPU_OK;
+}
+
+/* Outside the guest again, as before. */
+static enum mcpu_result kernel_end(struct mcpu *cpu, bool l2, enum mcpu_result result)
+{
+	enum mcpu_result back = MCPU_OK;
+
+	mcpu_leave(cpu);
+	if (l2)
+		back = mcpu_l2(cpu, true);
+	return result == MCPU_OK ? back : result;
 }
 
 enum mcpu_result mcpu_guest_fault(struct mcpu *cpu, uint64_t gpa, uint64_t error)
 {
 	enum mcpu_result result;
+	bool l2;
 
 	pthread_mutex_lock(&cpu->guest->lock);
-	result = populate(cpu, cpu->guest, gpa, error & VMMU_PF_WRITE);
-	mcpu_leave(cpu);
+	l2 = kernel_begin(cpu);
+	result = kernel_end(cpu, l2, populate(cpu, cpu->guest, gpa, error & VMMU_PF_WRITE));
 	pthread_mutex_unlock(&cpu->guest->lock);
 	return result;
 }
@@ -158,19 +208,23 @@ static enum mcpu_result unmap(struct mcpu *cpu, struct mcpu_guest *g, uint64_t a
 	}
 }
 
+/* L1's flushes are its CPU's alone. */
 static void flush(struct mcpu *cpu, uint64_t gpa)
 {
 	mcpu_leave(cpu);
 	switch (rng_below(&cpu->rng, 4)) {
 	case 0:
-		regs_load(cpu, false);
+		if (!cpu->nested)
+			regs_load(cpu, false);
 		break;
 	case 1:
-		vmmu_invpcid(cpu->vcpu, rng_below(&cpu->rng, 4), 0, (struct vmmu_gva){ gpa });
+		if (!cpu->nested)
+			vmmu_invpcid(cpu->vcpu, rng_below(&cpu->rng, 4), 0, (struct vmmu_gva){ gpa });
 		mcpu_forget(cpu);
 		break;
 	case 2:
-		vmmu_invlpg(cpu->vcpu, (struct vmmu_gva){ gpa });
+		if (!cpu->nested)
+			vmmu_invlpg(cpu->vcpu, (struct vmmu_gva){ gpa });
 		mcpu_forget_page(cpu, gpa);
 		break;
 	default:
@@ -178,25 +232,64 @@ static void flush(struct mcpu *cpu, uint64_t gpa)
 	}
 }
 
+/* Does the guest's table map the page? For who has its lock. */
+static bool maps(const struct mcpu_guest *g, uint64_t address, bool write)
+{
+	uint64_t table = g->gpa;
+
+	for (int level = 4;; level--) {
+		uint64_t e = entry_load(entry_at(g, table, address, level));
+
+		if (!(e & P) || (write && !(e & W)))
+			return false;
+		if (is_leaf(e, level))
+			return true;
+		table = e & ADDR;
+	}
+}
+
+/* What L1's table no longer allows L2 is not in the shadow either, flushed or not (P4). */
+static enum mcpu_result stale_check(struct mcpu *cpu, uint64_t gpa)
+{
+	bool write = rng_one_in(&cpu->rng, 2);
+
+	if (maps(cpu->guest, gpa, write))
+		return MCPU_OK;
+	cpu->stale_checks++;
+	return mcpu_reaches(cpu, gpa, write) ? MCPU_STALE : MCPU_OK;
+}
+
+/* Another mode, and so another role of the shadow pages: the tables mean the same in both. */
+static enum mcpu_result mode_change(struct mcpu *cpu)
+{
+	if (cpu->nested) {
+		cpu->regs.efer ^= 0x800; /* NXE: no entry has NX */
+		return mcpu_l2(cpu, cpu->l2);
+	}
+	cpu->regs.cr0 ^= 0x10000; /* WP: it does not concern users */
+	regs_load(cpu, rng_one_in(&cpu->rng, 2));
+	return MCPU_OK;
+}
+
 enum mcpu_result mcpu_guest_churn(struct mcpu *cpu, uint64_t gpa)
 {
 	struct mcpu_guest *g = cpu->guest;
 	enum mcpu_result result;
+	bool l2;
 
 	if (gpa - g->gpa < (uint64_t)g->frames * 4096)
 		return MCPU_OK; /* the access is the kernel's own, to its tables */
-	if (rng_one_in(&cpu->rng, 16)) {
-		cpu->regs.cr0 ^= 0x10000; /* WP: it does not concern users, but gives the shadow pages another role */
-		regs_load(cpu, rng_one_in(&cpu->rng, 2));
-		return MCPU_OK;
-	}
+	if (rng_one_in(&cpu->rng, 16))
+		return mode_change(cpu);
 	if (rng_one_in(&cpu->rng, 16)) {
 		vmmu_unprotect(cpu->vcpu, (struct vmmu_gpa){ g->gpa + rng_below(&cpu->rng, g->next) * 4096 });
 		return MCPU_OK;
 	}
 	pthread_mutex_lock(&g->lock);
-	result = unmap(cpu, g, gpa);
-	mcpu_leave(cpu);
+	l2 = kernel_begin(cpu);
+	result = kernel_end(cpu, l2, unmap(cpu, g, gpa));
+	if (result == MCPU_OK && cpu->l2 && rng_one_in(&cpu->rng, 4))
+		result = stale_check(cpu, gpa);
 	pthread_mutex_unlock(&g->lock);
 	flush(cpu, gpa);
 	return result;

@@ -95,7 +95,7 @@ static void vcpu_prefault(struct actor *actor)
 
 	mcpu_leave(cpu);
 	status = vmmu_prefault(cpu->vcpu, (struct vmmu_gpa){ gpa }, (1 + rng_below(&actor->rng, 64)) << 12, &done);
-	if ((actor->storm->shadow || actor->storm->both) && status == VMMU_EINVAL)
+	if ((actor->storm->shadow || actor->storm->nested) && status == VMMU_EINVAL)
 		return;
 	if (status != VMMU_OK && status != VMMU_EAGAIN && status != VMMU_ENOENT &&
 	    !(status == VMMU_EFAULT && atomic_get(&actor->storm->may_unmap)))
@@ -149,8 +149,8 @@ static void vcpu_frame(struct actor *actor)
 }
 
 /*
- * In a VM with both MMUs: the guest's kernel stores an entry of a table as it is, often when the frame has just ceased
- * to be mirrored, so that the leaf it stores through is writable when the frame is mirrored again (N1).
+ * With nested guests: L1 stores an entry of a table as it is, or its guest does. Often the frame has just ceased to be
+ * mirrored, so that the leaf it stores through is writable when the frame is mirrored again (N1).
  */
 static void vcpu_tables(struct actor *actor)
 {
@@ -187,12 +187,10 @@ void actor_vcpu(struct actor *actor)
 	if (rng_one_in(&actor->rng, 64))
 		/* a CPU may do so at any time; the next access sets Accessed again */
 		mcpu_forget(actor->storm->cpu[actor->index]);
-	if (actor->storm->both && actor->storm->paging && rng_one_in(&actor->rng, 32))
+	if (actor->storm->nested && rng_one_in(&actor->rng, 32))
 		vcpu_tables(actor);
-	if (actor->storm->both && rng_one_in(&actor->rng, 32)) {
-		mcpu_leave(actor->storm->cpu[actor->index]);
-		vcpu_context_draw(actor->storm, actor->storm->cpu[actor->index], &actor->rng);
-	}
+	if (rng_one_in(&actor->rng, 32))
+		vcpu_level_draw(actor->storm, actor->storm->cpu[actor->index], &actor->rng);
 	for (unsigned i = 0;; i = (i + 1) % (sizeof(kinds) / sizeof(kinds[0]))) {
 		if (!(kinds[i].work & actor->storm->plan->vcpu_work))
 			continue;
@@ -419,7 +417,7 @@ void actor_kick(struct actor *actor)
 
 void actor_room(struct actor *actor)
 {
-	if ((actor->storm->shadow || actor->storm->both) &&
+	if ((actor->storm->shadow || actor->storm->nested) &&
 	    vmmu_shadow_limit_set(actor->storm->vm,
 	                          rng_one_in(&actor->rng, 2) ? 0 : 12 + rng_below(&actor->rng, 60)) != VMMU_OK)
 		abort();
@@ -439,7 +437,7 @@ void actor_churn(struct actor *actor)
 	if (ring)
 		vmmu_vcpu_dirty_ring_set(vcpu, ring);
 	vcpu_boot(storm, cpu, vcpu, actor->index);
-	vcpu_context_draw(storm, cpu, &actor->rng);
+	vcpu_level_draw(storm, cpu, &actor->rng);
 	for (unsigned i = 0; i < 20; i++) {
 		unsigned page = rng_below(&actor->rng, AREA_PAGES);
 		enum mcpu_result result = mcpu_read(cpu, GPA_INV + ((uint64_t)page << 12), &value);

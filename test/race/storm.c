@@ -12,8 +12,6 @@
 #include <unistd.h>
 
 #include "core/audit/audit.h"
-#include "core/fault/context.h"
-#include "core/shadow/shadow.h"
 #include "core/sync/vm.h"
 
 #define QUIET_MS      250
@@ -202,7 +200,7 @@ static char *area_make(uint64_t pages)
 
 static void guests_make(struct storm *storm, unsigned variant)
 {
-	storm->paging = storm->both ? variant & 1 : variant % 4 != 3;
+	storm->paging = storm->nested || variant % 4 != 3;
 	memset(storm->tables, 0, GUESTS * TABLE_PAGES * 4096);
 	for (unsigned i = 0; i < GUESTS; i++)
 		mcpu_guest_init(&storm->guest[i], GPA_TABLES + i * TABLE_PAGES * 4096,
@@ -213,18 +211,16 @@ static void guests_make(struct storm *storm, unsigned variant)
 void vcpu_boot(struct storm *storm, struct mcpu *cpu, struct vmmu_vcpu *vcpu, unsigned n)
 {
 	mcpu_init(cpu, vcpu);
-	if (storm->paging)
+	if (storm->nested)
+		mcpu_nest(cpu, &storm->guest[n % GUESTS], n + 1);
+	else if (storm->paging)
 		mcpu_page(cpu, &storm->guest[n % GUESTS], n + 1);
 }
 
-void vcpu_context_draw(struct storm *storm, struct mcpu *cpu, struct rng *rng)
+void vcpu_level_draw(struct storm *storm, struct mcpu *cpu, struct rng *rng)
 {
-	if (!storm->both)
-		return;
-	if (vcpu_context_set(cpu->vcpu, rng_one_in(rng, 2) ? &context_tdp : &context_shadow) != VMMU_OK)
-		storm_fail(storm, "no memory for a context");
-	if (storm->paging)
-		vmmu_guest_regs_set(cpu->vcpu, &cpu->regs, false); /* TDP knows nothing of them */
+	if (storm->nested && mcpu_l2(cpu, rng_one_in(rng, 2)) != MCPU_OK)
+		storm_fail(storm, "guest mode does not begin");
 }
 
 static void vm_make(struct storm *storm, unsigned variant)
@@ -237,9 +233,10 @@ static void vm_make(struct storm *storm, unsigned variant)
 		.host = &thost_ops,
 		.host_state = &storm->host,
 		.mmu = storm->shadow ? VMMU_MMU_SHADOW : VMMU_MMU_TDP,
-		.format = storm->shadow || storm->both ? VMMU_FORMAT_NPT4 : formats[variant % array_size(formats)],
+		.format = storm->shadow || storm->nested ? VMMU_FORMAT_NPT4 : formats[variant % array_size(formats)],
 		.max_vcpus = 64,
 		.slot_delete_zaps_slot = variant & 1,
+		.nested = storm->nested,
 	};
 
 	storm->host.page_delay_us = variant & 2 ? storm->plan->page_delay_us : 0;
@@ -250,12 +247,6 @@ static void vm_make(struct storm *storm, unsigned variant)
 	                                                           (variant & 8 ? VMMU_DIRTY_INITIALLY_SET : 0)
 	                                                 : 0) != VMMU_OK)
 		storm_fail(storm, "no VM");
-	/*
-	 * With tables, vCPUs write them through TDP leaves, too (N1). To their guest, each address is the same in
-	 * either context.
-	 */
-	if (storm->both && shadow_init((struct vm *)storm->vm) != VMMU_OK)
-		storm_fail(storm, "no shadow MMU");
 	for (unsigned i = 0; i < AREAS; i++)
 		memset(storm->area[i], 0, AREA_PAGES * 4096);
 	region_set(storm, SLOT_LOG, GPA_LOG, AREA_PAGES, storm->area[AREA_LOG],
@@ -264,7 +255,7 @@ static void vm_make(struct storm *storm, unsigned variant)
 	region_set(storm, SLOT_SWAP, GPA_SWAP, AREA_PAGES, storm->area[AREA_SWAP], 0);
 	frames_make(storm);
 	region_set(storm, SLOT_FRAME, GPA_FRAME, FRAME_PAGES, storm->frame_hva, 0);
-	if (storm->shadow || storm->both)
+	if (storm->shadow || storm->nested)
 		guests_make(storm, variant);
 	storm->backing = 0;
 	storm->up = storm->changes = 1;
@@ -333,6 +324,8 @@ static void round_run(struct storm *storm, unsigned variant, uint64_t seed, doub
 		storm->guest_faults += storm->cpu[n]->guest_faults;
 		storm->edits += storm->cpu[n]->edits;
 		storm->emulated += storm->cpu[n]->emulated;
+		storm->nested_enters += storm->cpu[n]->nested_enters;
+		storm->stale_checks += storm->cpu[n]->stale_checks;
 		vmmu_vcpu_destroy(storm->cpu[n]->vcpu);
 	}
 	if (vmmu_vm_is_dead(storm->vm))
@@ -350,10 +343,13 @@ static void counters_print(const struct storm *storm, double seconds)
 	       (unsigned long long)storm->invalidations, (unsigned long long)storm->swaps,
 	       (unsigned long long)storm->harvests, (unsigned long long)storm->dirty_pages,
 	       (unsigned long long)storm->compared);
-	if (storm->shadow || storm->both)
+	if (storm->shadow || storm->nested)
 		printf("         guests: %llu of their own faults, %llu edits of tables, %llu stores emulated\n",
 		       (unsigned long long)storm->guest_faults, (unsigned long long)storm->edits,
 		       (unsigned long long)storm->emulated);
+	if (storm->nested)
+		printf("         guest mode: begun %llu times, %llu entries that L1 took away were not found\n",
+		       (unsigned long long)storm->nested_enters, (unsigned long long)storm->stale_checks);
 	fflush(stdout);
 }
 
@@ -361,8 +357,8 @@ int storm_main(const struct storm_plan *plans, unsigned count, int argc, char **
 {
 	static struct storm storm;
 	const char *variable = getenv("VMMU_STORM_SECONDS"), *seed_variable = getenv("VMMU_TEST_SEED");
-	bool shadow = argc > 1 && !strcmp(argv[1], "shadow"), both = argc > 1 && !strcmp(argv[1], "both");
-	unsigned kinds = shadow || both;
+	bool shadow = argc > 1 && !strcmp(argv[1], "shadow"), nested = argc > 1 && !strcmp(argv[1], "nested");
+	unsigned kinds = shadow || nested;
 	double seconds = argc > 1 + (int)kinds ? atof(argv[1 + kinds])
 	                 : variable        ? atof(variable)
 	                                   : 3,
@@ -371,7 +367,7 @@ int storm_main(const struct storm_plan *plans, unsigned count, int argc, char **
 	double share = seconds / (8 * count) < 0.3 ? 0.3 : seconds / (8 * count) > 5 ? 5 : seconds / (8 * count);
 
 	storm.shadow = shadow;
-	storm.both = both;
+	storm.nested = nested;
 	sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = interrupted, .sa_flags = SA_RESTART }, NULL);
 	pthread_mutex_init(&storm.lock, NULL);
 	pthread_cond_init(&storm.parked_one, NULL);

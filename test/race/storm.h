@@ -51,8 +51,8 @@ enum { SLOT_LOG = 0, SLOT_INV = 1, SLOT_SWAP = 2, SLOT_DUMMY = 3, SLOT_FRAME = 4
 #define GPA_DUMMY UINT64_C(0x50000000)
 
 /*
- * In a VM that shadows: the page tables of two guests. Each runs on every other vCPU. In a VM with both MMUs the
- * guest's kernel changes them through TDP leaves, too.
+ * In a VM that shadows: the page tables of two guests. Each runs on every other vCPU. In a VM with nested guests these
+ * are guests of the guest, which is their kernel and changes the tables through TDP leaves (N1).
  */
 #define GPA_TABLES  UINT64_C(0x70000000)
 #define TABLE_PAGES 1024u
@@ -99,7 +99,7 @@ struct storm {
 	struct vmmu_vm *vm;
 	struct mcpu *cpu[VCPUS];
 	bool shadow;          /* VMs shadow */
-	bool both;            /* VMs on TDP whose vCPUs walk shadow pages now and then */
+	bool nested;          /* VMs on TDP whose vCPUs run guests of their own now and then */
 	bool paging;          /* guests use paging */
 	char *tables;         /* the tables of all GUESTS guests */
 	struct mcpu_guest guest[GUESTS];
@@ -137,12 +137,13 @@ struct storm {
 
 	/* counters of what was done and checked; atomic */
 	uint64_t accesses, harvests, dirty_pages, invalidations, swaps, compared, mmio;
-	uint64_t guest_faults, edits, emulated; /* of VMs that have ended */
+	/* of VMs that have ended */
+	uint64_t guest_faults, edits, emulated, nested_enters, stale_checks;
 };
 
 /**
- * Run the plans for their share of time, with changing configurations. Arguments: "shadow" for VMs that shadow, "both"
- * for VMs with both MMUs; then seconds (else VMMU_STORM_SECONDS). Returns: an exit status.
+ * Run the plans for their share of time, with changing configurations. Arguments: "shadow" for VMs that shadow,
+ * "nested" for VMs with nested guests; then seconds (else VMMU_STORM_SECONDS). Returns: an exit status.
  */
 int storm_main(const struct storm_plan *plans, unsigned count, int argc, char **argv);
 
@@ -175,8 +176,8 @@ void actor_swap(struct actor *actor);
 void actor_zap(struct actor *actor);              /* deletes a slot, and so zaps everything */
 void actor_age(struct actor *actor);
 void actor_kick(struct actor *actor);
-/** A vCPU outside the guest: what it walks from now on, TDP tables or shadow pages, is drawn anew. In VMs with both. */
-void vcpu_context_draw(struct storm *storm, struct mcpu *cpu, struct rng *rng);
+/** With nested guests: who runs on the vCPU from now on, the hypervisor or its guest, is drawn anew. */
+void vcpu_level_draw(struct storm *storm, struct mcpu *cpu, struct rng *rng);
 void actor_room(struct actor *actor);             /* the limit of shadow pages falls and rises */
 void actor_churn(struct actor *actor);            /* vCPUs come and go */
 void actor_log(struct actor *actor);              /* bitmaps */
