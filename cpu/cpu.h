@@ -418,10 +418,10 @@ void cpu_debug_set(struct cpu *cpu, unsigned flags, const uint64_t dr[8]);
 /* ---- registers that are more than a variable ---------------------------------------------------------- */
 
 /**
- * MSRs that the CPU itself implements. `host`: the owner writes (KVM_SET_MSRS), so rules for the guest do not apply.
- * Returns: false when unknown or not a legal value (#GP).
+ * MSRs that the CPU itself implements. `host`: the owner reads or writes (KVM_GET_MSRS, KVM_SET_MSRS), so rules for the
+ * guest do not apply, and the TSC is not that of a nested guest. Returns: false when unknown or not a legal value (#GP).
  */
-bool cpu_msr_get(struct cpu *cpu, uint32_t index, uint64_t *value);
+bool cpu_msr_get(struct cpu *cpu, uint32_t index, uint64_t *value, bool host);
 bool cpu_msr_set(struct cpu *cpu, uint32_t index, uint64_t value, bool host);
 /** The MSRs of cpu_msr_get, for KVM_GET_MSR_INDEX_LIST. Returns their number; *list is constant. */
 size_t cpu_msr_list(const uint32_t **list);
@@ -443,7 +443,7 @@ static inline uint64_t cpu_tsc_scale(uint64_t cycles, uint64_t ratio)
 	return (uint64_t)((unsigned __int128)cycles * ratio >> CPU_TSC_RATIO_BITS);
 }
 
-/** The guest's TSC now. */
+/** The guest's TSC now. A nested guest's is ahead of it. */
 uint64_t cpu_tsc(struct cpu *cpu);
 
 /**

@@ -154,7 +154,7 @@ static enum cpu_exit do_msr(struct cpu *cpu, bool write)
 		if (p->ops->rdmsr != NULL)
 			result = p->ops->rdmsr(p->ops_state, index, &p->exit.msr.data);
 		else
-			result = cpu_msr_get(cpu, index, &p->exit.msr.data) ? CPU_MSR_OK : CPU_MSR_GP;
+			result = cpu_msr_get(cpu, index, &p->exit.msr.data, false) ? CPU_MSR_OK : CPU_MSR_GP;
 	}
 	if (result == CPU_MSR_EXIT)
 		return write ? CPU_EXIT_WRMSR : CPU_EXIT_RDMSR;

@@ -15,9 +15,10 @@ bool cr_legal(const struct cpu *cpu, unsigned n, uint64_t value);
 bool efer_write(struct cpu *cpu, uint64_t value, bool host);
 /** Would WRMSR accept this PAT? */
 bool cpu_pat_is_legal(uint64_t value);
-/** What RDTSC reads: in guest mode the nested guest's TSC. */
+/**
+ * What RDTSC, RDTSCP and RDMSR read: in guest mode the nested guest's TSC. WRMSR writes that of cpu_tsc there, too (APM
+ * vol. 2, 15.30.5).
+ */
 uint64_t cpu_tsc_read(struct cpu *cpu);
-/** How much that is ahead of cpu_tsc. */
-uint64_t cpu_tsc_ahead(const struct cpu *cpu);
 
 #endif

@@ -92,22 +92,19 @@ static uint64_t *msr_variable(struct cpu *cpu, uint32_t index)
 	}
 }
 
-uint64_t cpu_tsc_ahead(const struct cpu *cpu)
-{
-	return cpu->s.svm.guest ? ((const struct vmcb_control *)(const void *)cpu->s.svm.control)->tsc_offset : 0;
-}
-
 uint64_t cpu_tsc_read(struct cpu *cpu)
 {
-	return cpu_tsc(cpu) + cpu_tsc_ahead(cpu);
+	const struct vmcb_control *control = (const struct vmcb_control *)(const void *)cpu->s.svm.control;
+
+	return cpu_tsc(cpu) + (cpu->s.svm.guest ? control->tsc_offset : 0);
 }
 
-bool cpu_msr_get(struct cpu *cpu, uint32_t index, uint64_t *value)
+bool cpu_msr_get(struct cpu *cpu, uint32_t index, uint64_t *value, bool host)
 {
 	const uint64_t *variable;
 
 	if (index == MSR_TSC) {
-		*value = cpu_tsc(cpu);
+		*value = host ? cpu_tsc(cpu) : cpu_tsc_read(cpu);
 		return true;
 	}
 	variable = msr_variable(cpu, index);

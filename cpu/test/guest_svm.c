@@ -329,7 +329,7 @@ static void test_svm_msrs(void **state)
 	assert_false(cpu_msr_set(g->cpu, 0xc0010117, 0x1001, false));
 	assert_false(cpu_msr_set(g->cpu, 0xc0010117, UINT64_C(1) << 48, false));
 	assert_true(cpu_msr_set(g->cpu, 0xc0010117, 0x5000, false));
-	assert_true(cpu_msr_get(g->cpu, 0xc0010117, &value));
+	assert_true(cpu_msr_get(g->cpu, 0xc0010117, &value, true));
 	assert_int_equal(value, 0x5000);
 	assert_false(cpu_msr_set(g->cpu, 0xc0010114, 0x20, false));
 	assert_false(cpu_msr_set(g->cpu, 0xc0010114, 0x10, false)); /* SVMDIS while SVM is on */
@@ -337,7 +337,7 @@ static void test_svm_msrs(void **state)
 	assert_true(cpu_msr_set(g->cpu, 0xc0010114, 0x18, false));
 	assert_false(cpu_msr_set(g->cpu, 0xc0000080, cpu_state(g->cpu)->efer | EFER_SVME, false));
 	assert_true(cpu_msr_set(g->cpu, 0xc0010114, 0x01, false)); /* locked */
-	assert_true(cpu_msr_get(g->cpu, 0xc0010114, &value));
+	assert_true(cpu_msr_get(g->cpu, 0xc0010114, &value, true));
 	assert_int_equal(value, 0x19);
 }
 
@@ -602,17 +602,45 @@ static void test_svm_step_over_vmrun(void **state)
 	assert_int_equal(s->dr[6] & 0x4000, 0x4000);
 }
 
-/* The TSC is ahead, and TLB_CONTROL, INVLPGA and a reset end nothing that they should not. */
-GUEST_ASM(l2_tsc, "rdtsc \n shl $32, %rdx \n or %rax, %rdx \n vmmcall")
+/* The nested guest's TSC is ahead, however it reads it. What it writes is the TSC itself. */
+GUEST_ASM(l2_tsc, "mov %ecx, %esi \n rdtsc \n mov %edx, %ebx \n rdtscp \n mov %edx, %edi \n mov %esi, %ecx \n rdmsr \n"
+                  "mov %edx, %ebp \n xor %edx, %edx \n xor %eax, %eax \n wrmsr \n rdmsr \n mov %edx, %r8d \n vmmcall")
+GUEST_ASM(host_tsc, "vmrun \n mov $0x10, %ecx \n rdmsr \n hlt")
 
 static void test_svm_tsc(void **state)
 {
+	const uint64_t half = UINT64_C(1) << 63;
 	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
 
 	GUEST_LOAD(g, L2, l2_tsc);
+	GUEST_LOAD(g, GUEST_CODE, host_tsc);
+	vmcb(g)->control.tsc_offset = half;
+	s->gpr[CPU_RCX] = 0x10;
+	assert_int_equal(guest_run_to_hlt(g), -1);
+	assert_int_equal(vmcb(g)->control.exit_code, SVM_EXIT_VMMCALL);
+	assert_int_equal(s->gpr[CPU_RBX] >> 31, 1); /* RDTSC */
+	assert_int_equal(s->gpr[CPU_RDI] >> 31, 1); /* RDTSCP */
+	assert_int_equal(s->gpr[CPU_RBP] >> 31, 1); /* RDMSR */
+	assert_int_equal(s->gpr[CPU_R8] >> 31, 1);  /* behind WRMSR */
+	assert_int_equal(s->gpr[CPU_RDX] >> 31, 0); /* the hypervisor's */
+	assert_true(s->gpr[CPU_RDX] < 16);          /* which began again with the write */
+	assert_true(cpu_tsc(g->cpu) < half);
+}
+
+/* Its owner sees the hypervisor's, also while the nested guest runs. */
+static void test_svm_tsc_of_the_owner(void **state)
+{
+	struct guest *g = *state;
+	uint64_t host, guest;
+
+	GUEST_CODE_BYTES(g, L2, 0xe6, 0x71); /* OUT */
 	vmcb(g)->control.tsc_offset = UINT64_C(1) << 62;
-	assert_exit(g, SVM_EXIT_VMMCALL);
-	assert_int_equal(cpu_state(g->cpu)->gpr[CPU_RDX] >> 61, 2);
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
+	assert_true(cpu_state(g->cpu)->svm.guest);
+	assert_true(cpu_msr_get(g->cpu, 0x10, &host, true) && cpu_msr_get(g->cpu, 0x10, &guest, false));
+	assert_int_equal(host >> 62, 0);
+	assert_int_equal(guest >> 62, 1);
 }
 
 /* INIT that is not intercepted ends guest mode. */
@@ -657,6 +685,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_svm_shutdown, setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_step_over_vmrun, setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_tsc, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_tsc_of_the_owner, setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_reset_in_guest_mode, setup, guest_teardown),
 	};
 

@@ -146,7 +146,7 @@ static void test_system_registers_of_32_bits_by_vendor(void **state)
 		for (unsigned i = 0; i < 3; i++) {
 			assert_int_equal(cpu_msr_set(g->cpu, all[i], high, false), !intel);
 			assert_int_equal(cpu_msr_set(g->cpu, all[i], canonical, false), !intel || i < 2);
-			assert_true(cpu_msr_get(g->cpu, all[i], &value));
+			assert_true(cpu_msr_get(g->cpu, all[i], &value, true));
 			assert_int_equal(value, intel && i < 2 ? canonical : 7);
 		}
 		s->sysenter_cs = SEL_CODE64;

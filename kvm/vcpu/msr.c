@@ -209,7 +209,7 @@ static bool msr_read(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *value, boo
 	}
 	if (index >= MSR_X2APIC && index <= MSR_X2APIC + 0xff)
 		return vcpu->lapic && lapic_x2apic_read(vcpu->lapic, index - MSR_X2APIC, value, host);
-	if (cpu_msr_get(vcpu->cpu, index, value))
+	if (cpu_msr_get(vcpu->cpu, index, value, host))
 		return true;
 	*value = 0;
 	return is_zero_msr(index) || is_ignored(index) || index == MSR_PERF_CAP;
