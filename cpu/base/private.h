@@ -310,7 +310,7 @@ _Noreturn void cpu_leave_exit(struct cpu *cpu, enum cpu_exit reason, enum comple
 /** Interrupts may have become possible, or stepping begun: must the loop look around now? */
 bool cpu_needs_look(const struct cpu *cpu);
 
-/** Is a single step or a breakpoint set, by the guest or by the host? */
+/** Is a single step set by the host, or a breakpoint by the guest or by the host that may hit? */
 bool debug_is_on(const struct cpu *cpu);
 /** The same, and quick when there is none. */
 INLINE bool debug_slow(const struct cpu *cpu)

@@ -20,7 +20,12 @@ static const uint64_t *debug_registers(const struct cpu *cpu)
 
 bool debug_is_on(const struct cpu *cpu)
 {
-	return (cpu->p->debug & CPU_DEBUG_STEP) || (debug_registers(cpu)[7] & 0xff); /* which breakpoints are on */
+	if (cpu->p->debug & CPU_DEBUG_STEP)
+		return true;
+	/* With GIF clear the guest's own breakpoints are not noticed (APM vol. 2, 15.17). The host's are. */
+	if (!cpu->s.svm.gif && !(cpu->p->debug & CPU_DEBUG_HW_BP))
+		return false;
+	return debug_registers(cpu)[7] & 0xff; /* which breakpoints are on */
 }
 
 static bool enabled(uint64_t dr7, unsigned n)

@@ -239,6 +239,32 @@ static void test_debug_watchpoint_of_mov_ss_waits(void **state)
 	}
 }
 
+GUEST_ASM(db_gif, "clgi \n mov 0x100000, %eax \n nop \n mov %eax, 0x100000 \n .byte 0xf1 \n" STEP "nop \n"
+                  "push $2 \n popfq \n stgi \n nop \n mov 0x100000, %eax \n hlt")
+
+/* Breakpoints that are hit while GIF is clear are lost. INT1 and steps are not. */
+static void test_debug_breakpoints_need_gif(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	uint64_t end = end_of(db_gif, db_gif_end);
+
+	s->efer |= UINT64_C(0x1000); /* SVME */
+	cpu_state_changed(g->cpu, CPU_CHANGED_ALL);
+	GUEST_LOAD(g, GUEST_CODE, db_gif);
+	s->dr[1] = GUEST_CODE + 3 + 7; /* the NOP */
+	s->dr[2] = end - 1 - 7 - 1;    /* the NOP behind STGI */
+	breakpoint(g, 0x100000, 0xf0015);
+	assert_int_equal(guest_run_to_hlt(g), -1);
+	assert_int_equal(traps(g), 6);
+	assert_trap(g, 0, GUEST_CODE + 3 + 7 + 1 + 7 + 1, 0); /* INT1 */
+	assert_trap(g, 1, end - 9 - 3 - 1 - 2, BS);
+	assert_trap(g, 2, end - 9 - 3 - 1, BS);
+	assert_trap(g, 3, end - 9 - 3, BS);
+	assert_trap(g, 4, end - 9, 4);
+	assert_trap(g, 5, end - 1, 1);
+}
+
 int main(void)
 {
 #define DEBUG_TEST(name) cmocka_unit_test_setup_teardown(name, setup, guest_teardown)
@@ -251,6 +277,7 @@ int main(void)
 		DEBUG_TEST(test_debug_steps_of_a_string_instruction),
 		DEBUG_TEST(test_debug_rf_is_for_one_instruction),
 		DEBUG_TEST(test_debug_watchpoint_of_mov_ss_waits),
+		DEBUG_TEST(test_debug_breakpoints_need_gif),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
