@@ -13,7 +13,7 @@ struct audit {
 	struct text text;
 	uint64_t mapped;      /* leaves of shadow pages */
 	unsigned phys_bits;   /* of the guest's tables */
-	bool gbpages;
+	bool gbpages, amd;
 };
 
 /** Report a violation: what it is, and two named numbers that say where. A name may be NULL. */

@@ -11,6 +11,7 @@
 #define G_A   BIT(5)
 #define G_D   BIT(6)
 #define G_PS  BIT(7)
+#define G_G   BIT(8)
 #define G_XD  BIT(63)
 
 bool audit_guest_load(const struct audit *audit, const struct shadow *page, unsigned index, uint64_t *value,
@@ -61,7 +62,7 @@ static struct audit_meaning meaning_wide(const struct audit *audit, uint32_t rol
 	             ((role & ROLE_PAE) && (e >> 52 & 0x7ff));
 	m.frame = e >> 12 & (BIT(40) - 1);
 	m.leaf = level == 1;
-	if ((e & G_PS) && level > 3)
+	if (level > 3 && (e & (G_PS | (audit->amd ? G_G : 0))))
 		m.reserved = true;
 	if ((e & G_PS) && (level == 2 || level == 3)) {
 		m.leaf = true;

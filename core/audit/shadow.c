@@ -286,6 +286,7 @@ static void vcpu_check(struct audit *audit, struct totals *totals, unsigned id)
 		/* The last vCPU's CPUID is as good as any. */
 		audit->phys_bits = sv->regs.phys_bits;
 		audit->gbpages = sv->regs.gbpages;
+		audit->amd = sv->regs.amd;
 	}
 	for (unsigned n = 0; root_of(vcpu, n); n++)
 		for (unsigned i = 0; i < 4; i++)

@@ -78,13 +78,6 @@ static void pdptes_load(struct vmmu_vcpu *vcpu)
 
 /* --- guest mode begins and ends --- */
 
-/* Bit 8 of the upper levels, which Intel's processors ignore (APM vol. 2, figures 5-18 and 5-19). */
-static void reserve_more(struct guest_mode *mode)
-{
-	mode->reserved[0][3] |= BIT(8);
-	mode->reserved[0][4] |= BIT(8);
-}
-
 /* The registers of a guest whose page tables would be read as L1's nested table is. For EPT, only its EPT pointer. */
 static struct vmmu_guest_regs regs_of(const struct vmmu_nested *l1)
 {
@@ -99,6 +92,7 @@ static struct vmmu_guest_regs regs_of(const struct vmmu_nested *l1)
 		.efer = l1->efer & (EFER_LMA | EFER_NXE),
 		.phys_bits = l1->phys_bits,
 		.gbpages = l1->gbpages,
+		.amd = true,
 	};
 }
 
@@ -140,8 +134,6 @@ enum vmmu_status vmmu_nested_enter(struct vmmu_vcpu *vcpu, const struct vmmu_nes
 		sv->ept = ept_control(l1);
 		if (shadow_mode_set(sv, vcpu->as_id))
 			shadow_roots_drop(vm, sv, false);
-		if (l1->format == VMMU_NESTED_NPT)
-			reserve_more(&sv->mode);
 	}
 	if (sv->mode.levels == 3)
 		pdptes_load(vcpu);

@@ -23,7 +23,7 @@ enum map_result fault_shadow_install(struct vmmu_vcpu *vcpu, struct shadow_vcpu 
 static inline bool fault_shadow_same_mode(const struct vmmu_guest_regs *a, const struct vmmu_guest_regs *b)
 {
 	return a->cr0 == b->cr0 && a->cr4 == b->cr4 && a->efer == b->efer && a->phys_bits == b->phys_bits &&
-	       a->gbpages == b->gbpages;
+	       a->gbpages == b->gbpages && a->amd == b->amd;
 }
 
 /** Before anything is looked up: which slots the fault is about, and the snapshot (P5). */

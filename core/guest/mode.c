@@ -25,7 +25,7 @@ static void faults_init(struct guest_mode *mode)
 	}
 }
 
-/* SDM vol. 3, figures 4-4 and 4-11. */
+/* SDM vol. 3, figures 4-4 and 4-11; APM vol. 2, 5.3. */
 static void reserved_init(struct guest_mode *mode, const struct vmmu_guest_regs *regs)
 {
 	uint64_t address = BIT_MASK(51, 0) & ~(BIT(regs->phys_bits) - 1), nx = mode->nx ? 0 : GPTE_NX;
@@ -36,8 +36,8 @@ static void reserved_init(struct guest_mode *mode, const struct vmmu_guest_regs 
 	mode->reserved[1][2] |= BIT_MASK(29, 13);
 	if (!regs->gbpages)
 		mode->reserved[1][2] |= GPTE_PS;
-	mode->reserved[0][3] |= GPTE_PS;
-	mode->reserved[0][4] |= GPTE_PS;
+	mode->reserved[0][3] |= GPTE_PS | (regs->amd ? GPTE_G : 0);
+	mode->reserved[0][4] |= GPTE_PS | (regs->amd ? GPTE_G : 0);
 	if (mode->levels == 3) {
 		mode->reserved[0][0] |= BIT_MASK(62, 52);
 		mode->reserved[0][1] |= BIT_MASK(62, 52);

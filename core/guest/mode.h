@@ -33,6 +33,7 @@
 #define GPTE_A  BIT(5)
 #define GPTE_D  BIT(6)
 #define GPTE_PS BIT(7)
+#define GPTE_G  BIT(8)
 #define GPTE_NX BIT(63)
 
 /* Bits of an EPT entry. */

@@ -227,6 +227,7 @@ GUEST_RACY static bool table_entry_set(struct cpu *cpu, uint64_t gpa, uint64_t o
 #define PTE_A  UINT64_C(0x020)
 #define PTE_D  UINT64_C(0x040)
 #define PTE_PS UINT64_C(0x080)
+#define PTE_G  UINT64_C(0x100)
 #define PTE_NX (UINT64_C(1) << 63)
 
 /* Check an access against the combined rights. Returns: error bits, 0 when the access is allowed. */
@@ -270,7 +271,9 @@ static uint64_t reserved_bits(struct cpu *cpu, unsigned level, uint64_t e, bool 
 		if (level == 3)
 			return bits | PTE_NX | UINT64_C(0x1e6);
 	}
-	if (level > 3 || (level == 3 && !cpu->p->gbpages))
+	if (level > 3)
+		return bits | PTE_PS | (cpu->p->intel ? 0 : PTE_G);
+	if (level == 3 && !cpu->p->gbpages)
 		bits |= PTE_PS;
 	else if (level > 1 && (e & PTE_PS))
 		bits |= level == 3 ? UINT64_C(0x3fffe000) : UINT64_C(0x1fe000);

@@ -45,7 +45,7 @@ static void regs_give(struct cpu *cpu, bool keep)
 	struct cpu_private *p = cpu->p;
 	struct vmmu_guest_regs regs = {
 		.cr0 = cpu->s.cr0, .cr3 = cpu->s.cr3, .cr4 = cpu->s.cr4, .efer = cpu->s.efer, .gbpages = p->gbpages,
-		.phys_bits = (unsigned)__builtin_popcountll(p->phys_mask),
+		.phys_bits = (unsigned)__builtin_popcountll(p->phys_mask), .amd = !p->intel,
 	};
 
 	memcpy(regs.pdpte, p->shadow.pdpte, sizeof(regs.pdpte));

@@ -21,6 +21,7 @@ struct vmmu_guest_regs {
 	uint64_t pdpte[4];    /* PAE paging: as loaded with CR3 */
 	unsigned phys_bits;   /* the guest's MAXPHYADDR, 32 .. 48 */
 	bool gbpages;         /* the guest's CPUID has 1 GiB pages */
+	bool amd;             /* bit 8 of entries of levels 4 and 5 must be 0 (APM vol. 2, 5.3.3); Intel ignores it */
 };
 
 /**

@@ -227,6 +227,7 @@ static void op_regs(struct fuzz *f)
 		       (uint64_t)(bits >> 2 & 7) << 20,
 		.efer = (is_long ? 0x500 : 0) | (bits & 32 ? 1u << 11 : 0),
 		.cr3 = address(f), .phys_bits = byte(f) < 200 ? 48 : 32 + byte(f) % 17, .gbpages = bits & 64,
+		.amd = bits & 128,
 	};
 
 	if (!cpu)

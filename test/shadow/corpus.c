@@ -44,6 +44,7 @@
 #define A   0x20ull
 #define D   0x40ull
 #define PS  0x80ull
+#define G   0x100ull
 #define NX  (1ull << 63)
 
 enum mode { M_32, M_PAE, M_4, M_5, MODES };
@@ -310,6 +311,8 @@ static bool real_can(const struct one *c)
 {
 	if ((c->mode < M_4 && real_long_only) || (c->leaf == 3 && !real.gbpages))
 		return false;
+	if (!real.amd && c->varied >= 4 && (c->entry[c->varied] & G))
+		return false;
 	return (real.smep || !(c->controls & 2)) && (real.smap || !(c->controls & 4)) && !(c->controls & 16) &&
 	       (real.la57 || c->mode != M_5);
 }
@@ -385,7 +388,7 @@ static uint64_t reserved_bit(const struct one *c, int level)
 	if (level > 1 && level == c->leaf && n == 0)
 		return 1ull << (13 + rng_below(&rng, level == 2 ? 8 : 17));
 	if (level >= 4 && n == 0)
-		return PS;
+		return rng_below(&rng, 2) ? PS : G;
 	if (c->mode == M_PAE && n == 1)
 		return 1ull << (52 + rng_below(&rng, 11));
 	return 1ull << (48 + n);

@@ -31,6 +31,8 @@ static bool cpuid_set(struct realkvm *real)
 	for (unsigned i = 0; i < cpuid->nent; i++) {
 		struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
 
+		if (e->function == 0)
+			real->amd = memcmp(&e->ebx, "Auth", 4) == 0;
 		if (e->function == 7 && e->index == 0) {
 			real->smep = e->ebx >> 7 & 1;
 			real->smap = e->ebx >> 20 & 1;

@@ -16,6 +16,7 @@ struct realkvm {
 	uint8_t *ram;
 	uint64_t bytes;
 	bool smep, smap, pku, la57, gbpages; /* features that its guests may turn on */
+	bool amd;                            /* what is reserved is as on AMD's processors */
 };
 
 /** Make the VM and its vCPU. Returns: false, after printing why, when there is no usable KVM. */

@@ -121,7 +121,7 @@ static uint32_t walk_64(const uint8_t *ram, uint64_t bytes, const struct ref_cpu
 			return NOT_THERE;
 		value = walk->step[walk->steps - 1].value;
 		if (level >= 4)
-			reserved |= 0x80;
+			reserved |= 0x180; /* as AMD's processors */
 		if (level == 3 && (value & 0x80))
 			reserved |= 0x3fffe000;
 		if (level == 2 && (value & 0x80))

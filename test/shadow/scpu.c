@@ -6,7 +6,7 @@
 void scpu_regs(struct scpu *cpu)
 {
 	struct vmmu_guest_regs regs = { .cr0 = cpu->regs.cr0, .cr3 = cpu->regs.cr3, .cr4 = cpu->regs.cr4,
-	                                .efer = cpu->regs.efer, .phys_bits = 48, .gbpages = true };
+	                                .efer = cpu->regs.efer, .phys_bits = 48, .gbpages = true, .amd = true };
 
 	memcpy(regs.pdpte, cpu->regs.pdpte, sizeof(regs.pdpte));
 	vmmu_guest_regs_set(cpu->vcpu, &regs, false);
