@@ -419,7 +419,8 @@ void cpu_debug_set(struct cpu *cpu, unsigned flags, const uint64_t dr[8]);
 
 /**
  * MSRs that the CPU itself implements. `host`: the owner reads or writes (KVM_GET_MSRS, KVM_SET_MSRS), so rules for the
- * guest do not apply, and the TSC is not that of a nested guest. Returns: false when unknown or not a legal value (#GP).
+ * guest do not apply, and the TSC is not that of a nested guest.
+ * Returns: false when unknown or not a legal value (#GP).
  */
 bool cpu_msr_get(struct cpu *cpu, uint32_t index, uint64_t *value, bool host);
 bool cpu_msr_set(struct cpu *cpu, uint32_t index, uint64_t value, bool host);

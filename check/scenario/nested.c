@@ -78,6 +78,37 @@ SCENARIO(nested_leave_vs_zap_all, .protocol = "N5 P3",
          .claim = "a vCPU that leaves guest mode walks a root of L1's that is not obsolete", .threads = 2,
          .setup = setup, .thread = { leave, zap_all }, .finish = finish);
 
+static void setup_l1_has_the_page(void)
+{
+	setup();
+	touch(L1, GUEST_DATA * PAGE_SIZE, false);
+}
+
+/* vCPU 1 may learn in guest mode that roots are obsolete, before it goes back to L1's. */
+static void run_and_leave(void)
+{
+	struct host_frame *frame;
+
+	cpu_enter(L2);
+	cpu_leave(L2);
+	world_nested_leave(L2);
+	cpu_enter(L2);
+	frame = cpu_access(L2, GUEST_DATA * PAGE_SIZE, false);
+	check_assert(!frame || (frame == &host.frame[GUEST_DATA] && !frame->data));
+	cpu_leave(L2);
+}
+
+/* The frame is given away once the slot is gone. */
+static void slot_delete_and_use(void)
+{
+	world_slot_delete(1);
+	host.frame[GUEST_DATA].data++;
+}
+
+SCENARIO(nested_run_leave_vs_slot_delete, .protocol = "N5 P3",
+         .claim = "what a vCPU learns of obsolete roots in guest mode holds for L1's root, too", .threads = 2,
+         .setup = setup_l1_has_the_page, .thread = { run_and_leave, slot_delete_and_use }, .finish = finish);
+
 static void setup_left(void)
 {
 	setup();
@@ -94,13 +125,6 @@ static void enter_again(void)
 	frame = cpu_access(L2, 0, true);
 	check_assert(!frame || (frame == &host.frame[GUEST_DATA] && !frame->data));
 	cpu_leave(L2);
-}
-
-/* The frame is given away once the slot is gone. */
-static void slot_delete_and_use(void)
-{
-	world_slot_delete(1);
-	host.frame[GUEST_DATA].data++;
 }
 
 SCENARIO(nested_enter_vs_slot_delete, .protocol = "N4 P3",
