@@ -167,8 +167,8 @@ static void op_hypercall(struct cpu *cpu, const struct op *op)
 	const struct cpu_ops *ops = cpu->p->ops;
 
 	if (op->sub && ops->may_rewrite_vmcall != NULL && ops->hypercall != NULL) {
-		/* In a nested guest, too, and whether its hypervisor wants the #UD or not: as KVM. */
-		if (!ops->may_rewrite_vmcall(cpu->p->ops_state))
+		/* A nested guest's, too, as KVM; but a hypervisor that asks for the #UD may rewrite it as it likes. */
+		if (svm_intercepts(cpu, SVM_EXIT_EXCEPTION + VECTOR_UD) || !ops->may_rewrite_vmcall(cpu->p->ops_state))
 			cpu_ud(cpu);
 		rewrite_vmcall(cpu, op);
 		return;

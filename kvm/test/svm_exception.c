@@ -141,6 +141,23 @@ static void test_not_exceptions(void)
 	SAME(l2_frame(0)->rip, L2_CODE + 1);
 }
 
+/* VMCALL is #UD for who asks for that, and stays as it is. Otherwise it becomes VMMCALL, as outside of guest mode. */
+static void test_vmcall(void)
+{
+	static const char vmcall[] = "\x0f\x01\xc1", vmmcall[] = "\x0f\x01\xd9";
+
+	intercept(0, SVM_EXIT_EXCEPTION + 6);
+	L2(0, "\x0f\x01\xc1");
+	EXITS(0, SVM_EXIT_EXCEPTION + 6);
+	SAME(vmcb(0)->save.rip, L2_CODE);
+	SAME(memcmp(at(L2_CODE), vmcall, 3), 0);
+	l2_reset(0);
+	L2(0, "\x0f\x01\xc1");
+	ENDS(0);
+	SAME(vmcb(0)->save.rip, L2_CODE);
+	SAME(memcmp(at(L2_CODE), vmmcall, 3), 0);
+}
+
 /* ---- task switches, shutdown --------------------------------------------------------------------------------- */
 
 /* A task switch in 32-bit mode: by far jump and call, by IRET, by an exception with an error code. */
@@ -205,6 +222,7 @@ static const struct svm_test tests[] = {
 	{ "exceptions", test_exceptions, 0 },
 	{ "page fault", test_page_fault, 0 },
 	{ "not exceptions", test_not_exceptions, 0 },
+	{ "vmcall", test_vmcall, 0 },
 	{ "task switch", test_task_switch, 0 },
 	{ "shutdown", test_shutdown, 0 },
 };
