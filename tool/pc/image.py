@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 
 import common
+import selftests_list
 from pc import boot
 
 GUEST = os.path.join(common.ROOT, "tool", "pc", "guest")
@@ -115,7 +116,6 @@ MODULES = ["virtio/virtio_ring", "virtio/virtio", "virtio/virtio_pci_legacy_dev"
            "virtio/virtio_pci", "virtio/virtio_mmio", "block/virtio_blk"]
 QEMU = "/usr/bin/qemu-system-x86_64"
 FIRMWARE = ["/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/linuxboot_dma.bin", "/usr/share/qemu/kvmvapic.bin"]
-SKIPS = "emulator_error_test"              # kvm-amd with nested paging does not offer what it tests
 
 
 def module(kernel, name):
@@ -144,23 +144,39 @@ def with_qemu(kernel, initrd):
     return {**files, "/pc/kernel": read(kernel), "/pc/initramfs": read(initrd)}
 
 
-def selftests():
-    """The KVM selftests for slow machines: [(limit in seconds, program and arguments)]."""
-    lines = [line.split("|") for line in common.read(common.ROOT, "test/client/selftests.list").splitlines()
-             if line.count("|") == 3 and "san" in line.split("|")[1].split() and SKIPS not in line]
-    return [(limit.strip(), argv.strip()) for _, _, limit, argv in lines]
+class Selftests:
+    """The KVM selftests that a hypervisor in the guest runs: those for slow machines; whole: all but the slowest."""
+
+    SLOWER = 4                              # times what the list gives them
+
+    def __init__(self, build, version, whole):
+        self.folder, self.version = os.path.join(build, "selftests", version), version
+        self.list = selftests_list.List(os.path.join(common.ROOT, "test", "client", "selftests.list"))
+        if not os.path.exists(os.path.join(self.folder, "tests")):
+            raise Failed(f"{self.folder} is not there: `make selftests` or tool/fetch-selftests makes it")
+        self.tests = [t for t in self.list.all_tests(self.folder) if t.limit <= 600] if whole else \
+            [t for t in self.list.tests if "san" in t.sets]
+
+    def lines(self):
+        """Limit in seconds, how it ends with nested paging and without, and the command."""
+        for t in self.tests:
+            ends = [self.list.inner_end(t, self.version, npt) for npt in (True, False)]
+            yield " ".join([str(self.SLOWER * t.limit), *ends, *t.argv]) + "\n"
+
+    def files(self):
+        programs = sorted({os.path.join(self.folder, "bin", t.argv[0]) for t in self.tests})
+        missing = [path for path in programs if not os.path.exists(path)]
+        if missing:
+            raise Failed(f"{missing[0]} is not there: tool/fetch-selftests builds it")
+        files = {path: read(path) for path in {path for program in programs for path in libraries(program)}}
+        files.update({"/selftests/" + os.path.basename(path): read(path) for path in programs})
+        return {**files, **unwinder(), "/selftests/list": "".join(self.lines()).encode()}
 
 
-def with_selftests(build):
-    folder = os.path.join(build, "selftests", "6.1", "bin")
-    tests = selftests()
-    programs = sorted({os.path.join(folder, argv.split()[0]) for _, argv in tests})
-    missing = [path for path in programs if not os.path.exists(path)]
-    if missing:
-        raise Failed(f"{missing[0]} is not there: `make selftests` or tool/fetch-selftests builds it")
-    files = {path: read(path) for path in {path for program in programs for path in libraries(program)}}
-    files.update({"/selftests/" + os.path.basename(path): read(path) for path in programs})
-    return {**files, "/selftests/list": "".join(f"{limit} {argv}\n" for limit, argv in tests).encode()}
+def unwinder():
+    """The library that libc loads when a thread is cancelled, which no program names."""
+    path = run(["cc", "-print-file-name=libgcc_s.so.1"]).strip()
+    return {"/lib/x86_64-linux-gnu/libgcc_s.so.1": read(path)}
 
 
 def parents(path):
@@ -197,7 +213,7 @@ class Image:
     """The files that a boot is given, and the kernel's name."""
 
     def __init__(self, build, say, firmware, disk, inner):
-        """inner: what a hypervisor in the guest runs: "nested", a guest; "selftests"; None: there is none."""
+        """inner: what a hypervisor in the guest runs: "nested", a guest; Selftests; None: nothing."""
         folder = os.path.join(build, "pc")
         packages = Packages(folder, say)
         kernel = packages.get(KERNEL)
@@ -211,8 +227,9 @@ class Image:
         with replacing(self.initrd) as new, open(new, "wb") as f:
             f.write(initramfs(busybox, churn, kernel))
         if inner:                          # the kernel unpacks one archive behind the other
-            files = with_selftests(build) if inner == "selftests" else with_qemu(self.kernel, self.initrd)
-            outer = os.path.join(folder, f"initramfs.{inner}")
+            nested = inner == "nested"
+            files = with_qemu(self.kernel, self.initrd) if nested else inner.files()
+            outer = os.path.join(folder, "initramfs." + ("nested" if nested else "selftests"))
             with replacing(outer) as new, open(new, "wb") as f:
                 f.write(read(self.initrd) + hypervisor(kernel, files))
             self.initrd = outer

@@ -32,6 +32,11 @@ def test_verdicts(check):
         (good.replace("@pc end", ""), "tdp", 2, "ended before its work"),
         (good.split("; echo")[0], "shadow", 2, "counted no fault"), (good.split("; echo")[0], "tcg", 2, None),
         ("true", "tdp", 2, "ended before its work"),
+        (good + "; echo '[   12.5] WARNING: CPU: 0 PID: 1 at x.c:1'", "tdp", 2, "complains: [   12.5] WARNING: CPU"),
+        (good + "; echo '[ 12.5] watchdog: BUG: soft lockup - CPU#1 stuck'", "tdp", 2, "complains: [ 12.5] watchdog"),
+        (good + "; echo '[ 12.5] rcu: INFO: rcu_preempt self-detected stall on CPU'", "tdp", 2, "complains"),
+        ("echo '[ 1.5] Oops: 0002 [#1]'; " + good + "; exit 3", "tdp", 2, "reached: end; a kernel complains"),
+        (good + "; echo '[ 1.5] Return Stack: WARNING: See https://x'; echo WARNING: x", "tdp", 2, None),
     ]
     for script, kind, vcpus, want in cases:
         got = verdict.judge(shell(script), kind, verdict.work_of_init(vcpus))

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: MIT
 """What the boots of tool/run-pc come to: is one good, and the table of all."""
 import hashlib
+import re
 import statistics
 
 KINDS = {"tdp": "vmmu, tdp", "shadow": "vmmu, shadow", "tcg": "QEMU's TCG", "kvm": "the machine's KVM"}
 PAGING = {None: "", True: ", npt=1", False: ", npt=0"}
 OURS = ("tdp", "shadow")
+# What a kernel's log says of something that must not happen; SRSO's warning of the processor is none.
+COMPLAINT = re.compile(r"^\[ *\d+\.\d+\].*?(?:WARNING: (?!https|See)|BUG: |Oops|general protection fault|"
+                       r"unable to handle|unchecked MSR|soft lockup|detected stall|"
+                       r"blocked for more than)[^\r\n]*", re.M)
 CHURNED = "4608"                    # pages that guest/churn.c looks at in its first process: twice 96, in 24 rounds
 
 
@@ -53,8 +58,8 @@ def work_of_root(vcpus, expected):
         ("apt", "apt", str(2 ** 100)), ("systemd", "settled", "running")])
 
 
-def judge(result, kind, plan):
-    """What is wrong with a boot.Boot; None when nothing is."""
+def judge_work(result, kind, plan):
+    """What is wrong with the work of a boot.Boot; None when nothing is."""
     if result.error:
         reached = list(result.marks)[-1:] or ["nothing"]
         return f"{result.error}; the last that it reached: {reached[0]}"
@@ -67,6 +72,15 @@ def judge(result, kind, plan):
     if kind in OURS and not result.stats.get("fixed"):
         return "vmmu counted no fault: the guest ran without it"
     return None
+
+
+def judge(result, kind, plan):
+    """What is wrong with a boot.Boot: its work, or what a kernel in it said. None when nothing is."""
+    wrong = judge_work(result, kind, plan)
+    complaint = COMPLAINT.search(result.serial.decode(errors="replace"))
+    if complaint:
+        wrong = "; ".join([*([wrong] if wrong else []), f"a kernel complains: {complaint.group().strip()}"])
+    return wrong
 
 
 def differences(result, expected):
