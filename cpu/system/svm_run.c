@@ -11,6 +11,7 @@
 #include "cpu/system/control.h"
 #include "cpu/system/intercept.h"
 #include "cpu/system/seg.h"
+#include "cpu/system/shadow_regs.h"
 #include "cpu/system/svm_int.h"
 
 /* The fields of a VMCB's control area that processors without SEV-ES and AVIC have. */
@@ -181,6 +182,18 @@ static void tlb_command(struct cpu *cpu, const struct vmcb_control *control)
 		tlb_flush_asid(cpu, control->asid);
 }
 
+/*
+ * PAE paging reads the four PDPTEs with CR3. With nested paging it does not: there they are entries like others (APM
+ * vol. 2, 15.25.10).
+ */
+static bool pdptes_legal(struct cpu *cpu, const struct vmcb *vmcb)
+{
+	const struct vmcb_save *save = &vmcb->save;
+
+	return (vmcb->control.nested & NESTED_PAGING) || (save->efer & EFER_LME) || !(save->cr0 & CR0_PG) ||
+	       !(save->cr4 & CR4_PAE) || cpu_pdptes_legal(cpu, save->cr3);
+}
+
 static enum vmmu_status vmrun(struct cpu *cpu)
 {
 	struct cpu_state *s = &cpu->s;
@@ -190,7 +203,7 @@ static enum vmmu_status vmrun(struct cpu *cpu)
 
 	if (status != VMMU_OK)
 		return status;
-	if (!svm_vmcb_legal(cpu, &vmcb, s->cr0))
+	if (!svm_vmcb_legal(cpu, &vmcb, s->cr0) || !pdptes_legal(cpu, &vmcb))
 		return vmrun_invalid(cpu, &vmcb);
 	host_save(cpu);
 	control_load(cpu, &vmcb);

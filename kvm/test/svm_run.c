@@ -323,6 +323,47 @@ static void test_valid(void)
 			run_changed(&changes[i], true);
 }
 
+/* PDPTEs are loaded with CR3, and then VMRUN refuses them; with nested paging they are L2's matter. */
+static void test_pdptes(void)
+{
+	static const struct {
+		const char *name;
+		uint64_t value;
+		bool valid;
+	} rows[] = {
+		{ "PDPTEs", (SVM_SPARE + PAGE) | 1, true },
+		{ "a PDPTE that is absent", 0x1fe, true },
+		{ "bit 1", (SVM_SPARE + PAGE) | 3, false },
+		{ "bit 8", (SVM_SPARE + PAGE) | 0x101, false },
+		{ "bit 63", (SVM_SPARE + PAGE) | 1 | BIT(63), false },
+		{ "PWT, PCD and available bits", (SVM_SPARE + PAGE) | 0xe19, true },
+	};
+
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		s.what = rows[i].name;
+		l2_reset(0);
+		l2_protected_mode(0);
+		vmcb(0)->save.cr0 = 0x80000033;
+		vmcb(0)->save.cr3 = SVM_SPARE;
+		vmcb(0)->save.cr4 = 0x20;
+		memset(at(SVM_SPARE), 0, 2 * PAGE);
+		*at64(SVM_SPARE) = (SVM_SPARE + PAGE) | 1;
+		*at64(SVM_SPARE + 24) = rows[i].value;
+		*at64(SVM_SPARE + PAGE) = 0xe7;
+		L2(0, "\x90");
+		SAME(svm_go(0), rows[i].valid || s.np ? SVM_EXIT_VMMCALL : SVM_EXIT_INVALID);
+		if (rows[i].valid)
+			continue;
+		/* L2 uses it. */
+		vmcb(0)->save.rip = L2_CODE;
+		intercept(0, SVM_EXIT_EXCEPTION + 14);
+		L2(0, "\xa1\x08\x00\x00\xc0");
+		SAME(svm_go(0), s.np ? SVM_EXIT_EXCEPTION + 14 : SVM_EXIT_INVALID);
+		if (s.np)
+			SAME(vmcb(0)->control.exit_info1, 9);
+	}
+}
+
 /* The highest bit of a linear address that the processor has. */
 static uint64_t top_bit(void)
 {
@@ -555,6 +596,7 @@ static const struct svm_test tests[] = {
 	{ "host", test_host, 0 },
 	{ "invalid", test_invalid, 0 },
 	{ "valid", test_valid, 0 },
+	{ "PDPTEs", test_pdptes, 0 },
 	{ "canonical", test_canonical, 0 },
 	{ "vmload", test_vmload, SVM_PLAIN | SVM_STAYS },
 	{ "switch", test_switch, 0 },
