@@ -162,10 +162,11 @@ struct svm_private {
 	} found;
 	unsigned operation;     /* enum svm_operation: why the guest was left */
 	uint64_t operand;       /* rAX: physical address of a VMCB */
+	bool operand_virtual;   /* the nested guest's physical address */
 	bool attached;          /* vmmu_nested_enter was called */
 	bool reattach;          /* the owner changed guest mode: the next cpu_run makes it so */
 	bool fatal;             /* the triple fault is the hypervisor's, whatever it intercepts */
-	bool has_npt, has_nrips, has_decode_assists; /* CPUID 8000_000A */
+	bool has_npt, has_nrips, has_decode_assists, has_virtual_vmload; /* CPUID 8000_000A */
 };
 
 struct cpu_private {

@@ -35,6 +35,7 @@ static void op_vmcb(struct cpu *cpu, const struct op *op)
 		cpu_gp(cpu); /* as in KVM: no processor could save the host's state */
 	cpu->p->svm.operation = op->sub;
 	cpu->p->svm.operand = at;
+	cpu->p->svm.operand_virtual = op->sub != SVM_VMRUN && svm_operand_is_virtual(cpu, exits[op->sub]);
 	cpu_leave_exit(cpu, EXIT_SVM, COMPLETE_NONE);
 }
 

@@ -294,10 +294,26 @@ static void vmrun_done(struct cpu *cpu)
 	instruction_done(cpu);
 }
 
+/* The nested guest's VMCB, which its VMLOAD or VMSAVE names. Returns: as fault_translate. */
+static bool operand_translate(struct cpu *cpu, enum cpu_exit *exit)
+{
+	struct svm_private *svm = &cpu->p->svm;
+	struct vmmu_gpa at = { svm->operand };
+
+	if (likely(!svm->operand_virtual))
+		return true;
+	svm->operand_virtual = false;
+	if (!fault_translate(cpu, &at, VMMU_PF_GUEST_FINAL | (svm->operation == SVM_VMSAVE ? VMMU_PF_WRITE : 0), exit))
+		return false;
+	svm->operand = at.v;
+	return true;
+}
+
 enum cpu_exit exit_svm(struct cpu *cpu)
 {
 	struct cpu_private *p = cpu->p;
 	enum vmmu_status status;
+	enum cpu_exit exit;
 
 	p->completion = COMPLETE_NONE;
 	if (p->svm.exit.noted) {
@@ -312,6 +328,8 @@ enum cpu_exit exit_svm(struct cpu *cpu)
 		step_over(cpu);
 		return CPU_EXIT_RSM;
 	}
+	if (!operand_translate(cpu, &exit))
+		return exit;
 	status = svm_operate(cpu);
 	if (status == VMMU_ENOENT)
 		raise_gp_outside(cpu);

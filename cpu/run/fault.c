@@ -133,31 +133,51 @@ static enum vmmu_page_fault fault_ask(struct cpu *cpu, struct vmmu_page_info *in
 	return (enum vmmu_page_fault)vmmu_fault(p->vcpu, p->fault_gpa, error);
 }
 
-enum cpu_exit fault_handle(struct cpu *cpu)
+static enum cpu_exit fault_answered(struct cpu *cpu, enum vmmu_page_fault answer, const struct vmmu_page_info *info)
 {
-	struct cpu_private *p = cpu->p;
-	struct vmmu_page_info info;
-
-	if (cpu->entry.shadow)
-		return page_fault(cpu);
-	switch (fault_ask(cpu, &info)) {
+	switch (answer) {
 	case VMMU_PAGE_FIXED:
 	case VMMU_PAGE_RETRY:
 		return fault_is_fixed(cpu);
 	case VMMU_PAGE_MMIO:
-		return fault_is_mmio(cpu, info.gpa);
+		return fault_is_mmio(cpu, info->gpa);
 	case VMMU_PAGE_EMULATE:
-		return fault_is_mirrored(cpu, info.gpa);
+		return fault_is_mirrored(cpu, info->gpa);
 	case VMMU_PAGE_GUEST:
-		return fault_exits(cpu, info.error);
+		return fault_exits(cpu, info->error);
 	case VMMU_PAGE_HOST:
-		p->exit.host_fault.gpa = info.gpa.v;
+		cpu->p->exit.host_fault.gpa = info->gpa.v;
 		return CPU_EXIT_HOST_FAULT;
 	case VMMU_PAGE_WAIT:
-		return exit_page_wait(cpu, info.gpa);
+		return exit_page_wait(cpu, info->gpa);
 	case VMMU_PAGE_NOMEM:
 		return CPU_EXIT_NOMEM;
 	default:
 		return CPU_EXIT_DEAD;
 	}
+}
+
+enum cpu_exit fault_handle(struct cpu *cpu)
+{
+	struct vmmu_page_info info;
+
+	if (cpu->entry.shadow)
+		return page_fault(cpu);
+	return fault_answered(cpu, fault_ask(cpu, &info), &info);
+}
+
+bool fault_translate(struct cpu *cpu, struct vmmu_gpa *gpa, uint64_t error, enum cpu_exit *exit)
+{
+	struct vmmu_page_info info;
+	enum vmmu_page_fault answer;
+
+	cpu->p->fault_gpa = *gpa;
+	cpu->p->fault_error = error;
+	answer = fault_ask(cpu, &info);
+	if (answer == VMMU_PAGE_FIXED || answer == VMMU_PAGE_MMIO || answer == VMMU_PAGE_EMULATE) {
+		*gpa = info.gpa;
+		return true;
+	}
+	*exit = fault_answered(cpu, answer, &info);
+	return false;
 }

@@ -47,6 +47,11 @@ void complete_again(struct cpu *cpu);
 
 /** LEAVE_FAULT: p->fault_* or p->shadow describes a fault at cpu->op. Returns: GO_ON, or an exit. */
 enum cpu_exit fault_handle(struct cpu *cpu);
+/**
+ * The instruction at cpu->op accesses a physical address of the nested guest's. `error`: VMMU_PF_*, how. `gpa` becomes
+ * the hypervisor's physical address. Returns: false when there is none now, and *exit is GO_ON or an exit.
+ */
+bool fault_translate(struct cpu *cpu, struct vmmu_gpa *gpa, uint64_t error, enum cpu_exit *exit);
 
 /* ---- error.c --------------------------------------------------------------------------------------------- */
 

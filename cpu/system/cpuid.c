@@ -13,6 +13,7 @@
 #define SVM_FEATURE_DECODE_ASSISTS  (1u << 7)
 #define SVM_FEATURE_PAUSE_FILTER    (1u << 10)
 #define SVM_FEATURE_PAUSE_THRESHOLD (1u << 12)
+#define SVM_FEATURE_VIRTUAL_VMLOAD  (1u << 15)
 #define SVM_FEATURE_VGIF            (1u << 16)
 #define SVM_ASIDS                   8u        /* as KVM offers to its guests */
 
@@ -94,7 +95,7 @@ static void features_extended(uint32_t leaf, uint32_t out[4])
 		out[1] = SVM_ASIDS;
 		out[3] = SVM_FEATURE_NP | SVM_FEATURE_NRIPS | SVM_FEATURE_CLEAN | SVM_FEATURE_FLUSH_BY_ASID |
 		         SVM_FEATURE_DECODE_ASSISTS | SVM_FEATURE_PAUSE_FILTER | SVM_FEATURE_PAUSE_THRESHOLD |
-		         SVM_FEATURE_VGIF;
+		         SVM_FEATURE_VIRTUAL_VMLOAD | SVM_FEATURE_VGIF;
 		break;
 	default:
 		break;
@@ -182,6 +183,7 @@ static void svm_features(struct cpu_private *p, uint32_t ext, const uint32_t svm
 	p->svm.has_npt = svm[3] & SVM_FEATURE_NP;
 	p->svm.has_nrips = svm[3] & SVM_FEATURE_NRIPS;
 	p->svm.has_decode_assists = svm[3] & SVM_FEATURE_DECODE_ASSISTS;
+	p->svm.has_virtual_vmload = svm[3] & SVM_FEATURE_VIRTUAL_VMLOAD;
 	if ((ext & 1u << 2) && !p->intel)
 		p->efer_valid |= EFER_SVME;
 }

@@ -21,6 +21,12 @@ INLINE bool svm_intercepts(const struct cpu *cpu, unsigned exit)
 /** What leaves the guest by EXIT_SVM when no #VMEXIT is noted. */
 enum svm_operation { SVM_VMRUN, SVM_VMLOAD, SVM_VMSAVE, SVM_STGI_HELD /* GIF is set, and the owner holds an INIT */ };
 
+/**
+ * VMLOAD and VMSAVE, which are not intercepted: is their operand a physical address of the nested guest (APM vol. 2,
+ * 15.33.1)? Does not return where the hypervisor wants that and the CPU cannot do it: that is an intercept.
+ */
+bool svm_operand_is_virtual(struct cpu *cpu, unsigned exit);
+
 /** STGI and CLGI in guest mode with a virtual GIF: that one. Returns: false where it is the CPU's own. */
 bool svm_virtual_gif_set(struct cpu *cpu, bool set);
 

@@ -228,6 +228,17 @@ static enum vmmu_status vmrun(struct cpu *cpu)
 
 /* ---- VMLOAD and VMSAVE ----------------------------------------------------------------------------------- */
 
+bool svm_operand_is_virtual(struct cpu *cpu, unsigned exit)
+{
+	const struct cpu_svm *svm = &cpu->s.svm;
+
+	if (!svm->guest || !cpu->p->svm.has_virtual_vmload || !(svm_control(cpu)->virtual_extension & VIRTUAL_VMLOAD))
+		return false;
+	if (!svm_is_nested(cpu) || !(svm->host.efer & EFER_LMA) || !svm->host.cs.l)
+		svm_exit(cpu, exit, 0, 0);
+	return true;
+}
+
 static enum vmmu_status vmload(struct cpu *cpu)
 {
 	struct cpu_state *s = &cpu->s;

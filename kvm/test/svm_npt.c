@@ -607,6 +607,20 @@ static void mode32(bool pae)
 	}
 }
 
+/* Only a hypervisor in 64-bit mode can have VMLOAD of L2's own. */
+static void test_virtual_vmload32(void)
+{
+	if (!features.virtual_vmload)
+		return;
+	l1_mode32(true, true);
+	l2_for32();
+	vmcb(0)->control.virtual_extension = VIRTUAL_VMLOAD;
+	vmcb(0)->save.rax = L2_DATA;
+	L2(0, "\x0f\x01\xda");
+	SAME(run32(SVM_OTHER, 0), SVM_EXIT_VMLOAD);
+	SAME(vmcb(0)->save.rip, L2_CODE);
+}
+
 static void test_pae(void) { mode32(true); }
 static void test_legacy_npt(void) { mode32(false); }
 
@@ -668,6 +682,7 @@ static const struct svm_test tests[] = {
 	{ "accessed", test_accessed, SVM_NP_ONLY },
 	{ "PAE L1", test_pae, SVM_NP_ONLY | SVM_STAYS },
 	{ "32-bit L1", test_legacy_npt, SVM_NP_ONLY | SVM_STAYS },
+	{ "virtual vmload, PAE L1", test_virtual_vmload32, SVM_NP_ONLY | SVM_STAYS },
 	{ "unpaged L1", test_unpaged_host, SVM_NP_ONLY | SVM_STAYS },
 	{ "LA57", test_la57, SVM_NP_ONLY | SVM_STAYS },
 };

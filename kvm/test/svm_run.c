@@ -482,6 +482,86 @@ static void test_switch(void)
 	SAME(sregs_get(0).gs.base, SVM_OWN);
 }
 
+#define VIRTUAL_FROM (L2_DATA + PAGE)     /* L2's physical address of a VMCB */
+#define VIRTUAL_AT   (L2_DATA + 3 * PAGE) /* L1's */
+
+static void virtual_prepare(const char *code)
+{
+	l2_reset(0);
+	l2_code(0, code, 3);
+	vmcb(0)->control.virtual_extension = VIRTUAL_VMLOAD;
+	vmcb(0)->save.rax = VIRTUAL_FROM;
+}
+
+/* VMLOAD and VMSAVE of L2's own, at its physical addresses. */
+static void test_virtual_vmload(void)
+{
+	const struct vmcb_control *control = &vmcb(0)->control;
+	struct vmcb *own = at(VIRTUAL_AT);
+
+	if (!features.virtual_vmload)
+		return;
+	npt_entry_set(TABLE_PT, VIRTUAL_FROM >> 12, VIRTUAL_AT | 7);
+	memset(own, 0x5a, PAGE);
+	own->save.star = 0x1234;
+	own->save.kernel_gs_base = 0x5000;
+	own->save.gs.base = 0x777000;
+	virtual_prepare("\x0f\x01\xda");
+	ENDS(0);
+	SAME(msr_get(0, 0xc0000081), 0x1234);
+	SAME(msr_get(0, KERNEL_GS), 0x5000);
+	SAME(sregs_get(0).gs.base, 0x777000);
+	SAME(*at64(SVM_NPT + TABLE_PT * PAGE + (VIRTUAL_FROM >> 12) * 8) & 0x60, 0x20);
+	msr_set(0, KERNEL_GS, 0x6000);
+	virtual_prepare("\x0f\x01\xdb");
+	ENDS(0);
+	SAME(own->save.kernel_gs_base, 0x6000);
+	SAME(own->save.star, 0x1234);
+	SAME(own->save.cr3, UINT64_C(0x5a5a5a5a5a5a5a5a));
+	SAME(*at64(SVM_NPT + TABLE_PT * PAGE + (VIRTUAL_FROM >> 12) * 8) & 0x60, 0x60);
+	/* The nested table forbids it. */
+	npt_entry_set(TABLE_PT, VIRTUAL_FROM >> 12, VIRTUAL_AT | 5);
+	msr_set(0, KERNEL_GS, 0x7000);
+	virtual_prepare("\x0f\x01\xdb");
+	EXITS(0, SVM_EXIT_NPF);
+	SAME(control->exit_info1, UINT64_C(1) << 32 | 7);
+	SAME(control->exit_info2, VIRTUAL_FROM);
+	SAME(vmcb(0)->save.rip, L2_CODE);
+	SAME(own->save.kernel_gs_base, 0x6000);
+	npt_entry_set(TABLE_PT, VIRTUAL_FROM >> 12, VIRTUAL_AT | 7);
+	ENDS(0);
+	SAME(own->save.kernel_gs_base, 0x7000);
+	npt_entry_set(TABLE_PT, VIRTUAL_FROM >> 12, 0);
+	virtual_prepare("\x0f\x01\xda");
+	EXITS(0, SVM_EXIT_NPF);
+	SAME(control->exit_info1, UINT64_C(1) << 32 | 4);
+	/* L1 wants it all the same. */
+	npt_entry_set(TABLE_PT, VIRTUAL_FROM >> 12, VIRTUAL_AT | 7);
+	intercept(0, SVM_EXIT_VMLOAD);
+	EXITS(0, SVM_EXIT_VMLOAD);
+	/* Without the bit, the address is L1's. */
+	memset(at(VIRTUAL_FROM), 0, PAGE);
+	virtual_prepare("\x0f\x01\xda");
+	vmcb(0)->control.virtual_extension = 0;
+	ENDS(0);
+	SAME(msr_get(0, KERNEL_GS), 0);
+}
+
+/* Without nested paging it cannot be done, and is an intercept. */
+static void test_virtual_vmload_needs_np(void)
+{
+	if (!features.virtual_vmload)
+		return;
+	virtual_prepare("\x0f\x01\xda");
+	EXITS(0, SVM_EXIT_VMLOAD);
+	SAME(vmcb(0)->save.rip, L2_CODE);
+	virtual_prepare("\x0f\x01\xdb");
+	EXITS(0, SVM_EXIT_VMSAVE);
+	/* The rights are asked for before. */
+	l2_user_mode(0);
+	FAULTS(0, 13);
+}
+
 /* ---- who may --------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -600,6 +680,8 @@ static const struct svm_test tests[] = {
 	{ "canonical", test_canonical, 0 },
 	{ "vmload", test_vmload, SVM_PLAIN | SVM_STAYS },
 	{ "switch", test_switch, 0 },
+	{ "virtual vmload", test_virtual_vmload, SVM_NP_ONLY },
+	{ "virtual vmload without nested paging", test_virtual_vmload_needs_np, SVM_PLAIN },
 	{ "privilege", test_privilege, SVM_PLAIN },
 	{ "privilege of L2", test_privilege_l2, 0 },
 	{ "two", test_two, 0 },
