@@ -337,6 +337,11 @@ int svm_continue(unsigned v)
 			return -1;
 		}
 		run = s.m.run[v];
+		if (s.ring && run->exit_reason == KVM_EXIT_DIRTY_RING_FULL) {
+			__atomic_fetch_add(&s.ring_full, 1, __ATOMIC_SEQ_CST);
+			usleep(100);
+			continue;
+		}
 		if (run->exit_reason != KVM_EXIT_IO || run->io.direction != KVM_EXIT_IO_OUT) {
 			struct kvm_regs regs;
 
@@ -382,14 +387,21 @@ static void *thread_run(void *argument)
 	unsigned v = (unsigned)(uintptr_t)argument;
 
 	s.result[v] = go(v);
+	__atomic_store_n(&s.ended[v], true, __ATOMIC_RELEASE);
 	return NULL;
 }
 
 void svm_begin(unsigned v)
 {
 	NEED(!s.thread[v]);
+	s.ended[v] = false;
 	__atomic_fetch_add(&s.threads, 1, __ATOMIC_SEQ_CST); /* before the thread, which asks */
 	NEED(pthread_create(&s.thread[v], NULL, thread_run, (void *)(uintptr_t)v) == 0);
+}
+
+bool svm_runs(unsigned v)
+{
+	return !__atomic_load_n(&s.ended[v], __ATOMIC_ACQUIRE);
 }
 
 uint64_t svm_end(unsigned v)

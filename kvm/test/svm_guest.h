@@ -82,16 +82,19 @@ enum { TABLE_PML4, TABLE_PDPT, TABLE_PD, TABLE_PT = TABLE_PD + 4, TABLE_PAGES };
 
 #define SVM_VCPUS 2u
 
-extern const uint8_t svm_text[], svm_text_end[], svm_common[], svm_run[], svm_behind[], svm_window[], svm_stgi[];
+extern const uint8_t svm_text[], svm_text_end[], svm_common[], svm_run[], svm_behind[], svm_window[], svm_stgi[],
+	svm_sweep[];
 
 struct svm {
 	struct machine m;
 	bool np;    /* nested paging */
 	bool moves;
-	bool ring;  /* KVM_CAP_DIRTY_LOG_RING */
+	bool ring;  /* KVM_CAP_DIRTY_LOG_RING. A vCPU whose ring is full waits: another thread takes what is there */
+	unsigned ring_full;     /* atomic: how often that was */
 	pthread_t thread[SVM_VCPUS];
 	unsigned threads;       /* atomic: how many run */
 	uint64_t result[SVM_VCPUS];
+	bool ended[SVM_VCPUS];  /* atomic: the thread has its result */
 	const char *what; /* what is being tested; for messages */
 };
 extern struct svm s;
@@ -112,7 +115,7 @@ struct svm_test {
 #define SVM_NP_ONLY 1u /* needs nested paging */
 #define SVM_STAYS   2u /* does not move */
 #define SVM_RING    8u /* the machine has a dirty ring of SVM_RING_BYTES for each vCPU */
-#define SVM_RING_BYTES (16u * 4096u)
+#define SVM_RING_BYTES (4u * 4096u)
 #define SVM_PLAIN   4u /* is not about L2's memory: runs without nested paging only */
 
 /**
@@ -171,6 +174,8 @@ uint64_t svm_go(unsigned v);
 /** The same on a thread. */
 void svm_begin(unsigned v);
 uint64_t svm_end(unsigned v);
+/** Would svm_end have to wait? */
+bool svm_runs(unsigned v);
 /** A step of L1 at `rip`, with RAX. Returns: the port of its OUT, -1 for any other exit. */
 int svm_step(unsigned v, uint64_t rip, uint64_t rax);
 /** L1 goes on. */

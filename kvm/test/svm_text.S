@@ -132,6 +132,34 @@ svm_stgi:
 	stgi
 	nop
 	DONE
+
+/*
+ * What L2 runs in svm_beside.c, on any number of vCPUs: it adds 1 to the word at RDI of each of RCX pages from RSI on,
+ * which must have been R8, pass by pass, until OWN_MARK is 2. In each pass it also reads the word at R10, and writes
+ * the next one. R9: 0, or where a word was wrong.
+ */
+	.globl svm_sweep
+svm_sweep:
+	xor	%r9d, %r9d
+	movb	$1, %gs:0x100		/* OWN_MARK */
+1:	lea	(%rsi,%rdi), %rax
+	mov	%rcx, %rdx
+2:	cmp	%r8, (%rax)
+	jne	3f
+	incq	(%rax)
+	add	$4096, %rax
+	dec	%rdx
+	jnz	2b
+	inc	%r8
+	mov	(%r10), %rax
+	mov	%rax, %gs:0x110		/* OWN_SEEN */
+	mov	%r8, 8(%r10)
+	mov	%r8, %gs:0x108		/* OWN_PASSES */
+	cmpb	$2, %gs:0x100
+	jne	1b
+	vmmcall
+3:	mov	%rax, %r9
+	vmmcall
 svm_text_end:
 
 	.section .note.GNU-stack, "", @progbits
