@@ -38,6 +38,16 @@ def make(folder, say):
     return image.find(kernel, "boot/vmlinuz-*"), initrd
 
 
+def make_hypervisor(folder, kernel, initrd, say):
+    """Returns: an initramfs as that of make(), whose guest can run the same guest in its turn (/pc/kernel, ...)."""
+    nested = os.path.join(folder, "machine-initramfs.nested")
+    modules = image.Packages(folder, say).get(image.KERNEL)
+    files = {**image.with_qemu(kernel, initrd), "/bin/inner": image.read(os.path.join(GUEST, "inner"))}
+    with image.replacing(nested) as new, open(new, "wb") as f:
+        f.write(image.read(initrd) + image.hypervisor(modules, files))
+    return nested
+
+
 def disk(path, size):
     """An empty qcow2 image: what a header, a table and the counts of four clusters of 64 KiB say."""
     cluster = 1 << 16

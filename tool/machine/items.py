@@ -289,5 +289,97 @@ def item_devices(config):
     return f"3 pings, {disks} disks, {vectors} vectors"
 
 
+# ---- the guest is a hypervisor ------------------------------------------------------------------------------------
+
+def inner_start(config, name, npt, options=()):
+    """A guest whose own guest writes and checks its memory, with nested paging or without."""
+    vm, _ = start(config, name, options)
+    since = vm.here()
+    vm.shell(f"inner {int(npt)} >/dev/console 2>&1 &", config.limit)
+    vm.wait("@m npt " + "NY"[npt], config.limit, since)
+    vm.wait(rf"@n up {config.vcpus} ", config.limit, since)
+    vm.beats(2, "n")
+    return vm
+
+
+def inner_live(config, vm, name, options=()):
+    """Live migration. Both guests go on, and their clocks. Returns: the new QEMU, and for how long it stood still."""
+    before, begin = vm.beats(1, "n"), time.monotonic()
+    uri = "unix:" + os.path.join(config.sockets, name)
+    vm, downtime = migrate(config, vm, name, uri, uri, options)
+    same_clock(before, vm.beats(1, "n"), time.monotonic() - begin, "the guest's guest, migration")
+    vm.beats(2, "n")
+    return vm, downtime
+
+
+def inner_snapshot(config, vm):
+    """savevm and loadvm. Both guests go on from where they were."""
+    saved = vm.beats(1, "n")
+    vm.qmp.hmp("savevm one")
+    vm.beats(2, "n")
+    vm.qmp.hmp("loadvm one")
+    loaded = time.monotonic()
+    clock = vm.beats(1, "n")
+    if clock > saved + (time.monotonic() - loaded) + config.slack:
+        raise Failed(f"after loadvm the clock of the guest's guest is {clock:.1f} s, saved at {saved:.1f} s")
+    vm.beats()
+    vm.beats(2, "n")
+
+
+def nested_kinds(config):
+    """What the guest can give its own guest: nested paging, and none."""
+    if config.mmu == "kvm":
+        raise Skipped("vmmu's MMUs only")
+    config.hypervisor()
+    return (False,) if config.mmu == "shadow" else (True, False)
+
+
+def item_nested(config):
+    """Live migrations and snapshots of a guest whose own guest writes its memory, with nested paging and without."""
+    rounds, notes = config.rounds(5), []
+    for npt in nested_kinds(config):
+        kind, downtimes = f"npt={int(npt)}", []
+        config.label = f"nested, {config.mmu}, {kind}:"
+        disk = with_disk(config, f"nested{int(npt)}")
+        vm = inner_start(config, f"nested{int(npt)}.0", npt, disk)
+        for n in range(rounds):
+            vm, downtime = inner_live(config, vm, f"nested{int(npt)}.{n + 1}", disk)
+            downtimes.append(downtime)
+            inner_snapshot(config, vm)
+            config.progress(f"{n + 1} times")
+        vm.quit()
+        notes.append(f"{kind}: {rounds} times, stood still for {min(downtimes)} to {max(downtimes)} ms")
+    return "; ".join(notes)
+
+
+def item_nested_half(config):
+    """The same with --host-memory at half of the hypervisor's memory."""
+    notes = []
+    for npt in nested_kinds(config):
+        kind = f"npt={int(npt)}"
+        config.label = f"nested-half, {config.mmu}, {kind}:"
+        config.run_options = ["--host-memory", f"{config.memory // 2}M", "--stats"]
+        vm = inner_start(config, f"half{int(npt)}.0", npt)
+        vm.beats(10, "n")
+        first, (vm, _) = vm, inner_live(config, vm, f"half{int(npt)}.1")
+        vm.beats(10, "n")
+        vm.quit()
+        taken, brought = ([counter(source, name) for source in (first, vm)]
+                          for name in ("pages taken away", "pages brought back"))
+        if 0 in taken + brought:
+            raise Failed(f"the guest's memory fitted into half: {taken} pages taken away, {brought} brought back")
+        notes.append(f"{kind}: {taken[0]} and {taken[1]} pages taken away, {brought[0]} and {brought[1]} brought back")
+    return "; ".join(notes)
+
+
+def counter(vm, name):
+    """A counter of --stats of a QEMU that has ended."""
+    found = re.search(rf"(?m)^ *{name} +(\d+)$", vm.errors.decode(errors="replace"))
+    if not found:
+        raise Failed(f"--stats says nothing of {name}: {vm.last()}")
+    return int(found.group(1))
+
+
+NESTED = ("nested", "nested-half")
 ITEMS = {name[5:].replace("_", "-"): f for name, f in list(globals().items()) if name.startswith("item_")}
 SHORT = ("snapshot", "live")

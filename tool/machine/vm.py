@@ -11,8 +11,9 @@ import time
 from pc import boot
 
 # What a kernel prints when it is not well.
-TROUBLE = re.compile(r"@m WRONG|BUG:|Oops|Call Trace|Kernel panic|soft lockup|hard LOCKUP|rcu: INFO|general protection"
-                     r"|segfault|clocksource: .*(unstable|skew)|nobody cared|do_IRQ:|is stuck|blocked for more")
+TROUBLE = re.compile(r"@[mn] WRONG|BUG:|Oops|Call Trace|Kernel panic|soft lockup|hard LOCKUP|rcu: INFO"
+                     r"|general protection|segfault|clocksource: .*(unstable|skew)|nobody cared|do_IRQ:|is stuck"
+                     r"|blocked for more")
 
 
 class Failed(Exception):
@@ -44,12 +45,12 @@ class Qmp:
             self.socket.settimeout(max(0.01, end - time.monotonic()))
             try:
                 data = self.socket.recv(65536)
-            except (TimeoutError, OSError):
-                data = None
-            if data == b"" or self.vm.process.poll() is not None:
+            except TimeoutError:
+                raise Failed(f"QEMU's monitor says nothing for {limit:g} s") from None
+            except OSError:
+                data = b""
+            if data == b"":
                 raise Failed("QEMU is gone: " + self.vm.last())
-            if data is None:
-                raise Failed(f"QEMU's monitor says nothing for {limit:g} s")
             self.buffer += data
         line, self.buffer = self.buffer.split(b"\n", 1)
         return json.loads(line)
@@ -155,11 +156,14 @@ class Vm:
         match = self.wait(r"@m up (\d+) (\S+)", self.config.limit, 0)
         return int(match.group(1)), match.group(2)
 
-    def beats(self, count=2):
-        """Wait until every thread in the guest has checked some pages. Returns: the guest's clock in s."""
+    def beats(self, count=2, guest="m"):
+        """Wait until every thread in the guest has checked some pages. Returns: the guest's clock in s.
+
+        guest: "n" for the guest of the guest, which says @n for @m.
+        """
         match = None
         for _ in range(count):
-            match = self.wait(r"@m beat \d+ t=(\d+) pages=(\d+) least=(\d+)", self.config.limit)
+            match = self.wait(rf"@{guest} beat \d+ t=(\d+) pages=(\d+) least=(\d+)", self.config.limit)
         return int(match.group(1)) / 1000
 
     def shell(self, line, limit=60):
