@@ -199,6 +199,23 @@ static void test_host(void)
 	SAME(*own64(0, OWN_RFLAGS) & ~STATUS, 0x202);
 }
 
+/* With nested paging L2 has a PAT of its own; without, it has L1's (15.25.8). */
+static void test_pat(void)
+{
+	const uint64_t l1 = UINT64_C(0x0007040600070406), l2 = UINT64_C(0x0407050600070106);
+	const uint64_t put = UINT64_C(0x0606060606060606);
+
+	s.what = "PAT";
+	msr_set(0, MSR_PAT, l1);
+	vmcb(0)->save.pat = l2;
+	/* RDMSR to EBX and EDI, then write `put`. */
+	L2(0, L2_MOVE "\xb9\x77\x02\x00\x00\x0f\x32\x89\xc3\x89\xd7\xb8\x06\x06\x06\x06\x89\xc2\x0f\x30");
+	ENDS(0);
+	SAME(*l2_reg(0, RBX) | *l2_reg(0, RDI) << 32, s.np ? l2 : l1);
+	SAME(vmcb(0)->save.pat, s.np ? put : l2);
+	SAME(msr_get(0, MSR_PAT), s.np ? l1 : put);
+}
+
 /* ---- what VMRUN refuses ---------------------------------------------------------------------------------- */
 
 struct change {
@@ -674,6 +691,7 @@ static const struct svm_test tests[] = {
 	{ "loads", test_loads, 0 },
 	{ "saves", test_saves, 0 },
 	{ "host", test_host, 0 },
+	{ "PAT", test_pat, 0 },
 	{ "invalid", test_invalid, 0 },
 	{ "valid", test_valid, 0 },
 	{ "PDPTEs", test_pdptes, 0 },
