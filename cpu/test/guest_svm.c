@@ -11,98 +11,10 @@
 
 #include <cmocka.h>
 
-#include "cpu/system/vmcb.h"
-#include "guest.h"
 #include "guest_asm.h"
+#include "hypervisor.h"
 
-#define VMCB   0x200000u
-#define HSAVE  0x202000u
-#define IOPM   0x204000u
-#define MSRPM  0x208000u
-#define L2     0x300000u /* its code */
-#define L2_STACK 0x310000u
-#define EFER_SVME UINT64_C(0x1000)
-
-GUEST_ASM(host_loop, "1: vmrun \n out %al, $0x70 \n jmp 1b")
-GUEST_ASM(l2_vmmcall, "vmmcall \n hlt")
-
-static struct vmcb *vmcb(struct guest *g)
-{
-	return (struct vmcb *)(void *)(g->ram + VMCB);
-}
-
-static void intercept(struct guest *g, unsigned exit, bool on)
-{
-	uint32_t bit = 1u << exit % 32, *word = &vmcb(g)->control.intercepts[exit / 32];
-
-	*word = on ? *word | bit : *word & ~bit;
-}
-
-static struct vmcb_segment segment(const struct cpu_segment *s)
-{
-	unsigned bits = s->type | s->s << 4 | s->dpl << 5 | s->present << 7 | s->avl << 8 | s->l << 9 | s->db << 10 |
-	                s->g << 11;
-
-	return (struct vmcb_segment){ s->selector, (uint16_t)bits, s->limit, s->base };
-}
-
-/* A guest that is a copy of the hypervisor, at L2. */
-static void vmcb_fill(struct guest *g)
-{
-	struct cpu_state *s = cpu_state(g->cpu);
-	struct vmcb *v = vmcb(g);
-
-	memset(v, 0, sizeof(*v));
-	intercept(g, SVM_EXIT_VMRUN, true);
-	intercept(g, SVM_EXIT_VMMCALL, true);
-	v->control.iopm = IOPM;
-	v->control.msrpm = MSRPM;
-	v->control.asid = 1;
-	v->save.es = segment(&s->seg[CPU_ES]);
-	v->save.cs = segment(&s->seg[CPU_CS]);
-	v->save.ss = segment(&s->seg[CPU_SS]);
-	v->save.ds = segment(&s->seg[CPU_DS]);
-	v->save.gdtr = (struct vmcb_segment){ .limit = s->gdt.limit, .base = s->gdt.base };
-	v->save.idtr = (struct vmcb_segment){ .limit = s->idt.limit, .base = s->idt.base };
-	v->save.efer = s->efer;
-	v->save.cr0 = s->cr0;
-	v->save.cr3 = s->cr3;
-	v->save.cr4 = s->cr4;
-	v->save.dr6 = 0xffff0ff0;
-	v->save.dr7 = 0x400;
-	v->save.rflags = 2;
-	v->save.rip = L2;
-	v->save.rsp = L2_STACK;
-	v->save.pat = s->pat;
-}
-
-static int setup(void **state)
-{
-	struct guest *g = guest_make();
-	struct cpu_state *s = cpu_state(g->cpu);
-
-	guest_long(g);
-	s->efer |= EFER_SVME;
-	s->svm.hsave_pa = HSAVE;
-	s->gpr[CPU_RAX] = VMCB;
-	vmcb_fill(g);
-	GUEST_LOAD(g, GUEST_CODE, host_loop);
-	GUEST_LOAD(g, L2, l2_vmmcall);
-	cpu_state_changed(g->cpu, CPU_CHANGED_ALL);
-	*state = g;
-	return 0;
-}
-
-/* Run to the hypervisor's OUT behind VMRUN. Returns: EXITCODE. */
-static uint64_t run(struct guest *g)
-{
-	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
-	assert_int_equal(cpu_exit_info(g->cpu)->io.port, 0x70);
-	assert_false(cpu_state(g->cpu)->svm.guest || cpu_state(g->cpu)->svm.gif);
-	return vmcb(g)->control.exit_code;
-}
-
-#define assert_exit(g, code) assert_int_equal(run(g), (uint64_t)(code))
+#define assert_exit(g, code) assert_int_equal(l2_run(g), (uint64_t)(code))
 
 /* ---- VMRUN and #VMEXIT ----------------------------------------------------------------------------------- */
 
@@ -112,7 +24,7 @@ static void test_svm_round_trip(void **state)
 {
 	struct guest *g = *state;
 	struct cpu_state *s = cpu_state(g->cpu), before;
-	struct vmcb *v = vmcb(g);
+	struct vmcb *v = l1_vmcb(g);
 
 	GUEST_LOAD(g, L2, l2_registers);
 	s->dr[7] = 0x401;
@@ -154,12 +66,12 @@ static void test_svm_vmcb_is_read_once(void **state)
 	assert_int_equal(cpu_exit_info(g->cpu)->io.port, 0x71);
 	assert_true(s->svm.guest && s->svm.gif);
 	assert_int_equal(s->svm.vmcb_pa, VMCB);
-	intercept(g, SVM_EXIT_VMMCALL, false);
-	vmcb(g)->control.clean = 0x55aa;
-	vmcb(g)->save.fs.base = 0x1234;
+	l1_intercept_not(g, SVM_EXIT_VMMCALL);
+	l1_vmcb(g)->control.clean = 0x55aa;
+	l1_vmcb(g)->save.fs.base = 0x1234;
 	assert_exit(g, SVM_EXIT_VMMCALL);
-	assert_int_equal(vmcb(g)->control.clean, 0x55aa);
-	assert_int_equal(vmcb(g)->save.fs.base, 0x1234);
+	assert_int_equal(l1_vmcb(g)->control.clean, 0x55aa);
+	assert_int_equal(l1_vmcb(g)->save.fs.base, 0x1234);
 }
 
 /* With the VMCB's page gone at #VMEXIT the hypervisor shuts down. */
@@ -182,7 +94,7 @@ static void test_svm_no_memory(void **state)
 /* ---- VMEXIT_INVALID -------------------------------------------------------------------------------------- */
 
 #define INVALID(field, value) do { \
-		vmcb_fill(g); \
+		l1_vmcb_fill(g); \
 		v->field = (value); \
 		v->control.event_inject |= UINT64_C(0x1234000000); \
 		assert_exit(g, SVM_EXIT_INVALID); \
@@ -190,7 +102,7 @@ static void test_svm_no_memory(void **state)
 		assert_int_equal(v->control.event_inject, 0); \
 	} while (0)
 #define VALID(field, value) do { \
-		vmcb_fill(g); \
+		l1_vmcb_fill(g); \
 		v->field = (value); \
 		assert_exit(g, SVM_EXIT_VMMCALL); \
 	} while (0)
@@ -199,7 +111,7 @@ static void test_svm_illegal_state(void **state)
 {
 	struct guest *g = *state;
 	struct cpu_state *s = cpu_state(g->cpu);
-	struct vmcb *v = vmcb(g);
+	struct vmcb *v = l1_vmcb(g);
 	uint64_t high = UINT64_C(1) << 32, limit = UINT64_C(1) << 48;
 
 	VALID(control.asid, 7);
@@ -234,7 +146,7 @@ static uint64_t event(unsigned type, unsigned vector)
 static void test_svm_illegal_events(void **state)
 {
 	struct guest *g = *state;
-	struct vmcb *v = vmcb(g);
+	struct vmcb *v = l1_vmcb(g);
 
 	for (unsigned type = 0; type < 8; type++) {
 		if (type == EVENT_TYPE_EXCEPTION || type == EVENT_TYPE_INTERRUPT || type == EVENT_TYPE_NMI ||
@@ -288,7 +200,7 @@ static void test_svm_vmload_vmsave(void **state)
 {
 	struct guest *g = *state;
 	struct cpu_state *s = cpu_state(g->cpu);
-	struct vmcb *v = vmcb(g);
+	struct vmcb *v = l1_vmcb(g);
 
 	GUEST_LOAD(g, GUEST_CODE, host_vmload);
 	memset(&v->save, 0x5a, sizeof(v->save));
@@ -348,7 +260,7 @@ static int vector_reached(struct guest *g)
 {
 	int vector;
 
-	intercept(g, SVM_EXIT_HLT, true);
+	l1_intercept(g, SVM_EXIT_HLT);
 	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
 	vector = cpu_exit_info(g->cpu)->io.port;
 	if (vector == 0x70)
@@ -359,35 +271,35 @@ static int vector_reached(struct guest *g)
 
 static uint64_t pushed(struct guest *g, unsigned n)
 {
-	return guest_read(g, vmcb(g)->save.rsp + 8 * n, 8);
+	return guest_read(g, l1_vmcb(g)->save.rsp + 8 * n, 8);
 }
 
 static void test_svm_injects(void **state)
 {
 	struct guest *g = *state;
-	struct vmcb *v = vmcb(g);
+	struct vmcb *v = l1_vmcb(g);
 
 	v->control.event_inject = event(EVENT_TYPE_INTERRUPT, 0x30); /* whatever IF says */
 	assert_int_equal(vector_reached(g), 0x30);
 	assert_int_equal(pushed(g, 0), L2);
-	vmcb_fill(g);
+	l1_vmcb_fill(g);
 	v->control.event_inject = event(EVENT_TYPE_NMI, 99);
 	assert_int_equal(vector_reached(g), 2);
 	assert_false(cpu_state(g->cpu)->events.nmi.masked);
-	vmcb_fill(g);
+	l1_vmcb_fill(g);
 	v->save.cr2 = 0x5000;
 	v->control.event_inject = event(EVENT_TYPE_EXCEPTION, 14) | EVENT_ERROR | UINT64_C(0x1234) << 32;
-	intercept(g, SVM_EXIT_EXCEPTION + 14, true); /* not for what the hypervisor injects itself */
+	l1_intercept(g, SVM_EXIT_EXCEPTION + 14); /* not for what the hypervisor injects itself */
 	assert_int_equal(vector_reached(g), 14);
 	assert_int_equal(pushed(g, 0), 0x1234);
 	assert_int_equal(pushed(g, 1), L2);
 	assert_int_equal(v->save.cr2, 0x5000);
-	vmcb_fill(g);
+	l1_vmcb_fill(g);
 	v->control.next_rip = L2 + 7;
 	v->control.event_inject = event(EVENT_TYPE_SOFTWARE, 0x80);
 	assert_int_equal(vector_reached(g), 0x80);
 	assert_int_equal(pushed(g, 0), L2 + 7);
-	vmcb_fill(g);
+	l1_vmcb_fill(g);
 	v->control.next_rip = L2 + 1;
 	v->control.event_inject = event(EVENT_TYPE_EXCEPTION, 3);
 	assert_int_equal(vector_reached(g), 3);
@@ -398,18 +310,18 @@ static void test_svm_injects(void **state)
 static void test_svm_exit_in_a_delivery(void **state)
 {
 	struct guest *g = *state;
-	struct vmcb *v = vmcb(g);
+	struct vmcb *v = l1_vmcb(g);
 	const uint64_t events[] = {
 		event(EVENT_TYPE_INTERRUPT, 0x30), event(EVENT_TYPE_SOFTWARE, 0x81), event(EVENT_TYPE_NMI, 2),
 		event(EVENT_TYPE_EXCEPTION, 12) | EVENT_ERROR | UINT64_C(0x77) << 32,
 	};
 
 	for (unsigned i = 0; i < 4; i++) {
-		vmcb_fill(g);
+		l1_vmcb_fill(g);
 		v->save.rsp = UINT64_C(0xc0de000000); /* mapped nowhere */
 		v->control.next_rip = L2 + 2;
 		v->control.event_inject = events[i];
-		intercept(g, SVM_EXIT_EXCEPTION + 14, true);
+		l1_intercept(g, SVM_EXIT_EXCEPTION + 14);
 		assert_exit(g, SVM_EXIT_EXCEPTION + 14);
 		assert_int_equal(v->control.exit_int_info, events[i]);
 		assert_int_equal(v->control.exit_info2, UINT64_C(0xc0de000000) - 8);
@@ -425,7 +337,7 @@ GUEST_ASM(l2_sti, "sti \n nop \n nop \n vmmcall")
 static void test_svm_virtual_interrupt(void **state)
 {
 	struct guest *g = *state;
-	struct vmcb *v = vmcb(g);
+	struct vmcb *v = l1_vmcb(g);
 	uint64_t virq = V_IRQ | UINT64_C(5) << V_PRIORITY_SHIFT | UINT64_C(0x44) << V_VECTOR_SHIFT | V_INTR_MASKING;
 
 	GUEST_LOAD(g, L2, l2_sti);
@@ -433,20 +345,20 @@ static void test_svm_virtual_interrupt(void **state)
 	assert_int_equal(vector_reached(g), 0x44);
 	assert_int_equal(pushed(g, 0), L2 + 2); /* one instruction behind STI */
 	assert_false(v->control.virtual_interrupt & V_IRQ);
-	vmcb_fill(g);
+	l1_vmcb_fill(g);
 	v->control.virtual_interrupt = virq | 5; /* V_TPR is no lower */
 	assert_int_equal(vector_reached(g), -1);
 	assert_true(v->control.virtual_interrupt & V_IRQ);
-	vmcb_fill(g);
+	l1_vmcb_fill(g);
 	v->control.virtual_interrupt = virq | 5 | V_IGNORE_TPR;
 	assert_int_equal(vector_reached(g), 0x44);
-	vmcb_fill(g);
+	l1_vmcb_fill(g);
 	v->control.virtual_interrupt = virq;
-	intercept(g, SVM_EXIT_VINTR, true);
+	l1_intercept(g, SVM_EXIT_VINTR);
 	assert_exit(g, SVM_EXIT_VINTR);
 	assert_int_equal(v->save.rip, L2 + 2);
 	assert_true(v->control.virtual_interrupt & V_IRQ);
-	vmcb_fill(g);
+	l1_vmcb_fill(g);
 	v->save.rflags = 0x202;
 	v->control.interrupt_shadow = SHADOW_GUEST;
 	v->control.virtual_interrupt = virq;
@@ -460,7 +372,7 @@ GUEST_ASM(l2_cr8, "sti \n mov $3, %eax \n mov %rax, %cr8 \n nop \n mov %cr8, %rc
 static void test_svm_virtual_tpr(void **state)
 {
 	struct guest *g = *state;
-	struct vmcb *v = vmcb(g);
+	struct vmcb *v = l1_vmcb(g);
 
 	GUEST_LOAD(g, L2, l2_cr8);
 	cpu_state(g->cpu)->cr8 = 9;
@@ -498,7 +410,7 @@ static void test_svm_physical_interrupt(void **state)
 {
 	struct guest *g = *state;
 	struct cpu_state *s = cpu_state(g->cpu);
-	struct vmcb *v = vmcb(g);
+	struct vmcb *v = l1_vmcb(g);
 
 	g->ops.interrupt = acknowledge;
 	g->ops.interrupt_pending = peek;
@@ -508,7 +420,7 @@ static void test_svm_physical_interrupt(void **state)
 	cpu_state_changed(g->cpu, CPU_CHANGED_RFLAGS);
 	s->svm.gif = false;
 	GUEST_LOAD(g, GUEST_CODE, host_gif);
-	intercept(g, SVM_EXIT_INTR, true);
+	l1_intercept(g, SVM_EXIT_INTR);
 	v->control.virtual_interrupt = V_INTR_MASKING;
 	v->control.interrupt_shadow = SHADOW_GUEST; /* does not hold off the exit */
 	cpu_interrupt_raise(g->cpu);
@@ -520,13 +432,13 @@ static void test_svm_physical_interrupt(void **state)
 	assert_int_equal(guest_read(g, s->gpr[CPU_RSP], 8), GUEST_CODE + 7); /* right behind STGI */
 	/* The hypervisor's IF decides with V_INTR_MASKING, the guest's without. */
 	for (unsigned masking = 0; masking < 2; masking++) {
-		vmcb_fill(g);
+		l1_vmcb_fill(g);
 		waiting = true;
 		s->rip = GUEST_CODE;
 		s->rflags = masking ? 0x2 : 0x202;
 		s->svm.gif = false;
 		cpu_state_changed(g->cpu, CPU_CHANGED_RFLAGS);
-		intercept(g, SVM_EXIT_INTR, true);
+		l1_intercept(g, SVM_EXIT_INTR);
 		v->control.virtual_interrupt = masking ? V_INTR_MASKING : 0;
 		v->save.rflags = masking ? 0x202 : 2;
 		cpu_interrupt_raise(g->cpu);
@@ -535,7 +447,7 @@ static void test_svm_physical_interrupt(void **state)
 		s->gpr[CPU_RAX] = VMCB;
 	}
 	/* Without the intercept it is the guest's. */
-	vmcb_fill(g);
+	l1_vmcb_fill(g);
 	waiting = true;
 	s->rip = GUEST_CODE;
 	v->save.rflags = 0x202;
@@ -550,11 +462,11 @@ static void test_svm_nmi_and_init(void **state)
 {
 	struct guest *g = *state;
 	struct cpu_state *s = cpu_state(g->cpu);
-	struct vmcb *v = vmcb(g);
+	struct vmcb *v = l1_vmcb(g);
 
 	GUEST_LOAD(g, GUEST_CODE, host_gif);
 	GUEST_CODE_BYTES(g, L2, 0xeb, 0xfe);
-	intercept(g, SVM_EXIT_NMI, true);
+	l1_intercept(g, SVM_EXIT_NMI);
 	s->svm.gif = false;
 	s->events.nmi.pending = 1;
 	assert_int_equal(guest_run_to_hlt(g), 2);
@@ -563,8 +475,8 @@ static void test_svm_nmi_and_init(void **state)
 	assert_true(s->events.nmi.masked);
 	assert_int_equal(guest_read(g, s->gpr[CPU_RSP], 8), GUEST_CODE + 7);
 
-	vmcb_fill(g);
-	intercept(g, SVM_EXIT_INIT, true);
+	l1_vmcb_fill(g);
+	l1_intercept(g, SVM_EXIT_INIT);
 	s->rip = GUEST_CODE;
 	s->svm.gif = false;
 	assert_false(cpu_init_take(g->cpu));
@@ -582,9 +494,9 @@ static void test_svm_shutdown(void **state)
 	struct guest *g = *state;
 
 	GUEST_LOAD(g, L2, l2_triple);
-	intercept(g, SVM_EXIT_SHUTDOWN, true);
+	l1_intercept(g, SVM_EXIT_SHUTDOWN);
 	assert_exit(g, SVM_EXIT_SHUTDOWN);
-	vmcb_fill(g);
+	l1_vmcb_fill(g);
 	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_SHUTDOWN);
 }
 
@@ -597,7 +509,7 @@ static void test_svm_step_over_vmrun(void **state)
 	s->rflags |= 0x100;
 	cpu_state_changed(g->cpu, CPU_CHANGED_RFLAGS);
 	assert_int_equal(guest_run_to_hlt(g), 1);
-	assert_int_equal(vmcb(g)->control.exit_code, SVM_EXIT_VMMCALL);
+	assert_int_equal(l1_vmcb(g)->control.exit_code, SVM_EXIT_VMMCALL);
 	assert_int_equal(guest_read(g, s->gpr[CPU_RSP], 8), GUEST_CODE + 3);
 	assert_int_equal(s->dr[6] & 0x4000, 0x4000);
 }
@@ -615,10 +527,10 @@ static void test_svm_tsc(void **state)
 
 	GUEST_LOAD(g, L2, l2_tsc);
 	GUEST_LOAD(g, GUEST_CODE, host_tsc);
-	vmcb(g)->control.tsc_offset = half;
+	l1_vmcb(g)->control.tsc_offset = half;
 	s->gpr[CPU_RCX] = 0x10;
 	assert_int_equal(guest_run_to_hlt(g), -1);
-	assert_int_equal(vmcb(g)->control.exit_code, SVM_EXIT_VMMCALL);
+	assert_int_equal(l1_vmcb(g)->control.exit_code, SVM_EXIT_VMMCALL);
 	assert_int_equal(s->gpr[CPU_RBX] >> 31, 1); /* RDTSC */
 	assert_int_equal(s->gpr[CPU_RDI] >> 31, 1); /* RDTSCP */
 	assert_int_equal(s->gpr[CPU_RBP] >> 31, 1); /* RDMSR */
@@ -635,7 +547,7 @@ static void test_svm_tsc_of_the_owner(void **state)
 	uint64_t host, guest;
 
 	GUEST_CODE_BYTES(g, L2, 0xe6, 0x71); /* OUT */
-	vmcb(g)->control.tsc_offset = UINT64_C(1) << 62;
+	l1_vmcb(g)->control.tsc_offset = UINT64_C(1) << 62;
 	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
 	assert_true(cpu_state(g->cpu)->svm.guest);
 	assert_true(cpu_msr_get(g->cpu, 0x10, &host, true) && cpu_msr_get(g->cpu, 0x10, &guest, false));
@@ -668,25 +580,25 @@ static void test_svm_reset_in_guest_mode(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_svm_round_trip, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_vmcb_is_read_once, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_no_memory, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_illegal_state, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_illegal_events, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_faults, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_vmload_vmsave, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_msrs, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_injects, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_exit_in_a_delivery, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_virtual_interrupt, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_virtual_tpr, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_physical_interrupt, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_nmi_and_init, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_shutdown, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_step_over_vmrun, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_tsc, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_tsc_of_the_owner, setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_reset_in_guest_mode, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_round_trip, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_vmcb_is_read_once, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_no_memory, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_illegal_state, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_illegal_events, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_faults, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_vmload_vmsave, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_msrs, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_injects, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_exit_in_a_delivery, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_virtual_interrupt, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_virtual_tpr, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_physical_interrupt, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_nmi_and_init, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_shutdown, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_step_over_vmrun, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_tsc, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_tsc_of_the_owner, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_reset_in_guest_mode, hypervisor_flat_setup, guest_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

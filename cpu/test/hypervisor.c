@@ -22,6 +22,11 @@ void l1_intercept(struct guest *g, unsigned exit)
 	l1_vmcb(g)->control.intercepts[exit / 32] |= 1u << exit % 32;
 }
 
+void l1_intercept_not(struct guest *g, unsigned exit)
+{
+	l1_vmcb(g)->control.intercepts[exit / 32] &= ~(1u << exit % 32);
+}
+
 static struct vmcb_segment segment(const struct cpu_segment *s)
 {
 	unsigned bits = s->type | s->s << 4 | s->dpl << 5 | s->present << 7 | s->avl << 8 | s->l << 9 | s->db << 10 |
@@ -30,18 +35,21 @@ static struct vmcb_segment segment(const struct cpu_segment *s)
 	return (struct vmcb_segment){ s->selector, (uint16_t)bits, s->limit, s->base };
 }
 
-static void vmcb_fill(struct guest *g)
+void l1_vmcb_fill(struct guest *g)
 {
 	struct cpu_state *s = cpu_state(g->cpu);
 	struct vmcb *v = l1_vmcb(g);
 
+	memset(v, 0, sizeof(*v));
 	l1_intercept(g, SVM_EXIT_VMRUN);
 	l1_intercept(g, SVM_EXIT_VMMCALL);
 	v->control.iopm = IOPM;
 	v->control.msrpm = MSRPM;
 	v->control.asid = 1;
-	v->control.nested = NESTED_PAGING;
-	v->control.nested_cr3 = NPT;
+	if (g->has_nested) {
+		v->control.nested = NESTED_PAGING;
+		v->control.nested_cr3 = NPT;
+	}
 	v->save.es = segment(&s->seg[CPU_ES]);
 	v->save.cs = segment(&s->seg[CPU_CS]);
 	v->save.ss = segment(&s->seg[CPU_SS]);
@@ -93,23 +101,39 @@ uint64_t *l2_pte(struct guest *g, uint64_t linear)
 	return (uint64_t *)(void *)((uint8_t *)guest_pte(g, linear) + HIGH);
 }
 
-int hypervisor_setup(void **state)
+static struct guest *hypervisor_make(bool nested)
 {
 	struct guest *g = guest_make();
 	struct cpu_state *s = cpu_state(g->cpu);
 
 	guest_long(g);
-	g->has_nested = true;
-	memcpy(g->ram + HIGH, g->ram, 0x100000);
+	g->has_nested = nested;
 	s->efer |= EFER_SVME;
 	s->svm.hsave_pa = HSAVE;
 	s->gpr[CPU_RAX] = VMCB;
-	s->gpr[CPU_RBX] = L2_DATA;
-	vmcb_fill(g);
-	npt_fill(g);
+	l1_vmcb_fill(g);
 	GUEST_LOAD(g, GUEST_CODE, host_loop);
-	L2_LOAD(g, L2, l2_vmmcall);
 	cpu_state_changed(g->cpu, CPU_CHANGED_ALL);
+	return g;
+}
+
+int hypervisor_setup(void **state)
+{
+	struct guest *g = hypervisor_make(true);
+
+	memcpy(g->ram + HIGH, g->ram, 0x100000);
+	cpu_state(g->cpu)->gpr[CPU_RBX] = L2_DATA;
+	npt_fill(g);
+	L2_LOAD(g, L2, l2_vmmcall);
+	*state = g;
+	return 0;
+}
+
+int hypervisor_flat_setup(void **state)
+{
+	struct guest *g = hypervisor_make(false);
+
+	GUEST_LOAD(g, L2, l2_vmmcall);
 	*state = g;
 	return 0;
 }
@@ -118,7 +142,7 @@ uint64_t l2_run(struct guest *g)
 {
 	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
 	assert_int_equal(cpu_exit_info(g->cpu)->io.port, 0x70);
-	assert_false(cpu_state(g->cpu)->svm.guest);
+	assert_false(cpu_state(g->cpu)->svm.guest || cpu_state(g->cpu)->svm.gif);
 	return l1_vmcb(g)->control.exit_code;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * On the machine of guest.h: a hypervisor (L1) that runs a nested guest (L2) with nested paging.
+ * On the machine of guest.h: a hypervisor (L1) that runs a nested guest (L2), with nested paging or without.
  *
- * L1 is the 64-bit program of guest_long. L2 has a copy of the first MiB, so it begins in the same mode with the same
- * tables. Its physical address X is L1's X + HIGH.
+ * L1 is the 64-bit program of guest_long. With nested paging, L2 has a copy of the first MiB, so it begins in the same
+ * mode with the same tables. Its physical address X is L1's X + HIGH. Without, it runs in L1's address space.
  */
 #ifndef VMMU_CPU_TEST_HYPERVISOR_H
 #define VMMU_CPU_TEST_HYPERVISOR_H
@@ -44,9 +44,14 @@
 
 /** cmocka's setup: L1 at a loop of VMRUN and OUT to port 0x70, L2 at a VMMCALL, which is intercepted. */
 int hypervisor_setup(void **state);
+/** The same without nested paging. */
+int hypervisor_flat_setup(void **state);
 
 struct vmcb *l1_vmcb(struct guest *g);
+/** The VMCB as setup makes it: L2 is a copy of what L1 is now, at L2, and has run nothing. */
+void l1_vmcb_fill(struct guest *g);
 void l1_intercept(struct guest *g, unsigned exit);
+void l1_intercept_not(struct guest *g, unsigned exit);
 /** The entry of L1's nested table that has L2's `gpa`, at a level or at the last. */
 uint64_t *l1_npt(struct guest *g, uint64_t gpa, unsigned level);
 uint64_t *l1_npte(struct guest *g, uint64_t gpa);
