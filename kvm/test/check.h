@@ -109,7 +109,8 @@ __attribute__((unused)) static void machine_make(struct machine *m, unsigned vcp
 	}
 }
 
-__attribute__((unused)) static void machine_free(struct machine *m, unsigned vcpus)
+/* Without its memory, which another machine may have now. */
+__attribute__((unused)) static void machine_close(struct machine *m, unsigned vcpus)
 {
 	for (unsigned i = 0; i < vcpus; i++) {
 		munmap(m->run[i], 3 * PAGE);
@@ -117,7 +118,22 @@ __attribute__((unused)) static void machine_free(struct machine *m, unsigned vcp
 	}
 	close(m->vm);
 	close(m->kvm);
+}
+
+__attribute__((unused)) static void machine_free(struct machine *m, unsigned vcpus)
+{
+	machine_close(m, vcpus);
 	munmap(m->memory, m->bytes);
+}
+
+/* Before the state is read: an access that has been carried out is completed at the next entry. */
+__attribute__((unused)) static void machine_settle(struct machine *m, unsigned vcpus)
+{
+	for (unsigned i = 0; i < vcpus; i++) {
+		m->run[i]->immediate_exit = 1;
+		NEED(ioctl(m->vcpu[i], KVM_RUN, 0) == -1 && (errno == EINTR || errno == EAGAIN));
+		m->run[i]->immediate_exit = 0;
+	}
 }
 
 #endif

@@ -143,16 +143,6 @@ static void vm_make(void)
 	}
 }
 
-static void vm_free(struct machine *m)
-{
-	for (unsigned v = 0; v < g.vcpus; v++) {
-		munmap(m->run[v], 3 * PAGE);
-		close(m->vcpu[v]);
-	}
-	close(m->vm);
-	close(m->kvm);
-}
-
 /* ---- moving ---------------------------------------------------------------------------------------------- */
 
 struct msrs {
@@ -210,19 +200,14 @@ void guest_move(void)
 {
 	struct machine old = g.m;
 
-	/* An access that has been carried out is completed at the next entry. */
-	for (unsigned v = 0; v < g.vcpus; v++) {
-		old.run[v]->immediate_exit = 1;
-		NEED(ioctl(old.vcpu[v], KVM_RUN, 0) == -1 && (errno == EINTR || errno == EAGAIN));
-		old.run[v]->immediate_exit = 0;
-	}
+	machine_settle(&old, g.vcpus);
 	vm_make();
 	if (g.routes)
 		NEED(ioctl(g.m.vm, KVM_SET_GSI_ROUTING, g.routes) == 0);
 	for (unsigned v = 0; v < g.vcpus; v++)
 		vcpu_copy(old.vcpu[v], g.m.vcpu[v]);
 	chips_copy(old.vm, g.m.vm);
-	vm_free(&old);
+	machine_close(&old, g.vcpus);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------------------- */
@@ -558,7 +543,7 @@ static void test_run(const struct guest_test *test, bool moves)
 	memory_make();
 	vm_make();
 	test->run();
-	vm_free(&g.m);
+	machine_close(&g.m, g.vcpus);
 	munmap(g.m.memory, g.m.bytes);
 	free(g.routes);
 	alarm(0);

@@ -207,16 +207,6 @@ static void vm_make(void)
 	}
 }
 
-static void vm_free(struct machine *m)
-{
-	for (unsigned v = 0; v < SVM_VCPUS; v++) {
-		munmap(m->run[v], 3 * PAGE);
-		close(m->vcpu[v]);
-	}
-	close(m->vm);
-	close(m->kvm);
-}
-
 /* ---- moving ---------------------------------------------------------------------------------------------- */
 
 struct msrs {
@@ -308,16 +298,11 @@ void svm_move(void)
 {
 	struct machine old = s.m;
 
-	/* An access that has been carried out is completed at the next entry. */
-	for (unsigned v = 0; v < SVM_VCPUS; v++) {
-		old.run[v]->immediate_exit = 1;
-		NEED(ioctl(old.vcpu[v], KVM_RUN, 0) == -1 && errno == EINTR);
-		old.run[v]->immediate_exit = 0;
-	}
+	machine_settle(&old, SVM_VCPUS);
 	vm_make();
 	for (unsigned v = 0; v < SVM_VCPUS; v++)
 		vcpu_copy(old.vcpu[v], s.m.vcpu[v]);
-	vm_free(&old);
+	machine_close(&old, SVM_VCPUS);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------------------- */
@@ -519,7 +504,7 @@ static void test_run(const struct svm_test *test, bool np, bool moves)
 		l2_reset(v);
 	}
 	test->run();
-	vm_free(&s.m);
+	machine_close(&s.m, SVM_VCPUS);
 	munmap(s.m.memory, s.m.bytes);
 	alarm(0);
 }
