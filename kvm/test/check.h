@@ -85,7 +85,8 @@ __attribute__((unused)) static void machine_start(struct machine *m, unsigned i,
 	NEED(ioctl(m->vcpu[i], KVM_SET_REGS, &regs) == 0);
 }
 
-__attribute__((unused)) static void machine_make(struct machine *m, unsigned vcpus, size_t bytes)
+/* A VM with memory at 0 and no vCPU. Returns: the bytes of a vCPU's mapping. */
+__attribute__((unused)) static size_t machine_begin(struct machine *m, size_t bytes)
 {
 	int size;
 
@@ -100,10 +101,17 @@ __attribute__((unused)) static void machine_make(struct machine *m, unsigned vcp
 	m->memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	NEED(m->memory != MAP_FAILED);
 	NEED(machine_slot(m->vm, 0, 0, 0, bytes, m->memory) == 0);
+	return (size_t)size;
+}
+
+__attribute__((unused)) static void machine_make(struct machine *m, unsigned vcpus, size_t bytes)
+{
+	size_t size = machine_begin(m, bytes);
+
 	for (unsigned i = 0; i < vcpus; i++) {
 		m->vcpu[i] = ioctl(m->vm, KVM_CREATE_VCPU, (unsigned long)i);
 		NEED(m->vcpu[i] >= 0);
-		m->run[i] = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu[i], 0);
+		m->run[i] = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu[i], 0);
 		NEED(m->run[i] != MAP_FAILED);
 		machine_start(m, i, 0x1000);
 	}

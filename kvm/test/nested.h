@@ -103,23 +103,13 @@ __attribute__((unused)) static void text(struct machine *m)
 __attribute__((unused)) static void machine_here(struct machine *m, enum chips chips)
 {
 	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
-	int size;
+	size_t size = machine_begin(m, BYTES);
 
-	memset(m, 0, sizeof(*m));
-	m->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	NEED(m->kvm >= 0);
-	m->vm = ioctl(m->kvm, KVM_CREATE_VM, 0);
-	NEED(m->vm >= 0);
-	size = ioctl(m->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-	m->bytes = BYTES;
-	m->memory = mmap(NULL, m->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	NEED(m->memory != MAP_FAILED);
-	NEED(machine_slot(m->vm, 0, 0, 0, m->bytes, m->memory) == 0);
 	if (chips == CHIPS)
 		NEED(ioctl(m->vm, KVM_ENABLE_CAP, &split) == 0);
 	m->vcpu[0] = ioctl(m->vm, KVM_CREATE_VCPU, 0ul);
 	NEED(m->vcpu[0] >= 0);
-	m->run[0] = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu[0], 0);
+	m->run[0] = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu[0], 0);
 	NEED(m->run[0] != MAP_FAILED);
 	NEED(ioctl(m->vcpu[0], KVM_SET_CPUID2, &cpuid) == 0);
 	text(m);
