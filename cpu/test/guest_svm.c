@@ -514,6 +514,26 @@ static void test_svm_step_over_vmrun(void **state)
 	assert_int_equal(s->dr[6] & 0x4000, 0x4000);
 }
 
+GUEST_ASM(l2_watched_ss, "mov 0x100000, %ss \n vmmcall")
+
+/* A breakpoint of the nested guest that waits for the instruction behind MOV SS does not hit in the hypervisor. */
+static void test_svm_held_breakpoint_is_lost(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	GUEST_LOAD(g, L2, l2_watched_ss);
+	guest_write(g, 0x100000, 4, SEL_DATA);
+	s->dr[0] = 0x100000;
+	l1_vmcb(g)->save.dr7 = 0xf0401;
+	s->rflags |= 0x100;
+	cpu_state_changed(g->cpu, CPU_CHANGED_RFLAGS);
+	assert_int_equal(guest_run_to_hlt(g), 1);
+	assert_int_equal(l1_vmcb(g)->control.exit_code, SVM_EXIT_VMMCALL);
+	assert_int_equal(s->dr[6], 0xffff4ff0); /* the step of VMRUN */
+	assert_int_equal(guest_read(g, s->gpr[CPU_RSP], 8), GUEST_CODE + 3);
+}
+
 /* The nested guest's TSC is ahead, however it reads it. What it writes is the TSC itself. */
 GUEST_ASM(l2_tsc, "mov %ecx, %esi \n rdtsc \n mov %edx, %ebx \n rdtscp \n mov %edx, %edi \n mov %esi, %ecx \n rdmsr \n"
                   "mov %edx, %ebp \n xor %edx, %edx \n xor %eax, %eax \n wrmsr \n rdmsr \n mov %edx, %r8d \n vmmcall")
@@ -596,6 +616,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_svm_nmi_and_init, hypervisor_flat_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_shutdown, hypervisor_flat_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_step_over_vmrun, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_held_breakpoint_is_lost, hypervisor_flat_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_tsc, hypervisor_flat_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_tsc_of_the_owner, hypervisor_flat_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_reset_in_guest_mode, hypervisor_flat_setup, guest_teardown),

@@ -538,8 +538,8 @@ static void l1_mode32(bool pae, bool paging)
 	sregs_set(0, &sregs);
 }
 
-/* L1 stores the low and the high half of `value` at `address`, then executes VMRUN. */
-static uint64_t run32(uint32_t address, uint64_t value)
+/* L1 is to store the low and the high half of `value` at `address`, then to execute VMRUN. */
+static void code32(uint32_t address, uint64_t value)
 {
 	uint8_t code[] = { 0xc7, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0xc7, 0x05, 0, 0, 0, 0, 0, 0, 0, 0,
 		0x0f, 0x01, 0xdd, 0x0f, 0x01, 0xd8, 0x0f, 0x01, 0xdc, 0xe6, SVM_DONE, 0xeb, 0xfe };
@@ -550,6 +550,11 @@ static uint64_t run32(uint32_t address, uint64_t value)
 	memcpy(code + 12, &next, 4);
 	memcpy(code + 16, (char *)&value + 4, 4);
 	memcpy(at(SVM_CODE), code, sizeof(code));
+}
+
+static uint64_t run32(uint32_t address, uint64_t value)
+{
+	code32(address, value);
 	if (svm_step(0, SVM_CODE, SVM_VMCB) != SVM_DONE)
 		return L1_ODD;
 	return vmcb(0)->control.exit_code;
@@ -605,6 +610,24 @@ static void mode32(bool pae)
 		SAME(vmcb(0)->control.exit_info1, rows[i].info1);
 		SAME(vmcb(0)->control.exit_info2, L2_DATA + rows[i].offset);
 	}
+}
+
+/* #VMEXIT loads L1's PDPTEs again. L2 has put a reserved bit into one: L1 shuts down. */
+static void test_host_pdptes(void)
+{
+	const struct kvm_regs regs = { .rip = SVM_CODE, .rflags = 2, .rax = SVM_VMCB };
+	const uint32_t pdpte = L1_32 + 24;
+	uint8_t code[] = { 0xc7, 0x05, 0, 0, 0, 0, 3, 0, 0, 0 };
+
+	l1_mode32(true, true);
+	l2_for32();
+	memcpy(code + 2, &pdpte, 4);
+	l2_code(0, code, sizeof(code));
+	code32(SVM_OTHER, 0);
+	NEED(ioctl(s.m.vcpu[0], KVM_SET_REGS, &regs) == 0 && ioctl(s.m.vcpu[0], KVM_RUN, 0) == 0);
+	SAME(s.m.run[0]->exit_reason, KVM_EXIT_SHUTDOWN);
+	SAME(*at64(pdpte), 3);
+	SAME(vmcb(0)->control.exit_code, SVM_EXIT_VMMCALL);
 }
 
 /* Only a hypervisor in 64-bit mode can have VMLOAD of L2's own. */
@@ -683,6 +706,7 @@ static const struct svm_test tests[] = {
 	{ "PAE L1", test_pae, SVM_NP_ONLY | SVM_STAYS },
 	{ "32-bit L1", test_legacy_npt, SVM_NP_ONLY | SVM_STAYS },
 	{ "virtual vmload, PAE L1", test_virtual_vmload32, SVM_NP_ONLY | SVM_STAYS },
+	{ "PDPTEs of L1", test_host_pdptes, SVM_NP_ONLY | SVM_STAYS },
 	{ "unpaged L1", test_unpaged_host, SVM_NP_ONLY | SVM_STAYS },
 	{ "LA57", test_la57, SVM_NP_ONLY | SVM_STAYS },
 };
