@@ -517,7 +517,7 @@ static void test_svm_step_over_vmrun(void **state)
 GUEST_ASM(l2_watched_ss, "mov 0x100000, %ss \n vmmcall")
 
 /* A breakpoint of the nested guest that waits for the instruction behind MOV SS does not hit in the hypervisor. */
-static void test_svm_held_breakpoint_is_lost(void **state)
+static void test_svm_held_breakpoint_goes(void **state)
 {
 	struct guest *g = *state;
 	struct cpu_state *s = cpu_state(g->cpu);
@@ -616,7 +616,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_svm_nmi_and_init, hypervisor_flat_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_shutdown, hypervisor_flat_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_step_over_vmrun, hypervisor_flat_setup, guest_teardown),
-		cmocka_unit_test_setup_teardown(test_svm_held_breakpoint_is_lost, hypervisor_flat_setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_svm_held_breakpoint_goes, hypervisor_flat_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_tsc, hypervisor_flat_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_tsc_of_the_owner, hypervisor_flat_setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_svm_reset_in_guest_mode, hypervisor_flat_setup, guest_teardown),

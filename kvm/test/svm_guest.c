@@ -150,6 +150,17 @@ struct kvm_sregs sregs_get(unsigned v)
 	return sregs;
 }
 
+bool same_segment(const struct kvm_segment *a, const struct kvm_segment *b)
+{
+	return a->selector == b->selector && a->base == b->base && a->limit == b->limit && a->type == b->type &&
+	       a->dpl == b->dpl && a->l == b->l && a->db == b->db && a->present == b->present;
+}
+
+uint64_t top_bit(void)
+{
+	return UINT64_C(1) << (features.la57 ? 56 : 47);
+}
+
 void sregs_set(unsigned v, const struct kvm_sregs *sregs)
 {
 	NEED(ioctl(s.m.vcpu[v], KVM_SET_SREGS, sregs) == 0);

@@ -209,6 +209,9 @@ int svm_msi(unsigned v, uint32_t data);
 uint64_t msr_get(unsigned v, uint32_t index);
 /** Returns: did KVM_SET_MSRS take it? */
 bool msr_set(unsigned v, uint32_t index, uint64_t value);
+/** The highest bit of a linear address that the processor has. */
+uint64_t top_bit(void);
+bool same_segment(const struct kvm_segment *a, const struct kvm_segment *b);
 struct kvm_sregs sregs_get(unsigned v);
 void sregs_set(unsigned v, const struct kvm_sregs *sregs);
 unsigned own_count(unsigned v);
@@ -223,6 +226,22 @@ void wait_for_mark(unsigned v);
 #define L2_MARK "\x65\xc6\x04\x25\x00\x01\x00\x00\x01" /* movb $1, %gs:OWN_MARK */
 /** Take what is pending in L1, with GIF and IF set. */
 void svm_take(unsigned v);
+
+/* Offsets of fields in a VMCB. */
+#define SAVE(field)    offsetof(struct vmcb, save.field)
+#define CONTROL(field) offsetof(struct vmcb, control.field)
+
+/* Entries of page tables and nested tables. */
+#define P   UINT64_C(1)
+#define W   UINT64_C(2)
+#define U   UINT64_C(4)
+#define ACC UINT64_C(0x20)
+#define DIR UINT64_C(0x40)
+#define PS  UINT64_C(0x80)
+#define NX  (UINT64_C(1) << 63)
+/* EXITINFO1 of a nested page fault, beside these. */
+#define INFO_FINAL (UINT64_C(1) << 32)
+#define INFO_TABLE (UINT64_C(1) << 33)
 
 /* EVENTINJ and EXITINTINFO. */
 #define EVENT(type, vector)          (EVENT_VALID | (uint64_t)(type) << EVENT_TYPE_SHIFT | (vector))
