@@ -154,7 +154,7 @@ class Selftests:
         self.list = selftests_list.List(os.path.join(common.ROOT, "test", "client", "selftests.list"))
         if not os.path.exists(os.path.join(self.folder, "tests")):
             raise Failed(f"{self.folder} is not there: `make selftests` or tool/fetch-selftests makes it")
-        self.tests = [t for t in self.list.all_tests(self.folder) if t.limit <= 600] if whole else \
+        self.tests = [t for t in self.list.all_tests(self.folder) if t.limit <= selftests_list.LIMIT] if whole else \
             [t for t in self.list.tests if "san" in t.sets]
 
     def lines(self):
