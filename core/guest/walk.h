@@ -100,7 +100,9 @@ static inline bool guest_entry_is_reserved(const struct guest_mode *mode, uint64
 {
 	bool large = level > 1 && guest_entry_is_leaf(mode, entry, level);
 
-	return (entry & mode->reserved[large][level - 1]) || (mode->reserved_low >> (entry & 63) & 1);
+	if (entry & mode->reserved[large][level - 1])
+		return true;
+	return unlikely(mode->reserved_low) && (mode->reserved_low >> (entry & 63) & 1); /* EPT alone has such */
 }
 
 /** The first frame that a leaf maps. */
