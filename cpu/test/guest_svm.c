@@ -570,7 +570,8 @@ static void test_svm_tsc_of_the_owner(void **state)
 	l1_vmcb(g)->control.tsc_offset = UINT64_C(1) << 62;
 	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_IO);
 	assert_true(cpu_state(g->cpu)->svm.guest);
-	assert_true(cpu_msr_get(g->cpu, 0x10, &host, true) && cpu_msr_get(g->cpu, 0x10, &guest, false));
+	assert_true(cpu_msr_get(g->cpu, 0x10, &host, true));
+	assert_true(cpu_msr_get(g->cpu, 0x10, &guest, false));
 	assert_int_equal(host >> 62, 0);
 	assert_int_equal(guest >> 62, 1);
 }
