@@ -141,7 +141,7 @@ static void test_not_exceptions(void)
 	SAME(l2_frame(0)->rip, L2_CODE + 1);
 }
 
-/* VMCALL is #UD for who asks for that, and stays as it is. Otherwise it becomes VMMCALL, as outside of guest mode. */
+/* VMCALL is #UD and stays as it is for a hypervisor that asks for that. Otherwise it becomes VMMCALL, as for L1. */
 static void test_vmcall(void)
 {
 	static const char vmcall[] = "\x0f\x01\xc1", vmmcall[] = "\x0f\x01\xd9";

@@ -176,7 +176,7 @@ void actor_swap(struct actor *actor);
 void actor_zap(struct actor *actor);              /* deletes a slot, and so zaps everything */
 void actor_age(struct actor *actor);
 void actor_kick(struct actor *actor);
-/** With nested guests: who runs on the vCPU from now on, the hypervisor or its guest, is drawn anew. */
+/** With nested guests: draw anew whether the hypervisor or its guest runs on the vCPU from now on. */
 void vcpu_level_draw(struct storm *storm, struct mcpu *cpu, struct rng *rng);
 void actor_room(struct actor *actor);             /* the limit of shadow pages falls and rises */
 void actor_churn(struct actor *actor);            /* vCPUs come and go */
