@@ -8,7 +8,8 @@
 /*
  * `due` is what counts: the vCPU's thread compares it with the clock. The timer only wakes the vCPU at that time. It
  * stays armed when `due` is cleared, since most are armed again at once, and then finds nothing to do. While the LVT
- * entry is masked, nobody waits for that time, and the timer is not armed.
+ * entry is masked, the timer is not armed: a running guest has nothing to see then. A halted vCPU sleeps until `due`
+ * all the same, and goes back to sleep.
  */
 struct lapic_timer {
 	struct timer timer;

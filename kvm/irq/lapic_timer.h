@@ -24,7 +24,7 @@ void lapic_timer_arm_deadline(struct lapic_timer *timer, uint64_t tsc, uint64_t 
 /** Let the running count end as it would. Then start another of `period` ns, or none if that is 0. */
 void lapic_timer_period(struct lapic_timer *timer, uint64_t period);
 void lapic_timer_stop(struct lapic_timer *timer);
-/** Is its LVT entry masked? A masked timer counts, and wakes nobody. The vCPU's thread. */
+/** Is its LVT entry masked? A masked timer counts, and no running guest is disturbed. The vCPU's thread. */
 void lapic_timer_mask(struct lapic_timer *timer, bool masked);
 
 /** True once each time it was due. Several missed periods count once. */
