@@ -47,8 +47,8 @@ struct cpu_table {
 	uint16_t limit;
 };
 
-/* x87 and SSE state: the 512-byte FXSAVE image of 64-bit mode, always current. */
-struct cpu_fxsave {
+/* x87 state and MXCSR, always current: how the FXSAVE image of 64-bit mode begins. */
+struct cpu_fx {
 	uint16_t fcw, fsw;
 	uint8_t ftw; /* abridged: bit n set = register n not empty */
 	uint8_t reserved0;
@@ -56,9 +56,23 @@ struct cpu_fxsave {
 	uint64_t fip, fdp;
 	uint32_t mxcsr, mxcsr_mask;
 	uint8_t st[8][16];
+} __attribute__((aligned(16)));
+
+/* The whole image, 512 bytes. */
+struct cpu_fxsave {
+	struct cpu_fx fx;
 	uint8_t xmm[16][16] __attribute__((aligned(16)));
 	uint8_t reserved1[96];
 } __attribute__((aligned(16)));
+
+/*
+ * The vector registers, always current. XMM n, YMM n and ZMM n are the first 16, 32 and 64 bytes of v[n]. What the host
+ * lacks of them is 0. k: AVX-512's mask registers.
+ */
+struct cpu_vectors {
+	uint8_t v[32][64] __attribute__((aligned(64)));
+	uint64_t k[8];
+};
 
 enum cpu_mp_state { CPU_MP_RUNNABLE, CPU_MP_HALTED, CPU_MP_UNINITIALIZED, CPU_MP_INIT_RECEIVED, CPU_MP_SIPI_RECEIVED };
 
@@ -139,7 +153,8 @@ struct cpu_state {
 	uint64_t smi_count;  /* SMIs taken */
 	struct cpu_events events;
 	enum cpu_mp_state mp_state;
-	struct cpu_fxsave fx;
+	struct cpu_fx fx;
+	struct cpu_vectors vectors;
 	struct cpu_svm svm;
 };
 

@@ -140,7 +140,7 @@ typedef void op_fn(struct cpu *cpu, const struct op *op);
  * always holds 0: an effective address is three loads and two adds, whatever its form.
  */
 #define OPR_ZERO   0u
-#define OPR(reg)   (16u + 8u * (unsigned)(reg))
+#define OPR(reg)   (64u + 8u * (unsigned)(reg))
 #define OPR_AH(reg) (OPR(reg) + 1u) /* AH, CH, DH, BH of RAX, RCX, RDX, RBX */
 /** The number of the GPR that is named so. */
 static inline unsigned opr_number(unsigned opr)
@@ -251,7 +251,7 @@ struct mmio_fragment {
 };
 
 struct cpu {
-	uint64_t zero[2];    /* OPR_ZERO; never written */
+	uint64_t zero[8];    /* OPR_ZERO; never written */
 	struct cpu_state s;  /* OPR(reg) finds s.gpr; rflags: arithmetic bits are stale while running, see flags.h */
 
 	/* hot */
@@ -271,7 +271,7 @@ struct cpu {
 
 	struct tlb_entry tlb[TLB_KINDS][TLB_ENTRIES];
 };
-_Static_assert(offsetof(struct cpu, s.gpr) == 16, "OPR");
+_Static_assert(offsetof(struct cpu, s.gpr) == 64, "OPR");
 
 /* ---- leaving an instruction. None of these returns ------------------------------------------------------- */
 
@@ -326,10 +326,10 @@ INLINE void reg_write(struct cpu *cpu, unsigned opr, unsigned size, uint64_t val
 	}
 }
 
-/** XMM register n, 16-aligned. */
+/** XMM register n, which is the start of YMM n and ZMM n; 64-aligned. */
 INLINE uint8_t *cpu_xmm(struct cpu *cpu, unsigned n)
 {
-	return cpu->s.fx.xmm[n];
+	return cpu->s.vectors.v[n];
 }
 
 /** What every SSE handler calls first: #UD or #NM by CR0.EM, CR0.TS and CR4.OSFXSR. */

@@ -35,7 +35,7 @@ static unsigned register_tag(const uint8_t st[ST_BYTES])
 }
 
 /* The full tag word: two bits for each physical register. The registers of the image are in stack order. */
-static uint16_t tags_get(const struct cpu_fxsave *fx)
+static uint16_t tags_get(const struct cpu_fx *fx)
 {
 	unsigned top = fx->fsw >> 11 & 7, tags = 0;
 
@@ -67,7 +67,7 @@ static unsigned env_unit(const struct op *op)
 /* Returns: how many bytes were written. */
 static unsigned env_put(const struct cpu *cpu, unsigned unit, uint8_t *to)
 {
-	const struct cpu_fxsave *fx = &cpu->s.fx;
+	const struct cpu_fx *fx = &cpu->s.fx;
 	const uint32_t high = 0xffff0000; /* of words whose lower half alone has a meaning */
 	uint32_t word[ENV_WORDS] = {
 		[ENV_FCW] = high | fx->fcw, [ENV_FSW] = high | fx->fsw, [ENV_TAGS] = high | tags_get(fx),
@@ -86,7 +86,7 @@ static unsigned env_put(const struct cpu *cpu, unsigned unit, uint8_t *to)
 	return ENV_WORDS * unit;
 }
 
-static void env_take(const struct cpu *cpu, unsigned unit, const uint8_t *from, struct cpu_fxsave *fx)
+static void env_take(const struct cpu *cpu, unsigned unit, const uint8_t *from, struct cpu_fx *fx)
 {
 	uint32_t word[ENV_WORDS] = { 0 };
 
@@ -122,7 +122,7 @@ static void op_fldenv(struct cpu *cpu, const struct op *op)
 {
 	unsigned unit = env_unit(op), top;
 	uint8_t image[ENV_WORDS * 4];
-	struct cpu_fxsave fx, old;
+	struct cpu_fx fx, old;
 
 	x87_wait(cpu);
 	x87_no_device(cpu);
@@ -176,7 +176,7 @@ static void sse_state_check(struct cpu *cpu)
 }
 
 /* Without REX.W, pointers have 32 bits, and selectors of 0 follow. */
-static void pointers_shorten(const struct op *op, struct cpu_fxsave *fx)
+static void pointers_shorten(const struct op *op, struct cpu_fx *fx)
 {
 	if (op->sub == 0) {
 		fx->fip = (uint32_t)fx->fip;
@@ -185,7 +185,7 @@ static void pointers_shorten(const struct op *op, struct cpu_fxsave *fx)
 }
 
 /* An image that came from memory becomes what the processor keeps. */
-static void x87_normalize(const struct op *op, struct cpu_fxsave *fx)
+static void x87_normalize(const struct op *op, struct cpu_fx *fx)
 {
 	fx->fcw = x87_control(fx->fcw);
 	fx->fsw = x87_status(fx->fsw, fx->fcw);
@@ -204,32 +204,49 @@ static uint64_t fxsave_address(struct cpu *cpu, const struct op *op, bool write)
 	return linear;
 }
 
+static unsigned xmm_count(const struct cpu *cpu)
+{
+	return cpu_is_64(cpu) ? 16 : 8;
+}
+
 static unsigned fxsave_bytes(const struct cpu *cpu)
 {
-	return cpu_is_64(cpu) ? 416 : 288;
+	return FXSR_XMM + 16 * xmm_count(cpu);
+}
+
+/* What FXSAVE and XSAVE store. */
+static void image_get(struct cpu *cpu, const struct op *op, struct cpu_fxsave *image)
+{
+	memset(image, 0, sizeof(*image));
+	image->fx = cpu->s.fx;
+	image->fx.mxcsr_mask = 0xffff;
+	for (unsigned i = 0; i < 16; i++)
+		memcpy(image->xmm[i], cpu_xmm(cpu, i), sizeof(image->xmm[i]));
+	pointers_shorten(op, &image->fx);
 }
 
 static void op_fxsave(struct cpu *cpu, const struct op *op)
 {
 	uint64_t linear = fxsave_address(cpu, op, true);
-	struct cpu_fxsave image = cpu->s.fx;
+	struct cpu_fxsave image;
 
-	image.mxcsr_mask = 0xffff;
-	pointers_shorten(op, &image);
+	image_get(cpu, op, &image);
 	mem_write_bytes(cpu, linear, &image, fxsave_bytes(cpu));
 }
 
 static void op_fxrstor(struct cpu *cpu, const struct op *op)
 {
 	uint64_t linear = fxsave_address(cpu, op, false);
-	struct cpu_fxsave image = cpu->s.fx;
+	struct cpu_fxsave image;
 
 	mem_read_bytes(cpu, linear, &image, fxsave_bytes(cpu));
-	if (image.mxcsr & ~0xffffu)
+	if (image.fx.mxcsr & ~0xffffu)
 		cpu_gp(cpu);
-	image.mxcsr_mask = 0xffff;
-	x87_normalize(op, &image);
-	cpu->s.fx = image;
+	image.fx.mxcsr_mask = 0xffff;
+	x87_normalize(op, &image.fx);
+	cpu->s.fx = image.fx;
+	for (unsigned i = 0; i < xmm_count(cpu); i++)
+		memcpy(cpu_xmm(cpu, i), image.xmm[i], sizeof(image.xmm[i]));
 }
 
 static uint64_t xsave_address(struct cpu *cpu, const struct op *op, bool write)
@@ -254,13 +271,12 @@ static uint64_t xsave_mask(const struct cpu *cpu)
 static void op_xsave(struct cpu *cpu, const struct op *op)
 {
 	uint64_t linear = xsave_address(cpu, op, true), mask = xsave_mask(cpu), have;
-	struct cpu_fxsave image = cpu->s.fx;
+	struct cpu_fxsave image;
 	const uint8_t *fx = (const uint8_t *)&image;
 
 	have = mem_read(cpu, linear + 512, 8);
 	mem_check_write(cpu, linear, 520);
-	image.mxcsr_mask = 0xffff;
-	pointers_shorten(op, &image);
+	image_get(cpu, op, &image);
 	if (mask & XSAVE_X87) {
 		mem_write_bytes(cpu, linear, fx, FXSR_X87_A);
 		mem_write_bytes(cpu, linear + FXSR_ST, fx + FXSR_ST, 128);
@@ -275,26 +291,22 @@ static void op_xsave(struct cpu *cpu, const struct op *op)
 static void op_xrstor(struct cpu *cpu, const struct op *op)
 {
 	uint64_t linear = xsave_address(cpu, op, false), mask = xsave_mask(cpu), have;
-	struct cpu_fxsave image, now = cpu->s.fx;
-	unsigned xmm = cpu_is_64(cpu) ? 256 : 128;
+	struct cpu_fxsave image;
+	struct cpu_fx now = cpu->s.fx;
 
 	have = mem_read(cpu, linear + 512, 8);
 	if ((have & ~cpu->s.xcr0) || mem_read(cpu, linear + 520, 8) != 0 || mem_read(cpu, linear + 528, 8) != 0)
 		cpu_gp(cpu);
 	mem_read_bytes(cpu, linear, &image, 416);
 	if (mask & XSAVE_SSE) {
-		if (image.mxcsr & ~0xffffu)
+		if (image.fx.mxcsr & ~0xffffu)
 			cpu_gp(cpu);
-		now.mxcsr = image.mxcsr;
-		if (have & XSAVE_SSE)
-			memcpy(now.xmm, image.xmm, xmm);
-		else
-			memset(now.xmm, 0, xmm);
+		now.mxcsr = image.fx.mxcsr;
 	}
 	if (mask & XSAVE_X87) {
 		if (have & XSAVE_X87) {
 			memcpy(&now, &image, FXSR_X87_A);
-			memcpy(now.st, image.st, sizeof(now.st));
+			memcpy(now.st, image.fx.st, sizeof(now.st));
 		} else {
 			memset(&now, 0, FXSR_X87_A);
 			memset(now.st, 0, sizeof(now.st));
@@ -303,6 +315,11 @@ static void op_xrstor(struct cpu *cpu, const struct op *op)
 		x87_normalize(op, &now);
 	}
 	cpu->s.fx = now;
+	for (unsigned i = 0; mask & XSAVE_SSE && i < xmm_count(cpu); i++) {
+		memset(cpu_xmm(cpu, i), 0, sizeof(image.xmm[i]));
+		if (have & XSAVE_SSE)
+			memcpy(cpu_xmm(cpu, i), image.xmm[i], sizeof(image.xmm[i]));
+	}
 }
 
 static void op_ldmxcsr(struct cpu *cpu, const struct op *op)

@@ -51,7 +51,7 @@ uint16_t x87_control(uint16_t fcw)
 
 void x87_init(struct cpu *cpu)
 {
-	struct cpu_fxsave *fx = &cpu->s.fx;
+	struct cpu_fx *fx = &cpu->s.fx;
 
 	x87_top_clear(cpu);
 	fx->fcw = 0x37f;
@@ -153,7 +153,7 @@ static void host_x87(struct cpu_fxsave *guest, const uint8_t *stub, void *memory
 static void op_x87(struct cpu *cpu, const struct op *op)
 {
 	uint8_t memory[16] __attribute__((aligned(16)));
-	struct cpu_fxsave image = { .mxcsr = 0x1f80 };
+	struct cpu_fxsave image = { .fx.mxcsr = 0x1f80 };
 	uint64_t linear = 0;
 	unsigned opcode = (unsigned)op->imm >> 8 & 7, modrm = (unsigned)op->imm & 0xff;
 	uint64_t flags = flags_get(cpu) | RFLAGS_FIXED1;
@@ -169,17 +169,17 @@ static void op_x87(struct cpu *cpu, const struct op *op)
 			mem_check_write(cpu, linear, op->imm2);
 	}
 	memcpy(&image, &cpu->s.fx, FXSR_X87_A);
-	memcpy(image.st, cpu->s.fx.st, sizeof(image.st));
+	memcpy(image.fx.st, cpu->s.fx.st, sizeof(image.fx.st));
 	host_x87(&image, &cpu_x87_stubs[(opcode * 256 + modrm) * 4], memory, &flags);
 	if (op->sub & 8)
 		flags_set(cpu, flags);
-	if ((op->sub & 2) && !(image.fsw & ~image.fcw & FSW_STOPS))
+	if ((op->sub & 2) && !(image.fx.fsw & ~image.fx.fcw & FSW_STOPS))
 		mem_write_bytes(cpu, linear, memory, op->imm2);
-	image.fip = op->rip;
-	image.fdp = op->mem != OP_NO_MEM ? op_ea(cpu, op) : cpu->s.fx.fdp;
-	image.fop = (uint16_t)(op->imm & 0x7ff);
+	image.fx.fip = op->rip;
+	image.fx.fdp = op->mem != OP_NO_MEM ? op_ea(cpu, op) : cpu->s.fx.fdp;
+	image.fx.fop = (uint16_t)(op->imm & 0x7ff);
 	memcpy(&cpu->s.fx, &image, FXSR_X87_A);
-	memcpy(cpu->s.fx.st, image.st, sizeof(image.st));
+	memcpy(cpu->s.fx.st, image.fx.st, sizeof(image.fx.st));
 }
 
 static op_fn *select_x87(const struct insn *insn, struct op *op)
@@ -200,7 +200,7 @@ static op_fn *select_x87(const struct insn *insn, struct op *op)
 		const ZydisDecodedOperand *o = &insn->o[op->mem];
 
 		op->imm2 = (uint8_t)(o->size / 8);
-		if (op->imm2 == 0 || op->imm2 > sizeof(((struct cpu_fxsave *)0)->st[0]))
+		if (op->imm2 == 0 || op->imm2 > sizeof(((struct cpu_fx *)0)->st[0]))
 			return NULL;
 		sub |= (o->actions & ZYDIS_OPERAND_ACTION_MASK_READ ? 1 : 0) |
 		       (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? 2 : 0);

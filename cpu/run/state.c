@@ -70,6 +70,7 @@ static struct cpu_segment reset_segment(uint8_t type, uint8_t s)
 static void reset_fpu(struct cpu_state *s)
 {
 	memset(&s->fx, 0, sizeof(s->fx));
+	memset(&s->vectors, 0, sizeof(s->vectors));
 	s->fx.fcw = 0x37f; /* what KVM gives a new vCPU: as after FNINIT */
 	s->fx.mxcsr = 0x1f80;
 	s->fx.mxcsr_mask = 0xffff;
@@ -104,6 +105,7 @@ void cpu_reset(struct cpu *cpu, bool init)
 	if (init) {
 		s->cr0 = CR0_ET | (old.cr0 & (CR0_NW | CR0_CD));
 		s->fx = old.fx;
+		s->vectors = old.vectors;
 		s->xcr0 = old.xcr0;
 		s->star = old.star;
 		s->lstar = old.lstar;

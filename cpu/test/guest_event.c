@@ -507,7 +507,7 @@ static void test_event_x87_and_its_saving(void **state)
 	double ten;
 
 	memcpy(g->ram + 0x100000, &three, 4);
-	memset(cpu_state(g->cpu)->fx.xmm[0], 0x5a, 16);
+	memset(cpu_state(g->cpu)->vectors.v[0], 0x5a, 16);
 	cpu_state(g->cpu)->gpr[CPU_RBX] = 0x100000;
 	GUEST_LOAD(g, GUEST_CODE, ev_x87);
 	assert_int_equal(guest_run_to_hlt(g), -1);

@@ -305,7 +305,7 @@ static void test_fnsave_empties_and_frstor_brings_back(void **state)
 	struct cpu_state *s = cpu_state(g->cpu);
 
 	for (unsigned i = 0; i < 2; i++) {
-		struct cpu_fxsave before;
+		struct cpu_fx before;
 
 		divide_setup(g, GUEST_DATA);
 		assert_int_equal(RUN(run_code, g, DIVIDE, 0xf4), -1);

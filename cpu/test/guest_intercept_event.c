@@ -40,8 +40,8 @@ static void set_read_only(struct guest *g) { *guest_pte(g, GUEST_DATA) &= ~UINT6
 static void set_divide(struct guest *g)
 {
 	regs(g)->fx.mxcsr = 0x1d80; /* ZM clear */
-	memset(regs(g)->fx.xmm[1], 0, 16);
-	memcpy(regs(g)->fx.xmm[0], (const float[]){ 1.0f }, 4);
+	memset(regs(g)->vectors.v[1], 0, 16);
+	memcpy(regs(g)->vectors.v[0], (const float[]){ 1.0f }, 4);
 }
 static void set_x87(struct guest *g)
 {

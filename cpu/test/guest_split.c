@@ -158,7 +158,7 @@ static void test_split_operand_is_as_on_memory(void **state)
 				print_error("%s with devices %u: other bytes\n", forms[i].name, devices);
 			assert_memory_equal(memory.bytes, other.bytes, sizeof(memory.bytes));
 			assert_memory_equal(memory.state.gpr, other.state.gpr, sizeof(memory.state.gpr));
-			assert_memory_equal(memory.state.fx.xmm, other.state.fx.xmm, sizeof(memory.state.fx.xmm));
+			assert_memory_equal(&memory.state.vectors, &other.state.vectors, sizeof(memory.state.vectors));
 			assert_int_equal(memory.state.rflags, other.state.rflags);
 		}
 	}

@@ -306,7 +306,8 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	s->fx.ftw = c->in.ftw;
 	memcpy(s->fx.st, c->in.st, sizeof(s->fx.st));
 	s->fx.mxcsr = c->in.mxcsr;
-	memcpy(s->fx.xmm, c->in.xmm, sizeof(s->fx.xmm));
+	for (unsigned int i = 0; i < 16; i++)
+		memcpy(s->vectors.v[i], &c->in.xmm[i], sizeof(c->in.xmm[i]));
 	s->mp_state = CPU_MP_RUNNABLE;
 	memset(&s->events, 0, sizeof(s->events));
 	cpu_debug_set(soft.cpu, mode == SOFT_STEP ? CPU_DEBUG_STEP : 0, NULL);
@@ -328,7 +329,8 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	after->fsw = s->fx.fsw;
 	after->ftw = s->fx.ftw;
 	memcpy(after->st, s->fx.st, sizeof(after->st));
-	memcpy(after->xmm, s->fx.xmm, sizeof(after->xmm));
+	for (unsigned int i = 0; i < 16; i++)
+		memcpy(&after->xmm[i], s->vectors.v[i], sizeof(after->xmm[i]));
 	*end = (struct gen_end){ 0 };
 	if (exit == CPU_EXIT_INTERNAL_ERROR)
 		return SOFT_UNIMPLEMENTED;

@@ -22,7 +22,8 @@ _Static_assert(sizeof(struct xsave_area) <= sizeof(struct kvm_xsave), "it fits")
 
 long vcpu_get_fpu(struct kvm_vcpu *vcpu, unsigned long argument)
 {
-	const struct cpu_fxsave *fx = &cpu_state(vcpu->cpu)->fx;
+	const struct cpu_state *state = cpu_state(vcpu->cpu);
+	const struct cpu_fx *fx = &state->fx;
 	struct kvm_fpu fpu = { 0 };
 
 	memcpy(fpu.fpr, fx->st, sizeof(fpu.fpr));
@@ -32,7 +33,8 @@ long vcpu_get_fpu(struct kvm_vcpu *vcpu, unsigned long argument)
 	fpu.last_opcode = fx->fop;
 	fpu.last_ip = fx->fip;
 	fpu.last_dp = fx->fdp;
-	memcpy(fpu.xmm, fx->xmm, sizeof(fpu.xmm));
+	for (unsigned i = 0; i < 16; i++)
+		memcpy(fpu.xmm[i], state->vectors.v[i], sizeof(fpu.xmm[i]));
 	/* Like KVM, which neither reads nor writes mxcsr by this structure. */
 	fpu.mxcsr = 0;
 	return user_write(argument, &fpu, sizeof(fpu));
@@ -40,7 +42,8 @@ long vcpu_get_fpu(struct kvm_vcpu *vcpu, unsigned long argument)
 
 long vcpu_set_fpu(struct kvm_vcpu *vcpu, unsigned long argument)
 {
-	struct cpu_fxsave *fx = &cpu_state(vcpu->cpu)->fx;
+	struct cpu_state *state = cpu_state(vcpu->cpu);
+	struct cpu_fx *fx = &state->fx;
 	struct kvm_fpu fpu;
 
 	if (user_read(&fpu, argument, sizeof(fpu)) != 0)
@@ -52,20 +55,24 @@ long vcpu_set_fpu(struct kvm_vcpu *vcpu, unsigned long argument)
 	fx->fop = fpu.last_opcode;
 	fx->fip = fpu.last_ip;
 	fx->fdp = fpu.last_dp;
-	memcpy(fx->xmm, fpu.xmm, sizeof(fpu.xmm));
+	for (unsigned i = 0; i < 16; i++)
+		memcpy(state->vectors.v[i], fpu.xmm[i], sizeof(fpu.xmm[i]));
 	cpu_state_changed(vcpu->cpu, CPU_CHANGED_FPU);
 	return 0;
 }
 
 static long xsave_get(struct kvm_vcpu *vcpu, unsigned long argument)
 {
+	const struct cpu_state *state = cpu_state(vcpu->cpu);
 	struct kvm_xsave out;
 	struct xsave_area area;
 
 	memset(&area, 0, sizeof(area));
 	memset(&out, 0, sizeof(out));
-	area.legacy = cpu_state(vcpu->cpu)->fx;
-	area.legacy.mxcsr_mask = MXCSR_MASK;
+	area.legacy.fx = state->fx;
+	area.legacy.fx.mxcsr_mask = MXCSR_MASK;
+	for (unsigned i = 0; i < 16; i++)
+		memcpy(area.legacy.xmm[i], state->vectors.v[i], sizeof(area.legacy.xmm[i]));
 	area.xstate_bv = XSTATE_FP | XSTATE_SSE;
 	memcpy(&out, &area, sizeof(area));
 	return user_write(argument, &out, sizeof(out));
@@ -82,8 +89,10 @@ long vcpu_get_xsave2(struct kvm_vcpu *vcpu, unsigned long argument)
 }
 
 /* Set the components that an XSAVE area leaves out to their initial values. */
-static void legacy_reset(struct cpu_fxsave *fx, uint64_t present)
+static void legacy_reset(struct cpu_fxsave *image, uint64_t present)
 {
+	struct cpu_fx *fx = &image->fx;
+
 	if (!(present & XSTATE_FP)) {
 		fx->fcw = 0x37f;
 		fx->fsw = 0;
@@ -93,12 +102,12 @@ static void legacy_reset(struct cpu_fxsave *fx, uint64_t present)
 		memset(fx->st, 0, sizeof(fx->st));
 	}
 	if (!(present & XSTATE_SSE))
-		memset(fx->xmm, 0, sizeof(fx->xmm));
+		memset(image->xmm, 0, sizeof(image->xmm));
 }
 
 long vcpu_set_xsave(struct kvm_vcpu *vcpu, unsigned long argument)
 {
-	struct cpu_fxsave *fx = &cpu_state(vcpu->cpu)->fx;
+	struct cpu_state *state = cpu_state(vcpu->cpu);
 	struct kvm_xsave in;
 	struct xsave_area area;
 
@@ -108,11 +117,13 @@ long vcpu_set_xsave(struct kvm_vcpu *vcpu, unsigned long argument)
 	/* Refuse components that this CPU lacks, the compacted format, and reserved bits. */
 	if (area.xstate_bv & ~(uint64_t)(XSTATE_FP | XSTATE_SSE) || area.xcomp_bv)
 		return -EINVAL;
-	if (area.legacy.mxcsr & ~MXCSR_MASK)
+	if (area.legacy.fx.mxcsr & ~MXCSR_MASK)
 		return -EINVAL;
-	*fx = area.legacy;
-	legacy_reset(fx, area.xstate_bv);
-	fx->mxcsr_mask = MXCSR_MASK;
+	legacy_reset(&area.legacy, area.xstate_bv);
+	area.legacy.fx.mxcsr_mask = MXCSR_MASK;
+	state->fx = area.legacy.fx;
+	for (unsigned i = 0; i < 16; i++)
+		memcpy(state->vectors.v[i], area.legacy.xmm[i], sizeof(area.legacy.xmm[i]));
 	cpu_state_changed(vcpu->cpu, CPU_CHANGED_FPU);
 	return 0;
 }
