@@ -238,6 +238,13 @@ static ZyanStatus decode_locked_cr8(const ZydisDecoder *decoder, const uint8_t *
 	return status;
 }
 
+/* In real and virtual-8086 mode, these prefixes are instructions with operands that they cannot have. */
+static bool needs_protected_mode(const ZydisDecodedInstruction *z)
+{
+	return z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||
+	       z->encoding == ZYDIS_INSTRUCTION_ENCODING_XOP;
+}
+
 enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, uint64_t rip, struct op *op)
 {
 	static const uint8_t widths[] = { 16, 32, 64, 64 };
@@ -260,7 +267,12 @@ enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, u
 		return decode_failed(cpu, status, bytes, available, op);
 	op->len = z.length;
 	decode_operands(&insn, op);
-	op->fn = select_handler(&insn, op);
+	if (needs_protected_mode(&z) && !(cpu->mode & MODE_PROT)) {
+		op->fn = op_undefined;
+		op->flags |= OPF_END;
+	} else {
+		op->fn = select_handler(&insn, op);
+	}
 	hot = hot_select(&insn, op);
 	op_label_set(cpu, op, hot);
 	return op->flags & OPF_END ? DECODED_END : DECODED_OK;

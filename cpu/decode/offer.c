@@ -10,7 +10,7 @@
 #include "cpu/base/private.h"
 #include "cpu/decode/decode.h"
 
-enum place_of_bit { NOWHERE, ALWAYS, LEAF1_C, LEAF1_D, LEAF7_B, LEAF7_C, EXT1_C, EXT1_D };
+enum place_of_bit { NOWHERE, ALWAYS, LEAF1_C, LEAF1_D, LEAF7_B, LEAF7_C, LEAF7_D, EXT1_C, EXT1_D, EXT8_B };
 
 static const struct {
 	uint8_t place, bit;
@@ -35,44 +35,70 @@ static const struct {
 	[ZYDIS_ISA_SET_SSE3X87] = { LEAF1_C, 0 }, [ZYDIS_ISA_SET_CMPXCHG16B] = { LEAF1_C, 13 },
 	[ZYDIS_ISA_SET_MOVBE] = { LEAF1_C, 22 }, [ZYDIS_ISA_SET_POPCNT] = { LEAF1_C, 23 },
 	[ZYDIS_ISA_SET_XSAVE] = { LEAF1_C, 26 }, [ZYDIS_ISA_SET_RDWRFSGS] = { LEAF7_B, 0 },
+	[ZYDIS_ISA_SET_RDRAND] = { LEAF1_C, 30 }, [ZYDIS_ISA_SET_BMI1] = { LEAF7_B, 3 },
+	[ZYDIS_ISA_SET_BMI2] = { LEAF7_B, 8 }, [ZYDIS_ISA_SET_RDSEED] = { LEAF7_B, 18 },
+	[ZYDIS_ISA_SET_ADOX_ADCX] = { LEAF7_B, 19 },
 	[ZYDIS_ISA_SET_INVPCID] = { LEAF7_B, 10 }, [ZYDIS_ISA_SET_SMAP] = { LEAF7_B, 20 },
 	[ZYDIS_ISA_SET_CLFLUSHOPT] = { LEAF7_B, 23 }, [ZYDIS_ISA_SET_CLWB] = { LEAF7_B, 24 },
 	[ZYDIS_ISA_SET_PKU] = { LEAF7_C, 3 }, [ZYDIS_ISA_SET_RDPID] = { LEAF7_C, 22 },
+	[ZYDIS_ISA_SET_MOVDIR] = { LEAF7_C, 27 }, [ZYDIS_ISA_SET_SERIALIZE] = { LEAF7_D, 14 },
 	[ZYDIS_ISA_SET_LAHF] = { EXT1_C, 0 }, [ZYDIS_ISA_SET_LZCNT] = { EXT1_C, 5 },
 	[ZYDIS_ISA_SET_SVM] = { EXT1_C, 2 },
 	[ZYDIS_ISA_SET_RDTSCP] = { EXT1_D, 27 }, [ZYDIS_ISA_SET_LONGMODE] = { EXT1_D, 29 },
+	[ZYDIS_ISA_SET_CLZERO] = { EXT8_B, 0 },
 };
 
-bool instruction_is_offered(const ZydisDecodedInstruction *z)
+#define MOVDIR64B_BIT 28u /* of LEAF7_C; Zydis has one set for this and MOVDIRI */
+
+static bool bit_is_set(unsigned place, unsigned bit)
 {
 	static const struct {
 		uint32_t leaf;
 		uint8_t reg;
 	} places[] = {
 		[LEAF1_C] = { 1, 2 }, [LEAF1_D] = { 1, 3 }, [LEAF7_B] = { 7, 1 }, [LEAF7_C] = { 7, 2 },
-		[EXT1_C] = { 0x80000001, 2 }, [EXT1_D] = { 0x80000001, 3 },
+		[LEAF7_D] = { 7, 3 }, [EXT1_C] = { 0x80000001, 2 }, [EXT1_D] = { 0x80000001, 3 },
+		[EXT8_B] = { 0x80000008, 1 },
 	};
-	unsigned place = offers[z->meta.isa_set].place;
 	uint32_t out[4];
 
-	/* A hypervisor answers these, on both vendors' processors. */
-	if (z->mnemonic == ZYDIS_MNEMONIC_VMCALL || z->mnemonic == ZYDIS_MNEMONIC_VMMCALL)
-		return true;
+	cpu_cpuid_max(places[place].leaf, 0, out);
+	return out[places[place].reg] >> bit & 1;
+}
+
+static bool set_is_offered(ZydisISASet set)
+{
+	unsigned place = offers[set].place;
+
 	if (place == NOWHERE || place == ALWAYS)
 		return place == ALWAYS;
-	cpu_cpuid_max(places[place].leaf, 0, out);
-	return out[places[place].reg] >> offers[z->meta.isa_set].bit & 1;
+	return bit_is_set(place, offers[set].bit);
+}
+
+bool instruction_is_offered(const ZydisDecodedInstruction *z)
+{
+	switch (z->mnemonic) {
+	/* A hypervisor answers these, on both vendors' processors. */
+	case ZYDIS_MNEMONIC_VMCALL: case ZYDIS_MNEMONIC_VMMCALL: return true;
+	case ZYDIS_MNEMONIC_MOVDIR64B: return bit_is_set(LEAF7_C, MOVDIR64B_BIT);
+	default: return set_is_offered(z->meta.isa_set);
+	}
 }
 
 void decoder_init(ZydisDecoder *decoder, ZydisMachineMode mode, ZydisStackWidth width)
 {
-	/* Without these sets in CPUID, their bytes are other instructions: no operations, BSF, WBINVD. */
+	/*
+	 * Without these sets in CPUID, their bytes are other instructions: no operations, BSF, BSR. WBNOINVD is always
+	 * taken for WBINVD.
+	 */
 	static const ZydisDecoderMode absent[] = {
-		ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_CLDEMOTE, ZYDIS_DECODER_MODE_TZCNT,
+		ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_CLDEMOTE,
 		ZYDIS_DECODER_MODE_WBNOINVD,
 	};
 
 	ZydisDecoderInit(decoder, mode, width);
 	for (unsigned i = 0; i < sizeof(absent) / sizeof(absent[0]); i++)
 		ZydisDecoderEnableMode(decoder, absent[i], ZYAN_FALSE);
+	ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_TZCNT, set_is_offered(ZYDIS_ISA_SET_BMI1));
+	ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_LZCNT, set_is_offered(ZYDIS_ISA_SET_LZCNT));
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* BT BTS BTR BTC, BSF BSR, POPCNT LZCNT. */
+/* BT BTS BTR BTC, BSF BSR, POPCNT LZCNT TZCNT. */
 #include "cpu/insn/insn.h"
 
 enum bit { BIT_TEST, BIT_SET, BIT_RESET, BIT_COMPLEMENT };
@@ -99,7 +99,7 @@ BIT_ALL(btc, BIT_COMPLEMENT)
 
 /* ---- scans and counts ---------------------------------------------------------------------------------- */
 
-enum scan { SCAN_BSF, SCAN_BSR, SCAN_LZCNT, SCAN_POPCNT };
+enum scan { SCAN_BSF, SCAN_BSR, SCAN_LZCNT, SCAN_TZCNT, SCAN_POPCNT };
 
 INLINE void scan(struct cpu *cpu, const struct op *op, enum scan k, unsigned size, uint64_t a)
 {
@@ -119,6 +119,9 @@ INLINE void scan(struct cpu *cpu, const struct op *op, enum scan k, unsigned siz
 	case SCAN_LZCNT:
 		res = a == 0 ? bits : (unsigned)__builtin_clzll(a) - (64 - bits);
 		break;
+	case SCAN_TZCNT:
+		res = a == 0 ? bits : (unsigned)__builtin_ctzll(a);
+		break;
 	default:
 		res = (unsigned)__builtin_popcountll(a);
 		reg_write(cpu, op->reg[0], size, res);
@@ -126,7 +129,8 @@ INLINE void scan(struct cpu *cpu, const struct op *op, enum scan k, unsigned siz
 		return;
 	}
 	reg_write(cpu, op->reg[0], size, res);
-	flags_update(cpu, RFLAGS_ZF | RFLAGS_CF, (res == 0 ? RFLAGS_ZF : 0) | (a == 0 ? RFLAGS_CF : 0));
+	/* Undefined, and so on AMD's processors: OF stays, SF, AF and PF are clear. */
+	flags_update(cpu, RFLAGS_ARITH & ~RFLAGS_OF, (res == 0 ? RFLAGS_ZF : 0) | (a == 0 ? RFLAGS_CF : 0));
 }
 
 #define SCAN_SIZE(name, k, size)                                                                              \
@@ -146,6 +150,7 @@ INLINE void scan(struct cpu *cpu, const struct op *op, enum scan k, unsigned siz
 SCAN_ALL(bsf, SCAN_BSF)
 SCAN_ALL(bsr, SCAN_BSR)
 SCAN_ALL(lzcnt, SCAN_LZCNT)
+SCAN_ALL(tzcnt, SCAN_TZCNT)
 SCAN_ALL(popcnt, SCAN_POPCNT)
 
 op_fn *bit_select(const struct insn *insn, struct op *op)
@@ -160,6 +165,7 @@ op_fn *bit_select(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_BSF: return bsf_forms[memory][n];
 	case ZYDIS_MNEMONIC_BSR: return bsr_forms[memory][n];
 	case ZYDIS_MNEMONIC_LZCNT: return lzcnt_forms[memory][n];
+	case ZYDIS_MNEMONIC_TZCNT: return tzcnt_forms[memory][n];
 	case ZYDIS_MNEMONIC_POPCNT: return popcnt_forms[memory][n];
 	default: return NULL;
 	}

@@ -18,9 +18,12 @@ op_fn *move_select(const struct insn *insn, struct op *op);
 op_fn *exchange_select(const struct insn *insn, struct op *op);
 op_fn *shift_select(const struct insn *insn, struct op *op);
 op_fn *bit_select(const struct insn *insn, struct op *op);
+op_fn *bmi_select(const struct insn *insn, struct op *op);
 op_fn *muldiv_select(const struct insn *insn, struct op *op);
 op_fn *stack_select(const struct insn *insn, struct op *op);
 op_fn *string_select(const struct insn *insn, struct op *op);
+op_fn *line_select(const struct insn *insn, struct op *op);
+op_fn *borrow_select(const struct insn *insn, struct op *op);
 op_fn *misc_select(const struct insn *insn, struct op *op);
 /** The selectors behind insn_sse_select; fpu/ supplies them. */
 op_fn *sse_move_select(const struct insn *insn, struct op *op);

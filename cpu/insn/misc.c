@@ -90,7 +90,7 @@ op_fn *insn_int_select(const struct insn *insn, struct op *op)
 {
 	static op_fn *(*const select[])(const struct insn *insn, struct op *op) = {
 		move_select, alu_select, stack_select, shift_select, bit_select, exchange_select, muldiv_select,
-		string_select, misc_select,
+		string_select, misc_select, bmi_select, borrow_select, line_select,
 	};
 	op_fn *fn = NULL;
 

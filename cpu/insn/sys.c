@@ -126,7 +126,7 @@ static void op_invpcid(struct cpu *cpu, const struct op *op)
 	done(cpu, op);
 }
 
-/* INVD, WBINVD: op->sub is 1 for WBINVD. Guest memory is always coherent. */
+/* INVD, WBINVD, and WBNOINVD, which Zydis does not tell from it: op->sub is 0 for INVD. Guest memory is coherent. */
 static void op_wbinvd(struct cpu *cpu, const struct op *op)
 {
 	need_supervisor(cpu);
@@ -264,6 +264,7 @@ static op_fn *select_nothing(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_ENDBR32: case ZYDIS_MNEMONIC_ENDBR64: case ZYDIS_MNEMONIC_PREFETCH:
 	case ZYDIS_MNEMONIC_PREFETCHNTA: case ZYDIS_MNEMONIC_PREFETCHT0: case ZYDIS_MNEMONIC_PREFETCHT1:
 	case ZYDIS_MNEMONIC_PREFETCHT2: case ZYDIS_MNEMONIC_PREFETCHW: case ZYDIS_MNEMONIC_PREFETCHWT1:
+	case ZYDIS_MNEMONIC_SERIALIZE:
 		return op_nop;
 	default:
 		return NULL;

@@ -4,6 +4,7 @@
 
 #include "cpu/base/private.h"
 #include "cpu/system/cpuid.h"
+#include "cpu/system/host.h"
 
 /* CPUID 8000_000A EDX. */
 #define SVM_FEATURE_NP              (1u << 0)
@@ -19,8 +20,18 @@
 
 #define XSAVE_BYTES 576u /* legacy area and header: x87 and SSE only */
 
+/* What CPUID says where the host does the work, or where a guest would miss what the host has. */
+#define HOST_1_C    (1u << 30)             /* RDRAND */
+#define HOST_7_B    (1u << 3 | 1u << 8 | 1u << 18 | 1u << 19) /* BMI1 BMI2 RDSEED ADX */
+#define HOST_7_C    (1u << 27 | 1u << 28)  /* MOVDIRI MOVDIR64B */
+#define HOST_7_D    (1u << 14)             /* SERIALIZE */
+#define HOST_EXT8_B (1u << 0 | 1u << 9)    /* CLZERO WBNOINVD */
+
 static void features_1(uint32_t out[4])
 {
+	uint32_t host[4];
+
+	host_cpuid(1, 0, host);
 	out[0] = 0x00000f61; /* family 15, model 6, stepping 1 */
 	out[1] = 8u << 8;    /* CLFLUSH line: 64 bytes */
 	out[2] = 1u << 0     /* SSE3 */
@@ -29,15 +40,19 @@ static void features_1(uint32_t out[4])
 	         | 1u << 22  /* MOVBE */
 	         | 1u << 23  /* POPCNT */
 	         | 1u << 26  /* XSAVE */
-	         | 1u << 31; /* hypervisor */
+	         | 1u << 31  /* hypervisor */
+	         | (host[2] & HOST_1_C);
 	/* FPU DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2 */
 	out[3] = 0x078bfbfd;
 }
 
 static void features_7(uint32_t subleaf, uint32_t out[4])
 {
+	uint32_t host[4];
+
 	if (subleaf != 0)
 		return;
+	host_cpuid(7, 0, host);
 	out[1] = 1u << 0     /* FSGSBASE */
 	         | 1u << 7   /* SMEP */
 	         | 1u << 9   /* ERMS */
@@ -45,11 +60,14 @@ static void features_7(uint32_t subleaf, uint32_t out[4])
 	         | 1u << 13  /* x87 images with selectors of 0 */
 	         | 1u << 20  /* SMAP */
 	         | 1u << 23  /* CLFLUSHOPT */
-	         | 1u << 24; /* CLWB */
+	         | 1u << 24  /* CLWB */
+	         | (host[1] & HOST_7_B);
 	out[2] = 1u << 2     /* UMIP */
 	         | 1u << 3   /* PKU */
 	         | 1u << 16  /* LA57 */
-	         | 1u << 22; /* RDPID */
+	         | 1u << 22  /* RDPID */
+	         | (host[2] & HOST_7_C);
+	out[3] = host[3] & HOST_7_D;
 }
 
 static void features_d(uint32_t subleaf, uint32_t out[4])
@@ -63,6 +81,7 @@ static void features_d(uint32_t subleaf, uint32_t out[4])
 static void features_extended(uint32_t leaf, uint32_t out[4])
 {
 	static const char name[48] = "vmmu software CPU";
+	uint32_t host[4];
 
 	switch (leaf) {
 	case 0x80000000:
@@ -88,7 +107,9 @@ static void features_extended(uint32_t leaf, uint32_t out[4])
 		out[3] = 1u << 8; /* invariant TSC */
 		break;
 	case 0x80000008:
+		host_cpuid(leaf, 0, host);
 		out[0] = 48 | 57 << 8;
+		out[1] = host[1] & HOST_EXT8_B;
 		break;
 	case 0x8000000a:
 		out[0] = 1;          /* the revision of SVM */

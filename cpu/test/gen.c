@@ -206,6 +206,9 @@ static bool choose_operand(struct build *b, int n, char kind, char size_letter)
 	case 'o':
 		size = 16;
 		break;
+	case 'z':
+		size = 64;
+		break;
 	case 't':
 		size = 10;
 		break;
@@ -343,7 +346,7 @@ bool gen_choose_instruction(struct build *b)
 	b->req.machine_mode = b->mode16	  ? ZYDIS_MACHINE_MODE_LONG_COMPAT_16
 			      : b->mode32 ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32
 					  : ZYDIS_MACHINE_MODE_LONG_64;
-	b->req.allowed_encodings = ZYDIS_ENCODABLE_ENCODING_LEGACY;
+	b->req.allowed_encodings = ZYDIS_ENCODABLE_ENCODING_LEGACY | ZYDIS_ENCODABLE_ENCODING_VEX;
 	b->req.mnemonic = b->row->mnemonic;
 	b->req.prefixes = b->row->prefixes;
 	for (; f[0]; n++, f += 2 + (f[2] == ','))

@@ -100,6 +100,9 @@ enum gen_kind {
 	GEN_INDIRECT,
 	GEN_STRING,
 	GEN_XLAT,
+	GEN_EXTRACT,	/* bextr, bzhi: a register that holds the place of a bit field */
+	GEN_RANDOM,	/* the destination is random */
+	GEN_LINE,	/* clzero */
 	GEN_FLOAT,	/* operands are mostly floating-point values, MXCSR varies */
 	GEN_MASKMOV,
 	GEN_BOUND,
@@ -119,7 +122,7 @@ enum { GEN_64 = 1, GEN_32 = 2 /* and 16 */, GEN_BOTH = 3, GEN_16 = 4 };
  *   R register, E register or memory, M memory, A accumulator, C cl, I immediate, 1 the constant one,
  *   X xmm register, W xmm register or memory, P mmx register, Q mmx register or memory, T st(0), S any st,
  *   J branch target;
- *   b w d q o for 1 2 4 8 16 bytes, v for the size of the row, t for 10 bytes,
+ *   b w d q o z for 1 2 4 8 16 64 bytes, v for the size of the row, t for 10 bytes,
  *   e f s r for 14 28 94 108 (an x87 environment of 16 and 32 bits, and with the registers).
  */
 struct gen_row {

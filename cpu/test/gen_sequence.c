@@ -20,6 +20,7 @@ static bool is_usable(const struct gen_row *row, unsigned int bits)
 	case ZYDIS_MNEMONIC_UD2:
 	case ZYDIS_MNEMONIC_AAM: /* may divide by zero */
 	case ZYDIS_MNEMONIC_LZCNT:
+	case ZYDIS_MNEMONIC_TZCNT:
 	case ZYDIS_MNEMONIC_POPCNT:
 	case ZYDIS_MNEMONIC_MOVBE:
 		return false;

@@ -376,6 +376,16 @@ static bool fill_kind(struct build *b)
 		set_low(b, RBX, b->address_bytes,
 			GEN_DATA + gen_below(&b->rand, GEN_DATA_SIZE) - (*gpr(b, RAX) & 0xff) - b->data_base);
 		return true;
+	case GEN_EXTRACT:
+		if (!addresses_with(b, b->reg[2]) && gen_percent(&b->rand, 80))
+			set_low(b, b->reg[2], 2, gen_next(&b->rand) & (gen_percent(&b->rand, 80) ? 0x3f3f : 0x7f7f));
+		return true;
+	case GEN_RANDOM:
+		b->c->gpr_undefined |= 1u << b->reg[0];
+		return true;
+	case GEN_LINE:
+		set_low(b, RAX, b->size, GEN_DATA + gen_below(&b->rand, GEN_DATA_SIZE + 64) - b->data_base);
+		return true;
 	case GEN_MASKMOV:
 		set_low(b, RDI, b->address_bytes,
 			GEN_DATA + gen_below(&b->rand, GEN_DATA_RW - 16) - b->data_base);

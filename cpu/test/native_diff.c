@@ -249,6 +249,8 @@ static void run_sequences(void)
 			continue;
 		next_slot();
 		native_run(&c, &n.after, &n.end);
+		if (n.end.vector == 6)
+			continue; /* the host's CPU is too old for one of them */
 		compare(&c, &n, SOFT_BLOCK, &none);
 		total.unimplemented += none;
 	}
