@@ -75,6 +75,13 @@ static void op_fnclex(struct cpu *cpu, const struct op *op)
 	cpu->s.fx.fsw &= 0x7f00;
 }
 
+/* What is left of FENI, FDISI and FSETPM. Like all instructions with FN they do not wait. */
+static void op_fnothing(struct cpu *cpu, const struct op *op)
+{
+	(void)op;
+	x87_check(cpu);
+}
+
 static void op_fldcw(struct cpu *cpu, const struct op *op)
 {
 	x87_wait(cpu);
@@ -233,6 +240,8 @@ op_fn *fpu_select(const struct insn *insn, struct op *op)
 	switch (insn->z->mnemonic) {
 	case ZYDIS_MNEMONIC_FNINIT: return op_fninit;
 	case ZYDIS_MNEMONIC_FNCLEX: return op_fnclex;
+	case ZYDIS_MNEMONIC_FENI8087_NOP: case ZYDIS_MNEMONIC_FDISI8087_NOP: case ZYDIS_MNEMONIC_FSETPM287_NOP:
+		return op_fnothing;
 	case ZYDIS_MNEMONIC_FLDCW: return op_fldcw;
 	case ZYDIS_MNEMONIC_FNSTCW: return op_fnstcw;
 	case ZYDIS_MNEMONIC_FNSTSW: return op_fnstsw;
