@@ -72,6 +72,15 @@ static uint8_t segment_number(ZydisRegister r)
 	return CPU_DS;
 }
 
+/*
+ * A SIB byte that names no base: its displacement stands alone, whatever REX.B is. Zydis 4.0 takes it for R13 when the
+ * address has 32 bits, and forgets the displacement.
+ */
+static bool has_no_base(const ZydisDecodedInstruction *z)
+{
+	return (z->attributes & ZYDIS_ATTRIB_HAS_SIB) && z->raw.modrm.mod == 0 && z->raw.sib.base == 5;
+}
+
 static void decode_memory(const struct insn *insn, const ZydisDecodedOperand *o, struct op *op)
 {
 	static const uint8_t shift[] = { 0, 0, 1, 0, 2, 0, 0, 0, 3 };
@@ -84,6 +93,8 @@ static void decode_memory(const struct insn *insn, const ZydisDecodedOperand *o,
 		op->disp += (int64_t)(op->rip + insn->z->length);
 		if (o->mem.base == ZYDIS_REGISTER_EIP)
 			op->disp = (uint32_t)op->disp;
+	} else if (has_no_base(insn->z)) {
+		op->disp = insn->z->raw.disp.value;
 	} else {
 		op->base = gpr_offset(o->mem.base);
 	}
