@@ -37,7 +37,13 @@
 enum { GEN_CF = 1, GEN_PF = 4, GEN_AF = 0x10, GEN_ZF = 0x40, GEN_SF = 0x80, GEN_DF = 0x400, GEN_OF = 0x800 };
 #define GEN_STATUS (GEN_CF | GEN_PF | GEN_AF | GEN_ZF | GEN_SF | GEN_OF)
 
-struct gen_xmm {
+/* A vector register: XMM, YMM and ZMM are its first 16, 32 and 64 bytes. */
+union gen_vector {
+	uint64_t q[8];
+	uint8_t byte[64];
+};
+
+struct gen_extended {
 	uint64_t q[2];
 };
 
@@ -46,8 +52,9 @@ struct gen_state {
 	uint64_t gpr[16];
 	uint64_t rip;
 	uint64_t rflags;
-	struct gen_xmm xmm[16];
-	struct gen_xmm st[8];		/* x87 registers in stack order, 10 bytes each */
+	union gen_vector v[32];		/* what the host lacks of them, and of k, is 0 */
+	uint64_t k[8];
+	struct gen_extended st[8];	/* x87 registers in stack order, 10 bytes each */
 	uint16_t fcw, fsw;
 	uint8_t ftw;			/* as FXSAVE has it */
 	uint32_t mxcsr;

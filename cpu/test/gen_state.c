@@ -426,19 +426,19 @@ static uint64_t lane(struct build *b)
 }
 
 /* An 80-bit number: random bits, or near one, or from an integer, or with a special exponent. */
-static struct gen_xmm extended(struct build *b)
+static struct gen_extended extended(struct build *b)
 {
 	uint64_t fraction = gen_lane(&b->rand), sign = gen_next(&b->rand) & 0x8000;
 
 	switch (gen_below(&b->rand, 8)) {
 	case 0:
-		return (struct gen_xmm){ { fraction, gen_next(&b->rand) & 0xffff } };
+		return (struct gen_extended){ { fraction, gen_next(&b->rand) & 0xffff } };
 	case 1:
-		return (struct gen_xmm){ { fraction | UINT64_C(1) << 63, sign | 0x7fff } };
+		return (struct gen_extended){ { fraction | UINT64_C(1) << 63, sign | 0x7fff } };
 	case 2:
-		return (struct gen_xmm){ { gen_percent(&b->rand, 50) ? 0 : fraction >> 1, sign } };
+		return (struct gen_extended){ { gen_percent(&b->rand, 50) ? 0 : fraction >> 1, sign } };
 	default:
-		return (struct gen_xmm){ { fraction | UINT64_C(1) << 63,
+		return (struct gen_extended){ { fraction | UINT64_C(1) << 63,
 					   sign | (0x3fff - 40 + gen_below(&b->rand, 110)) } };
 	}
 }
@@ -473,7 +473,8 @@ void gen_fill_registers(struct build *b)
 	if (b->mode16) /* the kernel keeps no more of a 16-bit stack pointer */
 		s->gpr[RSP] &= 0xffff;
 	for (int i = 0; i < 16; i++)
-		s->xmm[i] = (struct gen_xmm){ { lane(b), lane(b) } };
+		for (int q = 0; q < 2; q++)
+			s->v[i].q[q] = lane(b);
 	fill_x87(b);
 	s->rflags = 0x202 | (gen_next(&b->rand) & GEN_STATUS);
 	if (gen_percent(&b->rand, 25))

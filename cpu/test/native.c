@@ -8,6 +8,7 @@
  * the test back. Returning with another CS runs 32-bit code the same way.
  */
 #include "native.h"
+#include "native_xstate.h"
 
 #include <signal.h>
 #include <string.h>
@@ -38,25 +39,10 @@ static struct {
 static const int greg_of_gpr[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
 				     REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15 };
 
-/* Tell the kernel that the FXSAVE part of the frame is not in its initial state. */
-static void frame_has_sse(struct _libc_fpstate *fp)
-{
-	uint32_t magic;
-	uint64_t features;
-
-	memcpy(&magic, (char *)fp + 464, sizeof(magic));
-	if (magic != FP_XSTATE_MAGIC1)
-		return;
-	memcpy(&features, (char *)fp + 512, sizeof(features));
-	features |= 3;
-	memcpy((char *)fp + 512, &features, sizeof(features));
-}
-
 static void enter(ucontext_t *uc)
 {
 	const struct gen_state *in = &native.c->in;
 	greg_t *g = uc->uc_mcontext.gregs;
-	struct _libc_fpstate *fp = uc->uc_mcontext.fpregs;
 
 	memcpy(native.host, g, sizeof(native.host));
 	for (int i = 0; i < 16; i++)
@@ -67,39 +53,26 @@ static void enter(ucontext_t *uc)
 		g[REG_CSGSFS] = (g[REG_CSGSFS] & ~(greg_t)0xffff) | CS_32;
 	if (native.c->bits == 16)
 		g[REG_CSGSFS] = (g[REG_CSGSFS] & 0xffffffff0000) | CS_16 | (greg_t)DATA_16 << 48;
-	memcpy(fp->_xmm, in->xmm, sizeof(in->xmm));
-	fp->mxcsr = in->mxcsr;
-	memcpy(fp->_st, in->st, sizeof(in->st));
-	fp->cwd = in->fcw;
-	fp->swd = in->fsw;
-	fp->ftw = in->ftw;
-	frame_has_sse(fp);
+	native_xstate_keep(uc->uc_mcontext.fpregs);
+	native_xstate_put(uc->uc_mcontext.fpregs, in);
 }
 
 static void leave(ucontext_t *uc)
 {
 	struct gen_state *after = &native.after;
 	greg_t *g = uc->uc_mcontext.gregs;
-	struct _libc_fpstate *fp = uc->uc_mcontext.fpregs;
 
 	for (int i = 0; i < 16; i++)
 		after->gpr[i] = (uint64_t)g[greg_of_gpr[i]];
 	after->rip = (uint64_t)g[REG_RIP];
 	after->rflags = (uint64_t)g[REG_EFL];
-	memcpy(after->xmm, fp->_xmm, sizeof(after->xmm));
-	after->mxcsr = fp->mxcsr;
-	memcpy(after->st, fp->_st, sizeof(after->st));
-	after->fcw = fp->cwd;
-	after->fsw = fp->swd;
-	after->ftw = (uint8_t)fp->ftw;
+	native_xstate_get(uc->uc_mcontext.fpregs, after);
 	native.end.vector = (unsigned int)g[REG_TRAPNO];
 	native.end.error = (uint32_t)g[REG_ERR];
 	native.end.cr2 = (uint64_t)g[REG_CR2];
-	/* Only registers: signal mask and stack are as they were. No x87 exception may be pending in test code. */
+	/* Only registers: signal mask and stack are as they were. */
 	memcpy(g, native.host, sizeof(native.host));
-	fp->cwd = 0x37f;
-	fp->swd = fp->ftw = 0;
-	fp->mxcsr = 0x1f80;
+	native_xstate_restore(uc->uc_mcontext.fpregs);
 }
 
 static void handler(int signal, siginfo_t *info, void *context)
@@ -159,6 +132,7 @@ bool native_init(const uint8_t pattern[GEN_DATA_SIZE])
 	struct sigaction sa = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
 	stack_t stack = { .ss_sp = alternate, .ss_size = sizeof(alternate) };
 
+	native_xstate_init();
 	if (sigaltstack(&stack, NULL) != 0)
 		return false;
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "native.h"
-#include "native_soft.h"
+#include "native_compare.h"
+#include "native_xstate.h"
 
 #define SHOWN 10
 #define SEQUENCES 300	/* times count */
@@ -30,147 +30,20 @@ static struct {
 	unsigned int slot;
 } total;
 
-struct result {
-	struct gen_state after;
-	struct gen_end end;
-};
-
-/* ---- printing ------------------------------------------------------------------------------------------ */
-
-static const char *const gpr_name[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-					  "r8",	 "r9",	"r10", "r11", "r12", "r13", "r14", "r15" };
-
-static void print_instructions(const struct gen_case *c)
+static void compare(const struct gen_case *c, const struct native_result *n, enum soft_mode mode, bool *unimplemented)
 {
-	ZydisDisassembledInstruction d;
-	ZydisMachineMode mode = c->bits == 64	? ZYDIS_MACHINE_MODE_LONG_64
-				: c->bits == 32 ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32
-						: ZYDIS_MACHINE_MODE_LONG_COMPAT_16;
-	unsigned int at = 0, length;
-
-	printf("%u-bit, at %#llx\n", c->bits, (unsigned long long)c->in.rip);
-	for (; at < c->length; at += length) {
-		bool known = ZYAN_SUCCESS(
-			ZydisDisassembleIntel(mode, c->in.rip + at, c->bytes + at, c->length - at, &d));
-
-		length = known ? d.info.length : c->length - at;
-		printf("   ");
-		for (unsigned int i = 0; i < length; i++)
-			printf(" %02x", c->bytes[at + i]);
-		printf("  %s\n", known ? d.text : "?");
-	}
-}
-
-static void print_difference(const char *name, uint64_t in, uint64_t native, uint64_t soft)
-{
-	if (native != soft)
-		printf("    %-6s before %016llx  real %016llx  vmmu %016llx\n", name, (unsigned long long)in,
-		       (unsigned long long)native, (unsigned long long)soft);
-}
-
-static void print_memory(const uint8_t *native, const uint8_t *soft)
-{
-	unsigned int printed = 0;
-
-	for (unsigned int i = 0; i < GEN_DATA_SIZE && printed < 16; i++)
-		if (native[i] != soft[i] && ++printed)
-			printf("    [%#x] real %02x  vmmu %02x\n", GEN_DATA + i, native[i], soft[i]);
-}
-
-static void print_failure(const struct gen_case *c, const struct result *n, const struct result *s, const uint8_t *soft,
-			  const char *how)
-{
-	char name[16];
-
-	printf("  DIFFERENT (%s): ", how);
-	print_instructions(c);
-	print_difference("vector", 0, n->end.vector, s->end.vector);
-	if (n->end.vector == 14) {
-		print_difference("error", 0, n->end.error, s->end.error);
-		print_difference("cr2", 0, n->end.cr2, s->end.cr2);
-	}
-	for (unsigned int i = 0; i < 16; i++)
-		print_difference(gpr_name[i], c->in.gpr[i], n->after.gpr[i], s->after.gpr[i]);
-	print_difference("rip", c->in.rip, n->after.rip, s->after.rip);
-	if ((n->after.rflags ^ s->after.rflags) & ~c->flags_undefined & (GEN_STATUS | GEN_DF | 0x200000))
-		print_difference("flags", c->in.rflags, n->after.rflags, s->after.rflags);
-	print_difference("mxcsr", c->in.mxcsr, n->after.mxcsr, s->after.mxcsr);
-	for (unsigned int i = 0; i < 16; i++) {
-		snprintf(name, sizeof(name), "xmm%uh", i);
-		print_difference(name, c->in.xmm[i].q[1], n->after.xmm[i].q[1], s->after.xmm[i].q[1]);
-		snprintf(name, sizeof(name), "xmm%ul", i);
-		print_difference(name, c->in.xmm[i].q[0], n->after.xmm[i].q[0], s->after.xmm[i].q[0]);
-	}
-	print_difference("fcw", c->in.fcw, n->after.fcw, s->after.fcw);
-	print_difference("fsw", c->in.fsw, n->after.fsw, s->after.fsw);
-	print_difference("ftw", c->in.ftw, n->after.ftw, s->after.ftw);
-	for (unsigned int i = 0; i < 8; i++) {
-		snprintf(name, sizeof(name), "st%uh", i);
-		print_difference(name, c->in.st[i].q[1], n->after.st[i].q[1], s->after.st[i].q[1]);
-		snprintf(name, sizeof(name), "st%ul", i);
-		print_difference(name, c->in.st[i].q[0], n->after.st[i].q[0], s->after.st[i].q[0]);
-	}
-	print_memory(native_data(), soft);
-	printf("    in:");
-	for (unsigned int i = 0; i < 16; i++)
-		printf(" %s=%llx", gpr_name[i], (unsigned long long)c->in.gpr[i]);
-	printf(" flags=%llx\n", (unsigned long long)c->in.rflags);
-}
-
-/* ---- comparing ----------------------------------------------------------------------------------------- */
-
-static bool same_end(const struct gen_case *c, const struct result *n, const struct result *s)
-{
-	if (n->end.vector != s->end.vector)
-		return false;
-	if (n->end.vector == 14)
-		return n->end.error == s->end.error &&
-		       ((n->end.cr2 ^ s->end.cr2) & (c->pieces ? ~UINT64_C(0xfff) : ~UINT64_C(0))) == 0;
-	return (n->end.vector != 13 && n->end.vector != 12) || n->end.error == s->end.error;
-}
-
-static bool same_state(const struct gen_case *c, const struct result *n, const struct result *s)
-{
-	uint64_t flags = GEN_STATUS | GEN_DF | 0x200000;
-	uint32_t unknown = c->gpr_undefined;
-
-	/* An exception leaves even the undefined flags alone. */
-	if (n->end.vector == 3)
-		flags &= ~c->flags_undefined;
-	else if (c->partial)
-		unknown |= 0xffefu; /* all but RSP */
-	/* The host's kernel gives back only 16 bits of a 16-bit stack pointer. */
-	if (c->bits == 16 && (uint16_t)n->after.gpr[4] == (uint16_t)s->after.gpr[4])
-		unknown |= 1u << 4;
-	for (unsigned int i = 0; i < 16; i++)
-		if (!(unknown >> i & 1) && n->after.gpr[i] != s->after.gpr[i])
-			return false;
-	return n->after.rip == s->after.rip && ((n->after.rflags ^ s->after.rflags) & flags) == 0 &&
-	       n->after.mxcsr == s->after.mxcsr && n->after.fcw == s->after.fcw && n->after.fsw == s->after.fsw &&
-	       n->after.ftw == s->after.ftw &&
-	       memcmp(n->after.st, s->after.st, sizeof(n->after.st)) == 0 &&
-	       memcmp(n->after.xmm, s->after.xmm, sizeof(n->after.xmm)) == 0;
-}
-
-static void compare(const struct gen_case *c, const struct result *n, enum soft_mode mode, bool *unimplemented)
-{
-	static uint8_t data[GEN_DATA_SIZE];
-	struct result s = { 0 };
-	enum soft_result how = soft_run(c, mode, &s.after, &s.end);
-
-	if (how == SOFT_UNIMPLEMENTED) {
+	switch (native_compare(c, n, mode, options.all || total.shown < SHOWN)) {
+	case COMPARED_UNIMPLEMENTED:
 		*unimplemented = true;
 		return;
+	case COMPARED_DIFFERENT:
+		total.shown++;
+		total.failed++;
+		break;
+	case COMPARED_SAME:
+		break;
 	}
-	soft_data(data);
 	total.compared++;
-	if (how == SOFT_OK && same_end(c, n, &s) && same_state(c, n, &s) &&
-	    ((c->partial && n->end.vector != 3) || memcmp(data, native_data(), GEN_DATA_SIZE) == 0))
-		return;
-	total.failed++;
-	if (options.all || total.shown++ < SHOWN)
-		print_failure(c, n, &s, data,
-		              how == SOFT_STRANGE ? "no answer" : mode == SOFT_STEP ? "stepped" : "run");
 }
 
 /* A slot is used again. The CPU must notice that the code there is no longer the code that it decoded. */
@@ -185,7 +58,7 @@ static void run_row(const struct gen_row *row, unsigned int size, unsigned int b
 
 	for (unsigned int i = 0; i < options.count; i++) {
 		struct gen_case c;
-		struct result n;
+		struct native_result n;
 		bool none = false;
 
 		if (!gen_case(options.seed, row, size, bits, i, total.slot, &c))
@@ -243,7 +116,7 @@ static void run_sequences(void)
 		unsigned int bits = i % 2 ? 64 : i % 4 ? 32 : 16;
 		bool none = false;
 		struct gen_case c;
-		struct result n;
+		struct native_result n;
 
 		if (!native_has(bits) || !gen_sequence(options.seed, bits, i, total.slot, &c))
 			continue;
@@ -282,7 +155,7 @@ int main(int argc, char **argv)
 	parse(argc, argv);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	gen_pattern(options.seed, pattern);
-	if (!native_init(pattern) || !soft_init(pattern)) {
+	if (!native_init(pattern) || !soft_init(pattern, native_xcr0())) {
 		printf("skipped: cannot map the test's addresses here\n");
 		return 77;
 	}

@@ -46,7 +46,7 @@ static const uint32_t data_gpa[GEN_DATA_SIZE / GEN_PAGE] = { 0x23000, 0x20000, 0
 #define SEL_USER_DS16 0x0fu
 
 #define CR0_VALUE  UINT64_C(0x80010033) /* PG WP NE ET MP PE */
-#define CR4_VALUE  UINT64_C(0x620)	/* OSXMMEXCPT OSFXSR PAE */
+#define CR4_VALUE  UINT64_C(0x40620)	/* OSXSAVE OSXMMEXCPT OSFXSR PAE */
 #define EFER_VALUE UINT64_C(0xd00)	/* NX LMA LME */
 
 static struct {
@@ -56,6 +56,7 @@ static struct {
 	struct cpu *cpu;
 	uint8_t pattern[GEN_DATA_SIZE];
 	uint32_t always_run;
+	uint64_t xcr0;
 } soft;
 
 /* ---- the library's part, as the CPU sees it: tables that map everything -------------------------------------- */
@@ -210,9 +211,10 @@ static void set_system_state(struct cpu_state *s, unsigned int bits)
 	s->cr3 = PML4;
 	s->cr4 = CR4_VALUE;
 	s->efer = EFER_VALUE;
+	s->xcr0 = soft.xcr0;
 }
 
-bool soft_init(const uint8_t pattern[GEN_DATA_SIZE])
+bool soft_init(const uint8_t pattern[GEN_DATA_SIZE], uint64_t xcr0)
 {
 	static const struct cpu_ops ops;
 
@@ -220,6 +222,7 @@ bool soft_init(const uint8_t pattern[GEN_DATA_SIZE])
 	soft.vm = cpu_vm_create();
 	if (soft.area == MAP_FAILED || !soft.vm)
 		return false;
+	soft.xcr0 = xcr0;
 	soft.always_run = VMMU_POLL_RUN;
 	soft.ram = (uint8_t *)(((uintptr_t)soft.area + LARGE_PAGE - 1) & ~(uintptr_t)(LARGE_PAGE - 1));
 	memcpy(soft.pattern, pattern, GEN_DATA_SIZE);
@@ -301,13 +304,15 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	memcpy(s->gpr, c->in.gpr, sizeof(s->gpr));
 	s->rip = c->in.rip;
 	s->rflags = c->in.rflags;
+	s->fx.fop = 0;
+	s->fx.fip = s->fx.fdp = 0;
 	s->fx.fcw = c->in.fcw;
 	s->fx.fsw = c->in.fsw;
 	s->fx.ftw = c->in.ftw;
 	memcpy(s->fx.st, c->in.st, sizeof(s->fx.st));
 	s->fx.mxcsr = c->in.mxcsr;
-	for (unsigned int i = 0; i < 16; i++)
-		memcpy(s->vectors.v[i], &c->in.xmm[i], sizeof(c->in.xmm[i]));
+	memcpy(s->vectors.v, c->in.v, sizeof(s->vectors.v));
+	memcpy(s->vectors.k, c->in.k, sizeof(s->vectors.k));
 	s->mp_state = CPU_MP_RUNNABLE;
 	memset(&s->events, 0, sizeof(s->events));
 	cpu_debug_set(soft.cpu, mode == SOFT_STEP ? CPU_DEBUG_STEP : 0, NULL);
@@ -329,8 +334,8 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	after->fsw = s->fx.fsw;
 	after->ftw = s->fx.ftw;
 	memcpy(after->st, s->fx.st, sizeof(after->st));
-	for (unsigned int i = 0; i < 16; i++)
-		memcpy(&after->xmm[i], s->vectors.v[i], sizeof(after->xmm[i]));
+	memcpy(after->v, s->vectors.v, sizeof(after->v));
+	memcpy(after->k, s->vectors.k, sizeof(after->k));
 	*end = (struct gen_end){ 0 };
 	if (exit == CPU_EXIT_INTERNAL_ERROR)
 		return SOFT_UNIMPLEMENTED;

@@ -20,7 +20,8 @@ enum soft_mode {
 	SOFT_STEP,	/* alone, with the host single-stepping */
 };
 
-bool soft_init(const uint8_t pattern[GEN_DATA_SIZE]);
+/* @xcr0: what XGETBV answers on both CPUs. Returns: false when it cannot be done. */
+bool soft_init(const uint8_t pattern[GEN_DATA_SIZE], uint64_t xcr0);
 void soft_fini(void);
 enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct gen_state *after, struct gen_end *end);
 
