@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Every encoding of the vector and bit-manipulation sets, on the host's CPU and on the software one.
+ *
+ *     native-sweep [--seed N] [--cases N] [--extension NAME] [--only MNEMONIC] [--number N] [--all] [--table] [--list]
+ *
+ * --cases: for each extension, over its instructions in turn. --number: this case alone. --all: print every difference.
+ * --table: a line for each instruction. --list: the extensions, and how many forms they have.
+ *
+ * An extension is an instruction set as Zydis names it. Sets that the host's CPU lacks are left out and counted, as are
+ * those that the software CPU does not show in CPUID.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "native_compare.h"
+#include "native_xstate.h"
+#include "opcode_case.h"
+#include "opcode_cpuid.h"
+
+#define SHOWN 3 /* differences of one instruction */
+
+static struct {
+	uint64_t seed;
+	unsigned int cases;
+	const char *extension, *only;
+	long number;
+	bool all, table, list;
+} options = { .seed = 20220505, .cases = 1500, .number = -1 };
+
+struct count {
+	unsigned long cases, faults, differed, unimplemented, unencoded;
+};
+
+static struct {
+	struct count count;
+	unsigned int absent, hidden;
+	unsigned int modes;
+} total;
+
+static void add(struct count *to, const struct count *from)
+{
+	to->cases += from->cases;
+	to->faults += from->faults;
+	to->differed += from->differed;
+	to->unimplemented += from->unimplemented;
+	to->unencoded += from->unencoded;
+}
+
+static void print_count(const char *set, const char *mnemonic, const struct count *c)
+{
+	printf("%-24s %-18s %8lu cases %7lu ended in faults %6lu differed %6lu unimplemented %lu not encoded\n", set,
+	       mnemonic, c->cases, c->faults, c->differed, c->unimplemented, c->unencoded);
+}
+
+static void run_case(const struct gen_case *c, struct count *count, const char *set, unsigned int number)
+{
+	bool show = options.all || count->differed < SHOWN;
+	struct native_result n;
+	enum compared how;
+
+	native_run(c, &n.after, &n.end);
+	how = native_compare(c, &n, SOFT_BLOCK, show);
+	if (how == COMPARED_SAME)
+		how = native_compare(c, &n, SOFT_STEP, show);
+	count->cases++;
+	count->faults += n.end.vector != 3;
+	count->differed += how == COMPARED_DIFFERENT;
+	count->unimplemented += how == COMPARED_UNIMPLEMENTED;
+	if (how == COMPARED_DIFFERENT && show)
+		printf("    again: --seed %llu --extension %s --number %u\n", (unsigned long long)options.seed, set,
+		       number);
+}
+
+static void run_number(const struct opcode_list *list, const struct opcode_set *set, unsigned int number,
+                       struct count *count)
+{
+	const struct opcode_form *form;
+	struct gen_case c;
+
+	if (!opcode_case(options.seed, list, set, number, total.modes, &c, &form)) {
+		count->unencoded++;
+		return;
+	}
+	native_xstate_trim(&c.in);
+	run_case(&c, count, ZydisISASetGetString(set->set), number);
+}
+
+static void run_set(const struct opcode_list *list, const struct opcode_set *set)
+{
+	const char *name = ZydisISASetGetString(set->set);
+	struct count sum = { 0 };
+
+	for (unsigned int i = 0; i < set->count; i++) {
+		const char *mnemonic = ZydisMnemonicGetString(list->mnemonic[set->first + i].mnemonic);
+		struct count count = { 0 };
+
+		if (options.only && strcasecmp(options.only, mnemonic) != 0)
+			continue;
+		if (options.number >= 0) {
+			if ((unsigned long)options.number % set->count == i)
+				run_number(list, set, (unsigned int)options.number, &count);
+		} else {
+			for (unsigned int number = i; number < options.cases; number += set->count)
+				run_number(list, set, number, &count);
+		}
+		if (options.table || count.differed || count.unimplemented)
+			print_count(name, mnemonic, &count);
+		add(&sum, &count);
+	}
+	print_count(name, "", &sum);
+	fflush(stdout);
+	add(&total.count, &sum);
+}
+
+static void visit_set(const struct opcode_list *list, const struct opcode_set *set)
+{
+	const char *name = ZydisISASetGetString(set->set);
+	unsigned long forms = 0;
+
+	if (options.extension && strcasecmp(options.extension, name) != 0)
+		return;
+	for (unsigned int i = 0; i < set->count; i++)
+		forms += list->mnemonic[set->first + i].count;
+	if (options.list || !opcode_set_on_host(set->set) || !opcode_set_offered(set->set)) {
+		bool host = opcode_set_on_host(set->set), offered = opcode_set_offered(set->set);
+
+		total.absent += !host;
+		total.hidden += host && !offered;
+		printf("%-24s %3u instructions, %5lu forms%s\n", name, set->count, forms,
+		       !host ? ": the host has none" : !offered ? ": NOT OFFERED by the software CPU" : "");
+		return;
+	}
+	run_set(list, set);
+}
+
+static void parse(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+
+		if (strcmp(argv[i], "--all") == 0)
+			options.all = true;
+		else if (strcmp(argv[i], "--table") == 0)
+			options.table = true;
+		else if (strcmp(argv[i], "--list") == 0)
+			options.list = true;
+		else if (strcmp(argv[i], "--seed") == 0 && value)
+			options.seed = strtoull(argv[++i], NULL, 0);
+		else if (strcmp(argv[i], "--cases") == 0 && value)
+			options.cases = (unsigned int)strtoul(argv[++i], NULL, 0);
+		else if (strcmp(argv[i], "--number") == 0 && value)
+			options.number = strtol(argv[++i], NULL, 0);
+		else if (strcmp(argv[i], "--extension") == 0 && value)
+			options.extension = argv[++i];
+		else if (strcmp(argv[i], "--only") == 0 && value)
+			options.only = argv[++i];
+		else {
+			fprintf(stderr,
+			        "usage: %s [--seed N] [--cases N] [--extension NAME] [--only MNEMONIC] [--number N] "
+			        "[--all] [--table] [--list]\n", argv[0]);
+			exit(2);
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static uint8_t pattern[GEN_DATA_SIZE];
+	struct opcode_list list;
+
+	parse(argc, argv);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	gen_pattern(options.seed, pattern);
+	if (!native_init(pattern) || !soft_init(pattern, native_xcr0())) {
+		printf("skipped: cannot map the test's addresses here\n");
+		return 77;
+	}
+	total.modes = GEN_64 | (native_has(32) ? GEN_32 : 0) | (native_has(16) ? GEN_16 : 0);
+	opcode_list_make(&list, opcode_set_is_swept);
+	printf("seed %llu, %u cases for each of %zu extensions, %zu instructions in %zu forms, XCR0 %#llx\n",
+	       (unsigned long long)options.seed, options.cases, list.sets, list.mnemonics, list.forms,
+	       (unsigned long long)native_xcr0());
+	for (size_t i = 0; i < list.sets; i++)
+		visit_set(&list, &list.set[i]);
+	opcode_list_free(&list);
+	soft_fini();
+	print_count("native-sweep:", "", &total.count);
+	printf("%u extensions that the host lacks, %u that the software CPU does not offer\n", total.absent,
+	       total.hidden);
+	return total.count.differed || total.count.unimplemented || total.count.unencoded ? 1 : 0;
+}
