@@ -237,6 +237,7 @@ struct cpu_private {
 	struct block **hash;          /* BLOCK_HASH */
 	struct block **jump;          /* JUMP_CACHE */
 	uint64_t run_serial;
+	struct stubs *stubs;          /* of stub/stub.c; NULL where the host allows no code to be made */
 	struct op fetch_op, event_op; /* what cpu->op is during a fetch, a delivery */
 	struct block *single_block;
 	struct code_page *written[4]; /* code pages that the instruction that runs alone wrote */
@@ -299,6 +300,17 @@ INLINE void code_gen_next_all(struct cpu *cpu)
 
 /** The CPU that runs guest code on this thread, for the signal handler. */
 extern _Thread_local struct cpu *cpu_running __attribute__((tls_model("initial-exec")));
+
+/* ---- supplied by stub/ ---------------------------------------------------------------------------------- */
+
+/** Does the host let this process make code? Without, vector instructions after SSE3 are not offered. */
+bool code_is_allowed(void);
+/** Returns: false when the host has no memory. */
+bool stubs_init(struct cpu *cpu);
+void stubs_fini(struct cpu *cpu);
+/** Can `count` more instructions have stubs? If not, forget all, together with the blocks that use them. */
+bool stubs_have_room(const struct cpu *cpu, unsigned count);
+void stubs_forget(struct cpu *cpu);
 
 /* ---- supplied by run/run.c and system/debug.c -------------------------------------------------------------- */
 

@@ -15,7 +15,8 @@
  *  - It reaches guest memory only through memory/mem.h, and flags only through flags.h.
  *
  * How a handler is found: decode/decode.c fills a struct op with operands. An instruction that CPUID does not offer
- * (decode/offer.c) is #UD. For the rest it asks sys_select, fpu_select, insn_int_select and insn_sse_select in turn.
+ * (decode/offer.c) is #UD. For the rest it asks sys_select, fpu_select, insn_int_select, insn_sse_select and
+ * vector_select in turn.
  * A selector looks at the struct insn, may refine the op (sub, imm, size, ...), and returns a handler, or NULL for
  * "not mine". If no selector has one, the instruction is CPU_ERROR_EMULATION; guest-sweep looks for those.
  *
@@ -30,7 +31,8 @@
  *    PUSH POP (GPR, imm, memory) PUSHA POPA ENTER LEAVE, LEA, SETcc, CMOVcc, XLAT, BOUND, flags (CLC CMC CLD LAHF
  *    ...), MOVS STOS LODS SCAS CMPS, LOCK forms.
  *  - fpu/x87.c, fpu/image.c: x87, FXSAVE..XRSTOR, LDMXCSR STMXCSR.
- *  - fpu/sse_*.c, fpu/mmx*.c: instructions on XMM and MMX registers.
+ *  - fpu/sse_*.c, fpu/mmx*.c: instructions on XMM and MMX registers, up to SSE3.
+ *  - stub/: every later vector instruction. It runs as itself.
  */
 #ifndef CPU_BASE_TYPES_H
 #define CPU_BASE_TYPES_H
@@ -133,6 +135,7 @@ enum cpu_vector {
 
 struct op;
 struct block;
+struct stub;
 typedef void op_fn(struct cpu *cpu, const struct op *op);
 
 /*
@@ -156,7 +159,10 @@ struct op {
 	int64_t imm;        /* the (first) immediate, sign-extended from its encoded size if the instruction
 	                       does so, else zero-extended; a relative branch: the target RIP, wrapped */
 	int64_t disp;       /* displacement; RIP-relative: the address itself, and base is OPR_ZERO */
-	struct block *target; /* run/execute.c's: the block that a direct branch went to last */
+	union {
+		struct block *target; /* run/execute.c's: the block that a direct branch went to last */
+		const struct stub *stub; /* stub/vector.c's: how the host runs a vector instruction */
+	};
 	uint8_t reg[3];     /* reg[i]: operand i when it is a register: OPR offset of a GPR; the number of an
 	                       XMM, MMX, x87, segment, control or debug register */
 	uint8_t base, index, scale; /* memory operand: OPR offsets; scale is a shift count */
@@ -187,6 +193,7 @@ struct insn {
 	const ZydisDecodedInstruction *z;
 	const ZydisDecodedOperand *o;
 	unsigned bits; /* of the code segment: 16, 32, 64 */
+	const uint8_t *bytes; /* z->length of them */
 };
 
 /** The handler of an instruction that does not exist: #UD. */
@@ -197,6 +204,7 @@ op_fn *sys_select(const struct insn *insn, struct op *op);
 op_fn *fpu_select(const struct insn *insn, struct op *op);
 op_fn *insn_int_select(const struct insn *insn, struct op *op); /* insn/misc.c */
 op_fn *insn_sse_select(const struct insn *insn, struct op *op); /* fpu/sse_move.c */
+op_fn *vector_select(struct cpu *cpu, const struct insn *insn, struct op *op); /* stub/vector.c */
 
 /* ---- TLB ------------------------------------------------------------------------------------------------ */
 

@@ -38,7 +38,7 @@ bool block_memory_init(struct cpu *cpu)
 		return false;
 	p->jump = p->hash + BLOCK_HASH;
 	p->arena = map_zeroed(ARENA_BYTES);
-	if (p->arena == NULL) {
+	if (p->arena == NULL || !stubs_init(cpu)) {
 		block_memory_fini(cpu);
 		return false;
 	}
@@ -59,6 +59,7 @@ void block_memory_fini(struct cpu *cpu)
 		munmap(p->hash, BLOCK_HASH * sizeof(p->hash[0]) + JUMP_CACHE * sizeof(p->jump[0]));
 	if (p->arena != NULL)
 		munmap(p->arena, ARENA_BYTES);
+	stubs_fini(cpu);
 	p->hash = NULL;
 	p->arena = NULL;
 }
@@ -71,6 +72,7 @@ static void arena_reset(struct cpu *cpu)
 	memset(p->hash, 0, BLOCK_HASH * sizeof(p->hash[0]) + JUMP_CACHE * sizeof(p->jump[0]));
 	p->arena_used = 512;
 	p->arena_epoch++;
+	stubs_forget(cpu);
 	code_gen_next_all(cpu);
 }
 
@@ -187,7 +189,7 @@ static struct block *block_make(struct cpu *cpu, const uint8_t *host)
 	struct fetched f;
 	struct block *b;
 
-	if (p->arena_used + most > ARENA_BYTES)
+	if (p->arena_used + most > ARENA_BYTES || !stubs_have_room(cpu, BLOCK_OPS))
 		arena_reset(cpu);
 	b = (struct block *)(p->arena + p->arena_used);
 	*b = (struct block){ .rip = cpu->s.rip, .mode = cpu->mode, .host = host, .run_serial = p->run_serial };
@@ -275,6 +277,8 @@ struct block *block_single(struct cpu *cpu)
 	const uint8_t *host;
 	unsigned left;
 
+	if (!stubs_have_room(cpu, 1))
+		arena_reset(cpu);
 	fetch_begin(cpu);
 	if (!inside_cs(cpu, cpu->s.rip, 1))
 		cpu_gp(cpu);

@@ -175,7 +175,7 @@ static void decode_operands(const struct insn *insn, struct op *op)
 
 /* ---- the instruction ----------------------------------------------------------------------------------- */
 
-static op_fn *select_handler(const struct insn *insn, struct op *op)
+static op_fn *select_handler(struct cpu *cpu, const struct insn *insn, struct op *op)
 {
 	op_fn *fn;
 
@@ -190,6 +190,8 @@ static op_fn *select_handler(const struct insn *insn, struct op *op)
 		fn = insn_int_select(insn, op);
 	if (fn == NULL)
 		fn = insn_sse_select(insn, op);
+	if (fn == NULL)
+		fn = vector_select(cpu, insn, op);
 	return fn != NULL ? fn : op_unimplemented;
 }
 
@@ -263,7 +265,7 @@ enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, u
 	ZydisDecodedInstruction z;
 	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
 	ZydisDecoderContext context;
-	struct insn insn = { &z, operands, widths[mode] };
+	struct insn insn = { &z, operands, widths[mode], bytes };
 	ZyanStatus status;
 
 	op_clear(op, rip);
@@ -282,7 +284,7 @@ enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, u
 		op->fn = op_undefined;
 		op->flags |= OPF_END;
 	} else {
-		op->fn = select_handler(&insn, op);
+		op->fn = select_handler(cpu, &insn, op);
 	}
 	hot = hot_select(&insn, op);
 	op_label_set(cpu, op, hot);

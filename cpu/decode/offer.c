@@ -10,10 +10,13 @@
 #include "cpu/base/private.h"
 #include "cpu/decode/decode.h"
 
-enum place_of_bit { NOWHERE, ALWAYS, LEAF1_C, LEAF1_D, LEAF7_B, LEAF7_C, LEAF7_D, EXT1_C, EXT1_D, EXT8_B };
+enum place_of_bit {
+	NOWHERE, ALWAYS, LEAF1_C, LEAF1_D, LEAF7_B, LEAF7_C, LEAF7_D, LEAF71_A, EXT1_C, EXT1_D, EXT8_B,
+};
 
 static const struct {
 	uint8_t place, bit;
+	bool avx; /* AVX's bit is needed, too */
 } offers[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
 	[ZYDIS_ISA_SET_I86] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_I186] = { ALWAYS, 0 },
 	[ZYDIS_ISA_SET_I286REAL] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_I286PROTECTED] = { ALWAYS, 0 },
@@ -33,6 +36,16 @@ static const struct {
 	[ZYDIS_ISA_SET_SSE_PREFETCH] = { LEAF1_D, 25 }, [ZYDIS_ISA_SET_SSE2] = { LEAF1_D, 26 },
 	[ZYDIS_ISA_SET_SSE2MMX] = { LEAF1_D, 26 }, [ZYDIS_ISA_SET_SSE3] = { LEAF1_C, 0 },
 	[ZYDIS_ISA_SET_SSE3X87] = { LEAF1_C, 0 }, [ZYDIS_ISA_SET_CMPXCHG16B] = { LEAF1_C, 13 },
+	[ZYDIS_ISA_SET_SSSE3] = { LEAF1_C, 9 }, [ZYDIS_ISA_SET_SSSE3MMX] = { LEAF1_C, 9 },
+	[ZYDIS_ISA_SET_SSE4] = { LEAF1_C, 19 }, [ZYDIS_ISA_SET_SSE42] = { LEAF1_C, 20 },
+	[ZYDIS_ISA_SET_PCLMULQDQ] = { LEAF1_C, 1 }, [ZYDIS_ISA_SET_AES] = { LEAF1_C, 25 },
+	[ZYDIS_ISA_SET_SHA] = { LEAF7_B, 29 }, [ZYDIS_ISA_SET_GFNI] = { LEAF7_C, 8 },
+	[ZYDIS_ISA_SET_SSE4A] = { EXT1_C, 6 },
+	[ZYDIS_ISA_SET_AVX] = { LEAF1_C, 28 }, [ZYDIS_ISA_SET_F16C] = { LEAF1_C, 29, true },
+	[ZYDIS_ISA_SET_FMA] = { LEAF1_C, 12, true }, [ZYDIS_ISA_SET_AVXAES] = { LEAF1_C, 25, true },
+	[ZYDIS_ISA_SET_AVX2] = { LEAF7_B, 5, true }, [ZYDIS_ISA_SET_AVX2GATHER] = { LEAF7_B, 5, true },
+	[ZYDIS_ISA_SET_AVX_GFNI] = { LEAF7_C, 8, true }, [ZYDIS_ISA_SET_VAES] = { LEAF7_C, 9, true },
+	[ZYDIS_ISA_SET_VPCLMULQDQ] = { LEAF7_C, 10, true }, [ZYDIS_ISA_SET_AVX_VNNI] = { LEAF71_A, 4, true },
 	[ZYDIS_ISA_SET_MOVBE] = { LEAF1_C, 22 }, [ZYDIS_ISA_SET_POPCNT] = { LEAF1_C, 23 },
 	[ZYDIS_ISA_SET_XSAVE] = { LEAF1_C, 26 }, [ZYDIS_ISA_SET_RDWRFSGS] = { LEAF7_B, 0 },
 	[ZYDIS_ISA_SET_RDRAND] = { LEAF1_C, 30 }, [ZYDIS_ISA_SET_BMI1] = { LEAF7_B, 3 },
@@ -48,21 +61,22 @@ static const struct {
 	[ZYDIS_ISA_SET_CLZERO] = { EXT8_B, 0 },
 };
 
+#define AVX_BIT       28u /* of LEAF1_C */
 #define MOVDIR64B_BIT 28u /* of LEAF7_C; Zydis has one set for this and MOVDIRI */
 
 static bool bit_is_set(unsigned place, unsigned bit)
 {
 	static const struct {
-		uint32_t leaf;
+		uint32_t leaf, subleaf;
 		uint8_t reg;
 	} places[] = {
-		[LEAF1_C] = { 1, 2 }, [LEAF1_D] = { 1, 3 }, [LEAF7_B] = { 7, 1 }, [LEAF7_C] = { 7, 2 },
-		[LEAF7_D] = { 7, 3 }, [EXT1_C] = { 0x80000001, 2 }, [EXT1_D] = { 0x80000001, 3 },
-		[EXT8_B] = { 0x80000008, 1 },
+		[LEAF1_C] = { 1, 0, 2 }, [LEAF1_D] = { 1, 0, 3 }, [LEAF7_B] = { 7, 0, 1 }, [LEAF7_C] = { 7, 0, 2 },
+		[LEAF7_D] = { 7, 0, 3 }, [LEAF71_A] = { 7, 1, 0 },
+		[EXT1_C] = { 0x80000001, 0, 2 }, [EXT1_D] = { 0x80000001, 0, 3 }, [EXT8_B] = { 0x80000008, 0, 1 },
 	};
 	uint32_t out[4];
 
-	cpu_cpuid_max(places[place].leaf, 0, out);
+	cpu_cpuid_max(places[place].leaf, places[place].subleaf, out);
 	return out[places[place].reg] >> bit & 1;
 }
 
@@ -72,7 +86,7 @@ static bool set_is_offered(ZydisISASet set)
 
 	if (place == NOWHERE || place == ALWAYS)
 		return place == ALWAYS;
-	return bit_is_set(place, offers[set].bit);
+	return bit_is_set(place, offers[set].bit) && (!offers[set].avx || bit_is_set(LEAF1_C, AVX_BIT));
 }
 
 bool instruction_is_offered(const ZydisDecodedInstruction *z)

@@ -86,8 +86,7 @@ static void test_what_cpuid_does_not_offer_is_undefined(void **state)
 	struct guest *g = *state;
 
 	assert_int_equal(RUN(run_code, g, 0xc7, 0xf8, 0, 0, 0, 0, 0xf4), UD);          /* XBEGIN */
-	assert_int_equal(RUN(run_code, g, 0x66, 0x0f, 0x38, 0x00, 0xca, 0xf4), UD);    /* PSHUFB */
-	assert_int_equal(RUN(run_code, g, 0xf2, 0x0f, 0x38, 0xf1, 0xc0, 0xf4), UD);    /* CRC32 */
+	assert_int_equal(RUN(run_code, g, 0x8f, 0xe9, 0x78, 0x80, 0xc0, 0xf4), UD);    /* VFRCZPS */
 	assert_int_equal(RUN(run_code, g, 0x0f, 0x01, 0xfd, 0xf4), UD);                /* RDPRU */
 	assert_int_equal(RUN(run_code, g, 0x0f, 0x0f, 0xc0, 0x9e, 0xf4), UD);          /* PFADD */
 }
