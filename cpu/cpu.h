@@ -442,8 +442,32 @@ bool cpu_msr_set(struct cpu *cpu, uint32_t index, uint64_t value, bool host);
 /** The MSRs of cpu_msr_get, for KVM_GET_MSR_INDEX_LIST. Returns their number; *list is constant. */
 size_t cpu_msr_list(const uint32_t **list);
 
+/*
+ * What the CPU has: all that it can do on this host, or a level of the x86-64 psABI and nothing else that depends on
+ * the host. Instructions that the model does not have are #UD.
+ */
+enum cpu_model { CPU_MODEL_HOST, CPU_MODEL_V1, CPU_MODEL_V2, CPU_MODEL_V3, CPU_MODEL_V4 };
+/** For all CPUs of the process. Before the first cpu_create and cpu_cpuid_max. */
+void cpu_model_set(enum cpu_model model);
+
 /** All that this CPU can do, as CPUID would say it: the upper bound for KVM_GET_SUPPORTED_CPUID. */
 void cpu_cpuid_max(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+
+/** Write XCR0 as the guest's XSETBV does. Returns: false, and nothing has changed, where that would be #GP. */
+VMMU_MUST_CHECK bool cpu_xcr0_set(struct cpu *cpu, uint64_t value);
+
+/** The bytes of an XSAVE area with these components (bits of XCR0): EBX of CPUID's leaf 0xd, subleaves 0 and 1. */
+unsigned cpu_xsave_bytes(uint64_t components, bool compacted);
+
+#define CPU_XSAVE_BYTES 4096u /* at least the size of any area */
+/** The state of every component, as an XSAVE area in the standard format. */
+void cpu_xsave_get(struct cpu *cpu, uint8_t area[CPU_XSAVE_BYTES]);
+/**
+ * The reverse. What the area does not have becomes initial, but for PKRU, which stays. Tell the CPU afterwards:
+ * CPU_CHANGED_FPU and, if the area has PKRU, CPU_CHANGED_PAGING.
+ * Returns: false, and nothing has changed, for a header or MXCSR that KVM_SET_XSAVE refuses.
+ */
+VMMU_MUST_CHECK bool cpu_xsave_set(struct cpu *cpu, const uint8_t area[CPU_XSAVE_BYTES]);
 
 /** Would KVM_SET_SREGS accept this combination of CR0, CR4, EFER (and CS.L)? With the CPUID of this CPU. */
 bool cpu_sregs_valid(struct cpu *cpu, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer);

@@ -106,7 +106,7 @@ struct mmio_armed {
 };
 
 /* State of shadow paging; memory/shadow.c, memory/mirrored.c and system/shadow_regs.c own it. */
-#define SHADOW_WRITES 80u /* most that one instruction makes: an XSAVE area in pieces of 8 */
+#define SHADOW_WRITES 340u /* most that one instruction makes: an XSAVE area in pieces of 8 */
 struct shadow_store {
 	uint64_t gpa;
 	const uint8_t *host;

@@ -11,7 +11,7 @@
 #include "cpu/decode/decode.h"
 
 enum place_of_bit {
-	NOWHERE, ALWAYS, LEAF1_C, LEAF1_D, LEAF7_B, LEAF7_C, LEAF7_D, LEAF71_A, EXT1_C, EXT1_D, EXT8_B,
+	NOWHERE, ALWAYS, LEAF1_C, LEAF1_D, LEAF7_B, LEAF7_C, LEAF7_D, LEAF71_A, LEAFD1_A, EXT1_C, EXT1_D, EXT8_B,
 };
 
 static const struct {
@@ -51,6 +51,8 @@ static const struct {
 	[ZYDIS_ISA_SET_RDRAND] = { LEAF1_C, 30 }, [ZYDIS_ISA_SET_BMI1] = { LEAF7_B, 3 },
 	[ZYDIS_ISA_SET_BMI2] = { LEAF7_B, 8 }, [ZYDIS_ISA_SET_RDSEED] = { LEAF7_B, 18 },
 	[ZYDIS_ISA_SET_ADOX_ADCX] = { LEAF7_B, 19 },
+	[ZYDIS_ISA_SET_XSAVEOPT] = { LEAFD1_A, 0 }, [ZYDIS_ISA_SET_XSAVEC] = { LEAFD1_A, 1 },
+	[ZYDIS_ISA_SET_XSAVES] = { LEAFD1_A, 3 },
 	[ZYDIS_ISA_SET_INVPCID] = { LEAF7_B, 10 }, [ZYDIS_ISA_SET_SMAP] = { LEAF7_B, 20 },
 	[ZYDIS_ISA_SET_CLFLUSHOPT] = { LEAF7_B, 23 }, [ZYDIS_ISA_SET_CLWB] = { LEAF7_B, 24 },
 	[ZYDIS_ISA_SET_PKU] = { LEAF7_C, 3 }, [ZYDIS_ISA_SET_RDPID] = { LEAF7_C, 22 },
@@ -71,7 +73,7 @@ static bool bit_is_set(unsigned place, unsigned bit)
 		uint8_t reg;
 	} places[] = {
 		[LEAF1_C] = { 1, 0, 2 }, [LEAF1_D] = { 1, 0, 3 }, [LEAF7_B] = { 7, 0, 1 }, [LEAF7_C] = { 7, 0, 2 },
-		[LEAF7_D] = { 7, 0, 3 }, [LEAF71_A] = { 7, 1, 0 },
+		[LEAF7_D] = { 7, 0, 3 }, [LEAF71_A] = { 7, 1, 0 }, [LEAFD1_A] = { 0xd, 1, 0 },
 		[EXT1_C] = { 0x80000001, 0, 2 }, [EXT1_D] = { 0x80000001, 0, 3 }, [EXT8_B] = { 0x80000008, 0, 1 },
 	};
 	uint32_t out[4];

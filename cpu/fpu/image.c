@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * x87 and SSE state in memory: FLDENV FNSTENV FNSAVE FRSTOR, FXSAVE FXRSTOR, XSAVE XRSTOR, LDMXCSR STMXCSR.
+ * x87 and SSE state in memory: FLDENV FNSTENV FNSAVE FRSTOR, FXSAVE FXRSTOR, LDMXCSR STMXCSR.
  *
  * The selectors of the last x87 instruction and of its operand are not kept. They read as 0, and CPUID says so (leaf
  * 7, EBX bit 13).
  */
 #include "cpu/fpu/x87.h"
 
-#define FXSR_X87_A 24u  /* the control words and pointers */
-#define FXSR_ST    32u  /* the registers */
-#define FXSR_XMM   160u
-#define XSAVE_X87  1u
-#define XSAVE_SSE  2u
+#define FXSR_XMM 160u
 
 /* ---- the environment ----------------------------------------------------------------------------------- */
 
@@ -165,7 +161,7 @@ static void op_frstor(struct cpu *cpu, const struct op *op)
 	}
 }
 
-/* ---- FXSAVE, XSAVE ------------------------------------------------------------------------------------- */
+/* ---- FXSAVE -------------------------------------------------------------------------------------------- */
 
 static void sse_state_check(struct cpu *cpu)
 {
@@ -173,23 +169,6 @@ static void sse_state_check(struct cpu *cpu)
 		cpu_ud(cpu);
 	if (cpu->s.cr0 & CR0_TS)
 		cpu_raise(cpu, VECTOR_NM);
-}
-
-/* Without REX.W, pointers have 32 bits, and selectors of 0 follow. */
-static void pointers_shorten(const struct op *op, struct cpu_fx *fx)
-{
-	if (op->sub == 0) {
-		fx->fip = (uint32_t)fx->fip;
-		fx->fdp = (uint32_t)fx->fdp;
-	}
-}
-
-/* An image that came from memory becomes what the processor keeps. */
-static void x87_normalize(const struct op *op, struct cpu_fx *fx)
-{
-	fx->fcw = x87_control(fx->fcw);
-	fx->fsw = x87_status(fx->fsw, fx->fcw);
-	pointers_shorten(op, fx);
 }
 
 /* The operand of FXSAVE and FXRSTOR, which is aligned, and how much of it they use: XMM8-15 in 64-bit mode only. */
@@ -214,7 +193,7 @@ static unsigned fxsave_bytes(const struct cpu *cpu)
 	return FXSR_XMM + 16 * xmm_count(cpu);
 }
 
-/* What FXSAVE and XSAVE store. */
+/* What FXSAVE stores. */
 static void image_get(struct cpu *cpu, const struct op *op, struct cpu_fxsave *image)
 {
 	memset(image, 0, sizeof(*image));
@@ -222,7 +201,8 @@ static void image_get(struct cpu *cpu, const struct op *op, struct cpu_fxsave *i
 	image->fx.mxcsr_mask = 0xffff;
 	for (unsigned i = 0; i < 16; i++)
 		memcpy(image->xmm[i], cpu_xmm(cpu, i), sizeof(image->xmm[i]));
-	pointers_shorten(op, &image->fx);
+	if (op->sub == 0)
+		x87_pointers_shorten(&image->fx);
 }
 
 static void op_fxsave(struct cpu *cpu, const struct op *op)
@@ -243,83 +223,12 @@ static void op_fxrstor(struct cpu *cpu, const struct op *op)
 	if (image.fx.mxcsr & ~0xffffu)
 		cpu_gp(cpu);
 	image.fx.mxcsr_mask = 0xffff;
-	x87_normalize(op, &image.fx);
+	if (op->sub == 0)
+		x87_pointers_shorten(&image.fx);
+	x87_normalize(&image.fx);
 	cpu->s.fx = image.fx;
 	for (unsigned i = 0; i < xmm_count(cpu); i++)
 		memcpy(cpu_xmm(cpu, i), image.xmm[i], sizeof(image.xmm[i]));
-}
-
-static uint64_t xsave_address(struct cpu *cpu, const struct op *op, bool write)
-{
-	uint64_t linear;
-
-	if (!(cpu->s.cr4 & CR4_OSXSAVE))
-		cpu_ud(cpu);
-	if (cpu->s.cr0 & CR0_TS)
-		cpu_raise(cpu, VECTOR_NM);
-	linear = op_linear(cpu, op, 576, write);
-	if (linear & 63)
-		cpu_gp(cpu);
-	return linear;
-}
-
-static uint64_t xsave_mask(const struct cpu *cpu)
-{
-	return ((uint32_t)cpu->s.gpr[CPU_RAX] | cpu->s.gpr[CPU_RDX] << 32) & cpu->s.xcr0;
-}
-
-static void op_xsave(struct cpu *cpu, const struct op *op)
-{
-	uint64_t linear = xsave_address(cpu, op, true), mask = xsave_mask(cpu), have;
-	struct cpu_fxsave image;
-	const uint8_t *fx = (const uint8_t *)&image;
-
-	have = mem_read(cpu, linear + 512, 8);
-	mem_check_write(cpu, linear, 520);
-	image_get(cpu, op, &image);
-	if (mask & XSAVE_X87) {
-		mem_write_bytes(cpu, linear, fx, FXSR_X87_A);
-		mem_write_bytes(cpu, linear + FXSR_ST, fx + FXSR_ST, 128);
-	}
-	if (mask & XSAVE_SSE) {
-		mem_write_bytes(cpu, linear + 24, fx + 24, 8);
-		mem_write_bytes(cpu, linear + FXSR_XMM, fx + FXSR_XMM, cpu_is_64(cpu) ? 256 : 128);
-	}
-	mem_write(cpu, linear + 512, 8, (have & ~mask) | mask);
-}
-
-static void op_xrstor(struct cpu *cpu, const struct op *op)
-{
-	uint64_t linear = xsave_address(cpu, op, false), mask = xsave_mask(cpu), have;
-	struct cpu_fxsave image;
-	struct cpu_fx now = cpu->s.fx;
-
-	have = mem_read(cpu, linear + 512, 8);
-	if ((have & ~cpu->s.xcr0) || mem_read(cpu, linear + 520, 8) != 0 || mem_read(cpu, linear + 528, 8) != 0)
-		cpu_gp(cpu);
-	mem_read_bytes(cpu, linear, &image, 416);
-	if (mask & XSAVE_SSE) {
-		if (image.fx.mxcsr & ~0xffffu)
-			cpu_gp(cpu);
-		now.mxcsr = image.fx.mxcsr;
-	}
-	if (mask & XSAVE_X87) {
-		if (have & XSAVE_X87) {
-			memcpy(&now, &image, FXSR_X87_A);
-			memcpy(now.st, image.fx.st, sizeof(now.st));
-		} else {
-			memset(&now, 0, FXSR_X87_A);
-			memset(now.st, 0, sizeof(now.st));
-			now.fcw = 0x37f;
-		}
-		x87_normalize(op, &now);
-	}
-	cpu->s.fx = now;
-	for (unsigned i = 0; mask & XSAVE_SSE && i < xmm_count(cpu); i++) {
-		memset(cpu_xmm(cpu, i), 0, sizeof(image.xmm[i]));
-		if (have & XSAVE_SSE)
-			memcpy(cpu_xmm(cpu, i), image.xmm[i], sizeof(image.xmm[i]));
-	}
 }
 
 static void op_ldmxcsr(struct cpu *cpu, const struct op *op)
@@ -359,10 +268,6 @@ op_fn *fpu_image_select(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_FXSAVE64: return with_pointers(op, true, op_fxsave);
 	case ZYDIS_MNEMONIC_FXRSTOR: return with_pointers(op, false, op_fxrstor);
 	case ZYDIS_MNEMONIC_FXRSTOR64: return with_pointers(op, true, op_fxrstor);
-	case ZYDIS_MNEMONIC_XSAVE: return with_pointers(op, false, op_xsave);
-	case ZYDIS_MNEMONIC_XSAVE64: return with_pointers(op, true, op_xsave);
-	case ZYDIS_MNEMONIC_XRSTOR: return with_pointers(op, false, op_xrstor);
-	case ZYDIS_MNEMONIC_XRSTOR64: return with_pointers(op, true, op_xrstor);
 	case ZYDIS_MNEMONIC_LDMXCSR: return op_ldmxcsr;
 	case ZYDIS_MNEMONIC_STMXCSR: return op_stmxcsr;
 	default: return NULL;

@@ -235,6 +235,8 @@ op_fn *fpu_select(const struct insn *insn, struct op *op)
 {
 	op_fn *fn = fpu_image_select(insn, op);
 
+	if (fn == NULL)
+		fn = fpu_xsave_select(insn, op);
 	if (fn != NULL)
 		return fn;
 	switch (insn->z->mnemonic) {

@@ -23,6 +23,20 @@ uint16_t x87_control(uint16_t fcw);
 /** FNINIT: the registers become empty and keep their values. */
 void x87_init(struct cpu *cpu);
 
+/* In an image without REX.W, pointers have 32 bits, and selectors of 0 follow. */
+static inline void x87_pointers_shorten(struct cpu_fx *fx)
+{
+	fx->fip = (uint32_t)fx->fip;
+	fx->fdp = (uint32_t)fx->fdp;
+}
+
+/* An image that came from memory becomes what the processor keeps. */
+static inline void x87_normalize(struct cpu_fx *fx)
+{
+	fx->fcw = x87_control(fx->fcw);
+	fx->fsw = x87_status(fx->fsw, fx->fcw);
+}
+
 /* Set TOP to 0. Physical registers keep their values, so the FXSAVE image, which is in stack order, rotates. */
 static inline void x87_top_clear(struct cpu *cpu)
 {
@@ -37,7 +51,8 @@ static inline void x87_top_clear(struct cpu *cpu)
 	cpu->s.fx.fsw &= (uint16_t)~0x3800u;
 }
 
-/** The selector behind fpu_select for the instructions of image.c. */
+/** The selectors behind fpu_select for the instructions of image.c and xsave.c. */
 op_fn *fpu_image_select(const struct insn *insn, struct op *op);
+op_fn *fpu_xsave_select(const struct insn *insn, struct op *op);
 
 #endif

@@ -2,6 +2,7 @@
 /* CPUID, and registers that are reached by number: TSC, MSRs, XCR0, PKRU. */
 #include "cpu/insn/sys_int.h"
 #include "cpu/memory/tlb.h"
+#include "cpu/system/components.h"
 #include "cpu/system/control.h"
 #include "cpu/system/cpuid.h"
 
@@ -72,15 +73,29 @@ static void op_wrmsr(struct cpu *cpu, const struct op *op)
 	cpu_leave_exit(cpu, CPU_EXIT_WRMSR, COMPLETE_WRMSR);
 }
 
+/* Register 1 shows which components of XCR0 are not in their initial state. MXCSR belongs to SSE here. */
+static uint64_t xcr_in_use(const struct cpu *cpu)
+{
+	uint64_t used = components_in_use(&cpu->s);
+
+	if (cpu->s.fx.mxcsr != MXCSR_INIT)
+		used |= XSTATE_BIT(XSTATE_SSE);
+	return used & cpu->s.xcr0;
+}
+
 static void op_xgetbv(struct cpu *cpu, const struct op *op)
 {
+	uint32_t number = (uint32_t)cpu->s.gpr[CPU_RCX];
+	uint64_t value;
+
 	(void)op;
 	if (!(cpu->s.cr4 & CR4_OSXSAVE))
 		cpu_ud(cpu);
-	if ((uint32_t)cpu->s.gpr[CPU_RCX] != 0)
+	if (number > 1 || (number == 1 && !xstate_has_xgetbv1()))
 		cpu_gp(cpu);
-	cpu->s.gpr[CPU_RAX] = (uint32_t)cpu->s.xcr0;
-	cpu->s.gpr[CPU_RDX] = cpu->s.xcr0 >> 32;
+	value = number == 0 ? cpu->s.xcr0 : xcr_in_use(cpu);
+	cpu->s.gpr[CPU_RAX] = (uint32_t)value;
+	cpu->s.gpr[CPU_RDX] = value >> 32;
 }
 
 static void op_xsetbv(struct cpu *cpu, const struct op *op)
@@ -92,9 +107,8 @@ static void op_xsetbv(struct cpu *cpu, const struct op *op)
 		cpu_ud(cpu);
 	svm_check(cpu, SVM_EXIT_XSETBV);
 	need_supervisor(cpu);
-	if ((uint32_t)cpu->s.gpr[CPU_RCX] != 0 || (value & ~cpu->p->xcr0_valid) || !(value & 1))
+	if ((uint32_t)cpu->s.gpr[CPU_RCX] != 0 || !cpu_xcr0_set(cpu, value))
 		cpu_gp(cpu);
-	cpu->s.xcr0 = value;
 }
 
 /* op->sub is 1 for WRPKRU. */

@@ -112,7 +112,7 @@ INLINE void mem_write(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t 
 		mem_write_slow(cpu, linear, size, value);
 }
 
-/** Up to 512 bytes: XMM operands, FXSAVE images, descriptors. Aligned pieces of 8 bytes are not torn. */
+/** Up to 1024 bytes: vectors, state components, descriptors. Aligned pieces of 8 bytes are not torn. */
 void mem_read_bytes(struct cpu *cpu, uint64_t linear, void *to, unsigned size);
 void mem_write_bytes(struct cpu *cpu, uint64_t linear, const void *from, unsigned size);
 

@@ -107,6 +107,8 @@ void cpu_reset(struct cpu *cpu, bool init)
 		s->fx = old.fx;
 		s->vectors = old.vectors;
 		s->xcr0 = old.xcr0;
+		s->xss = old.xss;
+		s->pkru = old.pkru;
 		s->star = old.star;
 		s->lstar = old.lstar;
 		s->cstar = old.cstar;

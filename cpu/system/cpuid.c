@@ -5,6 +5,10 @@
 #include "cpu/base/private.h"
 #include "cpu/system/cpuid.h"
 #include "cpu/system/host.h"
+#include "cpu/system/model.h"
+#include "cpu/system/xstate.h"
+
+#define LEAF1_ECX_XSAVE (1u << 26)
 
 /* CPUID 8000_000A EDX. */
 #define SVM_FEATURE_NP              (1u << 0)
@@ -17,8 +21,6 @@
 #define SVM_FEATURE_VIRTUAL_VMLOAD  (1u << 15)
 #define SVM_FEATURE_VGIF            (1u << 16)
 #define SVM_ASIDS                   8u        /* as KVM offers to its guests */
-
-#define XSAVE_BYTES 576u /* legacy area and header: x87 and SSE only */
 
 /* What CPUID says where the host does the work, or where a guest would miss what the host has. */
 #define HOST_1_C    (1u << 30)             /* RDRAND */
@@ -80,12 +82,27 @@ static void features_7(uint32_t subleaf, uint32_t out[4])
 	out[3] = host[3] & HOST_7_D;
 }
 
+/* The sizes are those with every component on. */
 static void features_d(uint32_t subleaf, uint32_t out[4])
 {
-	if (subleaf != 0)
+	uint64_t components = xstate_components();
+	uint32_t one[4];
+
+	cpu_cpuid_max(1, 0, one);
+	if (!(one[2] & LEAF1_ECX_XSAVE))
 		return;
-	out[0] = 3;
-	out[1] = out[2] = XSAVE_BYTES;
+	if (subleaf == 0) {
+		out[0] = (uint32_t)components;
+		out[1] = out[2] = xstate_bytes(components, false);
+		out[3] = components >> 32;
+	} else if (subleaf == 1) {
+		out[0] = 1u << 0 | 1u << 1 | 1u << 2 | 1u << 3; /* XSAVEOPT XSAVEC XGETBV1 XSAVES */
+		out[1] = xstate_bytes(components, true);
+	} else if (subleaf >= XSTATE_AVX && subleaf < XSTATE_COUNT && (components & XSTATE_BIT(subleaf))) {
+		out[0] = xstate_size(subleaf);
+		out[1] = xstate_offset(subleaf, 0);
+		out[2] = xstate_is_aligned(subleaf) ? 2 : 0;
+	}
 }
 
 static void features_extended(uint32_t leaf, uint32_t out[4])
@@ -153,12 +170,15 @@ void cpu_cpuid_max(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 			features_extended(leaf, out);
 		break;
 	}
+	model_restrict(leaf, subleaf, out);
 }
 
 void cpu_cpuid(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
 	if (cpu->p->ops->cpuid == NULL) {
 		cpu_cpuid_max(leaf, subleaf, out);
+		if (leaf == 0xd && subleaf <= 1 && out[1] != 0)
+			out[1] = xstate_bytes(cpu->s.xcr0 | (subleaf == 1 ? cpu->s.xss : 0), subleaf == 1);
 	} else {
 		memset(out, 0, 4 * sizeof(out[0]));
 		cpu->p->ops->cpuid(cpu->p->ops_state, leaf, subleaf, out);
@@ -259,5 +279,5 @@ void features_update(struct cpu *cpu)
 	if (ext[3] & 1u << 25)
 		p->efer_valid |= EFER_FFXSR;
 	svm_features(p, ext[2], svm);
-	p->xcr0_valid = (xsave[0] | (uint64_t)xsave[3] << 32) & 3;
+	p->xcr0_valid = (xsave[0] | (uint64_t)xsave[3] << 32) & xstate_components();
 }

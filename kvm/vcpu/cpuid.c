@@ -19,6 +19,8 @@
 #define LEAF1_EDX_APIC       (1u << 9)
 #define LEAF7_EBX_TSC_ADJUST (1u << 1)
 #define LEAF7_ECX_OSPKE      (1u << 4)
+#define LEAFD1_EAX_XSAVEC    (1u << 1)
+#define LEAFD1_EAX_XSAVES    (1u << 3)
 #define SVM_LEAF             0x8000000au
 #define SVM_ASIDS            8u /* that KVM offers; EBX */
 #define SVM_EDX_NP           (1u << 0)
@@ -227,6 +229,11 @@ static void follow_state(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
 		e->ecx &= ~EXT1_ECX_SVM;
 	if (e->function == 7 && e->index == 0)
 		e->ecx = with_bit(e->ecx, LEAF7_ECX_OSPKE, s->cr4 & CR4_PKE);
+	/* The sizes of XSAVE areas with the components that are on. */
+	if (e->function == 0xd && e->index == 0)
+		e->ebx = cpu_xsave_bytes(s->xcr0, false);
+	if (e->function == 0xd && e->index == 1 && e->eax & (LEAFD1_EAX_XSAVEC | LEAFD1_EAX_XSAVES))
+		e->ebx = cpu_xsave_bytes(s->xcr0 | s->xss, true);
 }
 
 static void all_follow_state(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, unsigned n)
@@ -432,8 +439,9 @@ uint64_t cpuid_guest_reserved_gpa(struct kvm_vcpu *vcpu)
 
 static bool guest_has(struct kvm_vcpu *vcpu, uint32_t leaf, enum cpuid_register which, uint32_t bits)
 {
-	const struct kvm_cpuid_entry2 *e = find(vcpu->cpuid, vcpu->cpuid_count, leaf, 0);
+	const struct kvm_cpuid_entry2 *e = find(vcpu->cpuid, vcpu->cpuid_count, leaf, leaf == 0xd ? 1 : 0);
 	const uint32_t value[] = {
+		[CPUID_EAX] = e ? e->eax : 0,
 		[CPUID_EBX] = e ? e->ebx : 0,
 		[CPUID_ECX] = e ? e->ecx : 0,
 		[CPUID_EDX] = e ? e->edx : 0,
@@ -450,6 +458,7 @@ bool cpuid_guest_has(struct kvm_vcpu *vcpu, enum cpuid_feature feature)
 	} features[] = {
 		[CPUID_SSE3] = { { { 1, CPUID_ECX, 1u << 0 } } },
 		[CPUID_X2APIC] = { { { 1, CPUID_ECX, LEAF1_ECX_X2APIC } } },
+		[CPUID_XSAVES] = { { { 0xd, CPUID_EAX, LEAFD1_EAX_XSAVES } } }, /* of subleaf 1 */
 		[CPUID_PDCM] = { { { 1, CPUID_ECX, 1u << 15 } } },
 		/* Intel's bit; AMD's IBRS, STIBP and SSBD. */
 		[CPUID_SPEC_CTRL] = { { { 7, CPUID_EDX, 1u << 26 },

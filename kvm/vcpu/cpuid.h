@@ -17,13 +17,13 @@ void cpuid_answer(struct kvm_vcpu *vcpu, uint32_t leaf, uint32_t subleaf, uint32
  */
 uint64_t cpuid_guest_reserved_gpa(struct kvm_vcpu *vcpu);
 
-enum cpuid_register { CPUID_EBX, CPUID_ECX, CPUID_EDX };
+enum cpuid_register { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 
 /** This bit of the MSR MISC_ENABLE shows MONITOR and MWAIT, once the client has disabled the quirk that it does not. */
 #define MISC_ENABLE_MWAIT (1u << 18)
 
 /** Features that decide whether the guest has an MSR, or may write one. */
-enum cpuid_feature { CPUID_SSE3, CPUID_X2APIC, CPUID_PDCM, CPUID_SPEC_CTRL, CPUID_TSC_AUX };
+enum cpuid_feature { CPUID_SSE3, CPUID_X2APIC, CPUID_PDCM, CPUID_SPEC_CTRL, CPUID_TSC_AUX, CPUID_XSAVES };
 bool cpuid_guest_has(struct kvm_vcpu *vcpu, enum cpuid_feature feature);
 
 /** What the software CPU has, whatever guests are told. SVM: unless `vmmu run` hides it. */

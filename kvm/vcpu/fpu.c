@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* KVM_GET/SET_FPU, XSAVE and XCRS. The CPU keeps one FXSAVE image; the other forms are views of it. */
+/* KVM_GET/SET_FPU, XSAVE and XCRS. */
 #include "kvm/vcpu/cpuid.h"
 #include "kvm/vcpu/ioctls.h"
 #include "kvm/process/user.h"
@@ -8,17 +8,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#define XSTATE_FP  1u
-#define XSTATE_SSE 2u
-#define MXCSR_MASK 0xffffu
-
-/* The start of an XSAVE area, standard format: legacy region, then the header. */
-struct xsave_area {
-	struct cpu_fxsave legacy;
-	uint64_t xstate_bv, xcomp_bv, reserved[6];
-};
-_Static_assert(sizeof(struct cpu_fxsave) == 512 && sizeof(struct xsave_area) == 576, "as the processor lays it out");
-_Static_assert(sizeof(struct xsave_area) <= sizeof(struct kvm_xsave), "it fits");
+_Static_assert(sizeof(struct kvm_xsave) == CPU_XSAVE_BYTES, "the area without its flexible end");
 
 long vcpu_get_fpu(struct kvm_vcpu *vcpu, unsigned long argument)
 {
@@ -61,70 +51,29 @@ long vcpu_set_fpu(struct kvm_vcpu *vcpu, unsigned long argument)
 	return 0;
 }
 
-static long xsave_get(struct kvm_vcpu *vcpu, unsigned long argument)
+long vcpu_get_xsave(struct kvm_vcpu *vcpu, unsigned long argument)
 {
-	const struct cpu_state *state = cpu_state(vcpu->cpu);
 	struct kvm_xsave out;
-	struct xsave_area area;
 
-	memset(&area, 0, sizeof(area));
-	memset(&out, 0, sizeof(out));
-	area.legacy.fx = state->fx;
-	area.legacy.fx.mxcsr_mask = MXCSR_MASK;
-	for (unsigned i = 0; i < 16; i++)
-		memcpy(area.legacy.xmm[i], state->vectors.v[i], sizeof(area.legacy.xmm[i]));
-	area.xstate_bv = XSTATE_FP | XSTATE_SSE;
-	memcpy(&out, &area, sizeof(area));
+	cpu_xsave_get(vcpu->cpu, (uint8_t *)&out);
 	return user_write(argument, &out, sizeof(out));
 }
 
-long vcpu_get_xsave(struct kvm_vcpu *vcpu, unsigned long argument)
-{
-	return xsave_get(vcpu, argument);
-}
-
+/* No component needs more room than struct kvm_xsave has. */
 long vcpu_get_xsave2(struct kvm_vcpu *vcpu, unsigned long argument)
 {
-	return xsave_get(vcpu, argument);
-}
-
-/* Set the components that an XSAVE area leaves out to their initial values. */
-static void legacy_reset(struct cpu_fxsave *image, uint64_t present)
-{
-	struct cpu_fx *fx = &image->fx;
-
-	if (!(present & XSTATE_FP)) {
-		fx->fcw = 0x37f;
-		fx->fsw = 0;
-		fx->ftw = 0;
-		fx->fop = 0;
-		fx->fip = fx->fdp = 0;
-		memset(fx->st, 0, sizeof(fx->st));
-	}
-	if (!(present & XSTATE_SSE))
-		memset(image->xmm, 0, sizeof(image->xmm));
+	return vcpu_get_xsave(vcpu, argument);
 }
 
 long vcpu_set_xsave(struct kvm_vcpu *vcpu, unsigned long argument)
 {
-	struct cpu_state *state = cpu_state(vcpu->cpu);
 	struct kvm_xsave in;
-	struct xsave_area area;
 
 	if (user_read(&in, argument, sizeof(in)) != 0)
 		return -EFAULT;
-	memcpy(&area, &in, sizeof(area));
-	/* Refuse components that this CPU lacks, the compacted format, and reserved bits. */
-	if (area.xstate_bv & ~(uint64_t)(XSTATE_FP | XSTATE_SSE) || area.xcomp_bv)
+	if (!cpu_xsave_set(vcpu->cpu, (const uint8_t *)&in))
 		return -EINVAL;
-	if (area.legacy.fx.mxcsr & ~MXCSR_MASK)
-		return -EINVAL;
-	legacy_reset(&area.legacy, area.xstate_bv);
-	area.legacy.fx.mxcsr_mask = MXCSR_MASK;
-	state->fx = area.legacy.fx;
-	for (unsigned i = 0; i < 16; i++)
-		memcpy(state->vectors.v[i], area.legacy.xmm[i], sizeof(area.legacy.xmm[i]));
-	cpu_state_changed(vcpu->cpu, CPU_CHANGED_FPU);
+	cpu_state_changed(vcpu->cpu, CPU_CHANGED_FPU | CPU_CHANGED_PAGING);
 	return 0;
 }
 
@@ -153,10 +102,9 @@ long vcpu_set_xcrs(struct kvm_vcpu *vcpu, unsigned long argument)
 	for (unsigned i = 0; i < in.nr_xcrs; i++) {
 		if (in.xcrs[i].xcr != 0)
 			continue;
-		/* x87 must be set, and nothing that the CPU lacks. */
-		if (!(in.xcrs[i].value & XSTATE_FP) || in.xcrs[i].value & ~cpuid_xcr0_max())
+		/* Without a CPUID the guest has x87 alone. */
+		if ((!vcpu->cpuid && in.xcrs[i].value != 1) || !cpu_xcr0_set(vcpu->cpu, in.xcrs[i].value))
 			return -EINVAL;
-		cpu_state(vcpu->cpu)->xcr0 = in.xcrs[i].value;
 		cpu_state_changed(vcpu->cpu, CPU_CHANGED_MODE);
 		break;
 	}

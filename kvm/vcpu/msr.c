@@ -36,6 +36,7 @@
 #define MSR_MTRR_DEFTYPE  0x2ffu
 #define MSR_MCE_BANK      0x400u
 #define MSR_PERF_CAP      0x345u
+#define MSR_XSS           0xda0u
 #define MSR_TSC_DEADLINE  0x6e0u
 #define MSR_X2APIC        0x800u
 #define MSR_EFER          0xc0000080u
@@ -175,6 +176,7 @@ static bool guest_lacks(struct kvm_vcpu *vcpu, uint32_t index)
 	case MSR_SPEC_CTRL: return !cpuid_guest_has(vcpu, CPUID_SPEC_CTRL);
 	case MSR_TSC_AUX: return !cpuid_guest_has(vcpu, CPUID_TSC_AUX);
 	case MSR_PERF_CAP: return !cpuid_guest_has(vcpu, CPUID_PDCM);
+	case MSR_XSS: return !cpuid_guest_has(vcpu, CPUID_XSAVES);
 	default: return false;
 	}
 }
