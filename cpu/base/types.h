@@ -187,6 +187,8 @@ _Static_assert(sizeof(struct op) == 64, "one cache line");
 #define OPF_END   0x10u /* ends its block: sets RIP itself, or changes what decoding depends on */
 #define OPF_LONG  0x20u /* decoded in 64-bit mode */
 #define OPF_X87   0x40u /* KVM's emulator does not know it: an emulation error where only the emulator could serve */
+/* An operand in memory, not on the stack, that ModRM does not name: strings, XLAT, MASKMOVQ. */
+#define OPF_HIDDEN 0x80u
 
 /* What a selector sees. Operand i of op->reg is o[i]; hidden operands follow the explicit ones. */
 struct insn {

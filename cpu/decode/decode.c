@@ -124,7 +124,11 @@ static void decode_operand(const struct insn *insn, unsigned i, struct op *op)
 		if (o->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN && op->mem == OP_NO_MEM) {
 			op->mem = (uint8_t)i;
 			decode_memory(insn, o, op);
-		} else if (gpr_offset(o->mem.base) == OPR(CPU_RSI) || gpr_offset(o->mem.base) == OPR(CPU_RBX)) {
+			break;
+		}
+		if (o->mem.segment != ZYDIS_REGISTER_SS)
+			op->flags |= OPF_HIDDEN;
+		if (gpr_offset(o->mem.base) == OPR(CPU_RSI) || gpr_offset(o->mem.base) == OPR(CPU_RBX)) {
 			op->seg = segment_number(o->mem.segment); /* strings, XLAT */
 		}
 		break;

@@ -411,8 +411,9 @@ static void check_canonical(struct cpu *cpu, uint64_t linear, enum access access
 {
 	if (likely(canonical(cpu, linear)))
 		return;
-	/* An instruction without a memory operand accesses the stack. */
-	if (access != ACCESS_EXEC && (cpu->op->mem == OP_NO_MEM || cpu->op->seg == CPU_SS))
+	/* An instruction without any memory operand accesses the stack. */
+	if (access != ACCESS_EXEC &&
+	    ((cpu->op->mem == OP_NO_MEM && !(cpu->op->flags & OPF_HIDDEN)) || cpu->op->seg == CPU_SS))
 		cpu_raise_error(cpu, VECTOR_SS, 0);
 	cpu_gp(cpu);
 }

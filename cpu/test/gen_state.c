@@ -272,6 +272,8 @@ static void fill_string(struct build *b)
 		si = GEN_DATA + GEN_DATA_SIZE - span / 2;
 	else if (gen_percent(&b->rand, 3))
 		di = GEN_DATA - span / 2;
+	else if (gen_percent(&b->rand, 2) && b->c->bits == 64) /* not canonical */
+		*(gen_percent(&b->rand, 50) ? &si : &di) ^= UINT64_C(1) << 47;
 	if (df) {
 		si += span - size;
 		di += span - size;
@@ -373,8 +375,9 @@ static bool fill_kind(struct build *b)
 		fill_string(b);
 		return true;
 	case GEN_XLAT:
+		v = b->c->bits == 64 && gen_percent(&b->rand, 2) ? UINT64_C(1) << 47 : 0;
 		set_low(b, RBX, b->address_bytes,
-			GEN_DATA + gen_below(&b->rand, GEN_DATA_SIZE) - (*gpr(b, RAX) & 0xff) - b->data_base);
+			GEN_DATA + gen_below(&b->rand, GEN_DATA_SIZE) - (*gpr(b, RAX) & 0xff) - b->data_base + v);
 		return true;
 	case GEN_EXTRACT:
 		if (!addresses_with(b, b->reg[2]) && gen_percent(&b->rand, 80))
