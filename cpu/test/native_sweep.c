@@ -3,9 +3,11 @@
  * Every encoding of the vector and bit-manipulation sets, on the host's CPU and on the software one.
  *
  *     native-sweep [--seed N] [--cases N] [--extension NAME] [--only MNEMONIC] [--number N] [--all] [--table] [--list]
+ *                  [--real]
  *
  * --cases: for each extension, over its instructions in turn. --number: this case alone. --all: print every difference.
- * --table: a line for each instruction. --list: the extensions, and how many forms they have.
+ * --table: a line for each instruction. --list: the extensions, and how many forms they have. --real: only the host's
+ * CPU runs; the table says how its cases ended, so it shows what the cases are worth.
  *
  * An extension is an instruction set as Zydis names it. Sets that the host's CPU lacks are left out and counted, as are
  * those that the software CPU does not show in CPUID.
@@ -27,11 +29,11 @@ static struct {
 	unsigned int cases;
 	const char *extension, *only;
 	long number;
-	bool all, table, list;
+	bool all, table, list, real;
 } options = { .seed = 20220505, .cases = 1500, .number = -1 };
 
 struct count {
-	unsigned long cases, faults, differed, unimplemented, unencoded;
+	unsigned long cases, faults, ended[32], differed, unimplemented, unencoded;
 };
 
 static struct {
@@ -44,6 +46,8 @@ static void add(struct count *to, const struct count *from)
 {
 	to->cases += from->cases;
 	to->faults += from->faults;
+	for (unsigned int i = 0; i < 32; i++)
+		to->ended[i] += from->ended[i];
 	to->differed += from->differed;
 	to->unimplemented += from->unimplemented;
 	to->unencoded += from->unencoded;
@@ -51,6 +55,14 @@ static void add(struct count *to, const struct count *from)
 
 static void print_count(const char *set, const char *mnemonic, const struct count *c)
 {
+	if (options.real) {
+		printf("%-24s %-18s %8lu cases:", set, mnemonic, c->cases);
+		for (unsigned int i = 0; i < 32; i++)
+			if (c->ended[i])
+				printf(" %lu by vector %u", c->ended[i], i);
+		printf("\n");
+		return;
+	}
 	printf("%-24s %-18s %8lu cases %7lu ended in faults %6lu differed %6lu unimplemented %lu not encoded\n", set,
 	       mnemonic, c->cases, c->faults, c->differed, c->unimplemented, c->unencoded);
 }
@@ -62,11 +74,14 @@ static void run_case(const struct gen_case *c, struct count *count, const char *
 	enum compared how;
 
 	native_run(c, &n.after, &n.end);
+	count->cases++;
+	count->faults += n.end.vector != 3;
+	count->ended[n.end.vector % 32]++;
+	if (options.real)
+		return;
 	how = native_compare(c, &n, SOFT_BLOCK, show);
 	if (how == COMPARED_SAME)
 		how = native_compare(c, &n, SOFT_STEP, show);
-	count->cases++;
-	count->faults += n.end.vector != 3;
 	count->differed += how == COMPARED_DIFFERENT;
 	count->unimplemented += how == COMPARED_UNIMPLEMENTED;
 	if (how == COMPARED_DIFFERENT && show)
@@ -118,15 +133,14 @@ static void run_set(const struct opcode_list *list, const struct opcode_set *set
 static void visit_set(const struct opcode_list *list, const struct opcode_set *set)
 {
 	const char *name = ZydisISASetGetString(set->set);
+	bool host = opcode_set_on_host(set->set), offered = options.real || opcode_set_offered(set->set);
 	unsigned long forms = 0;
 
 	if (options.extension && strcasecmp(options.extension, name) != 0)
 		return;
 	for (unsigned int i = 0; i < set->count; i++)
 		forms += list->mnemonic[set->first + i].count;
-	if (options.list || !opcode_set_on_host(set->set) || !opcode_set_offered(set->set)) {
-		bool host = opcode_set_on_host(set->set), offered = opcode_set_offered(set->set);
-
+	if (options.list || !host || !offered) {
 		total.absent += !host;
 		total.hidden += host && !offered;
 		printf("%-24s %3u instructions, %5lu forms%s\n", name, set->count, forms,
@@ -145,6 +159,8 @@ static void parse(int argc, char **argv)
 			options.all = true;
 		else if (strcmp(argv[i], "--table") == 0)
 			options.table = true;
+		else if (strcmp(argv[i], "--real") == 0)
+			options.real = true;
 		else if (strcmp(argv[i], "--list") == 0)
 			options.list = true;
 		else if (strcmp(argv[i], "--seed") == 0 && value)
@@ -160,7 +176,7 @@ static void parse(int argc, char **argv)
 		else {
 			fprintf(stderr,
 			        "usage: %s [--seed N] [--cases N] [--extension NAME] [--only MNEMONIC] [--number N] "
-			        "[--all] [--table] [--list]\n", argv[0]);
+			        "[--all] [--table] [--list] [--real]\n", argv[0]);
 			exit(2);
 		}
 	}

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#define ATTEMPTS 300
+#define ATTEMPTS 4000
 
 /* The kind decides how the older part of the generator fills x87 state. */
 static const struct gen_row rows[] = {

@@ -119,6 +119,23 @@ static bool point_plain(struct opcode_build *c, uint64_t offset)
 	return true;
 }
 
+/* An element that faults, reading or writing or both. */
+static uint64_t pick_fault(struct opcode_build *c)
+{
+	uint64_t over = gen_below(&c->b.rand, 8);
+
+	switch (gen_below(&c->b.rand, 4)) {
+	case 0:
+		return GEN_DATA + GEN_DATA_SIZE - over;
+	case 1:
+		return GEN_DATA - over;
+	case 2:
+		return GEN_DATA + GEN_DATA_RW + gen_below(&c->b.rand, GEN_PAGE - 8);
+	default:
+		return pick_target(c, 8);
+	}
+}
+
 /* The base is somewhere near the data. Each index is the way from there to a target of its own. */
 static bool point_gather(struct opcode_build *c, uint64_t segment)
 {
@@ -136,8 +153,8 @@ static bool point_gather(struct opcode_build *c, uint64_t segment)
 		return false;
 	for (unsigned int i = 0; i < 64; i += index_bytes) {
 		target = GEN_DATA + gen_below(&c->b.rand, GEN_DATA_RW - 8);
-		if (faults && gen_percent(&c->b.rand, 20))
-			target = pick_target(c, 8);
+		if (faults && gen_percent(&c->b.rand, 30))
+			target = pick_fault(c);
 		index = (uint64_t)((int64_t)(target - segment - anchor) / (int64_t)m->scale);
 		memcpy(c->b.c->in.v[v].byte + i, &index, index_bytes);
 	}
