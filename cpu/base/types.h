@@ -273,6 +273,9 @@ struct cpu {
 	uint8_t seg_fast;        /* bit n: segment n needs no check, base + offset is right */
 	uint8_t cpl;
 	uint8_t mode;            /* MODE_*: what decoding depends on */
+	bool mxcsr_careful;      /* mxcsr.h: some exception of SSE is unmasked */
+	bool mxcsr_inside;       /* the host's register is the guest's; mxcsr_outside is the host's value */
+	uint32_t mxcsr_outside;
 	bool single;             /* an instruction runs alone: writes to code, MMIO, stepping */
 	uint64_t code_gen;       /* a block of this generation needs no validation */
 	struct vmmu_entry entry;

@@ -5,6 +5,7 @@
  * The selectors of the last x87 instruction and of its operand are not kept. They read as 0, and CPUID says so (leaf
  * 7, EBX bit 13).
  */
+#include "cpu/base/mxcsr.h"
 #include "cpu/fpu/x87.h"
 
 #define FXSR_XMM 160u
@@ -197,6 +198,7 @@ static unsigned fxsave_bytes(const struct cpu *cpu)
 static void image_get(struct cpu *cpu, const struct op *op, struct cpu_fxsave *image)
 {
 	memset(image, 0, sizeof(*image));
+	mxcsr_fold(cpu);
 	image->fx = cpu->s.fx;
 	image->fx.mxcsr_mask = 0xffff;
 	for (unsigned i = 0; i < 16; i++)
@@ -227,6 +229,7 @@ static void op_fxrstor(struct cpu *cpu, const struct op *op)
 		x87_pointers_shorten(&image.fx);
 	x87_normalize(&image.fx);
 	cpu->s.fx = image.fx;
+	mxcsr_load(cpu);
 	for (unsigned i = 0; i < xmm_count(cpu); i++)
 		memcpy(cpu_xmm(cpu, i), image.xmm[i], sizeof(image.xmm[i]));
 }
@@ -240,11 +243,13 @@ static void op_ldmxcsr(struct cpu *cpu, const struct op *op)
 	if (value & ~0xffffu)
 		cpu_gp(cpu);
 	cpu->s.fx.mxcsr = value;
+	mxcsr_load(cpu);
 }
 
 static void op_stmxcsr(struct cpu *cpu, const struct op *op)
 {
 	cpu_sse_check(cpu);
+	mxcsr_fold(cpu);
 	mem_write(cpu, op_linear(cpu, op, 4, true), 4, cpu->s.fx.mxcsr);
 }
 

@@ -9,6 +9,7 @@
 
 #include <emmintrin.h>
 
+#include "cpu/base/mxcsr.h"
 #include "cpu/insn/insn.h"
 
 /* An XMM register in all its formats. */
@@ -105,27 +106,6 @@ INLINE uint64_t mmx_source(struct cpu *cpu, const struct op *op, unsigned size)
 
 /* ---- floating point ------------------------------------------------------------------------------------------ */
 
-#define MXCSR_FLAGS   0x3fu
-#define MXCSR_IE      0x01u
-#define MXCSR_DE      0x02u
-#define MXCSR_ZE      0x04u
-#define MXCSR_OE      0x08u
-#define MXCSR_UE      0x10u
-#define MXCSR_PE      0x20u
-#define MXCSR_MASKS   0x1f80u
-#define MXCSR_OM      0x0400u
-#define MXCSR_UM      0x0800u
-#define MXCSR_FTZ     0x8000u
-
-/* The MXCSR with which the host runs an instruction: the guest's rounding, everything masked, no flag set. */
-INLINE uint32_t mxcsr_for_host(const struct cpu *cpu)
-{
-	uint32_t guest = cpu->s.fx.mxcsr, host = (guest | MXCSR_MASKS) & ~MXCSR_FLAGS;
-
-	/* Flushing to zero is the masked response to underflow. */
-	return guest & MXCSR_UM ? host : host & ~MXCSR_FTZ;
-}
-
 /**
  * `raised`: the flags of this instruction. Raises #XM if one of them is unmasked. Call before the result is written.
  */
@@ -133,19 +113,26 @@ void sse_raised(struct cpu *cpu, uint32_t raised);
 
 INLINE void sse_check_raised(struct cpu *cpu, uint32_t after)
 {
-	if (unlikely((after & ~cpu->s.fx.mxcsr) & MXCSR_FLAGS) || unlikely(~cpu->s.fx.mxcsr & MXCSR_MASKS))
+	if (unlikely(cpu->mxcsr_careful))
 		sse_raised(cpu, after & MXCSR_FLAGS);
 }
 
-/* Run one host instruction with the guest's MXCSR. `asm` may name operands; result operands are "+x" or "=r". */
+/*
+ * Run one host instruction under the guest's MXCSR. `asm` may name operands; result operands are "+x" or "=r". `after`:
+ * the flags that it raised, if an exception is unmasked.
+ */
 #define SSE_RUN(cpu, asm, after, outputs, ...)                                                                \
 	do {                                                                                                  \
-		uint32_t guest_ = mxcsr_for_host(cpu), host_;                                                 \
+		if (likely(!(cpu)->mxcsr_careful)) {                                                          \
+			__asm__ volatile(asm : outputs : __VA_ARGS__);                                        \
+			(after) = 0;                                                                          \
+		} else {                                                                                      \
+			uint32_t clean_ = mxcsr_for_host(cpu), end_;                                          \
                                                                                                               \
-		__asm__ volatile("stmxcsr %[host]\n\tldmxcsr %[guest]\n\t" asm                                \
-				 "\n\tstmxcsr %[end]\n\tldmxcsr %[host]"                                      \
-				 : outputs, [host] "=&m"(host_), [end] "=&m"(after)                            \
-				 : [guest] "m"(guest_), __VA_ARGS__);                                         \
+			__asm__ volatile(asm "\n\tstmxcsr %[end]\n\tldmxcsr %[clean]"                        \
+					 : outputs, [end] "=&m"(end_) : [clean] "m"(clean_), __VA_ARGS__);    \
+			(after) = end_;                                                                       \
+		}                                                                                             \
 	} while (0)
 
 /*
@@ -174,7 +161,7 @@ void sse_rescale(const struct cpu *cpu, union xmm *operand, bool operand_wide, c
 
 INLINE bool sse_range_matters(const struct cpu *cpu)
 {
-	return unlikely(~cpu->s.fx.mxcsr & (MXCSR_UM | MXCSR_OM));
+	return unlikely(cpu->mxcsr_careful) && (~cpu->s.fx.mxcsr & (MXCSR_UM | MXCSR_OM));
 }
 
 #endif

@@ -80,6 +80,7 @@ COMPARE_HANDLER(sd, "cmpsd", 8)
 
 #define ORDER(X) X(COMISS, "comiss", 4) X(UCOMISS, "ucomiss", 4) X(COMISD, "comisd", 8) X(UCOMISD, "ucomisd", 8)
 
+#define ORDER_FLAGS(zf, pf, cf) "=@ccz"(zf), "=@ccp"(pf), "=@ccc"(cf)
 #define ORDER_HANDLER(name, insn, bytes)                                                                      \
 	static void order_##name(struct cpu *cpu, const struct op *op)                                        \
 	{                                                                                                     \
@@ -90,15 +91,7 @@ COMPARE_HANDLER(sd, "cmpsd", 8)
 		cpu_sse_check(cpu);                                                                           \
 		b = xmm_source(cpu, op, bytes);                                                               \
 		a = xmm_read(cpu, op->reg[0]);                                                                \
-		{                                                                                             \
-			uint32_t guest = mxcsr_for_host(cpu), host;                                           \
-                                                                                                              \
-			__asm__ volatile("stmxcsr %[host]\n\tldmxcsr %[guest]\n\t" insn                       \
-					 " %[b], %[a]\n\tstmxcsr %[end]\n\tldmxcsr %[host]"                   \
-					 : "=@ccz"(zf), "=@ccp"(pf), "=@ccc"(cf), [host] "=&m"(host),         \
-					   [end] "=&m"(after)                                                 \
-					 : [guest] "m"(guest), [a] "x"(a.i), [b] "x"(b.i));                   \
-		}                                                                                             \
+		SSE_RUN(cpu, insn " %[b], %[a]", after, ORDER_FLAGS(zf, pf, cf), [a] "x"(a.i), [b] "x"(b.i)); \
 		sse_check_raised(cpu, after);                                                                 \
 		flags_set(cpu, (zf ? RFLAGS_ZF : 0) | (pf ? RFLAGS_PF : 0) | (cf ? RFLAGS_CF : 0));           \
 	}

@@ -5,6 +5,7 @@
  * What the processor may leave out as unchanged since the last XRSTOR is stored all the same: only a program that
  * writes to the area meanwhile could see that.
  */
+#include "cpu/base/mxcsr.h"
 #include "cpu/fpu/x87.h"
 #include "cpu/memory/mem.h"
 #include "cpu/memory/tlb.h"
@@ -113,6 +114,7 @@ static void op_xsave(struct cpu *cpu, const struct op *op)
 	uint64_t linear = area_address(cpu, op, xstate_bytes(rfbm, false), true);
 	struct header header = { .xstate_bv = (mem_read(cpu, linear + XSAVE_HEADER, 8) & ~rfbm) | used };
 
+	mxcsr_fold(cpu);
 	area_store(cpu, op, linear, (op->sub & FORM) == FORM_XSAVE ? rfbm : used, rfbm & mxcsr_bits, &header);
 }
 
@@ -123,6 +125,7 @@ static void op_xsavec(struct cpu *cpu, const struct op *op)
 	uint64_t linear = area_address(cpu, op, xstate_bytes(rfbm, true), true);
 	struct header header = { .xcomp_bv = rfbm | XSAVE_COMPACTED };
 
+	mxcsr_fold(cpu);
 	if (cpu->s.fx.mxcsr != MXCSR_INIT)
 		used |= sse_bit;
 	header.xstate_bv = used & rfbm;
@@ -210,6 +213,7 @@ static void op_xrstor(struct cpu *cpu, const struct op *op)
 		cpu_gp(cpu);
 	components_read(cpu, linear, load, header.xcomp_bv, image.bytes);
 	/* Nothing faults from here on. */
+	mxcsr_fold(cpu);
 	if (load & x87_bit)
 		x87_load(cpu, op, &image.fx);
 	else if (rfbm & x87_bit)
@@ -218,6 +222,7 @@ static void op_xrstor(struct cpu *cpu, const struct op *op)
 		cpu->s.fx.mxcsr = image.fx.mxcsr;
 	else if (rfbm & sse_bit)
 		cpu->s.fx.mxcsr = MXCSR_INIT;
+	mxcsr_load(cpu);
 	components_load(cpu, rfbm, load, image.bytes);
 	if (cpu->s.pkru != pkru)
 		tlb_flush(cpu);

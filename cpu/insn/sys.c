@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* System instructions: flags, TLB and caches, hints, HLT and hypercalls. The selection of all system instructions. */
 #include "cpu/base/flags.h"
+#include "cpu/base/mxcsr.h"
 #include "cpu/insn/sys_int.h"
 #include "cpu/memory/tlb.h"
 #include "cpu/system/control.h"
@@ -161,6 +162,15 @@ static void rewrite_vmcall(struct cpu *cpu, const struct op *op)
 		cpu_leave(cpu, LEAVE_DONE);
 }
 
+static bool may_rewrite(struct cpu *cpu)
+{
+	uint32_t guest = mxcsr_owner(cpu);
+	bool may = cpu->p->ops->may_rewrite_vmcall(cpu->p->ops_state);
+
+	host_mxcsr_set(guest);
+	return may;
+}
+
 /* op->sub is 1 for VMCALL. */
 static void op_hypercall(struct cpu *cpu, const struct op *op)
 {
@@ -168,7 +178,7 @@ static void op_hypercall(struct cpu *cpu, const struct op *op)
 
 	if (op->sub && ops->may_rewrite_vmcall != NULL && ops->hypercall != NULL) {
 		/* A nested guest's, too, as KVM; but a hypervisor that asks for the #UD may rewrite it as it likes. */
-		if (svm_intercepts(cpu, SVM_EXIT_EXCEPTION + VECTOR_UD) || !ops->may_rewrite_vmcall(cpu->p->ops_state))
+		if (svm_intercepts(cpu, SVM_EXIT_EXCEPTION + VECTOR_UD) || !may_rewrite(cpu))
 			cpu_ud(cpu);
 		rewrite_vmcall(cpu, op);
 		return;
@@ -194,8 +204,13 @@ static bool has_monitor(struct cpu *cpu)
 {
 	uint32_t out[4];
 
-	if (cpu->p->ops->has_monitor != NULL)
-		return cpu->p->ops->has_monitor(cpu->p->ops_state);
+	if (cpu->p->ops->has_monitor != NULL) {
+		uint32_t guest = mxcsr_owner(cpu);
+		bool has = cpu->p->ops->has_monitor(cpu->p->ops_state);
+
+		host_mxcsr_set(guest);
+		return has;
+	}
 	cpu_cpuid(cpu, 1, 0, out);
 	return out[2] & 1u << 3;
 }

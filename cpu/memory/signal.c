@@ -6,7 +6,9 @@
  * TLBs lead to. Every other signal belongs to the program.
  */
 #include <string.h>
+#include <ucontext.h>
 
+#include "cpu/base/mxcsr.h"
 #include "cpu/base/private.h"
 
 /*
@@ -41,12 +43,14 @@ bool cpu_host_fault_signal(int signal, siginfo_t *info, void *context)
 	uint64_t gpa;
 
 	(void)signal;
-	(void)context;
 	if (cpu == NULL || !cpu->p->env_valid || info->si_code <= 0)
 		return false;
 	if (!host_page_known(cpu, (uint64_t)(uintptr_t)info->si_addr & ~UINT64_C(0xfff), &gpa))
 		return false;
 	cpu->p->host_fault_gpa = gpa;
+	/* Not in this handler's own register: the kernel has saved the guest's flags with the rest. */
+	if (((const ucontext_t *)context)->uc_mcontext.fpregs != NULL)
+		cpu->s.fx.mxcsr |= ((const ucontext_t *)context)->uc_mcontext.fpregs->mxcsr & MXCSR_FLAGS;
 	cpu_leave(cpu, LEAVE_HOST_FAULT);
 }
 

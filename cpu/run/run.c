@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "cpu/base/flags.h"
+#include "cpu/base/mxcsr.h"
 #include "cpu/base/private.h"
 #include "cpu/decode/block.h"
 #include "cpu/memory/codemap.h"
@@ -286,7 +287,9 @@ static enum cpu_exit enter(struct cpu *cpu)
 	}
 	if (likely(!p->request_came) || p->completing) {
 		cpu_running = cpu;
+		mxcsr_enter(cpu);
 		why = guest(cpu);
+		mxcsr_leave(cpu);
 		p->env_valid = false;
 		cpu_running = NULL;
 	}

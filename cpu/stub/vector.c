@@ -46,31 +46,20 @@ static uint64_t call(struct cpu *cpu, const struct stub *stub, void *memory)
 
 bool stub_may_raise(const struct cpu *cpu, const struct stub *stub)
 {
-	return (stub->flags & STUB_MXCSR) && (~cpu->s.fx.mxcsr & MXCSR_MASKS);
-}
-
-/* The same under the guest's MXCSR. Returns: RFLAGS; *raised: the exceptions that were raised. */
-static uint64_t call_computing(struct cpu *cpu, const struct stub *stub, void *memory, uint32_t *raised)
-{
-	uint32_t host = _mm_getcsr();
-	uint64_t rflags;
-
-	_mm_setcsr(mxcsr_for_host(cpu));
-	rflags = call(cpu, stub, memory);
-	*raised = _mm_getcsr() & MXCSR_FLAGS;
-	_mm_setcsr(host);
-	return rflags;
+	return cpu->mxcsr_careful && (stub->flags & STUB_MXCSR);
 }
 
 /* With an unmasked exception: the registers come back if it is raised. */
-static __attribute__((noinline)) uint64_t call_unmasked(struct cpu *cpu, const struct stub *stub, void *memory)
+static __attribute__((noinline)) uint64_t call_careful(struct cpu *cpu, const struct stub *stub, void *memory)
 {
 	struct cpu_vectors vectors = cpu->s.vectors;
 	uint64_t gpr[CPU_GPR_COUNT], rflags;
 	uint32_t raised;
 
 	memcpy(gpr, cpu->s.gpr, sizeof(gpr));
-	rflags = call_computing(cpu, stub, memory, &raised);
+	rflags = call(cpu, stub, memory);
+	raised = host_mxcsr_get() & MXCSR_FLAGS;
+	host_mxcsr_set(mxcsr_for_host(cpu));
 	if (raised & ~(cpu->s.fx.mxcsr >> 7)) {
 		cpu->s.vectors = vectors;
 		memcpy(cpu->s.gpr, gpr, sizeof(gpr));
@@ -85,16 +74,7 @@ void stub_run(struct cpu *cpu, const struct stub *stub, void *memory)
 
 	if (stub->flags & STUB_MMX)
 		mmx_begin_write(cpu); /* the registers are where the stub looks for them when TOP is 0 */
-	if (!(stub->flags & STUB_MXCSR)) {
-		rflags = call(cpu, stub, memory);
-	} else if (unlikely(stub_may_raise(cpu, stub))) {
-		rflags = call_unmasked(cpu, stub, memory);
-	} else {
-		uint32_t raised;
-
-		rflags = call_computing(cpu, stub, memory, &raised);
-		cpu->s.fx.mxcsr |= raised;
-	}
+	rflags = unlikely(stub_may_raise(cpu, stub)) ? call_careful(cpu, stub, memory) : call(cpu, stub, memory);
 	if (stub->flags & STUB_RFLAGS)
 		flags_set(cpu, rflags);
 }
