@@ -70,11 +70,19 @@ int main(void)
 	static const uint8_t miss[] = { 0x48, 0xc7, 0xc7, 0, 0, 0x20, 0, 0x48, 0x8b, 0x07, 0x48, 0x81, 0xc7, 0, 0x10,
 		0, 0, 0x81, 0xe7, 0xff, 0xff, 0xff, 1, 0x81, 0xcf, 0, 0, 0x20, 0, 0x48, 0x83, 0xe9, 1, 0x75, 0xe5,
 		0xf4 };
+	/* 1: mulsd %xmm1,%xmm0; addsd %xmm2,%xmm0; dec %rcx; jne 1b; hlt */
+	static const uint8_t scalar[] = { 0xf2, 0x0f, 0x59, 0xc1, 0xf2, 0x0f, 0x58, 0xc2, 0x48, 0xff, 0xc9, 0x75, 0xf3,
+		0xf4 };
+	/* 1: pshufb %xmm1,%xmm0; aesenc %xmm2,%xmm0; dec %rcx; jne 1b; hlt */
+	static const uint8_t vector[] = { 0x66, 0x0f, 0x38, 0x00, 0xc1, 0x66, 0x0f, 0x38, 0xdc, 0xc2, 0x48, 0xff, 0xc9,
+		0x75, 0xf1, 0xf4 };
 	/* 1: in $0x10,%al; dec %rcx; jne 1b; hlt */
 
 	loop_of("store loop", store, sizeof(store), 5, 20000000, NULL);
 	loop_of("sieve", sieve, sizeof(sieve), 7, 20000000, NULL);
 	loop_of("call and return", call, sizeof(call), 6, 20000000, NULL);
 	loop_of("TLB miss", miss, sizeof(miss), 1, 2000000, "ns each");
+	loop_of("mulsd, addsd", scalar, sizeof(scalar), 1, 20000000, "ns a loop");
+	loop_of("pshufb, aesenc", vector, sizeof(vector), 1, 20000000, "ns a loop");
 	return 0;
 }
