@@ -70,6 +70,13 @@ static uint64_t corner_exponent(struct gen_rand *r, struct layout l)
 	}
 }
 
+uint16_t gen_corner_extended(struct gen_rand *r)
+{
+	uint64_t sign = gen_next(r) & 0x8000;
+
+	return (uint16_t)(sign | (corner_exponent(r, (struct layout){ 15, 63 }) & 0x7fff));
+}
+
 /* A number that has something to do with @other. */
 static uint64_t near(struct gen_rand *r, struct layout l, uint64_t other)
 {

@@ -14,4 +14,7 @@ uint64_t gen_corner(struct gen_rand *r, unsigned int bits, uint64_t other);
 /* The fraction of such a number, @bits long. */
 uint64_t gen_corner_fraction(struct gen_rand *r, unsigned int bits);
 
+/* An exponent of x87's 80-bit numbers, with the sign. */
+uint16_t gen_corner_extended(struct gen_rand *r);
+
 #endif

@@ -6,6 +6,7 @@
  * Long because: a choice among the kinds of instruction is one switch, each kind a few lines.
  */
 #include "gen_build.h"
+#include "gen_corner.h"
 
 #include <string.h>
 
@@ -433,7 +434,17 @@ static struct gen_extended extended(struct build *b)
 {
 	uint64_t fraction = gen_lane(&b->rand), sign = gen_next(&b->rand) & 0x8000;
 
-	switch (gen_below(&b->rand, 8)) {
+	switch (gen_below(&b->rand, 12)) {
+	case 8: /* TestFloat's corners, normal numbers and denormals */
+	case 9:
+	case 10:
+		sign = gen_corner_extended(&b->rand);
+		fraction = gen_corner_fraction(&b->rand, 63);
+		return (struct gen_extended){ { fraction | (uint64_t)((sign & 0x7fff) != 0) << 63, sign } };
+	case 11: /* also what no operation makes: unnormals and pseudo-denormals */
+		sign = gen_corner_extended(&b->rand);
+		fraction = gen_corner_fraction(&b->rand, 63);
+		return (struct gen_extended){ { fraction | gen_next(&b->rand) << 63, sign } };
 	case 0:
 		return (struct gen_extended){ { fraction, gen_next(&b->rand) & 0xffff } };
 	case 1:

@@ -46,12 +46,26 @@ static void fill_integers(struct opcode_build *c, uint8_t bytes[64])
 		memset(bytes, gen_percent(&c->b.rand, 50) ? 0 : 0xff, 64);
 }
 
+static void fill_extended(struct opcode_build *c, uint8_t bytes[64])
+{
+	uint16_t exponent = gen_corner_extended(&c->b.rand);
+	uint64_t fraction = gen_corner_fraction(&c->b.rand, 63);
+
+	fill_integers(c, bytes);
+	if ((exponent & 0x7fff) != 0 && !gen_percent(&c->b.rand, 5))
+		fraction |= UINT64_C(1) << 63;
+	memcpy(bytes, &fraction, sizeof(fraction));
+	memcpy(bytes + sizeof(fraction), &exponent, sizeof(exponent));
+}
+
 static void fill_operand(struct opcode_build *c, const ZydisDecodedOperand *o, uint8_t bytes[64],
                          const uint8_t near[64])
 {
 	unsigned int bits = float_bits(o);
 
-	if (bits && !gen_percent(&c->b.rand, 3))
+	if (o->element_type == ZYDIS_ELEMENT_TYPE_FLOAT80)
+		fill_extended(c, bytes);
+	else if (bits && !gen_percent(&c->b.rand, 3))
 		fill_floats(c, bytes, near, bits);
 	else
 		fill_integers(c, bytes);
