@@ -9,8 +9,9 @@
  * --table: a line for each instruction. --list: the extensions, and how many forms they have. --real: only the host's
  * CPU runs; the table says how its cases ended, so it shows what the cases are worth.
  *
- * An extension is an instruction set as Zydis names it. Sets that the host's CPU lacks are left out and counted, as are
- * those that the software CPU does not show in CPUID.
+ * An extension is an instruction set as Zydis names it. Of sets that the host's CPU lacks both must say so. Sets that
+ * the software CPU does not show in CPUID are left out and counted. The extension INVALID is all the rest: encodings
+ * that are no instruction.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,6 +104,28 @@ static void run_number(const struct opcode_list *list, const struct opcode_set *
 	run_case(&c, count, ZydisISASetGetString(set->set), number);
 }
 
+static void run_invalid(void)
+{
+	const char *name = ZydisISASetGetString(ZYDIS_ISA_SET_INVALID);
+	unsigned int first = options.number >= 0 ? (unsigned int)options.number : 0;
+	struct count count = { 0 };
+
+	if ((options.extension && strcasecmp(options.extension, name) != 0) || options.list || options.only)
+		return;
+	for (unsigned int i = first; i < (options.number >= 0 ? first + 1 : options.cases); i++) {
+		struct gen_case c;
+
+		if (!opcode_case_invalid(options.seed, i, total.modes, &c)) {
+			count.unencoded++;
+			continue;
+		}
+		native_xstate_trim(&c.in);
+		run_case(&c, &count, name, i);
+	}
+	print_count(name, "", &count);
+	add(&total.count, &count);
+}
+
 static void run_set(const struct opcode_list *list, const struct opcode_set *set)
 {
 	const char *name = ZydisISASetGetString(set->set);
@@ -140,9 +163,9 @@ static void visit_set(const struct opcode_list *list, const struct opcode_set *s
 		return;
 	for (unsigned int i = 0; i < set->count; i++)
 		forms += list->mnemonic[set->first + i].count;
-	if (options.list || !host || !offered) {
-		total.absent += !host;
-		total.hidden += host && !offered;
+	total.absent += !host;
+	total.hidden += host && !offered;
+	if (options.list || (host && !offered)) {
 		printf("%-24s %3u instructions, %5lu forms%s\n", name, set->count, forms,
 		       !host ? ": the host has none" : !offered ? ": NOT OFFERED by the software CPU" : "");
 		return;
@@ -201,6 +224,7 @@ int main(int argc, char **argv)
 	       (unsigned long long)native_xcr0());
 	for (size_t i = 0; i < list.sets; i++)
 		visit_set(&list, &list.set[i]);
+	run_invalid();
 	opcode_list_free(&list);
 	soft_fini();
 	print_count("native-sweep:", "", &total.count);

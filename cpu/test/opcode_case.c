@@ -169,3 +169,66 @@ bool opcode_case(uint64_t seed, const struct opcode_list *list, const struct opc
 	}
 	return false;
 }
+
+static struct opcode_form random_form(struct gen_rand *r)
+{
+	uint64_t v = gen_next(r);
+	struct opcode_form f = { .space = v % 5 / 2, .opcode = v >> 8 & 0xff, .pp = v >> 16 & 3, .w = v >> 18 & 1,
+				 .memory = v >> 19 & 1, .reg = OPCODE_ANY, .rm = OPCODE_ANY };
+
+	switch (f.space) {
+	case OPCODE_LEGACY:
+		f.map = 2 + (v >> 20 & 1);
+		break;
+	case OPCODE_VEX: /* five bits, of which three maps are in use */
+		f.map = v >> 20 & 1 ? 1 + (v >> 21) % 3 : v >> 23 & 31;
+		f.l = v >> 28 & 1;
+		break;
+	default:
+		f.map = v >> 20 & 7;
+		f.l = v >> 28 & 3;
+		/*
+		 * Between registers EVEX.b is rounding. Where an instruction has none, Intel's processors answer #UD
+		 * (SDM vol. 2, 2.7.11.2), AMD's Zen 4 runs it as if the bit were clear.
+		 */
+		f.b = f.memory && (v >> 30 & 1);
+		break;
+	}
+	return f;
+}
+
+/*
+ * Encodings that Zydis, and so the software CPU, refuses, and that AMD's Zen 4 takes: it ignores the fourth bit of a
+ * number of a mask register, and VEX.W of VPERMQ and VPERMPD. No compiler or assembler writes them.
+ */
+static bool is_taken_by_some(const struct opcode_form *f)
+{
+	if (f->space != OPCODE_VEX)
+		return false;
+	if (f->map == 1)
+		return (f->opcode >= 0x41 && f->opcode <= 0x4b) || (f->opcode >= 0x90 && f->opcode <= 0x99);
+	return f->map == 3 && ((f->opcode >= 0x30 && f->opcode <= 0x33) || f->opcode <= 1);
+}
+
+bool opcode_case_invalid(uint64_t seed, unsigned int number, unsigned int modes, struct gen_case *out)
+{
+	struct opcode_build c = { .b = { .row = &rows[0], .rand.state = ~seed ^ (uint64_t)number << 32 } };
+
+	for (unsigned int i = 0; i < ATTEMPTS; i++) {
+		struct opcode_form f = random_form(&c.b.rand);
+		unsigned int bits = pick_bits(&c.b.rand, modes), length;
+		struct opcode_fields fields = pick_fields(&c.b.rand, &f, bits);
+		uint8_t bytes[24];
+
+		length = opcode_bytes(&f, &fields, bits, bytes);
+		gen_build_init(&c.b, out, bits);
+		gen_place(&c.b, out, number % GEN_SLOT_MAX);
+		if (length == 0 || is_taken_by_some(&f) || decode(&c, bytes, length < 15 ? length : 15))
+			continue;
+		out->length = length < 15 ? length : 15;
+		memcpy(out->bytes, bytes, out->length);
+		gen_fill_registers(&c.b);
+		return true;
+	}
+	return false;
+}

@@ -13,4 +13,10 @@
 bool opcode_case(uint64_t seed, const struct opcode_list *list, const struct opcode_set *set, unsigned int number,
                  unsigned int modes, struct gen_case *out, const struct opcode_form **form);
 
+/*
+ * Make case @number of encodings that are no instruction: unused opcodes, operands that must not be there.
+ * Returns: false if no attempt gave one.
+ */
+bool opcode_case_invalid(uint64_t seed, unsigned int number, unsigned int modes, struct gen_case *out);
+
 #endif
