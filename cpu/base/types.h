@@ -253,7 +253,7 @@ enum leave {
 };
 
 /* An access of the current instruction that memory did not answer. */
-#define MMIO_FRAGMENTS 9u /* PUSHA and POPA over two pages */
+#define MMIO_FRAGMENTS 36u /* every other byte of a vector of 64, over two pages */
 struct mmio_fragment {
 	uint64_t gpa;
 	uint8_t len;
@@ -305,6 +305,12 @@ _Noreturn void cpu_no_task_switch(struct cpu *cpu);
  */
 bool rep_must_stop(struct cpu *cpu);
 _Noreturn void rep_restart(struct cpu *cpu);
+
+/**
+ * For gathers and scatters, after each element is committed (mask included). Does not return when the element was a
+ * device's, or a write that the library makes: that happens now, and the instruction runs again for the other elements.
+ */
+void element_done(struct cpu *cpu);
 
 /* ---- registers -------------------------------------------------------------------------------------------- */
 

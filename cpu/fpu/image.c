@@ -234,23 +234,32 @@ static void op_fxrstor(struct cpu *cpu, const struct op *op)
 		memcpy(cpu_xmm(cpu, i), image.xmm[i], sizeof(image.xmm[i]));
 }
 
-static void op_ldmxcsr(struct cpu *cpu, const struct op *op)
+void mxcsr_read(struct cpu *cpu, const struct op *op)
 {
-	uint32_t value;
+	uint32_t value = (uint32_t)mem_read(cpu, op_linear(cpu, op, 4, false), 4);
 
-	cpu_sse_check(cpu);
-	value = (uint32_t)mem_read(cpu, op_linear(cpu, op, 4, false), 4);
 	if (value & ~0xffffu)
 		cpu_gp(cpu);
 	cpu->s.fx.mxcsr = value;
 	mxcsr_load(cpu);
 }
 
+void mxcsr_write(struct cpu *cpu, const struct op *op)
+{
+	mxcsr_fold(cpu);
+	mem_write(cpu, op_linear(cpu, op, 4, true), 4, cpu->s.fx.mxcsr);
+}
+
+static void op_ldmxcsr(struct cpu *cpu, const struct op *op)
+{
+	cpu_sse_check(cpu);
+	mxcsr_read(cpu, op);
+}
+
 static void op_stmxcsr(struct cpu *cpu, const struct op *op)
 {
 	cpu_sse_check(cpu);
-	mxcsr_fold(cpu);
-	mem_write(cpu, op_linear(cpu, op, 4, true), 4, cpu->s.fx.mxcsr);
+	mxcsr_write(cpu, op);
 }
 
 /* ---- selection ----------------------------------------------------------------------------------------- */

@@ -51,6 +51,10 @@ static inline void x87_top_clear(struct cpu *cpu)
 	cpu->s.fx.fsw &= (uint16_t)~0x3800u;
 }
 
+/** LDMXCSR and STMXCSR, and their forms in AVX, after the checks of the unit. */
+void mxcsr_read(struct cpu *cpu, const struct op *op);
+void mxcsr_write(struct cpu *cpu, const struct op *op);
+
 /** The selectors behind fpu_select for the instructions of image.c and xsave.c. */
 op_fn *fpu_image_select(const struct insn *insn, struct op *op);
 op_fn *fpu_xsave_select(const struct insn *insn, struct op *op);

@@ -74,6 +74,19 @@ _Noreturn void rep_restart(struct cpu *cpu)
 	cpu_leave_done(cpu, cpu->op->rip);
 }
 
+void element_done(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+
+	if (likely((p->reads_used | p->writes_count | p->shadow.writes_count) == 0))
+		return;
+	/* The answers belong to this element. */
+	p->reads_count = p->reads_used = 0;
+	p->complete_rip = cpu->op->rip;
+	p->complete_next = (cpu->op->rip + cpu->op->len) & cpu->lin_mask;
+	cpu_leave(cpu, LEAVE_PART);
+}
+
 /* ---- the end of an instruction ------------------------------------------------------------------------- */
 
 void devices_forget(struct cpu *cpu)

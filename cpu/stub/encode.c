@@ -75,12 +75,25 @@ static uint8_t opcode_of(const ZydisDecodedInstruction *z)
 	}
 }
 
-/* VEX.W is the size of a general register or of its counterpart in memory. Outside 64-bit mode it is ignored there. */
-static bool w_is_size(const ZydisDecodedInstruction *z)
+/*
+ * W is the size of a general register or of its counterpart in memory. Outside 64-bit mode, where it is ignored there,
+ * the size is 32 bits.
+ */
+static bool w_is_size(const struct insn *insn, const struct encoding *e, unsigned pp)
 {
-	if (z->opcode_map == ZYDIS_OPCODE_MAP_0F)
-		return z->opcode == 0x6e || z->opcode == 0x7e || z->opcode == 0x2a || z->opcode == 0x2c ||
-		       z->opcode == 0x2d;
+	const ZydisDecodedInstruction *z = insn->z;
+
+	if (e->reg_is_gpr || (e->rm_is_free && z->raw.modrm.mod == 3))
+		return true;
+	if (z->opcode_map == ZYDIS_OPCODE_MAP_0F3A && (z->opcode & ~1u) == 0x60) /* VPCMPESTRM, VPCMPESTRI: RAX, RDX */
+		return true;
+	if (z->raw.modrm.mod == 3)
+		return false;
+	if (z->opcode_map == ZYDIS_OPCODE_MAP_0F) {
+		if (pp == 1) /* VMOVD */
+			return z->opcode == 0x6e || z->opcode == 0x7e;
+		return pp >= 2 && (z->opcode == 0x2a || z->opcode == 0x7b); /* from an integer */
+	}
 	return z->opcode_map == ZYDIS_OPCODE_MAP_0F3A && (z->opcode == 0x16 || z->opcode == 0x22);
 }
 
@@ -123,7 +136,7 @@ static uint8_t *put_vex(const struct insn *insn, const struct encoding *e, uint8
 	if (!e->long_mode) {
 		first |= 0xe0; /* no registers above 7; B and the top bit of vvvv are ignored */
 		second |= 0x40;
-		if (w_is_size(z))
+		if (w_is_size(insn, e, z->raw.vex.pp))
 			second &= 0x7f;
 	}
 	if (e->reg_is_gpr)
@@ -149,7 +162,7 @@ static uint8_t *put_evex(const struct insn *insn, const struct encoding *e, uint
 		first |= 0xf0;
 		second |= 0x40;
 		third |= 0x08;
-		if (w_is_size(insn->z))
+		if (w_is_size(insn, e, insn->z->raw.evex.pp))
 			second &= 0x7f;
 	}
 	if (e->reg_is_gpr)

@@ -97,31 +97,18 @@ static bool plan_register(struct plan *p, const ZydisDecodedOperand *o)
 	}
 }
 
-static bool plan_memory(struct stub *s, const ZydisDecodedOperand *o)
+static bool plan_memory(const struct insn *insn, struct stub *s, const ZydisDecodedOperand *o)
 {
 	if (o->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN || o->mem.type != ZYDIS_MEMOP_TYPE_MEM || s->bytes != 0 ||
 	    o->size == 0 || o->size > 512)
 		return false;
 	s->bytes = (uint8_t)(o->size / 8);
-	s->element = (uint8_t)(o->element_size / 8);
+	s->masked = masked_describe(insn, o);
 	if (o->actions & ZYDIS_OPERAND_ACTION_MASK_READ)
 		s->flags |= STUB_READS;
 	if (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
 		s->flags |= STUB_WRITES;
 	return true;
-}
-
-static bool plan_make(const struct insn *insn, struct plan *p, struct stub *s)
-{
-	for (unsigned i = 0; i < insn->z->operand_count; i++) {
-		const ZydisDecodedOperand *o = &insn->o[i];
-
-		if (o->type == ZYDIS_OPERAND_TYPE_REGISTER ? !plan_register(p, o) :
-		    o->type == ZYDIS_OPERAND_TYPE_MEMORY ? !plan_memory(s, o) :
-		    o->type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
-			return false;
-	}
-	return p->vector;
 }
 
 /* ---- the stub's description ------------------------------------------------------------------------------------ */
@@ -155,16 +142,52 @@ static uint8_t alignment(const struct insn *insn, const struct stub *s)
 	return may_be_unaligned(insn->z->mnemonic) ? 1 : 16;
 }
 
-/* Zydis does not name MXCSR as an operand. Its classes of exceptions tell who can raise those of floating point. */
+/*
+ * Zydis does not name MXCSR as an operand. Its classes of exceptions tell who can raise those of floating point. Some
+ * that cannot still look at it for what denormal numbers are.
+ */
 static bool computes(const ZydisDecodedInstruction *z)
 {
 	switch (z->meta.exception_class) {
 	case ZYDIS_EXCEPTION_CLASS_SSE2: case ZYDIS_EXCEPTION_CLASS_SSE3:
 	case ZYDIS_EXCEPTION_CLASS_AVX2: case ZYDIS_EXCEPTION_CLASS_AVX3: case ZYDIS_EXCEPTION_CLASS_AVX11:
+	case ZYDIS_EXCEPTION_CLASS_E2: case ZYDIS_EXCEPTION_CLASS_E2NF:
+	case ZYDIS_EXCEPTION_CLASS_E3: case ZYDIS_EXCEPTION_CLASS_E3NF:
+	case ZYDIS_EXCEPTION_CLASS_E11: case ZYDIS_EXCEPTION_CLASS_E11NF:
 		return true;
 	default:
-		return z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
+		break;
 	}
+	switch (z->mnemonic) {
+	case ZYDIS_MNEMONIC_VRCP14PS: case ZYDIS_MNEMONIC_VRCP14PD:
+	case ZYDIS_MNEMONIC_VRCP14SS: case ZYDIS_MNEMONIC_VRCP14SD:
+	case ZYDIS_MNEMONIC_VRSQRT14PS: case ZYDIS_MNEMONIC_VRSQRT14PD:
+	case ZYDIS_MNEMONIC_VRSQRT14SS: case ZYDIS_MNEMONIC_VRSQRT14SD:
+	case ZYDIS_MNEMONIC_VFPCLASSPS: case ZYDIS_MNEMONIC_VFPCLASSPD:
+	case ZYDIS_MNEMONIC_VFPCLASSSS: case ZYDIS_MNEMONIC_VFPCLASSSD:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The instruction says itself that no exception is raised, and perhaps how to round. */
+static bool suppresses(const ZydisDecodedInstruction *z)
+{
+	return z->avx.has_sae || z->avx.rounding.mode != ZYDIS_ROUNDING_MODE_INVALID;
+}
+
+static bool plan_make(const struct insn *insn, struct plan *p, struct stub *s)
+{
+	for (unsigned i = 0; i < insn->z->operand_count; i++) {
+		const ZydisDecodedOperand *o = &insn->o[i];
+
+		if (o->type == ZYDIS_OPERAND_TYPE_REGISTER ? !plan_register(p, o) :
+		    o->type == ZYDIS_OPERAND_TYPE_MEMORY ? !plan_memory(insn, s, o) :
+		    o->type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
+			return false;
+	}
+	return p->vector || computes(insn->z); /* VCVTSS2SI of memory */
 }
 
 static bool describe(const struct insn *insn, const struct plan *p, struct stub *s)
@@ -184,14 +207,13 @@ static bool describe(const struct insn *insn, const struct plan *p, struct stub 
 	if ((s->flags & STUB_MMX) || z->meta.isa_set == ZYDIS_ISA_SET_SHA)
 		s->flags |= STUB_COPY;
 	if (computes(z))
-		s->flags |= STUB_MXCSR;
-	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && z->avx.mask.mode != ZYDIS_MASK_MODE_DISABLED)
-		s->mask = (uint8_t)(z->avx.mask.reg - ZYDIS_REGISTER_K0);
+		s->flags |= suppresses(z) ? STUB_SAE : STUB_MXCSR;
 	s->align = alignment(insn, s);
 	if (f == NULL || (f->modified | f->set_0 | f->set_1 | f->undefined | f->tested) == 0)
 		return true;
+	/* All of them, though Zydis does not name those that VPTEST and VTESTPS clear. */
 	s->flags |= STUB_RFLAGS;
-	return f->tested == 0 && (f->modified | f->set_0 | f->set_1 | f->undefined) == RFLAGS_ARITH;
+	return f->tested == 0;
 }
 
 /* Does the host's kernel keep registers of 64 bytes, and masks? */

@@ -9,6 +9,7 @@
 #define CPU_STUB_STUB_H
 
 #include "cpu/insn/insn.h"
+#include "cpu/stub/masked.h"
 
 /* What has to be enabled, and which exception says that it is not. */
 enum stub_unit { UNIT_MMX, UNIT_SSE, UNIT_AVX, UNIT_AVX512 };
@@ -20,17 +21,17 @@ struct stub {
 	uint8_t unit;             /* enum stub_unit */
 	uint8_t flags;            /* STUB_* */
 	uint8_t bytes;            /* of the memory operand; 0: none */
-	uint8_t element;          /* bytes of an element of it */
-	uint8_t mask;             /* EVEX: the k register that masks the operation; 0: none */
 	uint8_t align;            /* of the memory operand: anything else is #GP; 1: none needed */
+	struct masked masked;     /* which bytes of the memory operand are accessed */
 	uint8_t code[];
 };
 #define STUB_READS  0x01u /* the memory operand */
 #define STUB_WRITES 0x02u /* the memory operand */
 #define STUB_RFLAGS 0x04u /* the arithmetic flags are a result */
-#define STUB_MXCSR  0x08u /* computes with floating point */
+#define STUB_MXCSR  0x08u /* computes with floating point, and may raise its exceptions */
 #define STUB_MMX    0x10u /* has an MMX register as an operand */
 #define STUB_COPY   0x20u /* runs on a copy of the memory operand only */
+#define STUB_SAE    0x40u /* computes with floating point, and raises nothing, not even flags */
 
 #define STUB_MOST 512u /* bytes of a stub, at most */
 

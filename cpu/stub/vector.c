@@ -7,6 +7,8 @@
  */
 #include "cpu/base/private.h"
 #include "cpu/fpu/sse.h"
+#include "cpu/fpu/x87.h"
+#include "cpu/stub/gather.h"
 #include "cpu/stub/stub.h"
 
 #define XCR0_AVX    UINT64_C(0x06)
@@ -68,13 +70,27 @@ static __attribute__((noinline)) uint64_t call_careful(struct cpu *cpu, const st
 	return rflags;
 }
 
+/* The instruction raises nothing, so that it may run under the guest's own MXCSR: FTZ counts, whatever is unmasked. */
+static __attribute__((noinline)) uint64_t call_quiet(struct cpu *cpu, const struct stub *stub, void *memory)
+{
+	uint64_t rflags;
+
+	host_mxcsr_set(cpu->s.fx.mxcsr);
+	rflags = call(cpu, stub, memory);
+	host_mxcsr_set(mxcsr_for_host(cpu));
+	return rflags;
+}
+
 void stub_run(struct cpu *cpu, const struct stub *stub, void *memory)
 {
 	uint64_t rflags;
 
 	if (stub->flags & STUB_MMX)
 		mmx_begin_write(cpu); /* the registers are where the stub looks for them when TOP is 0 */
-	rflags = unlikely(stub_may_raise(cpu, stub)) ? call_careful(cpu, stub, memory) : call(cpu, stub, memory);
+	if (likely(!cpu->mxcsr_careful) || !(stub->flags & (STUB_MXCSR | STUB_SAE)))
+		rflags = call(cpu, stub, memory);
+	else
+		rflags = stub->flags & STUB_SAE ? call_quiet(cpu, stub, memory) : call_careful(cpu, stub, memory);
 	if (stub->flags & STUB_RFLAGS)
 		flags_set(cpu, rflags);
 }
@@ -121,6 +137,45 @@ static void run_memory(struct cpu *cpu, const struct op *op)
 		run_on_copy(cpu, stub, linear);
 }
 
+/* The same for what is not masked off. */
+static __attribute__((noinline)) void run_masked_on_copy(struct cpu *cpu, const struct op *op, const struct stub *stub)
+{
+	uint8_t copy[MASKED_OPERAND] __attribute__((aligned(64))) = { 0 };
+	uint64_t mask = masked_bytes(cpu, &stub->masked);
+	uint64_t accessed = stub->masked.faults ? masked_all(stub->bytes) : mask;
+
+	if (stub->align > 1 && !masked_is_aligned(cpu, op, accessed, stub->align, stub->flags & STUB_WRITES))
+		cpu_gp(cpu);
+	if (stub->flags & STUB_WRITES)
+		masked_check_write(cpu, op, accessed);
+	if (stub->flags & STUB_READS)
+		masked_read(cpu, op, accessed, copy);
+	stub_run(cpu, stub, copy);
+	if (stub->flags & STUB_WRITES)
+		masked_write(cpu, op, mask, copy);
+}
+
+/* Where the whole operand is in memory, the stub may access it: the instruction leaves alone what is masked off. */
+static void run_masked(struct cpu *cpu, const struct op *op)
+{
+	const struct stub *stub = op->stub;
+	bool write = stub->flags & STUB_WRITES;
+	uint64_t linear;
+	void *at = NULL;
+
+	stub_unit_check(cpu, (enum stub_unit)stub->unit);
+	/* What is masked off may be outside of the segment. */
+	if (likely((op->flags & OPF_FLAT) || (cpu->seg_fast >> op->seg & 1))) {
+		linear = op_linear(cpu, op, stub->bytes, write);
+		if (likely((linear & (stub->align - 1u)) == 0))
+			at = tlb_find(cpu, write ? TLB_WRITE : TLB_READ, linear, stub->bytes);
+	}
+	if (likely(at != NULL) && likely(!write || !stub_may_raise(cpu, stub)))
+		stub_run(cpu, stub, at);
+	else
+		run_masked_on_copy(cpu, op, stub);
+}
+
 /* ---- what needs no stub ----------------------------------------------------------------------------------------- */
 
 /* In 64-bit mode of all 16 registers that VEX can name; else of eight. Those above are EVEX's. */
@@ -143,21 +198,38 @@ static void vzeroall(struct cpu *cpu, const struct op *op)
 	zero_above(cpu, 0);
 }
 
+static void vldmxcsr(struct cpu *cpu, const struct op *op)
+{
+	avx_check(cpu, XCR0_AVX);
+	mxcsr_read(cpu, op);
+}
+
+static void vstmxcsr(struct cpu *cpu, const struct op *op)
+{
+	avx_check(cpu, XCR0_AVX);
+	mxcsr_write(cpu, op);
+}
+
 op_fn *vector_select(struct cpu *cpu, const struct insn *insn, struct op *op)
 {
+	op_fn *fn;
+
 	switch (insn->z->mnemonic) {
 	case ZYDIS_MNEMONIC_VZEROUPPER: return vzeroupper;
 	case ZYDIS_MNEMONIC_VZEROALL: return vzeroall;
-	/* Elements that are masked off are not accessed. */
-	case ZYDIS_MNEMONIC_VMASKMOVPS: case ZYDIS_MNEMONIC_VMASKMOVPD:
-	case ZYDIS_MNEMONIC_VPMASKMOVD: case ZYDIS_MNEMONIC_VPMASKMOVQ:
-		return NULL;
+	case ZYDIS_MNEMONIC_VLDMXCSR: return vldmxcsr;
+	case ZYDIS_MNEMONIC_VSTMXCSR: return vstmxcsr;
 	default: break;
 	}
-	if (insn->z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX)
-		return NULL;
+	fn = gather_select(insn, op);
+	if (fn == NULL)
+		fn = masked_select(insn, op);
+	if (fn != NULL)
+		return fn;
 	op->stub = stub_make(cpu, insn);
 	if (op->stub == NULL)
 		return NULL;
-	return op->mem == OP_NO_MEM ? run_registers : run_memory;
+	if (op->mem == OP_NO_MEM)
+		return run_registers;
+	return op->stub->masked.kind == MASKED_NOT ? run_memory : run_masked;
 }

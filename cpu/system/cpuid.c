@@ -7,6 +7,7 @@
 #include "cpu/system/cpuid.h"
 #include "cpu/system/host.h"
 #include "cpu/system/model.h"
+#include "cpu/system/vector_features.h"
 #include "cpu/system/xstate.h"
 
 #define LEAF1_ECX_XSAVE (1u << 26)
@@ -29,16 +30,6 @@
 #define HOST_7_C    (1u << 27 | 1u << 28)  /* MOVDIRI MOVDIR64B */
 #define HOST_7_D    (1u << 14)             /* SERIALIZE */
 #define HOST_EXT8_B (1u << 0 | 1u << 9)    /* CLZERO WBNOINVD */
-/* The same where the vCPU runs the instruction itself, which takes code made at run time. */
-#define VECTOR_1_C    (1u << 1 | 1u << 9 | 1u << 19 | 1u << 20 | 1u << 25) /* PCLMULQDQ SSSE3 SSE4.1 SSE4.2 AES */
-#define VECTOR_7_B    (1u << 29)           /* SHA */
-#define VECTOR_7_C    (1u << 8)            /* GFNI */
-#define VECTOR_EXT1_C (1u << 6)            /* SSE4A */
-
-static uint32_t vector_bits(uint32_t host, uint32_t bits)
-{
-	return code_is_allowed() ? host & bits : 0;
-}
 
 static void features_1(uint32_t out[4])
 {
@@ -54,7 +45,7 @@ static void features_1(uint32_t out[4])
 	         | 1u << 23  /* POPCNT */
 	         | 1u << 26  /* XSAVE */
 	         | 1u << 31  /* hypervisor */
-	         | (host[2] & HOST_1_C) | vector_bits(host[2], VECTOR_1_C);
+	         | (host[2] & HOST_1_C);
 	/* FPU DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2 */
 	out[3] = 0x078bfbfd;
 }
@@ -74,12 +65,12 @@ static void features_7(uint32_t subleaf, uint32_t out[4])
 	         | 1u << 20  /* SMAP */
 	         | 1u << 23  /* CLFLUSHOPT */
 	         | 1u << 24  /* CLWB */
-	         | (host[1] & HOST_7_B) | vector_bits(host[1], VECTOR_7_B);
+	         | (host[1] & HOST_7_B);
 	out[2] = 1u << 2     /* UMIP */
 	         | 1u << 3   /* PKU */
 	         | 1u << 16  /* LA57 */
 	         | 1u << 22  /* RDPID */
-	         | (host[2] & HOST_7_C) | vector_bits(host[2], VECTOR_7_C);
+	         | (host[2] & HOST_7_C);
 	out[3] = host[3] & HOST_7_D;
 }
 
@@ -122,8 +113,6 @@ static void features_extended(uint32_t leaf, uint32_t out[4])
 		out[0] = 0x00000f61;
 		/* LAHF in 64-bit mode, SVM, CR8 in legacy mode, LZCNT, PREFETCHW */
 		out[2] = 1u << 0 | 1u << 2 | 1u << 4 | 1u << 5 | 1u << 8;
-		host_cpuid(leaf, 0, host);
-		out[2] |= vector_bits(host[2], VECTOR_EXT1_C);
 		/* SYSCALL, NX, 1 GiB pages, RDTSCP, long mode, and the bits of leaf 1 that AMD repeats. No FXSR_OPT. */
 		out[3] = (0x078bfbfd & 0x0183f3ff) | 1u << 11 | 1u << 20 | 1u << 26 | 1u << 27 | 1u << 29;
 		break;
@@ -171,6 +160,7 @@ void cpu_cpuid_max(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 			features_extended(leaf, out);
 		break;
 	}
+	vector_features(leaf, subleaf, out);
 	model_restrict(leaf, subleaf, out);
 }
 
