@@ -172,6 +172,30 @@ static void test_mirrored_wide_stores(void **state)
 	assert_protected(g, PAGE + 0x1000);
 }
 
+GUEST_ASM(code_area, "mov $0xe7, %eax \n xor %edx, %edx \n xsave64 0x40(%rbx) \n hlt")
+
+/* The largest area there is: of AVX-512's registers. */
+static void test_mirrored_xsave_area(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	unsigned bytes = cpu_xsave_bytes(0xe7, false);
+
+	s->cr4 |= UINT64_C(1) << 18;
+	s->xcr0 = 0xe7;
+	for (unsigned i = 0; i < 32; i++)
+		memset(s->vectors.v[i], 1 + (int)i, sizeof(s->vectors.v[i]));
+	guest_mirror(g, PAGE);
+	GUEST_LOAD(g, GUEST_CODE, code_area);
+	cpu_state_changed(g->cpu, CPU_CHANGED_ALL);
+	assert_int_equal(run_at(g, PAGE), -1);
+	assert_int_equal(guest_read(g, PAGE + 0x40 + 160, 8), 0x0101010101010101);
+	assert_int_equal(guest_read(g, PAGE + 0x40 + bytes - 8, 8), 0x2020202020202020);
+	assert_int_equal(guest_read(g, PAGE + 0x40 + 512, 8), 0xc6); /* the mask registers are 0 */
+	assert_true(g->mirrored_stores >= 280);
+	assert_protected(g, PAGE);
+}
+
 GUEST_ASM(code_string,
 	"cld \n lea 0xff0(%rbx), %rdi \n mov $0x77, %eax \n mov $5, %ecx \n rep stosq \n"
 	"lea 0xff0(%rbx), %rsi \n mov %rbx, %rdi \n mov $33, %ecx \n rep movsb \n hlt")
@@ -304,7 +328,7 @@ int main(void)
 		T(test_mirrored_read_modify_write),
 		T(test_mirrored_locked_store_is_told),
 		T(test_mirrored_locked_store_across_pages),
-		T(test_mirrored_wide_stores),
+		T(test_mirrored_wide_stores), T(test_mirrored_xsave_area),
 		T(test_mirrored_string_stores),
 		T(test_mirrored_stack_of_an_event),
 		T(test_mirrored_page_table_is_given_up),

@@ -204,16 +204,26 @@ static struct area *area_at(struct guest *g, uint64_t at)
 	return (struct area *)(void *)(g->ram + at);
 }
 
-static int setup(void **state)
+static int setup_mode(void **state, void (*mode)(struct guest *g))
 {
 	struct guest *g = guest_make();
 	struct cpu_state *s = cpu_state(g->cpu);
 
-	guest_long(g);
+	mode(g);
 	s->cr4 |= CR4_OSXSAVE;
 	s->xcr0 = X87 | SSE;
 	*state = g;
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return setup_mode(state, guest_long);
+}
+
+static int setup_protected(void **state)
+{
+	return setup_mode(state, guest_protected);
 }
 
 /* ---- against the host ------------------------------------------------------------------------------------ */
@@ -264,39 +274,47 @@ static bool header_is_of(const struct area *a, uint64_t components)
 	return !((word_get(a, BV) | word_get(a, COMP)) & other);
 }
 
+static bool same(const struct area *a, const struct area *b)
+{
+	return memcmp(a, b, sizeof(*a)) == 0;
+}
+
 static void compare(struct guest *g, enum form form, uint64_t components)
 {
 	static struct area before, tested, was, after;
 	uint64_t rfbm = one_in(4) ? components : random64();
 	struct area *guest_tested = area_at(g, TESTED), *guest_after = area_at(g, AFTER);
-	int host, guest;
+	int host, guest, tries = 0;
 
 	rfbm &= ~(xgetbv(0) & ~components);
 	area_fill(&before, components);
-	area_fill(&tested, components);
+	area_fill(&was, components);
 	if (form == XRSTOR)
-		header_random(&tested, components);
+		header_random(&was, components);
 	else
-		word_set(&tested, COMP, random64());
-	if (!header_is_of(&tested, components) && form == XRSTOR)
+		word_set(&was, COMP, random64());
+	if (!header_is_of(&was, components) && form == XRSTOR)
 		return;
-	was = tested;
-	memset(&after, 0, sizeof(after));
 	*area_at(g, BEFORE) = before;
-	*guest_tested = tested;
+	*guest_tested = was;
 	memset(guest_after, 0, AREA_BYTES);
-	host = native_run(form, rfbm, &before, &tested, &after);
 	assert_int_equal(run_at(g, codes[XRSTOR], 4, BEFORE, components), -1);
 	guest = run_at(g, codes[form], 4, TESTED, rfbm);
+	assert_int_equal(run_at(g, codes[XSAVE], 4, AFTER, components), -1);
+	mask_same(guest_tested, &was);
+	memset(guest_after->bytes + MASK, 0, 4);
+	/* When the host's kernel comes between, registers of zeros may count as used afterwards: try again. */
+	do {
+		tested = was;
+		memset(&after, 0, sizeof(after));
+		host = native_run(form, rfbm, &before, &tested, &after);
+		mask_same(&tested, &was);
+		memset(after.bytes + MASK, 0, 4);
+	} while (host == guest && !(same(&tested, guest_tested) && same(&after, guest_after)) && ++tries < 20);
 	if (host != guest)
 		fail_msg("%s64 rfbm %#llx bv %#llx comp %#llx mxcsr %#x: host %d, guest %d", names[form],
 		         (unsigned long long)rfbm, (unsigned long long)word_get(&was, BV),
 		         (unsigned long long)word_get(&was, COMP), mxcsr_get(&was), host, guest);
-	assert_int_equal(run_at(g, codes[XSAVE], 4, AFTER, components), -1);
-	mask_same(&tested, &was);
-	mask_same(guest_tested, &was);
-	memset(after.bytes + MASK, 0, 4);
-	memset(guest_after->bytes + MASK, 0, 4);
 	differ("the area", form, rfbm, &tested, guest_tested);
 	differ("the state", form, rfbm, &after, guest_after);
 }
@@ -316,10 +334,293 @@ static void test_as_the_host(void **state)
 	assert_int_equal(sigaction(SIGSEGV, &old, NULL), 0);
 }
 
+/* ---- what a program of the host cannot try ----------------------------------------------------------------- */
+
+#define XSAVE64   0x48, 0x0f, 0xae, 0x23 /* [rbx] */
+#define XRSTOR64  0x48, 0x0f, 0xae, 0x2b
+#define XSAVEC64  0x48, 0x0f, 0xc7, 0x23
+#define XSAVES64  0x48, 0x0f, 0xc7, 0x2b
+#define XRSTORS64 0x48, 0x0f, 0xc7, 0x1b
+#define XGETBV    0x0f, 0x01, 0xd0
+#define XSETBV    0x0f, 0x01, 0xd1
+#define ALL       UINT64_MAX
+
+static void state_fill(struct cpu_state *s)
+{
+	for (unsigned i = 0; i < 32; i++)
+		memset(s->vectors.v[i], 0x40 + (int)i, sizeof(s->vectors.v[i]));
+	for (unsigned i = 0; i < 8; i++)
+		s->vectors.k[i] = UINT64_C(0x1111111111111111) * (i + 1);
+	s->pkru = 0x55550000;
+	s->fx.mxcsr = 0x1fa0;
+}
+
+static void test_xsaves_is_xsavec_of_the_supervisor(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	struct cpu_vectors was;
+	struct area saved;
+
+	s->xcr0 = X87 | SSE | AVX | AVX512;
+	state_fill(s);
+	was = s->vectors;
+	memset(area_at(g, TESTED), 0, AREA_BYTES);
+	memset(area_at(g, AFTER), 0, AREA_BYTES);
+	assert_int_equal(RUN(g, TESTED, ALL, XSAVEC64), -1);
+	assert_int_equal(RUN(g, AFTER, ALL, XSAVES64), -1);
+	assert_int_equal(word_get(area_at(g, AFTER), BV), SSE | AVX | AVX512);
+	assert_int_equal(word_get(area_at(g, AFTER), COMP), COMPACTED | X87 | SSE | AVX | AVX512);
+	assert_memory_equal(area_at(g, TESTED), area_at(g, AFTER), AREA_BYTES);
+	saved = *area_at(g, AFTER);
+	memset(&s->vectors, 0, sizeof(s->vectors));
+	s->fx.mxcsr = 0x1f80;
+	assert_int_equal(RUN(g, AFTER, ALL, XRSTORS64), -1);
+	assert_memory_equal(&s->vectors, &was, sizeof(was));
+	assert_int_equal(s->fx.mxcsr, 0x1fa0);
+	/* XRSTORS takes the compacted format alone. */
+	word_set(area_at(g, AFTER), COMP, 0);
+	assert_int_equal(RUN(g, AFTER, ALL, XRSTORS64), GP);
+	*area_at(g, AFTER) = saved;
+	word_set(area_at(g, AFTER), COMP, word_get(&saved, COMP) | UINT64_C(1) << 11);
+	assert_int_equal(RUN(g, AFTER, ALL, XRSTORS64), GP);
+}
+
+static void test_supervisor_forms_are_not_for_programs(void **state)
+{
+	/* xsavec, xsaves, xrstors [rbx]; each in a program */
+	static const uint8_t code[] = { XSAVEC64, XSAVES64, XSAVEC64, XRSTORS64 };
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	for (unsigned i = 0; i < 2; i++) {
+		guest_code(g, GUEST_USER_CODE, code + 8 * i, 8);
+		s->seg[CPU_CS].selector = SEL_UCODE64;
+		s->seg[CPU_CS].dpl = 3;
+		s->seg[CPU_SS].selector = SEL_UDATA;
+		s->seg[CPU_SS].dpl = 3;
+		s->rip = GUEST_USER_CODE;
+		s->gpr[CPU_RBX] = GUEST_USER_CODE + 0x1000;
+		s->gpr[CPU_RAX] = X87;
+		s->gpr[CPU_RDX] = 0;
+		cpu_state_changed(g->cpu, CPU_CHANGED_ALL);
+		assert_int_equal(guest_run_to_hlt(g), GP);
+		assert_int_equal(guest_read(g, s->gpr[CPU_RSP] + 8, 8), GUEST_USER_CODE + 4);
+	}
+}
+
+static void test_conditions(void **state)
+{
+	static const uint8_t forms[][4] = {
+		{ 0x48, 0x0f, 0xae, 0x23 }, { 0x48, 0x0f, 0xae, 0x33 }, { XSAVEC64 }, { XSAVES64 }, { 0x48, 0x0f, 0xae, 0x2b },
+		{ XRSTORS64 },
+	};
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	memset(area_at(g, TESTED), 0, AREA_BYTES);
+	word_set(area_at(g, TESTED), COMP, COMPACTED);
+	for (unsigned i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+		assert_int_equal(run_at(g, forms[i], 4, TESTED + 32, 0), GP);
+		s->cr0 |= CR0_TS;
+		assert_int_equal(run_at(g, forms[i], 4, TESTED + 32, 0), NM);
+		s->cr4 &= ~CR4_OSXSAVE;
+		assert_int_equal(run_at(g, forms[i], 4, TESTED, 0), UD);
+		s->cr0 &= ~CR0_TS;
+		s->cr4 |= CR4_OSXSAVE;
+		/* CR0.EM is not asked. */
+		s->cr0 |= 4;
+		assert_int_equal(run_at(g, forms[i], 4, TESTED, 0), -1);
+		s->cr0 &= ~UINT64_C(4);
+		word_set(area_at(g, TESTED), COMP, COMPACTED);
+	}
+}
+
+/* The second page of the area is not there. */
+static void test_faults_in_the_middle(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	const uint64_t at = GUEST_DATA + 0x1000 - 768; /* in 4 KiB pages; the upper halves are in the second page */
+	struct cpu_vectors was;
+	struct cpu_fx fx;
+
+	s->xcr0 = X87 | SSE | AVX | AVX512;
+	state_fill(s);
+	was = s->vectors;
+	assert_int_equal(RUN(g, at, ALL, XSAVE64), -1);
+	memset(&s->vectors, 0xcc, sizeof(s->vectors));
+	s->fx.mxcsr = 0x1f80;
+	*guest_pte(g, at + 0x1000) &= ~UINT64_C(1);
+	fx = s->fx;
+	assert_int_equal(RUN(g, at, ALL, XRSTOR64), PF);
+	assert_int_equal(s->cr2, GUEST_DATA + 0x1000);
+	assert_memory_equal(&s->fx, &fx, sizeof(fx));
+	for (unsigned i = 0; i < 32; i++)
+		assert_int_equal(s->vectors.v[i][0], 0xcc);
+	/* What is in the first page can be loaded. */
+	assert_int_equal(RUN(g, at, X87 | SSE, XRSTOR64), -1);
+	assert_memory_equal(s->vectors.v[3], was.v[3], 16);
+	assert_int_equal(s->vectors.v[3][16], 0xcc);
+	/* XSAVE finds the same, and its header comes last. */
+	word_set(area_at(g, at), BV, 0);
+	assert_int_equal(RUN(g, at, ALL, XSAVE64), PF);
+	assert_int_equal(s->cr2, GUEST_DATA + 0x1000);
+	assert_int_equal(word_get(area_at(g, at), BV), 0);
+	*guest_pte(g, at + 0x1000) |= 1;
+	assert_int_equal(RUN(g, at, ALL, XSAVE64), -1);
+	assert_int_equal(word_get(area_at(g, at), BV), SSE | AVX | AVX512);
+}
+
+/* Protection key 1 of a page: XRSTOR's PKRU holds for the next instruction. */
+static void test_pkru_is_a_component(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	const unsigned offset = cpu_xsave_bytes(PKRU, false) - 8;
+
+	s->cr4 |= CR4_PKE;
+	s->xcr0 = X87 | SSE | PKRU;
+	*guest_pte(g, GUEST_USER_CODE + 0x3000) |= UINT64_C(1) << 59;
+	s->pkru = 8;
+	memset(area_at(g, TESTED), 0xcc, AREA_BYTES);
+	word_set(area_at(g, TESTED), BV, 0);
+	assert_int_equal(RUN(g, TESTED, PKRU, XSAVE64), -1);
+	assert_int_equal(word_get(area_at(g, TESTED), BV), PKRU);
+	assert_int_equal(word_get(area_at(g, TESTED), offset), 8);
+	for (unsigned denied = 0; denied < 2; denied++) {
+		memset(area_at(g, TESTED), 0, AREA_BYTES);
+		word_set(area_at(g, TESTED), BV, PKRU);
+		word_set(area_at(g, TESTED), offset, denied ? 4 : 0); /* key 1: access disabled */
+		s->pkru = denied ? 0 : 4;
+		s->gpr[CPU_RSI] = GUEST_USER_CODE + 0x3000;
+		/* mov cl, [rsi] before it, which may leave a translation behind, and after it */
+		if (denied)
+			assert_int_equal(RUN(g, TESTED, PKRU, 0x8a, 0x0e, XRSTOR64, 0x8a, 0x0e), PF);
+		else
+			assert_int_equal(RUN(g, TESTED, PKRU, XRSTOR64, 0x8a, 0x0e), -1);
+		assert_int_equal(s->pkru, denied ? 4 : 0);
+	}
+	/* In a compacted area it follows the header at once. */
+	s->pkru = 0x100;
+	s->gpr[CPU_RSI] = TESTED;
+	memset(area_at(g, TESTED), 0, AREA_BYTES);
+	assert_int_equal(RUN(g, TESTED, PKRU, XSAVEC64), -1);
+	assert_int_equal(word_get(area_at(g, TESTED), 576), 0x100);
+	/* And the initial state is 0. */
+	word_set(area_at(g, TESTED), BV, 0);
+	assert_int_equal(RUN(g, TESTED, PKRU, XRSTOR64), -1);
+	assert_int_equal(s->pkru, 0);
+}
+
+static void test_xgetbv(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	s->xcr0 = X87 | SSE | AVX;
+	s->gpr[CPU_RCX] = 0;
+	assert_int_equal(RUN(g, 0, 0, XGETBV), -1);
+	assert_int_equal(s->gpr[CPU_RAX], 7);
+	s->gpr[CPU_RCX] = 1;
+	assert_int_equal(RUN(g, 0, 0, XGETBV), -1);
+	assert_int_equal(s->gpr[CPU_RAX], 0);
+	s->fx.mxcsr = 0x1f81;
+	assert_int_equal(RUN(g, 0, 0, XGETBV), -1);
+	assert_int_equal(s->gpr[CPU_RAX], SSE);
+	state_fill(s);
+	s->fx.fcw = 0x27f;
+	assert_int_equal(RUN(g, 0, 0, XGETBV), -1);
+	assert_int_equal(s->gpr[CPU_RAX], X87 | SSE | AVX);
+	s->gpr[CPU_RCX] = 2;
+	assert_int_equal(RUN(g, 0, 0, XGETBV), GP);
+}
+
+static void test_xsetbv(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	uint32_t out[4];
+	uint64_t has;
+
+	cpu_cpuid_max(0xd, 0, out);
+	has = out[0] | (uint64_t)out[3] << 32;
+	for (uint64_t value = 0; value < 0x800; value++) {
+		bool avx512 = value & AVX512;
+		bool legal = (value & X87) && !(value & ~has) && (!(value & AVX) || (value & SSE)) &&
+		             (!avx512 || ((value & AVX512) == AVX512 && (value & AVX)));
+
+		s->xcr0 = X87;
+		s->gpr[CPU_RCX] = 0;
+		assert_int_equal(RUN(g, 0, value, XSETBV), legal ? -1 : GP);
+		assert_int_equal(s->xcr0, legal ? value : X87);
+	}
+	s->gpr[CPU_RCX] = 1;
+	assert_int_equal(RUN(g, 0, 1, XSETBV), GP);
+	s->gpr[CPU_RCX] = 0;
+	assert_int_equal(RUN(g, 0, UINT64_C(1) << 62 | 1, XSETBV), GP);
+}
+
+/* 32-bit code: eight registers. */
+static void test_outside_64_bit_mode(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	const struct area *area = area_at(g, TESTED);
+
+	s->xcr0 = X87 | SSE | AVX;
+	state_fill(s);
+	memset(area_at(g, TESTED), 0xcc, AREA_BYTES);
+	word_set(area_at(g, TESTED), BV, 0);
+	assert_int_equal(RUN(g, TESTED, ALL, 0x0f, 0xae, 0x23), -1);
+	assert_int_equal(area->bytes[XMM + 7 * 16], 0x47);
+	assert_int_equal(area->bytes[XMM + 8 * 16], 0xcc);
+	assert_int_equal(area->bytes[576 + 7 * 16], 0x47);
+	assert_int_equal(area->bytes[576 + 8 * 16], 0xcc);
+	memset(area_at(g, TESTED)->bytes + BV, 0, 64);
+	mxcsr_set(area_at(g, TESTED), 0x1f80);
+	assert_int_equal(RUN(g, TESTED, AVX, 0x0f, 0xae, 0x2b), -1);
+	assert_int_equal(s->vectors.v[7][15], 0x47);
+	assert_int_equal(s->vectors.v[7][16], 0);
+	assert_int_equal(s->vectors.v[8][16], 0x48);
+}
+
+/* CPUID tells the sizes with what is on. */
+static void test_sizes(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	static const uint64_t on[] = { X87, X87 | SSE, X87 | SSE | AVX, X87 | SSE | PKRU, X87 | SSE | AVX | AVX512 };
+	uint32_t a, b, c, d;
+
+	for (unsigned i = 0; i < sizeof(on) / sizeof(on[0]); i++) {
+		s->xcr0 = on[i];
+		for (unsigned subleaf = 0; subleaf < 2; subleaf++) {
+			s->gpr[CPU_RCX] = subleaf;
+			assert_int_equal(RUN(g, 0, 0xd, 0x0f, 0xa2), -1);
+			assert_int_equal(s->gpr[CPU_RBX], cpu_xsave_bytes(on[i], subleaf));
+		}
+	}
+	if (host_components() != (X87 | SSE | AVX | AVX512))
+		skip();
+	/* The host's own size, where nothing follows the registers of AVX-512. */
+	if (__get_cpuid_count(0xd, 0, &a, &b, &c, &d) && a == (X87 | SSE | AVX | AVX512))
+		assert_int_equal(cpu_xsave_bytes(a, false), c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_as_the_host, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_xsaves_is_xsavec_of_the_supervisor, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_supervisor_forms_are_not_for_programs, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_conditions, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_faults_in_the_middle, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_pkru_is_a_component, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_xgetbv, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_xsetbv, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_outside_64_bit_mode, setup_protected, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_sizes, setup, guest_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
