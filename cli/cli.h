@@ -61,6 +61,13 @@ void watch_start(void);
 /** Stop the watcher, because the program could not be started. */
 void watch_stop(void);
 
+/* ---- model.c ---- */
+
+/** Is there a model of the CPU with this name? */
+bool model_exists(const char *name);
+/** Returns: what this machine lacks for the model, or NULL. `name` may be NULL: the default. */
+const char *model_missing(const char *name);
+
 /* ---- run.c ---- */
 
 struct run_options {
@@ -68,6 +75,7 @@ struct run_options {
 	bool quiet; /* no message when nothing asked for /dev/kvm */
 	const char *trace; /* the file in which refused requests are listed, or NULL */
 	const char *mmu, *format;
+	const char *cpu_model; /* "host", "v1" to "v4", or NULL */
 	bool no_nested; /* guests cannot be hypervisors */
 	const char *host_memory, *host_swap, *host_swap_size; /* bytes as decimal digits; a path; or NULL */
 };

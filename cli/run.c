@@ -20,6 +20,8 @@ static const char help[] =
 	"  --mmu tdp|shadow   how guest memory is translated (default: tdp)\n"
 	"  --format FORMAT    the second-stage tables: npt4 (default), npt5, ept4, ept5, and ept4-no-ad, ept5-no-ad:\n"
 	"                     of hardware that sets no accessed and dirty bits\n"
+	"  --cpu-model MODEL  the guest's CPU: host (default), all that works on this machine; or a level of the\n"
+	"                     x86-64 psABI, v1 to v4: the same on every machine, for a guest that migrates\n"
 	"  --no-nested        hide SVM, so that guests cannot run guests of their own\n"
 	"  --host-memory SIZE keep guest memory within SIZE (K, M or G): what is cold is compressed, and brought\n"
 	"                     back when it is used\n"
@@ -87,6 +89,11 @@ int run_exec(const struct run_options *options, char **argv)
 	const char *obstacle;
 	int error = program_find(argv[0], program, sizeof(program));
 
+	if (model_missing(options->cpu_model)) {
+		complain("--cpu-model %s: this machine lacks %s", options->cpu_model,
+		         model_missing(options->cpu_model));
+		return EXIT_FAILED;
+	}
 	if (error) {
 		complain("%s: %s", argv[0], strerror(error));
 		return error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
@@ -106,6 +113,7 @@ int run_exec(const struct run_options *options, char **argv)
 	    !set_or_clear(CONFIG_ENV_STATS, options->stats ? "1" : NULL) ||
 	    !set_or_clear(CONFIG_ENV_TRACE, options->trace) || !set_or_clear(CONFIG_ENV_WATCH, NULL) ||
 	    !set_or_clear(CONFIG_ENV_NESTED, options->no_nested ? "0" : NULL) ||
+	    !set_or_clear(CONFIG_ENV_CPU_MODEL, options->cpu_model) ||
 	    !set_or_clear(CONFIG_ENV_HOST_MEMORY, options->host_memory) ||
 	    !set_or_clear(CONFIG_ENV_HOST_SWAP, options->host_swap) ||
 	    !set_or_clear(CONFIG_ENV_HOST_SWAP_SIZE, options->host_swap_size) ||
@@ -143,6 +151,7 @@ static bool options_agree(const struct run_options *run)
 static const struct option known[] = {
 	{ "mmu", required_argument, NULL, 'm' },
 	{ "format", required_argument, NULL, 'f' },
+	{ "cpu-model", required_argument, NULL, 'c' },
 	{ "no-nested", no_argument, NULL, 'n' },
 	{ "host-memory", required_argument, NULL, 'b' },
 	{ "host-swap", required_argument, NULL, 'w' },
@@ -176,6 +185,13 @@ int command_run(int argc, char **argv)
 				return EXIT_USAGE;
 			}
 			run.format = optarg;
+			break;
+		case 'c':
+			if (!model_exists(optarg)) {
+				complain("--cpu-model takes host, v1, v2, v3 or v4, not '%s'", optarg);
+				return EXIT_USAGE;
+			}
+			run.cpu_model = optarg;
 			break;
 		case 'n':
 			run.no_nested = true;

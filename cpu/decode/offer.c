@@ -130,6 +130,9 @@ bool instruction_is_offered(const ZydisDecodedInstruction *z)
 	/* A hypervisor answers these, on both vendors' processors. */
 	case ZYDIS_MNEMONIC_VMCALL: case ZYDIS_MNEMONIC_VMMCALL: return true;
 	case ZYDIS_MNEMONIC_MOVDIR64B: return bit_is_set(LEAF7_C, MOVDIR64B_BIT);
+	/* The bit is that of 64-bit mode. */
+	case ZYDIS_MNEMONIC_LAHF: case ZYDIS_MNEMONIC_SAHF:
+		return z->machine_mode != ZYDIS_MACHINE_MODE_LONG_64 || set_is_offered(z->meta.isa_set);
 	default: return set_is_offered(z->meta.isa_set);
 	}
 }

@@ -128,7 +128,8 @@ static void features_extended(uint32_t leaf, uint32_t out[4])
 	case 0x80000008:
 		host_cpuid(leaf, 0, host);
 		out[0] = 48 | 57 << 8;
-		out[1] = host[1] & HOST_EXT8_B;
+		/* x87 images always have the pointers of the last instruction: XSAVEERPTR. */
+		out[1] = 1u << 2 | (host[1] & HOST_EXT8_B);
 		break;
 	case 0x8000000a:
 		out[0] = 1;          /* the revision of SVM */

@@ -336,14 +336,15 @@ static void test_as_the_host(void **state)
 
 /* ---- what a program of the host cannot try ----------------------------------------------------------------- */
 
-#define XSAVE64   0x48, 0x0f, 0xae, 0x23 /* [rbx] */
-#define XRSTOR64  0x48, 0x0f, 0xae, 0x2b
-#define XSAVEC64  0x48, 0x0f, 0xc7, 0x23
-#define XSAVES64  0x48, 0x0f, 0xc7, 0x2b
-#define XRSTORS64 0x48, 0x0f, 0xc7, 0x1b
-#define XGETBV    0x0f, 0x01, 0xd0
-#define XSETBV    0x0f, 0x01, 0xd1
-#define ALL       UINT64_MAX
+#define XSAVE64    0x48, 0x0f, 0xae, 0x23 /* [rbx] */
+#define XSAVEOPT64 0x48, 0x0f, 0xae, 0x33
+#define XRSTOR64   0x48, 0x0f, 0xae, 0x2b
+#define XSAVEC64   0x48, 0x0f, 0xc7, 0x23
+#define XSAVES64   0x48, 0x0f, 0xc7, 0x2b
+#define XRSTORS64  0x48, 0x0f, 0xc7, 0x1b
+#define XGETBV     0x0f, 0x01, 0xd0
+#define XSETBV     0x0f, 0x01, 0xd1
+#define ALL        UINT64_MAX
 
 static void state_fill(struct cpu_state *s)
 {
@@ -412,8 +413,7 @@ static void test_supervisor_forms_are_not_for_programs(void **state)
 static void test_conditions(void **state)
 {
 	static const uint8_t forms[][4] = {
-		{ 0x48, 0x0f, 0xae, 0x23 }, { 0x48, 0x0f, 0xae, 0x33 }, { XSAVEC64 }, { XSAVES64 }, { 0x48, 0x0f, 0xae, 0x2b },
-		{ XRSTORS64 },
+		{ XSAVE64 }, { XSAVEOPT64 }, { XSAVEC64 }, { XSAVES64 }, { XRSTOR64 }, { XRSTORS64 },
 	};
 	struct guest *g = *state;
 	struct cpu_state *s = cpu_state(g->cpu);
@@ -608,6 +608,29 @@ static void test_sizes(void **state)
 		assert_int_equal(cpu_xsave_bytes(a, false), c);
 }
 
+/* INIT is not a reset: registers and what is on stay. */
+static void test_init_keeps_the_state(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	struct cpu_vectors was;
+
+	state_fill(s);
+	was = s->vectors;
+	s->xcr0 = X87 | SSE | AVX;
+	cpu_reset(g->cpu, true);
+	assert_memory_equal(&s->vectors, &was, sizeof(was));
+	assert_int_equal(s->pkru, 0x55550000);
+	assert_int_equal(s->fx.mxcsr, 0x1fa0);
+	assert_int_equal(s->xcr0, X87 | SSE | AVX);
+	cpu_reset(g->cpu, false);
+	memset(&was, 0, sizeof(was));
+	assert_memory_equal(&s->vectors, &was, sizeof(was));
+	assert_int_equal(s->pkru, 0);
+	assert_int_equal(s->fx.mxcsr, 0x1f80);
+	assert_int_equal(s->xcr0, X87);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -621,6 +644,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_xsetbv, setup, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_outside_64_bit_mode, setup_protected, guest_teardown),
 		cmocka_unit_test_setup_teardown(test_sizes, setup, guest_teardown),
+		cmocka_unit_test_setup_teardown(test_init_keeps_the_state, setup, guest_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "cpu/cpu.h"
 #include "kvm/process/config.h"
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 
 static const char *const variables[] = {
 	CONFIG_ENV_STATS, CONFIG_ENV_TRACE, CONFIG_ENV_MMU, CONFIG_ENV_FORMAT, CONFIG_ENV_NESTED,
-	CONFIG_ENV_HOST_MEMORY, CONFIG_ENV_HOST_SWAP, CONFIG_ENV_HOST_SWAP_SIZE, CONFIG_ENV_WATCH,
+	CONFIG_ENV_CPU_MODEL, CONFIG_ENV_HOST_MEMORY, CONFIG_ENV_HOST_SWAP, CONFIG_ENV_HOST_SWAP_SIZE, CONFIG_ENV_WATCH,
 };
 #define TSC_MEASURE_NS 5000000u /* reading errors of some 20 ns are then 4 ppm */
 #define VARIABLES (sizeof(variables) / sizeof(*variables))
@@ -52,6 +53,26 @@ static struct moment moment_read(void)
 	return best;
 }
 
+static const char *config_get(const char *name)
+{
+	for (const char **entry = kept; *entry; entry++) {
+		const char *value = value_in(*entry, name);
+
+		if (value)
+			return *value ? value : NULL;
+	}
+	return NULL;
+}
+
+static enum cpu_model config_cpu_model(void)
+{
+	const char *value = config_get(CONFIG_ENV_CPU_MODEL);
+
+	if (!value || value[0] != 'v' || value[1] < '1' || value[1] > '4' || value[2])
+		return CPU_MODEL_HOST;
+	return CPU_MODEL_V1 + (enum cpu_model)(value[1] - '1');
+}
+
 void config_init(void)
 {
 	size_t count = 0;
@@ -62,6 +83,7 @@ void config_init(void)
 		for (size_t i = 0; i < VARIABLES; i++)
 			if (count < VARIABLES && value_in(*entry, variables[i]))
 				kept[count++] = strdup(*entry);
+	cpu_model_set(config_cpu_model());
 	first = moment_read();
 	if (dladdr(variables, &info) && info.dli_fname)
 		library = strdup(info.dli_fname);
@@ -75,17 +97,6 @@ const char *config_library(void)
 const char *const *config_kept(void)
 {
 	return kept;
-}
-
-static const char *config_get(const char *name)
-{
-	for (const char **entry = kept; *entry; entry++) {
-		const char *value = value_in(*entry, name);
-
-		if (value)
-			return *value ? value : NULL;
-	}
-	return NULL;
 }
 
 const char *config_watch(void)

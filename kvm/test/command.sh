@@ -45,6 +45,10 @@ expect 2 "tdp or shadow" "$vmmu" run --mmu other -- true
 expect 0 "" "$vmmu" run --mmu tdp -- true
 expect 0 "" "$vmmu" run --no-nested -- true
 expect 0 "VMMU_NESTED=0" "$vmmu" run --no-nested -- env
+expect 0 "VMMU_CPU_MODEL=v1" "$vmmu" run --cpu-model v1 -- env
+expect 0 "" "$vmmu" run --cpu-model host -- true
+expect 2 "--cpu-model takes" "$vmmu" run --cpu-model v5 -- true
+expect 2 "--cpu-model takes" "$vmmu" run --cpu-model v -- true
 expect 1 "" "$vmmu" run -- false
 expect 77 "" "$vmmu" run -- sh -c 'exit 77'
 expect 0 "hello world" "$vmmu" run echo hello world
