@@ -460,8 +460,8 @@ VMMU_MUST_CHECK bool cpu_xcr0_set(struct cpu *cpu, uint64_t value);
 unsigned cpu_xsave_bytes(uint64_t components, bool compacted);
 
 #define CPU_XSAVE_BYTES 4096u /* at least the size of any area */
-/** The state of every component, as an XSAVE area in the standard format. */
-void cpu_xsave_get(struct cpu *cpu, uint8_t area[CPU_XSAVE_BYTES]);
+/** The state of these components, as an XSAVE area in the standard format. The others are shown as initial. */
+void cpu_xsave_get(struct cpu *cpu, uint64_t components, uint8_t area[CPU_XSAVE_BYTES]);
 /**
  * The reverse. What the area does not have becomes initial, but for PKRU, which stays. Tell the CPU afterwards:
  * CPU_CHANGED_FPU and, if the area has PKRU, CPU_CHANGED_PAGING.

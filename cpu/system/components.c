@@ -137,16 +137,18 @@ bool cpu_xcr0_set(struct cpu *cpu, uint64_t value)
 	return true;
 }
 
-void cpu_xsave_get(struct cpu *cpu, uint8_t area[CPU_XSAVE_BYTES])
+void cpu_xsave_get(struct cpu *cpu, uint64_t components, uint8_t area[CPU_XSAVE_BYTES])
 {
 	const struct cpu_state *s = &cpu->s;
-	uint64_t components = xstate_components(), used = components_in_use(s) & components;
+	uint64_t all = xstate_components(), used = components_in_use(s);
 
-	memset(area, 0, CPU_XSAVE_BYTES);
-	memcpy(area, &s->fx, LEGACY_FX_BYTES);
 	if (s->fx.mxcsr != MXCSR_INIT)
 		used |= XSTATE_BIT(XSTATE_SSE);
-	memcpy(area + LEGACY_SW, &components, sizeof(components));
+	components &= all;
+	used &= components;
+	memset(area, 0, CPU_XSAVE_BYTES);
+	memcpy(area, &s->fx, LEGACY_FX_BYTES);
+	memcpy(area + LEGACY_SW, &all, sizeof(all));
 	memcpy(area + XSAVE_HEADER, &used, sizeof(used));
 	for (unsigned i = XSTATE_SSE; i < XSTATE_COUNT; i++) {
 		if (components & XSTATE_BIT(i))

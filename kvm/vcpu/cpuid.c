@@ -474,6 +474,13 @@ bool cpuid_guest_has(struct kvm_vcpu *vcpu, enum cpuid_feature feature)
 	return false;
 }
 
+uint64_t cpuid_guest_components(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_cpuid_entry2 *e = find(vcpu->cpuid, vcpu->cpuid_count, 0xd, 0);
+
+	return e ? (e->eax | (uint64_t)e->edx << 32) & cpuid_xcr0_max() : 0;
+}
+
 bool cpuid_has_svm(void)
 {
 	uint32_t r[4];

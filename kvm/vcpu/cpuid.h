@@ -26,6 +26,9 @@ enum cpuid_register { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 enum cpuid_feature { CPUID_SSE3, CPUID_X2APIC, CPUID_PDCM, CPUID_SPEC_CTRL, CPUID_TSC_AUX, CPUID_XSAVES };
 bool cpuid_guest_has(struct kvm_vcpu *vcpu, enum cpuid_feature feature);
 
+/** The state components that the guest's CPUID has, as bits of XCR0. 0 before KVM_SET_CPUID2. */
+uint64_t cpuid_guest_components(struct kvm_vcpu *vcpu);
+
 /** What the software CPU has, whatever guests are told. SVM: unless `vmmu run` hides it. */
 bool cpuid_has_xsave(void);
 bool cpuid_has_svm(void);

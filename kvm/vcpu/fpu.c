@@ -55,7 +55,8 @@ long vcpu_get_xsave(struct kvm_vcpu *vcpu, unsigned long argument)
 {
 	struct kvm_xsave out;
 
-	cpu_xsave_get(vcpu->cpu, (uint8_t *)&out);
+	/* As KVM: what CPUID gives the guest, and always what FXSAVE stores. */
+	cpu_xsave_get(vcpu->cpu, cpuid_guest_components(vcpu) | 3, (uint8_t *)&out);
 	return user_write(argument, &out, sizeof(out));
 }
 
@@ -103,7 +104,8 @@ long vcpu_set_xcrs(struct kvm_vcpu *vcpu, unsigned long argument)
 		if (in.xcrs[i].xcr != 0)
 			continue;
 		/* Without a CPUID the guest has x87 alone. */
-		if ((!vcpu->cpuid && in.xcrs[i].value != 1) || !cpu_xcr0_set(vcpu->cpu, in.xcrs[i].value))
+		if (in.xcrs[i].value & ~(cpuid_guest_components(vcpu) | 1) ||
+		    !cpu_xcr0_set(vcpu->cpu, in.xcrs[i].value))
 			return -EINVAL;
 		cpu_state_changed(vcpu->cpu, CPU_CHANGED_MODE);
 		break;
