@@ -158,7 +158,7 @@ void cpu_xsave_get(struct cpu *cpu, uint64_t components, uint8_t area[CPU_XSAVE_
 
 bool cpu_xsave_set(struct cpu *cpu, const uint8_t area[CPU_XSAVE_BYTES])
 {
-	const uint64_t has_mxcsr = XSTATE_BIT(XSTATE_SSE) | XSTATE_BIT(XSTATE_AVX);
+	const uint64_t reads_mxcsr = XSTATE_BIT(XSTATE_X87) | XSTATE_BIT(XSTATE_SSE) | XSTATE_BIT(XSTATE_AVX);
 	uint64_t components = xstate_components(), header[8];
 	struct cpu_state *s = &cpu->s;
 	struct cpu_fx fx;
@@ -167,9 +167,10 @@ bool cpu_xsave_set(struct cpu *cpu, const uint8_t area[CPU_XSAVE_BYTES])
 	memcpy(&fx, area, sizeof(fx));
 	if ((header[0] & ~components) || any_bits(&header[1], sizeof(header) - sizeof(header[0])))
 		return false;
-	if ((header[0] & (has_mxcsr | XSTATE_BIT(XSTATE_X87))) && (fx.mxcsr & MXCSR_RESERVED))
+	if ((header[0] & reads_mxcsr) && (fx.mxcsr & MXCSR_RESERVED))
 		return false;
-	if (!(header[0] & has_mxcsr))
+	/* KVM loads the state by XRSTORS, for which MXCSR is SSE's. */
+	if (!(header[0] & XSTATE_BIT(XSTATE_SSE)))
 		fx.mxcsr = MXCSR_INIT;
 	fx.mxcsr_mask = s->fx.mxcsr_mask;
 	if (!(header[0] & XSTATE_BIT(XSTATE_X87)))
