@@ -281,6 +281,12 @@ struct cpu_ops {
 	 * write VMMCALL in its place and run that; false: #UD. NULL: VMCALL is VMMCALL.
 	 */
 	bool (*may_rewrite_vmcall)(void *state);
+	/**
+	 * Inside the guest: the guest may raise unmasked SSE exceptions, for which the CPU needs SIGFPE. See that it is
+	 * not blocked in this thread until cpu_run returns, and that its handler calls cpu_signal. NULL: the CPU
+	 * unblocks and blocks it, and cpu_signals_install must have been called: else it is CPU_ERROR_EMULATION.
+	 */
+	void (*unblock_fpe)(void *state);
 	/* HLT always exits. */
 };
 
@@ -492,20 +498,21 @@ uint64_t cpu_tsc(struct cpu *cpu);
  */
 bool cpu_translate(struct cpu *cpu, uint64_t linear, uint64_t *gpa, bool *writable, bool *user);
 
-/* ---- host faults ---------------------------------------------------------------------------------------- */
+/* ---- signals ------------------------------------------------------------------------------------------ */
 
 /**
- * Guest memory lives in the program's mappings, which may vanish under a running guest. The CPU catches SIGSEGV and
- * SIGBUS of its own guest accesses. cpu_signals_install does that with sigaction, and passes every other signal to
- * the handlers that it found. A front end that interposes sigaction keeps its client's handlers itself, and calls
- * cpu_host_fault_signal first.
+ * Guest memory lives in the program's mappings, which may vanish under a running guest: the CPU catches SIGSEGV and
+ * SIGBUS of its own guest accesses. Unmasked SSE exceptions of the guest come to it as SIGFPE. cpu_signals_install does
+ * that with sigaction, where it is not done already, and passes every other signal to the handlers that it found. A
+ * front end that interposes sigaction keeps its client's handlers itself, and calls cpu_signal first.
  */
 void cpu_signals_install(void);
 
 /**
- * From a SIGSEGV or SIGBUS handler that has SA_SIGINFO, SA_NODEFER, SA_ONSTACK.
- * Returns: false when the signal does not come from a guest access of a CPU on this thread; otherwise not at all.
+ * From a SIGSEGV, SIGBUS or SIGFPE handler that has SA_SIGINFO, SA_NODEFER, SA_ONSTACK.
+ * Returns: false when the signal does not come from a guest that a CPU runs on this thread. True: the handler is to
+ * return. For SIGSEGV and SIGBUS it does not return then.
  */
-bool cpu_host_fault_signal(int signal, siginfo_t *info, void *context);
+bool cpu_signal(int signal, siginfo_t *info, void *context);
 
 #endif

@@ -202,6 +202,7 @@ struct cpu_private {
 	uint64_t fault_error;
 	/* LEAVE_HOST_FAULT */
 	uint64_t host_fault_gpa;
+	struct fpe_window fpe;
 	/* LEAVE_EXIT and after */
 	struct cpu_exit_info exit;
 	enum completion completion;
@@ -311,6 +312,9 @@ void stubs_fini(struct cpu *cpu);
 /** Can `count` more instructions have stubs? If not, forget all, together with the blocks that use them. */
 bool stubs_have_room(const struct cpu *cpu, unsigned count);
 void stubs_forget(struct cpu *cpu);
+
+/** Supplied by memory/signal.c: has cpu_signals_install been called? */
+bool cpu_signals_installed(void);
 
 /* ---- supplied by run/run.c and system/debug.c -------------------------------------------------------------- */
 

@@ -260,6 +260,21 @@ struct mmio_fragment {
 	uint8_t data[8];
 };
 
+/*
+ * Host instructions that run under the guest's MXCSR, and may raise SIGFPE for an exception that it unmasks. It is
+ * fpu/fpe.c's, and the signal handler reads it.
+ */
+struct fpe_window {
+	const void *from;     /* where they are */
+	size_t length;
+	const void *landing;  /* where the thread goes on after the signal */
+	void *sp;             /* with which stack pointer; NULL: with that of the instruction */
+	uint32_t mxcsr, host; /* fpe_call's: the guest's, and the program's */
+	volatile bool stopped; /* the signal came */
+	bool open;            /* SIGFPE is not blocked until cpu_run returns */
+	bool block;           /* it was before */
+};
+
 struct cpu {
 	uint64_t zero[8];    /* OPR_ZERO; never written */
 	struct cpu_state s;  /* OPR(reg) finds s.gpr; rflags: arithmetic bits are stale while running, see flags.h */

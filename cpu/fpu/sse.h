@@ -9,7 +9,7 @@
 
 #include <emmintrin.h>
 
-#include "cpu/base/mxcsr.h"
+#include "cpu/fpu/fpe.h"
 #include "cpu/insn/insn.h"
 
 /* An XMM register in all its formats. */
@@ -106,11 +106,6 @@ INLINE uint64_t mmx_source(struct cpu *cpu, const struct op *op, unsigned size)
 
 /* ---- floating point ------------------------------------------------------------------------------------------ */
 
-/**
- * `raised`: the flags of this instruction. Raises #XM if one of them is unmasked. Call before the result is written.
- */
-void sse_raised(struct cpu *cpu, uint32_t raised);
-
 INLINE void sse_check_raised(struct cpu *cpu, uint32_t after)
 {
 	if (unlikely(cpu->mxcsr_careful))
@@ -119,7 +114,8 @@ INLINE void sse_check_raised(struct cpu *cpu, uint32_t after)
 
 /*
  * Run one host instruction under the guest's MXCSR. `asm` may name operands; result operands are "+x" or "=r". `after`:
- * the flags that it raised, if an exception is unmasked.
+ * the flags that it raised, if an exception is unmasked. sse_check_raised(cpu, after) comes next: an unmasked exception
+ * has stopped the instruction, and there is no result.
  */
 #define SSE_RUN(cpu, asm, after, outputs, ...)                                                                \
 	do {                                                                                                  \
@@ -127,41 +123,19 @@ INLINE void sse_check_raised(struct cpu *cpu, uint32_t after)
 			__asm__ volatile(asm : outputs : __VA_ARGS__);                                        \
 			(after) = 0;                                                                          \
 		} else {                                                                                      \
-			uint32_t clean_ = mxcsr_for_host(cpu), end_;                                          \
+			uint32_t guest_ = mxcsr_careful(cpu), clean_ = mxcsr_for_host(cpu), end_;             \
+			struct fpe_window *window_ = fpe_open(cpu);                                           \
+			void *at_;                                                                            \
                                                                                                               \
-			__asm__ volatile(asm "\n\tstmxcsr %[end]\n\tldmxcsr %[clean]"                        \
-					 : outputs, [end] "=&m"(end_) : [clean] "m"(clean_), __VA_ARGS__);    \
+			__asm__ volatile("lea 71f(%%rip), %[at]\n\tmov %[at], %[from]\n\t"                   \
+					 "lea 72f(%%rip), %[at]\n\tmov %[at], %[landing]\n\t"                \
+					 "ldmxcsr %[guest]\n71:\t" asm                                        \
+					 "\n72:\tstmxcsr %[end]\n\tldmxcsr %[clean]"                           \
+					 : outputs, [end] "=&m"(end_), [at] "=&r"(at_),                       \
+					   [from] "=&m"(window_->from), [landing] "=&m"(window_->landing)     \
+					 : [guest] "m"(guest_), [clean] "m"(clean_), __VA_ARGS__);            \
 			(after) = end_;                                                                       \
 		}                                                                                             \
 	} while (0)
-
-/*
- * The host answers for masked overflow and underflow. Unmasked ones ask another question: is the result out of range
- * before it is made to fit, and is it exact there? A denormal result is an underflow even if it is exact. `again` is
- * true when the instruction must run once more to learn the precision flag, with the operands of the lanes concerned
- * moved into the middle of the range (sse_rescale). Lanes of the result are doubles when `wide`.
- */
-struct sse_range {
-	uint32_t flags;
-	bool again;
-};
-
-struct sse_range sse_range_check(struct cpu *cpu, const union xmm *result, bool wide, unsigned lanes, uint32_t after);
-
-enum sse_scale {
-	SCALE_NONE,	/* never out of range */
-	SCALE_SUM,	/* move both operands together */
-	SCALE_ACROSS,	/* the same, and a lane of the result comes from other lanes of the operands */
-	SCALE_PRODUCT,	/* move each operand alone */
-};
-
-/* Move the lanes of an operand into range for which the lane of the result is out of range. */
-void sse_rescale(const struct cpu *cpu, union xmm *operand, bool operand_wide, const union xmm *result, bool wide,
-		 unsigned lanes, enum sse_scale scale);
-
-INLINE bool sse_range_matters(const struct cpu *cpu)
-{
-	return unlikely(cpu->mxcsr_careful) && (~cpu->s.fx.mxcsr & (MXCSR_UM | MXCSR_OM));
-}
 
 #endif

@@ -2,32 +2,23 @@
 /* SSE and SSE2 conversions, run by the host's SSE unit. */
 #include "cpu/fpu/sse.h"
 
-/* mnemonic, bytes of a memory source, how many lanes of a narrower result may be out of range */
+/* mnemonic, instruction, bytes of a memory source */
 #define CONVERT(X)                                                                                            \
-	X(CVTDQ2PS, "cvtdq2ps", 16, 0) X(CVTPS2DQ, "cvtps2dq", 16, 0) X(CVTTPS2DQ, "cvttps2dq", 16, 0)        \
-	X(CVTDQ2PD, "cvtdq2pd", 8, 0) X(CVTPD2DQ, "cvtpd2dq", 16, 0) X(CVTTPD2DQ, "cvttpd2dq", 16, 0)         \
-	X(CVTPS2PD, "cvtps2pd", 8, 0) X(CVTPD2PS, "cvtpd2ps", 16, 2)                                          \
-	X(CVTSS2SD, "cvtss2sd", 4, 0) X(CVTSD2SS, "cvtsd2ss", 8, 1)
+	X(CVTDQ2PS, "cvtdq2ps", 16) X(CVTPS2DQ, "cvtps2dq", 16) X(CVTTPS2DQ, "cvttps2dq", 16)                 \
+	X(CVTDQ2PD, "cvtdq2pd", 8) X(CVTPD2DQ, "cvtpd2dq", 16) X(CVTTPD2DQ, "cvttpd2dq", 16)                  \
+	X(CVTPS2PD, "cvtps2pd", 8) X(CVTPD2PS, "cvtpd2ps", 16)                                                \
+	X(CVTSS2SD, "cvtss2sd", 4) X(CVTSD2SS, "cvtsd2ss", 8)
 
-#define CONVERT_HANDLER(name, insn, bytes, lanes)                                                             \
+#define CONVERT_HANDLER(name, insn, bytes)                                                                    \
 	static void convert_##name(struct cpu *cpu, const struct op *op)                                      \
 	{                                                                                                     \
-		union xmm a, b, first;                                                                        \
+		union xmm a, b;                                                                               \
 		uint32_t after;                                                                               \
                                                                                                               \
 		cpu_sse_check(cpu);                                                                           \
 		b = xmm_source(cpu, op, bytes);                                                               \
-		a = first = xmm_read(cpu, op->reg[0]);                                                        \
+		a = xmm_read(cpu, op->reg[0]);                                                                \
 		SSE_RUN(cpu, insn " %[b], %[a]", after, [a] "+x"(a.i), [b] "x"(b.i));                         \
-		if ((lanes) != 0 && sse_range_matters(cpu)) {                                                 \
-			struct sse_range r = sse_range_check(cpu, &a, false, lanes, after);                   \
-                                                                                                              \
-			if (r.again) {                                                                        \
-				sse_rescale(cpu, &b, true, &a, false, lanes, SCALE_PRODUCT);                       \
-				SSE_RUN(cpu, insn " %[b], %[a]", after, [a] "+x"(first.i), [b] "x"(b.i));     \
-			}                                                                                     \
-			after = (r.flags & ~MXCSR_PE) | (after & MXCSR_PE);                                   \
-		}                                                                                             \
 		sse_check_raised(cpu, after);                                                                 \
 		xmm_write(cpu, op->reg[0], &a);                                                               \
 	}
@@ -79,7 +70,7 @@ op_fn *sse_convert_select(const struct insn *insn, struct op *op)
 	bool wide_from = op->size2 == 8, wide_to = op->size == 8;
 
 	switch (insn->z->mnemonic) {
-#define CONVERT_CASE(name, insn, bytes, lanes) case ZYDIS_MNEMONIC_##name: return convert_##name;
+#define CONVERT_CASE(name, insn, bytes) case ZYDIS_MNEMONIC_##name: return convert_##name;
 		CONVERT(CONVERT_CASE)
 	case ZYDIS_MNEMONIC_CVTSI2SS: return wide_from ? from_CVTSI2SS8 : from_CVTSI2SS4;
 	case ZYDIS_MNEMONIC_CVTSI2SD: return wide_from ? from_CVTSI2SD8 : from_CVTSI2SD4;

@@ -2,42 +2,27 @@
 /* SSE, SSE2 and SSE3 arithmetic and comparisons, run by the host's SSE unit. */
 #include "cpu/fpu/sse.h"
 
-/* mnemonic, instruction, bytes of a memory source, lanes: doubles or not, how many, how they leave the range */
-#define ALL_FOUR(X, NAME, name, scale)                                                                        \
-	X(NAME##PS, #name "ps", 16, false, 4, scale) X(NAME##SS, #name "ss", 4, false, 1, scale)              \
-	X(NAME##PD, #name "pd", 16, true, 2, scale) X(NAME##SD, #name "sd", 8, true, 1, scale)
+/* mnemonic, instruction, bytes of a memory source */
+#define ALL_FOUR(X, NAME, name)                                                                               \
+	X(NAME##PS, #name "ps", 16) X(NAME##SS, #name "ss", 4) X(NAME##PD, #name "pd", 16) X(NAME##SD, #name "sd", 8)
 
 #define ARITHMETIC(X)                                                                                         \
-	ALL_FOUR(X, ADD, add, SCALE_SUM) ALL_FOUR(X, SUB, sub, SCALE_SUM)                                     \
-	ALL_FOUR(X, MUL, mul, SCALE_PRODUCT) ALL_FOUR(X, DIV, div, SCALE_PRODUCT)                             \
-	ALL_FOUR(X, MIN, min, SCALE_NONE) ALL_FOUR(X, MAX, max, SCALE_NONE)                                   \
-	ALL_FOUR(X, SQRT, sqrt, SCALE_NONE)                                                                   \
-	X(ADDSUBPS, "addsubps", 16, false, 4, SCALE_SUM) X(ADDSUBPD, "addsubpd", 16, true, 2, SCALE_SUM)      \
-	X(HADDPS, "haddps", 16, false, 4, SCALE_ACROSS) X(HADDPD, "haddpd", 16, true, 2, SCALE_ACROSS)        \
-	X(HSUBPS, "hsubps", 16, false, 4, SCALE_ACROSS) X(HSUBPD, "hsubpd", 16, true, 2, SCALE_ACROSS)        \
-	X(RCPPS, "rcpps", 16, false, 4, SCALE_NONE) X(RCPSS, "rcpss", 4, false, 1, SCALE_NONE)                \
-	X(RSQRTPS, "rsqrtps", 16, false, 4, SCALE_NONE) X(RSQRTSS, "rsqrtss", 4, false, 1, SCALE_NONE)
+	ALL_FOUR(X, ADD, add) ALL_FOUR(X, SUB, sub) ALL_FOUR(X, MUL, mul) ALL_FOUR(X, DIV, div)               \
+	ALL_FOUR(X, MIN, min) ALL_FOUR(X, MAX, max) ALL_FOUR(X, SQRT, sqrt)                                   \
+	X(ADDSUBPS, "addsubps", 16) X(ADDSUBPD, "addsubpd", 16) X(HADDPS, "haddps", 16)                       \
+	X(HADDPD, "haddpd", 16) X(HSUBPS, "hsubps", 16) X(HSUBPD, "hsubpd", 16)                               \
+	X(RCPPS, "rcpps", 16) X(RCPSS, "rcpss", 4) X(RSQRTPS, "rsqrtps", 16) X(RSQRTSS, "rsqrtss", 4)
 
-#define ARITHMETIC_HANDLER(name, insn, bytes, wide, lanes, scale)                                             \
+#define ARITHMETIC_HANDLER(name, insn, bytes)                                                                 \
 	static void arithmetic_##name(struct cpu *cpu, const struct op *op)                                   \
 	{                                                                                                     \
-		union xmm a, b, first;                                                                        \
+		union xmm a, b;                                                                               \
 		uint32_t after;                                                                               \
                                                                                                               \
 		cpu_sse_check(cpu);                                                                           \
 		b = xmm_source(cpu, op, bytes);                                                               \
-		a = first = xmm_read(cpu, op->reg[0]);                                                        \
+		a = xmm_read(cpu, op->reg[0]);                                                                \
 		SSE_RUN(cpu, insn " %[b], %[a]", after, [a] "+x"(a.i), [b] "x"(b.i));                         \
-		if ((scale) != SCALE_NONE && sse_range_matters(cpu)) {                                        \
-			struct sse_range r = sse_range_check(cpu, &a, wide, lanes, after);                    \
-                                                                                                              \
-			if (r.again) {                                                                        \
-				sse_rescale(cpu, &first, wide, &a, wide, lanes, scale);                            \
-				sse_rescale(cpu, &b, wide, &a, wide, lanes, scale);                                \
-				SSE_RUN(cpu, insn " %[b], %[a]", after, [a] "+x"(first.i), [b] "x"(b.i));     \
-			}                                                                                     \
-			after = (r.flags & ~MXCSR_PE) | (after & MXCSR_PE);                                   \
-		}                                                                                             \
 		sse_check_raised(cpu, after);                                                                 \
 		xmm_write(cpu, op->reg[0], &a);                                                               \
 	}
@@ -101,7 +86,7 @@ op_fn *sse_float_select(const struct insn *insn, struct op *op)
 {
 	(void)op;
 	switch (insn->z->mnemonic) {
-#define ARITHMETIC_CASE(name, insn, bytes, wide, lanes, scale) case ZYDIS_MNEMONIC_##name: return arithmetic_##name;
+#define ARITHMETIC_CASE(name, insn, bytes) case ZYDIS_MNEMONIC_##name: return arithmetic_##name;
 		ARITHMETIC(ARITHMETIC_CASE)
 #define ORDER_CASE(name, insn, bytes) case ZYDIS_MNEMONIC_##name: return order_##name;
 		ORDER(ORDER_CASE)

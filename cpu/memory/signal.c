@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * SIGSEGV and SIGBUS in a guest access: the host page behind the guest's memory is gone.
+ * Signals that belong to a guest. Every other one belongs to the program.
  *
- * A signal comes from a guest access when a CPU runs on this thread and the address lies in a page that the CPU's
- * TLBs lead to. Every other signal belongs to the program.
+ * SIGSEGV and SIGBUS in a guest access: the host page behind the guest's memory is gone. Such a signal comes from a
+ * guest access when a CPU runs on this thread and the address lies in a page that the CPU's TLBs lead to.
+ *
+ * SIGFPE of an instruction in the CPU's window (fpu/fpe.h): the guest's exception.
  */
+#include <stdatomic.h>
 #include <string.h>
 #include <ucontext.h>
 
@@ -37,14 +40,41 @@ static bool host_page_known(struct cpu *cpu, uint64_t page, uint64_t *gpa)
 	return known;
 }
 
-bool cpu_host_fault_signal(int signal, siginfo_t *info, void *context)
+#if defined(__x86_64__)
+
+static bool fpe_signal(struct fpe_window *w, void *context)
+{
+	greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+
+	if (!w->open || (uintptr_t)registers[REG_RIP] - (uintptr_t)w->from >= w->length)
+		return false;
+	registers[REG_RIP] = (greg_t)(uintptr_t)w->landing;
+	if (w->sp != NULL)
+		registers[REG_RSP] = (greg_t)(uintptr_t)w->sp;
+	w->stopped = true;
+	return true;
+}
+
+#else
+
+static bool fpe_signal(struct fpe_window *w, void *context)
+{
+	(void)w;
+	(void)context;
+	return false;
+}
+
+#endif
+
+bool cpu_signal(int signal, siginfo_t *info, void *context)
 {
 	struct cpu *cpu = cpu_running;
 	uint64_t gpa;
 
-	(void)signal;
 	if (cpu == NULL || !cpu->p->env_valid || info->si_code <= 0)
 		return false;
+	if (signal == SIGFPE)
+		return fpe_signal(&cpu->p->fpe, context);
 	if (!host_page_known(cpu, (uint64_t)(uintptr_t)info->si_addr & ~UINT64_C(0xfff), &gpa))
 		return false;
 	cpu->p->host_fault_gpa = gpa;
@@ -56,14 +86,22 @@ bool cpu_host_fault_signal(int signal, siginfo_t *info, void *context)
 
 /* ---- for programs without a front end that owns signals ------------------------------------------------ */
 
-static struct sigaction previous[2]; /* SIGSEGV, SIGBUS: written once, by cpu_signals_install */
+static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE };
+#define SIGNALS (sizeof(signals) / sizeof(signals[0]))
+static struct sigaction previous[SIGNALS]; /* written by cpu_signals_install */
+static atomic_bool installed;
+
+static const struct sigaction *previous_of(int signal)
+{
+	return &previous[signal == SIGBUS ? 1 : signal == SIGFPE ? 2 : 0];
+}
 
 static void chain(int signal, siginfo_t *info, void *context)
 {
-	const struct sigaction *old = &previous[signal == SIGBUS];
+	const struct sigaction *old = previous_of(signal);
 	struct sigaction fallback;
 
-	if (cpu_host_fault_signal(signal, info, context))
+	if (cpu_signal(signal, info, context))
 		return;
 	if (old->sa_flags & SA_SIGINFO) {
 		old->sa_sigaction(signal, info, context);
@@ -84,6 +122,19 @@ void cpu_signals_install(void)
 	memset(&action, 0, sizeof(action));
 	action.sa_sigaction = chain;
 	action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
-	sigaction(SIGSEGV, &action, &previous[0]);
-	sigaction(SIGBUS, &action, &previous[1]);
+	for (unsigned i = 0; i < SIGNALS; i++) {
+		struct sigaction now;
+
+		sigaction(signals[i], NULL, &now);
+		if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == chain)
+			continue;
+		previous[i] = now;
+		sigaction(signals[i], &action, NULL);
+	}
+	atomic_store(&installed, true);
+}
+
+bool cpu_signals_installed(void)
+{
+	return atomic_load(&installed);
 }

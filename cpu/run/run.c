@@ -13,6 +13,7 @@
 #include "cpu/base/mxcsr.h"
 #include "cpu/base/private.h"
 #include "cpu/decode/block.h"
+#include "cpu/fpu/fpe.h"
 #include "cpu/memory/codemap.h"
 #include "cpu/memory/mirrored.h"
 #include "cpu/memory/tlb.h"
@@ -367,6 +368,7 @@ enum cpu_exit cpu_run(struct cpu *cpu)
 	} while (exit == GO_ON);
 	if (unlikely(p->atomic_locked))
 		codemap_atomic_give(cpu); /* a request to exit came too, or the guest cannot be entered */
+	fpe_close(cpu);
 	cpu->s.rflags = rflags_get(cpu);
 	p->exit.reason = exit;
 	return exit;

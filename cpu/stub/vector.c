@@ -51,21 +51,12 @@ bool stub_may_raise(const struct cpu *cpu, const struct stub *stub)
 	return cpu->mxcsr_careful && (stub->flags & STUB_MXCSR);
 }
 
-/* With an unmasked exception: the registers come back if it is raised. */
+/* With an unmasked exception: if it is raised, nothing has been written. */
 static __attribute__((noinline)) uint64_t call_careful(struct cpu *cpu, const struct stub *stub, void *memory)
 {
-	struct cpu_vectors vectors = cpu->s.vectors;
-	uint64_t gpr[CPU_GPR_COUNT], rflags;
 	uint32_t raised;
+	uint64_t rflags = fpe_call(cpu, stub->code, stub->length, memory, &raised);
 
-	memcpy(gpr, cpu->s.gpr, sizeof(gpr));
-	rflags = call(cpu, stub, memory);
-	raised = host_mxcsr_get() & MXCSR_FLAGS;
-	host_mxcsr_set(mxcsr_for_host(cpu));
-	if (raised & ~(cpu->s.fx.mxcsr >> 7)) {
-		cpu->s.vectors = vectors;
-		memcpy(cpu->s.gpr, gpr, sizeof(gpr));
-	}
 	sse_raised(cpu, raised);
 	return rflags;
 }

@@ -113,6 +113,7 @@ static void check_exception(const struct exception_row *r, bool on)
 static void test_exceptions(void **state)
 {
 	(void)state;
+	cpu_signals_install(); /* for #XM */
 	for (unsigned i = 0; i < sizeof(exceptions) / sizeof(exceptions[0]); i++) {
 		check_exception(&exceptions[i], true);
 		check_exception(&exceptions[i], false);

@@ -220,6 +220,7 @@ bool soft_init(const uint8_t pattern[GEN_DATA_SIZE], uint64_t xcr0)
 
 	soft.area = mmap(NULL, RAM_SIZE + LARGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	soft.vm = cpu_vm_create();
+	cpu_signals_install();
 	if (soft.area == MAP_FAILED || !soft.vm)
 		return false;
 	soft.xcr0 = xcr0;

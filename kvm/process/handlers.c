@@ -61,9 +61,10 @@ static bool memory_is_ours(void)
 	return !owner || owner == (int)SYS0(SYS_getpid);
 }
 
+/* By these the CPU learns something in the middle of an instruction (cpu_signal). */
 static bool is_fault_signal(int number)
 {
-	return initialised && (number == SIGSEGV || number == SIGBUS);
+	return number == SIGSEGV || number == SIGBUS || number == SIGFPE;
 }
 
 /* What the client believes is installed. Returns: 0, or -1 with errno set for a signal that libc keeps for itself. */
@@ -90,11 +91,8 @@ static int install(int number)
 	sigfillset(&action.sa_mask);
 	sigdelset(&action.sa_mask, SIGSEGV);
 	sigdelset(&action.sa_mask, SIGBUS);
-	if (number == SIGSEGV || number == SIGBUS) {
-		/*
-		 * A guest access may fault inside a handler for another one (cpu_host_fault_signal). The wrapper
-		 * blocks signals later.
-		 */
+	if (is_fault_signal(number)) {
+		/* A guest access may fault inside a handler for another one. The wrapper blocks signals later. */
 		action.sa_flags |= SA_NODEFER | SA_ONSTACK;
 		sigemptyset(&action.sa_mask);
 	}
@@ -108,7 +106,7 @@ static int change(int number, const struct sigaction *wanted)
 
 	client[number] = *wanted;
 	/* Leave an ignored signal to the kernel: exec keeps it ignored, but resets a handler. */
-	if (!plain || is_fault_signal(number) || (prepared[number] && wanted->sa_handler == SIG_DFL))
+	if (!plain || (initialised && is_fault_signal(number)) || (prepared[number] && wanted->sa_handler == SIG_DFL))
 		return install(number);
 	return real_sigaction(number, wanted, NULL);
 }
@@ -168,9 +166,10 @@ void handlers_call(int number, siginfo_t *info, void *context)
 	struct sigaction action = client[number];
 	uint64_t mask;
 
-	if (action.sa_handler == SIG_IGN)
+	/* The kernel lets nobody ignore a signal that the processor raised. */
+	if (action.sa_handler == SIG_IGN && !signals_synchronous(number, info))
 		return;
-	if (action.sa_handler == SIG_DFL) {
+	if (action.sa_handler == SIG_IGN || action.sa_handler == SIG_DFL) {
 		if (signals_synchronous(number, info)) {
 			struct sigaction none = { .sa_handler = SIG_DFL };
 
@@ -195,9 +194,11 @@ static void init(void)
 	posix_lock(&lock);
 	believed(SIGSEGV, &client[SIGSEGV]);
 	believed(SIGBUS, &client[SIGBUS]);
+	believed(SIGFPE, &client[SIGFPE]);
 	initialised = true;
 	install(SIGSEGV);
 	install(SIGBUS);
+	install(SIGFPE);
 	posix_unlock(&lock);
 }
 

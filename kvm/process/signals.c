@@ -5,6 +5,7 @@
 #include "kvm/process/handlers.h"
 #include "kvm/process/real.h"
 #include "kvm/process/sys.h"
+#include "port/posix/raw.h"
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
@@ -28,7 +29,10 @@ static __thread struct {
 	struct cpu *cpu;    /* this thread is in KVM_RUN with this CPU */
 	atomic_uint *wake;  /* of the vCPU that has `cpu` */
 	bool put_off;       /* at least one signal waits until our code is left */
-	bool swapped;       /* KVM_SET_SIGNAL_MASK's mask is in force */
+	bool swapped;       /* KVM_SET_SIGNAL_MASK's mask is in force, or that of signals_fpe_unblock */
+	bool fpe_open;      /* SIGFPE is unblocked though it was blocked: one that is sent does not end KVM_RUN */
+	bool fpe_kept;      /* `fpe` waits until our code is left, and is not blocked for that */
+	siginfo_t fpe;
 	uint64_t mask;      /* the thread's own mask, when put_off or swapped */
 	unsigned late_count;
 	struct {
@@ -165,6 +169,17 @@ static void send_again(int number, siginfo_t *given)
 	SYS4(SYS_rt_tgsigqueueinfo, SYS0(SYS_getpid), SYS0(SYS_gettid), number, given);
 }
 
+/*
+ * SIGFPE must stay unblocked, so it is kept here: one, as the kernel keeps one of a signal that is not real-time.
+ * Returns: does the signal end KVM_RUN? The client may block it.
+ */
+static bool keep_fpe(const siginfo_t *info)
+{
+	running.fpe = *info;
+	running.fpe_kept = true;
+	return !running.fpe_open;
+}
+
 /* Keep the signal until our code is left: block it in the interrupted context, and make it pending again. */
 static void put_off(int number, siginfo_t *info, ucontext_t *context)
 {
@@ -172,9 +187,14 @@ static void put_off(int number, siginfo_t *info, ucontext_t *context)
 
 	if (!running.put_off && !running.swapped)
 		running.mask = *blocked;
+	if (number == SIGFPE) {
+		if (!keep_fpe(info))
+			return;
+	} else {
+		*blocked |= signals_bit(number);
+		send_again(number, info);
+	}
 	running.put_off = true;
-	*blocked |= signals_bit(number);
-	send_again(number, info);
 	if (running.cpu)
 		cpu_leave_soon(running.cpu, running.wake);
 }
@@ -183,12 +203,12 @@ void signals_wrapper(int number, siginfo_t *info, void *context)
 {
 	int saved = errno;
 
-	if (number == SIGSEGV || number == SIGBUS) {
-		if (vmmu_posix_signal(number, info, context))
+	if (number == SIGSEGV || number == SIGBUS || number == SIGFPE) {
+		if (number != SIGFPE && vmmu_posix_signal(number, info, context))
 			return;
-		if (info->si_code > 0 && cpu_host_fault_signal(number, info, context))
+		if (info->si_code > 0 && cpu_signal(number, info, context))
 			return;
-		signals_mask(BLOCK_ALL); /* not earlier: cpu_host_fault_signal may not return */
+		signals_mask(BLOCK_ALL); /* not earlier: cpu_signal may not return */
 	}
 	if ((signals_depth || running.put_off || running.swapped) && !signals_synchronous(number, info)) {
 		put_off(number, info, context);
@@ -260,6 +280,21 @@ void signals_run_begin(struct cpu *cpu, atomic_uint *wake, const uint64_t *mask)
 	}
 }
 
+void signals_fpe_unblock(void)
+{
+	uint64_t own = raw_signals_block();
+
+	if (!(own & signals_bit(SIGFPE))) {
+		raw_signals_restore(own);
+		return;
+	}
+	/* As in signals_run_begin: else running.mask is known. */
+	if (!signals_pending() && !running.swapped)
+		running.mask = own;
+	running.swapped = running.fpe_open = true;
+	raw_signals_restore(own & ~signals_bit(SIGFPE));
+}
+
 void signals_run_end(void)
 {
 	/* Block everything until our code is left, so that no handler runs under the mask of KVM_RUN. */
@@ -283,8 +318,12 @@ void signals_release_last(void)
 	 * what was put off.
 	 */
 	signals_mask(BLOCK_ALL);
-	running.swapped = false;
+	running.swapped = running.fpe_open = false;
 	running.put_off = false;
+	if (running.fpe_kept) {
+		running.fpe_kept = false;
+		SYS4(SYS_rt_tgsigqueueinfo, SYS0(SYS_getpid), SYS0(SYS_gettid), SIGFPE, &running.fpe);
+	}
 	mask = running.mask; /* copied, since a handler may use our code and change it */
 	signals_mask(mask);
 	late_forget(mask);

@@ -33,13 +33,13 @@ bool signals_synchronous(int number, const siginfo_t *info);
 
 /**
  * The handler that the kernel has for every signal that the client handles. All signals but SIGNALS_FAULT are
- * blocked while it runs; on those two, from when it knows that guest memory is not the cause.
+ * blocked while it runs; on those two and SIGFPE, from when it knows that the guest is not the cause.
  */
 void signals_wrapper(int number, siginfo_t *info, void *context);
 
 /**
- * Handle SIGSEGV and SIGBUS, by which missing guest memory shows. Idempotent. Called when /dev/kvm is first
- * opened.
+ * Handle SIGSEGV and SIGBUS, by which missing guest memory shows, and SIGFPE, by which a guest's SSE exception does.
+ * Idempotent. Called when /dev/kvm is first opened.
  */
 void signals_init(void);
 
@@ -75,6 +75,12 @@ static inline void signals_release(void)
  */
 void signals_run_begin(struct cpu *cpu, atomic_uint *wake, const uint64_t *mask);
 void signals_run_end(void);
+
+/**
+ * In KVM_RUN: SIGFPE is not blocked in this thread until our code is left, whatever the client's mask says. One that
+ * somebody sends meanwhile waits until then.
+ */
+void signals_fpe_unblock(void);
 
 /** Was a signal put off since signals_hold? */
 bool signals_pending(void);

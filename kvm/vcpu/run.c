@@ -500,6 +500,12 @@ static bool ask_may_rewrite_vmcall(void *state)
 	return !quirk_is_off(vcpu->kvm, KVM_X86_QUIRK_FIX_HYPERCALL_INSN);
 }
 
+static void ask_unblock_fpe(void *state)
+{
+	(void)state;
+	signals_fpe_unblock();
+}
+
 const struct cpu_ops run_cpu_ops = {
 	.cpuid = ask_cpuid,
 	.rdmsr = ask_rdmsr,
@@ -512,4 +518,5 @@ const struct cpu_ops run_cpu_ops = {
 	.cr8_written = ask_cr8_written,
 	.has_monitor = ask_has_monitor,
 	.may_rewrite_vmcall = ask_may_rewrite_vmcall,
+	.unblock_fpe = ask_unblock_fpe,
 };
