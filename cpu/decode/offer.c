@@ -14,18 +14,21 @@ enum place_of_bit {
 	NOWHERE, ALWAYS, LEAF1_C, LEAF1_D, LEAF7_B, LEAF7_C, LEAF7_D, LEAF71_A, LEAFD1_A, EXT1_C, EXT1_D, EXT8_B,
 };
 
-/* What else is needed: AVX's bit, AVX512F's, or that and VL's. */
-enum with { ALONE, WITH_AVX, WITH_AVX512, WITH_AVX512VL };
+/* The extensions of AVX-512 that have instructions on vectors of each size. */
+#define AVX512_SETS(X)                                                                                    \
+	X(AVX512F, LEAF7_B, 16) X(AVX512DQ, LEAF7_B, 17) X(AVX512_IFMA, LEAF7_B, 21) X(AVX512CD, LEAF7_B, 28) \
+	X(AVX512BW, LEAF7_B, 30) X(AVX512_VBMI, LEAF7_C, 1) X(AVX512_VBMI2, LEAF7_C, 6)                       \
+	X(AVX512_GFNI, LEAF7_C, 8) X(AVX512_VAES, LEAF7_C, 9) X(AVX512_VPCLMULQDQ, LEAF7_C, 10)               \
+	X(AVX512_VNNI, LEAF7_C, 11) X(AVX512_BITALG, LEAF7_C, 12) X(AVX512_VPOPCNTDQ, LEAF7_C, 14)            \
+	X(AVX512_BF16, LEAF71_A, 5)
 
-/* An extension of AVX-512, on vectors of each size. */
-#define AVX512(name, place, bit)                                   \
-	[ZYDIS_ISA_SET_##name##_128] = { place, bit, WITH_AVX512VL }, \
-	[ZYDIS_ISA_SET_##name##_256] = { place, bit, WITH_AVX512VL }, \
-	[ZYDIS_ISA_SET_##name##_512] = { place, bit, WITH_AVX512 }
+#define OFFER_SIZES(name, place, bit)                    \
+	[ZYDIS_ISA_SET_##name##_128] = { place, bit },   \
+	[ZYDIS_ISA_SET_##name##_256] = { place, bit },   \
+	[ZYDIS_ISA_SET_##name##_512] = { place, bit },
 
 static const struct {
 	uint8_t place, bit;
-	uint8_t with; /* enum with */
 } offers[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
 	[ZYDIS_ISA_SET_I86] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_I186] = { ALWAYS, 0 },
 	[ZYDIS_ISA_SET_I286REAL] = { ALWAYS, 0 }, [ZYDIS_ISA_SET_I286PROTECTED] = { ALWAYS, 0 },
@@ -50,23 +53,16 @@ static const struct {
 	[ZYDIS_ISA_SET_PCLMULQDQ] = { LEAF1_C, 1 }, [ZYDIS_ISA_SET_AES] = { LEAF1_C, 25 },
 	[ZYDIS_ISA_SET_SHA] = { LEAF7_B, 29 }, [ZYDIS_ISA_SET_GFNI] = { LEAF7_C, 8 },
 	[ZYDIS_ISA_SET_SSE4A] = { EXT1_C, 6 },
-	[ZYDIS_ISA_SET_AVX] = { LEAF1_C, 28 }, [ZYDIS_ISA_SET_F16C] = { LEAF1_C, 29, WITH_AVX },
-	[ZYDIS_ISA_SET_FMA] = { LEAF1_C, 12, WITH_AVX }, [ZYDIS_ISA_SET_AVXAES] = { LEAF1_C, 25, WITH_AVX },
-	[ZYDIS_ISA_SET_AVX2] = { LEAF7_B, 5, WITH_AVX }, [ZYDIS_ISA_SET_AVX2GATHER] = { LEAF7_B, 5, WITH_AVX },
-	[ZYDIS_ISA_SET_AVX_GFNI] = { LEAF7_C, 8, WITH_AVX }, [ZYDIS_ISA_SET_VAES] = { LEAF7_C, 9, WITH_AVX },
-	[ZYDIS_ISA_SET_VPCLMULQDQ] = { LEAF7_C, 10, WITH_AVX }, [ZYDIS_ISA_SET_AVX_VNNI] = { LEAF71_A, 4, WITH_AVX },
-	AVX512(AVX512F, LEAF7_B, 16), [ZYDIS_ISA_SET_AVX512F_128N] = { LEAF7_B, 16 },
-	[ZYDIS_ISA_SET_AVX512F_KOP] = { LEAF7_B, 16 }, [ZYDIS_ISA_SET_AVX512F_SCALAR] = { LEAF7_B, 16 },
-	AVX512(AVX512DQ, LEAF7_B, 17), [ZYDIS_ISA_SET_AVX512DQ_128N] = { LEAF7_B, 17, WITH_AVX512 },
-	[ZYDIS_ISA_SET_AVX512DQ_KOP] = { LEAF7_B, 17, WITH_AVX512 },
-	[ZYDIS_ISA_SET_AVX512DQ_SCALAR] = { LEAF7_B, 17, WITH_AVX512 },
-	AVX512(AVX512BW, LEAF7_B, 30), [ZYDIS_ISA_SET_AVX512BW_128N] = { LEAF7_B, 30, WITH_AVX512 },
-	[ZYDIS_ISA_SET_AVX512BW_KOP] = { LEAF7_B, 30, WITH_AVX512 },
-	AVX512(AVX512CD, LEAF7_B, 28), AVX512(AVX512_IFMA, LEAF7_B, 21), AVX512(AVX512_VBMI, LEAF7_C, 1),
-	AVX512(AVX512_VBMI2, LEAF7_C, 6), AVX512(AVX512_GFNI, LEAF7_C, 8), AVX512(AVX512_VAES, LEAF7_C, 9),
-	AVX512(AVX512_VPCLMULQDQ, LEAF7_C, 10), AVX512(AVX512_VNNI, LEAF7_C, 11),
-	AVX512(AVX512_BITALG, LEAF7_C, 12), AVX512(AVX512_VPOPCNTDQ, LEAF7_C, 14),
-	AVX512(AVX512_BF16, LEAF71_A, 5),
+	[ZYDIS_ISA_SET_AVX] = { LEAF1_C, 28 }, [ZYDIS_ISA_SET_F16C] = { LEAF1_C, 29 },
+	[ZYDIS_ISA_SET_FMA] = { LEAF1_C, 12 }, [ZYDIS_ISA_SET_AVXAES] = { LEAF1_C, 25 },
+	[ZYDIS_ISA_SET_AVX2] = { LEAF7_B, 5 }, [ZYDIS_ISA_SET_AVX2GATHER] = { LEAF7_B, 5 },
+	[ZYDIS_ISA_SET_AVX_GFNI] = { LEAF7_C, 8 }, [ZYDIS_ISA_SET_VAES] = { LEAF7_C, 9 },
+	[ZYDIS_ISA_SET_VPCLMULQDQ] = { LEAF7_C, 10 }, [ZYDIS_ISA_SET_AVX_VNNI] = { LEAF71_A, 4 },
+	AVX512_SETS(OFFER_SIZES)
+	[ZYDIS_ISA_SET_AVX512F_128N] = { LEAF7_B, 16 }, [ZYDIS_ISA_SET_AVX512F_KOP] = { LEAF7_B, 16 },
+	[ZYDIS_ISA_SET_AVX512F_SCALAR] = { LEAF7_B, 16 }, [ZYDIS_ISA_SET_AVX512DQ_128N] = { LEAF7_B, 17 },
+	[ZYDIS_ISA_SET_AVX512DQ_KOP] = { LEAF7_B, 17 }, [ZYDIS_ISA_SET_AVX512DQ_SCALAR] = { LEAF7_B, 17 },
+	[ZYDIS_ISA_SET_AVX512BW_128N] = { LEAF7_B, 30 }, [ZYDIS_ISA_SET_AVX512BW_KOP] = { LEAF7_B, 30 },
 	[ZYDIS_ISA_SET_MOVBE] = { LEAF1_C, 22 }, [ZYDIS_ISA_SET_POPCNT] = { LEAF1_C, 23 },
 	[ZYDIS_ISA_SET_XSAVE] = { LEAF1_C, 26 }, [ZYDIS_ISA_SET_RDWRFSGS] = { LEAF7_B, 0 },
 	[ZYDIS_ISA_SET_RDRAND] = { LEAF1_C, 30 }, [ZYDIS_ISA_SET_BMI1] = { LEAF7_B, 3 },
@@ -82,6 +78,25 @@ static const struct {
 	[ZYDIS_ISA_SET_SVM] = { EXT1_C, 2 },
 	[ZYDIS_ISA_SET_RDTSCP] = { EXT1_D, 27 }, [ZYDIS_ISA_SET_LONGMODE] = { EXT1_D, 29 },
 	[ZYDIS_ISA_SET_CLZERO] = { EXT8_B, 0 },
+};
+
+/* What else is needed: AVX's bit, AVX512F's, or that and VL's. */
+enum with { ALONE, WITH_AVX, WITH_AVX512, WITH_AVX512VL };
+
+#define WITH_SIZES(name, place, bit)                     \
+	[ZYDIS_ISA_SET_##name##_128] = WITH_AVX512VL,    \
+	[ZYDIS_ISA_SET_##name##_256] = WITH_AVX512VL,    \
+	[ZYDIS_ISA_SET_##name##_512] = WITH_AVX512,
+
+static const uint8_t with_what[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
+	[ZYDIS_ISA_SET_F16C] = WITH_AVX, [ZYDIS_ISA_SET_FMA] = WITH_AVX, [ZYDIS_ISA_SET_AVXAES] = WITH_AVX,
+	[ZYDIS_ISA_SET_AVX2] = WITH_AVX, [ZYDIS_ISA_SET_AVX2GATHER] = WITH_AVX,
+	[ZYDIS_ISA_SET_AVX_GFNI] = WITH_AVX, [ZYDIS_ISA_SET_VAES] = WITH_AVX,
+	[ZYDIS_ISA_SET_VPCLMULQDQ] = WITH_AVX, [ZYDIS_ISA_SET_AVX_VNNI] = WITH_AVX,
+	AVX512_SETS(WITH_SIZES)
+	[ZYDIS_ISA_SET_AVX512DQ_128N] = WITH_AVX512, [ZYDIS_ISA_SET_AVX512DQ_KOP] = WITH_AVX512,
+	[ZYDIS_ISA_SET_AVX512DQ_SCALAR] = WITH_AVX512, [ZYDIS_ISA_SET_AVX512BW_128N] = WITH_AVX512,
+	[ZYDIS_ISA_SET_AVX512BW_KOP] = WITH_AVX512,
 };
 
 #define AVX_BIT       28u /* of LEAF1_C */
@@ -121,7 +136,7 @@ static bool set_is_offered(ZydisISASet set)
 
 	if (place == NOWHERE || place == ALWAYS)
 		return place == ALWAYS;
-	return bit_is_set(place, offers[set].bit) && is_offered_with((enum with)offers[set].with);
+	return bit_is_set(place, offers[set].bit) && is_offered_with((enum with)with_what[set]);
 }
 
 bool instruction_is_offered(const ZydisDecodedInstruction *z)

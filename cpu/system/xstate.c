@@ -20,8 +20,9 @@ struct place {
 
 /* Intel's processors have had these places from the first on. Every model but the host's has them, on any host. */
 static const struct place common[XSTATE_COUNT] = {
-	[XSTATE_AVX] = { 0x240 }, [XSTATE_OPMASK] = { 0x440 }, [XSTATE_ZMM_HI256] = { 0x480 },
-	[XSTATE_HI16_ZMM] = { 0x680 }, [XSTATE_PKRU] = { 0xa80 },
+	[XSTATE_AVX] = { .offset = 0x240 }, [XSTATE_OPMASK] = { .offset = 0x440 },
+	[XSTATE_ZMM_HI256] = { .offset = 0x480 }, [XSTATE_HI16_ZMM] = { .offset = 0x680 },
+	[XSTATE_PKRU] = { .offset = 0xa80 },
 };
 
 static struct place host[XSTATE_COUNT];

@@ -241,6 +241,14 @@ static void test_masked_move_must_be_aligned_if_it_accesses(void **state)
 	cpu_state(g->cpu)->gpr[CPU_RAX] = GUEST_DATA + 64;
 	assert_int_equal(VECTOR_RUN(g, load_aligned), -1);
 	assert_int_equal(vector_get(g, 3, 1, 4), guest_read(g, GUEST_DATA + 68, 4));
+	assert_int_equal(VECTOR_RUN(g, store_aligned), -1);
+	/* The same when the page is in the TLB. */
+	cpu_state(g->cpu)->gpr[CPU_RAX] = GUEST_DATA + 32;
+	assert_int_equal(VECTOR_RUN(g, load_aligned), 13);
+	assert_int_equal(VECTOR_RUN(g, store_aligned), 13);
+	set_mask(g, 0);
+	assert_int_equal(VECTOR_RUN(g, load_aligned), -1);
+	assert_int_equal(VECTOR_RUN(g, store_aligned), -1);
 }
 
 /* ---- devices ---------------------------------------------------------------------------------------------------- */
