@@ -47,7 +47,7 @@ static struct kvm_segment flat(uint16_t selector, uint8_t type)
 }
 
 /* 64-bit mode, the first 2 MiB one to one. */
-static void machine_begin(void)
+static void long_mode_machine(void)
 {
 	static const uint64_t gdt[] = { 0, UINT64_C(0x00af9a000000ffff), UINT64_C(0x00cf92000000ffff) };
 	static const uint64_t tables[3] = { (TABLES + PAGE) | 0x63, (TABLES + 2 * PAGE) | 0x63, 0xe3 };
@@ -265,7 +265,7 @@ static void test_sent(void)
 
 int main(void)
 {
-	machine_begin();
+	long_mode_machine();
 	test_disposition();
 	test_blocked();
 	test_sent();
