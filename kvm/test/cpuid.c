@@ -258,6 +258,40 @@ static void test_absent(void)
 	}
 }
 
+static struct kvm_cpuid_entry2 *subleaf(struct cpuid *cpuid, uint32_t function, uint32_t index)
+{
+	for (unsigned i = 0; i < cpuid->head.nent; i++)
+		if (cpuid->entry[i].function == function && cpuid->entry[i].index == index)
+			return &cpuid->entry[i];
+	return NULL;
+}
+
+/* Protection keys are not there for a guest to which the client shows PKRU at another place of XSAVE's area. */
+static void test_misplaced_keys(void)
+{
+	for (unsigned there = 0; there < 2; there++) {
+		struct cpuid cpuid, back = { .head.nent = 100 };
+		struct kvm_cpuid_entry2 *place;
+		struct machine m;
+
+		machine_make(&m, 1, 16 * PAGE);
+		supported(m.kvm, &cpuid);
+		place = subleaf(&cpuid, 0xd, 9);
+		if (place && !there)
+			place->ebx = 0; /* as QEMU does on a host without keys */
+		if (place) {
+			set(&m, &cpuid);
+			NEED(ioctl(m.vcpu[0], KVM_GET_CPUID2, &back) == 0 && back.head.nent == cpuid.head.nent);
+			CHECK((leaf(&back, 7)->ecx >> 3 & 1) == there);
+			CHECK((leaf(&back, 0xd)->eax >> 9 & 1) == there);
+			CHECK(subleaf(&back, 0xd, 9)->eax == 8 * there);
+			/* mov eax, 1 << 22; mov cr4, eax */
+			CHECK(outcome(&m, "\x66\xb8\x00\x00\x40\x00\x0f\x22\xe0", 9, 0, 0) == (there ? -1 : 13));
+		}
+		machine_free(&m, 1);
+	}
+}
+
 static void test_translate(void)
 {
 	struct machine m;
@@ -324,6 +358,7 @@ int main(void)
 	test_address_width();
 	test_msrs();
 	test_absent();
+	test_misplaced_keys();
 	test_translate();
 	test_boot_cpu();
 	test_vectoring();

@@ -18,7 +18,10 @@
 #define LEAF1_ECX_HYPERVISOR (1u << 31)
 #define LEAF1_EDX_APIC       (1u << 9)
 #define LEAF7_EBX_TSC_ADJUST (1u << 1)
+#define LEAF7_ECX_PKU        (1u << 3)
 #define LEAF7_ECX_OSPKE      (1u << 4)
+#define LEAFD_PKRU           9u /* the component's number */
+#define LEAFD_ECX_ALIGNED    (1u << 1)
 #define LEAFD1_EAX_XSAVEC    (1u << 1)
 #define LEAFD1_EAX_XSAVES    (1u << 3)
 #define SVM_LEAF             0x8000000au
@@ -260,12 +263,44 @@ static uint32_t pv_leaf_in(const struct kvm_cpuid_entry2 *entries, unsigned n)
 	return 0;
 }
 
+static struct kvm_cpuid_entry2 *find_subleaf(struct kvm_cpuid_entry2 *entries, unsigned n, uint32_t leaf,
+                                             uint32_t subleaf)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (entries[i].function == leaf && entries[i].index == subleaf &&
+		    entries[i].flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX)
+			return &entries[i];
+	return NULL;
+}
+
+/*
+ * Take away protection keys whose component of XSAVE the client shows where it is not. QEMU asks the host's processor
+ * for the places of components, and one without keys says that PKRU is at 0. The guest would make its areas too small.
+ */
+static void hide_misplaced_keys(struct kvm_cpuid_entry2 *entries, unsigned n)
+{
+	struct kvm_cpuid_entry2 *place = find_subleaf(entries, n, 0xd, LEAFD_PKRU), *e;
+	uint32_t r[4];
+
+	host_leaf(0xd, LEAFD_PKRU, r);
+	if (!place || (place->eax == r[0] && place->ebx == r[1] && !((place->ecx ^ r[2]) & LEAFD_ECX_ALIGNED)))
+		return;
+	place->eax = place->ebx = place->ecx = place->edx = 0;
+	e = find_subleaf(entries, n, 0xd, 0);
+	if (e)
+		e->eax &= ~(1u << LEAFD_PKRU);
+	e = find_subleaf(entries, n, 7, 0);
+	if (e)
+		e->ecx &= ~LEAF7_ECX_PKU;
+}
+
 /* Takes over `entries` and frees them in time. */
 static long install(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, unsigned n)
 {
 	const struct kvm_cpuid_entry2 *sizes = find(entries, n, 0x80000008u, 0);
 	unsigned virtual_bits = sizes ? (sizes->eax >> 8) & 0xff : 0;
 
+	hide_misplaced_keys(entries, n);
 	if (vcpu->ran || cpu_state(vcpu->cpu)->svm.guest) {
 		/*
 		 * Once a vCPU has run, or a nested guest was put into it, its CPUID cannot change. Setting the same
