@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdatomic.h>
 
 #define GDT        0x0500u
 #define TSS        0x0600u
@@ -193,7 +194,7 @@ static void test_blocked(void)
 struct sender {
 	pthread_t target;
 	int first, then; /* signals; 0: none */
-	volatile bool stop;
+	atomic_bool stop;
 };
 
 /*
