@@ -66,7 +66,7 @@ INLINE void mxcsr_load(struct cpu *cpu)
 }
 
 /**
- * Before a callback of the owner, in the guest or outside.
+ * For owner.h, before a callback of the owner.
  * Returns: for host_mxcsr_set, after it.
  */
 INLINE uint32_t mxcsr_owner(const struct cpu *cpu)

@@ -291,6 +291,8 @@ struct cpu {
 	bool mxcsr_careful;      /* mxcsr.h: some exception of SSE is unmasked */
 	bool mxcsr_inside;       /* the host's register is the guest's; mxcsr_outside is the host's value */
 	uint32_t mxcsr_outside;
+	bool x87_loaded;         /* x87_host.h: the host's x87 registers are the guest's; x87_outside: its own */
+	struct { uint16_t control, status; } x87_outside;
 	bool single;             /* an instruction runs alone: writes to code, MMIO, stepping */
 	uint64_t code_gen;       /* a block of this generation needs no validation */
 	struct vmmu_entry entry;

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stddef.h>
 
+#include "cpu/base/owner.h"
 #include "cpu/base/private.h"
 #include "cpu/fpu/fpe.h"
 
@@ -34,10 +35,10 @@ struct fpe_window *fpe_open(struct cpu *cpu)
 	struct fpe_window *w = &cpu->p->fpe;
 
 	if (!w->open) {
-		uint32_t guest = mxcsr_owner(cpu);
+		uint32_t guest = owner_begin(cpu);
 
 		unblock(cpu);
-		host_mxcsr_set(guest);
+		owner_end(guest);
 		w->open = true;
 	}
 	w->length = 1;
@@ -104,7 +105,8 @@ uint64_t fpe_call(struct cpu *cpu, const void *code, size_t length, void *memory
 	                   "xmm15");
 	/* The code did not come to its end, where it gives back the upper halves and the MMX registers. */
 	if (w->stopped) {
-		__asm__ volatile("emms");
+		if (!cpu->x87_loaded) /* with guest's registers in them, the code used no MMX */
+			__asm__ volatile("emms");
 		if (__builtin_cpu_supports("avx"))
 			__asm__ volatile("vzeroupper" ::: "xmm0");
 	}

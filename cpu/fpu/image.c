@@ -109,6 +109,7 @@ static void op_fnstenv(struct cpu *cpu, const struct op *op)
 
 	x87_check(cpu);
 	x87_no_device(cpu);
+	x87_unload(cpu);
 	bytes = env_put(cpu, env_unit(op), image);
 	mem_write_bytes(cpu, op_linear(cpu, op, bytes, true), image, bytes);
 	cpu->s.fx.fcw |= FSW_EVENTS;
@@ -124,6 +125,7 @@ static void op_fldenv(struct cpu *cpu, const struct op *op)
 	x87_wait(cpu);
 	x87_no_device(cpu);
 	mem_read_bytes(cpu, op_linear(cpu, op, ENV_WORDS * unit, false), image, ENV_WORDS * unit);
+	x87_unload(cpu);
 	old = fx = cpu->s.fx;
 	env_take(cpu, unit, image, &fx);
 	/* The physical registers keep their values; the top of the stack moves. */
@@ -140,6 +142,7 @@ static void op_fnsave(struct cpu *cpu, const struct op *op)
 
 	x87_check(cpu);
 	x87_no_device(cpu);
+	x87_unload(cpu);
 	bytes = env_put(cpu, env_unit(op), image);
 	for (unsigned i = 0; i < 8; i++, bytes += ST_BYTES)
 		memcpy(image + bytes, cpu->s.fx.st[i], ST_BYTES);
@@ -155,6 +158,7 @@ static void op_frstor(struct cpu *cpu, const struct op *op)
 	x87_wait(cpu);
 	x87_no_device(cpu);
 	mem_read_bytes(cpu, op_linear(cpu, op, bytes, false), image, bytes);
+	x87_unload(cpu);
 	env_take(cpu, unit, image, &cpu->s.fx);
 	for (unsigned i = 0; i < 8; i++) {
 		memset(cpu->s.fx.st[i], 0, sizeof(cpu->s.fx.st[i]));
@@ -198,6 +202,7 @@ static unsigned fxsave_bytes(const struct cpu *cpu)
 static void image_get(struct cpu *cpu, const struct op *op, struct cpu_fxsave *image)
 {
 	memset(image, 0, sizeof(*image));
+	x87_unload(cpu);
 	mxcsr_fold(cpu);
 	image->fx = cpu->s.fx;
 	image->fx.mxcsr_mask = 0xffff;
@@ -228,6 +233,7 @@ static void op_fxrstor(struct cpu *cpu, const struct op *op)
 	if (op->sub == 0)
 		x87_pointers_shorten(&image.fx);
 	x87_normalize(&image.fx);
+	x87_unload(cpu);
 	cpu->s.fx = image.fx;
 	mxcsr_load(cpu);
 	for (unsigned i = 0; i < xmm_count(cpu); i++)

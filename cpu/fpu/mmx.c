@@ -19,6 +19,7 @@ void mmx_check(struct cpu *cpu)
 		cpu_raise(cpu, VECTOR_NM);
 	if (unlikely(cpu->s.fx.fsw & FSW_ES))
 		cpu_raise(cpu, VECTOR_MF);
+	x87_unload(cpu);
 }
 
 /* The FXSAVE image is in stack order. */

@@ -90,7 +90,7 @@ INLINE union xmm xmm_source(struct cpu *cpu, const struct op *op, unsigned size)
 
 /* ---- MMX registers (mmx.c) ------------------------------------------------------------------------------- */
 
-/** What an instruction on MMX registers checks first: #UD, #NM, and a pending #MF. */
+/** What an instruction on MMX registers checks first: #UD, #NM, and a pending #MF. The registers are in s.fx then. */
 void mmx_check(struct cpu *cpu);
 uint64_t mmx_read(struct cpu *cpu, unsigned n);
 /** Change the x87 state as each instruction on MMX registers does. Call after everything that can fault. */

@@ -2,17 +2,14 @@
 /*
  * x87: control and arithmetic.
  *
- * On x86 hosts the host's x87 does the arithmetic. FXRSTOR loads the guest's state, the instruction runs with its
- * memory operand in a buffer, and FXSAVE takes the state back. Meanwhile the guest's control word holds. An
- * exception that it does not mask leaves the state that the processor leaves. It is not raised on the host, because
- * no waiting instruction follows before the host's own state is back. On other hosts: CPU_ERROR_EMULATION.
- *
- * The status word in the state is at any time the processor's, with ES and B.
+ * The instruction runs as itself on the host's x87, which holds the guest's registers and control word
+ * (cpu/base/x87_host.h). An exception that the guest does not mask leaves the state that the processor leaves. It is
+ * not raised on the host, because the registers are taken out before another instruction could wait for it.
  */
 #include "cpu/fpu/x87.h"
 
-#define FXSR_X87_A 24u     /* of FXSAVE's image: the control words and pointers */
-#define FSW_STOPS  0x001fu /* unmasked exceptions after which no result is stored: all but precision */
+#define FSW_STOPS 0x001fu /* unmasked exceptions after which no result is stored: all but precision */
+
 
 /* ---- availability -------------------------------------------------------------------------------------- */
 
@@ -65,6 +62,7 @@ static void op_fninit(struct cpu *cpu, const struct op *op)
 {
 	(void)op;
 	x87_check(cpu);
+	x87_unload(cpu);
 	x87_init(cpu);
 }
 
@@ -72,7 +70,10 @@ static void op_fnclex(struct cpu *cpu, const struct op *op)
 {
 	(void)op;
 	x87_check(cpu);
-	cpu->s.fx.fsw &= 0x7f00;
+	if (cpu->x87_loaded)
+		__asm__ volatile("fnclex");
+	else
+		cpu->s.fx.fsw &= 0x7f00;
 }
 
 /* What is left of FENI, FDISI and FSETPM. Like all instructions with FN they do not wait. */
@@ -84,10 +85,20 @@ static void op_fnothing(struct cpu *cpu, const struct op *op)
 
 static void op_fldcw(struct cpu *cpu, const struct op *op)
 {
+	uint16_t fcw;
+
 	x87_wait(cpu);
 	x87_no_device(cpu);
-	cpu->s.fx.fcw = x87_control((uint16_t)mem_read(cpu, op_linear(cpu, op, 2, false), 2));
-	cpu->s.fx.fsw = x87_status(cpu->s.fx.fsw, cpu->s.fx.fcw);
+	fcw = x87_control((uint16_t)mem_read(cpu, op_linear(cpu, op, 2, false), 2));
+	if (cpu->x87_loaded && (fcw & FSW_EVENTS) == FSW_EVENTS) {
+		cpu->s.fx.fcw = fcw;
+		__asm__ volatile("fldcw %0" : : "m"(fcw));
+		return;
+	}
+	/* An exception that is not masked any more may be pending now. */
+	x87_unload(cpu);
+	cpu->s.fx.fcw = fcw;
+	cpu->s.fx.fsw = x87_status(cpu->s.fx.fsw, fcw);
 }
 
 static void op_fnstcw(struct cpu *cpu, const struct op *op)
@@ -96,13 +107,24 @@ static void op_fnstcw(struct cpu *cpu, const struct op *op)
 	mem_write(cpu, op_linear(cpu, op, 2, true), 2, cpu->s.fx.fcw);
 }
 
+static uint16_t host_status(void)
+{
+	uint16_t fsw;
+
+	__asm__ volatile("fnstsw %0" : "=a"(fsw));
+	return fsw;
+}
+
 static void op_fnstsw(struct cpu *cpu, const struct op *op)
 {
+	uint16_t fsw;
+
 	x87_check(cpu);
+	fsw = cpu->x87_loaded ? host_status() : cpu->s.fx.fsw;
 	if (op->mem == 0)
-		mem_write(cpu, op_linear(cpu, op, 2, true), 2, cpu->s.fx.fsw);
+		mem_write(cpu, op_linear(cpu, op, 2, true), 2, fsw);
 	else
-		reg_write(cpu, OPR(CPU_RAX), 2, cpu->s.fx.fsw);
+		reg_write(cpu, OPR(CPU_RAX), 2, fsw);
 }
 
 static void op_fwait(struct cpu *cpu, const struct op *op)
@@ -115,8 +137,6 @@ static void op_fwait(struct cpu *cpu, const struct op *op)
 }
 
 /* ---- arithmetic on the host ---------------------------------------------------------------------------- */
-
-#if defined(__x86_64__)
 
 /* Four bytes for each opcode D8..DF and ModRM: the instruction, in memory forms on [RDI], and RET. */
 extern const uint8_t cpu_x87_stubs[];
@@ -135,70 +155,151 @@ __asm__(".pushsection .text.cpu_x87_stubs, \"ax\", @progbits\n"
         ".endr\n"
         ".popsection\n");
 
-/* `flags`: the arithmetic bits of RFLAGS before the instruction (for FCMOVcc) and after it (for FCOMI). */
-static void host_x87(struct cpu_fxsave *guest, const uint8_t *stub, void *memory, uint64_t *flags)
+/* op->imm: opcode and ModRM. In memory forms the operand is [RDI], whatever the guest's is. */
+static const uint8_t *stub_of(const struct op *op)
 {
-	struct cpu_fxsave host;
+	unsigned opcode = (unsigned)op->imm >> 8 & 7, modrm = (unsigned)op->imm & 0xff;
 
-	__asm__ volatile("fxsave64 (%[host])\n\t"
-	                 "fxrstor64 (%[guest])\n\t"
-	                 "lea -128(%%rsp), %%rsp\n\t" /* the red zone */
+	if (op->mem != OP_NO_MEM)
+		modrm = (modrm & 0x38) | 7;
+	return &cpu_x87_stubs[(opcode * 256 + modrm) * 4];
+}
+
+static void call(const struct op *op, void *memory)
+{
+	const uint8_t *stub = stub_of(op);
+	void (*run)(void *memory);
+
+	memcpy(&run, &stub, sizeof(run));
+	run(memory);
+}
+
+static void begin(struct cpu *cpu)
+{
+	x87_wait(cpu);
+	x87_no_device(cpu);
+	if (likely(cpu->x87_loaded))
+		return;
+	/* The host must have nothing to raise, whatever the owner has set. */
+	cpu->s.fx.fsw = x87_status(cpu->s.fx.fsw, cpu->s.fx.fcw);
+	x87_wait(cpu);
+	x87_host_load(cpu);
+}
+
+/* What is pending now must not be in the host's registers. Masked exceptions never are. */
+static void end(struct cpu *cpu, const struct op *op)
+{
+	struct cpu_fx *fx = &cpu->s.fx;
+
+	fx->fip = op->rip;
+	fx->fop = (uint16_t)(op->imm & 0x7ff);
+	if (unlikely(~fx->fcw & FSW_EVENTS) && cpu->x87_loaded && (host_status() & FSW_ES))
+		x87_unload(cpu);
+}
+
+static void op_x87(struct cpu *cpu, const struct op *op)
+{
+	begin(cpu);
+	call(op, NULL);
+	end(cpu, op);
+}
+
+/* FCMOVcc and FCOMI with their kin: RFLAGS' arithmetic bits are read or, if op->sub, written. */
+static void op_x87_flags(struct cpu *cpu, const struct op *op)
+{
+	uint64_t flags;
+
+	begin(cpu);
+	flags = flags_get(cpu) | RFLAGS_FIXED1;
+	__asm__ volatile("lea -128(%%rsp), %%rsp\n\t" /* the red zone */
 	                 "push %[flags]\n\t"
 	                 "popfq\n\t"
 	                 "call *%[stub]\n\t"
 	                 "pushfq\n\t"
 	                 "pop %[flags]\n\t"
 	                 "lea 128(%%rsp), %%rsp\n\t"
-	                 "fxsave64 (%[guest])\n\t"
-	                 "fxrstor64 (%[host])\n\t"
-	                 : [flags] "+&r"(*flags)
-	                 : [host] "r"(&host), [guest] "r"(guest), [stub] "r"(stub), "D"(memory)
-	                 : "memory", "cc", "rax");
+	                 : [flags] "+&r"(flags) : [stub] "r"(stub_of(op)) : "memory", "cc");
+	if (op->sub)
+		flags_set(cpu, flags);
+	end(cpu, op);
 }
 
-/* op->sub: bit 0 memory is read, bit 1 memory is written, bit 3 RFLAGS are written. op->imm: opcode and ModRM. */
-static void op_x87(struct cpu *cpu, const struct op *op)
+/*
+ * The operand crosses a page, or is in a page that may not be accessed at once. The host's memory may turn out to be
+ * gone only when the result is written. The state is the old one then, and in s.fx.
+ */
+static __attribute__((noinline)) void store_by_copy(struct cpu *cpu, const struct op *op, uint64_t linear)
 {
-	uint8_t memory[16] __attribute__((aligned(16)));
-	struct cpu_fxsave image = { .fx.mxcsr = 0x1f80 };
-	uint64_t linear = 0;
-	unsigned opcode = (unsigned)op->imm >> 8 & 7, modrm = (unsigned)op->imm & 0xff;
-	uint64_t flags = flags_get(cpu) | RFLAGS_FIXED1;
+	uint8_t copy[16] __attribute__((aligned(16)));
+	struct cpu_fx old, new;
 
-	x87_wait(cpu);
-	x87_no_device(cpu);
-	if (op->mem != OP_NO_MEM) {
-		modrm = (modrm & 0x38) | 7;
-		linear = op_linear(cpu, op, op->imm2, op->sub & 2);
-		if (op->sub & 1)
-			mem_read_bytes(cpu, linear, memory, op->imm2);
-		if (op->sub & 2)
-			mem_check_write(cpu, linear, op->imm2);
+	x87_unload(cpu);
+	old = cpu->s.fx;
+	x87_host_load(cpu);
+	call(op, copy);
+	x87_unload(cpu);
+	new = cpu->s.fx;
+	cpu->s.fx = old;
+	if (!(new.fsw & ~new.fcw & FSW_STOPS))
+		mem_write_bytes(cpu, linear, copy, op->imm2);
+	cpu->s.fx = new;
+}
+
+static void op_x87_load(struct cpu *cpu, const struct op *op)
+{
+	uint8_t copy[16] __attribute__((aligned(16)));
+	uint64_t linear;
+	void *at;
+
+	begin(cpu);
+	linear = op_linear(cpu, op, op->imm2, false);
+	at = tlb_find(cpu, TLB_READ, linear, op->imm2);
+	if (unlikely(at == NULL)) {
+		mem_read_bytes(cpu, linear, copy, op->imm2);
+		at = copy;
 	}
-	memcpy(&image, &cpu->s.fx, FXSR_X87_A);
-	memcpy(image.fx.st, cpu->s.fx.st, sizeof(image.fx.st));
-	host_x87(&image, &cpu_x87_stubs[(opcode * 256 + modrm) * 4], memory, &flags);
-	if (op->sub & 8)
-		flags_set(cpu, flags);
-	if ((op->sub & 2) && !(image.fx.fsw & ~image.fx.fcw & FSW_STOPS))
-		mem_write_bytes(cpu, linear, memory, op->imm2);
-	image.fx.fip = op->rip;
-	image.fx.fdp = op->mem != OP_NO_MEM ? op_ea(cpu, op) : cpu->s.fx.fdp;
-	image.fx.fop = (uint16_t)(op->imm & 0x7ff);
-	memcpy(&cpu->s.fx, &image, FXSR_X87_A);
-	memcpy(cpu->s.fx.st, image.fx.st, sizeof(image.fx.st));
+	call(op, at);
+	cpu->s.fx.fdp = op_ea(cpu, op);
+	end(cpu, op);
+}
+
+static void op_x87_store(struct cpu *cpu, const struct op *op)
+{
+	uint64_t linear;
+	void *at;
+
+	begin(cpu);
+	linear = op_linear(cpu, op, op->imm2, true);
+	at = tlb_find(cpu, TLB_WRITE, linear, op->imm2);
+	if (unlikely(at == NULL)) {
+		mem_check_write(cpu, linear, op->imm2);
+		at = tlb_find(cpu, TLB_WRITE, linear, op->imm2);
+	}
+	if (likely(at != NULL))
+		call(op, at);
+	else
+		store_by_copy(cpu, op, linear);
+	cpu->s.fx.fdp = op_ea(cpu, op);
+	end(cpu, op);
 }
 
 static op_fn *select_x87(const struct insn *insn, struct op *op)
 {
 	const ZydisDecodedInstruction *z = insn->z;
-	unsigned sub = 0;
+	op_fn *fn = op_x87;
 
 	if (z->opcode < 0xd8 || z->opcode > 0xdf || z->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
 		return NULL;
 	switch (z->mnemonic) {
 	case ZYDIS_MNEMONIC_FCOMI: case ZYDIS_MNEMONIC_FCOMIP: case ZYDIS_MNEMONIC_FUCOMI: case ZYDIS_MNEMONIC_FUCOMIP:
-		sub = 8;
+		op->sub = 1;
+		fn = op_x87_flags;
+		break;
+	case ZYDIS_MNEMONIC_FCMOVB: case ZYDIS_MNEMONIC_FCMOVE: case ZYDIS_MNEMONIC_FCMOVBE: case ZYDIS_MNEMONIC_FCMOVU:
+	case ZYDIS_MNEMONIC_FCMOVNB: case ZYDIS_MNEMONIC_FCMOVNE: case ZYDIS_MNEMONIC_FCMOVNBE:
+	case ZYDIS_MNEMONIC_FCMOVNU:
+		op->sub = 0;
+		fn = op_x87_flags;
 		break;
 	default:
 		break;
@@ -209,25 +310,12 @@ static op_fn *select_x87(const struct insn *insn, struct op *op)
 		op->imm2 = (uint8_t)(o->size / 8);
 		if (op->imm2 == 0 || op->imm2 > sizeof(((struct cpu_fx *)0)->st[0]))
 			return NULL;
-		sub |= (o->actions & ZYDIS_OPERAND_ACTION_MASK_READ ? 1 : 0) |
-		       (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? 2 : 0);
+		fn = o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? op_x87_store : op_x87_load;
 	}
-	op->sub = (uint8_t)sub;
 	op->flags |= OPF_X87;
 	op->imm = z->opcode << 8 | z->raw.modrm.mod << 6 | z->raw.modrm.reg << 3 | z->raw.modrm.rm;
-	return op_x87;
+	return fn;
 }
-
-#else
-
-static op_fn *select_x87(const struct insn *insn, struct op *op)
-{
-	(void)insn;
-	(void)op;
-	return NULL;
-}
-
-#endif
 
 /* ---- selection ----------------------------------------------------------------------------------------- */
 

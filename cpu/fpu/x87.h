@@ -4,6 +4,7 @@
 #define CPU_FPU_X87_H
 
 #include "cpu/base/private.h"
+#include "cpu/base/x87_host.h"
 #include "cpu/insn/insn.h"
 
 #define FSW_EVENTS 0x003fu
@@ -20,7 +21,7 @@ void x87_no_device(struct cpu *cpu);
 uint16_t x87_status(uint16_t fsw, uint16_t fcw);
 /** A control word as the processor keeps it. */
 uint16_t x87_control(uint16_t fcw);
-/** FNINIT: the registers become empty and keep their values. */
+/** FNINIT, after x87_unload: the registers become empty and keep their values. */
 void x87_init(struct cpu *cpu);
 
 /* In an image without REX.W, pointers have 32 bits, and selectors of 0 follow. */
@@ -37,7 +38,10 @@ static inline void x87_normalize(struct cpu_fx *fx)
 	fx->fsw = x87_status(fx->fsw, fx->fcw);
 }
 
-/* Set TOP to 0. Physical registers keep their values, so the FXSAVE image, which is in stack order, rotates. */
+/*
+ * Set TOP to 0, after x87_unload. Physical registers keep their values, so the FXSAVE image, which is in stack order,
+ * rotates.
+ */
 static inline void x87_top_clear(struct cpu *cpu)
 {
 	unsigned top = cpu->s.fx.fsw >> 11 & 7;

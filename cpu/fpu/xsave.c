@@ -110,22 +110,27 @@ static void area_store(struct cpu *cpu, const struct op *op, uint64_t linear, ui
 /* XSAVE and XSAVEOPT. */
 static void op_xsave(struct cpu *cpu, const struct op *op)
 {
-	uint64_t rfbm = requested(cpu, op), used = components_in_use(&cpu->s) & rfbm;
+	uint64_t rfbm = requested(cpu, op), used;
 	uint64_t linear = area_address(cpu, op, xstate_bytes(rfbm, false), true);
-	struct header header = { .xstate_bv = (mem_read(cpu, linear + XSAVE_HEADER, 8) & ~rfbm) | used };
+	struct header header = { .xstate_bv = mem_read(cpu, linear + XSAVE_HEADER, 8) & ~rfbm };
 
+	x87_unload(cpu);
 	mxcsr_fold(cpu);
+	used = components_in_use(&cpu->s) & rfbm;
+	header.xstate_bv |= used;
 	area_store(cpu, op, linear, (op->sub & FORM) == FORM_XSAVE ? rfbm : used, rfbm & mxcsr_bits, &header);
 }
 
 /* XSAVEC and XSAVES. MXCSR belongs to SSE. */
 static void op_xsavec(struct cpu *cpu, const struct op *op)
 {
-	uint64_t rfbm = requested(cpu, op), used = components_in_use(&cpu->s);
+	uint64_t rfbm = requested(cpu, op), used;
 	uint64_t linear = area_address(cpu, op, xstate_bytes(rfbm, true), true);
 	struct header header = { .xcomp_bv = rfbm | XSAVE_COMPACTED };
 
+	x87_unload(cpu);
 	mxcsr_fold(cpu);
+	used = components_in_use(&cpu->s);
 	if (cpu->s.fx.mxcsr != MXCSR_INIT)
 		used |= sse_bit;
 	header.xstate_bv = used & rfbm;
@@ -182,7 +187,7 @@ static void components_load(struct cpu *cpu, uint64_t which, uint64_t load, cons
 	}
 }
 
-static void x87_load(struct cpu *cpu, const struct op *op, const struct cpu_fx *from)
+static void x87_take(struct cpu *cpu, const struct op *op, const struct cpu_fx *from)
 {
 	struct cpu_fx *fx = &cpu->s.fx;
 
@@ -213,9 +218,10 @@ static void op_xrstor(struct cpu *cpu, const struct op *op)
 		cpu_gp(cpu);
 	components_read(cpu, linear, load, header.xcomp_bv, image.bytes);
 	/* Nothing faults from here on. */
+	x87_unload(cpu);
 	mxcsr_fold(cpu);
 	if (load & x87_bit)
-		x87_load(cpu, op, &image.fx);
+		x87_take(cpu, op, &image.fx);
 	else if (rfbm & x87_bit)
 		x87_component_reset(&cpu->s.fx);
 	if (mxcsr)

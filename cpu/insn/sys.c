@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* System instructions: flags, TLB and caches, hints, HLT and hypercalls. The selection of all system instructions. */
 #include "cpu/base/flags.h"
-#include "cpu/base/mxcsr.h"
+#include "cpu/base/owner.h"
 #include "cpu/insn/sys_int.h"
 #include "cpu/memory/tlb.h"
 #include "cpu/system/control.h"
@@ -164,7 +164,7 @@ static void rewrite_vmcall(struct cpu *cpu, const struct op *op)
 
 static bool may_rewrite(struct cpu *cpu)
 {
-	uint32_t guest = mxcsr_owner(cpu);
+	uint32_t guest = owner_begin(cpu);
 	bool may = cpu->p->ops->may_rewrite_vmcall(cpu->p->ops_state);
 
 	host_mxcsr_set(guest);
@@ -205,10 +205,10 @@ static bool has_monitor(struct cpu *cpu)
 	uint32_t out[4];
 
 	if (cpu->p->ops->has_monitor != NULL) {
-		uint32_t guest = mxcsr_owner(cpu);
+		uint32_t guest = owner_begin(cpu);
 		bool has = cpu->p->ops->has_monitor(cpu->p->ops_state);
 
-		host_mxcsr_set(guest);
+		owner_end(guest);
 		return has;
 	}
 	cpu_cpuid(cpu, 1, 0, out);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* CPUID, and registers that are reached by number: TSC, MSRs, XCR0, PKRU. */
 #include "cpu/base/mxcsr.h"
+#include "cpu/base/x87_host.h"
 #include "cpu/insn/sys_int.h"
 #include "cpu/memory/tlb.h"
 #include "cpu/system/components.h"
@@ -77,8 +78,10 @@ static void op_wrmsr(struct cpu *cpu, const struct op *op)
 /* Register 1 shows which components of XCR0 are not in their initial state. MXCSR belongs to SSE here. */
 static uint64_t xcr_in_use(struct cpu *cpu)
 {
-	uint64_t used = components_in_use(&cpu->s);
+	uint64_t used;
 
+	x87_unload(cpu);
+	used = components_in_use(&cpu->s);
 	mxcsr_fold(cpu);
 	if (cpu->s.fx.mxcsr != MXCSR_INIT)
 		used |= XSTATE_BIT(XSTATE_SSE);

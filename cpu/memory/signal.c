@@ -13,6 +13,7 @@
 
 #include "cpu/base/mxcsr.h"
 #include "cpu/base/private.h"
+#include "cpu/base/x87_host.h"
 
 /*
  * Does a TLB of the CPU lead to this host page? *gpa is the guest page when the second stage's cache still knows it,
@@ -69,6 +70,8 @@ static bool fpe_signal(struct fpe_window *w, void *context)
 bool cpu_signal(int signal, siginfo_t *info, void *context)
 {
 	struct cpu *cpu = cpu_running;
+	const void *saved;
+	struct cpu_fx fx;
 	uint64_t gpa;
 
 	if (cpu == NULL || !cpu->p->env_valid || info->si_code <= 0)
@@ -78,9 +81,13 @@ bool cpu_signal(int signal, siginfo_t *info, void *context)
 	if (!host_page_known(cpu, (uint64_t)(uintptr_t)info->si_addr & ~UINT64_C(0xfff), &gpa))
 		return false;
 	cpu->p->host_fault_gpa = gpa;
-	/* Not in this handler's own register: the kernel has saved the guest's flags with the rest. */
-	if (((const ucontext_t *)context)->uc_mcontext.fpregs != NULL)
-		cpu->s.fx.mxcsr |= ((const ucontext_t *)context)->uc_mcontext.fpregs->mxcsr & MXCSR_FLAGS;
+	/* Not in this handler's own registers: the kernel has saved the guest's with the rest, as FXSAVE does. */
+	saved = ((const ucontext_t *)context)->uc_mcontext.fpregs;
+	if (saved != NULL) {
+		memcpy(&fx, saved, sizeof(fx));
+		cpu->s.fx.mxcsr |= fx.mxcsr & MXCSR_FLAGS;
+		x87_host_lost(cpu, &fx);
+	}
 	cpu_leave(cpu, LEAVE_HOST_FAULT);
 }
 

@@ -12,6 +12,7 @@
 #include "cpu/base/flags.h"
 #include "cpu/base/mxcsr.h"
 #include "cpu/base/private.h"
+#include "cpu/base/x87_host.h"
 #include "cpu/decode/block.h"
 #include "cpu/fpu/fpe.h"
 #include "cpu/memory/codemap.h"
@@ -303,6 +304,7 @@ static enum cpu_exit enter(struct cpu *cpu)
 		cpu_running = cpu;
 		mxcsr_enter(cpu);
 		why = guest(cpu);
+		x87_unload(cpu);
 		mxcsr_leave(cpu);
 		p->env_valid = false;
 		cpu_running = NULL;

@@ -2,7 +2,7 @@
 /* What the CPU can do, and what it takes from the CPUID that its owner shows to the guest. */
 #include <string.h>
 
-#include "cpu/base/mxcsr.h"
+#include "cpu/base/owner.h"
 #include "cpu/base/private.h"
 #include "cpu/system/cpuid.h"
 #include "cpu/system/host.h"
@@ -172,11 +172,11 @@ void cpu_cpuid(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4]
 		if (leaf == 0xd && subleaf <= 1 && out[1] != 0)
 			out[1] = xstate_bytes(cpu->s.xcr0 | (subleaf == 1 ? cpu->s.xss : 0), subleaf == 1);
 	} else {
-		uint32_t guest = mxcsr_owner(cpu);
+		uint32_t guest = owner_begin(cpu);
 
 		memset(out, 0, 4 * sizeof(out[0]));
 		cpu->p->ops->cpuid(cpu->p->ops_state, leaf, subleaf, out);
-		host_mxcsr_set(guest);
+		owner_end(guest);
 	}
 	/* Bits that mirror a control register. */
 	if (leaf == 1) {
