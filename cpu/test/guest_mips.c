@@ -76,7 +76,18 @@ int main(void)
 	/* 1: pshufb %xmm1,%xmm0; aesenc %xmm2,%xmm0; dec %rcx; jne 1b; hlt */
 	static const uint8_t vector[] = { 0x66, 0x0f, 0x38, 0x00, 0xc1, 0x66, 0x0f, 0x38, 0xdc, 0xc2, 0x48, 0xff, 0xc9,
 		0x75, 0xf1, 0xf4 };
-	/* 1: in $0x10,%al; dec %rcx; jne 1b; hlt */
+	/*
+	 * mov $0x100000,%ebx; fninit; 1: fldl (%rbx); fmul %st,%st; faddl 8(%rbx); fstpl 16(%rbx); dec %rcx; jne 1b;
+	 * hlt
+	 */
+	static const uint8_t x87[] = { 0xbb, 0, 0, 0x10, 0, 0xdb, 0xe3, 0xdd, 0x03, 0xd8, 0xc8, 0xdc, 0x43, 8, 0xdd,
+		0x5b, 16, 0x48, 0xff, 0xc9, 0x75, 0xf1, 0xf4 };
+	/* fninit; 1: fldpi; fsin; fstp %st; dec %rcx; jne 1b; hlt */
+	static const uint8_t sine[] = { 0xdb, 0xe3, 0xd9, 0xeb, 0xd9, 0xfe, 0xdd, 0xd8, 0x48, 0xff, 0xc9, 0x75, 0xf5,
+		0xf4 };
+	/* fninit; fld1; fldz; 1: fcomi %st(1),%st; fcmovb %st(1),%st; dec %rcx; jne 1b; hlt */
+	static const uint8_t compare[] = { 0xdb, 0xe3, 0xd9, 0xe8, 0xd9, 0xee, 0xdb, 0xf1, 0xda, 0xc1, 0x48, 0xff, 0xc9,
+		0x75, 0xf7, 0xf4 };
 
 	loop_of("store loop", store, sizeof(store), 5, 20000000, NULL);
 	loop_of("sieve", sieve, sizeof(sieve), 7, 20000000, NULL);
@@ -84,5 +95,8 @@ int main(void)
 	loop_of("TLB miss", miss, sizeof(miss), 1, 2000000, "ns each");
 	loop_of("mulsd, addsd", scalar, sizeof(scalar), 1, 20000000, "ns a loop");
 	loop_of("pshufb, aesenc", vector, sizeof(vector), 1, 20000000, "ns a loop");
+	loop_of("x87, 4 of them", x87, sizeof(x87), 4, 5000000, "ns each");
+	loop_of("fsin", sine, sizeof(sine), 1, 2000000, "ns a loop");
+	loop_of("fcomi, fcmovb", compare, sizeof(compare), 2, 5000000, "ns each");
 	return 0;
 }
