@@ -169,6 +169,12 @@ struct svm_private {
 	bool has_npt, has_nrips, has_decode_assists, has_virtual_vmload; /* CPUID 8000_000A */
 };
 
+/* The breakpoints, of the guest or of the host, that blocks and the TLB take account of. debug_arm's. */
+struct debug_armed {
+	bool code, data; /* is there one of that kind? */
+	uint64_t dr[4], dr7; /* what does not count is 0 */
+};
+
 struct cpu_private {
 	struct vmmu_vcpu *vcpu;
 	const struct cpu_ops *ops;
@@ -266,6 +272,7 @@ struct cpu_private {
 
 	unsigned debug;      /* CPU_DEBUG_* */
 	uint64_t debug_dr[8];
+	struct debug_armed armed_breakpoints;
 	bool step_trap;      /* TF was set when the instruction began */
 	bool shadow_set;     /* the instruction set events.shadow itself */
 	bool rf_loaded;      /* the instruction was an IRET that loaded RF: RF is for the next instruction */
@@ -327,14 +334,27 @@ _Noreturn void cpu_leave_exit(struct cpu *cpu, enum cpu_exit reason, enum comple
 /** Interrupts may have become possible, or stepping begun: must the loop look around now? */
 bool cpu_needs_look(const struct cpu *cpu);
 
-/** Is a single step set by the host, or a breakpoint by the guest or by the host that may hit? */
-bool debug_is_on(const struct cpu *cpu);
-/** The same, and quick when there is none. */
-INLINE bool debug_slow(const struct cpu *cpu)
+/** Is an instruction breakpoint at this linear address? It may still not hit (RF, GIF). */
+bool debug_breaks_slow(const struct cpu *cpu, uint64_t linear);
+INLINE bool debug_breaks(const struct cpu *cpu, uint64_t linear)
 {
-	return unlikely(cpu->p->debug || (cpu->s.dr[7] & 0xff)) && debug_is_on(cpu);
+	return unlikely(cpu->p->armed_breakpoints.code) && debug_breaks_slow(cpu, linear);
 }
-/** The guest accesses memory while debug_is_on: note the data breakpoints that it hits. */
-void debug_data(struct cpu *cpu, uint64_t linear, unsigned size, bool write);
+/** Is a data breakpoint in the page of this linear address? Its TLB entries have TLB_SLOW then. */
+bool debug_watches_slow(const struct cpu *cpu, uint64_t linear);
+INLINE bool debug_watches(const struct cpu *cpu, uint64_t linear)
+{
+	return unlikely(cpu->p->armed_breakpoints.data) && debug_watches_slow(cpu, linear);
+}
+/**
+ * The guest accesses memory: note the data breakpoints that it hits. Called before anything is done; does not return
+ * when one is hit and the instruction does not run alone.
+ */
+void debug_data_slow(struct cpu *cpu, uint64_t linear, unsigned size, bool write);
+INLINE void debug_data(struct cpu *cpu, uint64_t linear, unsigned size, bool write)
+{
+	if (unlikely(cpu->p->armed_breakpoints.data))
+		debug_data_slow(cpu, linear, size, write);
+}
 
 #endif

@@ -153,7 +153,11 @@ static void block_decode(struct cpu *cpu, struct block *b, struct fetched *f)
 
 	while (b->ops_count < BLOCK_OPS && at < BLOCK_BYTES) {
 		struct op *op = &b->ops[b->ops_count];
-		enum decoded got = decode(cpu, f->bytes + at, f->available - at, b->rip + at, op);
+		enum decoded got;
+
+		if (at != 0 && debug_breaks(cpu, code_linear(cpu, b->rip + at)))
+			break;
+		got = decode(cpu, f->bytes + at, f->available - at, b->rip + at, op);
 
 		if (got == DECODED_MORE) {
 			if (at == 0)
@@ -207,9 +211,22 @@ static struct block *block_make(struct cpu *cpu, const uint8_t *host)
 
 /* ---- finding ------------------------------------------------------------------------------------------- */
 
+/* Is an instruction breakpoint behind the block's first instruction? At the first one there is none: block_get. */
+static bool block_breaks(const struct cpu *cpu, const struct block *b)
+{
+	for (unsigned i = 1; i < b->ops_count; i++) {
+		if (debug_breaks(cpu, code_linear(cpu, b->ops[i].rip)))
+			return true;
+	}
+	return false;
+}
+
 static bool block_valid(struct cpu *cpu, struct block *b)
 {
 	struct cpu_private *p = cpu->p;
+
+	if (unlikely(p->armed_breakpoints.code) && block_breaks(cpu, b))
+		return false;
 
 	if (!codemap_alive(b->page, b->version, b->lines))
 		return false;
@@ -255,6 +272,11 @@ struct block *block_get(struct cpu *cpu)
 	uint64_t gen = cpu->code_gen;
 
 	fetch_begin(cpu);
+	if (debug_breaks(cpu, code_linear(cpu, cpu->s.rip))) {
+		/* No block begins at a breakpoint: debug_before looks at it, before the fetch can fault. */
+		p->single_next = true;
+		cpu_leave(cpu, LEAVE_RESTART);
+	}
 	if (!inside_cs(cpu, cpu->s.rip, 1))
 		cpu_gp(cpu);
 	host = fetch_host(cpu, code_linear(cpu, cpu->s.rip));

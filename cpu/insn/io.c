@@ -3,6 +3,7 @@
  * IN, OUT, INS, OUTS: permission, and the exits. run/exit.c serves the exits.
  */
 #include "cpu/insn/sys_int.h"
+#include "cpu/system/debug.h"
 #include "cpu/system/intercept.h"
 
 /* The I/O permission bitmap of the TSS must have a 0 for each byte of the port. */
@@ -79,6 +80,7 @@ static void exit_fill(struct cpu *cpu, const struct op *op, bool in, bool string
 static void op_in(struct cpu *cpu, const struct op *op)
 {
 	port_check(cpu, op, PORT_IN);
+	debug_port(cpu, op_port(cpu, op), op->sub);
 	exit_fill(cpu, op, true, false, 1);
 	memset(cpu->p->io_data, 0, 8);
 	cpu_leave_exit(cpu, CPU_EXIT_IO, COMPLETE_IN);
@@ -87,6 +89,7 @@ static void op_in(struct cpu *cpu, const struct op *op)
 static void op_out(struct cpu *cpu, const struct op *op)
 {
 	port_check(cpu, op, 0);
+	debug_port(cpu, op_port(cpu, op), op->sub);
 	exit_fill(cpu, op, false, false, 1);
 	memcpy(cpu->p->io_data, &cpu->s.gpr[CPU_RAX], 8);
 	cpu_leave_exit(cpu, CPU_EXIT_IO, COMPLETE_OUT);
@@ -132,6 +135,8 @@ static void op_ins(struct cpu *cpu, const struct op *op)
 	bool down = cpu->s.rflags & RFLAGS_DF;
 	uint64_t count = elements(cpu, op), most, linear;
 
+	if (p->io_have != 0) /* the port was read: debug_port has let this run alone before that */
+		debug_port(cpu, op_port(cpu, op), op->sub);
 	while (p->io_used < p->io_have && count > 0) {
 		ins_store(cpu, op, down);
 		count = repeated(op) ? elements(cpu, op) : 0;
@@ -146,6 +151,7 @@ static void op_ins(struct cpu *cpu, const struct op *op)
 	if (p->io_have != 0)
 		rep_restart(cpu);
 	port_check(cpu, op, PORT_IN | PORT_STRING | CPU_ES << PORT_SEGMENT_SHIFT);
+	debug_port(cpu, op_port(cpu, op), op->sub);
 	linear = seg_linear(cpu, CPU_ES, cpu->s.gpr[CPU_RDI] & address_mask(op), op->sub, true);
 	mem_check_write(cpu, linear, op->sub);
 	/* Ask for as many elements as fit in the page, so that they can be stored when they come. */
@@ -172,6 +178,7 @@ static void op_outs(struct cpu *cpu, const struct op *op)
 		return;
 	}
 	port_check(cpu, op, PORT_STRING | (uint32_t)op->seg << PORT_SEGMENT_SHIFT);
+	debug_port(cpu, op_port(cpu, op), op->sub);
 	mem_read_bytes(cpu, seg_linear(cpu, op->seg, cpu->s.gpr[CPU_RSI] & address_mask(op), size, false), p->io_data,
 	               size);
 	exit_fill(cpu, op, false, true, 1);
@@ -181,6 +188,8 @@ static void op_outs(struct cpu *cpu, const struct op *op)
 	p->exit.reason = CPU_EXIT_IO;
 	p->completion = COMPLETE_OUT;
 	cpu->s.rip = p->complete_rip = op->rip;
+	if (count > 1)
+		p->rep_rip = op->rip;
 	p->complete_next = count == 1 ? (op->rip + op->len) & cpu->lin_mask : op->rip;
 	cpu_leave(cpu, LEAVE_EXIT);
 }

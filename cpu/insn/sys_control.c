@@ -124,6 +124,7 @@ static void op_mov_to_dr(struct cpu *cpu, const struct op *op)
 	if (n == 7)
 		value = (value & 0xffff2bff) | 0x400;
 	cpu->s.dr[n] = value;
+	debug_arm(cpu);
 	done_look(cpu, op);
 }
 

@@ -17,11 +17,13 @@ static struct place locate(struct cpu *cpu, uint64_t linear, enum access access)
 	uint64_t tag = (linear & ~UINT64_C(0xfff)) | cpu->tlb_tag;
 
 	if ((e->tag & ~TLB_SLOW) == tag) {
-		struct place place = { .host = (uint8_t *)(uintptr_t)(linear + e->addend), .slow = e->tag & TLB_SLOW };
+		struct place place = { .host = (uint8_t *)(uintptr_t)(linear + e->addend) };
 
+		place.slow = access == ACCESS_WRITE && (e->tag & TLB_SLOW);
 		if (place.slow && codemap_for_write(cpu, place.host) == NULL) {
 			/* No CPU has code of this page any more: writes may use the fast entry. */
-			e->tag = tag;
+			if (!debug_watches(cpu, linear))
+				e->tag = tag;
 			place.slow = false;
 		}
 		return place;
@@ -177,8 +179,7 @@ uint64_t mem_read_slow(struct cpu *cpu, uint64_t linear, unsigned size)
 	struct place first, second;
 	uint64_t low;
 
-	if (unlikely(debug_slow(cpu)))
-		debug_data(cpu, linear, size, false);
+	debug_data(cpu, linear, size, false);
 	first = locate(cpu, linear, ACCESS_READ);
 	if (likely(size <= left))
 		return place_read(cpu, &first, size);
@@ -192,8 +193,7 @@ void mem_write_slow(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t va
 	unsigned left = page_left(linear);
 	struct place first, second;
 
-	if (unlikely(debug_slow(cpu)))
-		debug_data(cpu, linear, size, true);
+	debug_data(cpu, linear, size, true);
 	first = locate(cpu, linear, ACCESS_WRITE);
 	if (likely(size <= left)) {
 		place_check_code(cpu, &first, size);
@@ -282,8 +282,7 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 	unsigned reads_used;
 	struct place first;
 
-	if (unlikely(debug_slow(cpu)))
-		debug_data(cpu, linear, size, true);
+	debug_data(cpu, linear, size, true);
 	if (crosses)
 		run_alone(cpu); /* the instruction must not begin again when one half is stored */
 	mem_check_write(cpu, linear, size);
@@ -334,7 +333,7 @@ void *mem_span(struct cpu *cpu, uint64_t linear, bool write, unsigned *bytes)
 {
 	struct place place;
 
-	if (cpu->single || debug_slow(cpu))
+	if (cpu->single || debug_watches(cpu, linear))
 		return NULL;
 	place = locate(cpu, linear, write ? ACCESS_WRITE : ACCESS_READ);
 	if (place.host == NULL || place.slow)

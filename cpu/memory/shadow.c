@@ -98,6 +98,7 @@ static void fill(struct cpu *cpu, enum tlb_kind kind, uint64_t linear, uint64_t 
 {
 	struct tlb_entry *e = &cpu->tlb[kind][(linear >> 12) % TLB_ENTRIES];
 
+	slow |= kind != TLB_EXEC && debug_watches(cpu, linear);
 	e->tag = (linear & ~UINT64_C(0xfff)) | cpu->tlb_tag | (slow ? TLB_SLOW : 0);
 	e->addend = (host & ~UINT64_C(0xfff)) - (linear & ~UINT64_C(0xfff));
 }

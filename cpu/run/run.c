@@ -56,8 +56,12 @@ _Noreturn void cpu_leave_exit(struct cpu *cpu, enum cpu_exit reason, enum comple
 /* Must the next instruction be run alone? */
 static bool must_step(const struct cpu *cpu)
 {
-	return cpu->p->single_next || (cpu->s.rflags & (RFLAGS_TF | RFLAGS_RF)) || cpu->s.events.shadow ||
-	       debug_slow(cpu);
+	const struct cpu_private *p = cpu->p;
+
+	if (p->single_next || (cpu->s.rflags & (RFLAGS_TF | RFLAGS_RF)) || cpu->s.events.shadow)
+		return true;
+	/* A string instruction with a breakpoint goes on, and hits it no more. */
+	return (p->debug & CPU_DEBUG_STEP) || (unlikely(p->armed_breakpoints.code) && p->rep_rip == cpu->s.rip);
 }
 
 bool cpu_needs_look(const struct cpu *cpu)
@@ -162,7 +166,7 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 	p->written_count = 0;
 	switch (why) {
 	case LEAVE_NONE:
-		if (unlikely(p->shadow.writes_count != 0))
+		if (unlikely(p->shadow.writes_count != 0 || p->debug_exit))
 			return false;
 		break;
 	case LEAVE_DONE:
@@ -220,6 +224,7 @@ static enum leave guest_step(struct cpu *cpu)
 	p->resume = NULL;
 	p->delivering_soft = 0;
 	if (event_is_pending(cpu) && !p->completing) {
+		p->dr6_hits = 0;
 		event_deliver_pending(cpu);
 		debug_held(cpu);
 		/* Answers of the library about the interrupted instruction are asked for again after the handler. */
@@ -233,7 +238,7 @@ static enum leave guest_step(struct cpu *cpu)
 		p->step_trap = cpu->s.rflags & RFLAGS_TF;
 		p->reads_used = 0;
 		p->dr6_hits = 0;
-		if (debug_slow(cpu))
+		if (unlikely(p->armed_breakpoints.code))
 			debug_before(cpu);
 		p->rep_rip = ~UINT64_C(0);
 		return execute_single(cpu);
@@ -285,6 +290,7 @@ static enum cpu_exit enter(struct cpu *cpu)
 		p->io_last.valid = false;
 	if (unlikely(p->shadow.regs_written))
 		cpu_shadow_regs(cpu);
+	debug_arm(cpu);
 	switch (vmmu_vcpu_enter(p->vcpu, &cpu->entry)) {
 	case VMMU_ENTER_RUN: break;
 	case VMMU_ENTER_RING_FULL: return CPU_EXIT_RING_FULL;
@@ -363,6 +369,7 @@ enum cpu_exit cpu_run(struct cpu *cpu)
 	if (p->completing)
 		complete_again(cpu);
 	exit_complete(cpu);
+	debug_begin(cpu);
 	do {
 		exit = before_entry(cpu);
 		if (exit == GO_ON)

@@ -10,6 +10,7 @@
 #include "cpu/memory/codemap.h"
 #include "cpu/memory/tlb.h"
 #include "cpu/system/cpuid.h"
+#include "cpu/system/debug.h"
 #include "cpu/system/seg.h"
 #include "cpu/system/smm.h"
 #include "cpu/system/svm.h"
@@ -150,5 +151,5 @@ void cpu_state_changed(struct cpu *cpu, unsigned what)
 	if (what & CPU_CHANGED_FPU)
 		cpu->s.fx.fsw = x87_status(cpu->s.fx.fsw, cpu->s.fx.fcw);
 	if (what & CPU_CHANGED_DEBUG)
-		tlb_flush_contexts(cpu);
+		debug_arm(cpu);
 }

@@ -2,9 +2,12 @@
 /*
  * Stepping and breakpoints: RFLAGS.TF and DR0-DR7 of the guest, and the host's debugging of the guest.
  *
- * With a breakpoint set the CPU runs one instruction at a time with an empty TLB, so that every access calls
- * debug_data. This is slow, and costs nothing when no breakpoint is set.
+ * Only what touches a breakpoint is slow. No block has an instruction breakpoint behind its first instruction, and none
+ * begins at one: that instruction runs alone. The TLB has no fast entry for a page with a data breakpoint, so that each
+ * access to the page calls debug_data; one that hits lets the instruction begin again, alone.
  */
+#include <string.h>
+
 #include "cpu/base/private.h"
 #include "cpu/memory/tlb.h"
 #include "cpu/system/debug.h"
@@ -18,14 +21,10 @@ static const uint64_t *debug_registers(const struct cpu *cpu)
 	return cpu->p->debug & CPU_DEBUG_HW_BP ? cpu->p->debug_dr : cpu->s.dr;
 }
 
-bool debug_is_on(const struct cpu *cpu)
+/* With GIF clear the guest's own breakpoints are not noticed (APM vol. 2, 15.17). The host's are. */
+static bool are_noticed(const struct cpu *cpu)
 {
-	if (cpu->p->debug & CPU_DEBUG_STEP)
-		return true;
-	/* With GIF clear the guest's own breakpoints are not noticed (APM vol. 2, 15.17). The host's are. */
-	if (!cpu->s.svm.gif && !(cpu->p->debug & CPU_DEBUG_HW_BP))
-		return false;
-	return debug_registers(cpu)[7] & 0xff; /* which breakpoints are on */
+	return cpu->s.svm.gif || (cpu->p->debug & CPU_DEBUG_HW_BP);
 }
 
 static bool enabled(uint64_t dr7, unsigned n)
@@ -33,7 +32,8 @@ static bool enabled(uint64_t dr7, unsigned n)
 	return dr7 >> (2 * n) & 3;
 }
 
-/* 0 execute, 1 write, 2 I/O, 3 read or write. */
+enum { KIND_EXECUTE, KIND_WRITE, KIND_PORT, KIND_ACCESS };
+
 static unsigned kind(uint64_t dr7, unsigned n)
 {
 	return dr7 >> (16 + 4 * n) & 3;
@@ -45,6 +45,64 @@ static unsigned length(uint64_t dr7, unsigned n)
 
 	return bytes[dr7 >> (18 + 4 * n) & 3];
 }
+
+/* ---- what is on ------------------------------------------------------------------------------------------ */
+
+static bool is_watch(unsigned kind)
+{
+	return kind == KIND_WRITE || kind == KIND_ACCESS;
+}
+
+void debug_arm(struct cpu *cpu)
+{
+	const uint64_t *dr = debug_registers(cpu);
+	struct debug_armed now = { .dr7 = 0 }, *was = &cpu->p->armed_breakpoints;
+
+	if (likely(!(dr[7] & 0xff) && !was->code && !was->data))
+		return;
+	for (unsigned n = 0; n < 4; n++) {
+		if (!enabled(dr[7], n) || kind(dr[7], n) == KIND_PORT)
+			continue;
+		now.dr[n] = dr[n];
+		now.dr7 |= dr[7] & (UINT64_C(3) << (2 * n) | UINT64_C(15) << (16 + 4 * n));
+		now.code |= kind(dr[7], n) == KIND_EXECUTE;
+		now.data |= is_watch(kind(dr[7], n));
+	}
+	if (now.dr7 == was->dr7 && memcmp(now.dr, was->dr, sizeof(now.dr)) == 0)
+		return;
+	*was = now;
+	tlb_flush_contexts(cpu);
+}
+
+bool debug_breaks_slow(const struct cpu *cpu, uint64_t linear)
+{
+	const struct debug_armed *a = &cpu->p->armed_breakpoints;
+
+	for (unsigned n = 0; n < 4; n++) {
+		if (enabled(a->dr7, n) && kind(a->dr7, n) == KIND_EXECUTE && a->dr[n] == linear)
+			return true;
+	}
+	return false;
+}
+
+bool debug_watches_slow(const struct cpu *cpu, uint64_t linear)
+{
+	const struct debug_armed *a = &cpu->p->armed_breakpoints;
+
+	for (unsigned n = 0; n < 4; n++) {
+		if (enabled(a->dr7, n) && is_watch(kind(a->dr7, n)) && ((a->dr[n] ^ linear) & ~UINT64_C(0xfff)) == 0)
+			return true;
+	}
+	return false;
+}
+
+void debug_begin(struct cpu *cpu)
+{
+	if (cpu->p->step_past != cpu->seg_base[CPU_CS] + cpu->s.rip)
+		cpu->p->step_past = ~UINT64_C(0);
+}
+
+/* ---- hits -------------------------------------------------------------------------------------------------- */
 
 static void exit_debug(struct cpu *cpu, uint64_t pc, uint64_t dr6)
 {
@@ -61,13 +119,12 @@ static void exit_debug(struct cpu *cpu, uint64_t pc, uint64_t dr6)
 void debug_before(struct cpu *cpu)
 {
 	const uint64_t *dr = debug_registers(cpu);
-	uint64_t pc = cpu->seg_base[CPU_CS] + cpu->s.rip, hits = 0;
+	uint64_t pc = (cpu->seg_base[CPU_CS] + cpu->s.rip) & cpu->lin_mask, hits = 0;
 
-	tlb_flush(cpu);
-	if ((cpu->s.rflags & RFLAGS_RF) || cpu->p->completing || cpu->p->rep_rip == cpu->s.rip)
+	if ((cpu->s.rflags & RFLAGS_RF) || cpu->p->completing || cpu->p->rep_rip == cpu->s.rip || !are_noticed(cpu))
 		return;
 	for (unsigned n = 0; n < 4; n++) {
-		if (enabled(dr[7], n) && kind(dr[7], n) == 0 && dr[n] == pc)
+		if (enabled(dr[7], n) && kind(dr[7], n) == KIND_EXECUTE && dr[n] == pc)
 			hits |= UINT64_C(1) << n;
 	}
 	if (hits == 0 || cpu->p->step_past == pc)
@@ -91,19 +148,53 @@ void debug_payload(struct cpu *cpu)
 	cpu->s.dr[7] &= ~DR7_GD;
 }
 
-void debug_data(struct cpu *cpu, uint64_t linear, unsigned size, bool write)
+/* What was hit is reported after the instruction, so it must run alone. */
+static void hits_note(struct cpu *cpu, uint64_t hits)
+{
+	if (likely(hits == 0) || !are_noticed(cpu))
+		return;
+	if (!cpu->single) {
+		cpu->p->single_next = true;
+		cpu_leave(cpu, LEAVE_RESTART);
+	}
+	cpu->p->dr6_hits |= hits;
+}
+
+/* Does breakpoint `n` share a byte with the `size` bytes at `at`? */
+static bool overlaps(const uint64_t dr[8], unsigned n, uint64_t at, unsigned size)
+{
+	unsigned bytes = length(dr[7], n);
+	uint64_t from = dr[n] & ~(uint64_t)(bytes - 1);
+
+	return enabled(dr[7], n) && at < from + bytes && from < at + size;
+}
+
+void debug_data_slow(struct cpu *cpu, uint64_t linear, unsigned size, bool write)
 {
 	const uint64_t *dr = debug_registers(cpu);
+	uint64_t hits = 0;
 
 	for (unsigned n = 0; n < 4; n++) {
-		unsigned k = kind(dr[7], n), bytes = length(dr[7], n);
-		uint64_t at = dr[n] & ~(uint64_t)(bytes - 1);
+		unsigned k = kind(dr[7], n);
 
-		if (!enabled(dr[7], n) || !(k == 3 || (k == 1 && write)))
-			continue;
-		if (linear < at + bytes && at < linear + size)
-			cpu->p->dr6_hits |= UINT64_C(1) << n;
+		if ((k == KIND_ACCESS || (k == KIND_WRITE && write)) && overlaps(dr, n, linear, size))
+			hits |= UINT64_C(1) << n;
 	}
+	hits_note(cpu, hits);
+}
+
+void debug_port(struct cpu *cpu, uint16_t port, unsigned size)
+{
+	const uint64_t *dr = debug_registers(cpu);
+	uint64_t hits = 0;
+
+	if (likely(!(dr[7] & 0xff)) || !(cpu->s.cr4 & CR4_DE))
+		return;
+	for (unsigned n = 0; n < 4; n++) {
+		if (kind(dr[7], n) == KIND_PORT && overlaps(dr, n, port, size))
+			hits |= UINT64_C(1) << n;
+	}
+	hits_note(cpu, hits);
 }
 
 void debug_register_access(struct cpu *cpu)
@@ -126,10 +217,14 @@ static void trap(struct cpu *cpu, uint64_t dr6)
 
 void debug_held(struct cpu *cpu)
 {
-	uint64_t dr6 = cpu->p->dr6_held;
+	uint64_t dr6 = cpu->p->dr6_held | cpu->p->dr6_hits;
 
-	cpu->p->dr6_held = 0;
-	if (dr6 != 0)
+	cpu->p->dr6_held = cpu->p->dr6_hits = 0;
+	if (dr6 == 0)
+		return;
+	if (cpu->p->debug & CPU_DEBUG_HW_BP)
+		exit_debug(cpu, cpu->seg_base[CPU_CS] + cpu->s.rip, dr6);
+	else
 		trap(cpu, dr6);
 }
 
@@ -170,6 +265,5 @@ void cpu_debug_set(struct cpu *cpu, unsigned flags, const uint64_t dr[8])
 		cpu->s.events.exception.vector = flags & CPU_DEBUG_INJECT_DB ? VECTOR_DB : VECTOR_BP;
 		cpu->s.events.exception.has_error = false;
 	}
-	/* Fast translations would hide accesses from debug_data. */
-	tlb_flush_contexts(cpu);
+	debug_arm(cpu);
 }

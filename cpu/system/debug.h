@@ -5,9 +5,21 @@
 
 #include "cpu/base/types.h"
 
+/**
+ * The debug registers may have changed: when other breakpoints are on than before, drop the translations and blocks
+ * that do not know of them. Called before each entry, and where the guest changes them.
+ */
+void debug_arm(struct cpu *cpu);
+/** The owner lets the CPU run on. It may have moved RIP. */
+void debug_begin(struct cpu *cpu);
+/** The guest accesses a port: note the I/O breakpoints that it hits, or run the instruction alone first. */
+void debug_port(struct cpu *cpu, uint16_t port, unsigned size);
 /** After an instruction that ran alone: steps and data breakpoints trap or exit. */
 void debug_after(struct cpu *cpu);
-/** After the delivery of an event right behind a MOV SS: the hits that MOV SS held trap before the handler begins. */
+/**
+ * After the delivery of an event: data breakpoints that it hit, and those that a MOV SS right before it held, trap
+ * before the handler begins.
+ */
 void debug_held(struct cpu *cpu);
 /** Before an instruction that runs alone: instruction breakpoints raise #DB or exit. */
 void debug_before(struct cpu *cpu);

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -265,6 +266,193 @@ static void test_debug_breakpoints_need_gif(void **state)
 	assert_trap(g, 5, end - 1, 1);
 }
 
+/* ---- what a breakpoint does not touch ------------------------------------------------------------------------- */
+
+static void breakpoint_n(struct guest *g, unsigned n, uint64_t linear, unsigned kind_and_length)
+{
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	s->dr[n] = linear;
+	s->dr[7] |= 0x400 | UINT64_C(1) << (2 * n) | (uint64_t)kind_and_length << (16 + 4 * n);
+	cpu_state_changed(g->cpu, CPU_CHANGED_DEBUG);
+}
+
+static void run_again(struct guest *g)
+{
+	guest_write(g, LOG, 8, 0);
+	cpu_state(g->cpu)->rip = GUEST_CODE;
+	cpu_state(g->cpu)->gpr[CPU_RSP] = GUEST_STACK;
+	assert_int_equal(guest_run_to_hlt(g), -1);
+}
+
+GUEST_ASM(db_middle, "mov $1000, %ecx \n 1: nop \n inc %eax \n nop \n dec %ecx \n jnz 1b \n hlt")
+
+/* The loop was decoded before the breakpoint came into the middle of it; and it is found without it afterwards. */
+static void test_debug_breakpoint_comes_into_known_code(void **state)
+{
+	struct guest *g = *state;
+
+	GUEST_LOAD(g, GUEST_CODE, db_middle);
+	for (unsigned round = 0; round < 2; round++) {
+		run_again(g);
+		assert_int_equal(traps(g), 0);
+		breakpoint(g, GUEST_CODE + 6, 1);
+		run_again(g);
+		assert_int_equal(traps(g), 1000);
+		assert_trap(g, 0, GUEST_CODE + 6, 1);
+		assert_trap(g, 999, GUEST_CODE + 6, 1);
+		breakpoint(g, 0, 0);
+	}
+	assert_int_equal(cpu_state(g->cpu)->gpr[CPU_RAX], 4000);
+}
+
+GUEST_ASM(db_set, "xor %eax, %eax \n mov $0x401, %ecx \n mov $3, %edx \n 1: cmp $2, %edx \n jne 2f \n mov %rcx, %dr7 \n"
+                  "2: nop \n db_set_at: inc %eax \n dec %edx \n jnz 1b \n hlt")
+extern const uint8_t db_set_at[];
+
+/* The guest sets it itself, between two runs of the same code. */
+static void test_debug_breakpoint_that_the_guest_sets(void **state)
+{
+	struct guest *g = *state;
+
+	GUEST_LOAD(g, GUEST_CODE, db_set);
+	cpu_state(g->cpu)->dr[0] = GUEST_CODE + (uint64_t)(db_set_at - db_set);
+	run_again(g);
+	assert_int_equal(traps(g), 2);
+	assert_int_equal(cpu_state(g->cpu)->gpr[CPU_RAX], 3);
+}
+
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+GUEST_ASM(db_long, "mov $200000, %ecx \n 1: add 0x100000, %eax \n mov %eax, 0x100000 \n nop \n nop \n dec %ecx \n"
+                   "jnz 1b \n hlt")
+
+static double time_of(struct guest *g)
+{
+	double least = 1e9;
+
+	for (unsigned i = 0; i < 5; i++) {
+		double begin = seconds();
+
+		run_again(g);
+		if (seconds() - begin < least)
+			least = seconds() - begin;
+	}
+	return least;
+}
+
+/* An instruction that runs alone costs a hundred times as much as one of a block. */
+static void test_debug_other_code_and_pages_stay_fast(void **state)
+{
+	struct guest *g = *state;
+	double without, with;
+
+	GUEST_LOAD(g, GUEST_CODE, db_long);
+	without = time_of(g);
+	breakpoint_n(g, 0, GUEST_CODE + 0x800, 0);
+	breakpoint_n(g, 1, 0x101000, 0xf);
+	breakpoint_n(g, 2, 0x102000, 0x1);
+	with = time_of(g);
+	assert_int_equal(traps(g), 0);
+	assert_true(with < 8 * without);
+	/* And the same page is slower, but not that slow. */
+	breakpoint_n(g, 3, 0x100800, 0xf);
+	with = time_of(g);
+	assert_int_equal(traps(g), 0);
+	assert_true(with < 30 * without);
+}
+
+GUEST_ASM(db_copy, "mov $0x100, %ecx \n mov $0x100000, %esi \n mov $0x103000, %edi \n rep movsb \n"
+                   "mov 0x100ff8, %rax \n mov 0x100ffc, %rax \n hlt")
+
+static void test_debug_watchpoints_of_copies_and_page_ends(void **state)
+{
+	struct guest *g = *state;
+
+	GUEST_LOAD(g, GUEST_CODE, db_copy);
+	breakpoint_n(g, 0, 0x103080, 0x1); /* written, 1 byte */
+	breakpoint_n(g, 1, 0x100083, 0x1); /* read, and so not hit */
+	breakpoint_n(g, 2, 0x101000, 0x7); /* 2 bytes behind the page's end */
+	run_again(g);
+	assert_int_equal(traps(g), 2);
+	assert_int_equal(trap_flags(g, 0) & RF, RF);
+	assert_trap(g, 0, GUEST_CODE + 15, 1);
+	assert_trap(g, 1, end_of(db_copy, db_copy_end) - 1, 4);
+}
+
+GUEST_ASM(db_rep_at, "mov $3, %ecx \n mov $0x100000, %esi \n mov $0x103000, %edi \n rep movsb \n nop \n hlt")
+
+/* A string instruction hits its own breakpoint once, however often it is interrupted. */
+static void test_debug_breakpoint_at_a_string_instruction(void **state)
+{
+	struct guest *g = *state;
+
+	GUEST_LOAD(g, GUEST_CODE, db_rep_at);
+	breakpoint_n(g, 0, GUEST_CODE + 15, 0);
+	breakpoint_n(g, 1, 0x103000, 0x1);
+	breakpoint_n(g, 2, 0x103001, 0x1);
+	run_again(g);
+	assert_int_equal(traps(g), 3);
+	assert_trap(g, 0, GUEST_CODE + 15, 1);
+	assert_trap(g, 1, GUEST_CODE + 15, 2);
+	assert_trap(g, 2, GUEST_CODE + 15, 4);
+}
+
+GUEST_ASM(db_divide, "xor %ecx, %ecx \n div %ecx")
+
+/* A push of an exception's delivery traps before the handler's first instruction. */
+static void test_debug_watchpoint_of_a_delivery(void **state)
+{
+	struct guest *g = *state;
+
+	GUEST_LOAD(g, GUEST_CODE, db_divide);
+	breakpoint_n(g, 0, GUEST_STACK - 40, 0xd);
+	cpu_state(g->cpu)->gpr[CPU_RSP] = GUEST_STACK;
+	assert_int_equal(guest_run_to_hlt(g), 0);
+	assert_int_equal(traps(g), 1);
+	assert_trap(g, 0, GUEST_STUBS, 1);
+}
+
+#define PORT UINT64_C(0x42)
+GUEST_ASM(db_ports, "out %al, $0x41 \n nop \n out %ax, $0x41 \n nop \n mov $0x42, %edx \n mov $0x100000, %esi \n"
+                    "mov $2, %ecx \n rep outsb \n in %dx, %al \n nop \n mov $0x100010, %edi \n insb \n hlt")
+
+static bool any_port(void *state, bool in, uint16_t port, unsigned size, void *data)
+{
+	(void)state, (void)port;
+	if (in)
+		memset(data, 0x5a, size);
+	return true;
+}
+
+/* Only with CR4.DE, after the access, and once for each element. The address is that of the next instruction. */
+static void test_debug_io_breakpoints(void **state)
+{
+	static const uint8_t at[] = { 6, 22, 24, 25, 32 };
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	g->ops.io = any_port;
+	GUEST_LOAD(g, GUEST_CODE, db_ports);
+	breakpoint_n(g, 0, PORT, 0x2);
+	run_again(g);
+	assert_int_equal(traps(g), 0);
+	s->cr4 |= 8;
+	cpu_state_changed(g->cpu, CPU_CHANGED_ALL);
+	run_again(g);
+	for (unsigned i = 0; i < sizeof(at); i++)
+		assert_trap(g, i, GUEST_CODE + at[i], 1);
+	assert_int_equal(traps(g), sizeof(at));
+	assert_int_equal(trap_flags(g, 1) & RF, RF); /* between two elements */
+	assert_int_equal(guest_read(g, 0x100010, 1), 0x5a);
+}
+
 int main(void)
 {
 #define DEBUG_TEST(name) cmocka_unit_test_setup_teardown(name, setup, guest_teardown)
@@ -278,6 +466,13 @@ int main(void)
 		DEBUG_TEST(test_debug_rf_is_for_one_instruction),
 		DEBUG_TEST(test_debug_watchpoint_of_mov_ss_waits),
 		DEBUG_TEST(test_debug_breakpoints_need_gif),
+		DEBUG_TEST(test_debug_breakpoint_comes_into_known_code),
+		DEBUG_TEST(test_debug_breakpoint_that_the_guest_sets),
+		DEBUG_TEST(test_debug_other_code_and_pages_stay_fast),
+		DEBUG_TEST(test_debug_watchpoints_of_copies_and_page_ends),
+		DEBUG_TEST(test_debug_breakpoint_at_a_string_instruction),
+		DEBUG_TEST(test_debug_watchpoint_of_a_delivery),
+		DEBUG_TEST(test_debug_io_breakpoints),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
