@@ -27,25 +27,8 @@ void print_coloured(FILE *out, const char *code, const char *text);
 
 /* ---- program.c ---- */
 
-enum program_kind {
-	PROGRAM_DYNAMIC,
-	PROGRAM_STATIC,     /* has no interpreter: nothing can be preloaded */
-	PROGRAM_MUSL,       /* its loader is not glibc's */
-	PROGRAM_LIBRARY,    /* a shared object that is no program */
-	PROGRAM_SETUID,     /* the loader ignores LD_PRELOAD */
-	PROGRAM_FOREIGN,    /* an ELF file for another machine, or 32-bit */
-	PROGRAM_UNREADABLE, /* the file cannot be read; exec decides */
-	PROGRAM_OTHER,      /* not an ELF file: a script, or nothing that can run */
-};
-
 /** Find a program as execvp does. `path`: receives its path. Returns: 0, or an errno value. */
 int program_find(const char *name, char *path, size_t size);
-
-/** What kind of program it is. `runtime`: receives the sanitizer's runtime that must be preloaded first, or "". */
-enum program_kind program_examine(const char *path, char runtime[static PROGRAM_RUNTIME]);
-
-/** Why a program of this kind cannot run under vmmu, for a message; NULL when it can. */
-const char *program_obstacle(enum program_kind kind);
 
 /** Find the library to preload. Returns: false, after a message, when it is not installed. */
 bool preload_find(char *path, size_t size);
@@ -76,6 +59,7 @@ struct run_options {
 	const char *trace; /* the file in which refused requests are listed, or NULL */
 	const char *mmu, *format;
 	const char *cpu_model; /* "host", "v1" to "v4", or NULL */
+	bool host_kvm;  /* programs that cannot have the front end run without it */
 	bool no_nested; /* guests cannot be hypervisors */
 	const char *host_memory, *host_swap, *host_swap_size; /* bytes as decimal digits; a path; or NULL */
 };

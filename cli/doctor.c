@@ -87,7 +87,8 @@ static unsigned print_caps(const struct scan *scan, bool all)
 
 static int examine(const char *name, bool all)
 {
-	char path[PATH_MAX], runtime[PROGRAM_RUNTIME];
+	char path[PATH_MAX];
+	struct program_file file;
 	enum program_kind kind = PROGRAM_OTHER;
 	const char *obstacle;
 	struct scan scan;
@@ -95,13 +96,13 @@ static int examine(const char *name, bool all)
 	int error = program_find(name, path, sizeof(path));
 
 	if (!error) {
-		kind = program_examine(path, runtime);
+		kind = program_examine(path, &file);
 		obstacle = program_obstacle(kind);
 		if (obstacle && kind != PROGRAM_LIBRARY) {
 			complain("%s: %s", path, obstacle);
 			return EXIT_CANNOT_RUN;
 		}
-		if (!obstacle && kind != PROGRAM_DYNAMIC) {
+		if (!program_look(path, &file) || file.form == FORM_SCRIPT || file.form == FORM_OTHER) {
 			complain("%s is not an ELF program; name the program that it starts", path);
 			return EXIT_CANNOT_RUN;
 		}

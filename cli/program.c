@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #define LIBRARY "libvmmu-kvm.so"
@@ -47,60 +46,6 @@ int program_find(const char *name, char *path, size_t size)
 		}
 		if (!*end)
 			return result;
-	}
-}
-
-static bool is_privileged(const char *path)
-{
-	struct stat st;
-
-	if (stat(path, &st) == 0) {
-		if (st.st_mode & S_ISUID && st.st_uid != geteuid())
-			return true;
-		if (st.st_mode & S_ISGID && st.st_gid != getegid())
-			return true;
-	}
-	return geteuid() != 0 && getxattr(path, "security.capability", NULL, 0) > 0;
-}
-
-enum program_kind program_examine(const char *path, char runtime[static PROGRAM_RUNTIME])
-{
-	struct program_file file;
-
-	runtime[0] = '\0';
-	if (!program_look(path, &file))
-		return PROGRAM_UNREADABLE;
-	switch (file.form) {
-	case FORM_OTHER: return PROGRAM_OTHER;
-	case FORM_FOREIGN:
-	case FORM_BROKEN: return PROGRAM_FOREIGN;
-	case FORM_STATIC: return PROGRAM_STATIC;
-	case FORM_LIBRARY: return PROGRAM_LIBRARY;
-	case FORM_MUSL: return PROGRAM_MUSL;
-	case FORM_GLIBC: break;
-	}
-	snprintf(runtime, PROGRAM_RUNTIME, "%s", file.runtime);
-	return is_privileged(path) ? PROGRAM_SETUID : PROGRAM_DYNAMIC;
-}
-
-const char *program_obstacle(enum program_kind kind)
-{
-	switch (kind) {
-	case PROGRAM_STATIC:
-		return "statically linked: vmmu works by preloading a library, which needs a dynamically linked "
-		       "program (rebuild it without -static)";
-	case PROGRAM_SETUID:
-		return "setuid, setgid or with file capabilities: the loader ignores LD_PRELOAD for it "
-		       "(run a copy without those bits)";
-	case PROGRAM_MUSL:
-		return "linked with musl: the library that vmmu preloads is glibc's and cannot be loaded into it "
-		       "(build it for glibc: cc instead of musl-gcc, Rust's target x86_64-unknown-linux-gnu)";
-	case PROGRAM_LIBRARY:
-		return "a shared object, not a program";
-	case PROGRAM_FOREIGN:
-		return "not an x86-64 program";
-	default:
-		return NULL;
 	}
 }
 

@@ -27,6 +27,8 @@ static const char help[] =
 	"                     back when it is used\n"
 	"  --host-swap FILE[:SIZE]\n"
 	"                     a swap file behind the compressed pages (default SIZE: four times --host-memory)\n"
+	"  --host-kvm         run programs that cannot have this /dev/kvm (setuid, another machine's) without it:\n"
+	"                     they reach the machine's own, if there is one\n"
 	"  --stats            print counters to stderr when the program ends\n"
 	"  --quiet            do not say at the end that nothing asked for /dev/kvm\n"
 	"  --help, -h         this text\n"
@@ -85,7 +87,8 @@ static bool preload_make(char *preload, size_t size, const char *runtime, const 
 
 int run_exec(const struct run_options *options, char **argv)
 {
-	char program[PATH_MAX], library[PATH_MAX], preload[2 * PATH_MAX], runtime[PROGRAM_RUNTIME];
+	char program[PATH_MAX], library[PATH_MAX], preload[2 * PATH_MAX];
+	struct program_file file;
 	const char *obstacle;
 	int error = program_find(argv[0], program, sizeof(program));
 
@@ -98,18 +101,20 @@ int run_exec(const struct run_options *options, char **argv)
 		complain("%s: %s", argv[0], strerror(error));
 		return error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
 	}
-	obstacle = program_obstacle(program_examine(program, runtime));
-	if (obstacle) {
-		complain("%s: %s", program, obstacle);
+	obstacle = program_obstacle(program_examine(program, &file));
+	if (obstacle && !options->host_kvm) {
+		complain("%s: %s; or let it have the machine's own /dev/kvm, if there is one: --host-kvm", program,
+		         obstacle);
 		return EXIT_CANNOT_RUN;
 	}
 	if (!preload_find(library, sizeof(library)))
 		return EXIT_FAILED;
-	if (!preload_make(preload, sizeof(preload), runtime, library)) {
+	if (!preload_make(preload, sizeof(preload), file.runtime, library)) {
 		complain("LD_PRELOAD is too long");
 		return EXIT_FAILED;
 	}
-	if (setenv("LD_PRELOAD", preload, 1) != 0 ||
+	if ((!obstacle && setenv("LD_PRELOAD", preload, 1) != 0) ||
+	    !set_or_clear(CONFIG_ENV_HOST_KVM, options->host_kvm ? "1" : NULL) ||
 	    !set_or_clear(CONFIG_ENV_STATS, options->stats ? "1" : NULL) ||
 	    !set_or_clear(CONFIG_ENV_TRACE, options->trace) || !set_or_clear(CONFIG_ENV_WATCH, NULL) ||
 	    !set_or_clear(CONFIG_ENV_NESTED, options->no_nested ? "0" : NULL) ||
@@ -122,7 +127,7 @@ int run_exec(const struct run_options *options, char **argv)
 		complain("cannot set the environment: %s", strerror(errno));
 		return EXIT_FAILED;
 	}
-	if (!options->quiet)
+	if (!options->quiet && !obstacle)
 		watch_start();
 	execv(program, argv);
 	error = errno;
@@ -148,10 +153,22 @@ static bool options_agree(const struct run_options *run)
 	return false;
 }
 
+/* An option without an argument. Returns: false when it is none. */
+static bool flag_set(int option, struct run_options *run)
+{
+	bool *flag = option == 'k' ? &run->host_kvm : option == 'n' ? &run->no_nested : option == 's' ? &run->stats :
+	             option == 'q' ? &run->quiet : NULL;
+
+	if (flag)
+		*flag = true;
+	return flag;
+}
+
 static const struct option known[] = {
 	{ "mmu", required_argument, NULL, 'm' },
 	{ "format", required_argument, NULL, 'f' },
 	{ "cpu-model", required_argument, NULL, 'c' },
+	{ "host-kvm", no_argument, NULL, 'k' },
 	{ "no-nested", no_argument, NULL, 'n' },
 	{ "host-memory", required_argument, NULL, 'b' },
 	{ "host-swap", required_argument, NULL, 'w' },
@@ -193,9 +210,6 @@ int command_run(int argc, char **argv)
 			}
 			run.cpu_model = optarg;
 			break;
-		case 'n':
-			run.no_nested = true;
-			break;
 		case 'b':
 			if (!size_parse(optarg, memory)) {
 				complain("--host-memory takes a size of 1M or more, such as 256M, not '%s'", optarg);
@@ -209,16 +223,12 @@ int command_run(int argc, char **argv)
 				return EXIT_USAGE;
 			}
 			break;
-		case 's':
-			run.stats = true;
-			break;
-		case 'q':
-			run.quiet = true;
-			break;
 		case 'h':
 			fputs(help, stdout);
 			return 0;
 		default:
+			if (flag_set(option, &run))
+				break;
 			complain("run: unknown or incomplete option '%s'; try 'vmmu run --help'", argv[optind - 1]);
 			return EXIT_USAGE;
 		}

@@ -2,7 +2,8 @@
 /*
  * Programs that the client starts keep the front end, whatever environment the client gives them. Where the
  * client took them away, the library goes back into LD_PRELOAD, and the variables of `vmmu run` go back beside
- * it. A variable that the client set is left as it is.
+ * it. A variable that the client set is left as it is. A program that cannot have the front end does not start,
+ * unless `vmmu run --host-kvm` allows it: the error is EACCES, from which a shell makes its status 126.
  *
  * May run in a vfork child or in a signal handler, so the new environment is built on the stack.
  */
@@ -13,8 +14,10 @@
 #include <alloca.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <spawn.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,9 +25,19 @@
 
 #define PRELOAD "LD_PRELOAD="
 
+/* How a failure is told. */
+enum tell {
+	BY_ERRNO, /* -1, and errno */
+	BY_VALUE, /* an errno value */
+	NEGATIVE, /* a negated errno value */
+};
+
 /* How to start a program once its environment is complete. */
 struct start {
+	enum tell tell;
+	bool search;                              /* `path` without a slash is looked for in PATH */
 	long (*call)(const struct start *start, char *const *environment);
+	bool by_directory;                        /* `path` may begin at `fd` */
 	int fd, flags;                            /* fexecve, execveat */
 	const char *path;
 	char *const *arguments;
@@ -59,32 +72,58 @@ static bool preloads(const char *value, const char *library)
 	return false;
 }
 
-/*
- * Look into the program's file, where its path is known. A name to be looked for in PATH is skipped: such a
- * program is hardly built with a sanitizer or musl.
- */
-static void program_look_at(const struct start *start, struct program_file *program)
+/* The first program of this name in PATH. Where there is none, `name` itself: then exec fails. */
+static void search(const char *name, char path[static PATH_MAX])
 {
-	char link[32];
+	const char *list = environment_find(environ, "PATH="), *end;
 
-	memset(program, 0, sizeof(*program));
-	if (!start->path || (start->flags & AT_EMPTY_PATH && !*start->path)) {
-		snprintf(link, sizeof(link), "/proc/self/fd/%d", start->fd);
-		program_look(link, program);
-	} else if (start->path && strchr(start->path, '/')) {
-		program_look(start->path, program);
+	for (const char *dir = list ? list + 5 : "/bin:/usr/bin"; ; dir = end + 1) {
+		end = strchrnul(dir, ':');
+		if (snprintf(path, PATH_MAX, "%.*s%s%s", (int)(end - dir), dir, end > dir ? "/" : "",
+		             name) < PATH_MAX &&
+		    SYS2(SYS_access, path, X_OK) == 0)
+			return;
+		if (!*end)
+			break;
 	}
+	snprintf(path, PATH_MAX, "%s", name);
 }
 
-/* The loader will fail on this program. Say why, since its own messages do not. */
-static void say_musl(const char *path)
+/* Can the name be read? The kernel refuses one that is no address. */
+static bool is_address(const char *path)
 {
-	static const char before[] = "vmmu: ";
-	static const char after[] = ": linked with musl: the library that vmmu preloads is glibc's\n";
+	return (uintptr_t)path >= 4096 && (intptr_t)path > 0;
+}
 
-	SYS3(SYS_write, STDERR_FILENO, before, sizeof(before) - 1);
-	SYS3(SYS_write, STDERR_FILENO, path, strlen(path));
-	SYS3(SYS_write, STDERR_FILENO, after, sizeof(after) - 1);
+/* The path of the program's file. Returns: false when the kernel will refuse the call. */
+static bool program_path(const struct start *start, char path[static PATH_MAX])
+{
+	int length;
+
+	if (!is_address(start->path))
+		return false;
+	if (start->flags & AT_EMPTY_PATH && !*start->path)
+		length = snprintf(path, PATH_MAX, "/proc/self/fd/%d", start->fd);
+	else if (start->by_directory && start->fd != AT_FDCWD && *start->path != '/')
+		length = snprintf(path, PATH_MAX, "/proc/self/fd/%d/%s", start->fd, start->path);
+	else if (start->search && !strchr(start->path, '/'))
+		return search(start->path, path), true;
+	else
+		length = snprintf(path, PATH_MAX, "%s", start->path);
+	return length < PATH_MAX;
+}
+
+/* Say why the program does not start. Returns: the failure, in the form of this call. */
+static long refuse(const struct start *start, const char *path, const char *obstacle)
+{
+	const char *const parts[] = { "vmmu: ", path, ": ", obstacle,
+		"; or let it have the machine's own /dev/kvm, if there is one: vmmu run --host-kvm\n" };
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++)
+		SYS3(SYS_write, STDERR_FILENO, parts[i], strlen(parts[i]));
+	if (start->tell == BY_ERRNO)
+		return errno = EACCES, -1;
+	return start->tell == BY_VALUE ? EACCES : -EACCES;
 }
 
 /*
@@ -120,8 +159,9 @@ static long start_whole(const struct start *start, char *const *environment)
 	const char *library = config_library(), *const *kept = config_kept();
 	const char *preload = environment_find(environment, PRELOAD);
 	const char *value = preload ? preload + sizeof(PRELOAD) - 1 : "";
-	struct program_file program;
-	char **whole, *made;
+	struct program_file program = { 0 };
+	char path[PATH_MAX], **whole, *made;
+	const char *obstacle = NULL;
 	size_t count = 0;
 
 	if (!library || (intptr_t)environment < 0) /* `environment` is no address: the kernel refuses it */
@@ -133,9 +173,12 @@ static long start_whole(const struct start *start, char *const *environment)
 	for (; environment && *environment; environment++)
 		if (*environment != preload)
 			whole[count++] = *environment;
-	program_look_at(start, &program);
-	if (program.form == FORM_MUSL && start->path)
-		say_musl(start->path);
+	if (program_path(start, path))
+		obstacle = program_obstacle(program_examine(path, &program));
+	if (obstacle && config_host_kvm())
+		return start->call(start, environment); /* takes no lock of ours */
+	if (obstacle)
+		return refuse(start, path, obstacle);
 	value = without_runtime(value);
 	made = alloca(PRELOAD_ROOM(value, library));
 	preload_make(made, strstr(value, program.runtime) ? "" : program.runtime, value, library);
@@ -184,7 +227,7 @@ EXPORT int execv(const char *path, char *const arguments[])
 
 EXPORT int execvpe(const char *file, char *const arguments[], char *const environment[])
 {
-	struct start start = { .call = call_execvpe, .path = file, .arguments = arguments };
+	struct start start = { .call = call_execvpe, .search = true, .path = file, .arguments = arguments };
 
 	return (int)start_whole(&start, environment);
 }
@@ -196,14 +239,16 @@ EXPORT int execvp(const char *file, char *const arguments[])
 
 EXPORT int fexecve(int fd, char *const arguments[], char *const environment[])
 {
-	struct start start = { .call = call_fexecve, .fd = fd, .arguments = arguments };
+	struct start start = { .call = call_fexecve, .fd = fd, .flags = AT_EMPTY_PATH, .path = "",
+		               .arguments = arguments };
 
 	return (int)start_whole(&start, environment);
 }
 
 EXPORT int execveat(int fd, const char *path, char *const arguments[], char *const environment[], int flags)
 {
-	struct start start = { .call = call_execveat, .fd = fd, .flags = flags, .path = path, .arguments = arguments };
+	struct start start = { .call = call_execveat, .by_directory = true, .fd = fd, .flags = flags, .path = path,
+		               .arguments = arguments };
 
 	return (int)start_whole(&start, environment);
 }
@@ -272,19 +317,20 @@ static long call_spawnp(const struct start *s, char *const *environment)
 	return REAL(posix_spawnp, spawn_fn *)(s->pid, s->path, s->actions, s->attributes, s->arguments, environment);
 }
 
-#define DEFINE_SPAWN(name, with)                                                                                   \
+#define DEFINE_SPAWN(name, with, in_path)                                                                          \
 	EXPORT int name(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,                   \
 	                const posix_spawnattr_t *attributes, char *const arguments[], char *const environment[])   \
 	{                                                                                                          \
-		struct start start = { .call = with, .path = path, .arguments = arguments, .pid = pid,             \
-		                       .actions = actions, .attributes = attributes };                             \
+		struct start start = { .call = with, .tell = BY_VALUE, .search = in_path, .path = path,            \
+		                       .arguments = arguments, .pid = pid, .actions = actions,                     \
+		                       .attributes = attributes };                                                 \
                                                                                                                    \
 		return (int)start_whole(&start, environment);                                                      \
 	}
 
 // clang-format off
-DEFINE_SPAWN(posix_spawn, call_spawn)
-DEFINE_SPAWN(posix_spawnp, call_spawnp)
+DEFINE_SPAWN(posix_spawn, call_spawn, false)
+DEFINE_SPAWN(posix_spawnp, call_spawnp, true)
 // clang-format on
 
 /* ---- syscall(2) -------------------------------------------------------------------------------- */
@@ -305,13 +351,14 @@ bool syscall_exec(long number, const long a[6], long *result)
 
 	// NOLINTBEGIN: the arguments are addresses
 	if (number == SYS_execve) {
-		start = (struct start){ .call = call_raw_execve, .path = (const char *)a[0],
+		start = (struct start){ .call = call_raw_execve, .tell = NEGATIVE, .path = (const char *)a[0],
 			                .arguments = (char *const *)a[1] };
 		*result = start_whole(&start, (char *const *)a[2]);
 		return true;
 	}
 	if (number == SYS_execveat) {
-		start = (struct start){ .call = call_raw_execveat, .fd = (int)a[0], .path = (const char *)a[1],
+		start = (struct start){ .call = call_raw_execveat, .tell = NEGATIVE, .by_directory = true,
+			                .fd = (int)a[0], .path = (const char *)a[1],
 			                .arguments = (char *const *)a[2], .flags = (int)a[4] };
 		*result = start_whole(&start, (char *const *)a[3]);
 		return true;

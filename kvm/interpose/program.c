@@ -7,7 +7,10 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+
+#define SCRIPTS 5 /* the kernel follows so many interpreters that are scripts themselves */
 
 struct image {
 	const uint8_t *bytes;
@@ -110,6 +113,24 @@ static bool is_pie(const struct image *image, const Elf64_Phdr *section)
 	return false;
 }
 
+/* The interpreter of a script, as the kernel takes it from the first line. Returns: false when it is no script. */
+static bool script(const struct image *image, char interpreter[static PROGRAM_INTERPRETER])
+{
+	size_t size = image->size < PROGRAM_INTERPRETER ? image->size : PROGRAM_INTERPRETER, at = 2, length = 0;
+
+	if (size < 3 || memcmp(image->bytes, "#!", 2) != 0)
+		return false;
+	while (at < size && (image->bytes[at] == ' ' || image->bytes[at] == '\t'))
+		at++;
+	while (at + length < size && !memchr(" \t\n", image->bytes[at + length], 4))
+		length++;
+	if (!length || at + length == size)
+		return false;
+	memcpy(interpreter, image->bytes + at, length);
+	interpreter[length] = '\0';
+	return true;
+}
+
 static enum program_form look(struct image *image, struct program_file *out)
 {
 	Elf64_Phdr found, section;
@@ -118,7 +139,7 @@ static enum program_form look(struct image *image, struct program_file *out)
 	bool is_dynamic;
 
 	if (!part(image, 0, EI_NIDENT) || memcmp(image->bytes, ELFMAG, SELFMAG) != 0)
-		return FORM_OTHER;
+		return script(image, out->interpreter) ? FORM_SCRIPT : FORM_OTHER;
 	if (!at)
 		return FORM_BROKEN;
 	memcpy(&image->header, at, sizeof(image->header));
@@ -166,4 +187,69 @@ bool program_look(const char *path, struct program_file *out)
 		raw_syscall(SYS_munmap, (long)image.bytes, (long)image.size, 0, 0, 0, 0);
 	}
 	return true;
+}
+
+/* Will the kernel give the program other rights than this process has? Then the loader does not preload for it. */
+static bool is_privileged(const char *path)
+{
+	char some[1];
+	struct stat st;
+
+	if (raw_syscall(SYS_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0, 0) == 1)
+		return false;
+	if (raw_syscall(SYS_newfstatat, AT_FDCWD, (long)path, (long)&st, 0, 0, 0) == 0) {
+		if (st.st_mode & S_ISUID && st.st_uid != (uid_t)raw_syscall(SYS_geteuid, 0, 0, 0, 0, 0, 0))
+			return true;
+		if (st.st_mode & S_ISGID && st.st_gid != (gid_t)raw_syscall(SYS_getegid, 0, 0, 0, 0, 0, 0))
+			return true;
+	}
+	if (raw_syscall(SYS_geteuid, 0, 0, 0, 0, 0, 0) == 0)
+		return false;
+	return raw_syscall(SYS_getxattr, (long)path, (long)"security.capability", (long)some, 0, 0, 0) > 0;
+}
+
+enum program_kind program_examine(const char *path, struct program_file *file)
+{
+	char interpreter[PROGRAM_INTERPRETER];
+
+	for (int i = 0; i < SCRIPTS; i++) {
+		if (!program_look(path, file))
+			return PROGRAM_UNREADABLE;
+		if (file->form != FORM_SCRIPT)
+			break;
+		memcpy(interpreter, file->interpreter, sizeof(interpreter));
+		path = interpreter;
+	}
+	switch (file->form) {
+	case FORM_OTHER:
+	case FORM_SCRIPT: return PROGRAM_OTHER;
+	case FORM_FOREIGN:
+	case FORM_BROKEN: return PROGRAM_FOREIGN;
+	case FORM_LIBRARY: return PROGRAM_LIBRARY;
+	default: break;
+	}
+	if (is_privileged(path))
+		return PROGRAM_SETUID;
+	return file->form == FORM_STATIC ? PROGRAM_STATIC : file->form == FORM_MUSL ? PROGRAM_MUSL : PROGRAM_DYNAMIC;
+}
+
+const char *program_obstacle(enum program_kind kind)
+{
+	switch (kind) {
+	case PROGRAM_STATIC:
+		return "statically linked: vmmu works by preloading a library, which needs a dynamically linked "
+		       "program (rebuild it without -static)";
+	case PROGRAM_SETUID:
+		return "setuid, setgid or with file capabilities: the loader ignores LD_PRELOAD for it "
+		       "(run a copy without those bits)";
+	case PROGRAM_MUSL:
+		return "linked with musl: the library that vmmu preloads is glibc's and cannot be loaded into it "
+		       "(build it for glibc: cc instead of musl-gcc, Rust's target x86_64-unknown-linux-gnu)";
+	case PROGRAM_LIBRARY:
+		return "a shared object, not a program";
+	case PROGRAM_FOREIGN:
+		return "not an x86-64 program";
+	default:
+		return NULL;
+	}
 }

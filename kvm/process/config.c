@@ -11,6 +11,7 @@
 static const char *const variables[] = {
 	CONFIG_ENV_STATS, CONFIG_ENV_TRACE, CONFIG_ENV_MMU, CONFIG_ENV_FORMAT, CONFIG_ENV_NESTED,
 	CONFIG_ENV_CPU_MODEL, CONFIG_ENV_HOST_MEMORY, CONFIG_ENV_HOST_SWAP, CONFIG_ENV_HOST_SWAP_SIZE, CONFIG_ENV_WATCH,
+	CONFIG_ENV_HOST_KVM,
 };
 #define TSC_MEASURE_NS 5000000u /* reading errors of some 20 ns are then 4 ppm */
 #define VARIABLES (sizeof(variables) / sizeof(*variables))
@@ -109,6 +110,11 @@ bool config_stats(void)
 	const char *value = config_get(CONFIG_ENV_STATS);
 
 	return value && strcmp(value, "1") == 0;
+}
+
+bool config_host_kvm(void)
+{
+	return config_get(CONFIG_ENV_HOST_KVM);
 }
 
 const char *config_trace(void)

@@ -21,6 +21,8 @@
 #define CONFIG_ENV_HOST_SWAP "VMMU_HOST_SWAP"     /* a path: a swap file behind it */
 #define CONFIG_ENV_HOST_SWAP_SIZE "VMMU_HOST_SWAP_SIZE" /* bytes; default: four times the budget */
 
+#define CONFIG_ENV_HOST_KVM "VMMU_HOST_KVM" /* "1": start programs, too, that cannot have the front end */
+
 #define CONFIG_ENV_WATCH "VMMU_WATCH" /* abstract socket on which the watcher hears that /dev/kvm was asked for */
 
 /** Read the environment. Called by the library's constructor, once. */
@@ -28,11 +30,13 @@ void config_init(void);
 
 /** The path by which the loader knows this library; NULL before config_init. */
 const char *config_library(void);
-#define CONFIG_KEPT 10u /* the most that config_kept returns */
+#define CONFIG_KEPT 11u /* the most that config_kept returns */
 /** The variables above that were set, as "NAME=value". The list ends with NULL. */
 const char *const *config_kept(void);
 
 bool config_stats(void);
+/** May programs be started that cannot have the front end? */
+bool config_host_kvm(void);
 /** The socket to tell that /dev/kvm was asked for, or NULL. */
 const char *config_watch(void);
 /** Returns: true when guest memory has a budget. `swap_path`: NULL without a swap file. */

@@ -87,17 +87,84 @@ case $out in *"$nobody"*) failed=$((failed + 1)); echo "a program that did not s
 expect 0 "character special file" "$vmmu" run -- stat -c %F /dev/kvm
 expect 0 "/dev/kvm" "$vmmu" run -- realpath "//dev/./kvm"
 
+# A program that cannot have the front end does not start, neither as the program nor as a child of it, by whatever call
+# and with whatever environment. With --host-kvm it does.
+cat >"$dir/start.c" <<'C'
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static int status_of(pid_t child)
+{
+	int status;
+
+	return waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : 255;
+}
+int main(int argc, char **argv)
+{
+	char *none[] = { NULL }, *name = argv[2], *base = strrchr(name, '/') + 1, *way = argv[1];
+	char *arguments[] = { base, NULL };
+	pid_t child;
+
+	(void)argc;
+	setenv("PATH", (*(base - 1) = '\0', name), 1);
+	chdir(name);
+	if (!strcmp(way, "spawn"))
+		return posix_spawn(&child, base, NULL, NULL, arguments, none) ? 126 : status_of(child);
+	if (!strcmp(way, "spawnp"))
+		return posix_spawnp(&child, base, NULL, NULL, arguments, none) ? 126 : status_of(child);
+	if (!(child = strcmp(way, "vfork") ? fork() : vfork())) {
+		if (!strcmp(way, "execve") || !strcmp(way, "vfork"))
+			execve(base, arguments, none);
+		else if (!strcmp(way, "execvpe"))
+			execvpe(base, arguments, none);
+		else if (!strcmp(way, "fexecve"))
+			fexecve(open(base, O_RDONLY), arguments, none);
+		else if (!strcmp(way, "execveat"))
+			execveat(open(".", O_DIRECTORY), base, arguments, none, 0);
+		else
+			syscall(SYS_execve, base, arguments, none);
+		_exit(126);
+	}
+	return status_of(child);
+}
+C
+refused() { # PROGRAM TEXT: refused in every way
+	expect 126 "$2" "$vmmu" run -- "$1"
+	expect 126 "$2" "$vmmu" doctor "$1"
+	for way in execve vfork execvpe fexecve execveat syscall spawn spawnp; do
+		expect 126 "$2" "$vmmu" run -- "$dir/start" $way "$1"
+	done
+	printf '#!%s\n' "$1" >"$dir/script" && chmod +x "$dir/script"
+	expect 126 "$2" "$vmmu" run -- "$dir/script"
+	expect 126 "$2" "$vmmu" run -- sh -c "'$dir/script'"
+}
+${CC:-cc} -D_GNU_SOURCE -o "$dir/start" "$dir/start.c" || failed=$((failed + 1))
 if printf 'int main(void){return 3;}' >"$dir/s.c" && ${CC:-cc} -static -o "$dir/static" "$dir/s.c" 2>/dev/null; then
-	expect 126 "statically linked" "$vmmu" run -- "$dir/static"
-	expect 126 "statically linked" "$vmmu" doctor "$dir/static"
+	refused "$dir/static" "statically linked"
+	expect 3 "" "$vmmu" run --host-kvm -- "$dir/static"
+	for way in execve vfork execvpe fexecve execveat syscall spawn spawnp; do
+		expect 3 "" "$vmmu" run --quiet --host-kvm -- "$dir/start" $way "$dir/static"
+	done
 fi
 if ${CC:-cc} -static-pie -o "$dir/static-pie" "$dir/s.c" 2>/dev/null; then
-	expect 126 "statically linked" "$vmmu" run -- "$dir/static-pie"
+	refused "$dir/static-pie" "statically linked"
 fi
 if ${CC:-cc} -Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1 -o "$dir/musl" "$dir/s.c" 2>/dev/null; then
-	expect 126 "linked with musl" "$vmmu" run -- "$dir/musl"
+	refused "$dir/musl" "linked with musl"
 	expect 126 "build it for glibc" "$vmmu" doctor "$dir/musl"
-	expect 0 "$dir/musl: linked with musl" "$vmmu" run -- sh -c "'$dir/musl'; exit 0"
+fi
+if ${CC:-cc} -m32 -nostdlib -static -Wl,-e,main -o "$dir/small" "$dir/s.c" 2>/dev/null; then
+	refused "$dir/small" "not an x86-64 program"
+fi
+# Setuid to somebody else, which only root can make, and of which only another user sees the effect.
+if ${CC:-cc} -o "$dir/setuid" "$dir/s.c" 2>/dev/null && chown 65534 "$dir/setuid" 2>/dev/null &&
+	chmod u+s "$dir/setuid"; then
+	refused "$dir/setuid" "setuid"
 fi
 # A shared object is no program. The doctor can still tell what it would ask for.
 if printf '#include <linux/kvm.h>\n#include <sys/ioctl.h>\nint f(int k){return ioctl(k, KVM_XEN_HVM_CONFIG, 0);}' \
