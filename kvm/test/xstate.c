@@ -15,6 +15,7 @@
 #define AVX  UINT64_C(4)
 #define AVX512 UINT64_C(0xe0)
 #define PKRU UINT64_C(0x200)
+#define TILE_DATA 18
 
 struct cpuid {
 	struct kvm_cpuid2 head;
@@ -287,6 +288,68 @@ static void test_sizes(void)
 	machine_free(&m, 1);
 }
 
+static int cpuid_refused(struct machine *m, const struct cpuid *c)
+{
+	return ioctl(m->vcpu[0], KVM_SET_CPUID2, c) == 0 ? 0 : errno;
+}
+
+/* AMX's tiles need a permission that this process has not asked for. No other component does. */
+static void test_permission(void)
+{
+	struct cpuid changed;
+	struct kvm_cpuid_entry2 *d, *sizes = NULL;
+	struct machine m;
+	uint32_t have;
+
+	setup(&m);
+	changed = cpuid;
+	d = leaf_d(&changed, 0);
+	have = d->eax;
+	for (unsigned n = 0; n < 64; n++) {
+		if (n < 32)
+			d->eax |= 1u << n;
+		else
+			d->edx |= 1u << (n - 32);
+		CHECK(cpuid_refused(&m, &changed) == (n == TILE_DATA ? EPERM : 0));
+		d->eax = have;
+		d->edx = 0;
+	}
+	/* A refused CPUID changes nothing. */
+	NEED(ioctl(m.vcpu[0], KVM_SET_CPUID2, &cpuid) == 0);
+	d->eax = have | 1u << TILE_DATA;
+	CHECK(cpuid_refused(&m, &changed) == EPERM);
+	NEED(ioctl(m.vcpu[0], KVM_GET_CPUID2, &changed) == 0);
+	CHECK(leaf_d(&changed, 0)->eax == have);
+	/* Only subleaf 0 names components. The size of addresses is looked at first. */
+	d = leaf_d(&changed, 1);
+	d->ecx |= 1u << TILE_DATA;
+	CHECK(cpuid_refused(&m, &changed) == 0);
+	leaf_d(&changed, 0)->eax |= 1u << TILE_DATA;
+	for (unsigned i = 0; i < changed.head.nent; i++)
+		if (changed.entry[i].function == 0x80000008)
+			sizes = &changed.entry[i];
+	sizes->eax = 52u << 8;
+	CHECK(cpuid_refused(&m, &changed) == EINVAL);
+	machine_free(&m, 1);
+}
+
+/* The older ioctl, whose entries have no subleaves. */
+static void test_permission_old(void)
+{
+	struct {
+		struct kvm_cpuid head;
+		struct kvm_cpuid_entry entry;
+	} old = { { .nent = 1 }, { .function = 0xd, .eax = X87 | SSE | 1u << TILE_DATA } };
+	struct machine m;
+
+	setup(&m);
+	errno = 0;
+	CHECK(ioctl(m.vcpu[0], KVM_SET_CPUID, &old) == -1 && errno == EPERM);
+	old.entry.eax = X87 | SSE;
+	CHECK(ioctl(m.vcpu[0], KVM_SET_CPUID, &old) == 0);
+	machine_free(&m, 1);
+}
+
 /*
  * The guest's XSAVE, in real mode, stores what the client set: the first eight registers. A KVM that emulates real mode
  * cannot do it; the one that was seen to has no XSAVEC in its CPUID.
@@ -337,6 +400,8 @@ int main(void)
 	test_refused();
 	test_xcrs();
 	test_sizes();
+	test_permission();
+	test_permission_old();
 	test_guest();
 	return check_end();
 }

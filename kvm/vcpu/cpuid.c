@@ -21,6 +21,7 @@
 #define LEAF7_ECX_PKU        (1u << 3)
 #define LEAF7_ECX_OSPKE      (1u << 4)
 #define LEAFD_PKRU           9u /* the component's number */
+#define LEAFD_EAX_TILE_DATA  (1u << 18)
 #define LEAFD_ECX_ALIGNED    (1u << 1)
 #define LEAFD1_EAX_XSAVEC    (1u << 1)
 #define LEAFD1_EAX_XSAVES    (1u << 3)
@@ -294,11 +295,24 @@ static void hide_misplaced_keys(struct kvm_cpuid_entry2 *entries, unsigned n)
 		e->ecx &= ~LEAF7_ECX_PKU;
 }
 
+/* Returns: may a vCPU have it? Else -errno. Like KVM's kvm_check_cpuid. */
+static long check_entries(const struct kvm_cpuid_entry2 *entries, unsigned n)
+{
+	const struct kvm_cpuid_entry2 *sizes = find(entries, n, 0x80000008u, 0), *components = find(entries, n, 0xd, 0);
+	unsigned virtual_bits = sizes ? (sizes->eax >> 8) & 0xff : 0;
+
+	if (virtual_bits != 0 && virtual_bits != 48 && virtual_bits != 57)
+		return -EINVAL;
+	/* AMX's tiles want a permission (arch_prctl), which a machine without AMX gives nobody. */
+	if (components && components->eax & LEAFD_EAX_TILE_DATA)
+		return -EPERM;
+	return 0;
+}
+
 /* Takes over `entries` and frees them in time. */
 static long install(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, unsigned n)
 {
-	const struct kvm_cpuid_entry2 *sizes = find(entries, n, 0x80000008u, 0);
-	unsigned virtual_bits = sizes ? (sizes->eax >> 8) & 0xff : 0;
+	long refused;
 
 	hide_misplaced_keys(entries, n);
 	if (vcpu->ran || cpu_state(vcpu->cpu)->svm.guest) {
@@ -317,9 +331,10 @@ static long install(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, uns
 		free(entries);
 		return same ? 0 : -EINVAL;
 	}
-	if (virtual_bits != 0 && virtual_bits != 48 && virtual_bits != 57) {
+	refused = check_entries(entries, n);
+	if (refused) {
 		free(entries);
-		return -EINVAL;
+		return refused;
 	}
 	free(vcpu->cpuid);
 	vcpu->cpuid = entries;
