@@ -199,6 +199,12 @@ struct cpu_private {
 	 */
 	bool completing;
 	bool large_pages;        /* the TLB may hold pieces of large guest pages */
+	struct {                 /* system/task.c's: a task switch of which the second half is still to be done */
+		bool loading, trap, has_error, external;
+		int delivering;
+		uint32_t error;
+		uint64_t rip;    /* of the new task; when the owner moves RIP, the rest is dropped */
+	} task;
 	int delivering;          /* the vector whose delivery is under way; -1: none */
 	uint32_t delivering_soft; /* the event of an INT n, INT1, INT3 or INTO under way, as in EXITINTINFO; 0: none */
 	bool delivering_external; /* error codes have EXT: the event is an interrupt; on Intel an exception, too */

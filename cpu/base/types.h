@@ -117,6 +117,8 @@
 #define DR6_FIXED1   UINT64_C(0xffff0ff0)
 #define DR7_WRITABLE UINT64_C(0xffff2bff)
 #define DR7_FIXED1   UINT64_C(0x400)
+#define DR7_LOCAL    UINT64_C(0x155) /* L0-L3, LE */
+#define DR6_BT       UINT64_C(0x8000)
 
 #define EFER_SCE   (UINT64_C(1) << 0)
 #define EFER_LME   (UINT64_C(1) << 8)
@@ -248,6 +250,7 @@ enum leave {
 	LEAVE_RESTART,   /* run the instruction at cpu->op again, alone (p->single_next) or from a fresh block */
 	LEAVE_DONE,      /* the instruction is complete; cpu->s.rip is already right */
 	LEAVE_PART,      /* part of it is done; its writes to devices come now, then its rest, before anything else */
+	LEAVE_TASK,      /* another task's registers were loaded, cpu->op is its first instruction: task_load is next */
 	LEAVE_LOCK,      /* run it again, when this CPU has memory/codemap.c's lock for locked accesses */
 	LEAVE_HOST_FAULT, /* the host page behind guest memory is gone: p->host_fault_gpa */
 };
@@ -313,8 +316,6 @@ _Noreturn void cpu_gp(struct cpu *cpu);
 _Noreturn void cpu_ud(struct cpu *cpu);
 /** The instruction, or this form of it, is not implemented: CPU_EXIT_INTERNAL_ERROR. */
 _Noreturn void cpu_unimplemented(struct cpu *cpu);
-/** The same for hardware task switches. They stop the guest at any privilege level. */
-_Noreturn void cpu_no_task_switch(struct cpu *cpu);
 
 /**
  * For string instructions, after each element is committed (count register included) and more are left.

@@ -386,3 +386,12 @@ void sys_write(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t value)
 	cpu->tlb_tag = tag;
 	cpu->lin_mask = mask;
 }
+
+void sys_check_write(struct cpu *cpu, uint64_t linear, unsigned size)
+{
+	uint64_t tag = tag_supervisor(cpu), mask = mask_system(cpu);
+
+	mem_check_write(cpu, linear & cpu->lin_mask, size);
+	cpu->tlb_tag = tag;
+	cpu->lin_mask = mask;
+}

@@ -230,6 +230,8 @@ INLINE uint64_t stack_pop(struct cpu *cpu, unsigned size)
 /** Access as the supervisor, whatever the CPL: descriptor tables and the TSS. */
 uint64_t sys_read(struct cpu *cpu, uint64_t linear, unsigned size);
 void sys_write(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t value);
+/** As mem_check_write. */
+void sys_check_write(struct cpu *cpu, uint64_t linear, unsigned size);
 /**
  * Did a fault of this instruction find that this access is a device's, or a write to a table that the library mirrors?
  * `gpa`: as the second stage translates it. Returns: what was found, or NULL.

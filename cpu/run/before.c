@@ -139,7 +139,7 @@ enum cpu_exit before_entry(struct cpu *cpu)
 		if (exit != GO_ON)
 			return exit;
 	}
-	if (p->completing)
+	if (p->completing || p->task.loading)
 		return GO_ON;
 	if (atomic_load(&p->seat->requests) & REQUEST_EXIT) {
 		atomic_fetch_and(&p->seat->requests, ~REQUEST_EXIT);

@@ -22,22 +22,12 @@ static void error_bytes(struct cpu *cpu)
 	exit->error.length = (uint8_t)n;
 }
 
-static _Noreturn void leave_for_error(struct cpu *cpu, bool is_instruction)
-{
-	cpu->p->exit.error.suberror = CPU_ERROR_EMULATION;
-	cpu->p->exit.error.is_instruction = is_instruction;
-	error_bytes(cpu);
-	cpu_leave_exit(cpu, CPU_EXIT_INTERNAL_ERROR, COMPLETE_NONE);
-}
-
 _Noreturn void cpu_unimplemented(struct cpu *cpu)
 {
-	leave_for_error(cpu, true);
-}
-
-_Noreturn void cpu_no_task_switch(struct cpu *cpu)
-{
-	leave_for_error(cpu, false);
+	cpu->p->exit.error.suberror = CPU_ERROR_EMULATION;
+	cpu->p->exit.error.is_instruction = true;
+	error_bytes(cpu);
+	cpu_leave_exit(cpu, CPU_EXIT_INTERNAL_ERROR, COMPLETE_NONE);
 }
 
 enum cpu_exit cpu_internal_error(struct cpu *cpu)

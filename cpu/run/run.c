@@ -25,6 +25,7 @@
 #include "cpu/system/shadow_regs.h"
 #include "cpu/system/smm.h"
 #include "cpu/system/svm.h"
+#include "cpu/system/task.h"
 
 _Thread_local struct cpu *cpu_running __attribute__((tls_model("initial-exec")));
 
@@ -146,13 +147,12 @@ static bool attention_possible(const struct cpu *cpu)
 
 /* ---- in the guest -------------------------------------------------------------------------------------- */
 
-/* Bring the state in order after a landing. Returns: true to go on in the guest. */
-static bool guest_landed(struct cpu *cpu, enum leave why)
+/* What held only inside the instruction, or the delivery, that was left. */
+static void landing_begin(struct cpu *cpu, enum leave why)
 {
 	struct cpu_private *p = cpu->p;
-	bool alone; /* the instruction completed an exit: look at the requests of that time next */
 
-	if (why != LEAVE_NONE && why != LEAVE_DONE && why != LEAVE_PART)
+	if (why != LEAVE_NONE && why != LEAVE_DONE && why != LEAVE_PART && why != LEAVE_TASK)
 		p->shadow.writes_count = 0;
 	/* After LEAVE_NONE the instruction that the lock is for comes now. */
 	if (unlikely(p->atomic_locked) && p->shadow.writes_count == 0 && why != LEAVE_NONE)
@@ -164,6 +164,15 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 	for (unsigned i = 0; i < p->written_count; i++)
 		codemap_written(cpu, p->written[i]);
 	p->written_count = 0;
+}
+
+/* Bring the state in order after a landing. Returns: true to go on in the guest. */
+static bool guest_landed(struct cpu *cpu, enum leave why)
+{
+	struct cpu_private *p = cpu->p;
+	bool alone; /* the instruction completed an exit: look at the requests of that time next */
+
+	landing_begin(cpu, why);
 	switch (why) {
 	case LEAVE_NONE:
 		if (unlikely(p->shadow.writes_count != 0 || p->debug_exit))
@@ -182,10 +191,17 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 		p->armed_count = 0;
 		complete_again(cpu);
 		return false;
+	case LEAVE_TASK:
+		cpu->s.rip = cpu->op->rip;
+		devices_forget(cpu);
+		cpu->s.events.shadow = 0;
+		p->shadow_set = cpu->single = p->step_trap = false;
+		return false;
 	case LEAVE_EXCEPTION:
 		/* The instruction had no effect. The event is in s.events. */
 		alone = p->completing;
 		devices_forget(cpu);
+		p->task.loading = false; /* if that raised it, the exception is the new task's */
 		svm_inject_done(cpu); /* if its delivery raised the exception */
 		p->writes_count = 0;
 		cpu->single = p->step_trap = false;
@@ -223,6 +239,10 @@ static enum leave guest_step(struct cpu *cpu)
 
 	p->resume = NULL;
 	p->delivering_soft = 0;
+	if (unlikely(p->task.loading)) {
+		task_load(cpu);
+		return LEAVE_NONE;
+	}
 	if (event_is_pending(cpu) && !p->completing) {
 		p->dr6_hits = 0;
 		event_deliver_pending(cpu);
@@ -370,6 +390,8 @@ enum cpu_exit cpu_run(struct cpu *cpu)
 		complete_again(cpu);
 	exit_complete(cpu);
 	debug_begin(cpu);
+	if (cpu->s.rip != p->task.rip)
+		p->task.loading = false;
 	do {
 		exit = before_entry(cpu);
 		if (exit == GO_ON)

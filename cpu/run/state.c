@@ -146,6 +146,8 @@ void cpu_state_changed(struct cpu *cpu, unsigned what)
 		tlb_flush_contexts(cpu);
 		cpu->p->shadow.regs_written = cpu->p->shadow.owner_wrote = true;
 	}
+	if (what & (CPU_CHANGED_MODE | CPU_CHANGED_PAGING))
+		cpu->p->task.loading = false;
 	if (what & (CPU_CHANGED_MODE | CPU_CHANGED_RFLAGS | CPU_CHANGED_PAGING))
 		mode_update(cpu);
 	if (what & CPU_CHANGED_FPU)

@@ -215,17 +215,25 @@ static void trap(struct cpu *cpu, uint64_t dr6)
 	cpu->s.events.exception.payload = dr6;
 }
 
-void debug_held(struct cpu *cpu)
+static void hits_trap(struct cpu *cpu, uint64_t more)
 {
-	uint64_t dr6 = cpu->p->dr6_held | cpu->p->dr6_hits;
+	uint64_t hits = cpu->p->dr6_held | cpu->p->dr6_hits;
 
 	cpu->p->dr6_held = cpu->p->dr6_hits = 0;
-	if (dr6 == 0)
-		return;
-	if (cpu->p->debug & CPU_DEBUG_HW_BP)
-		exit_debug(cpu, cpu->seg_base[CPU_CS] + cpu->s.rip, dr6);
-	else
-		trap(cpu, dr6);
+	if (hits != 0 && (cpu->p->debug & CPU_DEBUG_HW_BP))
+		exit_debug(cpu, cpu->seg_base[CPU_CS] + cpu->s.rip, hits);
+	else if ((hits | more) != 0)
+		trap(cpu, hits | more);
+}
+
+void debug_held(struct cpu *cpu)
+{
+	hits_trap(cpu, 0);
+}
+
+void debug_task(struct cpu *cpu, bool trap_bit)
+{
+	hits_trap(cpu, trap_bit ? DR6_BT : 0);
 }
 
 void debug_after(struct cpu *cpu)

@@ -21,6 +21,8 @@ void debug_after(struct cpu *cpu);
  * before the handler begins.
  */
 void debug_held(struct cpu *cpu);
+/** A task switch is complete: its hits trap, and the T bit of the new TSS. */
+void debug_task(struct cpu *cpu, bool trap_bit);
 /** Before an instruction that runs alone: instruction breakpoints raise #DB or exit. */
 void debug_before(struct cpu *cpu);
 /** #DB is raised with the payload in s.events: DR6 and DR7 as its handler, or the hypervisor, finds them. */

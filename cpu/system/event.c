@@ -12,6 +12,7 @@
 #include "cpu/system/event.h"
 #include "cpu/system/intercept.h"
 #include "cpu/system/seg.h"
+#include "cpu/system/task.h"
 
 /* ---- raising ------------------------------------------------------------------------------------------- */
 
@@ -178,17 +179,15 @@ static void gate_code(struct cpu *cpu, uint16_t selector, struct gate *g)
 static _Noreturn void task_gate(struct cpu *cpu, const struct delivery *d, uint64_t gate)
 {
 	struct task_switch t = {
-		.cause = TASK_EVENT, .selector = (uint16_t)(gate >> 16), .rf = d->flags & RFLAGS_RF,
+		.cause = TASK_EVENT, .selector = (uint16_t)(gate >> 16), .rip = d->rip, .flags = d->flags,
 		.has_error = d->has_error, .error = d->error,
 	};
 
-	if (svm_intercepts(cpu, SVM_EXIT_TASK_SWITCH)) {
-		if (is_soft(d) && (gate >> 45 & 3) < cpu->cpl)
-			cpu_raise_error(cpu, VECTOR_GP, idt_error(cpu, d));
-		if (!(gate >> 47 & 1))
-			cpu_raise_error(cpu, VECTOR_NP, idt_error(cpu, d));
-	}
-	intercept_task_switch(cpu, &t);
+	if (is_soft(d) && (gate >> 45 & 3) < cpu->cpl)
+		cpu_raise_error(cpu, VECTOR_GP, idt_error(cpu, d));
+	if (!(gate >> 47 & 1))
+		cpu_raise_error(cpu, VECTOR_NP, idt_error(cpu, d));
+	task_switch(cpu, &t);
 }
 
 static void gate_read(struct cpu *cpu, const struct delivery *d, struct gate *g)

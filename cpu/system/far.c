@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Far control transfers: JMP, CALL, RET, IRET to other code segments and privilege levels. Hardware task switches
- * are not implemented.
+ * Far control transfers: JMP, CALL, RET, IRET to other code segments and privilege levels, and to other tasks
+ * (task.c).
  */
 #include "cpu/base/flags.h"
 #include "cpu/base/private.h"
@@ -10,6 +10,7 @@
 #include "cpu/system/far.h"
 #include "cpu/system/intercept.h"
 #include "cpu/system/seg.h"
+#include "cpu/system/task.h"
 
 #define TYPE_CONFORMING 4u
 
@@ -87,34 +88,36 @@ struct call_gate {
 	unsigned params; /* words to copy to the inner stack */
 };
 
+static uint64_t next_rip(const struct cpu *cpu)
+{
+	return (cpu->op->rip + cpu->op->len) & cpu->lin_mask;
+}
+
 /* JMP or CALL to a TSS or a task gate. */
 static _Noreturn void task_transfer(struct cpu *cpu, uint16_t selector, uint64_t descriptor, bool jump)
 {
 	struct task_switch t = {
-		.cause = jump ? TASK_JUMP : TASK_CALL, .selector = selector, .rf = cpu->s.rflags & RFLAGS_RF,
+		.cause = jump ? TASK_JUMP : TASK_CALL, .selector = selector, .rip = next_rip(cpu),
+		.flags = rflags_get(cpu),
 	};
+	unsigned dpl = descriptor >> 45 & 3;
 
-	if (svm_intercepts(cpu, SVM_EXIT_TASK_SWITCH)) {
-		unsigned dpl = descriptor >> 45 & 3;
-
-		if (dpl < cpu->cpl || dpl < (selector & 3u))
-			cpu_raise_error(cpu, VECTOR_GP, selector_error(cpu, selector));
-		if (!(descriptor >> 47 & 1))
-			cpu_raise_error(cpu, VECTOR_NP, selector_error(cpu, selector));
-		if ((descriptor >> 40 & 15) == 5)
-			t.selector = (uint16_t)(descriptor >> 16);
-	}
-	intercept_task_switch(cpu, &t);
+	if (dpl < cpu->cpl || dpl < (selector & 3u))
+		cpu_raise_error(cpu, VECTOR_GP, selector_error(cpu, selector));
+	if (!(descriptor >> 47 & 1))
+		cpu_raise_error(cpu, VECTOR_NP, selector_error(cpu, selector));
+	if ((descriptor >> 40 & 15) == 5)
+		t.selector = (uint16_t)(descriptor >> 16);
+	task_switch(cpu, &t);
 }
 
 /* IRET with NT set. The outgoing TSS links to the one to go back to. */
 static _Noreturn void task_return(struct cpu *cpu)
 {
-	struct task_switch t = { .cause = TASK_IRET, .rf = cpu->s.rflags & RFLAGS_RF };
+	struct task_switch t = { .cause = TASK_IRET, .rip = next_rip(cpu), .flags = rflags_get(cpu) };
 
-	if (svm_intercepts(cpu, SVM_EXIT_TASK_SWITCH))
-		t.selector = (uint16_t)sys_read(cpu, cpu->s.seg[CPU_TR].base, 2);
-	intercept_task_switch(cpu, &t);
+	t.selector = (uint16_t)sys_read(cpu, cpu->s.seg[CPU_TR].base, 2);
+	task_switch(cpu, &t);
 }
 
 static void gate_open(struct cpu *cpu, uint16_t selector, uint64_t low, bool jump, struct call_gate *g)

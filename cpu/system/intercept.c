@@ -199,41 +199,13 @@ enum map_answer intercept_msr_map(struct cpu *cpu, uint32_t index, bool write)
 
 /* ---- task switches ------------------------------------------------------------------------------------------- */
 
-#define TYPE_TSS_16   1u
-#define TYPE_TSS_32   9u
-#define TYPE_TSS_BUSY 2u
-
-/* IRET goes back to a busy TSS. */
-static void tss_check(struct cpu *cpu, const struct task_switch *t)
-{
-	enum cpu_vector fault = t->cause == TASK_IRET ? VECTOR_TS : VECTOR_GP;
-	uint32_t error = selector_error(cpu, t->selector);
-	struct cpu_segment tss;
-	uint64_t descriptor;
-	unsigned type;
-
-	if ((t->selector & 4) || !descriptor_read(cpu, t->selector, &descriptor))
-		cpu_raise_error(cpu, fault, error);
-	tss = descriptor_segment(t->selector, descriptor);
-	type = t->cause == TASK_IRET ? tss.type ^ TYPE_TSS_BUSY : tss.type;
-	if (tss.s || (type != TYPE_TSS_16 && type != TYPE_TSS_32))
-		cpu_raise_error(cpu, fault, error);
-	if (!tss.present)
-		cpu_raise_error(cpu, VECTOR_NP, error);
-	if (tss.limit < (type == TYPE_TSS_32 ? 103u : 43u))
-		cpu_raise_error(cpu, VECTOR_TS, error);
-}
-
 _Noreturn void intercept_task_switch(struct cpu *cpu, const struct task_switch *t)
 {
 	enum { IRET = 36, JUMP = 38, HAS_ERROR = 44, RF = 48 };
 	uint64_t info = t->has_error ? UINT64_C(1) << HAS_ERROR | t->error : 0;
 
-	if (!svm_intercepts(cpu, SVM_EXIT_TASK_SWITCH))
-		cpu_no_task_switch(cpu);
-	tss_check(cpu, t);
 	info |= (uint64_t)(t->cause == TASK_IRET) << IRET | (uint64_t)(t->cause == TASK_JUMP) << JUMP;
-	info |= (uint64_t)t->rf << RF;
+	info |= (uint64_t)(t->flags & RFLAGS_RF ? 1 : 0) << RF;
 	svm_exit_note(cpu, SVM_EXIT_TASK_SWITCH, t->selector, info);
 	cpu_leave_exit(cpu, EXIT_SVM, COMPLETE_NONE);
 }

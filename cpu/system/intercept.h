@@ -7,6 +7,7 @@
 #define CPU_SYSTEM_INTERCEPT_H
 
 #include "cpu/system/svm.h"
+#include "cpu/system/task.h"
 
 /* ---- in the guest ---- */
 
@@ -61,19 +62,7 @@ _Noreturn void intercept_port_ask(struct cpu *cpu, uint32_t info);
 #define PORT_SEGMENT_SHIFT 10u
 #define PORT_SHIFT         16u
 
-enum task_cause { TASK_CALL, TASK_JUMP, TASK_IRET, TASK_EVENT };
-struct task_switch {
-	enum task_cause cause;
-	uint16_t selector; /* of the new task's TSS */
-	bool rf;           /* RFLAGS.RF in the old task's TSS */
-	bool has_error;    /* the new task's stack gets `error` */
-	uint32_t error;
-};
-
-/**
- * A task switch begins, which the CPU does not have. Its gate, if there is one, is legal. In guest mode with the
- * intercept: checks the TSS, and exits. Otherwise stops the guest.
- */
+/** The #VMEXIT of a task switch, whose gate and TSS are legal. */
 _Noreturn void intercept_task_switch(struct cpu *cpu, const struct task_switch *t);
 
 /* ---- outside the guest ---- */

@@ -227,7 +227,7 @@ struct cpu_segment stack_segment(struct cpu *cpu, uint16_t selector, unsigned cp
 	return s;
 }
 
-static void load_data(struct cpu *cpu, unsigned seg, uint16_t selector)
+static void load_data(struct cpu *cpu, unsigned seg, uint16_t selector, enum cpu_vector fault)
 {
 	uint32_t error = selector_error(cpu, selector);
 	struct cpu_segment s;
@@ -235,19 +235,27 @@ static void load_data(struct cpu *cpu, unsigned seg, uint16_t selector)
 	bool conforming;
 
 	if (!descriptor_read(cpu, selector, &d))
-		cpu_raise_error(cpu, VECTOR_GP, error);
+		cpu_raise_error(cpu, fault, error);
 	s = descriptor_segment(selector, d);
 	conforming = (s.type & TYPE_CODE) && (s.type & TYPE_CONFORMING);
 	if (!s.s || ((s.type & TYPE_CODE) && !(s.type & TYPE_WRITABLE)))
-		cpu_raise_error(cpu, VECTOR_GP, error);
+		cpu_raise_error(cpu, fault, error);
 	if (!conforming && ((selector & 3) > s.dpl || cpu->cpl > s.dpl))
-		cpu_raise_error(cpu, VECTOR_GP, error);
+		cpu_raise_error(cpu, fault, error);
 	if (!s.present)
 		cpu_raise_error(cpu, VECTOR_NP, error);
 	descriptor_accessed(cpu, selector, &d);
 	s.type |= TYPE_ACCESSED;
 	cpu->s.seg[seg] = s;
 	mode_update(cpu);
+}
+
+void seg_load_task(struct cpu *cpu, unsigned seg, uint16_t selector)
+{
+	if ((selector & 0xfffc) == 0)
+		seg_null(cpu, seg, selector);
+	else
+		load_data(cpu, seg, selector, VECTOR_TS);
 }
 
 void seg_load(struct cpu *cpu, unsigned seg, uint16_t selector)
@@ -260,7 +268,7 @@ void seg_load(struct cpu *cpu, unsigned seg, uint16_t selector)
 		if ((selector & 0xfffc) == 0)
 			seg_null(cpu, seg, selector);
 		else
-			load_data(cpu, seg, selector);
+			load_data(cpu, seg, selector, VECTOR_GP);
 		return;
 	}
 	if ((selector & 0xfffc) == 0) {

@@ -9,6 +9,8 @@
 void mode_update(struct cpu *cpu);
 /** Load a segment register with all checks, as MOV Sreg and POP Sreg do. */
 void seg_load(struct cpu *cpu, unsigned seg, uint16_t selector);
+/** Load ES, DS, FS or GS of a new task. What seg_load would refuse by #GP is #TS. */
+void seg_load_task(struct cpu *cpu, unsigned seg, uint16_t selector);
 /** Load a segment register as real and virtual-8086 mode do. */
 void seg_load_real(struct cpu *cpu, unsigned seg, uint16_t selector);
 /** Read the 8-byte descriptor of a selector. Returns: false when it is outside its table. */
