@@ -142,22 +142,9 @@ static uint8_t alignment(const struct insn *insn, const struct stub *s)
 	return may_be_unaligned(insn->z->mnemonic) ? 1 : 16;
 }
 
-/*
- * Zydis does not name MXCSR as an operand. Its classes of exceptions tell who can raise those of floating point. Some
- * that cannot still look at it for what denormal numbers are.
- */
-static bool computes(const ZydisDecodedInstruction *z)
+/* Approximations and classification: they raise no exception, and still look at MXCSR for what denormal numbers are. */
+static bool looks_at_mxcsr(const ZydisDecodedInstruction *z)
 {
-	switch (z->meta.exception_class) {
-	case ZYDIS_EXCEPTION_CLASS_SSE2: case ZYDIS_EXCEPTION_CLASS_SSE3:
-	case ZYDIS_EXCEPTION_CLASS_AVX2: case ZYDIS_EXCEPTION_CLASS_AVX3: case ZYDIS_EXCEPTION_CLASS_AVX11:
-	case ZYDIS_EXCEPTION_CLASS_E2: case ZYDIS_EXCEPTION_CLASS_E2NF:
-	case ZYDIS_EXCEPTION_CLASS_E3: case ZYDIS_EXCEPTION_CLASS_E3NF:
-	case ZYDIS_EXCEPTION_CLASS_E11: case ZYDIS_EXCEPTION_CLASS_E11NF:
-		return true;
-	default:
-		break;
-	}
 	switch (z->mnemonic) {
 	case ZYDIS_MNEMONIC_VRCP14PS: case ZYDIS_MNEMONIC_VRCP14PD:
 	case ZYDIS_MNEMONIC_VRCP14SS: case ZYDIS_MNEMONIC_VRCP14SD:
@@ -168,6 +155,21 @@ static bool computes(const ZydisDecodedInstruction *z)
 		return true;
 	default:
 		return false;
+	}
+}
+
+/* Zydis does not name MXCSR as an operand. Its classes of exceptions tell who can raise those of floating point. */
+static bool computes(const ZydisDecodedInstruction *z)
+{
+	switch (z->meta.exception_class) {
+	case ZYDIS_EXCEPTION_CLASS_SSE2: case ZYDIS_EXCEPTION_CLASS_SSE3:
+	case ZYDIS_EXCEPTION_CLASS_AVX2: case ZYDIS_EXCEPTION_CLASS_AVX3: case ZYDIS_EXCEPTION_CLASS_AVX11:
+	case ZYDIS_EXCEPTION_CLASS_E2: case ZYDIS_EXCEPTION_CLASS_E2NF:
+	case ZYDIS_EXCEPTION_CLASS_E3: case ZYDIS_EXCEPTION_CLASS_E3NF:
+	case ZYDIS_EXCEPTION_CLASS_E11: case ZYDIS_EXCEPTION_CLASS_E11NF:
+		return true;
+	default:
+		return looks_at_mxcsr(z);
 	}
 }
 
@@ -207,7 +209,7 @@ static bool describe(const struct insn *insn, const struct plan *p, struct stub 
 	if ((s->flags & STUB_MMX) || z->meta.isa_set == ZYDIS_ISA_SET_SHA)
 		s->flags |= STUB_COPY;
 	if (computes(z))
-		s->flags |= suppresses(z) ? STUB_SAE : STUB_MXCSR;
+		s->flags |= suppresses(z) || looks_at_mxcsr(z) ? STUB_SAE : STUB_MXCSR;
 	s->align = alignment(insn, s);
 	if (f == NULL || (f->modified | f->set_0 | f->set_1 | f->undefined | f->tested) == 0)
 		return true;
