@@ -207,12 +207,18 @@ void mem_write_slow(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t va
 	place_write(cpu, &second, size - left, value >> (8 * left));
 }
 
-/* The largest piece of 8, 4, 2 or 1 bytes at `linear` that stays in its page. */
+/* What of `size` bytes, 8 at most, is in the page of `linear`. A device sees it as one access, as KVM has it. */
 static unsigned piece(uint64_t linear, unsigned size)
 {
 	unsigned left = page_left(linear);
 	unsigned n = size < left ? size : left;
 
+	return n < 8 ? n : 8;
+}
+
+/* In memory: the largest power of two of it. */
+static unsigned power_of_two(unsigned n)
+{
 	return n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
 }
 
@@ -221,15 +227,20 @@ GUEST_RACY void mem_read_bytes(struct cpu *cpu, uint64_t linear, void *to, unsig
 	const uint8_t *at = size <= page_left(linear) ? tlb_find(cpu, TLB_READ, linear, 1) : NULL;
 	uint8_t *out = to;
 
+	if (at == NULL)
+		mem_check_read(cpu, linear, size);
 	while (size > 0) {
 		unsigned n = piece(linear, size);
 		uint64_t value;
 
 		if (at != NULL) {
+			n = power_of_two(n);
 			value = host_load(at, n);
 			at += n;
-		} else {
+		} else if (n == power_of_two(n)) {
 			value = mem_read(cpu, linear & cpu->lin_mask, n);
+		} else {
+			value = mem_read_slow(cpu, linear & cpu->lin_mask, n);
 		}
 		memcpy(out, &value, n);
 		out += n;
@@ -246,17 +257,30 @@ GUEST_RACY void mem_write_bytes(struct cpu *cpu, uint64_t linear, const void *fr
 	if (at == NULL)
 		mem_check_write(cpu, linear, size);
 	while (size > 0) {
-		unsigned n = piece(linear, size);
+		unsigned n = at != NULL ? power_of_two(piece(linear, size)) : piece(linear, size);
 		uint64_t value = 0;
 
 		memcpy(&value, in, n);
 		if (at != NULL) {
 			host_store(at, n, value);
 			at += n;
-		} else {
+		} else if (n == power_of_two(n)) {
 			mem_write(cpu, linear & cpu->lin_mask, n, value);
+		} else {
+			mem_write_slow(cpu, linear & cpu->lin_mask, n, value);
 		}
 		in += n;
+		linear += n;
+		size -= n;
+	}
+}
+
+void mem_check_read(struct cpu *cpu, uint64_t linear, unsigned size)
+{
+	while (size > 0) {
+		unsigned n = size < page_left(linear) ? size : page_left(linear);
+
+		locate(cpu, linear & cpu->lin_mask, ACCESS_READ);
 		linear += n;
 		size -= n;
 	}

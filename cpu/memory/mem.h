@@ -116,6 +116,11 @@ INLINE void mem_write(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t 
 void mem_read_bytes(struct cpu *cpu, uint64_t linear, void *to, unsigned size);
 void mem_write_bytes(struct cpu *cpu, uint64_t linear, const void *from, unsigned size);
 
+/**
+ * Raise what a read of `size` bytes would raise, and read nothing: before the first of several reads, which may be a
+ * device's and so must not happen when a later one faults.
+ */
+void mem_check_read(struct cpu *cpu, uint64_t linear, unsigned size);
 /** Raise what a write of `size` bytes would raise, and write nothing. For instructions that write more than once. */
 void mem_check_write(struct cpu *cpu, uint64_t linear, unsigned size);
 

@@ -164,6 +164,13 @@ bool masked_is_aligned(struct cpu *cpu, const struct op *op, uint64_t bytes, uns
 
 void masked_read(struct cpu *cpu, const struct op *op, uint64_t bytes, uint8_t *to)
 {
+	uint64_t check = bytes;
+
+	while (check != 0) {
+		struct run run = run_take(&check);
+
+		mem_check_read(cpu, run_linear(cpu, op, run, false), run.size);
+	}
 	while (bytes != 0) {
 		struct run run = run_take(&bytes);
 
