@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The client's own MXCSR and x87 around a guest that uses all of it: rounding, flushing to zero, unmasked exceptions
+ * and SIGFPE are the client's, in every thread, in signal handlers, behind a jump out of one, and in a child that a
+ * handler forks. Meanwhile the guest computes what it computes when nobody disturbs it.
+ */
+#include "check.h"
+#include "vector_guest.h"
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+/* Rounds up, flushes to zero, and raises every exception. x87: 53 bits. */
+#define OWN_MXCSR 0xc040u
+#define OWN_FCW   0x0a40u
+#define INIT_MXCSR 0x1f80u
+#define INIT_FCW  0x037fu
+
+struct words {
+	uint32_t mxcsr;
+	uint16_t fcw, fsw, tags;
+};
+
+static void words_set(uint32_t mxcsr, uint16_t fcw)
+{
+	__asm__ volatile("fninit\n\tfldcw %0\n\tldmxcsr %1" : : "m"(fcw), "m"(mxcsr));
+}
+
+static struct words words_now(void)
+{
+	struct {
+		uint16_t fcw, pad0, fsw, pad1, tags, pad2;
+		uint32_t pointers[4];
+	} env;
+	struct words w;
+
+	__asm__ volatile("fnstenv %0\n\tfldenv %0\n\tstmxcsr %1" : "=m"(env), "=m"(w.mxcsr));
+	w.fcw = env.fcw;
+	w.fsw = env.fsw;
+	w.tags = env.tags;
+	return w;
+}
+
+static bool words_are(uint32_t mxcsr, uint16_t fcw)
+{
+	struct words w = words_now();
+
+	return w.mxcsr == mxcsr && w.fcw == fcw && w.fsw == 0 && w.tags == 0xffff;
+}
+
+/* The client's own words are in force, and nothing changes them. */
+#define OWN(statement)                                                                                             \
+	do {                                                                                                       \
+		words_set(OWN_MXCSR, OWN_FCW);                                                                     \
+		statement;                                                                                         \
+		CHECK(words_are(OWN_MXCSR, OWN_FCW));                                                              \
+		words_set(INIT_MXCSR, INIT_FCW);                                                                   \
+	} while (0)
+
+static const struct vector_guest *guest;
+static struct vector_work alone; /* what the guest makes of it when nobody disturbs it */
+static struct machine m;
+static volatile unsigned handled, strange;
+static sigjmp_buf jump;
+static enum { PLAIN, JUMP, FORK } volatile in_handler;
+
+static void expect_result(void)
+{
+	CHECK(memcmp(&alone, m.memory + VECTOR_GUEST_WORK, sizeof(alone)) == 0);
+	machine_free(&m, 1);
+}
+
+/* The child has what the handler has, and no vCPU. */
+static void fork_in_handler(void)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		bool good = words_are(0x7f80, 0x077f);
+
+		errno = 0;
+		_exit(!good || ioctl(m.vcpu[0], KVM_RUN, 0) != -1 || (errno != EIO && errno != EBADF));
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child || status != 0)
+		strange++;
+}
+
+/* A kernel gives a handler initial words, and afterwards the interrupted ones come back. */
+static void on_alarm(int number)
+{
+	(void)number;
+	strange += !words_are(INIT_MXCSR, INIT_FCW);
+	words_set(0x7f80, 0x077f);
+	if (in_handler == FORK)
+		fork_in_handler();
+	__asm__ volatile(".rept 7\n\tfldpi\n\t.endr\n\tpcmpeqd %%xmm0, %%xmm0\n\tmovdqa %%xmm0, %%xmm15"
+	                 ::: "xmm0", "xmm15");
+	handled++;
+	if (in_handler == JUMP) {
+		words_set(0x7f80, 0x077f);
+		siglongjmp(jump, 1);
+	}
+	vector_guest_stop();
+}
+
+/* ---- one thread ------------------------------------------------------------------------------------------------- */
+
+static void test_calls(void)
+{
+	union {
+		struct kvm_xsave xsave;
+		uint8_t bytes[16384];
+	} area;
+	struct kvm_clock_data clock;
+	struct kvm_sregs sregs;
+	bool runs = true;
+
+	in_handler = PLAIN;
+	OWN(machine_make(&m, 1, 16 * PAGE));
+	OWN(vector_guest_set_cpuid(m.vcpu[0]));
+	machine_free(&m, 1);
+	vector_guest_make(&m, guest);
+	handled = strange = 0;
+	while (runs) {
+		OWN(runs = vector_guest_run(&m, 500));
+		OWN(NEED(ioctl(m.vcpu[0], KVM_GET_XSAVE2, &area) == 0));
+		OWN(NEED(ioctl(m.vcpu[0], KVM_SET_XSAVE, &area) == 0));
+		OWN(NEED(ioctl(m.vcpu[0], KVM_GET_SREGS, &sregs) == 0));
+		OWN(NEED(ioctl(m.vcpu[0], KVM_SET_SREGS, &sregs) == 0));
+		OWN(NEED(ioctl(m.vcpu[0], KVM_GET_TSC_KHZ, 0) > 0));
+		OWN(NEED(ioctl(m.vm, KVM_GET_CLOCK, &clock) == 0));
+	}
+	CHECK(handled > 0 && strange == 0);
+	expect_result();
+}
+
+/* mprotect in a way that the library sees, or does not see: then the guest's access is a SIGSEGV. */
+static void protect(bool seen, int protection)
+{
+	void *at = m.memory + VECTOR_GUEST_WORK;
+	long result = seen ? mprotect(at, PAGE, protection) : 0;
+
+	if (!seen)
+		__asm__ volatile("syscall" : "=a"(result)
+		                 : "a"(SYS_mprotect), "D"(at), "S"(PAGE), "d"(protection) : "rcx", "r11", "memory");
+	NEED(result == 0);
+}
+
+static void test_memory_gone(void)
+{
+	unsigned stops = 0;
+
+	in_handler = PLAIN;
+	vector_guest_make(&m, guest);
+	while (vector_guest_run(&m, 300)) {
+		int result;
+
+		protect(++stops & 1, PROT_NONE);
+		OWN(result = ioctl(m.vcpu[0], KVM_RUN, 0));
+		CHECK(result == -1);
+		protect(stops & 1, PROT_READ | PROT_WRITE);
+	}
+	CHECK(stops > 1);
+	expect_result();
+}
+
+/* The jump leaves the words to the handler's, as anywhere else. */
+static void test_jump(void)
+{
+	volatile bool runs = true;
+	volatile unsigned jumps = 0;
+
+	vector_guest_make(&m, guest);
+	in_handler = JUMP;
+	while (runs) {
+		words_set(OWN_MXCSR, OWN_FCW);
+		if (sigsetjmp(jump, 1) == 0) {
+			runs = vector_guest_run(&m, 700);
+		} else {
+			CHECK(words_are(0x7f80, 0x077f));
+			runs = m.run[0]->exit_reason != KVM_EXIT_IO;
+			jumps++;
+		}
+		words_set(INIT_MXCSR, INIT_FCW);
+	}
+	CHECK(jumps > 0);
+	expect_result();
+}
+
+static void test_fork(void)
+{
+	bool runs = true;
+
+	vector_guest_make(&m, guest);
+	in_handler = FORK;
+	handled = strange = 0;
+	while (runs)
+		OWN(runs = vector_guest_run(&m, 1000));
+	CHECK(handled > 0 && strange == 0);
+	expect_result();
+}
+
+/* ---- SIGFPE ----------------------------------------------------------------------------------------------------- */
+
+static volatile int fpe_code;
+static volatile uint32_t fpe_mxcsr;
+static volatile uint16_t fpe_fsw;
+
+static void on_fpe(int number, siginfo_t *info, void *context)
+{
+	const struct {
+		uint16_t fcw, fsw, rest[10];
+		uint32_t mxcsr;
+	} *saved = (const void *)((ucontext_t *)context)->uc_mcontext.fpregs;
+
+	(void)number;
+	fpe_code = info->si_code;
+	fpe_mxcsr = saved->mxcsr;
+	fpe_fsw = saved->fsw;
+	strange += !words_are(INIT_MXCSR, INIT_FCW);
+	siglongjmp(jump, 1);
+}
+
+static void expect_fpe_of_sse(void)
+{
+	static const uint32_t divide_by_zero = 0x1d80;
+	static const float one = 1, zero = 0;
+
+	fpe_code = 0;
+	if (sigsetjmp(jump, 1) == 0)
+		__asm__ volatile("ldmxcsr %0\n\tmovss %1, %%xmm0\n\tdivss %2, %%xmm0"
+		                 : : "m"(divide_by_zero), "m"(one), "m"(zero) : "xmm0");
+	CHECK(fpe_code == FPE_FLTDIV && (fpe_mxcsr & ~0x3fu) == divide_by_zero && fpe_mxcsr & 4);
+	words_set(INIT_MXCSR, INIT_FCW);
+}
+
+static void expect_fpe_of_x87(void)
+{
+	static const uint16_t divide_by_zero = 0x037b;
+
+	fpe_code = 0;
+	if (sigsetjmp(jump, 1) == 0)
+		__asm__ volatile("fninit\n\tfldcw %0\n\tfldz\n\tfld1\n\tfdiv %%st(1), %%st\n\tfwait"
+		                 : : "m"(divide_by_zero));
+	CHECK(fpe_code == FPE_FLTDIV && fpe_fsw & 0x8000 && fpe_fsw & 4);
+	words_set(INIT_MXCSR, INIT_FCW);
+}
+
+/*
+ * An x87 exception of the client's waits for the client's next instruction of x87, over KVM_RUN.
+ * Returns: does the guest run on?
+ */
+static bool expect_waiting_fpe(void)
+{
+	static const uint16_t divide_by_zero = 0x037b;
+	volatile bool runs = true, came = false;
+
+	fpe_code = 0;
+	if (sigsetjmp(jump, 1) == 0) {
+		const struct {
+			uint16_t fcw, pad0, fsw, pad1, tags, pad2;
+			uint32_t pointers[4];
+		} env = { .fcw = divide_by_zero, .fsw = 0x8084, .tags = 0xffff };
+
+		__asm__ volatile("fldenv %0" : : "m"(env));
+		runs = vector_guest_run(&m, 500);
+		came = true;
+		__asm__ volatile("fwait");
+		came = false;
+	}
+	CHECK(came && fpe_code == FPE_FLTDIV && (fpe_fsw & 0x8084) == 0x8084);
+	words_set(INIT_MXCSR, INIT_FCW);
+	return runs;
+}
+
+static void test_fpe(void)
+{
+	struct sigaction action = { .sa_sigaction = on_fpe, .sa_flags = SA_SIGINFO }, old;
+	bool runs = true;
+
+	NEED(sigaction(SIGFPE, &action, &old) == 0);
+	in_handler = PLAIN;
+	strange = 0;
+	expect_fpe_of_sse();
+	vector_guest_make(&m, guest);
+	while (runs) {
+		expect_fpe_of_sse();
+		expect_fpe_of_x87();
+		OWN(runs = vector_guest_run(&m, 300));
+		runs = runs && expect_waiting_fpe();
+	}
+	CHECK(strange == 0);
+	expect_result();
+	NEED(sigaction(SIGFPE, &old, NULL) == 0);
+}
+
+/* ---- threads ---------------------------------------------------------------------------------------------------- */
+
+struct runner {
+	pthread_t thread;
+	struct machine m;
+	uint32_t mxcsr;
+	uint16_t fcw;
+};
+
+static void *run_to_end(void *argument)
+{
+	struct runner *r = argument;
+
+	words_set(r->mxcsr, r->fcw);
+	CHECK(ioctl(r->m.vcpu[0], KVM_RUN, 0) == 0 && r->m.run[0]->exit_reason == KVM_EXIT_IO);
+	CHECK(words_are(r->mxcsr, r->fcw));
+	words_set(INIT_MXCSR, INIT_FCW);
+	CHECK(memcmp(&alone, r->m.memory + VECTOR_GUEST_WORK, sizeof(alone)) == 0);
+	return NULL;
+}
+
+static void test_threads(void)
+{
+	static struct runner r[4] = {
+		{ .mxcsr = OWN_MXCSR, .fcw = OWN_FCW }, { .mxcsr = 0x3f80, .fcw = 0x007f },
+		{ .mxcsr = 0xdf80, .fcw = 0x0c40 }, { .mxcsr = INIT_MXCSR, .fcw = INIT_FCW },
+	};
+
+	for (unsigned i = 0; i < 4; i++) {
+		vector_guest_make(&r[i].m, guest);
+		NEED(pthread_create(&r[i].thread, NULL, run_to_end, &r[i]) == 0);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		NEED(pthread_join(r[i].thread, NULL) == 0);
+		machine_free(&r[i].m, 1);
+	}
+}
+
+static void *run_a_while(void *argument)
+{
+	bool *runs = argument;
+
+	OWN(*runs = vector_guest_run(&m, 500));
+	return NULL;
+}
+
+/* A vCPU goes from thread to thread, each with words of its own. */
+static void test_thread_after_thread(void)
+{
+	bool runs = true;
+	pthread_t thread;
+
+	in_handler = PLAIN;
+	vector_guest_make(&m, guest);
+	for (unsigned i = 0; runs; i++) {
+		sigset_t alarm;
+
+		if (i & 1) {
+			runs = vector_guest_run(&m, 500);
+			continue;
+		}
+		NEED(pthread_create(&thread, NULL, run_a_while, &runs) == 0);
+		sigemptyset(&alarm);
+		sigaddset(&alarm, SIGALRM);
+		pthread_sigmask(SIG_BLOCK, &alarm, NULL);
+		NEED(pthread_join(thread, NULL) == 0);
+		pthread_sigmask(SIG_UNBLOCK, &alarm, NULL);
+	}
+	expect_result();
+}
+
+int main(void)
+{
+	struct sigaction action = { .sa_handler = on_alarm };
+	struct vector_guest list[3];
+
+	vector_guest_list(list);
+	guest = &list[0];
+	NEED(sigaction(SIGALRM, &action, NULL) == 0);
+	vector_guest_make(&m, guest);
+	NEED(ioctl(m.vcpu[0], KVM_RUN, 0) == 0 && m.run[0]->exit_reason == KVM_EXIT_IO);
+	memcpy(&alone, m.memory + VECTOR_GUEST_WORK, sizeof(alone));
+	machine_free(&m, 1);
+	test_calls();
+	test_memory_gone();
+	test_jump();
+	test_fork();
+	test_fpe();
+	test_threads();
+	test_thread_after_thread();
+	return check_end();
+}
