@@ -21,7 +21,8 @@ def make(folder, say):
     busybox = image.find(packages.get("busybox-static"), "bin/busybox")
     keep = os.path.join(folder, "keep")
     with image.replacing(keep) as new:
-        image.run(["cc", "-O2", "-static", "-pthread", "-D_GNU_SOURCE", os.path.join(GUEST, "keep.c"), "-o", new])
+        image.run(["cc", "-O2", "-static", "-pthread", "-D_GNU_SOURCE", os.path.join(GUEST, "keep.c"),
+                   os.path.join(GUEST, "vector_work.S"), "-o", new])
     entries = [*((name, 0o40755, b"", (0, 0)) for name in ("bin", "dev", "modules")),
                ("dev/console", 0o20600, b"", (5, 1)),
                ("bin/busybox", 0o100755, image.read(busybox), (0, 0)), ("bin/sh", 0o120777, b"busybox", (0, 0)),

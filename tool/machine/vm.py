@@ -157,13 +157,22 @@ class Vm:
         return int(match.group(1)), match.group(2)
 
     def beats(self, count=2, guest="m"):
-        """Wait until every thread in the guest has checked some pages. Returns: the guest's clock in s.
+        """Wait until every thread in the guest has checked some pages, and for count > 1 some work in vector registers.
+        Returns: the guest's clock in s.
 
         guest: "n" for the guest of the guest, which says @n for @m.
         """
-        match = None
-        for _ in range(count):
-            match = self.wait(rf"@{guest} beat \d+ t=(\d+) pages=(\d+) least=(\d+)", self.config.limit)
+        def beat():
+            return self.wait(rf"@{guest} beat \d+ t=(\d+) pages=\d+ least=\d+ vectors=(\d+)", self.config.limit)
+
+        first, end = beat(), time.monotonic() + self.config.limit
+        match = first
+        for _ in range(count - 1):
+            match = beat()
+        while count > 1 and int(match.group(2)) <= int(first.group(2)):
+            if time.monotonic() > end:
+                raise Failed(f"no work in vector registers in {self.config.limit:g} s")
+            match = beat()
         return int(match.group(1)) / 1000
 
     def shell(self, line, limit=60):
