@@ -60,6 +60,7 @@ struct run_options {
 	const char *mmu, *format;
 	const char *cpu_model; /* "host", "v1" to "v4", or NULL */
 	bool host_kvm;  /* programs that cannot have the front end run without it */
+	const char *cpu_engine; /* "interpret", "translate", "check", or NULL */
 	bool no_nested; /* guests cannot be hypervisors */
 	const char *host_memory, *host_swap, *host_swap_size; /* bytes as decimal digits; a path; or NULL */
 };

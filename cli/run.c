@@ -22,6 +22,9 @@ static const char help[] =
 	"                     of hardware that sets no accessed and dirty bits\n"
 	"  --cpu-model MODEL  the guest's CPU: host (default), all that works on this machine; or a level of the\n"
 	"                     x86-64 psABI, v1 to v4: the same on every machine, for a guest that migrates\n"
+	"  --cpu-engine ENGINE\n"
+	"                     how guest code is run: interpret (default); translate, which makes 64-bit code into\n"
+	"                     this machine's; or check, which does both and ends the program where they differ\n"
 	"  --no-nested        hide SVM, so that guests cannot run guests of their own\n"
 	"  --host-memory SIZE keep guest memory within SIZE (K, M or G): what is cold is compressed, and brought\n"
 	"                     back when it is used\n"
@@ -119,6 +122,7 @@ int run_exec(const struct run_options *options, char **argv)
 	    !set_or_clear(CONFIG_ENV_TRACE, options->trace) || !set_or_clear(CONFIG_ENV_WATCH, NULL) ||
 	    !set_or_clear(CONFIG_ENV_NESTED, options->no_nested ? "0" : NULL) ||
 	    !set_or_clear(CONFIG_ENV_CPU_MODEL, options->cpu_model) ||
+	    !set_or_clear(CONFIG_ENV_CPU_ENGINE, options->cpu_engine) ||
 	    !set_or_clear(CONFIG_ENV_HOST_MEMORY, options->host_memory) ||
 	    !set_or_clear(CONFIG_ENV_HOST_SWAP, options->host_swap) ||
 	    !set_or_clear(CONFIG_ENV_HOST_SWAP_SIZE, options->host_swap_size) ||
@@ -140,6 +144,39 @@ static bool is_format(const char *name)
 {
 	return strcmp(name, "npt4") == 0 || strcmp(name, "npt5") == 0 || strcmp(name, "ept4") == 0 ||
 	       strcmp(name, "ept5") == 0 || strcmp(name, "ept4-no-ad") == 0 || strcmp(name, "ept5-no-ad") == 0;
+}
+
+static bool is_engine(const char *name)
+{
+	return strcmp(name, "interpret") == 0 || strcmp(name, "translate") == 0 || strcmp(name, "check") == 0;
+}
+
+/* An option that takes one of a few words. Returns: false, after a message, for another word. */
+static bool word_option(int option, const char *word, struct run_options *run)
+{
+	const char **to = option == 'm' ? &run->mmu : option == 'f' ? &run->format :
+	                  option == 'c' ? &run->cpu_model : &run->cpu_engine;
+	bool known;
+
+	*to = word;
+	if (option == 'm') {
+		known = strcmp(word, "tdp") == 0 || strcmp(word, "shadow") == 0;
+		if (!known)
+			complain("--mmu takes tdp or shadow, not '%s'", word);
+	} else if (option == 'f') {
+		known = is_format(word);
+		if (!known)
+			complain("--format takes npt4, npt5, ept4, ept5, ept4-no-ad or ept5-no-ad, not '%s'", word);
+	} else if (option == 'c') {
+		known = model_exists(word);
+		if (!known)
+			complain("--cpu-model takes host, v1, v2, v3 or v4, not '%s'", word);
+	} else {
+		known = is_engine(word);
+		if (!known)
+			complain("--cpu-engine takes interpret, translate or check, not '%s'", word);
+	}
+	return known;
 }
 
 static bool options_agree(const struct run_options *run)
@@ -169,6 +206,7 @@ static const struct option known[] = {
 	{ "format", required_argument, NULL, 'f' },
 	{ "cpu-model", required_argument, NULL, 'c' },
 	{ "host-kvm", no_argument, NULL, 'k' },
+	{ "cpu-engine", required_argument, NULL, 'e' },
 	{ "no-nested", no_argument, NULL, 'n' },
 	{ "host-memory", required_argument, NULL, 'b' },
 	{ "host-swap", required_argument, NULL, 'w' },
@@ -189,26 +227,11 @@ int command_run(int argc, char **argv)
 	while ((option = getopt_long(argc, argv, "+h", known, NULL)) != -1) {
 		switch (option) {
 		case 'm':
-			if (strcmp(optarg, "tdp") != 0 && strcmp(optarg, "shadow") != 0) {
-				complain("--mmu takes tdp or shadow, not '%s'", optarg);
-				return EXIT_USAGE;
-			}
-			run.mmu = optarg;
-			break;
 		case 'f':
-			if (!is_format(optarg)) {
-				complain("--format takes npt4, npt5, ept4, ept5, ept4-no-ad or ept5-no-ad, not '%s'",
-				         optarg);
-				return EXIT_USAGE;
-			}
-			run.format = optarg;
-			break;
 		case 'c':
-			if (!model_exists(optarg)) {
-				complain("--cpu-model takes host, v1, v2, v3 or v4, not '%s'", optarg);
+		case 'e':
+			if (!word_option(option, optarg, &run))
 				return EXIT_USAGE;
-			}
-			run.cpu_model = optarg;
 			break;
 		case 'b':
 			if (!size_parse(optarg, memory)) {

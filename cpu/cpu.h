@@ -456,6 +456,42 @@ enum cpu_model { CPU_MODEL_HOST, CPU_MODEL_V1, CPU_MODEL_V2, CPU_MODEL_V3, CPU_M
 /** For all CPUs of the process. Before the first cpu_create and cpu_cpuid_max. */
 void cpu_model_set(enum cpu_model model);
 
+/* How guest code is run. Both engines are the same CPU. */
+enum cpu_engine {
+	CPU_ENGINE_INTERPRET,
+	CPU_ENGINE_TRANSLATE, /* 64-bit code becomes host code; the rest is interpreted */
+	CPU_ENGINE_CHECK,     /* each block on both, and abort() where they differ. For guests with one vCPU */
+};
+/**
+ * For all CPUs of the process. Before the first cpu_create. Where the host lets the process make no code, all is
+ * interpreted. Returns: false when there is no such engine here: under ThreadSanitizer.
+ */
+bool cpu_engine_set(enum cpu_engine engine);
+
+/* For tests of the translator. */
+struct cpu_translate_tuning {
+	unsigned runs; /* a block is translated when it was entered so often */
+	bool miss;     /* no access finds its page in the TLB of translated code */
+	bool exact;    /* all flags live everywhere */
+};
+/** Like cpu_engine_set. */
+void cpu_translate_tune(const struct cpu_translate_tuning *tuning);
+
+/* What the translator did on one CPU, since its birth. */
+struct cpu_translate_stats {
+	uint64_t blocks;      /* translated */
+	uint64_t guest_bytes; /* of code in them */
+	uint64_t host_bytes;  /* made of that */
+	uint64_t flushes;     /* times that all of it was thrown away */
+	uint64_t kills;       /* blocks whose code changed */
+	uint64_t entries;     /* into translated code, from outside */
+	uint64_t accesses;    /* that took the slow path */
+	uint64_t calls;       /* of handlers */
+	uint64_t checked;     /* CPU_ENGINE_CHECK: blocks that were compared */
+};
+/** Any time; while the CPU runs, counters may be a little old. */
+void cpu_translate_stats(const struct cpu *cpu, struct cpu_translate_stats *stats);
+
 /** All that this CPU can do, as CPUID would say it: the upper bound for KVM_GET_SUPPORTED_CPUID. */
 void cpu_cpuid_max(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 

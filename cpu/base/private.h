@@ -250,6 +250,7 @@ struct cpu_private {
 	struct block **hash;          /* BLOCK_HASH */
 	struct block **jump;          /* JUMP_CACHE */
 	uint64_t run_serial;
+	struct translate *translate;  /* of translate/; NULL until a block is translated */
 	struct stubs *stubs;          /* of stub/stub.c; NULL where the host allows no code to be made */
 	struct op fetch_op, event_op; /* what cpu->op is during a fetch, a delivery */
 	struct block *single_block;
@@ -325,6 +326,20 @@ void stubs_fini(struct cpu *cpu);
 /** Can `count` more instructions have stubs? If not, forget all, together with the blocks that use them. */
 bool stubs_have_room(const struct cpu *cpu, unsigned count);
 void stubs_forget(struct cpu *cpu);
+
+/* ---- supplied by translate/ ------------------------------------------------------------------------------ */
+
+struct block;
+/** A block was decoded: let it be translated when it has run often enough, if it can be and the owner wants it. */
+void translate_offer(struct cpu *cpu, struct block *b);
+/** Every block is forgotten. */
+void translate_forget(struct cpu *cpu);
+void translate_fini(struct cpu *cpu);
+/**
+ * In a signal handler: if the thread was in translated code at an access to memory, bring cpu->s and cpu->op to where
+ * that instruction begins. `context`: the signal's.
+ */
+void translate_trace(struct cpu *cpu, const void *context);
 
 /** Supplied by memory/signal.c: has cpu_signals_install been called? */
 bool cpu_signals_installed(void);

@@ -230,6 +230,33 @@ struct tlb_entry {
 #define TLB_GENERATIONS 512u
 #define TLB_SLOW (UINT64_C(1) << 11)
 
+/*
+ * What translated code looks up (cpu/translate/). The TLB holds copies of entries of cpu->tlb that need no slow path,
+ * of the current generation: one TLB for each value of TLB_USER and TLB_SMAP, so that a tag is a linear page and
+ * nothing else. An empty entry has 0; entry 0, where page 0 belongs, has all ones.
+ */
+#define FAST_MODES 3u
+#define FAST_KINDS 2u /* TLB_READ, TLB_WRITE */
+struct fast_entry {
+	uint64_t tag;  /* linear page */
+	uint64_t host; /* host page */
+};
+
+/* Where the host code of the block at `rip` begins. Empty: 0; slot 0, where RIP 0 belongs, has 1. */
+#define FAST_JUMPS 16384u
+struct fast_jump {
+	uint64_t rip;
+	const void *code;
+};
+
+struct fast {
+	uint32_t flags; /* the guest's, in translated code: bit 0: OF; bits 8 to 15: RFLAGS' low byte */
+	bool miss;      /* of tests: the TLB stays empty */
+	uint64_t used[FAST_MODES][FAST_KINDS]; /* bit n: one of entries 16n to 16n + 15 was filled */
+	struct fast_entry tlb[FAST_MODES][FAST_KINDS][TLB_ENTRIES];
+	struct fast_jump jump[FAST_MODES][FAST_JUMPS];
+};
+
 /* Guest physical page -> host page, as entry.root translates. Valid until entry.flush. */
 #define NTLB_ENTRIES 256u
 struct ntlb_entry {
@@ -303,6 +330,7 @@ struct cpu {
 	struct cpu_private *p;   /* the rest: private.h. Not for handlers */
 
 	struct tlb_entry tlb[TLB_KINDS][TLB_ENTRIES];
+	struct fast fast;        /* untouched while nothing is translated */
 };
 _Static_assert(offsetof(struct cpu, s.gpr) == 64, "OPR");
 

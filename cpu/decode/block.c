@@ -60,12 +60,13 @@ void block_memory_fini(struct cpu *cpu)
 	if (p->arena != NULL)
 		munmap(p->arena, ARENA_BYTES);
 	stubs_fini(cpu);
+	translate_fini(cpu);
 	p->hash = NULL;
 	p->arena = NULL;
 }
 
-/* Forget every block. At a block boundary only: no op but fetch_op is in use. */
-static void arena_reset(struct cpu *cpu)
+/* At a block boundary no op but fetch_op is in use. */
+void blocks_forget(struct cpu *cpu)
 {
 	struct cpu_private *p = cpu->p;
 
@@ -73,6 +74,7 @@ static void arena_reset(struct cpu *cpu)
 	p->arena_used = 512;
 	p->arena_epoch++;
 	stubs_forget(cpu);
+	translate_forget(cpu);
 	code_gen_next_all(cpu);
 }
 
@@ -194,7 +196,7 @@ static struct block *block_make(struct cpu *cpu, const uint8_t *host)
 	struct block *b;
 
 	if (p->arena_used + most > ARENA_BYTES || !stubs_have_room(cpu, BLOCK_OPS))
-		arena_reset(cpu);
+		blocks_forget(cpu);
 	b = (struct block *)(p->arena + p->arena_used);
 	*b = (struct block){ .rip = cpu->s.rip, .mode = cpu->mode, .host = host, .run_serial = p->run_serial };
 	f.available = left < BLOCK_BYTES + 16 ? left : BLOCK_BYTES + 16;
@@ -205,39 +207,32 @@ static struct block *block_make(struct cpu *cpu, const uint8_t *host)
 	b->lines2 = b->length2 != 0 ? codemap_lines(b->host2, b->length2) : 0;
 	b->bytes = (uint8_t *)&b->ops[b->ops_count + 1];
 	memcpy(b->bytes, f.bytes, b->length + b->length2);
+	translate_offer(cpu, b);
 	p->arena_used += (size_t)(b->bytes + b->length + b->length2 - (uint8_t *)b + 63) & ~(size_t)63;
 	return b;
 }
 
 /* ---- finding ------------------------------------------------------------------------------------------- */
 
-/* Is an instruction breakpoint behind the block's first instruction? At the first one there is none: block_get. */
+/* Is an instruction breakpoint in the block? */
 static bool block_breaks(const struct cpu *cpu, const struct block *b)
 {
-	for (unsigned i = 1; i < b->ops_count; i++) {
+	for (unsigned i = 0; i < b->ops_count; i++) {
 		if (debug_breaks(cpu, code_linear(cpu, b->ops[i].rip)))
 			return true;
 	}
 	return false;
 }
 
-static bool block_valid(struct cpu *cpu, struct block *b)
+bool block_unchanged(struct cpu *cpu, struct block *b)
 {
 	struct cpu_private *p = cpu->p;
 
 	if (unlikely(p->armed_breakpoints.code) && block_breaks(cpu, b))
 		return false;
-
-	if (!codemap_alive(b->page, b->version, b->lines))
+	if (!codemap_alive(b->page, b->version, b->lines) ||
+	    (b->length2 != 0 && !codemap_alive(b->page2, b->version2, b->lines2)))
 		return false;
-	if (!inside_cs(cpu, b->rip, b->length + b->length2))
-		return false;
-	if (b->length2 != 0) {
-		if (fetch_host(cpu, code_linear(cpu, b->rip + b->length)) != b->host2)
-			return false;
-		if (!codemap_alive(b->page2, b->version2, b->lines2))
-			return false;
-	}
 	if (b->run_serial == p->run_serial)
 		return true;
 	/* The program may have written the code while the CPU was outside. */
@@ -246,6 +241,15 @@ static bool block_valid(struct cpu *cpu, struct block *b)
 		return false;
 	b->run_serial = p->run_serial;
 	return true;
+}
+
+static bool block_valid(struct cpu *cpu, struct block *b)
+{
+	if (!inside_cs(cpu, b->rip, b->length + b->length2))
+		return false;
+	if (b->length2 != 0 && fetch_host(cpu, code_linear(cpu, b->rip + b->length)) != b->host2)
+		return false;
+	return block_unchanged(cpu, b);
 }
 
 static struct block *block_find(struct cpu *cpu, const uint8_t *host, struct block **chain)
@@ -300,7 +304,7 @@ struct block *block_single(struct cpu *cpu)
 	unsigned left;
 
 	if (!stubs_have_room(cpu, 1))
-		arena_reset(cpu);
+		blocks_forget(cpu);
 	fetch_begin(cpu);
 	if (!inside_cs(cpu, cpu->s.rip, 1))
 		cpu_gp(cpu);

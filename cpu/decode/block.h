@@ -30,6 +30,9 @@ struct block {
 	uint64_t version, version2;
 	uint64_t lines, lines2; /* lines of the page that the code lies in */
 	struct block *next; /* hash chain */
+	struct translated *translated[2]; /* translate/'s: host code; [1]: for supervisor accesses that SMAP limits */
+	const void *first_label; /* of the first op, if that has translate/'s */
+	uint32_t runs;
 	uint8_t *bytes;     /* length + length2 of them, as decoded */
 	struct op ops[];
 };
@@ -38,6 +41,13 @@ struct block {
 struct block *block_get(struct cpu *cpu);
 /** The instruction at s.rip alone, in p->single_block. */
 struct block *block_single(struct cpu *cpu);
+/**
+ * Is the code that was decoded still what memory has, and no breakpoint in it? Not asked: whether the block's addresses
+ * still lead there.
+ */
+bool block_unchanged(struct cpu *cpu, struct block *b);
+/** Forget every block. At a block boundary only. */
+void blocks_forget(struct cpu *cpu);
 bool block_memory_init(struct cpu *cpu);
 void block_memory_fini(struct cpu *cpu);
 INLINE unsigned jump_slot(uint64_t rip)

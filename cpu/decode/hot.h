@@ -32,7 +32,7 @@
 	X(PUSH_R8) X(PUSH_I8) X(POP_R8) X(LEAVE8) X(CDQ) X(CQO) X(CDQE) \
 	X(CALL_REL) X(CALL_R) X(CALL_M) X(RET) X(JMP_REL) X(JMP_R) X(JMP_M) \
 	X(JO) X(JNO) X(JB) X(JAE) X(JE) X(JNE) X(JBE) X(JA) X(JS) X(JNS) X(JP) X(JNP) X(JL) X(JGE) X(JLE) X(JG) \
-	X(NOP)
+	X(NOP) X(TRANSLATE) X(STOP)
 
 enum hot {
 #define HOT_ENUM(name) HOT_##name,

@@ -366,6 +366,16 @@ void *mem_span(struct cpu *cpu, uint64_t linear, bool write, unsigned *bytes)
 	return place.host;
 }
 
+void *mem_place(struct cpu *cpu, uint64_t linear, bool write, unsigned size)
+{
+	struct place place;
+
+	if (size > page_left(linear) || debug_watches(cpu, linear))
+		return NULL;
+	place = locate(cpu, linear, write ? ACCESS_WRITE : ACCESS_READ);
+	return place.slow ? NULL : place.host;
+}
+
 /* ---- as the supervisor --------------------------------------------------------------------------------- */
 
 /* A fault before the tag is put back leaves it wrong: every landing in run/run.c computes it anew. */

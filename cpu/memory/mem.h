@@ -187,6 +187,12 @@ INLINE void mem_lock_end(struct cpu *cpu, struct mem_rmw *m)
  */
 void *mem_span(struct cpu *cpu, uint64_t linear, bool write, unsigned *bytes);
 
+/**
+ * The same for one access of `size` bytes, which may also lie in a page with code if it is a read.
+ * Returns: NULL when the instruction must be interpreted, too, because the access reaches into another page.
+ */
+void *mem_place(struct cpu *cpu, uint64_t linear, bool write, unsigned size);
+
 /* ---- stack, as PUSH and POP see it: SS, RSP wrapped at the stack size ---------------------------------- */
 
 /** What stack offsets wrap to. */

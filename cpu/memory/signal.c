@@ -25,6 +25,8 @@ static bool host_page_known(struct cpu *cpu, uint64_t page, uint64_t *gpa)
 	bool known = false;
 
 	*gpa = 0;
+	if (page == 0)
+		return false; /* not where a guest has memory: empty entries have it */
 	for (unsigned i = 0; i < NTLB_ENTRIES; i++) {
 		if ((ntlb[i].tag & 0xfff) != 0 && ntlb[i].host == page) {
 			*gpa = ntlb[i].tag & ~UINT64_C(0xfff);
@@ -38,6 +40,8 @@ static bool host_page_known(struct cpu *cpu, uint64_t page, uint64_t *gpa)
 			known = (e->tag & ~UINT64_C(0xfff)) + e->addend == page;
 		}
 	}
+	for (unsigned i = 0; cpu->p->translate != NULL && i < FAST_MODES * FAST_KINDS * TLB_ENTRIES && !known; i++)
+		known = cpu->fast.tlb[0][0][i].host == page;
 	return known;
 }
 
@@ -81,6 +85,7 @@ bool cpu_signal(int signal, siginfo_t *info, void *context)
 	if (!host_page_known(cpu, (uint64_t)(uintptr_t)info->si_addr & ~UINT64_C(0xfff), &gpa))
 		return false;
 	cpu->p->host_fault_gpa = gpa;
+	translate_trace(cpu, context);
 	/* Not in this handler's own registers: the kernel has saved the guest's with the rest, as FXSAVE does. */
 	saved = ((const ucontext_t *)context)->uc_mcontext.fpregs;
 	if (saved != NULL) {

@@ -25,6 +25,30 @@ void tlb_tag_update(struct cpu *cpu)
 	cpu->tlb_tag = tag;
 }
 
+/* Drop what translated code knows, of accesses of these kinds. */
+static void fast_wipe(struct cpu *cpu, unsigned first, unsigned last)
+{
+	for (unsigned mode = 0; mode < FAST_MODES; mode++) {
+		for (unsigned kind = first; kind <= last; kind++) {
+			struct fast_entry *entries = cpu->fast.tlb[mode][kind];
+
+			for (uint64_t used = cpu->fast.used[mode][kind]; used != 0; used &= used - 1)
+				memset(&entries[16 * __builtin_ctzll(used)], 0, 16 * sizeof(entries[0]));
+			cpu->fast.used[mode][kind] = 0;
+			entries[0].tag = ~UINT64_C(0);
+		}
+	}
+}
+
+static void fast_drop(struct cpu *cpu, uint64_t linear)
+{
+	unsigned slot = (linear >> 12) % TLB_ENTRIES;
+
+	for (unsigned mode = 0; mode < FAST_MODES; mode++)
+		for (unsigned kind = 0; kind < FAST_KINDS; kind++)
+			cpu->fast.tlb[mode][kind][slot].tag = slot == 0 ? ~UINT64_C(0) : 0;
+}
+
 static void tlb_wipe(struct cpu *cpu, unsigned first, unsigned last)
 {
 	/* No access has a tag with all bits set. */
@@ -44,6 +68,8 @@ static void generation_next(struct cpu *cpu)
 			p->contexts[i].saved.generation = 0;
 		p->tlb_generation = 1;
 	}
+	if (p->translate != NULL)
+		fast_wipe(cpu, TLB_READ, TLB_WRITE);
 	cpu->tlb_tag = p->tlb_generation << TLB_GENERATION_SHIFT;
 	tlb_tag_update(cpu);
 }
@@ -84,6 +110,8 @@ void tlb_flush_nested(struct cpu *cpu)
 void tlb_flush_writes(struct cpu *cpu)
 {
 	tlb_wipe(cpu, TLB_WRITE, TLB_WRITE);
+	if (cpu->p->translate != NULL)
+		fast_wipe(cpu, TLB_WRITE, TLB_WRITE);
 }
 
 /* Drop one page of every context. */
@@ -91,6 +119,8 @@ static void page_drop(struct cpu *cpu, uint64_t linear)
 {
 	for (unsigned kind = 0; kind < TLB_KINDS; kind++)
 		cpu->tlb[kind][(linear >> 12) % TLB_ENTRIES].tag = ~UINT64_C(0);
+	if (cpu->p->translate != NULL)
+		fast_drop(cpu, linear);
 	cpu->p->last_walk.tag = ~UINT64_C(0);
 }
 
@@ -182,6 +212,8 @@ static void context_load(struct cpu *cpu, const struct tlb_context *context)
 {
 	struct cpu_private *p = cpu->p;
 
+	if (p->translate != NULL)
+		fast_wipe(cpu, TLB_READ, TLB_WRITE);
 	cpu->tlb_tag = context->saved.generation << TLB_GENERATION_SHIFT;
 	p->tables_gen = context->saved.tables_gen;
 	p->large_pages = context->saved.large_pages;

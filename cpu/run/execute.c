@@ -14,6 +14,7 @@
 #include "cpu/decode/hot.h"
 #include "cpu/memory/mem.h"
 #include "cpu/run/run_int.h"
+#include "cpu/translate/translate.h"
 
 /* ---- operands ------------------------------------------------------------------------------------------------- */
 
@@ -197,6 +198,18 @@ CALL_FN_END: /* the handler sets s.rip */
 	op->fn(cpu, op);
 	goto lookup;
 
+TRANSLATE: /* the first op of a block that has host code or may get it; that op's own label is in the block */
+	{
+		const void *to = translate_run(cpu, &op);
+
+		if (to == NULL)
+			goto lookup;
+		goto *to;
+	}
+
+STOP: /* translate/check.c's */
+	return LEAVE_NONE;
+
 	/* ---- data ---- */
 
 	MOV_FORMS(1)
@@ -313,6 +326,11 @@ enum leave execute(struct cpu *cpu)
 enum leave execute_resume(struct cpu *cpu, const struct op *op)
 {
 	return loop(cpu, op, NULL);
+}
+
+void translate_interpret(struct cpu *cpu, const struct op *op)
+{
+	loop(cpu, op, NULL);
 }
 
 enum leave execute_single(struct cpu *cpu)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The machine of guest.h. */
+#include "engine.h"
 #include "guest.h"
 
 #include <setjmp.h>
@@ -318,6 +319,7 @@ struct guest *guest_make(void)
 {
 	struct guest *g = zeroed(sizeof(*g));
 
+	engine_from_environment();
 	g->ram = zeroed(GUEST_RAM);
 	g->rom = zeroed(4096);
 	g->root = new_table(g);

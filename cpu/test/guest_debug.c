@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -361,11 +362,11 @@ static void test_debug_other_code_and_pages_stay_fast(void **state)
 	with = time_of(g);
 	assert_int_equal(traps(g), 0);
 	assert_true(with < 8 * without);
-	/* And the same page is slower, but not that slow. */
+	/* And the same page is slower, but not that slow. Translated code is interpreted at each of its accesses. */
 	breakpoint_n(g, 3, 0x100800, 0xf);
 	with = time_of(g);
 	assert_int_equal(traps(g), 0);
-	assert_true(with < 30 * without);
+	assert_true(with < (getenv("VMMU_CPU_ENGINE") != NULL ? 300 : 30) * without);
 }
 
 GUEST_ASM(db_copy, "mov $0x100, %ecx \n mov $0x100000, %esi \n mov $0x103000, %edi \n rep movsb \n"

@@ -3,6 +3,7 @@
  * The guest is 64-bit. Every exception goes over an IST stack to a HLT for its vector. Its second-stage tables are
  * written here, once, so that only the CPU is under test.
  */
+#include "engine.h"
 #include "native_soft.h"
 
 #include <stdlib.h>
@@ -218,6 +219,7 @@ bool soft_init(const uint8_t pattern[GEN_DATA_SIZE], uint64_t xcr0)
 {
 	static const struct cpu_ops ops;
 
+	engine_from_environment();
 	soft.area = mmap(NULL, RAM_SIZE + LARGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	soft.vm = cpu_vm_create();
 	cpu_signals_install();

@@ -10,8 +10,8 @@
 
 static const char *const variables[] = {
 	CONFIG_ENV_STATS, CONFIG_ENV_TRACE, CONFIG_ENV_MMU, CONFIG_ENV_FORMAT, CONFIG_ENV_NESTED,
-	CONFIG_ENV_CPU_MODEL, CONFIG_ENV_HOST_MEMORY, CONFIG_ENV_HOST_SWAP, CONFIG_ENV_HOST_SWAP_SIZE, CONFIG_ENV_WATCH,
-	CONFIG_ENV_HOST_KVM,
+	CONFIG_ENV_CPU_MODEL, CONFIG_ENV_CPU_ENGINE, CONFIG_ENV_HOST_MEMORY, CONFIG_ENV_HOST_SWAP,
+	CONFIG_ENV_HOST_SWAP_SIZE, CONFIG_ENV_WATCH, CONFIG_ENV_HOST_KVM,
 };
 #define TSC_MEASURE_NS 5000000u /* reading errors of some 20 ns are then 4 ppm */
 #define VARIABLES (sizeof(variables) / sizeof(*variables))
@@ -74,6 +74,15 @@ static enum cpu_model config_cpu_model(void)
 	return CPU_MODEL_V1 + (enum cpu_model)(value[1] - '1');
 }
 
+static enum cpu_engine config_cpu_engine(void)
+{
+	const char *value = config_get(CONFIG_ENV_CPU_ENGINE);
+
+	if (value && strcmp(value, "translate") == 0)
+		return CPU_ENGINE_TRANSLATE;
+	return value && strcmp(value, "check") == 0 ? CPU_ENGINE_CHECK : CPU_ENGINE_INTERPRET;
+}
+
 void config_init(void)
 {
 	size_t count = 0;
@@ -85,6 +94,7 @@ void config_init(void)
 			if (count < VARIABLES && value_in(*entry, variables[i]))
 				kept[count++] = strdup(*entry);
 	cpu_model_set(config_cpu_model());
+	(void)cpu_engine_set(config_cpu_engine()); /* where it cannot be, guests are interpreted */
 	first = moment_read();
 	if (dladdr(variables, &info) && info.dli_fname)
 		library = strdup(info.dli_fname);

@@ -16,6 +16,7 @@
 #define CONFIG_ENV_FORMAT "VMMU_FORMAT" /* npt4 (default), npt5, ept4, ept5, ept4-no-ad, ept5-no-ad */
 #define CONFIG_ENV_NESTED "VMMU_NESTED" /* "0": guests cannot be hypervisors */
 #define CONFIG_ENV_CPU_MODEL "VMMU_CPU_MODEL" /* host (default), v1, v2, v3, v4 */
+#define CONFIG_ENV_CPU_ENGINE "VMMU_CPU_ENGINE" /* interpret (default), translate, check */
 
 #define CONFIG_ENV_HOST_MEMORY "VMMU_HOST_MEMORY" /* bytes: a budget for guest memory */
 #define CONFIG_ENV_HOST_SWAP "VMMU_HOST_SWAP"     /* a path: a swap file behind it */
@@ -30,7 +31,7 @@ void config_init(void);
 
 /** The path by which the loader knows this library; NULL before config_init. */
 const char *config_library(void);
-#define CONFIG_KEPT 11u /* the most that config_kept returns */
+#define CONFIG_KEPT 12u /* the most that config_kept returns */
 /** The variables above that were set, as "NAME=value". The list ends with NULL. */
 const char *const *config_kept(void);
 

@@ -14,6 +14,7 @@
 struct totals {
 	unsigned vms, vcpus;
 	struct vmmu_stats mmu;
+	struct cpu_translate_stats translate;
 	uint64_t exits[EXITS_COUNT];
 	uint64_t runs;
 };
@@ -22,6 +23,18 @@ static struct totals gone;
 static struct posix_lock lock = POSIX_LOCK_INIT;
 
 _Static_assert(sizeof(struct vmmu_stats) % sizeof(uint64_t) == 0, "all counters are 64 bits");
+_Static_assert(sizeof(struct cpu_translate_stats) % sizeof(uint64_t) == 0, "all counters are 64 bits");
+
+static void add_translate(const struct cpu *cpu, struct cpu_translate_stats *to)
+{
+	struct cpu_translate_stats stats;
+	uint64_t *sum = (uint64_t *)to;
+	const uint64_t *one = (const uint64_t *)&stats;
+
+	cpu_translate_stats(cpu, &stats);
+	for (size_t i = 0; i < sizeof(stats) / sizeof(*one); i++)
+		sum[i] += one[i];
+}
 
 static void add_vm(struct kvm *kvm, void *context)
 {
@@ -40,6 +53,7 @@ static void add_vm(struct kvm *kvm, void *context)
 		if (!vcpu)
 			continue;
 		to->vcpus++;
+		add_translate(vcpu->cpu, &to->translate);
 		to->runs += __atomic_load_n(&vcpu->runs, __ATOMIC_RELAXED);
 		for (unsigned e = 0; e < EXITS_COUNT; e++)
 			to->exits[e] += __atomic_load_n(&vcpu->exits[e], __ATOMIC_RELAXED);
@@ -67,6 +81,23 @@ void stats_fork(enum fork_step step)
 static void line(const char *name, uint64_t value)
 {
 	fprintf(stderr, "  %-28s %14llu\n", name, (unsigned long long)value);
+}
+
+static void print_translate(const struct cpu_translate_stats *t)
+{
+	if (t->blocks == 0)
+		return;
+	fprintf(stderr, " code that was translated\n");
+	line("blocks", t->blocks);
+	line("their bytes", t->guest_bytes);
+	line("bytes made of them", t->host_bytes);
+	line("thrown away", t->flushes);
+	line("blocks that were written", t->kills);
+	line("entries", t->entries);
+	line("slow accesses", t->accesses);
+	line("calls of handlers", t->calls);
+	if (t->checked)
+		line("blocks checked", t->checked);
 }
 
 static void print(const struct totals *t)
@@ -108,6 +139,7 @@ static void print(const struct totals *t)
 	line("pages aged", m->ages);
 	line("found young", m->ages_young);
 	host_memory_print(stderr, line);
+	print_translate(&t->translate);
 	fprintf(stderr, " exits by reason (%llu KVM_RUN)\n", (unsigned long long)t->runs);
 	for (unsigned e = 0; e < EXITS_COUNT; e++)
 		if (t->exits[e])

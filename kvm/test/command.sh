@@ -49,6 +49,9 @@ expect 0 "VMMU_CPU_MODEL=v1" "$vmmu" run --cpu-model v1 -- env
 expect 0 "" "$vmmu" run --cpu-model host -- true
 expect 2 "--cpu-model takes" "$vmmu" run --cpu-model v5 -- true
 expect 2 "--cpu-model takes" "$vmmu" run --cpu-model v -- true
+expect 0 "VMMU_CPU_ENGINE=translate" "$vmmu" run --cpu-engine translate -- env
+expect 0 "" "$vmmu" run --cpu-engine check -- true
+expect 2 "--cpu-engine takes" "$vmmu" run --cpu-engine other -- true
 expect 1 "" "$vmmu" run -- false
 expect 77 "" "$vmmu" run -- sh -c 'exit 77'
 expect 0 "hello world" "$vmmu" run echo hello world
