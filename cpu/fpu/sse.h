@@ -23,17 +23,18 @@ union xmm {
 	uint64_t q[2];
 };
 
+/*
+ * A register's 16 bytes are loaded and stored as one: a load of what two stores have just written waits for both to
+ * reach the cache.
+ */
 INLINE union xmm xmm_read(struct cpu *cpu, unsigned n)
 {
-	union xmm v;
-
-	memcpy(&v, cpu_xmm(cpu, n), sizeof(v));
-	return v;
+	return (union xmm){ .i = _mm_load_si128((const __m128i *)(const void *)cpu_xmm(cpu, n)) };
 }
 
 INLINE void xmm_write(struct cpu *cpu, unsigned n, const union xmm *v)
 {
-	memcpy(cpu_xmm(cpu, n), v, sizeof(*v));
+	_mm_store_si128((__m128i *)(void *)cpu_xmm(cpu, n), v->i);
 }
 
 /* Load `size` bytes (2, 4, 8, 16) of memory; the rest is 0. `aligned`: a misaligned 16-byte operand is #GP. */
@@ -43,20 +44,14 @@ INLINE union xmm xmm_load(struct cpu *cpu, const struct op *op, unsigned size, b
 	union xmm v;
 	const uint8_t *at;
 
-	v.q[0] = v.q[1] = 0;
-	if (size < 16) {
-		v.q[0] = mem_read(cpu, linear, size);
-		return v;
-	}
+	if (size < 16)
+		return (union xmm){ .i = _mm_cvtsi64_si128((long long)mem_read(cpu, linear, size)) };
 	if (aligned && unlikely(linear & 15))
 		cpu_gp(cpu);
 	at = tlb_find(cpu, TLB_READ, linear, 16);
-	if (likely(at != NULL)) {
-		v.q[0] = host_load(at, 8);
-		v.q[1] = host_load(at + 8, 8);
-	} else {
-		mem_read_bytes(cpu, linear, v.b, 16);
-	}
+	if (likely(at != NULL))
+		return (union xmm){ .i = _mm_set_epi64x((long long)host_load(at + 8, 8), (long long)host_load(at, 8)) };
+	mem_read_bytes(cpu, linear, v.b, 16);
 	return v;
 }
 

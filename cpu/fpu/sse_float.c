@@ -13,17 +13,50 @@
 	X(HADDPD, "haddpd", 16) X(HSUBPS, "hsubps", 16) X(HSUBPD, "hsubpd", 16)                               \
 	X(RCPPS, "rcpps", 16) X(RCPSS, "rcpss", 4) X(RSQRTPS, "rsqrtps", 16) X(RSQRTSS, "rsqrtss", 4)
 
+/*
+ * Of registers, the host's instruction takes the second one from its place: no copy, no call, no stack frame.
+ * careful_: an exception is unmasked.
+ */
 #define ARITHMETIC_HANDLER(name, insn, bytes)                                                                 \
-	static void arithmetic_##name(struct cpu *cpu, const struct op *op)                                   \
+	static __attribute__((noinline)) void careful_##name(struct cpu *cpu, const struct op *op)            \
 	{                                                                                                     \
 		union xmm a, b;                                                                               \
 		uint32_t after;                                                                               \
                                                                                                               \
-		cpu_sse_check(cpu);                                                                           \
 		b = xmm_source(cpu, op, bytes);                                                               \
 		a = xmm_read(cpu, op->reg[0]);                                                                \
 		SSE_RUN(cpu, insn " %[b], %[a]", after, [a] "+x"(a.i), [b] "x"(b.i));                         \
 		sse_check_raised(cpu, after);                                                                 \
+		xmm_write(cpu, op->reg[0], &a);                                                               \
+	}                                                                                                     \
+                                                                                                              \
+	static void memory_##name(struct cpu *cpu, const struct op *op)                                       \
+	{                                                                                                     \
+		union xmm a, b;                                                                               \
+                                                                                                              \
+		cpu_sse_check(cpu);                                                                           \
+		if (unlikely(cpu->mxcsr_careful)) {                                                           \
+			careful_##name(cpu, op);                                                              \
+			return;                                                                               \
+		}                                                                                             \
+		b = xmm_load(cpu, op, bytes, true);                                                           \
+		a = xmm_read(cpu, op->reg[0]);                                                                \
+		__asm__ volatile(insn " %[b], %[a]" : [a] "+x"(a.i) : [b] "x"(b.i));                         \
+		xmm_write(cpu, op->reg[0], &a);                                                               \
+	}                                                                                                     \
+                                                                                                              \
+	static void registers_##name(struct cpu *cpu, const struct op *op)                                    \
+	{                                                                                                     \
+		const __m128i *b = (const __m128i *)(const void *)cpu_xmm(cpu, op->reg[1]);                   \
+		union xmm a;                                                                                  \
+                                                                                                              \
+		cpu_sse_check(cpu);                                                                           \
+		if (unlikely(cpu->mxcsr_careful)) {                                                           \
+			careful_##name(cpu, op);                                                              \
+			return;                                                                               \
+		}                                                                                             \
+		a = xmm_read(cpu, op->reg[0]);                                                                \
+		__asm__ volatile(insn " %[b], %[a]" : [a] "+x"(a.i) : [b] "m"(*b));                          \
 		xmm_write(cpu, op->reg[0], &a);                                                               \
 	}
 ARITHMETIC(ARITHMETIC_HANDLER)
@@ -84,9 +117,9 @@ ORDER(ORDER_HANDLER)
 
 op_fn *sse_float_select(const struct insn *insn, struct op *op)
 {
-	(void)op;
 	switch (insn->z->mnemonic) {
-#define ARITHMETIC_CASE(name, insn, bytes) case ZYDIS_MNEMONIC_##name: return arithmetic_##name;
+#define ARITHMETIC_CASE(name, insn, bytes) \
+	case ZYDIS_MNEMONIC_##name: return op->mem == 1 ? memory_##name : registers_##name;
 		ARITHMETIC(ARITHMETIC_CASE)
 #define ORDER_CASE(name, insn, bytes) case ZYDIS_MNEMONIC_##name: return order_##name;
 		ORDER(ORDER_CASE)

@@ -96,7 +96,13 @@ static void run_registers(struct cpu *cpu, const struct op *op)
 	stub_run(cpu, stub, NULL);
 }
 
-/* On a copy of the operand: it crosses a page, is a device's or in a page with code, or may not be written at once. */
+/*
+ * On a copy of the operand: it crosses a page, is a device's or in a page with code, or may not be written at once.
+ *
+ * What can fault is before the stub. After it a host page may turn out to be gone, or another CPU may have found code
+ * in the page: then the instruction begins again. An instruction that stores has changed no register by then that it
+ * reads: only flags of MXCSR, which stay set, and of an MMX store TOP and tags, which become what they are.
+ */
 static __attribute__((noinline)) void run_on_copy(struct cpu *cpu, const struct stub *stub, uint64_t linear)
 {
 	uint8_t copy[64] __attribute__((aligned(64)));
