@@ -20,13 +20,14 @@ struct form {
 };
 #define FORM_ALIGNED  1 /* the operand is aligned to 64 bytes, or it is an exception */
 #define FORM_ANYTIMES 2 /* bytes may be read or written more than once */
+#define FORM_NOT_KVM  4 /* KVM's emulator has another result, or at CPL 3 it may be the host's */
 
 #define FORM_TEXT_(n) #n
 #define FORM_TEXT(n) FORM_TEXT_(n)
 
 /* FORM("mov %eax, (%rbx)", 0, 4, 0). Instructions are separated by semicolons; labels are 1 to 9. */
 #define FORM(text, reads, writes, flags)                                                                            \
-	__asm__(".pushsection .rodata.form_code, \"a\"\n771: " text "\n772: hlt\n"                                  \
+	__asm__(".pushsection .rodata.form_code, \"a\"\n771: " text "\n772: out %al, $0x10\n"                       \
 	        "773: .asciz \"" text "\"\n.popsection\n"                                                           \
 	        ".pushsection form_table, \"aw\"\n.balign 8\n.quad 771b, 772b, 773b\n"                              \
 	        ".short " FORM_TEXT(reads) ", " FORM_TEXT(writes) "\n.long " FORM_TEXT(flags) ", 0\n.balign 8\n"    \
