@@ -57,6 +57,8 @@ struct gen_state {
 	struct gen_extended st[8];	/* x87 registers in stack order, 10 bytes each */
 	uint16_t fcw, fsw;
 	uint8_t ftw;			/* as FXSAVE has it */
+	uint16_t fop;			/* of the last x87 instruction: opcode, address, address of its operand */
+	uint64_t fip, fdp;
 	uint32_t mxcsr;
 };
 

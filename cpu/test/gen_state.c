@@ -476,6 +476,12 @@ static void fill_x87(struct build *b)
 		s->fcw &= (uint16_t)~(1u << gen_below(&b->rand, 6));
 		s->fsw |= gen_next(&b->rand) & 0x3f;
 	}
+	/* AMD's processors lose the pointers in a context switch unless an exception is pending. */
+	if (s->fsw & ~s->fcw & 0x3f) {
+		s->fop = (uint16_t)(s->st[0].q[0] & 0x7ff);
+		s->fip = s->st[1].q[0] & 0x7fffffffffff;
+		s->fdp = s->st[2].q[0] & 0x7fffffffffff;
+	}
 }
 
 void gen_fill_registers(struct build *b)

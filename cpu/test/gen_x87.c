@@ -26,7 +26,8 @@ static const struct gen_row rows[] = {
 	ROW(FLDLG2, ""), ROW(FLDLN2, ""), ROW(F2XM1, ""), ROW(FYL2X, ""), ROW(FYL2XP1, ""), ROW(FPATAN, ""),
 	ROW(FPTAN, ""), ROW(FSIN, ""), ROW(FCOS, ""), ROW(FSINCOS, ""), ROW(FINCSTP, ""), ROW(FDECSTP, ""),
 	ROW(FNOP, ""), ROW(FNINIT, ""), ROW(FNCLEX, ""), ROW(FLDCW, "Mw"), ROW(FLDENV, "Me"), ROW(FLDENV, "Mf"),
-	ROW(FRSTOR, "Ms"), ROW(FRSTOR, "Mr"), ROW(FNSTCW, "Mw"), ROW(FNSTSW, "Mw"), ROW(FNSTSW, "Aw"),
+	ROW(FRSTOR, "Ms"), ROW(FRSTOR, "Mr"), ROW(FNSTENV, "Me"), ROW(FNSTENV, "Mf"), ROW(FNSAVE, "Ms"),
+	ROW(FNSAVE, "Mr"), ROW(FNSTCW, "Mw"), ROW(FNSTSW, "Mw"), ROW(FNSTSW, "Aw"),
 	ROW(FWAIT, ""),
 };
 

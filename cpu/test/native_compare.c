@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define FSW_ES 0x80u /* an exception is pending */
+
 /* ---- printing ------------------------------------------------------------------------------------------ */
 
 static const char *const gpr_name[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -84,6 +86,11 @@ static void print_failure(const struct gen_case *c, const struct native_result *
 	print_difference("fcw", c->in.fcw, n->after.fcw, s->after.fcw);
 	print_difference("fsw", c->in.fsw, n->after.fsw, s->after.fsw);
 	print_difference("ftw", c->in.ftw, n->after.ftw, s->after.ftw);
+	if (n->after.fsw & FSW_ES) {
+		print_difference("fop", c->in.fop, n->after.fop, s->after.fop);
+		print_difference("fip", c->in.fip, n->after.fip, s->after.fip);
+		print_difference("fdp", c->in.fdp, n->after.fdp, s->after.fdp);
+	}
 	for (unsigned int i = 0; i < 8; i++) {
 		snprintf(name, sizeof(name), "st%uh", i);
 		print_difference(name, c->in.st[i].q[1], n->after.st[i].q[1], s->after.st[i].q[1]);
@@ -109,6 +116,13 @@ static bool same_end(const struct gen_case *c, const struct native_result *n, co
 	return (n->end.vector != 13 && n->end.vector != 12) || n->end.error == s->end.error;
 }
 
+/* The handler of #MF looks at them. Without an exception pending, AMD's processors store zeros. */
+static bool same_pointers(const struct native_result *n, const struct native_result *s)
+{
+	return !(n->after.fsw & FSW_ES) || (n->after.fop == s->after.fop && n->after.fip == s->after.fip &&
+	                                    n->after.fdp == s->after.fdp);
+}
+
 static bool same_state(const struct gen_case *c, const struct native_result *n, const struct native_result *s)
 {
 	uint64_t flags = GEN_STATUS | GEN_DF | 0x200000;
@@ -127,7 +141,7 @@ static bool same_state(const struct gen_case *c, const struct native_result *n, 
 			return false;
 	return n->after.rip == s->after.rip && ((n->after.rflags ^ s->after.rflags) & flags) == 0 &&
 	       n->after.mxcsr == s->after.mxcsr && n->after.fcw == s->after.fcw && n->after.fsw == s->after.fsw &&
-	       n->after.ftw == s->after.ftw &&
+	       n->after.ftw == s->after.ftw && same_pointers(n, s) &&
 	       memcmp(n->after.st, s->after.st, sizeof(n->after.st)) == 0 &&
 	       memcmp(n->after.v, s->after.v, sizeof(n->after.v)) == 0 &&
 	       memcmp(n->after.k, s->after.k, sizeof(n->after.k)) == 0;

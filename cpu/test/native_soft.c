@@ -307,8 +307,9 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	memcpy(s->gpr, c->in.gpr, sizeof(s->gpr));
 	s->rip = c->in.rip;
 	s->rflags = c->in.rflags;
-	s->fx.fop = 0;
-	s->fx.fip = s->fx.fdp = 0;
+	s->fx.fop = c->in.fop;
+	s->fx.fip = c->in.fip;
+	s->fx.fdp = c->in.fdp;
 	s->fx.fcw = c->in.fcw;
 	s->fx.fsw = c->in.fsw;
 	s->fx.ftw = c->in.ftw;
@@ -336,6 +337,9 @@ enum soft_result soft_run(const struct gen_case *c, enum soft_mode mode, struct 
 	after->fcw = s->fx.fcw;
 	after->fsw = s->fx.fsw;
 	after->ftw = s->fx.ftw;
+	after->fop = s->fx.fop;
+	after->fip = s->fx.fip;
+	after->fdp = s->fx.fdp;
 	memcpy(after->st, s->fx.st, sizeof(after->st));
 	memcpy(after->v, s->vectors.v, sizeof(after->v));
 	memcpy(after->k, s->vectors.k, sizeof(after->k));

@@ -125,8 +125,9 @@ void native_xstate_put(struct _libc_fpstate *frame, const struct gen_state *in)
 	frame->cwd = s.fcw;
 	frame->swd = s.fsw;
 	frame->ftw = s.ftw;
-	frame->fop = 0;
-	frame->rip = frame->rdp = 0;
+	frame->fop = s.fop;
+	frame->rip = s.fip;
+	frame->rdp = s.fdp;
 	copy_vectors((uint8_t *)frame, &s, present(frame), 0, true);
 	header_write(frame, header_read(frame) | present(frame));
 }
@@ -141,6 +142,9 @@ void native_xstate_get(const struct _libc_fpstate *frame, struct gen_state *out)
 	out->fcw = frame->cwd;
 	out->fsw = frame->swd;
 	out->ftw = (uint8_t)frame->ftw;
+	out->fop = frame->fop;
+	out->fip = frame->rip;
+	out->fdp = frame->rdp;
 	copy_vectors((uint8_t *)(uintptr_t)frame, out, present(frame), used, false);
 }
 
