@@ -59,6 +59,7 @@ struct run_options {
 	const char *trace; /* the file in which refused requests are listed, or NULL */
 	const char *mmu, *format;
 	const char *cpu_model; /* "host", "v1" to "v4", or NULL */
+	const char *raw; /* "auto", "on", "off", or NULL: auto */
 	bool host_kvm;  /* programs that cannot have the front end run without it */
 	const char *cpu_engine; /* "interpret", "translate", "check", or NULL */
 	bool no_nested; /* guests cannot be hypervisors */

@@ -89,6 +89,7 @@ static int examine(const char *name, bool all)
 {
 	char path[PATH_MAX];
 	struct program_file file;
+	struct program_scripts scripts;
 	enum program_kind kind = PROGRAM_OTHER;
 	const char *obstacle;
 	struct scan scan;
@@ -96,8 +97,8 @@ static int examine(const char *name, bool all)
 	int error = program_find(name, path, sizeof(path));
 
 	if (!error) {
-		kind = program_examine(path, &file);
-		obstacle = program_obstacle(kind);
+		kind = program_examine(path, &file, &scripts);
+		program_way(kind, RAW_AUTO, &obstacle);
 		if (obstacle && kind != PROGRAM_LIBRARY) {
 			complain("%s: %s", path, obstacle);
 			return EXIT_CANNOT_RUN;

@@ -2,6 +2,7 @@
 /* vmmu run: preload the front end and become the program. */
 #include "cli/cli.h"
 #include "kvm/process/config.h"
+#include <alloca.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -30,6 +31,9 @@ static const char help[] =
 	"                     back when it is used\n"
 	"  --host-swap FILE[:SIZE]\n"
 	"                     a swap file behind the compressed pages (default SIZE: four times --host-memory)\n"
+	"  --raw auto|on|off  host programs whose system calls a preloaded library does not see: static ones, musl's,\n"
+	"                     Go's, and those with system call instructions of their own (auto, the default); all\n"
+	"                     programs; or none: these are refused\n"
 	"  --host-kvm         run programs that cannot have this /dev/kvm (setuid, another machine's) without it:\n"
 	"                     they reach the machine's own, if there is one\n"
 	"  --stats            print counters to stderr when the program ends\n"
@@ -37,12 +41,17 @@ static const char help[] =
 	"  --help, -h         this text\n"
 	"\n"
 	"Exit status: the program's own; 2 for a wrong command line; 125 when vmmu fails;\n"
-	"126 when PROGRAM cannot be run (static, musl's, setuid, not executable); 127 when it is not found.\n";
+	"126 when PROGRAM cannot be run (setuid, for another machine, not executable); 127 when it is not found.\n";
 
 /* An empty variable counts as unset. It is not unset, so that the value of an outer `vmmu run` does not come back. */
 static bool set_or_clear(const char *name, const char *value)
 {
 	return (value || getenv(name) ? setenv(name, value ? value : "", 1) : 0) == 0;
+}
+
+static enum config_raw raw_parse(const char *word)
+{
+	return word && strcmp(word, "on") == 0 ? RAW_ON : word && strcmp(word, "off") == 0 ? RAW_OFF : RAW_AUTO;
 }
 
 /* Turn "256M" into bytes, as decimal digits in `text`. Returns: false when it is no size, or less than a mebibyte. */
@@ -88,55 +97,103 @@ static bool preload_make(char *preload, size_t size, const char *runtime, const 
 	                some ? ":" : "", library) < (int)size;
 }
 
+/* Hand the options on to the front end. Returns: false when there is no memory. */
+static bool environment_set(const struct run_options *options)
+{
+	return set_or_clear(CONFIG_ENV_HOST_KVM, options->host_kvm ? "1" : NULL) &&
+	       set_or_clear(CONFIG_ENV_RAW, options->raw) &&
+	       set_or_clear(CONFIG_ENV_STATS, options->stats ? "1" : NULL) &&
+	       set_or_clear(CONFIG_ENV_TRACE, options->trace) && set_or_clear(CONFIG_ENV_WATCH, NULL) &&
+	       set_or_clear(CONFIG_ENV_NESTED, options->no_nested ? "0" : NULL) &&
+	       set_or_clear(CONFIG_ENV_CPU_MODEL, options->cpu_model) &&
+	       set_or_clear(CONFIG_ENV_CPU_ENGINE, options->cpu_engine) &&
+	       set_or_clear(CONFIG_ENV_HOST_MEMORY, options->host_memory) &&
+	       set_or_clear(CONFIG_ENV_HOST_SWAP, options->host_swap) &&
+	       set_or_clear(CONFIG_ENV_HOST_SWAP_SIZE, options->host_swap_size) &&
+	       (!options->mmu || setenv(CONFIG_ENV_MMU, options->mmu, 1) == 0) &&
+	       (!options->format || setenv(CONFIG_ENV_FORMAT, options->format, 1) == 0);
+}
+
+/* A program and how it is started. */
+struct chosen {
+	char path[PATH_MAX];
+	struct program_file file;
+	struct program_scripts scripts;
+	enum program_way way;
+	const char *obstacle; /* why it has no front end */
+};
+
+static int choose(const struct run_options *options, const char *name, struct chosen *out)
+{
+	enum config_raw raw;
+	int error = program_find(name, out->path, sizeof(out->path));
+
+	if (error) {
+		complain("%s: %s", name, strerror(error));
+		return error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+	}
+	raw = raw_parse(options->raw);
+	out->way = program_way(program_examine(out->path, &out->file, &out->scripts), raw, &out->obstacle);
+	if (out->obstacle && !options->host_kvm) {
+		complain("%s: %s; or let it have the machine's own /dev/kvm, if there is one: --host-kvm", out->path,
+		         out->obstacle);
+		return EXIT_CANNOT_RUN;
+	}
+	return 0;
+}
+
+/* Become the program. After: it failed, and errno says why. */
+static void become(const struct chosen *chosen, const char *library, char **argv)
+{
+	const char *program = chosen->scripts.count ? chosen->scripts.level[chosen->scripts.count - 1].interpreter :
+	                      chosen->path;
+	char host[PATH_MAX];
+	size_t count = 0;
+
+	if (chosen->way != WAY_HOST) {
+		execv(chosen->path, argv);
+		return;
+	}
+	while (argv[count])
+		count++;
+	if (!program_host(library, host, sizeof(host)) || setenv(CONFIG_ENV_PROGRAM, program, 1) != 0) {
+		errno = ENOMEM;
+		return;
+	}
+	execv(host, program_arguments(alloca(PROGRAM_WORDS(count) * sizeof(*argv)), &chosen->scripts, chosen->path,
+	                              argv));
+}
+
 int run_exec(const struct run_options *options, char **argv)
 {
-	char program[PATH_MAX], library[PATH_MAX], preload[2 * PATH_MAX];
-	struct program_file file;
-	const char *obstacle;
-	int error = program_find(argv[0], program, sizeof(program));
+	static struct chosen chosen;
+	char library[PATH_MAX], preload[2 * PATH_MAX];
+	int error;
 
 	if (model_missing(options->cpu_model)) {
 		complain("--cpu-model %s: this machine lacks %s", options->cpu_model,
 		         model_missing(options->cpu_model));
 		return EXIT_FAILED;
 	}
-	if (error) {
-		complain("%s: %s", argv[0], strerror(error));
-		return error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
-	}
-	obstacle = program_obstacle(program_examine(program, &file));
-	if (obstacle && !options->host_kvm) {
-		complain("%s: %s; or let it have the machine's own /dev/kvm, if there is one: --host-kvm", program,
-		         obstacle);
-		return EXIT_CANNOT_RUN;
-	}
+	error = choose(options, argv[0], &chosen);
+	if (error)
+		return error;
 	if (!preload_find(library, sizeof(library)))
 		return EXIT_FAILED;
-	if (!preload_make(preload, sizeof(preload), file.runtime, library)) {
+	if (!preload_make(preload, sizeof(preload), chosen.file.runtime, library)) {
 		complain("LD_PRELOAD is too long");
 		return EXIT_FAILED;
 	}
-	if ((!obstacle && setenv("LD_PRELOAD", preload, 1) != 0) ||
-	    !set_or_clear(CONFIG_ENV_HOST_KVM, options->host_kvm ? "1" : NULL) ||
-	    !set_or_clear(CONFIG_ENV_STATS, options->stats ? "1" : NULL) ||
-	    !set_or_clear(CONFIG_ENV_TRACE, options->trace) || !set_or_clear(CONFIG_ENV_WATCH, NULL) ||
-	    !set_or_clear(CONFIG_ENV_NESTED, options->no_nested ? "0" : NULL) ||
-	    !set_or_clear(CONFIG_ENV_CPU_MODEL, options->cpu_model) ||
-	    !set_or_clear(CONFIG_ENV_CPU_ENGINE, options->cpu_engine) ||
-	    !set_or_clear(CONFIG_ENV_HOST_MEMORY, options->host_memory) ||
-	    !set_or_clear(CONFIG_ENV_HOST_SWAP, options->host_swap) ||
-	    !set_or_clear(CONFIG_ENV_HOST_SWAP_SIZE, options->host_swap_size) ||
-	    (options->mmu && setenv(CONFIG_ENV_MMU, options->mmu, 1) != 0) ||
-	    (options->format && setenv(CONFIG_ENV_FORMAT, options->format, 1) != 0)) {
+	if ((!chosen.obstacle && setenv("LD_PRELOAD", preload, 1) != 0) || !environment_set(options)) {
 		complain("cannot set the environment: %s", strerror(errno));
 		return EXIT_FAILED;
 	}
-	if (!options->quiet && !obstacle)
+	if (!options->quiet && !chosen.obstacle)
 		watch_start();
-	execv(program, argv);
+	become(&chosen, library, argv);
 	error = errno;
 	watch_stop();
-	complain("%s: %s", program, strerror(error));
+	complain("%s: %s", chosen.path, strerror(error));
 	return error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
 }
 
@@ -155,7 +212,7 @@ static bool is_engine(const char *name)
 static bool word_option(int option, const char *word, struct run_options *run)
 {
 	const char **to = option == 'm' ? &run->mmu : option == 'f' ? &run->format :
-	                  option == 'c' ? &run->cpu_model : &run->cpu_engine;
+	                  option == 'c' ? &run->cpu_model : option == 'r' ? &run->raw : &run->cpu_engine;
 	bool known;
 
 	*to = word;
@@ -171,6 +228,10 @@ static bool word_option(int option, const char *word, struct run_options *run)
 		known = model_exists(word);
 		if (!known)
 			complain("--cpu-model takes host, v1, v2, v3 or v4, not '%s'", word);
+	} else if (option == 'r') {
+		known = strcmp(word, "auto") == 0 || strcmp(word, "on") == 0 || strcmp(word, "off") == 0;
+		if (!known)
+			complain("--raw takes auto, on or off, not '%s'", word);
 	} else {
 		known = is_engine(word);
 		if (!known)
@@ -205,6 +266,7 @@ static const struct option known[] = {
 	{ "mmu", required_argument, NULL, 'm' },
 	{ "format", required_argument, NULL, 'f' },
 	{ "cpu-model", required_argument, NULL, 'c' },
+	{ "raw", required_argument, NULL, 'r' },
 	{ "host-kvm", no_argument, NULL, 'k' },
 	{ "cpu-engine", required_argument, NULL, 'e' },
 	{ "no-nested", no_argument, NULL, 'n' },
@@ -227,6 +289,7 @@ int command_run(int argc, char **argv)
 	while ((option = getopt_long(argc, argv, "+h", known, NULL)) != -1) {
 		switch (option) {
 		case 'm':
+		case 'r':
 		case 'f':
 		case 'c':
 		case 'e':

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -154,27 +155,103 @@ static void preload_make(char *to, const char *runtime, const char *value, const
 	strcpy(to, library);
 }
 
+static long call_execve(const struct start *s, char *const *environment)
+{
+	return REAL(execve, int (*)(const char *, char *const *, char *const *))(s->path, s->arguments, environment);
+}
+
+typedef int spawn_fn(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *,
+                     char *const *, char *const *);
+
+static long call_spawn(const struct start *s, char *const *environment)
+{
+	return REAL(posix_spawn, spawn_fn *)(s->pid, s->path, s->actions, s->attributes, s->arguments, environment);
+}
+
+static long call_raw_execve(const struct start *s, char *const *environment)
+{
+	return SYS3(SYS_execve, s->path, s->arguments, environment);
+}
+
+/*
+ * A name by which vmmu-host can open the program. A descriptor may be closed by exec: then it is the file's own name,
+ * or another descriptor. Returns: false when there is none.
+ */
+static bool host_path(const char *path, char name[static PATH_MAX])
+{
+	const size_t before = sizeof("/proc/self/fd/") - 1;
+	long length, copy;
+
+	if (strncmp(path, "/proc/self/fd/", before) != 0 || strchr(path + before, '/'))
+		return snprintf(name, PATH_MAX, "%s", path) < PATH_MAX;
+	length = SYS3(SYS_readlink, path, name, PATH_MAX - 1);
+	if (length > 0)
+		name[length] = '\0';
+	if (length > 0 && SYS2(SYS_access, name, X_OK) == 0)
+		return true;
+	copy = SYS3(SYS_fcntl, strtol(path + before, NULL, 10), F_DUPFD, 0);
+	return copy >= 0 && snprintf(name, PATH_MAX, "/proc/self/fd/%ld", copy) < PATH_MAX;
+}
+
+/*
+ * Start vmmu-host in the place of the program, with the program's arguments. `environment` has room for one more
+ * entry.
+ */
+static long start_hosted(const struct start *start, const struct program_scripts *scripts, const char *path,
+                         char **environment, size_t count)
+{
+	const char *program = scripts->count ? scripts->level[scripts->count - 1].interpreter : path;
+	char host[PATH_MAX], variable[sizeof(CONFIG_ENV_PROGRAM) + PATH_MAX] = CONFIG_ENV_PROGRAM "=";
+	struct start other = *start;
+	size_t words = 0;
+
+	if (SYS2(SYS_access, path, X_OK) != 0)
+		return start->call(start, environment); /* the kernel refuses it; takes no lock of ours */
+	if (!program_host(config_library(), host, sizeof(host)) || SYS2(SYS_access, host, X_OK) != 0)
+		return refuse(start, path, "vmmu-host, which would host it, is not beside the preload library");
+	if (!host_path(program, variable + sizeof(CONFIG_ENV_PROGRAM)))
+		return refuse(start, path, "its name is too long");
+	environment[count] = variable;
+	environment[count + 1] = NULL;
+	while (start->arguments && start->arguments[words])
+		words++;
+	other.arguments = start->arguments;
+	if (scripts->count && words)
+		other.arguments = program_arguments(alloca(PROGRAM_WORDS(words) * sizeof(char *)), scripts, path,
+		                                    start->arguments);
+	other.path = host;
+	other.call = start->tell == BY_ERRNO ? call_execve : start->tell == BY_VALUE ? call_spawn : call_raw_execve;
+	return other.call(&other, environment); /* takes no lock of ours */
+}
+
+/* Does the environment say it already? Of the program that vmmu-host hosts nothing is handed on. */
+static bool is_dropped(const char *entry, const char *preload)
+{
+	return entry == preload || names(entry, CONFIG_ENV_PROGRAM "=");
+}
+
 static long start_whole(const struct start *start, char *const *environment)
 {
-	const char *library = config_library(), *const *kept = config_kept();
+	const char *library = config_library(), *const *kept = config_kept(), *obstacle = NULL;
 	const char *preload = environment_find(environment, PRELOAD);
 	const char *value = preload ? preload + sizeof(PRELOAD) - 1 : "";
+	enum program_way way = WAY_PRELOAD;
 	struct program_file program = { 0 };
+	struct program_scripts scripts;
 	char path[PATH_MAX], **whole, *made;
-	const char *obstacle = NULL;
 	size_t count = 0;
 
 	if (!library || (intptr_t)environment < 0) /* `environment` is no address: the kernel refuses it */
 		return start->call(start, environment); /* takes no lock of ours */
 	while (environment && environment[count])
 		count++;
-	whole = alloca((count + 1 + CONFIG_KEPT + 1) * sizeof(*whole));
+	whole = alloca((count + 2 + CONFIG_KEPT + 1) * sizeof(*whole));
 	count = 0;
 	for (; environment && *environment; environment++)
-		if (*environment != preload)
+		if (!is_dropped(*environment, preload))
 			whole[count++] = *environment;
 	if (program_path(start, path))
-		obstacle = program_obstacle(program_examine(path, &program));
+		way = program_way(program_examine(path, &program, &scripts), config_raw(), &obstacle);
 	if (obstacle && config_host_kvm())
 		return start->call(start, environment); /* takes no lock of ours */
 	if (obstacle)
@@ -188,15 +265,12 @@ static long start_whole(const struct start *start, char *const *environment)
 			whole[count++] = (char *)*kept;
 			whole[count] = NULL;
 		}
+	if (way == WAY_HOST)
+		return start_hosted(start, &scripts, path, whole, count);
 	return start->call(start, whole); /* takes no lock of ours */
 }
 
 /* ---- exec -------------------------------------------------------------------------------------- */
-
-static long call_execve(const struct start *s, char *const *environment)
-{
-	return REAL(execve, int (*)(const char *, char *const *, char *const *))(s->path, s->arguments, environment);
-}
 
 static long call_execvpe(const struct start *s, char *const *environment)
 {
@@ -304,14 +378,6 @@ EXPORT int execle(const char *path, const char *argument, ...)
 
 /* ---- posix_spawn ------------------------------------------------------------------------------- */
 
-typedef int spawn_fn(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *,
-                     char *const *, char *const *);
-
-static long call_spawn(const struct start *s, char *const *environment)
-{
-	return REAL(posix_spawn, spawn_fn *)(s->pid, s->path, s->actions, s->attributes, s->arguments, environment);
-}
-
 static long call_spawnp(const struct start *s, char *const *environment)
 {
 	return REAL(posix_spawnp, spawn_fn *)(s->pid, s->path, s->actions, s->attributes, s->arguments, environment);
@@ -334,11 +400,6 @@ DEFINE_SPAWN(posix_spawnp, call_spawnp, true)
 // clang-format on
 
 /* ---- syscall(2) -------------------------------------------------------------------------------- */
-
-static long call_raw_execve(const struct start *s, char *const *environment)
-{
-	return SYS3(SYS_execve, s->path, s->arguments, environment);
-}
 
 static long call_raw_execveat(const struct start *s, char *const *environment)
 {

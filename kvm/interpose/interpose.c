@@ -201,7 +201,7 @@ EXPORT int prctl(int option, ...)
 
 /* ---- syscall(2) -------------------------------------------------------------------------------- */
 
-static long syscall_ours(long number, const long a[6])
+long syscall_ours(long number, const long a[6])
 {
 	long result;
 
@@ -245,7 +245,7 @@ static long syscall_ours(long number, const long a[6])
 		       SYS5(number, a[0], a[1], a[2], a[3], a[4]);
 	default:
 		if (syscall_path(number, a, &result) || syscall_file(number, a, &result) ||
-		    syscall_exec(number, a, &result))
+		    syscall_exec(number, a, &result) || syscall_signal(number, a, &result))
 			return result;
 		return SYS6(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 	}

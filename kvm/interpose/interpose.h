@@ -36,12 +36,16 @@ bool fds_is_kvm(int fd);
 bool fds_fcntl_refused(int fd, int command);
 
 /*
- * syscall(2) for the calls of interpose_path.c, interpose_file.c and exec.c. Return: true with `result` set;
- * false for any other number.
+ * syscall(2) for the calls of interpose_path.c, interpose_file.c, interpose_signal.c and exec.c. Return: true with
+ * `result` set; false for any other number.
  */
 bool syscall_path(long number, const long a[6], long *result);
 bool syscall_file(long number, const long a[6], long *result);
 bool syscall_exec(long number, const long a[6], long *result);
+bool syscall_signal(long number, const long a[6], long *result);
+
+/** syscall(2) as the client means it. Returns: a value or -errno. */
+long syscall_ours(long number, const long a[6]);
 
 /* A userfaultfd request that changes what a fault in a range means (mem.c). */
 long mem_userfaultfd_ioctl(int fd, unsigned long request, unsigned long argument);

@@ -427,6 +427,12 @@ static long syscall_readlink(int directory, const char *path, char *buffer, long
 	return path_readlink(SYS4(number, a[0], a[1], a[2], a[3]), buffer);
 }
 
+/* The same refusal for a call by number: 0 when it is none. */
+static long syscall_change(int directory, const char *path, bool follow)
+{
+	return (follow ? path_leads_to_kvm(directory, path) : path_is_kvm(directory, path)) ? -EPERM : 0;
+}
+
 #ifndef SYS_faccessat2
 #define SYS_faccessat2 439
 #endif
@@ -480,6 +486,14 @@ bool syscall_path(long number, const long a[6], long *result)
 	case SYS_readlinkat:
 		*result = syscall_readlink((int)a[0], second, (char *)a[2], number, a);
 		return true;
+	case SYS_chmod:
+	case SYS_chown:
+		return (*result = syscall_change(AT_FDCWD, first, true)) != 0;
+	case SYS_lchown:
+		return (*result = syscall_change(AT_FDCWD, first, false)) != 0;
+	case SYS_fchmodat:
+	case SYS_fchownat:
+		return (*result = syscall_change((int)a[0], second, true)) != 0;
 	default:
 		return false;
 	}

@@ -4,7 +4,11 @@
  * wrapper. Programs that ask for strict POSIX call __sysv_signal for signal.
  */
 #include "kvm/interpose/interpose.h"
+#include "kvm/process/handlers.h"
+#include "kvm/process/hosted.h"
 #include "kvm/process/signals.h"
+#include "kvm/process/sys.h"
+#include "kvm/process/user.h"
 #include <errno.h>
 #include <stdatomic.h>
 
@@ -86,4 +90,54 @@ EXPORT sighandler_t sigset(int number, sighandler_t handler)
 	if (before == SIG_ERR || sigprocmask(SIG_UNBLOCK, &set, &blocked) != 0)
 		return SIG_ERR;
 	return sigismember(&blocked, number) ? SIG_HOLD : before;
+}
+
+/* ---- syscall(2) -------------------------------------------------------------------------------- */
+
+static long change(int number, unsigned long new_one, unsigned long old_one)
+{
+	struct handlers_kernel kernel;
+	struct sigaction action, old;
+
+	if (new_one && user_read(&kernel, new_one, sizeof(kernel)) != 0)
+		return -EFAULT;
+	if (new_one)
+		handlers_from_kernel(&kernel, &action);
+	if (handlers_change(number, new_one ? &action : NULL, &old) != 0)
+		return -errno;
+	handlers_to_kernel(&old, &kernel);
+	return old_one && user_write(old_one, &kernel, sizeof(kernel)) != 0 ? -EFAULT : 0;
+}
+
+/* The mask that the client sets, but for the signals that stay open. */
+static long mask(const long a[6])
+{
+	uint64_t set;
+
+	if (!a[1] || a[0] == SIG_UNBLOCK || a[3] != sizeof(set))
+		return SYS4(SYS_rt_sigprocmask, a[0], a[1], a[2], a[3]);
+	if (user_read(&set, (unsigned long)a[1], sizeof(set)) != 0)
+		return -EFAULT;
+	set &= ~signals_open();
+	return SYS4(SYS_rt_sigprocmask, a[0], &set, a[2], a[3]);
+}
+
+bool syscall_signal(long number, const long a[6], long *result)
+{
+	const int which = (int)a[0];
+
+	if (!hosted_on)
+		return false; /* a program with libc uses libc's functions, and these calls may be libc's own */
+	switch (number) {
+	case SYS_rt_sigaction:
+		if (a[3] != sizeof(uint64_t) || which < 1 || which >= NSIG || which == SIGKILL || which == SIGSTOP)
+			return false;
+		*result = change(which, (unsigned long)a[1], (unsigned long)a[2]);
+		return true;
+	case SYS_rt_sigprocmask:
+		*result = mask(a);
+		return true;
+	default:
+		return false;
+	}
 }

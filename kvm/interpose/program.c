@@ -8,9 +8,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 
-#define SCRIPTS 5 /* the kernel follows so many interpreters that are scripts themselves */
+#define FSGSBASE 2 /* in AT_HWCAP2: programs may change FS and GS */
 
 struct image {
 	const uint8_t *bytes;
@@ -113,22 +114,50 @@ static bool is_pie(const struct image *image, const Elf64_Phdr *section)
 	return false;
 }
 
-/* The interpreter of a script, as the kernel takes it from the first line. Returns: false when it is no script. */
-static bool script(const struct image *image, char interpreter[static PROGRAM_INTERPRETER])
+/* A word of a script's first line. Returns: its length, 0 at the end of the line. */
+static size_t script_word(const struct image *image, size_t *at, size_t size, const char *ends)
 {
-	size_t size = image->size < PROGRAM_INTERPRETER ? image->size : PROGRAM_INTERPRETER, at = 2, length = 0;
+	size_t length = 0;
+
+	while (*at < size && (image->bytes[*at] == ' ' || image->bytes[*at] == '\t'))
+		++*at;
+	while (*at + length < size && !strchr(ends, image->bytes[*at + length]))
+		length++;
+	return length;
+}
+
+/* The first line of a script, as the kernel takes it. Returns: false when it is no script. */
+static bool script(const struct image *image, struct program_file *out)
+{
+	size_t size = image->size < PROGRAM_INTERPRETER ? image->size : PROGRAM_INTERPRETER, at = 2, length;
 
 	if (size < 3 || memcmp(image->bytes, "#!", 2) != 0)
 		return false;
-	while (at < size && (image->bytes[at] == ' ' || image->bytes[at] == '\t'))
-		at++;
-	while (at + length < size && !memchr(" \t\n", image->bytes[at + length], 4))
-		length++;
-	if (!length || at + length == size)
+	length = script_word(image, &at, size, " \t\n");
+	if (!length || at + length == PROGRAM_INTERPRETER)
 		return false;
-	memcpy(interpreter, image->bytes + at, length);
-	interpreter[length] = '\0';
+	memcpy(out->interpreter, image->bytes + at, length);
+	at += length;
+	/* All that follows is one argument. */
+	length = script_word(image, &at, size, "\n");
+	while (length && strchr(" \t", image->bytes[at + length - 1]))
+		length--;
+	memcpy(out->argument, image->bytes + at, length);
 	return true;
+}
+
+/* Is a note of the Go toolchain in the file? Its programs make system calls themselves, also those that use libc. */
+static bool is_go(const struct image *image)
+{
+	Elf64_Phdr s;
+
+	for (unsigned i = 0; i < image->header.e_phnum && segment(image, i, &s); i++) {
+		const uint8_t *note = s.p_type == PT_NOTE ? part(image, s.p_offset, 16) : NULL;
+
+		if (note && memcmp(note, "\4\0\0\0", 4) == 0 && memcmp(note + 12, "Go\0\0", 4) == 0)
+			return true;
+	}
+	return false;
 }
 
 static enum program_form look(struct image *image, struct program_file *out)
@@ -139,7 +168,7 @@ static enum program_form look(struct image *image, struct program_file *out)
 	bool is_dynamic;
 
 	if (!part(image, 0, EI_NIDENT) || memcmp(image->bytes, ELFMAG, SELFMAG) != 0)
-		return script(image, out->interpreter) ? FORM_SCRIPT : FORM_OTHER;
+		return script(image, out) ? FORM_SCRIPT : FORM_OTHER;
 	if (!at)
 		return FORM_BROKEN;
 	memcpy(&image->header, at, sizeof(image->header));
@@ -148,6 +177,7 @@ static enum program_form look(struct image *image, struct program_file *out)
 	if (image->header.e_phnum && !segment(image, image->header.e_phnum - 1u, &found))
 		return FORM_BROKEN;
 	is_dynamic = segment_find(image, PT_DYNAMIC, &section);
+	out->raw = is_go(image);
 	if (is_dynamic)
 		runtime_find(image, &section, out);
 	if (!segment_find(image, PT_INTERP, &found))
@@ -208,43 +238,53 @@ static bool is_privileged(const char *path)
 	return raw_syscall(SYS_getxattr, (long)path, (long)"security.capability", (long)some, 0, 0, 0) > 0;
 }
 
-enum program_kind program_examine(const char *path, struct program_file *file)
+enum program_kind program_examine(const char *path, struct program_file *file, struct program_scripts *scripts)
 {
-	char interpreter[PROGRAM_INTERPRETER];
-
-	for (int i = 0; i < SCRIPTS; i++) {
+	for (scripts->count = 0; ; scripts->count++) {
 		if (!program_look(path, file))
 			return PROGRAM_UNREADABLE;
 		if (file->form != FORM_SCRIPT)
 			break;
-		memcpy(interpreter, file->interpreter, sizeof(interpreter));
-		path = interpreter;
+		if (scripts->count == PROGRAM_SCRIPTS)
+			return PROGRAM_OTHER;
+		memcpy(scripts->level[scripts->count].interpreter, file->interpreter, sizeof(file->interpreter));
+		memcpy(scripts->level[scripts->count].argument, file->argument, sizeof(file->argument));
+		path = scripts->level[scripts->count].interpreter;
 	}
 	switch (file->form) {
-	case FORM_OTHER:
-	case FORM_SCRIPT: return PROGRAM_OTHER;
 	case FORM_FOREIGN:
 	case FORM_BROKEN: return PROGRAM_FOREIGN;
 	case FORM_LIBRARY: return PROGRAM_LIBRARY;
-	default: break;
+	case FORM_STATIC:
+	case FORM_MUSL:
+	case FORM_GLIBC: break;
+	default: return PROGRAM_OTHER;
 	}
 	if (is_privileged(path))
 		return PROGRAM_SETUID;
-	return file->form == FORM_STATIC ? PROGRAM_STATIC : file->form == FORM_MUSL ? PROGRAM_MUSL : PROGRAM_DYNAMIC;
+	if (file->form != FORM_GLIBC)
+		return file->form == FORM_STATIC ? PROGRAM_STATIC : PROGRAM_MUSL;
+	return file->raw ? PROGRAM_RAW : PROGRAM_DYNAMIC;
 }
 
-const char *program_obstacle(enum program_kind kind)
+/* May programs be hosted here? Returns: NULL, or why not. */
+static const char *host_obstacle(enum config_raw raw)
+{
+	if (raw == RAW_OFF)
+		return "it makes system calls without the libc that vmmu preloads a library for, and '--raw off' says "
+		       "that such programs are not hosted";
+	if (!(getauxval(AT_HWCAP2) & FSGSBASE))
+		return "it makes system calls without the libc that vmmu preloads a library for, and to host it takes "
+		       "a processor with FSGSBASE and Linux 5.9 (link it dynamically with glibc)";
+	return NULL;
+}
+
+static const char *kind_obstacle(enum program_kind kind)
 {
 	switch (kind) {
-	case PROGRAM_STATIC:
-		return "statically linked: vmmu works by preloading a library, which needs a dynamically linked "
-		       "program (rebuild it without -static)";
 	case PROGRAM_SETUID:
-		return "setuid, setgid or with file capabilities: the loader ignores LD_PRELOAD for it "
+		return "setuid, setgid or with file capabilities: the front end cannot be in it "
 		       "(run a copy without those bits)";
-	case PROGRAM_MUSL:
-		return "linked with musl: the library that vmmu preloads is glibc's and cannot be loaded into it "
-		       "(build it for glibc: cc instead of musl-gcc, Rust's target x86_64-unknown-linux-gnu)";
 	case PROGRAM_LIBRARY:
 		return "a shared object, not a program";
 	case PROGRAM_FOREIGN:
@@ -252,4 +292,45 @@ const char *program_obstacle(enum program_kind kind)
 	default:
 		return NULL;
 	}
+}
+
+enum program_way program_way(enum program_kind kind, enum config_raw raw, const char **obstacle)
+{
+	bool other = kind == PROGRAM_OTHER || kind == PROGRAM_UNREADABLE;
+	bool host = kind == PROGRAM_STATIC || kind == PROGRAM_MUSL || (kind == PROGRAM_RAW && raw != RAW_OFF) ||
+	            (kind == PROGRAM_DYNAMIC && raw == RAW_ON);
+
+	*obstacle = kind_obstacle(kind);
+	if (!*obstacle && !other && host)
+		*obstacle = host_obstacle(raw);
+	return *obstacle ? WAY_NONE : host ? WAY_HOST : WAY_PRELOAD;
+}
+
+char **program_arguments(char **room, const struct program_scripts *scripts, const char *path, char *const *arguments)
+{
+	size_t count = 0;
+	char **first = room + 2 * PROGRAM_SCRIPTS;
+
+	for (; arguments[count]; count++)
+		first[count] = arguments[count];
+	first[count] = NULL;
+	for (unsigned i = 0; i < scripts->count; i++) {
+		first[0] = (char *)(i ? scripts->level[i - 1].interpreter : path);
+		if (scripts->level[i].argument[0])
+			*--first = (char *)scripts->level[i].argument;
+		*--first = (char *)scripts->level[i].interpreter;
+	}
+	return first;
+}
+
+bool program_host(const char *library, char *path, size_t size)
+{
+	const char *slash = strrchr(library, '/');
+	size_t length = slash ? (size_t)(slash - library) + 1 : 0;
+
+	if (length + sizeof("vmmu-host") > size)
+		return false;
+	memcpy(path, library, length);
+	memcpy(path + length, "vmmu-host", sizeof("vmmu-host"));
+	return true;
 }

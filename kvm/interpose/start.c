@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What happens when the library is loaded, when the process forks, and when it ends. */
+#include "kvm/interpose/break.h"
 #include "kvm/process/config.h"
 #include "kvm/process/file.h"
 #include "kvm/process/handlers.h"
@@ -18,7 +19,8 @@
  * parent: they answer -EIO, as in KVM.
  */
 static fork_fn *const fork_list[] = {
-	host_memory_fork, machines_fork, irqfd_fork, timers_fork, stats_fork, handlers_fork, file_fork, NULL,
+	break_fork, host_memory_fork, machines_fork, irqfd_fork, timers_fork, stats_fork, handlers_fork, file_fork,
+	NULL,
 };
 
 __attribute__((constructor)) static void begin(void)

@@ -11,7 +11,7 @@
 static const char *const variables[] = {
 	CONFIG_ENV_STATS, CONFIG_ENV_TRACE, CONFIG_ENV_MMU, CONFIG_ENV_FORMAT, CONFIG_ENV_NESTED,
 	CONFIG_ENV_CPU_MODEL, CONFIG_ENV_CPU_ENGINE, CONFIG_ENV_HOST_MEMORY, CONFIG_ENV_HOST_SWAP,
-	CONFIG_ENV_HOST_SWAP_SIZE, CONFIG_ENV_WATCH, CONFIG_ENV_HOST_KVM,
+	CONFIG_ENV_HOST_SWAP_SIZE, CONFIG_ENV_WATCH, CONFIG_ENV_HOST_KVM, CONFIG_ENV_RAW,
 };
 #define TSC_MEASURE_NS 5000000u /* reading errors of some 20 ns are then 4 ppm */
 #define VARIABLES (sizeof(variables) / sizeof(*variables))
@@ -125,6 +125,13 @@ bool config_stats(void)
 bool config_host_kvm(void)
 {
 	return config_get(CONFIG_ENV_HOST_KVM);
+}
+
+enum config_raw config_raw(void)
+{
+	const char *value = config_get(CONFIG_ENV_RAW);
+
+	return value && strcmp(value, "on") == 0 ? RAW_ON : value && strcmp(value, "off") == 0 ? RAW_OFF : RAW_AUTO;
 }
 
 const char *config_trace(void)

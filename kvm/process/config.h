@@ -26,18 +26,28 @@
 
 #define CONFIG_ENV_WATCH "VMMU_WATCH" /* abstract socket on which the watcher hears that /dev/kvm was asked for */
 
+#define CONFIG_ENV_PROGRAM "VMMU_PROGRAM" /* for vmmu-host: the file of the program that it hosts */
+#define CONFIG_ENV_RAW "VMMU_RAW" /* which programs are hosted: auto (default), on, off */
+
 /** Read the environment. Called by the library's constructor, once. */
 void config_init(void);
 
 /** The path by which the loader knows this library; NULL before config_init. */
 const char *config_library(void);
-#define CONFIG_KEPT 12u /* the most that config_kept returns */
+#define CONFIG_KEPT 13u /* the most that config_kept returns */
 /** The variables above that were set, as "NAME=value". The list ends with NULL. */
 const char *const *config_kept(void);
 
 bool config_stats(void);
 /** May programs be started that cannot have the front end? */
 bool config_host_kvm(void);
+
+enum config_raw {
+	RAW_AUTO, /* those in which no library can be preloaded, and those that make system calls without libc */
+	RAW_ON,   /* all */
+	RAW_OFF,  /* none */
+};
+enum config_raw config_raw(void);
 /** The socket to tell that /dev/kvm was asked for, or NULL. */
 const char *config_watch(void);
 /** Returns: true when guest memory has a budget. `swap_path`: NULL without a swap file. */

@@ -8,12 +8,14 @@
  */
 #include "kvm/process/handlers.h"
 #include "cpu/cpu.h"
+#include "kvm/process/hosted.h"
 #include "kvm/process/real.h"
 #include "kvm/process/signals.h"
 #include "kvm/process/sys.h"
 #include "port/posix/lock.h"
 #include <errno.h>
 #include <stdbool.h>
+#include <string.h>
 #include <ucontext.h>
 #include <vmmu/posix.h>
 
@@ -27,9 +29,63 @@ static int owner; /* process id; 0 before the first constructor */
 
 typedef int sigaction_fn(int, const struct sigaction *, struct sigaction *);
 
+/* libc keeps 32 and 33 for itself. A hosted program has a libc of its own, whose handlers must run. */
+static bool is_libcs(int number)
+{
+	return number == 32 || number == 33;
+}
+
+__asm__(".text\n.type handlers_return, @function\nhandlers_return:\n\tmov $15, %eax\n\tsyscall\n"
+        ".size handlers_return, . - handlers_return\n");
+void handlers_return(void) __attribute__((visibility("hidden")));
+
+#define RESTORER 0x04000000ul
+
+/* Without libc. Returns: 0, or -1 with errno set. */
+static int raw_sigaction(int number, const struct sigaction *action, struct sigaction *old)
+{
+	struct handlers_kernel new_one = { 0 }, old_one;
+	long result;
+
+	if (action) {
+		handlers_to_kernel(action, &new_one);
+		new_one.flags |= RESTORER;
+		new_one.restorer = handlers_return;
+	}
+	result = SYS4(SYS_rt_sigaction, number, action ? &new_one : NULL, &old_one, sizeof(new_one.mask));
+	if (result == 0 && old)
+		handlers_from_kernel(&old_one, old);
+	return (int)sys_result(result);
+}
+
 static int real_sigaction(int number, const struct sigaction *action, struct sigaction *old)
 {
+	if (hosted_on && is_libcs(number))
+		return raw_sigaction(number, action, old);
 	return REAL(sigaction, sigaction_fn *)(number, action, old);
+}
+
+void handlers_to_kernel(const struct sigaction *action, struct handlers_kernel *out)
+{
+	out->handler = action->sa_handler;
+	out->flags = (unsigned long)(unsigned)action->sa_flags;
+	out->restorer = action->sa_restorer;
+	memcpy(&out->mask, &action->sa_mask, sizeof(out->mask));
+}
+
+void handlers_from_kernel(const struct handlers_kernel *action, struct sigaction *out)
+{
+	memset(out, 0, sizeof(*out));
+	out->sa_handler = action->handler;
+	out->sa_flags = (int)action->flags;
+	out->sa_restorer = action->restorer;
+	memcpy(&out->sa_mask, &action->mask, sizeof(action->mask));
+}
+
+/* The handler that the kernel has for what the client handles. */
+static void (*entry(int number))(int, siginfo_t *, void *)
+{
+	return !hosted_on ? signals_wrapper : number == SIGSYS ? hosted_trap_signal : hosted_signal;
 }
 
 /* Look up libc's sigaction early. The lookup takes the loader's lock, which must not be taken inside ours. */
@@ -72,7 +128,7 @@ static int believed(int number, struct sigaction *action)
 {
 	if (real_sigaction(number, NULL, action) != 0)
 		return -1;
-	if (action->sa_flags & SA_SIGINFO && action->sa_sigaction == signals_wrapper)
+	if (action->sa_flags & SA_SIGINFO && action->sa_sigaction == entry(number))
 		*action = client[number];
 	return 0;
 }
@@ -85,7 +141,7 @@ static int install(int number)
 {
 	struct sigaction action = client[number];
 
-	action.sa_sigaction = signals_wrapper;
+	action.sa_sigaction = entry(number);
 	action.sa_flags &= ~(int)SA_RESETHAND;
 	action.sa_flags |= SA_SIGINFO;
 	sigfillset(&action.sa_mask);
@@ -105,19 +161,30 @@ static int change(int number, const struct sigaction *wanted)
 	bool plain = wanted->sa_handler == SIG_DFL || wanted->sa_handler == SIG_IGN;
 
 	client[number] = *wanted;
+	if (hosted_on && number == SIGSYS)
+		return 0; /* the calls of the program come by it */
 	/* Leave an ignored signal to the kernel: exec keeps it ignored, but resets a handler. */
 	if (!plain || (initialised && is_fault_signal(number)) || (prepared[number] && wanted->sa_handler == SIG_DFL))
 		return install(number);
 	return real_sigaction(number, wanted, NULL);
 }
 
-EXPORT int sigaction(int number, const struct sigaction *action, struct sigaction *old)
+/*
+ * In a child of vfork. A handler of its own would be called without our wrapper, which a hosted program's cannot be:
+ * FS may be the front end's. Hardly any program sets one there.
+ */
+static int child_change(int number, const struct sigaction *wanted)
+{
+	if (hosted_on && wanted->sa_handler != SIG_DFL && wanted->sa_handler != SIG_IGN)
+		return errno = EPERM, -1;
+	return real_sigaction(number, wanted, NULL);
+}
+
+int handlers_change(int number, const struct sigaction *action, struct sigaction *old)
 {
 	struct sigaction before, wanted;
 	int result;
 
-	if (number < 1 || number >= SIGNALS || number == SIGKILL || number == SIGSTOP)
-		return real_sigaction(number, action, old);
 	if (action)
 		wanted = *action; /* a bad pointer faults in the client's call, as with libc's function */
 	if (memory_is_ours()) {
@@ -128,12 +195,31 @@ EXPORT int sigaction(int number, const struct sigaction *action, struct sigactio
 		posix_unlock(&lock);
 	} else {
 		result = believed(number, &before);
-		if (action && result == 0)
-			result = real_sigaction(number, &wanted, NULL);
+		if (action && result == 0 && !(hosted_on && number == SIGSYS))
+			result = child_change(number, &wanted);
 	}
 	if (result == 0 && old)
 		*old = before;
 	return result;
+}
+
+EXPORT int sigaction(int number, const struct sigaction *action, struct sigaction *old)
+{
+	if (number < 1 || number >= SIGNALS || number == SIGKILL || number == SIGSTOP)
+		return real_sigaction(number, action, old);
+	return handlers_change(number, action, old);
+}
+
+void handlers_host(void)
+{
+	struct sigaction now, trap = { .sa_flags = SA_SIGINFO | SA_ONSTACK };
+
+	real_sigaction(SIGSYS, NULL, &now);
+	client[SIGSYS] = now;
+	hosted_on = true;
+	trap.sa_sigaction = hosted_trap_signal;
+	sigfillset(&trap.sa_mask);
+	real_sigaction(SIGSYS, &trap, NULL);
 }
 
 static void die_of(int number)
@@ -184,8 +270,11 @@ void handlers_call(int number, siginfo_t *info, void *context)
 	mask = *(const uint64_t *)&((ucontext_t *)context)->uc_sigmask | *(uint64_t *)&action.sa_mask;
 	if (!(action.sa_flags & SA_NODEFER))
 		mask |= signals_bit(number);
-	signals_mask(mask & ~SIGNALS_FAULT);
-	action.sa_sigaction(number, info, context);
+	signals_mask(mask & ~signals_open());
+	if (hosted_on)
+		hosted_call(action.sa_sigaction, number, info, context, hosted_self.client_fs, &hosted_self);
+	else
+		action.sa_sigaction(number, info, context);
 }
 
 static void init(void)

@@ -3,6 +3,7 @@
 #include "kvm/process/signals.h"
 #include "cpu/cpu.h"
 #include "kvm/process/handlers.h"
+#include "kvm/process/hosted.h"
 #include "kvm/process/real.h"
 #include "kvm/process/sys.h"
 #include "port/posix/raw.h"
@@ -41,6 +42,11 @@ static __thread struct {
 	} late[LATE];       /* see late_next; changed only while every signal is blocked */
 } running;
 
+uint64_t signals_open(void)
+{
+	return SIGNALS_FAULT | (hosted_on ? signals_bit(SIGSYS) : 0);
+}
+
 uint64_t signals_mask(uint64_t mask)
 {
 	uint64_t old = 0;
@@ -57,6 +63,7 @@ bool signals_synchronous(int number, const siginfo_t *info)
 	case SIGFPE:
 	case SIGILL:
 	case SIGTRAP:
+	case SIGSYS:
 		return info->si_code > 0;
 	default:
 		return false;

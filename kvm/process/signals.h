@@ -25,6 +25,9 @@ static inline uint64_t signals_bit(int number)
 /* A missing page of guest memory raises one of these, so they are never blocked. */
 #define SIGNALS_FAULT (UINT64_C(1) << (SIGSEGV - 1) | UINT64_C(1) << (SIGBUS - 1))
 
+/** The signals that are never blocked while the client's code runs: those, and SIGSYS while a program is hosted. */
+uint64_t signals_open(void);
+
 /** Set this thread's mask. Returns: the one before. */
 uint64_t signals_mask(uint64_t mask);
 

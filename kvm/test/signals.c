@@ -360,6 +360,10 @@ static void test_storm(void)
 
 static volatile int older;
 
+#ifndef HOSTED
+#define HOSTED 0
+#endif
+
 static bool under_vmmu(void)
 {
 	const char *preload = getenv("LD_PRELOAD");
@@ -394,9 +398,10 @@ static void test_older_ways(void)
 		pthread_t thread;
 
 		CHECK(ways[i](SIGUSR1, on_older) == SIG_DFL);
-		/* The kernel's handler is the front end's wrapper, which calls the client's. */
+		/* The kernel's handler is the front end's wrapper, which calls the client's. A hosted client does not
+		   see it. */
 		CHECK(syscall(SYS_rt_sigaction, SIGUSR1, NULL, &kernels, 8) == 0);
-		CHECK(!under_vmmu() || kernels.handler != on_older);
+		CHECK(!under_vmmu() || HOSTED || kernels.handler != on_older);
 		older = 0;
 		NEED(pthread_create(&thread, NULL, kick, &k) == 0);
 		while (!older) {
