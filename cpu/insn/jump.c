@@ -8,6 +8,7 @@
 #include "cpu/system/event.h"
 #include "cpu/system/far.h"
 #include "cpu/system/seg.h"
+#include "cpu/system/vme.h"
 
 /* As rip_behind. 16-bit code wraps at 64 KiB where its segment ends there; handlers of SMM have segments of 4 GiB. */
 static uint64_t rip_behind_wrapped(const struct cpu *cpu, const struct op *op)
@@ -200,8 +201,10 @@ static void op_int(struct cpu *cpu, const struct op *op)
 {
 	if (svm_intercepts(cpu, SVM_EXIT_SOFT_INT))
 		svm_exit(cpu, SVM_EXIT_SOFT_INT, (uint8_t)op->imm, 0);
-	if ((cpu->mode & MODE_V86) && (cpu->s.rflags & RFLAGS_IOPL) != RFLAGS_IOPL)
-		cpu_gp(cpu);
+	if ((cpu->mode & MODE_V86) && vme_int(cpu, (uint8_t)op->imm, rip_behind_wrapped(cpu, op))) {
+		cpu->p->step_trap = false; /* as in soft() */
+		return;
+	}
 	soft(cpu, op, (uint8_t)op->imm, EVENT_SOFT_INT);
 }
 

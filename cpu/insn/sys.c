@@ -8,6 +8,7 @@
 #include "cpu/system/cpuid.h"
 #include "cpu/system/intercept.h"
 #include "cpu/system/shadow_regs.h"
+#include "cpu/system/vme.h"
 
 static void op_nop(struct cpu *cpu, const struct op *op)
 {
@@ -33,8 +34,8 @@ static void op_pushf(struct cpu *cpu, const struct op *op)
 	uint64_t flags = rflags_get(cpu) & ~(RFLAGS_VM | RFLAGS_RF);
 
 	svm_check(cpu, SVM_EXIT_PUSHF);
-	if ((cpu->mode & MODE_V86) && iopl(cpu) != 3)
-		cpu_gp(cpu);
+	if (cpu->mode & MODE_V86)
+		flags = vme_flags(cpu, op->osize);
 	if (op->osize == 2)
 		stack_push(cpu, 2, flags);
 	else if (op->osize == 4)
@@ -43,13 +44,27 @@ static void op_pushf(struct cpu *cpu, const struct op *op)
 		stack_push(cpu, 8, flags);
 }
 
+static void popf_v86(struct cpu *cpu, const struct op *op)
+{
+	uint64_t flags;
+
+	vme_flags_check(cpu, 0, op->osize); /* before the stack is read */
+	flags = stack_peek(cpu, op->osize, 0);
+	vme_flags_check(cpu, flags, op->osize);
+	stack_pointer_set(cpu, cpu->s.gpr[CPU_RSP] + op->osize);
+	vme_flags_load(cpu, flags, op->osize, 0);
+	done_look(cpu, op);
+}
+
 static void op_popf(struct cpu *cpu, const struct op *op)
 {
 	uint64_t mask = RFLAGS_ARITH | RFLAGS_TF | RFLAGS_DF | RFLAGS_NT, flags;
 
 	svm_check(cpu, SVM_EXIT_POPF);
-	if ((cpu->mode & MODE_V86) && iopl(cpu) != 3)
-		cpu_gp(cpu);
+	if (cpu->mode & MODE_V86) {
+		popf_v86(cpu, op);
+		return;
+	}
 	flags = stack_peek(cpu, op->osize, 0);
 	if (op->osize != 2)
 		mask |= RFLAGS_AC | RFLAGS_ID;
@@ -66,15 +81,16 @@ static void op_cli(struct cpu *cpu, const struct op *op)
 {
 	(void)op;
 	if (cpu->cpl > iopl(cpu))
-		cpu_gp(cpu);
-	cpu->s.rflags &= ~RFLAGS_IF;
+		vme_interrupt_flag(cpu, false);
+	else
+		cpu->s.rflags &= ~RFLAGS_IF;
 }
 
 static void op_sti(struct cpu *cpu, const struct op *op)
 {
-	if (cpu->cpl > iopl(cpu))
-		cpu_gp(cpu);
-	if (!(cpu->s.rflags & RFLAGS_IF)) {
+	if (cpu->cpl > iopl(cpu)) {
+		vme_interrupt_flag(cpu, true);
+	} else if (!(cpu->s.rflags & RFLAGS_IF)) {
 		cpu->s.rflags |= RFLAGS_IF;
 		cpu->s.events.shadow = CPU_SHADOW_STI;
 		cpu->p->shadow_set = true;

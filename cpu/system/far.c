@@ -11,6 +11,7 @@
 #include "cpu/system/intercept.h"
 #include "cpu/system/seg.h"
 #include "cpu/system/task.h"
+#include "cpu/system/vme.h"
 
 #define TYPE_CONFORMING 4u
 
@@ -350,13 +351,15 @@ static void iret_real(struct cpu *cpu, unsigned osize)
 	uint64_t rip = stack_peek(cpu, osize, 0), flags = stack_peek(cpu, osize, 2 * osize);
 	uint16_t selector = (uint16_t)stack_peek(cpu, osize, osize);
 
-	if ((cpu->mode & MODE_V86) && (cpu->s.rflags & RFLAGS_IOPL) != RFLAGS_IOPL)
-		cpu_gp(cpu);
+	if (cpu->mode & MODE_V86)
+		vme_flags_check(cpu, flags, osize);
 	stack_pointer_set(cpu, cpu->s.gpr[CPU_RSP] + 3 * osize);
 	seg_load_real(cpu, CPU_CS, selector);
 	cpu->s.rip = rip & (osize == 2 ? 0xffff : 0xffffffff);
-	/* In virtual-8086 mode IOPL stays. */
-	iret_flags(cpu, flags, osize, cpu->mode & MODE_V86 ? 3 : 0);
+	if (cpu->mode & MODE_V86)
+		vme_flags_load(cpu, flags, osize, RFLAGS_RF);
+	else
+		iret_flags(cpu, flags, osize, 0);
 }
 
 static void iret_to_v86(struct cpu *cpu, uint64_t rip, uint16_t cs, uint64_t flags)
