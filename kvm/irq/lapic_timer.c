@@ -8,8 +8,7 @@
 /*
  * `due` is what counts: the vCPU's thread compares it with the clock. The timer only wakes the vCPU at that time. It
  * stays armed when `due` is cleared, since most are armed again at once, and then finds nothing to do. While the LVT
- * entry is masked, the timer is not armed: a running guest has nothing to see then. A halted vCPU sleeps until `due`
- * all the same, and goes back to sleep.
+ * entry is masked, the timer is not armed: a running guest has nothing to see then, and a halted vCPU sleeps on.
  */
 struct lapic_timer {
 	struct timer timer;
@@ -112,7 +111,7 @@ bool lapic_timer_due(struct lapic_timer *timer, struct timespec *due)
 	uint64_t at = atomic_load(&timer->due);
 
 	*due = timer_timespec(at);
-	return at != 0;
+	return at != 0 && !timer->masked;
 }
 
 uint64_t lapic_timer_left(struct lapic_timer *timer)

@@ -29,6 +29,7 @@ void lapic_timer_mask(struct lapic_timer *timer, bool masked);
 
 /** True once each time it was due. Several missed periods count once. */
 bool lapic_timer_expired(struct lapic_timer *timer);
+/** When a halted vCPU must look. Returns: false for never: the timer is stopped, or nobody sees it end. */
 bool lapic_timer_due(struct lapic_timer *timer, struct timespec *due);
 /** Nanoseconds left, 0 when stopped. */
 uint64_t lapic_timer_left(struct lapic_timer *timer);

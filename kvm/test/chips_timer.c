@@ -4,6 +4,7 @@
  * must come, and compares counts with the time that has passed for sure.
  */
 #include "guest.h"
+#include <sys/resource.h>
 #include <time.h>
 
 #define LVT     0x320u
@@ -138,6 +139,32 @@ static void wait_for_zero(unsigned v)
 {
 	while (lapic_read(v, CURRENT) != 0)
 		usleep(200);
+}
+
+static long sleeps(void)
+{
+	struct rusage usage;
+
+	NEED(getrusage(RUSAGE_SELF, &usage) == 0);
+	return usage.ru_nvcsw;
+}
+
+/* A masked timer has nothing to end a HLT for: the vCPU's thread sleeps on, however short the period is. */
+static void test_masked_sleeps(void)
+{
+	long before;
+
+	begin();
+	set_timer(1, MASKED | PERIODIC | 0x41, BY_1, SHORT);
+	guest_begin(1, guest_halt_until, 1, 0, 0, 0);
+	usleep(20000);
+	before = sleeps();
+	usleep(200000);
+	CHECK(sleeps() - before < 50);
+	CHECK(!guest_has_ended(1));
+	CHECK(msi(0xfee01000u, 0x42) == 1);
+	CHECK(guest_end(1) == GUEST_DONE);
+	LOGGED(1, "\x42");
 }
 
 static void test_masked(void)
@@ -361,6 +388,7 @@ static const struct guest_test tests[] = {
 	{ "periodic", test_periodic, CHIPS_FULL, 0 },
 	{ "waits", test_waits, CHIPS_FULL, 0 },
 	{ "masked", test_masked, CHIPS_FULL, 0 },
+	{ "masked sleeps", test_masked_sleeps, CHIPS_FULL, GUEST_STAYS },
 	{ "rewritten", test_rewritten, CHIPS_FULL, 0 },
 	{ "divide", test_divide, CHIPS_FULL, 0 },
 	{ "divide running", test_divide_running, CHIPS_FULL, 0 },
