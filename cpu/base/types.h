@@ -226,6 +226,8 @@ struct tlb_entry {
 };
 #define TLB_USER 1u
 #define TLB_SMAP 2u
+/* Both together: alignment is checked. No entry for data has both, so that each access comes to memory/mem.c. */
+#define TLB_ALIGNED (TLB_USER | TLB_SMAP)
 #define TLB_GENERATION_SHIFT 2
 #define TLB_GENERATIONS 512u
 #define TLB_SLOW (UINT64_C(1) << 11)

@@ -252,13 +252,12 @@ static void maskmovq(struct cpu *cpu, const struct op *op)
 	v = mmx_read(cpu, op->reg[0]);
 	mask = mmx_read(cpu, op->reg[1]) & UINT64_C(0x8080808080808080);
 	linear = seg_linear(cpu, op->seg, at, 8, true);
-	for (unsigned i = 0; i < 8; i++)
-		if (mask >> (8 * i) & 0x80)
-			mem_check_write(cpu, (linear + i) & cpu->lin_mask, 1);
+	/* As AMD's processors have it: a fault finds the tags set, and comes whatever the mask is. */
+	mmx_begin_write(cpu);
+	mem_check_write(cpu, linear, 8);
 	for (unsigned i = 0; i < 8; i++)
 		if (mask >> (8 * i) & 0x80)
 			mem_write(cpu, (linear + i) & cpu->lin_mask, 1, v >> (8 * i) & 0xff);
-	mmx_begin_write(cpu);
 }
 
 /* All registers empty. */

@@ -181,9 +181,9 @@ HANDLER(maskmovdqu)
 	mask = xmm_read(cpu, op->reg[1]);
 	bits = (unsigned)_mm_movemask_epi8(mask.i);
 	linear = seg_linear(cpu, op->seg, at, 16, true);
-	for (unsigned i = 0; i < 16; i++)
-		if (bits >> i & 1)
-			mem_check_write(cpu, (linear + i) & cpu->lin_mask, 1);
+	/* As AMD's processors have it, the whole operand must be writable, whatever the mask is. */
+	mem_check_write(cpu, linear, 8); /* and it checks the alignment of halves */
+	mem_check_write(cpu, (linear + 8) & cpu->lin_mask, 8);
 	for (unsigned i = 0; i < 16; i++)
 		if (bits >> i & 1)
 			mem_write(cpu, (linear + i) & cpu->lin_mask, 1, v.b[i]);

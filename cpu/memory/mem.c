@@ -171,6 +171,50 @@ static void place_write(struct cpu *cpu, const struct place *place, unsigned siz
 	}
 }
 
+/* ---- alignment --------------------------------------------------------------------------------------------- */
+
+/*
+ * As AMD's processors check: vectors of 16 bytes and more 16, an 80-bit number 8, images of the FPU 4 or, in their
+ * 16-bit form, 2. The check comes before those of paging.
+ */
+static unsigned alignment_of(unsigned size)
+{
+	if (size <= 8 && (size & (size - 1)) == 0)
+		return size;
+	if (size == 16 || size == 32 || size == 64)
+		return 16;
+	return size == 10 ? 8 : size % 4 == 0 ? 4 : size % 2 == 0 ? 2 : 1;
+}
+
+void mem_check_alignment(struct cpu *cpu, uint64_t linear, unsigned align)
+{
+	if (mem_checks_alignment(cpu) && (linear & (align - 1)))
+		cpu_raise_error(cpu, VECTOR_AC, 0);
+}
+
+/* Begins what each function below does while alignment is checked. */
+static uint64_t aligned_begin(struct cpu *cpu, uint64_t linear, unsigned size)
+{
+	mem_check_alignment(cpu, linear, alignment_of(size));
+	return mem_alignment_off(cpu);
+}
+
+static __attribute__((noinline)) uint64_t read_aligned(struct cpu *cpu, uint64_t linear, unsigned size)
+{
+	uint64_t tag = aligned_begin(cpu, linear, size), value = mem_read(cpu, linear, size);
+
+	mem_alignment_on(cpu, tag);
+	return value;
+}
+
+static __attribute__((noinline)) void write_aligned(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t value)
+{
+	uint64_t tag = aligned_begin(cpu, linear, size);
+
+	mem_write(cpu, linear, size, value);
+	mem_alignment_on(cpu, tag);
+}
+
 /* ---- mem.h --------------------------------------------------------------------------------------------- */
 
 uint64_t mem_read_slow(struct cpu *cpu, uint64_t linear, unsigned size)
@@ -179,6 +223,8 @@ uint64_t mem_read_slow(struct cpu *cpu, uint64_t linear, unsigned size)
 	struct place first, second;
 	uint64_t low;
 
+	if (mem_checks_alignment(cpu))
+		return read_aligned(cpu, linear, size);
 	debug_data(cpu, linear, size, false);
 	first = locate(cpu, linear, ACCESS_READ);
 	if (likely(size <= left))
@@ -193,6 +239,10 @@ void mem_write_slow(struct cpu *cpu, uint64_t linear, unsigned size, uint64_t va
 	unsigned left = page_left(linear);
 	struct place first, second;
 
+	if (mem_checks_alignment(cpu)) {
+		write_aligned(cpu, linear, size, value);
+		return;
+	}
 	debug_data(cpu, linear, size, true);
 	first = locate(cpu, linear, ACCESS_WRITE);
 	if (likely(size <= left)) {
@@ -224,6 +274,7 @@ static unsigned power_of_two(unsigned n)
 
 GUEST_RACY void mem_read_bytes(struct cpu *cpu, uint64_t linear, void *to, unsigned size)
 {
+	uint64_t tag = aligned_begin(cpu, linear, size);
 	const uint8_t *at = size <= page_left(linear) ? tlb_find(cpu, TLB_READ, linear, 1) : NULL;
 	uint8_t *out = to;
 
@@ -247,10 +298,12 @@ GUEST_RACY void mem_read_bytes(struct cpu *cpu, uint64_t linear, void *to, unsig
 		linear += n;
 		size -= n;
 	}
+	mem_alignment_on(cpu, tag);
 }
 
 GUEST_RACY void mem_write_bytes(struct cpu *cpu, uint64_t linear, const void *from, unsigned size)
 {
+	uint64_t tag = aligned_begin(cpu, linear, size);
 	uint8_t *at = size <= page_left(linear) ? tlb_find(cpu, TLB_WRITE, linear, 1) : NULL;
 	const uint8_t *in = from;
 
@@ -273,10 +326,13 @@ GUEST_RACY void mem_write_bytes(struct cpu *cpu, uint64_t linear, const void *fr
 		linear += n;
 		size -= n;
 	}
+	mem_alignment_on(cpu, tag);
 }
 
 void mem_check_read(struct cpu *cpu, uint64_t linear, unsigned size)
 {
+	uint64_t tag = aligned_begin(cpu, linear, size);
+
 	while (size > 0) {
 		unsigned n = size < page_left(linear) ? size : page_left(linear);
 
@@ -284,10 +340,13 @@ void mem_check_read(struct cpu *cpu, uint64_t linear, unsigned size)
 		linear += n;
 		size -= n;
 	}
+	mem_alignment_on(cpu, tag);
 }
 
 void mem_check_write(struct cpu *cpu, uint64_t linear, unsigned size)
 {
+	uint64_t tag = aligned_begin(cpu, linear, size);
+
 	while (size > 0) {
 		unsigned n = size < page_left(linear) ? size : page_left(linear);
 		struct place place = locate(cpu, linear & cpu->lin_mask, ACCESS_WRITE);
@@ -296,11 +355,12 @@ void mem_check_write(struct cpu *cpu, uint64_t linear, unsigned size)
 		linear += n;
 		size -= n;
 	}
+	mem_alignment_on(cpu, tag);
 }
 
 /* ---- read-modify-write --------------------------------------------------------------------------------- */
 
-void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rmw *m, bool lock)
+static void rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rmw *m, bool lock)
 {
 	bool crosses = size > page_left(linear);
 	unsigned reads_used;
@@ -345,6 +405,14 @@ void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rm
 	m->host = m->bounce;
 }
 
+void mem_rmw_slow(struct cpu *cpu, uint64_t linear, unsigned size, struct mem_rmw *m, bool lock)
+{
+	uint64_t tag = aligned_begin(cpu, linear, size);
+
+	rmw_slow(cpu, linear, size, m, lock);
+	mem_alignment_on(cpu, tag);
+}
+
 void mem_rmw_finish(struct cpu *cpu, struct mem_rmw *m)
 {
 	mem_write_bytes(cpu, m->linear, m->bounce, m->size);
@@ -357,7 +425,7 @@ void *mem_span(struct cpu *cpu, uint64_t linear, bool write, unsigned *bytes)
 {
 	struct place place;
 
-	if (cpu->single || debug_watches(cpu, linear))
+	if (cpu->single || debug_watches(cpu, linear) || mem_checks_alignment(cpu))
 		return NULL;
 	place = locate(cpu, linear, write ? ACCESS_WRITE : ACCESS_READ);
 	if (place.host == NULL || place.slow)

@@ -124,6 +124,32 @@ void mem_check_read(struct cpu *cpu, uint64_t linear, unsigned size);
 /** Raise what a write of `size` bytes would raise, and write nothing. For instructions that write more than once. */
 void mem_check_write(struct cpu *cpu, uint64_t linear, unsigned size);
 
+/* ---- alignment (#AC) -------------------------------------------------------------------------------------------- */
+
+/**
+ * With CR0.AM, RFLAGS.AC and CPL 3 each access above checks its alignment: 1 to 8 bytes their own size, larger ones as
+ * alignment_of in mem.c says. An instruction for which another rule holds asks here, and lets the others not check.
+ */
+INLINE bool mem_checks_alignment(const struct cpu *cpu)
+{
+	return unlikely((cpu->tlb_tag & TLB_ALIGNED) == TLB_ALIGNED);
+}
+/** Raises #AC when `linear` is not a multiple of `align`, a power of 2, and alignment is checked. */
+void mem_check_alignment(struct cpu *cpu, uint64_t linear, unsigned align);
+/** Alignment is not checked until mem_alignment_on, or until the instruction leaves. */
+INLINE uint64_t mem_alignment_off(struct cpu *cpu)
+{
+	uint64_t tag = cpu->tlb_tag;
+
+	if (mem_checks_alignment(cpu))
+		cpu->tlb_tag &= ~(uint64_t)TLB_SMAP;
+	return tag;
+}
+INLINE void mem_alignment_on(struct cpu *cpu, uint64_t tag)
+{
+	cpu->tlb_tag = tag;
+}
+
 /* ---- read-modify-write ---------------------------------------------------------------------------------------- */
 
 /*

@@ -18,7 +18,9 @@ void tlb_tag_update(struct cpu *cpu)
 {
 	uint64_t tag = cpu->tlb_tag & ~(uint64_t)(TLB_USER | TLB_SMAP);
 
-	if (cpu->cpl == 3)
+	if (cpu->cpl == 3 && unlikely((cpu->s.rflags & RFLAGS_AC) && (cpu->s.cr0 & CR0_AM)))
+		tag |= TLB_ALIGNED;
+	else if (cpu->cpl == 3)
 		tag |= TLB_USER;
 	else if ((cpu->s.cr4 & CR4_SMAP) && !(cpu->s.rflags & RFLAGS_AC))
 		tag |= TLB_SMAP;

@@ -44,8 +44,9 @@ static void clear_above(struct cpu *cpu, unsigned reg, unsigned bytes)
 
 static void element_load(struct cpu *cpu, const struct op *op, unsigned i)
 {
-	uint64_t value = mem_read(cpu, element_linear(cpu, op, i, false), ELEMENT(op));
+	uint64_t tag = mem_alignment_off(cpu), value = mem_read(cpu, element_linear(cpu, op, i, false), ELEMENT(op));
 
+	mem_alignment_on(cpu, tag);
 	memcpy(cpu->s.vectors.v[DATA(op)] + i * ELEMENT(op), &value, ELEMENT(op));
 }
 
@@ -58,12 +59,14 @@ static void element_load_avx512(struct cpu *cpu, const struct op *op, unsigned i
 	clear_above(cpu, DATA(op), COUNT(op) * widest);
 }
 
+/* As AMD's processors have it, the alignment of elements is not checked. */
 static void element_store(struct cpu *cpu, const struct op *op, unsigned i)
 {
-	uint64_t value = 0;
+	uint64_t tag = mem_alignment_off(cpu), value = 0;
 
 	memcpy(&value, cpu->s.vectors.v[DATA(op)] + i * ELEMENT(op), ELEMENT(op));
 	mem_write(cpu, element_linear(cpu, op, i, true), ELEMENT(op), value);
+	mem_alignment_on(cpu, tag);
 }
 
 static void gather_avx2(struct cpu *cpu, const struct op *op)

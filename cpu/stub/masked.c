@@ -203,10 +203,15 @@ void masked_write(struct cpu *cpu, const struct op *op, uint64_t bytes, const ui
 static void vmaskmovdqu(struct cpu *cpu, const struct op *op)
 {
 	struct masked m = { .kind = MASKED_SIGNS, .reg = op->reg[1], .elements = 16 };
+	const struct run whole = { 0, 16 };
+	uint64_t tag;
 
 	stub_unit_check(cpu, UNIT_AVX);
+	mem_check_alignment(cpu, run_linear(cpu, op, whole, true), 8);
+	tag = mem_alignment_off(cpu);
 	masked_check_write(cpu, op, masked_all(16));
 	masked_write(cpu, op, masked_bytes(cpu, &m), cpu->s.vectors.v[op->reg[0]]);
+	mem_alignment_on(cpu, tag);
 }
 
 op_fn *masked_select(const struct insn *insn, struct op *op)

@@ -139,8 +139,13 @@ static __attribute__((noinline)) void run_masked_on_copy(struct cpu *cpu, const 
 {
 	uint8_t copy[MASKED_OPERAND] __attribute__((aligned(64))) = { 0 };
 	uint64_t mask = masked_bytes(cpu, &stub->masked);
-	uint64_t accessed = stub->masked.faults ? masked_all(stub->bytes) : mask;
+	uint64_t accessed = stub->masked.faults ? masked_all(stub->bytes) : mask, tag;
 
+	/* As AMD's processors have it: EVEX checks the alignment of an element, VMASKMOV none. */
+	if (mem_checks_alignment(cpu) && stub->masked.kind != MASKED_SIGNS &&
+	    !masked_is_aligned(cpu, op, accessed, 1u << stub->masked.shift, stub->flags & STUB_WRITES))
+		cpu_raise_error(cpu, VECTOR_AC, 0);
+	tag = mem_alignment_off(cpu);
 	if (stub->align > 1 && !masked_is_aligned(cpu, op, accessed, stub->align, stub->flags & STUB_WRITES))
 		cpu_gp(cpu);
 	if (stub->flags & STUB_WRITES)
@@ -150,6 +155,7 @@ static __attribute__((noinline)) void run_masked_on_copy(struct cpu *cpu, const 
 	stub_run(cpu, stub, copy);
 	if (stub->flags & STUB_WRITES)
 		masked_write(cpu, op, mask, copy);
+	mem_alignment_on(cpu, tag);
 }
 
 /* Where the whole operand is in memory, the stub may access it: the instruction leaves alone what is masked off. */

@@ -26,12 +26,6 @@ static uint64_t pick_target(struct opcode_build *c, unsigned int size)
 	struct gen_rand *r = &c->b.rand;
 	uint64_t t = GEN_DATA + 64 + gen_below(r, GEN_DATA_RW - 256), over = gen_below(r, size + 1);
 
-	/*
-	 * MASKMOVQ and MASKMOVDQU: whether bytes that the mask leaves out can fault, and what has become of x87's tags
-	 * then, is the implementation's affair (Intel SDM vol. 2, MASKMOVQ).
-	 */
-	if (c->o[c->memory].visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN)
-		return t;
 	switch (gen_below(r, 32)) {
 	case 0: /* across the two read-write pages */
 	case 1:

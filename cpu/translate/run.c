@@ -68,6 +68,8 @@ static struct translated *translated_of(struct cpu *cpu, struct block *b)
 	unsigned tlb = cpu->tlb_tag & (TLB_USER | TLB_SMAP);
 	struct translated *x = b->translated[tlb >> 1];
 
+	if (unlikely(tlb == TLB_ALIGNED))
+		return NULL; /* the interpreter checks alignment */
 	if (likely(x != NULL))
 		return x;
 	if (++b->runs < translate_tuning()->runs)
