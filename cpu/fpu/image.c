@@ -183,6 +183,9 @@ static uint64_t fxsave_address(struct cpu *cpu, const struct op *op, bool write)
 
 	sse_state_check(cpu);
 	linear = op_linear(cpu, op, 512, write);
+	/* Not as for moves of vectors, where the alignment comes first. */
+	if (unlikely(!canonical(cpu, linear)) && op->seg == CPU_SS)
+		cpu_raise_error(cpu, VECTOR_SS, 0);
 	if (linear & 15)
 		cpu_gp(cpu);
 	return linear;
@@ -217,6 +220,9 @@ static void op_fxsave(struct cpu *cpu, const struct op *op)
 	uint64_t linear = fxsave_address(cpu, op, true);
 	struct cpu_fxsave image;
 
+	/* All of the operand must be there, also what is not written. AMD's processors try the last byte first. */
+	mem_check_write(cpu, linear + sizeof(image) - 1, 1);
+	mem_check_write(cpu, linear, sizeof(image));
 	image_get(cpu, op, &image);
 	mem_write_bytes(cpu, linear, &image, fxsave_bytes(cpu));
 }
@@ -226,6 +232,7 @@ static void op_fxrstor(struct cpu *cpu, const struct op *op)
 	uint64_t linear = fxsave_address(cpu, op, false);
 	struct cpu_fxsave image;
 
+	mem_check_read(cpu, linear, sizeof(image));
 	mem_read_bytes(cpu, linear, &image, fxsave_bytes(cpu));
 	if (image.fx.mxcsr & ~0xffffu)
 		cpu_gp(cpu);

@@ -36,6 +36,9 @@ static inline void x87_normalize(struct cpu_fx *fx)
 {
 	fx->fcw = x87_control(fx->fcw);
 	fx->fsw = x87_status(fx->fsw, fx->fcw);
+	fx->fop &= 0x7ff;
+	for (unsigned i = 0; i < 8; i++)
+		memset(fx->st[i] + 10, 0, sizeof(fx->st[i]) - 10);
 }
 
 /*
