@@ -66,7 +66,7 @@ static uint64_t pick_target(struct build *b, unsigned int size)
 	case 4:
 		return b->mode32 ? t : (b->address_bytes == 4 ? t : UINT64_C(0x00008000deadbee0) + t);
 	default:
-		return gen_percent(&b->rand, size == 16 ? 85 : 50) ? t & ~UINT64_C(15) : t;
+		return gen_percent(&b->rand, size == 16 || size == 512 ? 85 : 50) ? t & ~UINT64_C(15) : t;
 	}
 }
 
@@ -223,6 +223,9 @@ static bool choose_operand(struct build *b, int n, char kind, char size_letter)
 		break;
 	case 'r':
 		size = 108;
+		break;
+	case 'x':
+		size = 512;
 		break;
 	default:
 		break;

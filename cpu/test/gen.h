@@ -88,6 +88,8 @@ struct gen_case {
 	uint64_t code_base;		/* of CS */
 	/* the processor may read memory in any order: only the page of cr2 is known */
 	bool pieces;
+	bool fxsave;			/* stores an FXSAVE image, at this offset of the data */
+	uint32_t image;
 	bool partial;			/* a fault leaves some accesses done; the instruction does all again */
 };
 
@@ -132,7 +134,7 @@ enum { GEN_64 = 1, GEN_32 = 2 /* and 16 */, GEN_BOTH = 3, GEN_16 = 4 };
  *   X xmm register, W xmm register or memory, P mmx register, Q mmx register or memory, T st(0), S any st,
  *   J branch target;
  *   b w d q o z for 1 2 4 8 16 64 bytes, v for the size of the row, t for 10 bytes,
- *   e f s r for 14 28 94 108 (an x87 environment of 16 and 32 bits, and with the registers).
+ *   e f s r for 14 28 94 108 (an x87 environment of 16 and 32 bits, and with the registers), x for 512 (FXSAVE).
  */
 struct gen_row {
 	ZydisMnemonic mnemonic;

@@ -315,6 +315,26 @@ static bool fill_indirect(struct build *b)
 	return true;
 }
 
+/*
+ * FXRSTOR finds an MXCSR that it takes, or not, and pointers of 47 bits: a processor keeps as many as its addresses
+ * have. A fault may come when a part is done.
+ */
+static void fill_fxsave(struct build *b)
+{
+	ZydisMnemonic m = b->row->mnemonic;
+	uint64_t image[3] = { gen_next(&b->rand) >> 17, gen_next(&b->rand) >> 17,
+	                      gen_next(&b->rand) & (gen_percent(&b->rand, 95) ? 0xffff : 0x4ffff) };
+
+	if (m == ZYDIS_MNEMONIC_FXRSTOR || m == ZYDIS_MNEMONIC_FXRSTOR64)
+		poke(b, 1, b->target + 8, image, 20);
+	else if (m != ZYDIS_MNEMONIC_FXSAVE && m != ZYDIS_MNEMONIC_FXSAVE64)
+		return;
+	else
+		b->c->fxsave = b->target >= GEN_DATA && b->target <= GEN_DATA + GEN_DATA_RW - 512;
+	b->c->image = (uint32_t)(b->target - GEN_DATA);
+	b->c->partial = true;
+}
+
 static bool fill_kind(struct build *b)
 {
 	uint64_t v;
@@ -394,6 +414,9 @@ static bool fill_kind(struct build *b)
 		set_low(b, RDI, b->address_bytes,
 			GEN_DATA + gen_below(&b->rand, GEN_DATA_RW - 16) - b->data_base);
 		return true;
+	case GEN_X87:
+		fill_fxsave(b);
+		return true;
 	case GEN_FLOAT:
 		if (b->row->mnemonic == ZYDIS_MNEMONIC_LDMXCSR && !gen_percent(&b->rand, 20)) {
 			v = gen_next(&b->rand) & 0xffff;
@@ -459,6 +482,7 @@ static struct gen_extended extended(struct build *b)
 
 static void fill_x87(struct build *b)
 {
+	static const uint8_t precision[] = { 0, 2, 3 }; /* of 24, 53 and 64 bits */
 	struct gen_state *s = &b->c->in;
 
 	for (int i = 0; i < 8; i++)
@@ -467,7 +491,8 @@ static void fill_x87(struct build *b)
 	s->fsw = (uint16_t)(gen_next(&b->rand) & 0x7f00); /* TOP and conditions */
 	s->fcw = 0x37f;
 	if (b->row->kind == GEN_X87) { /* rounding, and every legal precision */
-		s->fcw = (uint16_t)(0x7f | gen_below(&b->rand, 4) << 10 | (gen_below(&b->rand, 3) * 5 + 2) / 4 << 8);
+		s->fcw = (uint16_t)(0x7f | gen_below(&b->rand, 4) << 10);
+		s->fcw |= (uint16_t)(precision[gen_below(&b->rand, 3)] << 8);
 		if (gen_percent(&b->rand, 30))
 			s->fsw |= gen_next(&b->rand) & 0x3f;
 		if (gen_percent(&b->rand, 40))

@@ -3,6 +3,7 @@
 #include "gen.h"
 
 #define ROW(name, form) { ZYDIS_MNEMONIC_##name, form, 0, GEN_X87, GEN_BOTH, 0, 0 }
+#define ROW64(name, form) { ZYDIS_MNEMONIC_##name, form, 0, GEN_X87, GEN_64, 0, 0 }
 #define ARITHMETIC(name) \
 	ROW(F##name, "Md"), ROW(F##name, "Mq"), ROW(F##name, "Tt,St"), ROW(F##name, "St,Tt"), \
 	ROW(F##name##P, "St,Tt"), \
@@ -28,7 +29,7 @@ static const struct gen_row rows[] = {
 	ROW(FNOP, ""), ROW(FNINIT, ""), ROW(FNCLEX, ""), ROW(FLDCW, "Mw"), ROW(FLDENV, "Me"), ROW(FLDENV, "Mf"),
 	ROW(FRSTOR, "Ms"), ROW(FRSTOR, "Mr"), ROW(FNSTENV, "Me"), ROW(FNSTENV, "Mf"), ROW(FNSAVE, "Ms"),
 	ROW(FNSAVE, "Mr"), ROW(FNSTCW, "Mw"), ROW(FNSTSW, "Mw"), ROW(FNSTSW, "Aw"),
-	ROW(FWAIT, ""),
+	ROW(FWAIT, ""), ROW(FXSAVE, "Mx"), ROW(FXRSTOR, "Mx"), ROW64(FXSAVE64, "Mx"), ROW64(FXRSTOR64, "Mx"),
 };
 
 const struct gen_table gen_table_x87 = { rows, sizeof(rows) / sizeof(rows[0]) };

@@ -147,17 +147,33 @@ static bool same_state(const struct gen_case *c, const struct native_result *n, 
 	       memcmp(n->after.k, s->after.k, sizeof(n->after.k)) == 0;
 }
 
+/*
+ * AMD's processors store zeros for the pointers of an instruction without a pending exception. And they have a bit more
+ * of MXCSR than the mask of the software CPU, which has not the feature that it is for.
+ */
+static void image_forget(const struct gen_case *c, uint16_t fsw, uint8_t data[GEN_DATA_SIZE])
+{
+	if (!c->fxsave)
+		return;
+	memset(data + c->image + 28, 0, 4);
+	if (!(fsw & FSW_ES))
+		memset(data + c->image + 6, 0, 18);
+}
+
 enum compared native_compare(const struct gen_case *c, const struct native_result *n, enum soft_mode mode, bool show)
 {
-	static uint8_t data[GEN_DATA_SIZE];
+	static uint8_t data[GEN_DATA_SIZE], native[GEN_DATA_SIZE];
 	struct native_result s = { 0 };
 	enum soft_result how = soft_run(c, mode, &s.after, &s.end);
 
 	if (how == SOFT_UNIMPLEMENTED)
 		return COMPARED_UNIMPLEMENTED;
 	soft_data(data);
+	memcpy(native, native_data(), sizeof(native));
+	image_forget(c, n->after.fsw, data);
+	image_forget(c, n->after.fsw, native);
 	if (how == SOFT_OK && same_end(c, n, &s) && same_state(c, n, &s) &&
-	    ((c->partial && n->end.vector != 3) || memcmp(data, native_data(), GEN_DATA_SIZE) == 0))
+	    ((c->partial && n->end.vector != 3) || memcmp(data, native, GEN_DATA_SIZE) == 0))
 		return COMPARED_SAME;
 	if (show)
 		print_failure(c, n, &s, data,
