@@ -114,6 +114,22 @@ static bool is_pie(const struct image *image, const Elf64_Phdr *section)
 	return false;
 }
 
+/* glibc's loader, which runs a program that it is given, and preloads for it. */
+static bool is_loader(const struct image *image, const Elf64_Phdr *section)
+{
+	const char *name = NULL;
+	uint64_t names = 0;
+	Elf64_Dyn d;
+
+	for (uint64_t i = 0; dynamic(image, section, i, &d); i++)
+		if (d.d_tag == DT_STRTAB)
+			names = offset_of(image, d.d_un.d_ptr);
+	for (uint64_t i = 0; names && dynamic(image, section, i, &d); i++)
+		if (d.d_tag == DT_SONAME)
+			name = text(image, names + d.d_un.d_val);
+	return name && strncmp(name, "ld-linux-", 9) == 0;
+}
+
 /* A word of a script's first line. Returns: its length, 0 at the end of the line. */
 static size_t script_word(const struct image *image, size_t *at, size_t size, const char *ends)
 {
@@ -180,6 +196,8 @@ static enum program_form look(struct image *image, struct program_file *out)
 	out->raw = is_go(image);
 	if (is_dynamic)
 		runtime_find(image, &section, out);
+	if (is_dynamic && is_loader(image, &section))
+		return FORM_GLIBC;
 	if (!segment_find(image, PT_INTERP, &found))
 		return image->header.e_type == ET_DYN && is_dynamic && !is_pie(image, &section) ? FORM_LIBRARY
 		                                                                                : FORM_STATIC;
