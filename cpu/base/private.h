@@ -193,6 +193,7 @@ struct cpu_private {
 	bool page_wait_once;     /* the next fault waits for its page all the same */
 	unsigned paging_switches; /* the guest's writes that changed CR0.PG */
 	bool single_next;        /* run the next instruction alone */
+	bool raised;             /* event_is_raised */
 	/*
 	 * An instruction that exited runs again with the answer, before any request, event or interrupt: its reads of
 	 * devices cannot be made twice. When the instruction is complete, the CPU leaves the guest to look at requests.

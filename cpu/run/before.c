@@ -5,6 +5,7 @@
  */
 #include "cpu/base/private.h"
 #include "cpu/run/run_int.h"
+#include "cpu/system/event.h"
 #include "cpu/system/smm.h"
 #include "cpu/system/svm.h"
 
@@ -139,7 +140,7 @@ enum cpu_exit before_entry(struct cpu *cpu)
 		if (exit != GO_ON)
 			return exit;
 	}
-	if (p->completing || p->task.loading)
+	if (p->completing || p->task.loading || event_is_raised(cpu))
 		return GO_ON;
 	if (atomic_load(&p->seat->requests) & REQUEST_EXIT) {
 		atomic_fetch_and(&p->seat->requests, ~REQUEST_EXIT);

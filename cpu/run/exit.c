@@ -19,11 +19,12 @@ void complete_again(struct cpu *cpu)
 	cpu->p->completing = true;
 }
 
-static void raise_gp_outside(struct cpu *cpu)
+/* An error code is 0. */
+static void raise_outside(struct cpu *cpu, enum cpu_vector vector, bool has_error)
 {
-	cpu->s.events.exception.pending = true;
-	cpu->s.events.exception.vector = VECTOR_GP;
-	cpu->s.events.exception.has_error = true;
+	cpu->s.events.exception.pending = cpu->p->raised = true;
+	cpu->s.events.exception.vector = (uint8_t)vector;
+	cpu->s.events.exception.has_error = has_error;
 	cpu->s.events.exception.error = 0;
 	cpu->single = false;
 }
@@ -86,7 +87,7 @@ void exit_complete(struct cpu *cpu)
 		break;
 	default: /* MSRs */
 		if (p->exit.msr.failed) {
-			raise_gp_outside(cpu);
+			raise_outside(cpu, VECTOR_GP, true);
 			break;
 		}
 		if (completion == COMPLETE_RDMSR) {
@@ -160,7 +161,7 @@ static enum cpu_exit do_msr(struct cpu *cpu, bool write)
 		return write ? CPU_EXIT_WRMSR : CPU_EXIT_RDMSR;
 	p->completion = COMPLETE_NONE;
 	if (result == CPU_MSR_GP) {
-		raise_gp_outside(cpu);
+		raise_outside(cpu, VECTOR_GP, true);
 		return GO_ON;
 	}
 	if (!write) {
@@ -186,10 +187,7 @@ static enum cpu_exit do_hypercall(struct cpu *cpu)
 		step_over(cpu);
 		return CPU_EXIT_HYPERCALL;
 	default:
-		cpu->s.events.exception.pending = true;
-		cpu->s.events.exception.vector = VECTOR_UD;
-		cpu->s.events.exception.has_error = false;
-		cpu->single = false;
+		raise_outside(cpu, VECTOR_UD, false);
 		return GO_ON;
 	}
 }
@@ -239,7 +237,7 @@ enum cpu_exit exit_system(struct cpu *cpu)
 {
 	cpu->p->completion = COMPLETE_NONE;
 	if (!cpu_shadow_system(cpu)) {
-		raise_gp_outside(cpu);
+		raise_outside(cpu, VECTOR_GP, true);
 		return GO_ON;
 	}
 	step_over(cpu);
@@ -332,7 +330,7 @@ enum cpu_exit exit_svm(struct cpu *cpu)
 		return exit;
 	status = svm_operate(cpu);
 	if (status == VMMU_ENOENT)
-		raise_gp_outside(cpu);
+		raise_outside(cpu, VECTOR_GP, true);
 	else if (status != VMMU_OK)
 		return svm_failed(cpu, status, p->svm.operand);
 	else if (p->svm.operation == SVM_VMRUN && cpu->s.svm.guest)

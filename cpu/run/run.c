@@ -225,8 +225,9 @@ static bool guest_landed(struct cpu *cpu, enum leave why)
 		p->writes_count = p->reads_used = 0;
 		return false;
 	}
-	/* With a request or an interrupt an instruction may still be completed, but none begins. */
-	if (unlikely(!p->completing && (p->request_came || (p->attention && attention_possible(cpu)))))
+	/* With a request or an interrupt an instruction may still be completed, and an exception given; none begins. */
+	if (unlikely(!p->completing && !event_is_raised(cpu) &&
+	             (p->request_came || (p->attention && attention_possible(cpu)))))
 		return false;
 	return !vmmu_entry_must_leave(&cpu->entry);
 }
@@ -326,7 +327,7 @@ static enum cpu_exit enter(struct cpu *cpu)
 		codemap_serve(cpu);
 		p->request_came = request_is_new(cpu);
 	}
-	if (likely(!p->request_came) || p->completing) {
+	if (likely(!p->request_came) || p->completing || event_is_raised(cpu)) {
 		cpu_running = cpu;
 		mxcsr_enter(cpu);
 		why = guest(cpu);
@@ -382,7 +383,7 @@ enum cpu_exit cpu_run(struct cpu *cpu)
 	p->run_serial++;
 	code_gen_next_all(cpu);
 	p->resume = NULL;
-	p->debug_exit = false;
+	p->debug_exit = p->raised = false;
 	/* An exit for another reason (a full ring) may have come before an instruction was completed. Go on with it. */
 	if (p->completing ? cpu->s.rip != p->complete_rip : p->completion == COMPLETE_NONE)
 		devices_forget(cpu);

@@ -71,6 +71,7 @@ static _Noreturn void raise_event(struct cpu *cpu, int vector, bool has_error, u
 	e->exception.vector = (uint8_t)vector;
 	e->exception.has_error = has_error;
 	e->exception.error = error;
+	cpu->p->raised = true;
 	cpu_leave(cpu, LEAVE_EXCEPTION);
 }
 
@@ -358,6 +359,11 @@ bool event_is_pending(const struct cpu *cpu)
 
 	return e->exception.pending || e->exception.injected || e->interrupt.injected || e->nmi.injected ||
 	       nmi_possible(cpu);
+}
+
+bool event_is_raised(const struct cpu *cpu)
+{
+	return cpu->p->raised && cpu->s.events.exception.pending;
 }
 
 /* The hypervisor is not asked about what it injected itself, nor about what is already on its way. */

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Exceptions, interrupts, privilege changes, segments, and the modes in which they differ. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -94,6 +97,70 @@ static void test_event_exceptions_push_the_right_frame(void **state)
 			assert_int_equal(stacked(g, 0), c->error);
 		guest_free(g);
 	}
+}
+
+static enum cpu_msr_result kick_and_refuse(void *state, uint32_t index, uint64_t value)
+{
+	struct guest *g = state;
+
+	(void)index, (void)value;
+	cpu_request_exit(g->cpu);
+	return CPU_MSR_GP;
+}
+
+/* The stack's page is touched for the first time, so that the delivery leaves the guest, too. */
+static void test_event_a_request_does_not_come_between_fault_and_handler(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+
+	g->ops.wrmsr = kick_and_refuse;
+	GUEST_LOAD(g, GUEST_CODE, ev_wrmsr);
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_KICKED);
+	assert_false(s->events.exception.pending || s->events.exception.injected);
+	assert_int_equal(stacked(g, 1), GUEST_CODE + 5);
+	assert_int_equal(guest_run_to_hlt(g), 13);
+}
+
+GUEST_ASM(ev_ud_loop, "1: ud2 \n jmp 1b")
+GUEST_ASM(ev_step_over, "addq $2, (%rsp) \n iretq")
+
+struct kicker {
+	struct cpu *cpu;
+	atomic_bool stop;
+};
+
+static void *kick_often(void *state)
+{
+	struct kicker *k = state;
+
+	while (!atomic_load(&k->stop)) {
+		cpu_request_exit(k->cpu);
+		usleep(10);
+	}
+	return NULL;
+}
+
+/* The same with an exception of the instruction's own, which a request of another thread often finds on its way. */
+static void test_event_a_kick_does_not_come_between_fault_and_handler(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	uint64_t gate = GUEST_IDT + 6 * 16;
+	struct kicker kicker = { .cpu = g->cpu };
+	pthread_t thread;
+
+	GUEST_LOAD(g, GUEST_CODE, ev_ud_loop);
+	GUEST_LOAD(g, GUEST_CODE + 0x40, ev_step_over);
+	guest_write(g, gate, 2, GUEST_CODE + 0x40);
+	guest_write(g, gate + 6, 2, (GUEST_CODE + 0x40) >> 16);
+	assert_int_equal(pthread_create(&thread, NULL, kick_often, &kicker), 0);
+	for (unsigned i = 0; i < 2000; i++) {
+		assert_int_equal(cpu_run(g->cpu), CPU_EXIT_KICKED);
+		assert_false(s->events.exception.pending || s->events.exception.injected);
+	}
+	atomic_store(&kicker.stop, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
 GUEST_ASM(ev_to_user, "push $0x3b \n push $0x420000 \n push $0x202 \n push $0x43 \n push $0x400000 \n iretq")
@@ -543,6 +610,8 @@ int main(void)
 		GUEST_TEST(test_event_32_bit_level_change),
 		cmocka_unit_test(test_event_real_mode_to_protected_mode),
 		GUEST_TEST(test_event_boot_to_long_mode),
+		GUEST_TEST(test_event_a_request_does_not_come_between_fault_and_handler),
+		GUEST_TEST(test_event_a_kick_does_not_come_between_fault_and_handler),
 		GUEST_TEST(test_event_x87_and_its_saving),
 	};
 
