@@ -362,9 +362,11 @@ def item_nested_half(config):
         config.label = f"nested-half, {config.mmu}, {kind}:"
         config.run_options = ["--host-memory", f"{config.memory // 2}M", "--stats", "--host-swap",
                               os.path.join(config.folder, f"half.{config.mmu}.swap") + ":4G"]
-        vm = inner_start(config, f"half{int(npt)}.0", npt)
+        first = vm = inner_start(config, f"half{int(npt)}.0", npt)
         vm.beats(10, "n")
-        first, (vm, _) = vm, inner_live(config, vm, f"half{int(npt)}.1")
+        for n in range(config.rounds(1)):
+            vm, _ = inner_live(config, vm, f"half{int(npt)}.{n + 1}")
+            config.progress(f"{n + 1} times")
         vm.beats(10, "n")
         vm.quit()
         taken, brought = ([counter(source, name) for source in (first, vm)]

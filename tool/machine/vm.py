@@ -128,6 +128,7 @@ class Vm:
         for line in self.lines[self.seen:]:
             self.seen += 1
             if TROUBLE.search(line):
+                time.sleep(2)       # what else the kernel says about it comes into the log
                 raise Failed(f"the guest says: {line}")
         if self.process.poll() is not None:
             raise Failed(f"QEMU ended ({self.process.returncode}): {self.last()}")

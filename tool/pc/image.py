@@ -154,8 +154,10 @@ class Selftests:
         self.list = selftests_list.List(os.path.join(common.ROOT, "test", "client", "selftests.list"))
         if not os.path.exists(os.path.join(self.folder, "tests")):
             raise Failed(f"{self.folder} is not there: `make selftests` or tool/fetch-selftests makes it")
-        self.tests = [t for t in self.list.all_tests(self.folder) if t.limit <= selftests_list.LIMIT] if whole else \
-            [t for t in self.list.tests if "san" in t.sets]
+        every = self.list.all_tests(self.folder)
+        programs = {t.argv[0] for t in every}
+        self.tests = [t for t in every if t.limit <= selftests_list.LIMIT] if whole else \
+            [t for t in self.list.tests if "san" in t.sets and t.argv[0] in programs]
 
     def lines(self):
         """Limit in seconds, how it ends with nested paging and without, and the command."""
