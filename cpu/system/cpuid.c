@@ -47,7 +47,7 @@ static void features_1(uint32_t out[4])
 	         | 1u << 31  /* hypervisor */
 	         | (host[2] & HOST_1_C);
 	/* FPU DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2 */
-	out[3] = 0x078bfbfd;
+	out[3] = 0x078bfbff;
 }
 
 static void features_7(uint32_t subleaf, uint32_t out[4])
@@ -114,7 +114,7 @@ static void features_extended(uint32_t leaf, uint32_t out[4])
 		/* LAHF in 64-bit mode, SVM, CR8 in legacy mode, LZCNT, PREFETCHW */
 		out[2] = 1u << 0 | 1u << 2 | 1u << 4 | 1u << 5 | 1u << 8;
 		/* SYSCALL, NX, 1 GiB pages, RDTSCP, long mode, and the bits of leaf 1 that AMD repeats. No FXSR_OPT. */
-		out[3] = (0x078bfbfd & 0x0183f3ff) | 1u << 11 | 1u << 20 | 1u << 26 | 1u << 27 | 1u << 29;
+		out[3] = (0x078bfbff & 0x0183f3ff) | 1u << 11 | 1u << 20 | 1u << 26 | 1u << 27 | 1u << 29;
 		break;
 	case 0x80000002: case 0x80000003: case 0x80000004:
 		memcpy(out, name + 16 * (leaf - 0x80000002), 16);
