@@ -7,9 +7,11 @@
 #include "cpu/memory/codemap.h"
 
 #define BLOCK_OPS    32u
-#define BLOCK_HASH   8192u
-#define JUMP_CACHE   2048u
-#define ARENA_BYTES  (16u << 20)
+#define BLOCK_HASH   65536u
+#define JUMP_CACHE   16384u
+#define ORIGINS      32768u
+#define SINGLES      16u
+#define ARENA_BYTES  (64u << 20)
 
 /*
  * Instructions decoded in a row, of one page; the last may reach into the next page. Key: host address of the first
@@ -33,13 +35,20 @@ struct block {
 	struct translated *translated[2]; /* translate/'s: host code; [1]: for supervisor accesses that SMAP limits */
 	const void *first_label; /* of the first op, if that has translate/'s */
 	uint32_t runs;
+	/* Bit n: the immediate or the displacement of ops[n] was computed from its RIP. */
+	uint32_t relative_imm, relative_disp;
 	uint8_t *bytes;     /* length + length2 of them, as decoded */
-	struct op ops[];
+	struct op ops[] __attribute__((aligned(64)));
 };
 
 /** The valid block at s.rip. May leave (fetch faults). */
 struct block *block_get(struct cpu *cpu);
-/** The instruction at s.rip alone, in p->single_block. */
+/**
+ * The same, where `b` was found for this RIP before, or is NULL: a block of this arena. It is the answer if it is still
+ * good, without a search.
+ */
+struct block *block_again(struct cpu *cpu, struct block *b);
+/** The instruction at s.rip alone, in a block of its own that is good until the next call. */
 struct block *block_single(struct cpu *cpu);
 /**
  * Is the code that was decoded still what memory has, and no breakpoint in it? Not asked: whether the block's addresses
@@ -52,7 +61,7 @@ bool block_memory_init(struct cpu *cpu);
 void block_memory_fini(struct cpu *cpu);
 INLINE unsigned jump_slot(uint64_t rip)
 {
-	return (unsigned)((rip ^ rip >> 11) % JUMP_CACHE);
+	return (unsigned)((rip ^ rip >> 14) % JUMP_CACHE);
 }
 
 #endif

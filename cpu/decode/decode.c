@@ -81,9 +81,11 @@ static bool has_no_base(const ZydisDecodedInstruction *z)
 	return (z->attributes & ZYDIS_ATTRIB_HAS_SIB) && z->raw.modrm.mod == 0 && z->raw.sib.base == 5;
 }
 
-static void decode_memory(const struct insn *insn, const ZydisDecodedOperand *o, struct op *op)
+/* Returns: RELATIVE_*. */
+static unsigned decode_memory(const struct insn *insn, const ZydisDecodedOperand *o, struct op *op)
 {
 	static const uint8_t shift[] = { 0, 0, 1, 0, 2, 0, 0, 0, 3 };
+	unsigned relative = 0;
 
 	op->seg = segment_number(o->mem.segment);
 	op->disp = o->mem.disp.value;
@@ -91,6 +93,7 @@ static void decode_memory(const struct insn *insn, const ZydisDecodedOperand *o,
 	op->index = gpr_offset(o->mem.index);
 	if (o->mem.base == ZYDIS_REGISTER_RIP || o->mem.base == ZYDIS_REGISTER_EIP) {
 		op->disp += (int64_t)(op->rip + insn->z->length);
+		relative = RELATIVE_DISP;
 		if (o->mem.base == ZYDIS_REGISTER_EIP)
 			op->disp = (uint32_t)op->disp;
 	} else if (has_no_base(insn->z)) {
@@ -100,6 +103,7 @@ static void decode_memory(const struct insn *insn, const ZydisDecodedOperand *o,
 	}
 	if (insn->bits == 64 && op->asize == 8 && op->seg != CPU_FS && op->seg != CPU_GS)
 		op->flags |= OPF_FLAT;
+	return relative;
 }
 
 static uint64_t branch_target(const struct insn *insn, const ZydisDecodedOperand *o, const struct op *op)
@@ -111,7 +115,8 @@ static uint64_t branch_target(const struct insn *insn, const ZydisDecodedOperand
 	return op->osize == 2 ? (uint16_t)target : (uint32_t)target;
 }
 
-static void decode_operand(const struct insn *insn, unsigned i, struct op *op)
+/* Returns: RELATIVE_*. */
+static unsigned decode_operand(const struct insn *insn, unsigned i, struct op *op)
 {
 	const ZydisDecodedOperand *o = &insn->o[i];
 
@@ -123,8 +128,7 @@ static void decode_operand(const struct insn *insn, unsigned i, struct op *op)
 	case ZYDIS_OPERAND_TYPE_MEMORY:
 		if (o->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN && op->mem == OP_NO_MEM) {
 			op->mem = (uint8_t)i;
-			decode_memory(insn, o, op);
-			break;
+			return decode_memory(insn, o, op);
 		}
 		if (o->mem.segment != ZYDIS_REGISTER_SS)
 			op->flags |= OPF_HIDDEN;
@@ -134,12 +138,14 @@ static void decode_operand(const struct insn *insn, unsigned i, struct op *op)
 		break;
 	case ZYDIS_OPERAND_TYPE_IMMEDIATE:
 		if (o->encoding == ZYDIS_OPERAND_ENCODING_UIMM8 && i > 0 &&
-		    insn->o[i - 1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+		    insn->o[i - 1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
 			op->imm2 = (uint8_t)o->imm.value.u;
-		else if (o->imm.is_relative)
+		} else if (o->imm.is_relative) {
 			op->imm = (int64_t)branch_target(insn, o, op);
-		else
+			return RELATIVE_IMM;
+		} else {
 			op->imm = o->imm.value.s;
+		}
 		break;
 	case ZYDIS_OPERAND_TYPE_POINTER:
 		op->imm = (int64_t)(o->ptr.offset | (uint64_t)o->ptr.segment << 32);
@@ -147,6 +153,7 @@ static void decode_operand(const struct insn *insn, unsigned i, struct op *op)
 	default:
 		break;
 	}
+	return 0;
 }
 
 static uint8_t operand_bytes(const struct insn *insn, unsigned i)
@@ -156,9 +163,11 @@ static uint8_t operand_bytes(const struct insn *insn, unsigned i)
 	return bytes > 255 ? 255 : (uint8_t)bytes;
 }
 
-static void decode_operands(const struct insn *insn, struct op *op)
+/* Returns: RELATIVE_*. */
+static unsigned decode_operands(const struct insn *insn, struct op *op)
 {
 	const ZydisDecodedInstruction *z = insn->z;
+	unsigned relative = 0;
 
 	op->asize = z->address_width / 8;
 	op->osize = z->operand_width / 8;
@@ -174,7 +183,8 @@ static void decode_operands(const struct insn *insn, struct op *op)
 	if (insn->bits == 64)
 		op->flags |= OPF_LONG;
 	for (unsigned i = 0; i < z->operand_count; i++)
-		decode_operand(insn, i, op);
+		relative |= decode_operand(insn, i, op);
+	return relative;
 }
 
 /* ---- the instruction ----------------------------------------------------------------------------------- */
@@ -262,7 +272,8 @@ static bool needs_protected_mode(const ZydisDecodedInstruction *z)
 	       z->encoding == ZYDIS_INSTRUCTION_ENCODING_XOP;
 }
 
-enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, uint64_t rip, struct op *op)
+enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, uint64_t rip, struct op *op,
+                    unsigned *relative)
 {
 	static const uint8_t widths[] = { 16, 32, 64, 64 };
 	unsigned mode = cpu->mode & MODE_BITS, hot;
@@ -273,6 +284,7 @@ enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, u
 	ZyanStatus status;
 
 	op_clear(op, rip);
+	*relative = 0;
 	if (available > 15)
 		available = 15;
 	status = ZydisDecoderDecodeInstruction(&cpu->p->decoder[mode], &context, bytes, available, &z);
@@ -283,7 +295,7 @@ enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, u
 	if (!ZYAN_SUCCESS(status))
 		return decode_failed(cpu, status, bytes, available, op);
 	op->len = z.length;
-	decode_operands(&insn, op);
+	*relative = decode_operands(&insn, op);
 	if (needs_protected_mode(&z) && !(cpu->mode & MODE_PROT)) {
 		op->fn = op_undefined;
 		op->flags |= OPF_END;

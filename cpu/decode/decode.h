@@ -6,8 +6,15 @@
 #include "cpu/base/types.h"
 
 enum decoded { DECODED_OK, DECODED_END, DECODED_MORE /* needs bytes beyond `available` */ };
-/** Decode one instruction. Always fills in the op (undefined ones raise #UD). DECODED_END: a block ends after it. */
-enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, uint64_t rip, struct op *op);
+/* What of an op was computed from its RIP, beside op->rip. */
+#define RELATIVE_IMM  1u
+#define RELATIVE_DISP 2u
+/**
+ * Decode one instruction. Always fills in the op (undefined ones raise #UD). `relative`: receives RELATIVE_*.
+ * DECODED_END: a block ends after it.
+ */
+enum decoded decode(struct cpu *cpu, const uint8_t *bytes, unsigned available, uint64_t rip, struct op *op,
+                    unsigned *relative);
 
 /** Does CPUID offer the instruction? If not, it is #UD. */
 bool instruction_is_offered(const ZydisDecodedInstruction *z);

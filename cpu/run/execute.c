@@ -163,7 +163,7 @@ branch: /* to op->imm: a direct branch is taken, or a block ended */
 	{
 		uint64_t epoch = cpu->p->arena_epoch;
 
-		b = block_get(cpu);
+		b = block_again(cpu, b);
 		if (epoch == cpu->p->arena_epoch)
 			((struct op *)(uintptr_t)op)->target = b;
 	}
@@ -176,7 +176,7 @@ lookup: /* to s.rip */
 		return LEAVE_DONE;
 	b = cpu->p->jump[jump_slot(cpu->s.rip)];
 	if (unlikely(b == NULL || b->rip != cpu->s.rip || b->gen != cpu->code_gen || b->mode != cpu->mode))
-		b = block_get(cpu);
+		b = block_again(cpu, b);
 enter:
 	if (unlikely(vmmu_entry_must_leave(&cpu->entry))) {
 		cpu->s.rip = b->rip;
