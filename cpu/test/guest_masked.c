@@ -320,6 +320,51 @@ static void test_masked_store_to_code_changes_it(void **state)
 	assert_int_equal(s->gpr[CPU_RDX], 0x77);
 }
 
+/* ---- the bits of page-table entries ------------------------------------------------------------------------------ */
+
+#define ACCESSED 0x20u
+#define DIRTY    0x40u
+
+static const struct marks {
+	const uint8_t *code, *end;
+	uint32_t mask;
+	uint16_t first, second; /* what becomes set in the entries of the pages before and behind VECTOR_END */
+} marks[] = {
+	{ CODE(store), 0x000f, ACCESSED | DIRTY, 0 },
+	{ CODE(store), 0x8000, 0, ACCESSED | DIRTY },
+	{ CODE(store), 0x0018, ACCESSED | DIRTY, ACCESSED | DIRTY },
+	{ CODE(store), 0x0000, 0, 0 },
+	{ CODE(store_maskmov), 0x000f, ACCESSED | DIRTY, 0 },
+	{ CODE(store_compress), 0xf000, ACCESSED | DIRTY, 0 },
+	{ CODE(store_compress), 0xf800, ACCESSED | DIRTY, ACCESSED | DIRTY },
+	{ CODE(load), 0x000f, ACCESSED, 0 },
+	{ CODE(load), 0x0030, 0, ACCESSED },
+	{ CODE(load), 0x0000, 0, 0 },
+	{ CODE(load_maskmov), 0x0080, 0, ACCESSED },
+	{ CODE(load_permute), 0x0000, ACCESSED, ACCESSED }, /* no suppression */
+};
+
+/* A page of which nothing is accessed is neither accessed nor dirty. The operand has 16 bytes in the first page. */
+static void test_masked_access_marks_the_pages_that_it_touches(void **state)
+{
+	struct guest *g = *state;
+	uint64_t *first = guest_pte(g, VECTOR_END - 1), *second = guest_pte(g, VECTOR_END);
+
+	cpu_state(g->cpu)->gpr[CPU_RAX] = VECTOR_END - 16;
+	for (unsigned i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
+		const struct marks *m = &marks[i];
+
+		*first &= ~(uint64_t)(ACCESSED | DIRTY);
+		vector_end_is(g, END_MEMORY);
+		*second &= ~(uint64_t)(ACCESSED | DIRTY);
+		set_mask(g, m->mask);
+		guest_code(g, GUEST_CODE, m->code, (unsigned)(m->end - m->code));
+		assert_int_equal(vector_run(g), -1);
+		assert_int_equal(*first & (ACCESSED | DIRTY), m->first);
+		assert_int_equal(*second & (ACCESSED | DIRTY), m->second);
+	}
+}
+
 /* ---- mask registers --------------------------------------------------------------------------------------------- */
 
 GUEST_ASM(masks,
@@ -372,6 +417,7 @@ int main(void)
 		TEST(test_masked_load_asks_a_device_for_its_elements),
 		TEST(test_masked_store_to_a_device_writes_every_other_byte),
 		TEST(test_masked_store_to_code_changes_it),
+		TEST(test_masked_access_marks_the_pages_that_it_touches),
 		TEST(test_mask_instructions),
 	};
 
