@@ -387,7 +387,7 @@ static void test_debug_watchpoints_of_copies_and_page_ends(void **state)
 	assert_trap(g, 1, end_of(db_copy, db_copy_end) - 1, 4);
 }
 
-GUEST_ASM(db_rep_at, "mov $3, %ecx \n mov $0x100000, %esi \n mov $0x103000, %edi \n rep movsb \n nop \n hlt")
+GUEST_ASM(db_rep_at, "mov $6, %ecx \n mov $0x100000, %esi \n mov $0x103000, %edi \n rep movsb \n nop \n hlt")
 
 /* A string instruction hits its own breakpoint once, however often it is interrupted. */
 static void test_debug_breakpoint_at_a_string_instruction(void **state)

@@ -428,6 +428,15 @@ static void test_task_faults_of_deliveries(void **state)
 	GUEST_CODE_BYTES(g, GUEST_CODE, 0x8e, 0xd8);
 	assert_int_equal(run(g), 8);
 	guest_free(g);
+	/* The second half of the switch is still the delivery. */
+	g = task_guest();
+	user_task(g);
+	word32(g, 84, SEL_DATA);
+	task_gate(g, 13, SEL_NEW);
+	GUEST_CODE_BYTES(g, GUEST_CODE, 0x8e, 0xd8);
+	assert_int_equal(run(g), 8);
+	assert_int_equal(regs(g)->seg[CPU_TR].selector, SEL_NEW);
+	guest_free(g);
 	for (unsigned i = 0; i < 2; i++) {
 		g = task_guest();
 		user_task(g);
