@@ -85,6 +85,36 @@ static unsigned print_caps(const struct scan *scan, bool all)
 	return refused;
 }
 
+/* How the front end comes to the program, and what that costs. */
+static void print_way(enum program_kind kind, bool raw)
+{
+	static const char hosted[] = "it will be hosted ('--raw auto'), and all its system calls seen; each\n"
+	                             "KVM call, and so each exit, costs some 2 us more than in a program with a "
+	                             "preloaded library";
+
+	switch (kind) {
+	case PROGRAM_LIBRARY:
+		printf("a shared object: part of what a program that loads it would ask for\n");
+		break;
+	case PROGRAM_STATIC:
+		printf("statically linked: %s\n", hosted);
+		break;
+	case PROGRAM_MUSL:
+		printf("linked with musl: %s\n", hosted);
+		break;
+	case PROGRAM_RAW:
+		printf("dynamically linked, with system calls of its own: %s\n", hosted);
+		break;
+	default:
+		printf("dynamically linked, a library can be preloaded: a KVM call costs no system call\n");
+		if (raw)
+			printf("The code has system call instructions of its own, which 'vmmu run' does not host it "
+			       "for: should it\n"
+			       "reach KVM that way, say '--raw on'.\n");
+		break;
+	}
+}
+
 static int examine(const char *name, bool all)
 {
 	char path[PATH_MAX];
@@ -114,9 +144,8 @@ static int examine(const char *name, bool all)
 		return error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
 	}
 
-	printf("%s: %s\n", path,
-	       kind == PROGRAM_LIBRARY ? "a shared object: part of what a program that loads it would ask for"
-	                               : "dynamically linked, a library can be preloaded");
+	printf("%s: ", path);
+	print_way(kind, scan.raw_syscalls);
 	if (!scan.names_kvm && !scan.ioctl_count) {
 		printf("Neither /dev/kvm nor a KVM request is in this file; its libraries were not searched.\n");
 		return 0;
@@ -130,10 +159,6 @@ static int examine(const char *name, bool all)
 	}
 	refused = print_ioctls(&scan, all);
 	refused += print_caps(&scan, all);
-	if (scan.raw_syscalls)
-		printf("The code has system call instructions of its own (or bytes that look like one): calls made "
-		       "that way\n"
-		       "do not pass through libc and are not seen by vmmu.\n");
 	printf("Found by searching the file; see 'vmmu doctor --help' for what that misses. %s\n",
 	       refused ? "Refused ioctls answer ENOTTY, refused capabilities 0: the program may do without them."
 	               : "Nothing that was found is refused.");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/scan.h"
+#include "kvm/interpose/instruction.h"
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -154,7 +155,7 @@ static void scan_segment(const uint8_t *bytes, size_t size, bool executable, str
 		out->names_kvm = true;
 	if (!executable)
 		return;
-	if (memmem(bytes, size, "\x0f\x05", 2))
+	if (instruction_makes_calls(bytes, size))
 		out->raw_syscalls = true;
 	find_targets(&code);
 	find_caps(&code, out);

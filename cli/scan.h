@@ -19,7 +19,7 @@
 
 struct scan {
 	bool names_kvm;       /* the file contains the string /dev/kvm */
-	bool raw_syscalls;    /* the code contains a syscall instruction */
+	bool raw_syscalls;    /* the code has a syscall instruction */
 	uint32_t ioctls[SCAN_MAX]; /* known requests, each once, sorted */
 	size_t ioctl_count;
 	unsigned caps[SCAN_MAX];   /* each once, sorted */

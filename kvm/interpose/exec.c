@@ -230,6 +230,15 @@ static bool is_dropped(const char *entry, const char *preload)
 	return entry == preload || names(entry, CONFIG_ENV_PROGRAM "=");
 }
 
+/* The loader can be started as a program, and preloads for the program that it loads. Other libraries do not start. */
+static enum program_way choose(const char *path, struct program_file *program, struct program_scripts *scripts,
+                               const char **obstacle)
+{
+	enum program_kind kind = program_examine(path, program, scripts);
+
+	return kind == PROGRAM_LIBRARY ? WAY_PRELOAD : program_way(kind, config_raw(), obstacle);
+}
+
 static long start_whole(const struct start *start, char *const *environment)
 {
 	const char *library = config_library(), *const *kept = config_kept(), *obstacle = NULL;
@@ -251,7 +260,7 @@ static long start_whole(const struct start *start, char *const *environment)
 		if (!is_dropped(*environment, preload))
 			whole[count++] = *environment;
 	if (program_path(start, path))
-		way = program_way(program_examine(path, &program, &scripts), config_raw(), &obstacle);
+		way = choose(path, &program, &scripts, &obstacle);
 	if (obstacle && config_host_kvm())
 		return start->call(start, environment); /* takes no lock of ours */
 	if (obstacle)

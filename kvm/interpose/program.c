@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "kvm/interpose/program.h"
+#include "kvm/interpose/instruction.h"
 #include "port/posix/raw.h"
 #include <elf.h>
+#include <emmintrin.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -11,6 +13,7 @@
 #include <sys/auxv.h>
 #include <sys/stat.h>
 
+#define SCAN_MOST (4u << 20) /* bytes of a file */
 #define FSGSBASE 2 /* in AT_HWCAP2: programs may change FS and GS */
 
 struct image {
@@ -162,7 +165,7 @@ static bool script(const struct image *image, struct program_file *out)
 	return true;
 }
 
-/* Is a note of the Go toolchain in the file? Its programs make system calls themselves, also those that use libc. */
+/* Is a note of the Go toolchain in the file? */
 static bool is_go(const struct image *image)
 {
 	Elf64_Phdr s;
@@ -172,6 +175,79 @@ static bool is_go(const struct image *image)
 
 		if (note && memcmp(note, "\4\0\0\0", 4) == 0 && memcmp(note + 12, "Go\0\0", 4) == 0)
 			return true;
+	}
+	return false;
+}
+
+/* Is the name in these bytes? Some programs have megabytes, so 16 places are looked at together. */
+static bool has_name(const uint8_t *bytes, size_t size)
+{
+	static const char name[] = "/dev/kvm";
+	const size_t length = sizeof(name) - 1;
+	size_t i = 0;
+
+	for (; i + 16 + length <= size; i += 16) {
+		__m128i slash = _mm_loadu_si128((const __m128i *)(bytes + i));
+		__m128i k = _mm_loadu_si128((const __m128i *)(bytes + i + 5));
+		int both = _mm_movemask_epi8(_mm_and_si128(_mm_cmpeq_epi8(slash, _mm_set1_epi8('/')),
+		                                           _mm_cmpeq_epi8(k, _mm_set1_epi8('k'))));
+
+		for (; both; both &= both - 1)
+			if (memcmp(bytes + i + __builtin_ctz((unsigned)both), name, length) == 0)
+				return true;
+	}
+	return memmem(bytes + i, size - i, name, length);
+}
+
+/* Does the file name /dev/kvm? A program that never uses it need not be hosted. */
+static bool names_kvm(const struct image *image)
+{
+	Elf64_Phdr s;
+
+	for (unsigned i = 0; i < image->header.e_phnum && segment(image, i, &s); i++) {
+		const void *bytes = s.p_type == PT_LOAD ? part(image, s.p_offset, s.p_filesz) : NULL;
+
+		if (bytes && has_name(bytes, s.p_filesz))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Is a sanitizer in it, as a library or as part of the program? It needs memory where hosted programs are, and its own
+ * system calls are none of KVM's.
+ */
+static bool is_sanitized(const struct image *image)
+{
+	static const char *const names[] = {
+		"__asan_init", "__tsan_init", "__msan_init", "AddressSanitizer", "ThreadSanitizer", "MemorySanitizer",
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (memmem(image->bytes, image->size, names[i], strlen(names[i])))
+			return true;
+	return false;
+}
+
+/*
+ * Does it reach KVM by system calls of its own? Go's programs make them so, also those that use libc; of others the
+ * code tells.
+ */
+static bool is_raw(const struct image *image)
+{
+	const bool go = is_go(image);
+	Elf64_Phdr s;
+
+	/* To look at all of a large program at each start of it, as a compiler's, would be felt. */
+	if ((!go && image->size > SCAN_MOST) || !names_kvm(image))
+		return false;
+	if (go)
+		return true;
+	for (unsigned i = 0; i < image->header.e_phnum && segment(image, i, &s); i++) {
+		const void *code = s.p_type == PT_LOAD && s.p_flags & PF_X ? part(image, s.p_offset, s.p_filesz) : NULL;
+
+		if (code && instruction_makes_calls(code, s.p_filesz))
+			return !is_sanitized(image);
 	}
 	return false;
 }
@@ -193,7 +269,6 @@ static enum program_form look(struct image *image, struct program_file *out)
 	if (image->header.e_phnum && !segment(image, image->header.e_phnum - 1u, &found))
 		return FORM_BROKEN;
 	is_dynamic = segment_find(image, PT_DYNAMIC, &section);
-	out->raw = is_go(image);
 	if (is_dynamic)
 		runtime_find(image, &section, out);
 	if (is_dynamic && is_loader(image, &section))
@@ -205,6 +280,7 @@ static enum program_form look(struct image *image, struct program_file *out)
 	if (!loader)
 		return FORM_BROKEN;
 	name = strrchr(loader, '/');
+	out->raw = is_raw(image);
 	return strncmp(name ? name + 1 : loader, "ld-musl-", 8) == 0 ? FORM_MUSL : FORM_GLIBC;
 }
 

@@ -29,7 +29,7 @@ enum program_form {
 struct program_file {
 	enum program_form form;
 	char runtime[PROGRAM_RUNTIME]; /* the runtime of its sanitizer, by the name that the loader looks for; or "" */
-	bool raw;                    /* it makes system calls without libc */
+	bool raw;                    /* it names /dev/kvm, and makes system calls without libc */
 	char interpreter[PROGRAM_INTERPRETER]; /* of a script */
 	char argument[PROGRAM_INTERPRETER];    /* what the script's first line has for it, or "" */
 };
