@@ -7,6 +7,7 @@
  *
  * SIGFPE of an instruction in the CPU's window (fpu/fpe.h): the guest's exception.
  */
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <ucontext.h>
@@ -113,6 +114,8 @@ static void chain(int signal, siginfo_t *info, void *context)
 	const struct sigaction *old = previous_of(signal);
 	struct sigaction fallback;
 
+	/* The guest is left by a jump. ThreadSanitizer's runtime blocks every signal around a handler. */
+	pthread_sigmask(SIG_SETMASK, &((const ucontext_t *)context)->uc_sigmask, NULL);
 	if (cpu_signal(signal, info, context))
 		return;
 	if (old->sa_flags & SA_SIGINFO) {

@@ -6,6 +6,7 @@
 #include "check.h"
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -397,7 +398,7 @@ static void test_resample(void)
 /* ---- beside signals, forks and each other ---------------------------------------------------------------- */
 
 static pthread_t main_thread;
-static volatile sig_atomic_t alarms, alarms_elsewhere;
+static atomic_uint alarms, alarms_elsewhere; /* of several threads */
 
 static void on_alarm(int number)
 {
