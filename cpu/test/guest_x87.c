@@ -269,7 +269,9 @@ static void test_signals_while_the_guest_runs(void **state)
 	host_end();
 	assert_int_equal(sigaction(SIGALRM, &old, NULL), 0);
 	assert_true(alarms > 0);
+#ifndef __SANITIZE_THREAD__ /* its runtime calls handlers itself, and not from the kernel's frame */
 	assert_int_equal(strange_alarms, 0);
+#endif
 	assert_memory_equal(cpu_state(g->cpu)->fx.st[0], right, sizeof(right));
 	assert_int_equal(cpu_state(g->cpu)->fx.ftw, 0xc0);
 }
