@@ -14,6 +14,7 @@ from pc import boot
 
 GUEST = os.path.join(common.ROOT, "tool", "pc", "guest")
 ROOT_MAKER = os.path.join(common.ROOT, "tool", "pc", "root")
+VECTORS_MAKER = os.path.join(common.ROOT, "tool", "pc", "vectors")
 KERNEL = "linux-image-cloud-amd64"         # depends on the package of the newest such kernel
 
 
@@ -199,23 +200,36 @@ def initramfs(busybox, churn, kernel):
     return cpio([*entries, *modules, ("modules/order", 0o100644, order.encode(), (0, 0))])
 
 
+def as_root(argv, say):
+    """Run what makes a Debian."""
+    if not shutil.which("debootstrap", path=os.environ.get("PATH", "") + ":/usr/sbin"):
+        raise Failed("a Debian on a disk wants debootstrap: `make deps FOR=disk` installs it")
+    say("making a Debian (debootstrap: minutes)")
+    run([*([] if os.geteuid() == 0 else ["sudo", "-n"]), *argv])
+
+
+def vectors_root(folder, whole, say):
+    """Debian with programs that use vector registers: (its image, what a list of commands prints on this machine)."""
+    name = "whole" if whole else "commands"
+    as_root([os.path.join(VECTORS_MAKER, "make"), folder, name], say)
+    return os.path.join(folder, "root.ext4"), common.read("", os.path.join(folder, "expected." + name))
+
+
 def systemd_root(folder, kernel, say):
     """Debian with systemd as an image: (its file, what its commands print on this machine). Made once, by root."""
     image, expected = os.path.join(folder, "root.ext4"), os.path.join(folder, "expected")
     make = os.path.join(ROOT_MAKER, "make")
     if not os.path.exists(image) or os.path.getmtime(image) < max(map(os.path.getmtime, glob.glob(ROOT_MAKER + "/*"))):
-        if not shutil.which("debootstrap", path=os.environ.get("PATH", "") + ":/usr/sbin"):
-            raise Failed("--disk wants debootstrap: `make deps FOR=disk` installs it")
-        say("making a Debian with systemd (debootstrap: minutes)")
-        run([*([] if os.geteuid() == 0 else ["sudo", "-n"]), make, folder, kernel])
+        as_root([make, folder, kernel], say)
     return image, common.read("", expected)
 
 
 class Image:
     """The files that a boot is given, and the kernel's name."""
 
-    def __init__(self, build, say, firmware, disk, inner):
-        """inner: what a hypervisor in the guest runs: "nested", a guest; Selftests; None: nothing."""
+    def __init__(self, build, say, firmware, disk, inner, vectors=None):
+        """inner: what a hypervisor in the guest runs: "nested", a guest; Selftests; None: nothing. vectors: run the
+        commands of vectors_root(), True: the whole list; None: do not."""
         folder = os.path.join(build, "pc")
         packages = Packages(folder, say)
         kernel = packages.get(KERNEL)
@@ -239,6 +253,8 @@ class Image:
         self.disk = self.expected = None
         if disk:
             self.disk, self.expected = systemd_root(os.path.join(folder, disk), kernel, say)
+        if vectors is not None:
+            self.disk, self.expected = vectors_root(os.path.join(folder, "vectors"), vectors, say)
 
 
 @contextlib.contextmanager

@@ -58,6 +58,11 @@ def work_of_root(vcpus, expected):
         ("apt", "apt", str(2 ** 100)), ("systemd", "settled", "running")])
 
 
+def work_of_vectors(vcpus, expected):
+    """What guest/init does with pc.vectors. expected: as for work_of_root."""
+    return Plan("shell", str(vcpus), [("commands", "commands", hashlib.sha256(expected.encode()).hexdigest())])
+
+
 def judge_work(result, kind, plan):
     """What is wrong with the work of a boot.Boot; None when nothing is."""
     if result.error:
