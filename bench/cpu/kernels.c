@@ -321,8 +321,8 @@ enum { LOAD, ADD, XOR, STORE, DECREMENT, BRANCH, MULTIPLY, SHIFT, STOP };
 static uint64_t bytecode(void)
 {
 	/* The compiler is not to know the program. */
-	static volatile uint8_t source[] = { LOAD, 0, ADD, 1, STORE, 0, XOR, 2, SHIFT, 3, STORE, 1, LOAD, 1,
-		                             MULTIPLY, 3, ADD, 0, STORE, 2, DECREMENT, 4, BRANCH, 0, STOP };
+	static volatile uint8_t source[] = { LOAD, 0, ADD, 1, STORE, 0, XOR, 2, SHIFT, 3, ADD, 3, STORE, 1,
+		                             LOAD, 1, MULTIPLY, 3, ADD, 0, STORE, 2, DECREMENT, 4, BRANCH, 0, STOP };
 	static uint8_t program[sizeof(source)];
 	uint64_t r[8] = { 1, 2, 88172645463325252u, 5, 2000000 }, a = 0;
 	const uint8_t *at = program;
@@ -344,7 +344,7 @@ static uint64_t bytecode(void)
 	}
 }
 
-static __attribute__((noinline, noipa)) uint64_t fibonacci(unsigned n)
+static __attribute__((noinline)) uint64_t fibonacci(unsigned n)
 {
 	return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2);
 }
