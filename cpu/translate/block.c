@@ -34,6 +34,38 @@ static void emit_load_address(struct translation *tr, unsigned i)
 	guest_register_set(tr, gpr, TEMP_ADDRESS);
 }
 
+/* Does the host, as the guest, want the operand aligned? */
+static bool must_be_aligned(const struct source *s, unsigned size)
+{
+	if (s->how != HOW_VECTOR || size != 16)
+		return false;
+	switch (s->z.mnemonic) {
+	case ZYDIS_MNEMONIC_MOVUPS: case ZYDIS_MNEMONIC_MOVUPD: case ZYDIS_MNEMONIC_MOVDQU: case ZYDIS_MNEMONIC_LDDQU:
+	case ZYDIS_MNEMONIC_PCMPESTRI: case ZYDIS_MNEMONIC_PCMPESTRM:
+	case ZYDIS_MNEMONIC_PCMPISTRI: case ZYDIS_MNEMONIC_PCMPISTRM:
+		return false;
+	default:
+		return true;
+	}
+}
+
+/* From here on, the XMM registers are the host's. */
+static void want_vectors(struct translation *tr, unsigned i)
+{
+	const struct source *s = &tr->source[i];
+	struct cold *cold;
+
+	if (tr->vectors)
+		return;
+	tr->vectors = true;
+	flags_spill(tr, (uint16_t)((s->live & ~s->writes) | s->reads));
+	emit_reg_mem(&tr->e, false, 0x80, 7, H_STATE, STATE_OF(fast.vectors)); /* cmpb $0 */
+	EMIT(&tr->e, 0);
+	cold = cold_add(tr, STUB_VECTORS, emit_jcc(&tr->e, H_E, NULL));
+	cold->op = (uint8_t)i;
+	cold->back = emit_here(&tr->e);
+}
+
 static void emit_copy(struct translation *tr, unsigned i)
 {
 	const struct source *s = &tr->source[i];
@@ -45,10 +77,17 @@ static void emit_copy(struct translation *tr, unsigned i)
 		emit_load_address(tr, i);
 		return;
 	}
+	if (s->how == HOW_VECTOR)
+		want_vectors(tr, i);
 	size = memory_size(s, &write);
 	if (size != 0) {
 		flags_spill(tr, s->reads | kept);
 		address(tr, i);
+		if (must_be_aligned(s, size)) {
+			/* #GP comes before #PF. */
+			EMIT(&tr->e, 0x41, 0xf6, 0xc6, 15); /* test $15,%r14b */
+			leave_interpret(tr, i, emit_jcc(&tr->e, H_NE, NULL));
+		}
 		access_check(tr, i, size, write);
 	}
 	flags_want(tr, s->reads | (s->changes ? kept : 0));
@@ -241,7 +280,7 @@ static bool emit_one(struct translation *tr, unsigned i)
 {
 	switch ((enum how)tr->source[i].how) {
 	case HOW_NOTHING: return true;
-	case HOW_COPY: emit_copy(tr, i); return true;
+	case HOW_COPY: case HOW_VECTOR: emit_copy(tr, i); return true;
 	case HOW_PUSH: emit_push(tr, i); return true;
 	case HOW_POP: emit_pop(tr, i); return true;
 	case HOW_LEAVE_FRAME: emit_leave_frame(tr, i); return true;
@@ -349,6 +388,7 @@ static void emit_block(struct translation *tr, uint16_t *ends)
 	emit_entries(tr);
 	start = tr->out->entry_checked;
 	tr->flags = FLAGS_MEMORY;
+	tr->vectors = false;
 	for (unsigned i = 0; i < b->ops_count; i++) {
 		if (goes_on)
 			goes_on = emit_one(tr, i);

@@ -39,7 +39,16 @@ uint64_t translate_call(struct cpu *cpu, const struct op *op)
 	cpu->op = op;
 	op->fn(cpu, op);
 	cpu->fast.flags = (uint32_t)fast_flags_of(flags_get(cpu));
-	if (likely(cpu->code_gen == gen && cpu->tlb_tag == tag))
+	/* With an unmasked exception, vector instructions are interpreted. */
+	if (likely(cpu->code_gen == gen && cpu->tlb_tag == tag && !(cpu->fast.vectors && cpu->mxcsr_careful)))
 		return 0;
 	return (uint64_t)(uintptr_t)(op + 1) << LEAVE_SHIFT | LEAVE_OP;
+}
+
+uint64_t translate_vectors(struct cpu *cpu, const struct op *op)
+{
+	flags_set(cpu, rflags_of_fast(cpu->fast.flags));
+	cpu->op = op;
+	cpu_sse_check(cpu);
+	return !cpu->mxcsr_careful;
 }

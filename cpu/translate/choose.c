@@ -39,6 +39,30 @@ static bool means_the_same(const struct source *s, const struct op *op)
 	}
 }
 
+/*
+ * Instructions on XMM registers that run as themselves. Not those that store past the caches: guest memory is the
+ * host's write-back memory, and the library's own accesses to it are not ordered with such stores.
+ */
+static bool is_vector(const struct source *s)
+{
+	if (s->z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || !has_xmm(s))
+		return false;
+	switch (s->z.mnemonic) {
+	case ZYDIS_MNEMONIC_MOVNTDQ: case ZYDIS_MNEMONIC_MOVNTPS: case ZYDIS_MNEMONIC_MOVNTPD:
+	case ZYDIS_MNEMONIC_MOVNTDQA: case ZYDIS_MNEMONIC_MOVNTSS: case ZYDIS_MNEMONIC_MOVNTSD:
+		return false;
+	default:
+		break;
+	}
+	switch (s->z.meta.isa_set) {
+	case ZYDIS_ISA_SET_SSE: case ZYDIS_ISA_SET_SSE2: case ZYDIS_ISA_SET_SSE3: case ZYDIS_ISA_SET_SSSE3:
+	case ZYDIS_ISA_SET_SSE4: case ZYDIS_ISA_SET_SSE42: case ZYDIS_ISA_SET_AES: case ZYDIS_ISA_SET_PCLMULQDQ:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static bool is_gpr_operand(const struct source *s)
 {
 	return s->o[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
@@ -106,6 +130,8 @@ static enum how choose_one(const struct source *s, const struct op *op)
 		how = HOW_CALL;
 	else if (means_the_same(s, op) && can_copy(s))
 		how = HOW_COPY;
+	else if (is_vector(s) && can_copy(s))
+		how = HOW_VECTOR;
 	else
 		how = choose_other(s, op);
 	if (how == HOW_CALL && translate_engine() == CPU_ENGINE_CHECK)

@@ -144,6 +144,11 @@ static void emit_cold(struct translation *tr, unsigned number)
 	case STUB_ACCESS:
 		emit_slow_access(tr, &cold);
 		return;
+	case STUB_VECTORS:
+		emit_mov_constant(e, TEMP_VALUE, (uint64_t)(uintptr_t)&tr->block->ops[cold.op]);
+		emit_call(e, tr->t->vectors);
+		emit_jmp(e, cold.back);
+		return;
 	case STUB_OP:
 		leave_interpret(tr, cold.op, NULL);
 		return;

@@ -47,6 +47,19 @@ static int gpr_of(const ZydisDecodedOperand *o)
 	}
 }
 
+static bool is_xmm(const ZydisDecodedOperand *o)
+{
+	return o->type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_XMM;
+}
+
+bool has_xmm(const struct source *s)
+{
+	for (unsigned i = 0; i < s->z.operand_count; i++)
+		if (is_xmm(&s->o[i]))
+			return true;
+	return false;
+}
+
 static bool is_high_byte(const ZydisDecodedOperand *o)
 {
 	return o->type == ZYDIS_OPERAND_TYPE_REGISTER && o->reg.value >= ZYDIS_REGISTER_AH &&
@@ -104,7 +117,7 @@ bool can_copy(const struct source *s)
 
 		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && o->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
 			return false;
-		if (o->type == ZYDIS_OPERAND_TYPE_REGISTER && gpr_of(o) < 0 &&
+		if (o->type == ZYDIS_OPERAND_TYPE_REGISTER && gpr_of(o) < 0 && !is_xmm(o) &&
 		    ZydisRegisterGetClass(o->reg.value) != ZYDIS_REGCLASS_FLAGS)
 			return false;
 	}
@@ -225,9 +238,10 @@ void copy_instruction(struct translation *tr, unsigned number)
 			f.memory = true;
 			f.rm = TEMP_ADDRESS;
 		}
-		if (gpr < 0 || !is_named(o))
+		if ((gpr < 0 && !is_xmm(o)) || !is_named(o))
 			continue;
-		unsigned host = borrow(tr, s, o, (unsigned)gpr, &b);
+		unsigned host = gpr < 0 ? (unsigned)(o->reg.value - ZYDIS_REGISTER_XMM0)
+		                        : borrow(tr, s, o, (unsigned)gpr, &b);
 
 		if (is_high_byte(o))
 			host += 4;

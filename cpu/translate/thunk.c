@@ -40,6 +40,33 @@ static void load_all(struct emit *e)
 	emit_load(e, H_GUEST_SP, H_STATE, GPR(CPU_RSP));
 }
 
+/* MOVAPS between the XMM registers and their places. */
+static void move_vectors(struct emit *e, bool store)
+{
+	for (unsigned n = 0; n < 16; n++) {
+		EMIT(e, n >= 8 ? 0x45 : 0x41, 0x0f, store ? 0x29 : 0x28); /* REX.B: R11 is the base */
+		emit_place(e, n, H_STATE, STATE_OF(s.vectors.v[n]));
+	}
+}
+
+/* The same, if they are the guest's now. Changes RFLAGS. */
+static void move_vectors_if(struct emit *e, bool store)
+{
+	uint8_t *skip;
+
+	emit_reg_mem(e, false, 0x80, 7, H_STATE, STATE_OF(fast.vectors)); /* cmpb $0 */
+	EMIT(e, 0);
+	skip = emit_jcc(e, H_E, NULL);
+	move_vectors(e, store);
+	emit_aim(e, skip, emit_here(e));
+}
+
+static void set_vectors(struct emit *e, bool value)
+{
+	emit_reg_mem(e, false, 0xc6, 0, H_STATE, STATE_OF(fast.vectors)); /* movb */
+	EMIT(e, value);
+}
+
 static void push(struct emit *e, unsigned reg)
 {
 	if (reg >= 8)
@@ -61,6 +88,7 @@ static void make_enter(struct emit *e)
 		push(e, pushed[i]);
 	emit_lea(e, H_RSP, H_RSP, -8);
 	emit_lea(e, H_STATE, H_RDI, STATE_BIAS);
+	set_vectors(e, false); /* C code that left by longjmp may not have said so */
 	emit_mov(e, TEMP_ADDRESS, H_RSI);
 	load_all(e);
 	EMIT(e, 0x41, 0xff, 0xe0 | (TEMP_ADDRESS & 7)); /* jmp *%r14 */
@@ -72,7 +100,9 @@ static const uint8_t *make_leave(struct emit *e)
 	const uint8_t *stored;
 
 	store_all(e);
+	move_vectors_if(e, true);
 	stored = emit_here(e);
+	set_vectors(e, false);
 	emit_store(e, H_STATE, STATE_OF(s.rip), TEMP_ADDRESS);
 	emit_mov(e, H_RAX, TEMP_VALUE);
 	emit_lea(e, H_RSP, H_RSP, 8);
@@ -99,11 +129,13 @@ static void make_access(struct emit *e, const uint8_t *leave_stored)
 	uint8_t *fails;
 
 	store_all(e);
+	move_vectors_if(e, true);
 	emit_mov(e, H_RSI, TEMP_ADDRESS);
 	emit_mov(e, H_RDX, TEMP_VALUE);
 	call_c(e, (uint64_t)(uintptr_t)translate_access);
 	fails = emit_jcc(e, H_E, NULL);
 	emit_mov(e, TEMP_ADDRESS, H_RAX);
+	move_vectors_if(e, false);
 	load_lost(e);
 	EMIT(e, 0xc3);
 	emit_aim(e, fails, emit_here(e));
@@ -120,14 +152,36 @@ static void make_call(struct emit *e, const uint8_t *leave_stored)
 	uint8_t *leaves;
 
 	store_all(e);
+	move_vectors_if(e, true);
 	emit_mov(e, H_RSI, TEMP_VALUE);
 	call_c(e, (uint64_t)(uintptr_t)translate_call);
 	leaves = emit_jcc(e, H_NE, NULL);
+	move_vectors_if(e, false);
 	load_all(e);
 	EMIT(e, 0xc3);
 	emit_aim(e, leaves, emit_here(e));
 	emit_lea(e, H_RSP, H_RSP, 8);
 	emit_mov(e, TEMP_VALUE, H_RAX);
+	emit_jmp(e, leave_stored);
+}
+
+/* R15: the first op of a block that has an XMM register, and they are not in the host's. */
+static void make_vectors(struct emit *e, const uint8_t *leave_stored)
+{
+	uint8_t *fails;
+
+	store_all(e);
+	emit_mov(e, H_RSI, TEMP_VALUE);
+	call_c(e, (uint64_t)(uintptr_t)translate_vectors);
+	fails = emit_jcc(e, H_E, NULL);
+	move_vectors(e, false);
+	set_vectors(e, true);
+	load_lost(e);
+	EMIT(e, 0xc3);
+	emit_aim(e, fails, emit_here(e));
+	emit_lea(e, H_RSP, H_RSP, 8);
+	EMIT(e, 0x49, 0xc1, 0xe7, LEAVE_SHIFT); /* shl $..,%r15 */
+	emit_lea(e, TEMP_VALUE, TEMP_VALUE, LEAVE_OP);
 	emit_jmp(e, leave_stored);
 }
 
@@ -144,5 +198,7 @@ void thunks_make(struct translate *t)
 	make_access(&e, stored);
 	t->call = emit_here(&e);
 	make_call(&e, stored);
+	t->vectors = emit_here(&e);
+	make_vectors(&e, stored);
 	t->code.used = t->thunks = ((size_t)(e.at - t->code.write) + 63) & ~(size_t)63;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Back from a place in translated code to the state of the guest there. */
+#include <string.h>
 #include <ucontext.h>
 
 #include "cpu/base/flags.h"
@@ -31,6 +32,10 @@ void translate_trace(struct cpu *cpu, const void *context)
 		if (host_of(n) != SPILLED)
 			cpu->s.gpr[n] = (uint64_t)registers[greg_of[host_of(n)]];
 	flags_set(cpu, rflags_of_fast(cpu->fast.flags));
+	if (!cpu->fast.vectors)
+		return;
+	for (unsigned n = 0; n < 16; n++)
+		memcpy(cpu->s.vectors.v[n], &((const ucontext_t *)context)->uc_mcontext.fpregs->_xmm[n], 16);
 }
 
 #else

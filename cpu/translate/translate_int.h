@@ -100,11 +100,11 @@ void thunks_make(struct translate *t);
 enum flags_place { FLAGS_MEMORY, FLAGS_HOST, FLAGS_BOTH };
 
 /* Code that is seldom run, put behind the block's. */
-enum stub_kind { STUB_ACCESS, STUB_OP, STUB_EXIT, STUB_JUMP, STUB_FAR };
+enum stub_kind { STUB_ACCESS, STUB_VECTORS, STUB_OP, STUB_EXIT, STUB_JUMP, STUB_FAR };
 struct cold {
 	enum stub_kind kind;
 	uint8_t *from;          /* the displacement of the jump to it */
-	const uint8_t *back;    /* STUB_ACCESS: where to go on */
+	const uint8_t *back;    /* STUB_ACCESS, STUB_VECTORS: where to go on */
 	uint8_t op;             /* number in the block */
 	uint8_t size;           /* STUB_ACCESS */
 	bool write;
@@ -130,6 +130,7 @@ enum how {
 	HOW_LEAVE,  /* the interpreter */
 	HOW_NOTHING,
 	HOW_COPY,   /* itself */
+	HOW_VECTOR, /* itself, on XMM registers */
 	HOW_PUSH, HOW_POP, HOW_LEAVE_FRAME, HOW_CALL_NEAR, HOW_RET, HOW_JMP, HOW_JCC, HOW_DIV, HOW_IDIV,
 };
 
@@ -142,6 +143,7 @@ struct translation {
 	struct emit e;
 	enum flags_place flags;
 	uint16_t live;          /* flags that are read before they are written */
+	bool vectors;           /* XMM registers are known to be the host's */
 	struct cold cold[COLD_MOST];
 	unsigned cold_count;
 	struct source source[BLOCK_OPS];
@@ -167,7 +169,7 @@ struct translate {
 	size_t thunks;                /* bytes of code that stay when blocks are forgotten */
 	bool full;                    /* forget everything before the next block is entered */
 	uint64_t (*enter)(struct cpu *cpu, const void *code);
-	const uint8_t *leave, *access, *call; /* thunk.c */
+	const uint8_t *leave, *access, *call, *vectors; /* thunk.c */
 	uint32_t translated_used, pages_used;
 	struct pending_jump pending;
 	struct cpu_translate_stats stats;
@@ -222,6 +224,8 @@ void address_effective(struct translation *tr, unsigned op, unsigned to);
 
 /** Emit instruction `op` with its registers in the host's; the memory operand's host address is in R14. */
 void copy_instruction(struct translation *tr, unsigned op);
+/** Is one of its operands an XMM register? */
+bool has_xmm(const struct source *s);
 /** Can it be copied? */
 bool can_copy(const struct source *s);
 /** Load a general register of the guest into a host register of one's own, or say where it is. Returns: where. */
@@ -261,6 +265,9 @@ void check_end(struct cpu *cpu, struct block *b, struct op *end);
 uint64_t translate_access(struct cpu *cpu, uint64_t linear, int64_t what);
 /** Run the op's handler. Returns: 0, or what R15 is at `leave`. May leave. */
 uint64_t translate_call(struct cpu *cpu, const struct op *op);
+
+/** May the vector instruction `op` run here? Returns: 0: interpret it. May leave with its exception. */
+uint64_t translate_vectors(struct cpu *cpu, const struct op *op);
 
 /* The flags as LAHF and SETO leave them in AX. */
 static inline uint64_t fast_flags_of(uint64_t rflags)
