@@ -50,9 +50,9 @@ static inline void vector_work_fill(struct vector_work *w, uint32_t rounds, int 
 		w->ones[i] = 1;
 		w->factors[i] = 3.95 + 0.005 * i;
 	}
-	for (uint8_t *at = w->vectors[0]; at < w->masks[8]; at++) {
+	for (unsigned i = 0; i < sizeof(w->vectors) + sizeof(w->masks); i++) {
 		random = random * 6364136223846793005u + 1442695040888963407u;
-		*at = (uint8_t)(random >> 56);
+		((uint8_t *)w)[offsetof(struct vector_work, vectors) + i] = (uint8_t)(random >> 56);
 	}
 	for (unsigned n = 0; n < 32; n++)
 		for (unsigned i = 0; i < 8 && (n & 15) >= 8; i++) {
