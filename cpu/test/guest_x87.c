@@ -256,6 +256,9 @@ static void test_signals_while_the_guest_runs(void **state)
 	uint64_t count = 300000;
 	uint8_t right[10];
 
+#ifdef __SANITIZE_THREAD__
+	skip(); /* its runtime calls handlers itself, with the x87 of whatever ran */
+#endif
 	__asm__ volatile("lea -128(%%rsp), %%rsp\n\tcall host_waves\n\tlea 128(%%rsp), %%rsp"
 	                 : "+c"(count) : "S"(right) : "memory", "cc");
 	GUEST_LOAD(g, GUEST_CODE, code_waves);
@@ -269,9 +272,7 @@ static void test_signals_while_the_guest_runs(void **state)
 	host_end();
 	assert_int_equal(sigaction(SIGALRM, &old, NULL), 0);
 	assert_true(alarms > 0);
-#ifndef __SANITIZE_THREAD__ /* its runtime calls handlers itself, and not from the kernel's frame */
 	assert_int_equal(strange_alarms, 0);
-#endif
 	assert_memory_equal(cpu_state(g->cpu)->fx.st[0], right, sizeof(right));
 	assert_int_equal(cpu_state(g->cpu)->fx.ftw, 0xc0);
 }
