@@ -89,7 +89,7 @@ static unsigned print_caps(const struct scan *scan, bool all)
 static void print_way(enum program_kind kind, bool raw)
 {
 	static const char hosted[] = "it will be hosted ('--raw auto'), and all its system calls seen; each\n"
-	                             "KVM call, and so each exit, costs some 2 us more than in a program with a "
+	                             "KVM call, and so each exit, costs some 3 us more than in a program with a "
 	                             "preloaded library";
 
 	switch (kind) {
