@@ -41,7 +41,9 @@ expect 2 "unknown command" "$vmmu" frobnicate
 expect 2 "which program" "$vmmu" run
 expect 2 "unknown" "$vmmu" run --frobnicate -- true
 expect 2 "--raw takes" "$vmmu" run --raw maybe -- true
-expect 0 "hello" "$vmmu" run --raw on -- echo hello
+if [ "$sanitizer" = none ]; then # a sanitizer's own memory is where a hosted program goes
+	expect 0 "hello" "$vmmu" run --raw on -- echo hello
+fi
 expect 0 "" "$vmmu" run --mmu shadow -- true
 expect 2 "tdp or shadow" "$vmmu" run --mmu other -- true
 expect 0 "" "$vmmu" run --mmu tdp -- true
