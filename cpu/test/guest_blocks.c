@@ -62,7 +62,7 @@ static void test_blocks_code_at_several_addresses(void **state)
 }
 
 /* With a 32-bit address size the address wraps. */
-GUEST_ASM(blocks_wrapped, "addr32 lea 0(%eip), %rax \n hlt")
+GUEST_ASM(blocks_wrapped, "lea 0(%eip), %rax \n hlt")
 
 static void test_blocks_address_relative_to_eip(void **state)
 {
