@@ -152,18 +152,17 @@ static void protect(bool seen, int protection)
 static void test_memory_gone(void)
 {
 	unsigned stops = 0;
+	int result = -1;
 
 	in_handler = PLAIN;
 	vector_guest_make(&m, guest);
-	while (vector_guest_run(&m, 300)) {
-		int result;
-
+	/* A guest that was stopped near its end may come to it without the page. */
+	while (result == -1 && vector_guest_run(&m, 300)) {
 		protect(++stops & 1, PROT_NONE);
 		OWN(result = ioctl(m.vcpu[0], KVM_RUN, 0));
-		CHECK(result == -1);
 		protect(stops & 1, PROT_READ | PROT_WRITE);
 	}
-	CHECK(stops > 1);
+	CHECK(stops > 1 && (result == -1 || m.run[0]->exit_reason == KVM_EXIT_IO));
 	expect_result();
 }
 
