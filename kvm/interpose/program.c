@@ -89,14 +89,22 @@ bool program_is_runtime(const char *name, size_t length)
 	return false;
 }
 
-static void runtime_find(const struct image *image, const Elf64_Phdr *section, struct program_file *out)
+/* Where in the file the names are of which the dynamic section speaks; 0 when it has none. */
+static uint64_t names_find(const struct image *image, const Elf64_Phdr *section)
 {
-	uint64_t names = 0;
 	Elf64_Dyn d;
 
 	for (uint64_t i = 0; dynamic(image, section, i, &d); i++)
 		if (d.d_tag == DT_STRTAB)
-			names = offset_of(image, d.d_un.d_ptr);
+			return offset_of(image, d.d_un.d_ptr);
+	return 0;
+}
+
+static void runtime_find(const struct image *image, const Elf64_Phdr *section, struct program_file *out)
+{
+	uint64_t names = names_find(image, section);
+	Elf64_Dyn d;
+
 	for (uint64_t i = 0; names && dynamic(image, section, i, &d); i++) {
 		const char *name = d.d_tag == DT_NEEDED ? text(image, names + d.d_un.d_val) : NULL;
 
@@ -120,13 +128,10 @@ static bool is_pie(const struct image *image, const Elf64_Phdr *section)
 /* glibc's loader, which runs a program that it is given, and preloads for it. */
 static bool is_loader(const struct image *image, const Elf64_Phdr *section)
 {
+	uint64_t names = names_find(image, section);
 	const char *name = NULL;
-	uint64_t names = 0;
 	Elf64_Dyn d;
 
-	for (uint64_t i = 0; dynamic(image, section, i, &d); i++)
-		if (d.d_tag == DT_STRTAB)
-			names = offset_of(image, d.d_un.d_ptr);
 	for (uint64_t i = 0; names && dynamic(image, section, i, &d); i++)
 		if (d.d_tag == DT_SONAME)
 			name = text(image, names + d.d_un.d_val);
