@@ -155,48 +155,81 @@ static void ranges_turn(struct hostmem *hostmem)
 
 #define TURN 64 /* batches of one range before the next one's turn */
 
-/* Down to 1/16 below the budget, or until two rounds found nothing: all is in use, or there is no place to put it. */
-static void make_room(struct hostmem *hostmem)
+/*
+ * Pages that one round may put back for want of a place. Each is moved, compressed and filled in again, and vCPUs that
+ * use it wait meanwhile: a full store must not stop the guest. The hand goes on from there in the next round, so that
+ * pages that compress better are found in time.
+ */
+#define KEPT_MOST 1024
+
+/*
+ * Down to 1/16 below the budget, or until two rounds found nothing: all is in use, or there is no place to put it.
+ * Returns: whether the store is full: pages were put back, and none found a place. Holds: lock, released for a while.
+ */
+static bool make_room(struct hostmem *hostmem)
 {
-	uint64_t target = hostmem->config.budget - hostmem->config.budget / 16, begun = now_us(),
-	         evicted = hostmem->stats.evicted;
+	uint64_t target = hostmem->config.budget - hostmem->config.budget / 16, begun = now_us();
+	uint64_t evicted = hostmem->stats.evicted, kept = hostmem->stats.kept;
+	bool found = false;
 	uint64_t looked = 0, most = 2 * hostmem->stats.managed / PAGE + 2;
 
-	for (unsigned turn = 0; hostmem->ranges && hostmem->stats.resident > target && !hostmem->stop && looked < most;
-	     turn++) {
+	for (unsigned turn = 0; hostmem->ranges && hostmem->stats.resident > target && !hostmem->stop; turn++) {
+		if (looked >= most || hostmem->stats.kept - kept >= KEPT_MOST)
+			break;
 		/* The list may have changed while the lock was free: begin with the list as it is now. */
 		looked += batch_evict(hostmem, hostmem->ranges);
 		if (turn % TURN == TURN - 1)
 			ranges_turn(hostmem);
 		if (hostmem->stats.evicted != evicted) {
 			evicted = hostmem->stats.evicted;
+			kept = hostmem->stats.kept;
 			looked = 0;
+			found = true;
 		}
 	}
 	hostmem->stats.pressure_us += now_us() - begun;
+	return !found && hostmem->stats.kept != kept;
 }
+
+/* Wait for that long, or until stop; unless `full`, also until a page more is in place. Holds: lock, released. */
+static void pause_ms(struct hostmem *hostmem, unsigned ms, bool full)
+{
+	struct timespec until;
+	int error;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += (long)ms * 1000000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	do
+		error = pthread_cond_timedwait(&hostmem->pressure, &hostmem->lock, &until);
+	while (full && !error && !hostmem->stop);
+}
+
+#define PAUSE_MIN 20  /* ms */
+#define PAUSE_MAX 160
 
 void *evict_main(void *arg)
 {
 	struct hostmem *hostmem = arg;
+	unsigned pause = PAUSE_MIN;
 
 	pthread_mutex_lock(&hostmem->lock);
 	while (!hostmem->stop) {
+		bool full;
+
 		if (hostmem->stats.resident <= hostmem->config.budget) {
 			pthread_cond_wait(&hostmem->pressure, &hostmem->lock);
 			continue;
 		}
-		make_room(hostmem);
-		if (hostmem->stats.resident > hostmem->config.budget && !hostmem->stop) {
-			/* Everything is in use, or nothing can be stored. Look again in a while. */
-			struct timespec until;
-
-			clock_gettime(CLOCK_REALTIME, &until);
-			until.tv_nsec += 20 * 1000000;
-			until.tv_sec += until.tv_nsec / 1000000000;
-			until.tv_nsec %= 1000000000;
-			pthread_cond_timedwait(&hostmem->pressure, &hostmem->lock, &until);
-		}
+		full = make_room(hostmem);
+		if (!full)
+			pause = PAUSE_MIN;
+		/* All is in use, or nothing can be stored: look again in a while, ever more seldom if it is full. */
+		if (hostmem->stats.resident > hostmem->config.budget && !hostmem->stop)
+			pause_ms(hostmem, pause, full);
+		if (full && pause < PAUSE_MAX)
+			pause *= 2;
 	}
 	pthread_mutex_unlock(&hostmem->lock);
 	return NULL;
