@@ -4,7 +4,7 @@
  * linked with check/runtime instead of libtsan. Its atomics and plain accesses reach the checker by themselves and
  * need nothing from this file. README.md beside it tells how to check code of one's own.
  *
- * Rules for checked code. It uses no libc state and no threads, and no inline assembly that touches memory. Its
+ * Rules for checked code. It uses no libc state and makes no threads, and no inline assembly that touches memory. Its
  * memory is static or comes from check_alloc. Only instrumented code (and memcpy, memmove, memset) writes it: such
  * writes are undone between two executions.
  */
@@ -62,9 +62,9 @@ _Noreturn void check_prune(void);
 unsigned check_choose(unsigned n);
 
 /**
- * Call this in a spin loop. It says that nothing the thread read since the last pause ends the loop, so the thread
- * stands still until one of those locations has another store to read. Before that it would only loop. When no thread
- * will store, that is a deadlock.
+ * Call this in a spin loop; a loop without it is found all the same, some turns later (runtime/spin.c). It says that
+ * nothing the thread read since the last pause ends the loop, so the thread stands still until one of those locations
+ * has another store to read. Before that it would only loop. When no thread will store, that is a deadlock.
  *
  * A loop that gives up after N turns must be compiled with N = 1: a thread that stands still never comes to turn N.
  */

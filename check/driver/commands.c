@@ -93,8 +93,8 @@ static void run_child(struct job *job)
 	struct show show = { .subject = &run->subject,
 		             .weakened = run->weakened.words,
 		             .weaken_options = run->weakened.options,
-		             .shrink_seconds = 10,
-		             .tso_seconds = 10,
+		             .shrink_seconds = run->seconds < 40 ? run->seconds / 4 : 10,
+		             .tso_seconds = run->seconds < 40 ? run->seconds / 4 : 10,
 		             .all = run->options->all,
 		             .html = page };
 

@@ -231,6 +231,8 @@ void shrink(const struct subject *subject, double seconds, struct verdict *verdi
 {
 	struct shrinking s = { .subject = subject, .verdict = verdict, .end = jobs_clock() + seconds * 0.7 };
 
+	if (verdict->failure.verdict == CHECK_HANG)
+		return; /* each try would run as long */
 	by_bounds(&s);
 	s.end = jobs_clock() + seconds * 0.3;
 	by_editing(&s);

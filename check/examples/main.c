@@ -37,8 +37,8 @@ static bool judge(const struct check_scenario *scenario, enum check_model model,
 	bool expected = scenario->flags & CHECK_EXPECT_FAILURE;
 
 	check_run(&search, &result);
-	printf("%-24s %s  %7lu executions  %s\n", scenario->name, model == CHECK_TSO ? "x86" : "C11",
-	       (unsigned long)(result.executions + result.blocked),
+	printf("%-24s %s  %7lu executions  %6.3f s  %s\n", scenario->name, model == CHECK_TSO ? "x86" : "C11",
+	       (unsigned long)(result.executions + result.blocked), result.seconds,
 	       result.failures    ? result.message
 	       : result.exhausted ? "holds"
 	                          : "not exhausted");

@@ -17,10 +17,34 @@
 #pragma clang diagnostic ignored "-Wmissing-prototypes"
 #endif
 
+/*
+ * The caller's registers that a call keeps go to the stack right below the hook's frame. There spin.c sees them. The
+ * hooks of loads begin with this.
+ */
+#define SAVE_REGISTERS() __asm__ volatile("" : : : "rbx", "r12", "r13", "r14", "r15")
+#define FRAME ((uint64_t)__builtin_frame_address(0))
+
+static void endless(uint32_t pc)
+{
+	rt_fail(CHECK_HANG, "thread %d made %u plain accesses and no atomic operation: an endless loop? (pc %#x)",
+	        rt.self, PLAIN_MOST, pc);
+}
+
+/* Is what the running thread writes there seen by others, or by itself where spin.c does not look? */
+static inline bool is_effect(uint64_t address)
+{
+	return rt.mode == RT_THREADS &&
+	       address - (STACKS_ADDRESS + (unsigned)rt.self * STACK_BYTES) >= rt.stack_bytes;
+}
+
 static inline void access(const void *address, uint64_t size, bool write, uint32_t pc)
 {
 	if (unlikely(rt.mode == RT_IDLE))
 		return;
+	if (unlikely(rt.plain++ == PLAIN_MOST))
+		endless(pc);
+	if (write && is_effect((uint64_t)address))
+		self_thread()->visit_count = 0;
 	tell_plain((uint64_t)address, size, write, pc);
 	shadow_access((uint64_t)address, size, write, pc);
 }
@@ -159,14 +183,16 @@ static uint64_t change_nand(uint64_t old, uint64_t operand) { return ~(old & ope
 #define RMW(bits, name, fn)                                                                                            \
 	uint##bits##_t __tsan_atomic##bits##_##name(volatile uint##bits##_t *p, uint##bits##_t v, int order)           \
 	{                                                                                                              \
+		SAVE_REGISTERS();                                                                                      \
 		struct op op = { .kind = OP_RMW, .size = bits / 8, .order = (uint8_t)order, .address = (uint64_t)p,    \
-			         .operand = v, .change = fn, .pc = PC };                                               \
+			         .operand = v, .change = fn, .pc = PC, .frame = FRAME };                               \
 		return (uint##bits##_t)atomic(&op);                                                                    \
 	}
 
 #define CAS_OP(bits, expect)                                                                                           \
+	SAVE_REGISTERS();                                                                                              \
 	struct op op = { .kind = OP_CAS, .size = bits / 8, .order = (uint8_t)order, .fail_order = (uint8_t)fail,       \
-		         .address = (uint64_t)p, .expected = (expect), .operand = v, .pc = PC }
+		         .address = (uint64_t)p, .expected = (expect), .operand = v, .pc = PC, .frame = FRAME }
 
 #define CAS(bits, name)                                                                                                \
 	int __tsan_atomic##bits##_##name(volatile uint##bits##_t *p, uint##bits##_t *expected,                         \
@@ -182,8 +208,9 @@ static uint64_t change_nand(uint64_t old, uint64_t operand) { return ~(old & ope
 #define ATOMICS(bits)                                                                                                  \
 	uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *p, int order)                         \
 	{                                                                                                              \
+		SAVE_REGISTERS();                                                                                      \
 		struct op op = { .kind = OP_LOAD, .size = bits / 8, .order = (uint8_t)order, .address = (uint64_t)p,   \
-			         .pc = PC };                                                                           \
+			         .pc = PC, .frame = FRAME };                                                           \
 		return (uint##bits##_t)atomic(&op);                                                                    \
 	}                                                                                                              \
 	void __tsan_atomic##bits##_store(volatile uint##bits##_t *p, uint##bits##_t v, int order)                      \

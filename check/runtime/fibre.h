@@ -9,4 +9,10 @@ void fibre_switch(void **from, void *to);
 /** Make a stack pointer on the stack of `thread` from which fibre_switch enters fn(). fn never returns. */
 void *fibre_make(unsigned thread, void (*fn)(void));
 
+/**
+ * Call this once, before the first fibre is made. If the program has thread-local variables, each fibre has its own
+ * from here on, and fibre_make gives them their initial values.
+ */
+void fibre_start(void);
+
 #endif

@@ -59,7 +59,7 @@ bool check_block_of(uint64_t address, uint64_t *start, uint64_t *size, int *thre
 	if (!block)
 		return false;
 	*start = block->start;
-	*size = block->size;
+	*number = (unsigned)(block - rt.block[arena]) + 1;
 	*thread = arena == THREADS ? -1 : (int)arena;
 	return true;
 }
@@ -100,6 +100,7 @@ void *check_alloc(size_t size, size_t align)
 		        "check_alloc: no room for %zu bytes; one thread may allocate %llu bytes and %u blocks in an "
 		        "execution",
 		        size, ARENA_BYTES, BLOCKS);
+	t->visit_count = 0;
 	/* the 16 bytes between two blocks belong to none */
 	t->arena_used = at + (size ? (size + 7) & ~7ull : 8) + 16 - (HEAP_ADDRESS + arena * ARENA_BYTES);
 	rt.block[arena][t->block_count++] = (struct block){ .start = at, .size = (uint32_t)size, .alloc_pc = HERE };

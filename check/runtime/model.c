@@ -23,7 +23,7 @@ static struct event *event_begin(struct op *op, unsigned flags)
 
 	if (index >= EVENTS)
 		rt_fail(CHECK_HANG,
-		        "thread %d made %u steps in one execution: an endless loop without check_pause?", rt.self,
+		        "thread %d made %u steps in one execution: an endless loop?", rt.self,
 		        EVENTS);
 	e = &rt.event[rt.self][index];
 	e->clock = t->clock;
@@ -328,12 +328,14 @@ static uint64_t do_read(struct op *op)
 	if (e->flags & EV_WRITES) {
 		do_write(op, l, e, forced);
 		spin_note(e->location, id_of(e));
+		spin_visit(op, e->location, id_of(e));
 		if (e->value != e->read)
 			spin_forget();
 	} else {
 		choice_note(stale);
 		e->write_stamp = e->stamp;
 		spin_note(e->location, e->from);
+		spin_visit(op, e->location, e->from);
 	}
 	event_end(e);
 	tell_read(op, e, l, stale);
@@ -439,6 +441,7 @@ static uint64_t do_choose(struct op *op)
 		        (unsigned)op->operand);
 	choice_note(value);
 	e->value = value;
+	self_thread()->visit_count = 0; /* the next choice may be another */
 	event_end(e);
 	tell_choice(op, e);
 	return value;
@@ -472,6 +475,11 @@ uint64_t model_do(struct op *op)
 {
 	struct thread *t = self_thread();
 
+	if (unlikely(spin_turns(op))) {
+		struct op pause = { .kind = OP_PAUSE, .pc = op->pc, .caller = op->caller };
+
+		model_do(&pause);
+	}
 	t->op = op;
 	/* A fence concerns no other thread: its place among their steps makes no difference. */
 	if (op->kind != OP_FENCE)

@@ -40,6 +40,15 @@ void spin_note(uint32_t location, event_id from);
 /** The running thread has stored, so a turn begins. */
 void spin_forget(void);
 uint64_t spin_pause(struct op *op);
+/**
+ * The running thread is about to load. Is it exactly where it was at an earlier load, having done nothing since? Then
+ * what it read in between is what the next spin_pause waits for.
+ */
+bool spin_turns(const struct op *op);
+/** The same load has read this store. */
+void spin_visit(const struct op *op, uint32_t location, event_id from);
+/** How many registers a hook saves below its frame, for spin_turns. */
+#define SAVED_REGISTERS 5
 
 /* ---- model.c ---- */
 

@@ -42,6 +42,8 @@
 #define OPTIONS     64
 #define CALL_DEPTH  256
 #define SPIN_READS  16
+#define VISITS      32
+#define PLAIN_MOST  (1u << 23) /* plain accesses between two operations: more are an endless loop */
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
@@ -154,6 +156,7 @@ struct op {
 	const char *waits_for; /* AWAIT: a word for messages; NULL: the thread may wait for ever */
 	int shown;          /* how it is traced, enum check_event_kind + 1; 0: as `kind` says; -1: not */
 	uint32_t pc, caller;
+	uint64_t frame;     /* of the hook: what the thread's code left on the stack is above it; 0: not known */
 	bool swapped;       /* result of a CAS */
 	event_id event;     /* result: the event that it became */
 };
@@ -164,6 +167,13 @@ struct spin_read {
 	uint32_t location;
 	event_id from;
 	bool differs; /* it was read with two values in one turn */
+};
+
+/* A load, for finding loops without effect (spin.c). */
+struct visit {
+	uint32_t pc, location;
+	uint64_t frame, state; /* state: of the thread before the load; 0: not known */
+	event_id from;
 };
 
 struct thread {
@@ -182,6 +192,9 @@ struct thread {
 	unsigned spin_count, turn_count;
 	struct spin_read spin[SPIN_READS], turn[SPIN_READS]; /* since the last pause; between the two pauses before */
 	bool spin_overflow;
+	unsigned visit_count;
+	struct visit visit[VISITS]; /* the loads since its last effect */
+	uint64_t load_state;        /* before the load that it does now, as in struct visit */
 	unsigned depth;
 	uint32_t stack[CALL_DEPTH];
 	uint64_t arena_used;
@@ -217,6 +230,9 @@ struct runtime {
 	unsigned thread_limit;       /* with the threads of check_rcu_call */
 	unsigned sc_events;
 	uint64_t points;             /* of this execution */
+	unsigned plain;              /* plain accesses since the last point */
+	volatile bool look;          /* the clock wants to be looked at */
+	uint64_t stack_bytes;        /* what is a stack in STACK_BYTES; thread-local variables are above it */
 	uint64_t ticks;              /* of all executions; the watchdog looks at it */
 	void *main_sp;
 	const struct strategy *strategy;
@@ -274,6 +290,12 @@ static inline bool before(event_id a, const struct event *b)
 static inline struct thread *self_thread(void)
 {
 	return &rt.thread[rt.self];
+}
+
+/** Where the stack of `thread` begins; it grows down. */
+static inline uint64_t fibre_stack_top(unsigned thread)
+{
+	return STACKS_ADDRESS + thread * STACK_BYTES + rt.stack_bytes;
 }
 
 /* ---- sched.c ---- */

@@ -111,6 +111,7 @@ void rt_point(void)
 
 	rt.points++;
 	rt.ticks++;
+	rt.plain = 0;
 	if (unlikely(rt.starter != NULL))
 		go_back_to_starter(&t->sp);
 	if (t->state == TH_RUNS || rt.mode == RT_THREADS)
@@ -164,6 +165,7 @@ static void reset(void)
 		shadow_forget();
 	rt.ended = rt.failed = rt.blocked = rt.probing = rt.pruned = rt.freeing = false;
 	rt.points = 0;
+	rt.plain = 0;
 	rt.choice_count = 0;
 	rt.location_count = rt.store_used = rt.cell_count = 0;
 	rt.sc_events = 0;
@@ -176,7 +178,7 @@ static void reset(void)
 		t->state = TH_NONE;
 		t->count = 0;
 		t->sc_count = 0;
-		t->spin_count = t->turn_count = t->depth = 0;
+		t->spin_count = t->turn_count = t->visit_count = t->depth = 0;
 		t->spin_overflow = t->writing = t->yielded = t->probed = false;
 	}
 	heap_reset();

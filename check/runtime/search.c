@@ -134,7 +134,7 @@ static const char *enough(struct check_result *result, double begin, double *tol
 	result->seconds = now;
 	if (search->seconds > 0 && now >= search->seconds)
 		return "budget";
-	if (search->progress && now - *told > 0.2) {
+	if (search->progress && now - *told > 0.05) {
 		*told = now;
 		if (!search->progress(search->arg, result))
 			return "stopped";
@@ -161,7 +161,8 @@ static void explore(struct check_result *result)
 			result->unfinished = "failure";
 		else if (search->executions && result->executions + result->blocked >= search->executions)
 			result->unfinished = "budget";
-		else if (result->points - looked >= LOOK_EVERY) {
+		else if (result->points - looked >= LOOK_EVERY || rt.look) {
+			rt.look = false;
 			looked = result->points;
 			result->unfinished = enough(result, begin, &told);
 		}

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Loops that wait for a store. A turn that read nothing new ends with standing still. */
+/*
+ * Loops that wait for a store. A turn that read nothing new ends with standing still. Where a turn ends is said by
+ * check_pause, or is seen here: at a load of the same place in the code, the thread's registers and stack are what they
+ * were at an earlier load, and it has written nothing else in between. So it would go on in the same way for ever.
+ */
 #include "check/runtime/model.h"
 
 #include "check/runtime/graph.h"
@@ -28,6 +32,63 @@ void spin_forget(void)
 {
 	self_thread()->spin_count = self_thread()->turn_count = 0;
 	self_thread()->spin_overflow = false;
+	self_thread()->visit_count = 0;
+}
+
+/*
+ * What decides how the thread goes on: the registers that its code keeps over a call, which the hook saved right below
+ * its frame (abi.c), and all of the stack above.
+ */
+static uint64_t state_at(uint64_t frame)
+{
+	const uint64_t *end = (const uint64_t *)fibre_stack_top((unsigned)rt.self);
+	uint64_t state = frame;
+
+	for (const uint64_t *word = (const uint64_t *)frame - SAVED_REGISTERS; word < end; word++) {
+		state = (state ^ *word) * 0x9e3779b97f4a7c15ull;
+		state ^= state >> 32;
+	}
+	return state | 1;
+}
+
+static bool loads_of_turn(struct thread *t, unsigned first)
+{
+	t->spin_count = 0;
+	t->spin_overflow = false;
+	for (unsigned i = first; i < t->visit_count; i++)
+		spin_note(t->visit[i].location, t->visit[i].from);
+	t->visit_count = 0;
+	return true;
+}
+
+bool spin_turns(const struct op *op)
+{
+	struct thread *t = self_thread();
+
+	t->load_state = 0;
+	if (!op->frame)
+		return false;
+	for (unsigned i = t->visit_count; i-- > 0;) {
+		if (t->visit[i].pc != op->pc || t->visit[i].frame != op->frame)
+			continue;
+		if (!t->load_state)
+			t->load_state = state_at(op->frame);
+		if (t->visit[i].state == t->load_state)
+			return loads_of_turn(t, i);
+	}
+	return false;
+}
+
+void spin_visit(const struct op *op, uint32_t location, event_id from)
+{
+	struct thread *t = self_thread();
+
+	if (t->visit_count == VISITS) {
+		for (unsigned i = 0; i < VISITS / 2; i++)
+			t->visit[i] = t->visit[i + VISITS / 2];
+		t->visit_count = VISITS / 2;
+	}
+	t->visit[t->visit_count++] = (struct visit){ op->pc, location, op->frame, t->load_state, from };
 }
 
 /* Did the loop's turn that ends here read the same values as the turn before? */
@@ -62,7 +123,7 @@ uint64_t spin_pause(struct op *op)
 	for (unsigned i = 0; i < t->spin_count; i++)
 		t->turn[i] = t->spin[i];
 	t->turn_count = t->spin_count;
-	t->spin_count = 0;
+	t->spin_count = t->visit_count = 0;
 	t->spin_overflow = false;
 	return 0;
 }

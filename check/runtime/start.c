@@ -13,7 +13,8 @@
 #include "check/runtime/fibre.h"
 #include "check/runtime/heap.h"
 
-#define WATCHDOG_SECONDS 4
+#define WATCHDOG_SECONDS 2
+#define TICKS_A_SECOND   4
 
 bool rt_is_up;
 
@@ -100,12 +101,13 @@ static void on_tick(int signal, siginfo_t *info, void *context)
 
 	(void)signal;
 	(void)info;
+	rt.look = true;
 	if (rt.mode == RT_IDLE || rt.ticks != last) {
 		last = rt.ticks;
 		still = 0;
 		return;
 	}
-	if (++still < WATCHDOG_SECONDS)
+	if (++still < WATCHDOG_SECONDS * TICKS_A_SECOND)
 		return;
 	still = 0;
 	note(CHECK_HANG, "thread %d has run for %u seconds without an atomic operation (pc %#lx)", rt.self,
@@ -118,7 +120,7 @@ static void catch_signals(void)
 	static const int crashes[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP };
 	stack_t stack = { .ss_sp = signal_stack, .ss_size = sizeof(signal_stack) };
 	struct sigaction action = { .sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK };
-	struct itimerval every = { { 1, 0 }, { 1, 0 } };
+	struct itimerval every = { { 0, 1000000 / TICKS_A_SECOND }, { 0, 1000000 / TICKS_A_SECOND } };
 
 	sigaltstack(&stack, NULL);
 	for (size_t i = 0; i < sizeof(crashes) / sizeof(crashes[0]); i++)
@@ -145,6 +147,7 @@ void check_start(int argc, char **argv)
 	map_at(SHADOW_ADDRESS, WINDOW_END / 8 * sizeof(struct cell), "the shadow");
 	for (unsigned t = 0; t <= THREADS; t++)
 		mprotect((void *)(STACKS_ADDRESS + t * STACK_BYTES), 4096, PROT_NONE);
+	fibre_start();
 	rt.self = -1;
 	rt_is_up = true;
 	catch_signals();

@@ -63,9 +63,12 @@ static inline void tell_fail(void)
 		tell_simple(CHECK_EV_FAIL, 0, 0, 0, 0, 0, rt.message);
 }
 
+/* Of a thread that does nothing else, only so many plain accesses are told. */
+#define PLAIN_TOLD 512
+
 static inline void tell_plain(uint64_t address, uint64_t size, bool write, uint32_t pc)
 {
-	if (telling() && rt.search->tracer->plain)
+	if (telling() && rt.search->tracer->plain && rt.plain < PLAIN_TOLD)
 		tell_simple(write ? CHECK_EV_WRITE : CHECK_EV_READ, address, 0, 0, (unsigned)size, pc, NULL);
 }
 

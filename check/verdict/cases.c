@@ -302,7 +302,6 @@ static void at_most_six(void) { check_assert(x <= 6); }
 static void not_six(void) { check_assert(x != 6); }
 static void crash(void) { *(volatile int *)(uintptr_t)8 = 1; }
 static void divide(void) { data = 10 / *(volatile unsigned *)&zero; }
-static void loop(void) { while (!__atomic_load_n(&y, RELAXED)) ; }
 static void prune_if_set(void)
 {
 	if (__atomic_load_n(&x, RELAXED))
@@ -320,7 +319,6 @@ CASE(assertion_all_choices, "", NULL, not_six, choose_twice, choose_twice);
 CASE(assertion_prune_lets_others_go_on, "y may be set with x not seen", NULL, NULL, prune_if_set, set_x_then_y);
 CASE(crash_null, "", NULL, NULL, crash, set_x);
 CASE(crash_divide, "", NULL, NULL, divide);
-CASE(hang_loop_without_pause, "", NULL, NULL, loop);
 CASE(passed_choices, "", NULL, at_most_six, choose_twice, choose_twice);
 static void setup_fails(void) { check_assert(x != 0); }
 static void setup_crashes(void) { *(volatile int *)64 = 1; }
@@ -330,6 +328,105 @@ CASE(crash_in_setup, "", setup_crashes, NULL, spoil_values, spoil_more);
 CASE(bad_free_in_setup, "", setup_frees_twice, NULL, spoil_values, spoil_more);
 
 CASE(passed_memory_is_put_back, "", setup_values, finish_spoils, spoil_values, spoil_more);
+
+/* ---- loops that say nothing ----------------------------------------------------------------------- */
+
+static struct link { struct link *next; } ring;
+static unsigned turns;
+static __thread unsigned own_turns;
+
+static void walk_ring(void)
+{
+	ring.next = &ring;
+	for (const struct link *at = &ring; at; at = at->next)
+		;
+}
+static void loop(void) { while (!__atomic_load_n(&y, RELAXED)) ; }
+static void loop_on_x(void) { while (!__atomic_load_n(&x, ACQUIRE)) ; data = 2; }
+static void loop_on_x_weakly(void) { while (!__atomic_load_n(&x, RELAXED)) ; data = 2; }
+static void test_and_set_loop(void)
+{
+	while (__atomic_exchange_n(&x, 1, ACQUIRE))
+		;
+	data++;
+	__atomic_store_n(&x, 0, RELEASE);
+}
+static void compare_and_swap_loop(void)
+{
+	for (uint32_t seen = 1; seen;) {
+		seen = 0;
+		if (!__atomic_compare_exchange_n(&x, &seen, 1, false, ACQUIRE, RELAXED))
+			seen = 1;
+	}
+	data++;
+	__atomic_store_n(&x, 0, RELEASE);
+}
+static void write_pair(void)
+{
+	__atomic_store_n(&x, 1, RELAXED);
+	__atomic_thread_fence(RELEASE);
+	__atomic_store_n(&pair.a, 5, RELAXED);
+	__atomic_store_n(&pair.b, 5, RELAXED);
+	__atomic_store_n(&x, 2, RELEASE);
+}
+static void read_pair_again(void)
+{
+	uint32_t before, after, a, b;
+
+	do {
+		before = __atomic_load_n(&x, ACQUIRE);
+		a = __atomic_load_n(&pair.a, RELAXED);
+		b = __atomic_load_n(&pair.b, RELAXED);
+		__atomic_thread_fence(ACQUIRE);
+		after = __atomic_load_n(&x, RELAXED);
+	} while (before != after || before & 1);
+	check_assert(a == b);
+}
+static void four_turns_on_the_stack(void)
+{
+	for (unsigned n = 0; !__atomic_load_n(&x, RELAXED); n++)
+		check_assert(n < 4);
+}
+static void four_turns_in_memory(void) { while (!__atomic_load_n(&x, RELAXED)) check_assert(++turns < 4); }
+static void four_turns_of_its_own(void) { while (!__atomic_load_n(&x, RELAXED)) check_assert(++own_turns < 4); }
+static void choose_until_two(void) { while (!__atomic_load_n(&x, RELAXED) && check_choose(2) == 0) ; data = 1; }
+
+CASE(hang_plain_loop, "a loop over plain memory", NULL, NULL, walk_ring, set_x);
+CASE(deadlock_loop, "", NULL, NULL, loop, set_x);
+CASE(passed_loop, "", NULL, NULL, publish, loop_on_x);
+CASE(race_loop, "", NULL, NULL, publish, loop_on_x_weakly);
+CASE(passed_test_and_set_loop, "", NULL, counted_two, test_and_set_loop, test_and_set_loop);
+CASE(passed_compare_and_swap_loop, "", NULL, counted_two, compare_and_swap_loop, compare_and_swap_loop);
+CASE(passed_sequence_loop, "", NULL, NULL, write_pair, read_pair_again);
+CASE(assertion_loop_counts, "a loop that counts is none without effect", NULL, NULL, four_turns_on_the_stack, set_x);
+CASE(assertion_loop_counts_in_memory, "", NULL, NULL, four_turns_in_memory, set_x);
+CASE(assertion_loop_counts_of_its_own, "", NULL, NULL, four_turns_of_its_own, set_x);
+CASE(hang_loop_of_choices, "a choice may end it, and may not", NULL, NULL, choose_until_two, write_data);
+
+/* ---- thread-local variables ----------------------------------------------------------------------- */
+
+static __thread uint32_t mine, seven = 7;
+
+static void use_own(void)
+{
+	check_assert(mine == 0 && seven == 7);
+	mine = ++seven;
+	__atomic_fetch_add(&x, 1, RELAXED);
+	check_assert(mine == 8 && seven == 8);
+}
+static void own_is_new(void) { check_assert(mine == 0 && seven == 7); seven = 9; }
+static void lend(void) { mine = 3; __atomic_store_n((void **)&shared, &mine, RELEASE); }
+static void lend_and_write(void) { __atomic_store_n((void **)&shared, &mine, RELEASE); mine = 3; }
+static void borrow(void)
+{
+	const uint32_t *p = __atomic_load_n((uint32_t **)&shared, ACQUIRE);
+
+	check_assert(p != &mine && (!p || *p == 3) && mine == 0);
+}
+
+CASE(passed_thread_locals, "each thread has its own, new in every execution", own_is_new, own_is_new, use_own, use_own);
+CASE(passed_thread_local_of_another, "", NULL, NULL, lend, borrow);
+CASE(race_thread_local_of_another, "", NULL, NULL, lend_and_write, borrow);
 
 /* Enough operations that the search has sub-trees to give away. */
 static void add_five(void)
