@@ -141,25 +141,58 @@ static bool name_from_source(const struct check_event *event, const struct sourc
 	}
 }
 
+/* "block 2 of setup+8": the blocks of check_alloc have no names, but each thread allocates in one order. */
+static bool name_of_memory(uint64_t address, char *name, size_t size)
+{
+	uint64_t start, offset = 0;
+	const char *variable;
+	char of[32], add[24];
+	unsigned number;
+	bool local;
+	int thread;
+
+	variable = source_variable(address, &offset);
+	if (variable) {
+		snprintf(name, size, offset ? "%s+%llu" : "%s", variable, (unsigned long long)offset);
+		return true;
+	}
+	if (check_block_of(address, &start, &thread, &number)) {
+		offset = address - start;
+		snprintf(add, sizeof(add), offset ? "+%llu" : "", (unsigned long long)offset);
+		snprintf(of, sizeof(of), thread < 0 ? "setup" : "thread %d", thread);
+		snprintf(name, size, "block %u of %s%s", number, of, add);
+		return true;
+	}
+	if (!check_stack_of(address, &thread, &local))
+		return false;
+	snprintf(of, sizeof(of), thread < 0 ? "setup" : "thread %d", thread);
+	snprintf(name, size, local ? "a thread-local of %s" : "the stack of %s", of);
+	return true;
+}
+
+const char *location_of_value(uint64_t value)
+{
+	const char *given;
+	char name[256];
+
+	if (value < 4096 || value >> 48)
+		return NULL;
+	given = check_name_of(value);
+	if (given)
+		return memory_text(given);
+	return name_of_memory(value, name, sizeof(name)) ? memory_text(name) : NULL;
+}
+
 const char *location_name(const struct check_event *event, const struct source *source, unsigned place)
 {
-	const char *given = check_name_of(event->address), *variable;
-	uint64_t start, size;
+	const char *given = check_name_of(event->address);
 	char name[256];
-	uint64_t offset;
-	int thread;
 
 	if (given)
 		return memory_text(given);
 	if (source && place < source->depth && name_from_source(event, &source->place[place], name, sizeof(name)))
 		return memory_text(name);
-	variable = source_variable(event->address, &offset);
-	if (variable)
-		snprintf(name, sizeof(name), offset ? "%s+%llu" : "%s", variable, (unsigned long long)offset);
-	else if (check_block_of(event->address, &start, &size, &thread))
-		snprintf(name, sizeof(name), "block %#llx+%llu", (unsigned long long)start,
-		         (unsigned long long)(event->address - start));
-	else
+	if (!name_of_memory(event->address, name, sizeof(name)))
 		snprintf(name, sizeof(name), "%#llx", (unsigned long long)event->address);
 	return memory_text(name);
 }

@@ -26,4 +26,7 @@ bool location_frame(const struct source *source, unsigned *place);
  */
 const char *location_name(const struct check_event *event, const struct source *source, unsigned place);
 
+/** What lies at an address that is a value: "&top" goes without the "&". NULL: the value is no such address. */
+const char *location_of_value(uint64_t value);
+
 #endif

@@ -5,6 +5,7 @@
 
 #include "check/report/concern.h"
 #include "check/report/location.h"
+#include "check/report/lost.h"
 #include "check/report/memory.h"
 #include "check/report/picture.h"
 #include "check/report/words.h"
@@ -190,6 +191,23 @@ static void threads_name(struct picture *picture, const struct check_scenario *s
 	}
 }
 
+#define ALONE_ROWS 48 /* how many rows of a failure that one thread makes alone */
+
+/* When nothing concerns two threads, the end of what each thread did is the picture. */
+static void alone_show(struct picture *picture, const struct trace *trace)
+{
+	unsigned shown = 0;
+
+	for (unsigned i = 0; i < picture->count; i++)
+		if (picture->row[i].shared && picture->row[i].thread >= 0 && trace->event[i].kind != CHECK_EV_FAIL)
+			return;
+	for (unsigned i = picture->count; i-- > 0 && shown < ALONE_ROWS;)
+		if (picture->row[i].thread >= 0 && !picture->row[i].shared) {
+			picture->row[i].shared = true;
+			shown++;
+		}
+}
+
 void picture_take(struct picture *picture, const struct check_scenario *scenario, const char *seed, bool tso,
                   const struct check_weak *weak, unsigned weak_count, struct check_result *result)
 {
@@ -216,6 +234,8 @@ void picture_take(struct picture *picture, const struct check_scenario *scenario
 		picture->row[i].from = row_of_step(picture, trace.event[i].reads_from);
 	}
 	concern_mark(picture, &trace, result->race_address);
+	alone_show(picture, &trace);
+	lost_mark(picture, &trace);
 	threads_name(picture, scenario, &trace);
 	picture->message = words_message(picture, words_without_dots(result->message));
 	if (picture->count && picture->row[picture->count - 1].kind == ROW_FAIL)

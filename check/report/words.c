@@ -23,6 +23,10 @@ const char *words_format(const char *pattern, ...)
 
 static const char *value_text(uint64_t value)
 {
+	const char *at = location_of_value(value);
+
+	if (at)
+		return words_format("&%s", at);
 	return value < 4096 ? words_format("%llu", (unsigned long long)value)
 	                    : words_format("%#llx", (unsigned long long)value);
 }

@@ -51,7 +51,18 @@ static struct block *block_of(uint64_t address, unsigned *arena)
 	return &rt.block[*arena][low - 1];
 }
 
-bool check_block_of(uint64_t address, uint64_t *start, uint64_t *size, int *thread)
+bool check_stack_of(uint64_t address, int *thread, bool *local)
+{
+	uint64_t offset = address - STACKS_ADDRESS;
+
+	if (offset >= (THREADS + 1) * STACK_BYTES)
+		return false;
+	*thread = offset / STACK_BYTES == THREADS ? -1 : (int)(offset / STACK_BYTES);
+	*local = offset % STACK_BYTES >= rt.stack_bytes;
+	return true;
+}
+
+bool check_block_of(uint64_t address, uint64_t *start, int *thread, unsigned *number)
 {
 	unsigned arena;
 	const struct block *block = block_of(address, &arena);
@@ -124,6 +135,8 @@ void check_free(void *ptr)
 	if (telling())
 		tell_simple(CHECK_EV_FREE, block->start, block->size, 0, 0, HERE, NULL);
 	block->free_pc = HERE;
+	if (rt.self >= 0)
+		self_thread()->visit_count = 0;
 	block->freed_by = (int8_t)rt.self;
 	if (rt.mode == RT_SETUP) {
 		/* freed by setup: it is gone in every execution */

@@ -66,8 +66,11 @@ struct check_tracer {
 /** The name that check_name gave the location, "name" or "name+8" (static buffer); NULL: none. */
 const char *check_name_of(uint64_t address);
 /**
- * The block of check_alloc that `address` is in: its start, its size, and the thread that allocated it. False: none.
+ * The block of check_alloc that `address` is in: its start, the thread that allocated it (-1: setup), and which of that
+ * thread's blocks it is, from 1. False: none.
  */
-bool check_block_of(uint64_t address, uint64_t *start, uint64_t *size, int *thread);
+bool check_block_of(uint64_t address, uint64_t *start, int *thread, unsigned *number);
+/** The thread on whose stack, or among whose thread-local variables, `address` is. False: none. */
+bool check_stack_of(uint64_t address, int *thread, bool *local);
 
 #endif
