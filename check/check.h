@@ -37,6 +37,10 @@ struct check_scenario {
 	/* runs once, alone, before the search; every execution starts with its memory. May be NULL */
 	void (*setup)(void);
 	void (*thread[CHECK_MAX_THREADS])(void);
+	/* where thread[i] is NULL, thread i runs work[i](arg[i]) */
+	void (*work[CHECK_MAX_THREADS])(void *arg);
+	void *arg[CHECK_MAX_THREADS];
+	unsigned more;        /* the most threads that its threads may begin; `threads` is without them */
 	/*
 	 * runs alone at the end of every execution, when all threads have ended; then leaks are looked for. May be
 	 * NULL
@@ -57,6 +61,17 @@ _Noreturn void check_fail(const char *format, ...) __attribute__((format(printf,
 
 /** End this execution without a verdict: nothing in it is of interest from here on. */
 _Noreturn void check_prune(void);
+
+/**
+ * Begin a thread that runs fn(arg) and sees all that its creator did before. Returns: its number. At most `more` in one
+ * execution, the ended ones included; check_rcu_call's threads need room beside them. check_thread_join waits until it
+ * has ended, and sees all that it did. check_thread_exit ends the calling thread.
+ */
+unsigned check_thread_begin(void (*fn)(void *arg), void *arg);
+void check_thread_join(unsigned thread);
+_Noreturn void check_thread_exit(void);
+/** Drawings name the calling thread after the function `fn`, rather than after the one it began with. */
+void check_thread_shows(const void *fn);
 
 /** A choice of 0 to n-1; the search explores each. n: 1 to 255. */
 unsigned check_choose(unsigned n);
@@ -87,6 +102,8 @@ void check_wake(const uint32_t *word);
  */
 void *check_alloc(size_t size, size_t align);
 void check_free(void *ptr);
+/** How many bytes check_alloc was asked for; 0: it did not return this. */
+size_t check_size_of(const void *ptr);
 
 /**
  * An abstract reader-writer lock. `object` is only a name; no memory is touched. Not fair, not recursive.

@@ -68,6 +68,7 @@ static bool step(struct plan *plan, struct check_search *search, struct check_re
 	check_run(search, result);
 	verdict->executions += result->executions;
 	verdict->points += result->points;
+	verdict->cpu += result->seconds;
 	if (result->verdict == CHECK_PASSED)
 		return false;
 	verdict->failed = true;

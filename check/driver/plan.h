@@ -23,7 +23,7 @@ struct verdict {
 	enum extent extent;
 	char bound[48];          /* the same in words */
 	uint64_t executions, points;
-	double seconds;
+	double seconds, cpu;     /* on the wall; of the searches alone */
 	bool failed;
 	struct check_result failure;
 	struct check_search found_by; /* the search that found the failure */

@@ -63,9 +63,13 @@ static const char *search_text(const struct verdict *verdict)
 
 static const char *replay_command(const struct show *show, const char *seed)
 {
-	size_t room = strlen(seed) + strlen(show->weaken_options) + 64;
+	size_t room = strlen(seed) + strlen(show->weaken_options) + 4200;
 	char *text = memory_get(room);
 
+	if (show->replay_before) {
+		snprintf(text, room, "%s%s%s", show->replay_before, seed, show->replay_after);
+		return text;
+	}
 	snprintf(text, room, "vmmu-check replay%s %s", show->weaken_options, seed);
 	return text;
 }

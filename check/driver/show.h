@@ -11,6 +11,7 @@ struct show {
 	const struct subject *subject;
 	const char *weakened;       /* what is made weaker, in words; NULL: nothing */
 	const char *weaken_options; /* the same as command-line options; "" */
+	const char *replay_before, *replay_after; /* the command that replays, around a seed; NULL: vmmu-check's */
 	double shrink_seconds, tso_seconds; /* 0: leave it out */
 	bool all;                   /* also rows that concern one thread only */
 	const char *html;           /* the page's path; NULL: none */

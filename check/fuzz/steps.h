@@ -33,6 +33,7 @@ struct step {
 };
 
 struct steps {
+	bool silent; /* loops do not say that they spin */
 	unsigned threads;
 	struct {
 		unsigned count;

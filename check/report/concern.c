@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check/report/location.h"
 #include "check/report/memory.h"
 
 /* Four bytes of memory, or an abstract lock, and which threads came to it. */
@@ -95,11 +96,11 @@ static bool is_old_news(const struct check_event *event, const struct trace *tra
 
 /*
  * Plain data of the library concerns one thread as long as there is no race: the picture shows what orders it. Plain
- * data of a scenario is what the scenario is about.
+ * data of a scenario, or of a program, is what that is about.
  */
 static bool is_of_scenario(const struct row *row)
 {
-	return !strncmp(row_place(row)->file, "check/scenario/", 15);
+	return strncmp(row_place(row)->file, "core/", 5) != 0 && strncmp(row_place(row)->file, "port/", 5) != 0;
 }
 
 static bool event_is_shared(const struct check_event *event, const struct row *row, const struct cells *cells,
@@ -121,8 +122,9 @@ static bool event_is_shared(const struct check_event *event, const struct row *r
 		return event->weakened || cell_is_shared(cells, event->address);
 	case CHECK_EV_READ:
 	case CHECK_EV_WRITE:
-		return (is_of_scenario(row) && cell_is_shared(cells, event->address)) ||
-		       (race_address && event->address / 8 == race_address / 8);
+		return !location_is_shim(event->pc) &&
+		       ((is_of_scenario(row) && cell_is_shared(cells, event->address)) ||
+		        (race_address && event->address / 8 == race_address / 8));
 	case CHECK_EV_FREE:
 		return race_address && event->address <= race_address && race_address - event->address < 4096;
 	default:

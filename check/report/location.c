@@ -10,7 +10,7 @@
 
 /* Code that only passes on its caller's call. A reader looks for the caller. */
 static const char *const wrappers[] = {
-	"check/scenario/abstract.c", "check/runtime/", "port/check/", "core/sync/mutex.h"
+	"check/scenario/abstract.c", "check/runtime/", "check/tool/", "port/check/", "core/sync/mutex.h"
 };
 
 static bool is_wrapper(const struct source_place *place)
@@ -19,6 +19,13 @@ static bool is_wrapper(const struct source_place *place)
 		if (!strncmp(place->file, wrappers[i], strlen(wrappers[i])))
 			return true;
 	return false;
+}
+
+bool location_is_shim(uint32_t pc)
+{
+	const struct source *source = source_of_return(pc);
+
+	return source->depth && !strncmp(source->place[0].file, "check/tool/", 11);
 }
 
 bool location_frame(const struct source *source, unsigned *place)
@@ -69,7 +76,7 @@ static bool name_implied(const struct check_event *event, const char *text, char
 static bool name_from_call(const char *text, char *name, size_t size)
 {
 	static const char *const calls[] = {
-		"load_", "store_", "add_", "sub_", "or_", "and_", "swap_", "cas_", "__atomic_", "lock(",
+		"atomic_", "load_", "store_", "add_", "sub_", "or_", "and_", "swap_", "cas_", "__atomic_", "lock(",
 		"wait(", "wake(", "notifier_snapshot"
 	};
 	const char *open = NULL;
@@ -122,17 +129,21 @@ static bool name_at_column(const char *line, unsigned column, char *name, size_t
 	while (from && is_expression(line, from - 1))
 		from--;
 	snprintf(name, size, "%.*s", (int)(end - from), line + from);
-	return strpbrk(name, ".>[") != NULL;
+	return true;
 }
 
 static bool name_from_source(const struct check_event *event, const struct source_place *place, char *name, size_t size)
 {
 	const char *text = source_text(place->file, place->line);
+	bool local;
+	int thread;
 
 	switch (event->kind) {
 	case CHECK_EV_READ:
 	case CHECK_EV_WRITE:
-		return name_at_column(source_line(place->file, place->line), place->column, name, size);
+		/* A lone word may be anything, but on a stack it is the variable. */
+		return name_at_column(source_line(place->file, place->line), place->column, name, size) &&
+		       (strpbrk(name, ".>[") || check_stack_of(event->address, &thread, &local));
 	case CHECK_EV_ALLOC:
 	case CHECK_EV_FREE:
 		return false;

@@ -26,6 +26,9 @@ bool location_frame(const struct source *source, unsigned *place);
  */
 const char *location_name(const struct check_event *event, const struct source *source, unsigned place);
 
+/** Is the code at this return address the tool's own part of a checked program (check/tool/)? */
+bool location_is_shim(uint32_t pc);
+
 /** What lies at an address that is a value: "&top" goes without the "&". NULL: the value is no such address. */
 const char *location_of_value(uint64_t value);
 

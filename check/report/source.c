@@ -48,18 +48,25 @@ static void path_shorten(char *path)
 	}
 }
 
+static const char *root = CHECK_SOURCE_ROOT;
+
+void source_root(const char *path)
+{
+	root = memory_text(path);
+}
+
 /* A path as a reader of the tree knows it. The compiler was started in the build directory. */
 static const char *file_name(const char *path)
 {
-	static const char root[] = CHECK_SOURCE_ROOT "/";
+	size_t length = strlen(root);
 	char *name;
 
 	if (!path)
 		return "?";
 	name = memory_text(path);
 	path_shorten(name);
-	if (!strncmp(name, root, sizeof(root) - 1))
-		name += sizeof(root) - 1;
+	if (!strncmp(name, root, length) && name[length] == '/')
+		name += length + 1;
 	while (name[0] == '.' && (name[1] == '/' || (name[1] == '.' && name[2] == '/')))
 		name += name[1] == '/' ? 2 : 3;
 	return name;
@@ -247,7 +254,7 @@ static char *file_read(const char *name)
 	FILE *file;
 	long size;
 
-	snprintf(path, sizeof(path), name[0] == '/' ? "%s%s" : "%s/%s", name[0] == '/' ? "" : CHECK_SOURCE_ROOT, name);
+	snprintf(path, sizeof(path), name[0] == '/' ? "%s%s" : "%s/%s", name[0] == '/' ? "" : root, name);
 	file = fopen(path, "r");
 	if (!file)
 		return NULL;

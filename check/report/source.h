@@ -14,6 +14,9 @@ struct source_place {
 	unsigned line, column;
 };
 
+/** Files below this folder go by their name from there; the tree this was built from, until another is given. */
+void source_root(const char *path);
+
 #define SOURCE_DEPTH 12
 
 /* The place of an address, with everything that was inlined there. */

@@ -99,12 +99,10 @@ static void what_happened(const struct picture *picture, const struct row *row, 
 
 	length += snprintf(cell + length, CELL - (size_t)length, "%s", row->value);
 	if (row->stale && row->from >= 0)
-		length += snprintf(cell + length, CELL - (size_t)length, "  (old: from step %u)",
+		snprintf(cell + length, CELL - (size_t)length, "  (old: from step %u)",
 		                   picture->row[row->from].step);
 	else if (row->stale)
-		length += snprintf(cell + length, CELL - (size_t)length, "  (old: from the beginning)");
-	if (row->note)
-		snprintf(cell + length, CELL - (size_t)length, "  %s", row->note);
+		snprintf(cell + length, CELL - (size_t)length, "  (old: from the beginning)");
 }
 
 static const char *base_name(const char *path)
@@ -117,10 +115,15 @@ static const char *base_name(const char *path)
 static void row_put(const struct canvas *canvas, const struct picture *picture, const struct row *row)
 {
 	const struct source_place *place = row_place(row);
-	char number[16], cell[CELL];
+	char number[16], cell[CELL + 64];
+	bool noted = !row->note;
 
 	snprintf(number, sizeof(number), "%u", row->step);
 	what_happened(picture, row, cell);
+	if (row->note && text_width(cell) + text_width(row->note) + 2 <= canvas->column_width) {
+		strcat(strcat(cell, "  "), row->note);
+		noted = true;
+	}
 	if (row->thread < 0) {
 		wide_put(canvas, number, row_style(row), cell);
 		if (row->kind != ROW_FAIL || !place->line)
@@ -130,6 +133,10 @@ static void row_put(const struct canvas *canvas, const struct picture *picture, 
 		return;
 	}
 	line_put(canvas, number, row->thread, row_style(row), cell);
+	if (!noted) {
+		snprintf(cell, sizeof(cell), "  %s", row->note);
+		line_put(canvas, "", row->thread, row_style(row), cell);
+	}
 	if (!place->line)
 		return;
 	snprintf(cell, sizeof(cell), "  %s:%u  %s", base_name(place->file), place->line,

@@ -183,11 +183,13 @@ static void threads_name(struct picture *picture, const struct check_scenario *s
 			picture->threads = (unsigned)trace->event[i].thread + 1;
 	for (unsigned i = 0; i < picture->threads; i++) {
 		/* One byte after a function's beginning is inside the function. */
-		const struct source *source =
-			i < scenario->threads ? source_of_return((uintptr_t)scenario->thread[i] + 1) : NULL;
+		const void *fn = check_thread_fn(i);
+		const struct source *source = fn ? source_of_return((uintptr_t)fn + 1) : NULL;
 
 		picture->thread_name[i] = source && source->depth ? source->place[source->depth - 1].function
 		                                                  : "after a grace period";
+		if (scenario->more && i)
+			picture->thread_name[i] = words_format("%s, thread %u", picture->thread_name[i], i);
 	}
 }
 

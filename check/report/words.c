@@ -90,8 +90,9 @@ const char *words_value(const struct check_event *event)
 	switch (event->kind) {
 	case CHECK_EV_LOAD:
 	case CHECK_EV_CAS_FAILED:
-	case CHECK_EV_READ:
 		return value_text(event->old);
+	case CHECK_EV_READ:
+		return event->size <= 8 ? value_text(event->old) : "";
 	case CHECK_EV_STORE:
 		return value_text(event->value);
 	case CHECK_EV_RMW:

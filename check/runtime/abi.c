@@ -39,7 +39,7 @@ static inline bool is_effect(uint64_t address)
 
 static inline void access(const void *address, uint64_t size, bool write, uint32_t pc)
 {
-	if (unlikely(rt.mode == RT_IDLE))
+	if (unlikely(!rt_is_up || rt.mode == RT_IDLE))
 		return;
 	if (unlikely(rt.plain++ == PLAIN_MOST))
 		endless(pc);

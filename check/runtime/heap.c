@@ -75,6 +75,14 @@ bool check_block_of(uint64_t address, uint64_t *start, int *thread, unsigned *nu
 	return true;
 }
 
+size_t check_size_of(const void *ptr)
+{
+	unsigned arena;
+	const struct block *block = block_of((uint64_t)ptr, &arena);
+
+	return block && block->start == (uint64_t)ptr ? block->size : 0;
+}
+
 void heap_fail_freed(uint64_t address, uint32_t pc)
 {
 	unsigned arena;

@@ -293,5 +293,5 @@ unsigned check_choose(unsigned n)
 
 int check_self(void)
 {
-	return rt.mode == RT_THREADS ? rt.self : -1;
+	return rt_is_up && rt.mode == RT_THREADS ? rt.self : -1;
 }

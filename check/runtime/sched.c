@@ -192,14 +192,18 @@ static void stack_add(char *text, size_t room, const char *more)
 static const char *waits_for(unsigned thread, char *text, size_t room)
 {
 	const struct op *op = rt.thread[thread].op;
-	const char *name = check_name_of(op->address & 0x0000ffffffffffffull);
+	uint64_t at = op->address & 0x0000ffffffffffffull;
+	const char *name = check_name_of(at);
 
 	if (op->kind == OP_PAUSE)
 		snprintf(text, room, "thread %u spins (pc %#x): nobody will store what it looks at", thread, op->pc);
+	else if (at < THREADS) /* the end of a thread (begin.c) */
+		snprintf(text, room, "thread %u waits for %s %lu (pc %#x)", thread, op->waits_for, (unsigned long)at,
+		         op->pc);
 	else
 		snprintf(text, room, "thread %u waits for %s %#lx%s%s (pc %#x)", thread,
 		         op->waits_for ? op->waits_for : "work",
-		         (unsigned long)(op->address & 0x0000ffffffffffffull), name ? " " : "", name ? name : "",
+		         (unsigned long)at, name ? " " : "", name ? name : "",
 		         op->pc);
 	return text;
 }
@@ -299,11 +303,19 @@ static void first_turn(void)
 	abort();
 }
 
+static void work(void)
+{
+	const struct check_scenario *scenario = rt.search->scenario;
+
+	scenario->work[rt.self](scenario->arg[rt.self]);
+}
+
 static void run_threads(void)
 {
 	rt.mode = RT_THREADS;
-	for (unsigned t = 0; t < rt.thread_count && !rt.ended; t++)
-		rt_begin_thread(t, rt.search->scenario->thread[t], (vclock){ 0 }, (vclock){ 0 });
+	for (unsigned t = 0; t < rt.search->scenario->threads && !rt.ended; t++)
+		rt_begin_thread(t, rt.search->scenario->thread[t] ? rt.search->scenario->thread[t] : work,
+		                (vclock){ 0 }, (vclock){ 0 });
 	if (rt.ended)
 		return;
 	rt.self = -1;

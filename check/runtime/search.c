@@ -190,14 +190,14 @@ void check_run(const struct check_search *search, struct check_result *result)
 	memset(result, 0, sizeof(*result));
 	rt.search = search;
 	rt.result = result;
-	rt.thread_count = search->scenario->threads;
+	rt.thread_count = search->scenario->threads + search->scenario->more;
 	rt.tso = search->model == CHECK_TSO;
 	rt.graph = search->strategy == CHECK_GRAPH;
 	rt.weak = search->weak;
 	rt.weak_count = search->weak_count;
 	rt.collect = search->collect_sites;
 	rt.strategy = strategy_of(search->strategy);
-	if (rt.thread_count == 0 || rt.thread_count > THREADS) {
+	if (search->scenario->threads == 0 || rt.thread_count > THREADS) {
 		result->verdict = CHECK_LIMIT;
 		result->failures = 1;
 		snprintf(result->message, sizeof(result->message), "a scenario has 1 to %u threads", THREADS);

@@ -10,6 +10,8 @@ void tell_simple(enum check_event_kind kind, uint64_t address, uint64_t value, u
                  uint32_t pc, const char *text);
 void tell_start(void);
 
+void tell_access_plain(uint64_t address, uint64_t size, bool write, uint32_t pc);
+
 static inline bool telling(void)
 {
 	return unlikely(rt.search->tracer != NULL);
@@ -69,7 +71,7 @@ static inline void tell_fail(void)
 static inline void tell_plain(uint64_t address, uint64_t size, bool write, uint32_t pc)
 {
 	if (telling() && rt.search->tracer->plain && rt.plain < PLAIN_TOLD)
-		tell_simple(write ? CHECK_EV_WRITE : CHECK_EV_READ, address, 0, 0, (unsigned)size, pc, NULL);
+		tell_access_plain(address, size, write, pc);
 }
 
 #endif

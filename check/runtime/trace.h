@@ -63,6 +63,9 @@ struct check_tracer {
 	bool plain;            /* also report plain accesses */
 };
 
+/** The function that the thread ran in the last execution; NULL: none, or a thread of check_rcu_call. */
+const void *check_thread_fn(unsigned thread);
+
 /** The name that check_name gave the location, "name" or "name+8" (static buffer); NULL: none. */
 const char *check_name_of(uint64_t address);
 /**
