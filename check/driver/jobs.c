@@ -12,11 +12,18 @@
 #include <time.h>
 #include <unistd.h>
 
+static clockid_t the_clock = CLOCK_MONOTONIC;
+
+void jobs_count_cpu(void)
+{
+	the_clock = CLOCK_PROCESS_CPUTIME_ID;
+}
+
 double jobs_clock(void)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(the_clock, &now);
 	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
@@ -102,8 +109,8 @@ void jobs_run(struct jobs *jobs)
 	unsigned next = 0, running = 0, at_once = jobs->at_once ? jobs->at_once : jobs_cores();
 	double ticked = jobs_clock();
 
-	while (next < jobs->count || running) {
-		while (next < jobs->count && running < at_once) {
+	while ((next < jobs->count && !jobs->stop) || running) {
+		while (next < jobs->count && running < at_once && !jobs->stop) {
 			job_start(jobs, &jobs->job[next++]);
 			running++;
 		}

@@ -34,6 +34,7 @@ struct jobs {
 	void (*tick)(struct jobs *jobs);  /* in the parent, about four times a second; or NULL */
 	double every;                     /* seconds between two ticks */
 	void *arg;
+	bool stop;                        /* `end` may set it: no further job is started */
 };
 
 /** Memory that the parent and its children share, zeroed. */
@@ -45,8 +46,9 @@ void *jobs_shared(size_t bytes);
  */
 void jobs_run(struct jobs *jobs);
 
-/** Seconds of a clock that only moves forward. */
+/** Seconds of a clock that only moves forward. After jobs_count_cpu it is the CPU time of this process. */
 double jobs_clock(void);
+void jobs_count_cpu(void);
 
 unsigned jobs_cores(void);
 

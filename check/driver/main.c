@@ -33,6 +33,7 @@ static const char help[] =
 	"  --weaken SITE=WAY   SITE as FILE:LINE, FUNCTION, 'FUNCTION NAME', or a key of `sites --tabs`;\n"
 	"                      WAY: relaxed, acquire, release, acq_rel, dropped (a fence),\n"
 	"                      skipped (a lock), split (a compare-and-swap); may be given more than once\n"
+	"  --each TIME         check: each scenario for so much CPU time, and stop at the first failure\n"
 	"  --protocol P3       check: only scenarios of that protocol\n"
 	"  --jobs N            check, weigh, zoo: at most N processes; one for each core\n"
 	"\n"

@@ -60,12 +60,12 @@ static bool strategy_read(const char *text, enum strategy *strategy)
 	return false;
 }
 
-static bool budget_read(const char *text, double *budget)
+static bool budget_read(const char *name, const char *text, double *budget)
 {
 	*budget = options_seconds(text);
 	if (*budget > 0)
 		return true;
-	fprintf(stderr, "vmmu-check: --budget wants a time such as 90s, 10m or 2h, not '%s'\n", text);
+	fprintf(stderr, "vmmu-check: %s wants a time such as 90s, 10m or 2h, not '%s'\n", name, text);
 	return false;
 }
 
@@ -93,7 +93,9 @@ static int valued_read(struct options *o, const char *name, const char *value)
 	if (!strcmp(name, "--seed"))
 		return o->seed_given = number_read(name, value, UINT64_MAX, &o->seed);
 	if (!strcmp(name, "--budget"))
-		return budget_read(value, &o->budget);
+		return budget_read(name, value, &o->budget);
+	if (!strcmp(name, "--each"))
+		return budget_read(name, value, &o->each);
 	if (!strcmp(name, "--weaken"))
 		return weaken_add(o, value);
 	if (!strcmp(name, "--html"))

@@ -25,6 +25,7 @@ struct options {
 	uint64_t seed;
 	bool seed_given;
 	double budget;                   /* 0: the command's default */
+	double each;                     /* check: CPU seconds for each scenario, in one round; 0: budget is shared */
 	bool tso, all, tabs, verbose;
 	unsigned jobs;                   /* 0: one for each core */
 	/* the folder for pages; NULL: none (run writes NAME.html beside the program) */

@@ -20,6 +20,7 @@
 
 #define DEFAULT_BUDGET 600.0
 #define FIRST_ROUND    3.0   /* the most seconds of a scenario */
+#define STUCK          900.0 /* with --each: real time, on a machine that is busy otherwise */
 #define GRACE          20.0  /* seconds for shrinking and drawing, and for a busy machine */
 
 struct entry {
@@ -60,6 +61,8 @@ static void entry_run(struct job *job)
 	struct subject subject = { .scenario = entry->scenario, .tso = table->options->tso };
 	struct slot *slot = entry->slot;
 
+	if (table->options->each > 0)
+		jobs_count_cpu();
 	plan_run(&subject, table->options, entry->seconds, &slot->progress, &slot->verdict);
 	slot->ended = true;
 	if (slot->verdict.failed && !failed_as_wanted(entry)) {
@@ -119,6 +122,12 @@ static void entry_begin(struct jobs *jobs, struct job *job)
 	unsigned at_once = jobs->at_once ? jobs->at_once : jobs_cores();
 	double share = (table->deadline - jobs_clock()) * at_once / (table->left ? table->left : 1);
 
+	if (table->options->each > 0) {
+		entry->seconds = table->options->each;
+		job->limit = STUCK;
+		entry->slot->ended = false;
+		return;
+	}
 	if (entry->seconds > 0 && entry->seconds < share) /* the first round: only a moment */
 		share = entry->seconds;
 	if (share > table->deadline - jobs_clock())
@@ -145,6 +154,7 @@ static void entry_end(struct jobs *jobs, struct job *job)
 	if (entry_is_over(entry))
 		table->done++;
 	if (entry_is_over(entry) && !failed_as_wanted(entry)) {
+		jobs->stop = table->options->each > 0;
 		printf("%s%s: FAILED%s%s\n", table->terminal ? "\r\033[K" : "", entry->scenario->name,
 		       slot->trouble[0] ? ", " : "", slot->trouble);
 		fflush(stdout);
@@ -276,7 +286,7 @@ int check_all(const struct options *options)
 	if (!files_make(options->html))
 		return 3;
 	round_run(&table, true);
-	while (jobs_clock() < table.deadline - 1) {
+	while (options->each <= 0 && jobs_clock() < table.deadline - 1) {
 		unsigned before = table.done;
 
 		round_run(&table, false);
