@@ -169,7 +169,9 @@ static bool name_of_memory(uint64_t address, char *name, size_t size)
 	}
 	if (check_block_of(address, &start, &thread, &number)) {
 		offset = address - start;
-		snprintf(add, sizeof(add), offset ? "+%llu" : "", (unsigned long long)offset);
+		*add = 0;
+		if (offset)
+			snprintf(add, sizeof(add), "+%llu", (unsigned long long)offset);
 		snprintf(of, sizeof(of), thread < 0 ? "setup" : "thread %d", thread);
 		snprintf(name, size, "block %u of %s%s", number, of, add);
 		return true;

@@ -331,7 +331,7 @@ CASE(passed_memory_is_put_back, "", setup_values, finish_spoils, spoil_values, s
 
 /* ---- loops that say nothing ----------------------------------------------------------------------- */
 
-static struct link { struct link *next; } ring;
+static struct link { struct link *volatile next; } ring; /* volatile: clang leaves an endless loop out otherwise */
 static unsigned turns;
 static __thread unsigned own_turns;
 
@@ -341,9 +341,23 @@ static void walk_ring(void)
 	for (const struct link *at = &ring; at; at = at->next)
 		;
 }
-static void loop(void) { while (!__atomic_load_n(&y, RELAXED)) ; }
-static void loop_on_x(void) { while (!__atomic_load_n(&x, ACQUIRE)) ; data = 2; }
-static void loop_on_x_weakly(void) { while (!__atomic_load_n(&x, RELAXED)) ; data = 2; }
+static void loop(void)
+{
+	while (!__atomic_load_n(&y, RELAXED))
+		;
+}
+static void loop_on_x(void)
+{
+	while (!__atomic_load_n(&x, ACQUIRE))
+		;
+	data = 2;
+}
+static void loop_on_x_weakly(void)
+{
+	while (!__atomic_load_n(&x, RELAXED))
+		;
+	data = 2;
+}
 static void test_and_set_loop(void)
 {
 	while (__atomic_exchange_n(&x, 1, ACQUIRE))
@@ -389,7 +403,12 @@ static void four_turns_on_the_stack(void)
 }
 static void four_turns_in_memory(void) { while (!__atomic_load_n(&x, RELAXED)) check_assert(++turns < 4); }
 static void four_turns_of_its_own(void) { while (!__atomic_load_n(&x, RELAXED)) check_assert(++own_turns < 4); }
-static void choose_until_two(void) { while (!__atomic_load_n(&x, RELAXED) && check_choose(2) == 0) ; data = 1; }
+static void choose_until_two(void)
+{
+	while (!__atomic_load_n(&x, RELAXED) && check_choose(2) == 0)
+		;
+	data = 1;
+}
 
 CASE(hang_plain_loop, "a loop over plain memory", NULL, NULL, walk_ring, set_x);
 CASE(deadlock_loop, "", NULL, NULL, loop, set_x);
