@@ -173,6 +173,7 @@ struct svm_private {
 struct debug_armed {
 	bool code, data; /* is there one of that kind? */
 	uint64_t dr[4], dr7; /* what does not count is 0 */
+	uint64_t looks;      /* counts debug_data_slow, for tests */
 };
 
 struct cpu_private {
@@ -255,6 +256,7 @@ struct cpu_private {
 	struct stubs *stubs;          /* of stub/stub.c; NULL where the host allows no code to be made */
 	struct op fetch_op, event_op; /* what cpu->op is during a fetch, a delivery */
 	struct block *single_block;
+	uint64_t runs_alone;         /* counts execute_single, for tests */
 	struct code_page *written[4]; /* code pages that the instruction that runs alone wrote */
 	unsigned written_count;
 	ZydisDecoder decoder[3];

@@ -339,5 +339,6 @@ enum leave execute_single(struct cpu *cpu)
 {
 	struct block *b = block_single(cpu);
 
+	cpu->p->runs_alone++;
 	return loop(cpu, &b->ops[0], NULL);
 }

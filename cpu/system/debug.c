@@ -56,7 +56,7 @@ static bool is_watch(unsigned kind)
 void debug_arm(struct cpu *cpu)
 {
 	const uint64_t *dr = debug_registers(cpu);
-	struct debug_armed now = { .dr7 = 0 }, *was = &cpu->p->armed_breakpoints;
+	struct debug_armed *was = &cpu->p->armed_breakpoints, now = { .looks = was->looks };
 
 	if (likely(!(dr[7] & 0xff) && !was->code && !was->data))
 		return;
@@ -174,6 +174,7 @@ void debug_data_slow(struct cpu *cpu, uint64_t linear, unsigned size, bool write
 	const uint64_t *dr = debug_registers(cpu);
 	uint64_t hits = 0;
 
+	cpu->p->armed_breakpoints.looks++;
 	for (unsigned n = 0; n < 4; n++) {
 		unsigned k = kind(dr[7], n);
 

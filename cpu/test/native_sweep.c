@@ -11,7 +11,7 @@
  *
  * An extension is an instruction set as Zydis names it. Of sets that the host's CPU lacks both must say so. Sets that
  * the software CPU does not show in CPUID are left out and counted. The extension INVALID is all the rest: encodings
- * that are no instruction.
+ * that are no instruction. Options that leave nothing to run are an error.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +40,7 @@ struct count {
 static struct {
 	struct count count;
 	unsigned int absent, hidden;
+	unsigned int matched; /* instructions, and sets that are not run, that the options name */
 	unsigned int modes;
 } total;
 
@@ -112,6 +113,7 @@ static void run_invalid(void)
 
 	if ((options.extension && strcasecmp(options.extension, name) != 0) || options.list || options.only)
 		return;
+	total.matched++;
 	for (unsigned int i = first; i < (options.number >= 0 ? first + 1 : options.cases); i++) {
 		struct gen_case c;
 
@@ -138,12 +140,14 @@ static void run_set(const struct opcode_list *list, const struct opcode_set *set
 		if (options.only && strcasecmp(options.only, mnemonic) != 0)
 			continue;
 		if (options.number >= 0) {
-			if ((unsigned long)options.number % set->count == i)
-				run_number(list, set, (unsigned int)options.number, &count);
+			if ((unsigned long)options.number % set->count != i)
+				continue;
+			run_number(list, set, (unsigned int)options.number, &count);
 		} else {
 			for (unsigned int number = i; number < options.cases; number += set->count)
 				run_number(list, set, number, &count);
 		}
+		total.matched++;
 		if (options.table || count.differed || count.unimplemented)
 			print_count(name, mnemonic, &count);
 		add(&sum, &count);
@@ -168,6 +172,7 @@ static void visit_set(const struct opcode_list *list, const struct opcode_set *s
 	if (options.list || (host && !offered)) {
 		printf("%-24s %3u instructions, %5lu forms%s\n", name, set->count, forms,
 		       !host ? ": the host has none" : !offered ? ": NOT OFFERED by the software CPU" : "");
+		total.matched++;
 		return;
 	}
 	run_set(list, set);
@@ -227,6 +232,10 @@ int main(int argc, char **argv)
 	run_invalid();
 	opcode_list_free(&list);
 	soft_fini();
+	if (total.matched == 0) {
+		fprintf(stderr, "%s: no instruction is so named, or no case of it has that number\n", argv[0]);
+		return 2;
+	}
 	print_count("native-sweep:", "", &total.count);
 	printf("%u extensions that the host lacks, %u that the software CPU does not offer\n", total.absent,
 	       total.hidden);
