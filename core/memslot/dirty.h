@@ -33,6 +33,7 @@ struct dirty_ring {
 	uint32_t size;                  /* a power of two; 0: no ring */
 	uint32_t next;                  /* o: entries filled, ever */
 	uint32_t reset;                 /* S: entries taken back, ever: next - size <= reset <= next */
+	bool reserve_open;              /* o: half of the reserve may be filled */
 	uint64_t marked;                /* o: pages newly marked dirty, in the ring or in bitmaps; for statistics */
 };
 
@@ -45,8 +46,8 @@ struct dirty_ring {
 bool dirty_mark(struct vm *vm, const struct memslot *slot, gfn_t gfn, struct dirty_ring *ring);
 
 /**
- * Are VMMU_DIRTY_RING_RESERVED entries or fewer left, or was the ring never set? Then the vCPU must not enter the
- * guest. On the vCPU's thread.
+ * Are VMMU_DIRTY_RING_RESERVED entries or fewer left, or half of that while the reserve is open, or was the ring never
+ * set? Then the vCPU must not enter the guest. On the vCPU's thread.
  */
 bool dirty_ring_nearly_full(const struct dirty_ring *ring);
 

@@ -28,9 +28,11 @@ static uint32_t ring_left(const struct dirty_ring *ring)
 
 bool dirty_ring_nearly_full(const struct dirty_ring *ring)
 {
+	uint32_t reserved = ring->reserve_open ? VMMU_DIRTY_RING_RESERVED / 2 : VMMU_DIRTY_RING_RESERVED;
+
 	if (!ring->size)
 		return false;
-	return !ring->entries || ring_left(ring) <= VMMU_DIRTY_RING_RESERVED;
+	return !ring->entries || ring_left(ring) <= reserved;
 }
 
 bool dirty_ring_has_room(const struct dirty_ring *ring, uint64_t entries)

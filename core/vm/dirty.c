@@ -187,6 +187,14 @@ void vmmu_vcpu_dirty_ring_set(struct vmmu_vcpu *vcpu, struct vmmu_dirty_gfn *rin
 	mutex_unlock(&vm->vcpus.lock);
 }
 
+void vmmu_vcpu_dirty_ring_reserve(struct vmmu_vcpu *vcpu, bool open)
+{
+	vcpu->ring.reserve_open = open;
+	/* A request that came while it was open was answered by "there is room". */
+	if (!open && dirty_ring_nearly_full(&vcpu->ring))
+		vcpu_request(&vcpu->vcpu, REQ_RING_FULL);
+}
+
 /* The slot that a claim names, or NULL if it is not a logged one. Pages beyond its end are taken out of the mask. */
 static const struct memslot *batch_slot(struct vm *vm, const struct dirty_batch *batch, uint64_t *mask)
 {

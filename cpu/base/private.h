@@ -203,6 +203,7 @@ struct cpu_private {
 	bool large_pages;        /* the TLB may hold pieces of large guest pages */
 	struct {                 /* system/task.c's: a task switch of which the second half is still to be done */
 		bool loading, trap, has_error, external;
+		bool reserve;    /* the dirty ring's reserve is open, so that a full ring does not show the middle */
 		int delivering;
 		uint32_t error;
 		uint64_t rip;    /* of the new task; when the owner moves RIP, the rest is dropped */

@@ -9,6 +9,8 @@
  */
 #include <string.h>
 
+#include <vmmu/dirty.h>
+
 #include "cpu/base/flags.h"
 #include "cpu/base/mxcsr.h"
 #include "cpu/base/private.h"
@@ -301,6 +303,22 @@ static bool request_is_new(const struct cpu *cpu)
 	       ((requests & REQUEST_INTERRUPT) && !p->attention && p->ops->interrupt != NULL);
 }
 
+/*
+ * Between the halves of a task switch segments are unusable, and the rest of the switch is in no state that the owner
+ * could keep. So a ring that is nearly full waits until the new task, or the handler of what it raised, has its
+ * segments.
+ */
+static void task_reserve(struct cpu *cpu)
+{
+	struct cpu_private *p = cpu->p;
+	bool open = p->task.loading || event_is_raised(cpu);
+
+	if (open == p->task.reserve)
+		return;
+	p->task.reserve = open;
+	vmmu_vcpu_dirty_ring_reserve(p->vcpu, open);
+}
+
 /* One stay in the guest. */
 static enum cpu_exit enter(struct cpu *cpu)
 {
@@ -312,6 +330,8 @@ static enum cpu_exit enter(struct cpu *cpu)
 	if (unlikely(p->shadow.regs_written))
 		cpu_shadow_regs(cpu);
 	debug_arm(cpu);
+	if (unlikely(p->task.loading || p->task.reserve))
+		task_reserve(cpu);
 	switch (vmmu_vcpu_enter(p->vcpu, &cpu->entry)) {
 	case VMMU_ENTER_RUN: break;
 	case VMMU_ENTER_RING_FULL: return CPU_EXIT_RING_FULL;

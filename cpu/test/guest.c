@@ -47,7 +47,7 @@ enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry
 {
 	void (*entering)(struct guest *) = vcpu->guest->entering;
 
-	if (vcpu->ring_full) {
+	if (vcpu->ring_full && !vcpu->ring_reserve) {
 		vcpu->ring_full = false;
 		return VMMU_ENTER_RING_FULL;
 	}
@@ -68,6 +68,11 @@ enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *vcpu, struct vmmu_entry *entry
 void vmmu_vcpu_leave(struct vmmu_vcpu *vcpu)
 {
 	vcpu->poll = 0;
+}
+
+void vmmu_vcpu_dirty_ring_reserve(struct vmmu_vcpu *vcpu, bool open)
+{
+	vcpu->ring_reserve = open;
 }
 
 void vmmu_vcpu_kick(struct vmmu_vcpu *vcpu)

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <vmmu/dirty.h>
 #include <vmmu/nested.h>
 
 #include "cpu/cpu.h"
@@ -52,6 +53,7 @@ struct vmmu_vcpu {
 	_Atomic uint32_t poll;
 	bool flush;
 	bool ring_full; /* the next vmmu_vcpu_enter says so */
+	bool ring_reserve; /* the last vmmu_vcpu_dirty_ring_reserve */
 	bool in_nested; /* vmmu_nested_enter was called with `nested` */
 	struct vmmu_nested nested;
 };

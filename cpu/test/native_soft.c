@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include <vmmu/dirty.h>
 #include <vmmu/format.h>
 
 #include "cpu/cpu.h"
@@ -81,6 +82,11 @@ enum vmmu_enter vmmu_vcpu_enter(struct vmmu_vcpu *v, struct vmmu_entry *entry)
 void vmmu_vcpu_leave(struct vmmu_vcpu *v)
 {
 	(void)v;
+}
+
+void vmmu_vcpu_dirty_ring_reserve(struct vmmu_vcpu *v, bool open)
+{
+	(void)v, (void)open;
 }
 
 void vmmu_vcpu_kick(struct vmmu_vcpu *v)

@@ -73,6 +73,14 @@ VMMU_MUST_CHECK enum vmmu_status vmmu_dirty_ring_enable(struct vmmu_vm *vm, uint
 void vmmu_vcpu_dirty_ring_set(struct vmmu_vcpu *vcpu, struct vmmu_dirty_gfn *ring);
 
 /**
+ * From now on (`open`) this vCPU may fill half of the reserved entries, too, before its ring counts as nearly full. The
+ * caller is in the middle of something after which alone the vCPU's state makes sense to anybody else. `open` false: no
+ * more. If only the reserve is left by now, the next vmmu_vcpu_enter answers VMMU_ENTER_RING_FULL. Without a ring there
+ * is no effect. On the vCPU's thread, outside the guest.
+ */
+void vmmu_vcpu_dirty_ring_reserve(struct vmmu_vcpu *vcpu, bool open);
+
+/**
  * Take back every entry that the harvester marked RESET, on all vCPUs, and write-protect their pages. `count`: number
  * of entries taken back, without those of destroyed vCPUs.
  * After: what was written before to a page named there is in the page; what is written later is logged. Read the pages

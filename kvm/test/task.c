@@ -214,6 +214,131 @@ static void test_faults(void)
 	}
 }
 
+/* ---- a dirty ring that is nearly full in the middle ------------------------------------------------------------- */
+
+#define LDT_SELECTOR 0x38u
+#define LDT     0xb000u
+#define FILL    0x10000u /* pages that the guest writes first */
+#define ENTRIES 256u
+#define RING_OFFSET (KVM_DIRTY_LOG_PAGE_OFFSET * PAGE)
+
+static struct kvm_dirty_gfn *ring;
+static unsigned ring_taken;
+
+/* Returns: false where this size of a ring is too small. */
+static bool ring_machine(void)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_DIRTY_LOG_RING_ACQ_REL, .args = { ENTRIES * sizeof(*ring) } };
+	size_t size = machine_begin(&m, FILL + ENTRIES * PAGE);
+
+	if (ioctl(m.vm, KVM_ENABLE_CAP, &cap) != 0)
+		return false;
+	NEED(machine_slot(m.vm, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, m.bytes, m.memory) == 0);
+	m.vcpu[0] = ioctl(m.vm, KVM_CREATE_VCPU, 0ul);
+	NEED(m.vcpu[0] >= 0);
+	m.run[0] = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, m.vcpu[0], 0);
+	ring = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, m.vcpu[0], RING_OFFSET);
+	NEED(m.run[0] != MAP_FAILED && ring != MAP_FAILED);
+	ring_taken = 0;
+	return true;
+}
+
+static void ring_harvest(void)
+{
+	for (;; ring_taken++) {
+		struct kvm_dirty_gfn *entry = &ring[ring_taken % ENTRIES];
+
+		if (!(__atomic_load_n(&entry->flags, __ATOMIC_ACQUIRE) & KVM_DIRTY_GFN_F_DIRTY))
+			break;
+		__atomic_store_n(&entry->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
+	}
+	CHECK(ioctl(m.vm, KVM_RESET_DIRTY_RINGS, 0) > 0);
+}
+
+/* As a migration does: the guest goes on from what the ioctls say. */
+static void state_again(bool wrong)
+{
+	struct kvm_vcpu_events events;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	NEED(ioctl(m.vcpu[0], KVM_GET_SREGS, &sregs) == 0);
+	NEED(ioctl(m.vcpu[0], KVM_GET_REGS, &regs) == 0);
+	NEED(ioctl(m.vcpu[0], KVM_GET_VCPU_EVENTS, &events) == 0);
+	CHECK(!sregs.cs.unusable && sregs.cs.type == 11 && sregs.cs.limit == 0xffffffff);
+	CHECK(!sregs.ss.unusable && (wrong || !sregs.ds.unusable));
+	CHECK(sregs.tr.selector == TR || regs.rip == (wrong ? STUBS + 16 * 8 : TASK));
+	NEED(ioctl(m.vcpu[0], KVM_SET_SREGS, &sregs) == 0);
+	NEED(ioctl(m.vcpu[0], KVM_SET_REGS, &regs) == 0);
+	NEED(ioctl(m.vcpu[0], KVM_SET_VCPU_EVENTS, &events) == 0);
+}
+
+/*
+ * The new task, by an exception: DS comes from an LDT, which is written, and the error code goes to its stack. `wrong`:
+ * there is no such segment, so that the switch ends in an exception of the new task.
+ */
+static void ring_tables(unsigned pages, bool wrong)
+{
+	tables();
+	put(GDT + LDT_SELECTOR, 8, 0x0000820000000007 | (uint64_t)LDT << 16);
+	put(LDT, 8, 0x00cf92000000ffff);
+	put(NEW + 84, 4, wrong ? 0x1238 : 4); /* DS */
+	put(NEW + 96, 4, LDT_SELECTOR);
+	put(IDT + 8 * 13, 8, UINT64_C(0x850000000000) | (uint64_t)NEW_TSS << 16);
+	/* MOV ECX, pages; MOV EDI, FILL; 1: MOV [EDI], AL; ADD EDI, 4096; LOOP 1b; MOV DS, BP */
+	CODE_BYTES(CODE, 0xb9, (uint8_t)pages, 0, 0, 0, 0xbf, 0, 0, 1, 0, 0x88, 0x07,
+	           0x81, 0xc7, 0, 0x10, 0, 0, 0xe2, 0xf6, 0x8e, 0xdd);
+	CODE_BYTES(TASK, 0xf4);
+}
+
+/* Run to a HLT. Returns: how often the ring was nearly full. */
+static unsigned ring_run(bool wrong, struct kvm_regs *regs, struct kvm_sregs *sregs)
+{
+	unsigned full = 0;
+
+	NEED(ioctl(m.vcpu[0], KVM_GET_SREGS, sregs) == 0);
+	sregs->gdt.limit = LDT_SELECTOR + 7;
+	NEED(ioctl(m.vcpu[0], KVM_SET_SREGS, sregs) == 0);
+	for (;; full++) {
+		NEED(ioctl(m.vcpu[0], KVM_RUN, 0) == 0);
+		if (m.run[0]->exit_reason != KVM_EXIT_DIRTY_RING_FULL)
+			break;
+		state_again(wrong);
+		ring_harvest();
+	}
+	CHECK(m.run[0]->exit_reason == KVM_EXIT_HLT);
+	NEED(ioctl(m.vcpu[0], KVM_GET_REGS, regs) == 0);
+	NEED(ioctl(m.vcpu[0], KVM_GET_SREGS, sregs) == 0);
+	return full;
+}
+
+/* The ring is nearly full after each of the writes of the switch once. */
+static void test_full_ring(bool wrong)
+{
+	unsigned full = 0;
+
+	for (unsigned pages = 180; pages <= 192; pages++) {
+		struct kvm_sregs sregs;
+		struct kvm_regs regs;
+
+		if (!ring_machine())
+			return;
+		ring_tables(pages, wrong);
+		start();
+		full += ring_run(wrong, &regs, &sregs);
+		CHECK(sregs.tr.selector == NEW_TSS && get(OLD + 32, 4) == CODE + 20 && type_of(NEW_TSS) == 11);
+		if (wrong) {
+			CHECK(regs.rdi == 8); /* the switch was part of the delivery of #GP */
+		} else {
+			CHECK(regs.rip == TASK + 1 && regs.rsp == NEW_STACK - 4 && get(NEW_STACK - 4, 4) == 0x5554);
+			CHECK(sregs.ds.selector == 4 && !sregs.ds.unusable && (get(LDT + 5, 1) & 1));
+		}
+		munmap(ring, PAGE);
+		machine_free(&m, 1);
+	}
+	CHECK(full > 3);
+}
+
 int main(void)
 {
 	machine_make(&m, 1, 0x10000);
@@ -222,5 +347,7 @@ int main(void)
 	test_events();
 	test_faults();
 	machine_free(&m, 1);
+	test_full_ring(false);
+	test_full_ring(true);
 	return check_end();
 }

@@ -395,11 +395,39 @@ static void test_write_for_guest_says_why_the_ring_has_no_room(void **state)
 	fixture_free(f);
 }
 
+/* Half of the reserve is there for what must not be left half done; and the vCPU is told as soon as that is done. */
+static void test_ring_reserve_opens_and_closes(void **state)
+{
+	struct fixture *f = fixture_make(0, true, VMMU_FORMAT_NPT4);
+	uint64_t page = 0, most = RING_SIZE - VMMU_DIRTY_RING_RESERVED;
+
+	(void)state;
+	region_set(f, LOG, PAGES);
+	vcpu_reenter(f, VMMU_ENTER_RUN);
+	while (!fault_again(f, (BASE + page) * 4096, VMMU_PF_WRITE))
+		page++;
+	assert_int_equal(page, most);
+	vmmu_vcpu_dirty_ring_reserve(f->vcpu[0], true);
+	vcpu_reenter(f, VMMU_ENTER_RUN);
+	while (!fault_again(f, (BASE + page) * 4096, VMMU_PF_WRITE))
+		page++;
+	assert_int_equal(page, most + VMMU_DIRTY_RING_RESERVED / 2);
+	vcpu_reenter(f, VMMU_ENTER_RING_FULL);
+	assert_int_equal(harvest(f, 0, (uint64_t[RING_SIZE]){ 0 }, 1), 1);
+	assert_int_equal(reset(f), 1);
+	vcpu_reenter(f, VMMU_ENTER_RUN);
+	vmmu_vcpu_dirty_ring_reserve(f->vcpu[0], false);
+	vcpu_reenter(f, VMMU_ENTER_RING_FULL);
+	assert_false(vmmu_vm_is_dead(f->vm));
+	fixture_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ring_reports_a_page_again_only_after_its_reset),
 		cmocka_unit_test(test_ring_nearly_full_stops_the_vcpu_until_reset),
+		cmocka_unit_test(test_ring_reserve_opens_and_closes),
 		cmocka_unit_test(test_faults_without_an_entry_between_them_lose_no_page),
 		cmocka_unit_test(test_walks_of_logged_tables_lose_no_page),
 		cmocka_unit_test(test_ring_that_goes_with_its_vcpu_is_taken_back_by_the_next_reset),
