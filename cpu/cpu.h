@@ -472,7 +472,7 @@ bool cpu_engine_set(enum cpu_engine engine);
 struct cpu_translate_tuning {
 	unsigned runs; /* a block is translated when it was entered so often */
 	bool miss;     /* no access finds its page in the TLB of translated code */
-	bool exact;    /* all flags live everywhere */
+	bool exact;    /* all flags live everywhere, and in front of every instruction that may fail */
 };
 /** Like cpu_engine_set. */
 void cpu_translate_tune(const struct cpu_translate_tuning *tuning);

@@ -19,6 +19,15 @@ static unsigned memory_size(const struct source *s, bool *write)
 
 /* ---- instructions ------------------------------------------------------------------------------------------------ */
 
+/*
+ * Flags that must be in cpu->fast.flags while the instruction may still fail. What it would overwrite itself nobody
+ * reads but a handler of the fault.
+ */
+static uint16_t flags_before(const struct source *s)
+{
+	return translate_tuning()->exact ? ARITH : (uint16_t)((s->live & ~s->writes) | s->reads);
+}
+
 static void emit_load_address(struct translation *tr, unsigned i)
 {
 	const struct op *op = &tr->block->ops[i];
@@ -58,7 +67,7 @@ static void want_vectors(struct translation *tr, unsigned i)
 	if (tr->vectors)
 		return;
 	tr->vectors = true;
-	flags_spill(tr, (uint16_t)((s->live & ~s->writes) | s->reads));
+	flags_spill(tr, flags_before(s));
 	emit_reg_mem(&tr->e, false, 0x80, 7, H_STATE, STATE_OF(fast.vectors)); /* cmpb $0 */
 	EMIT(&tr->e, 0);
 	cold = cold_add(tr, STUB_VECTORS, emit_jcc(&tr->e, H_E, NULL));
@@ -81,7 +90,7 @@ static void emit_copy(struct translation *tr, unsigned i)
 		want_vectors(tr, i);
 	size = memory_size(s, &write);
 	if (size != 0) {
-		flags_spill(tr, s->reads | kept);
+		flags_spill(tr, flags_before(s));
 		address(tr, i);
 		if (must_be_aligned(s, size)) {
 			/* #GP comes before #PF. */
@@ -153,8 +162,10 @@ static void emit_leave_frame(struct translation *tr, unsigned i)
 	flags_spill(tr, tr->source[i].live);
 	emit_mov(&tr->e, TEMP_ADDRESS, H_RBP);
 	access_check(tr, i, 8, false);
+	/* The load may be a SIGSEGV: the guest's registers change behind it. */
+	emit_load(&tr->e, TEMP_VALUE, TEMP_ADDRESS, 0);
 	emit_lea(&tr->e, H_GUEST_SP, H_RBP, 8);
-	emit_load(&tr->e, H_RBP, TEMP_ADDRESS, 0);
+	emit_mov(&tr->e, H_RBP, TEMP_VALUE);
 }
 
 /* ---- divisions: one that would fault is not run ------------------------------------------------------------------ */
@@ -167,7 +178,7 @@ static void emit_divide(struct translation *tr, unsigned i)
 	struct emit *e = &tr->e;
 	unsigned divisor;
 
-	flags_spill(tr, s->live & (uint16_t)~s->writes);
+	flags_spill(tr, flags_before(s));
 	if (op->mem == 0) {
 		/* Another CPU may write there between the look and the division. */
 		address(tr, i);
