@@ -290,7 +290,9 @@ static bool block_valid(struct cpu *cpu, struct block *b)
 {
 	if (!inside_cs(cpu, b->rip, b->length + b->length2))
 		return false;
-	if (b->length2 != 0 && fetch_host(cpu, code_linear(cpu, b->rip + b->length)) != b->host2)
+	/* What is in the first page now may need nothing of the second, where a fetch would fault. */
+	if (b->length2 != 0 && (!same_code(b->bytes, b->host, b->length) ||
+	                        fetch_host(cpu, code_linear(cpu, b->rip + b->length)) != b->host2))
 		return false;
 	return block_unchanged(cpu, b);
 }
