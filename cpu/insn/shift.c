@@ -85,11 +85,13 @@ INLINE void shift_reg(struct cpu *cpu, const struct op *op, enum shift k, unsign
 INLINE void shift_mem(struct cpu *cpu, const struct op *op, enum shift k, unsigned size, unsigned count)
 {
 	struct mem_rmw m;
+	uint64_t a;
 
 	count &= count_mask(size);
 	mem_rmw_begin(cpu, op_linear(cpu, op, size, true), size, &m);
+	a = host_load(m.host, size); /* with a count of 0, too: the host may have no page there */
 	if (count != 0)
-		host_store(m.host, size, shift(cpu, k, host_load(m.host, size), count, size));
+		host_store(m.host, size, shift(cpu, k, a, count, size));
 	mem_rmw_end(cpu, &m);
 }
 
@@ -173,13 +175,13 @@ INLINE void double_reg(struct cpu *cpu, const struct op *op, bool left, unsigned
 INLINE void double_mem(struct cpu *cpu, const struct op *op, bool left, unsigned size, unsigned count)
 {
 	struct mem_rmw m;
+	uint64_t a;
 
 	count &= count_mask(size);
 	mem_rmw_begin(cpu, op_linear(cpu, op, size, true), size, &m);
+	a = host_load(m.host, size);
 	if (count != 0)
-		host_store(m.host, size,
-			   shift_double(cpu, left, host_load(m.host, size), operand_read(cpu, op, 1, size),
-					count, size));
+		host_store(m.host, size, shift_double(cpu, left, a, operand_read(cpu, op, 1, size), count, size));
 	mem_rmw_end(cpu, &m);
 }
 
