@@ -106,10 +106,10 @@ static bool environment_set(const struct run_options *options)
 	       set_or_clear(CONFIG_ENV_TRACE, options->trace) && set_or_clear(CONFIG_ENV_WATCH, NULL) &&
 	       set_or_clear(CONFIG_ENV_NESTED, options->no_nested ? "0" : NULL) &&
 	       set_or_clear(CONFIG_ENV_CPU_MODEL, options->cpu_model) &&
-	       set_or_clear(CONFIG_ENV_CPU_ENGINE, options->cpu_engine) &&
 	       set_or_clear(CONFIG_ENV_HOST_MEMORY, options->host_memory) &&
 	       set_or_clear(CONFIG_ENV_HOST_SWAP, options->host_swap) &&
 	       set_or_clear(CONFIG_ENV_HOST_SWAP_SIZE, options->host_swap_size) &&
+	       (!options->cpu_engine || setenv(CONFIG_ENV_CPU_ENGINE, options->cpu_engine, 1) == 0) &&
 	       (!options->mmu || setenv(CONFIG_ENV_MMU, options->mmu, 1) == 0) &&
 	       (!options->format || setenv(CONFIG_ENV_FORMAT, options->format, 1) == 0);
 }
