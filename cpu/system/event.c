@@ -231,6 +231,12 @@ static uint64_t tss_stack_64(struct cpu *cpu, const struct gate *g)
 	return sys_read(cpu, tr->base + offset, 8);
 }
 
+static void gate_offset_check(struct cpu *cpu, const struct gate *g)
+{
+	if (cpu->s.efer & EFER_LMA ? !canonical(cpu, g->offset) : g->offset > g->cs.limit)
+		cpu_gp(cpu);
+}
+
 static void deliver_64(struct cpu *cpu, const struct delivery *d)
 {
 	uint64_t sp = cpu->s.gpr[CPU_RSP], mask = cpu->lin_mask;
@@ -243,6 +249,7 @@ static void deliver_64(struct cpu *cpu, const struct delivery *d)
 	if (g.ist != 0 || g.cpl != cpu->cpl)
 		sp = tss_stack_64(cpu, &g);
 	sp &= ~UINT64_C(15);
+	gate_offset_check(cpu, &g);
 	/* Pushes go to 64-bit addresses, also on the way out of compatibility mode. */
 	cpu->lin_mask = ~UINT64_C(0);
 	for (unsigned i = 0; i < (d->has_error ? 6u : 5u); i++) {
@@ -289,16 +296,20 @@ static void deliver_32(struct cpu *cpu, const struct delivery *d)
 	struct cpu_segment ss = cpu->s.seg[CPU_SS];
 	uint64_t sp = cpu->s.gpr[CPU_RSP] & (ss.db ? 0xffffffffu : 0xffffu);
 	bool v86 = cpu->mode & MODE_V86, inner;
-	unsigned size;
+	unsigned size, count;
 	struct gate g;
 
 	gate_read(cpu, d, &g);
 	size = g.is_32 ? 4 : 2;
 	inner = g.cpl != cpu->cpl;
+	if (inner)
+		ss = tss_stack(cpu, g.cpl, &sp);
+	count = 3 + d->has_error + (inner ? 2 : 0) + (v86 ? 4 : 0);
+	stack_room_check(cpu, &ss, sp, size, count, selector_error(cpu, inner ? ss.selector : 0));
+	gate_offset_check(cpu, &g);
 	if (inner) {
 		uint64_t old = cpu->s.gpr[CPU_RSP];
 
-		ss = tss_stack(cpu, g.cpl, &sp);
 		for (unsigned i = 0; v86 && i < 4; i++)
 			push_level(cpu, g.cpl, &ss, &sp, size, cpu->s.seg[v86_data[i]].selector);
 		push_level(cpu, g.cpl, &ss, &sp, size, cpu->s.seg[CPU_SS].selector);

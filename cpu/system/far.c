@@ -46,14 +46,13 @@ static void check_offset(struct cpu *cpu, const struct target *t)
 
 static void code_common(struct cpu *cpu, uint16_t selector, uint64_t descriptor, struct target *t)
 {
-	if (!t->cs.present)
-		cpu_raise_error(cpu, VECTOR_NP, selector_error(cpu, selector));
 	if ((cpu->s.efer & EFER_LMA) && t->cs.l && t->cs.db)
 		cpu_raise_error(cpu, VECTOR_GP, selector_error(cpu, selector));
+	if (!t->cs.present)
+		cpu_raise_error(cpu, VECTOR_NP, selector_error(cpu, selector));
 	descriptor_accessed(cpu, selector, &descriptor);
 	t->cs.type |= 1;
 	t->cs.selector = (uint16_t)((selector & 0xfffc) | t->cpl);
-	check_offset(cpu, t);
 }
 
 /* JMP or CALL names a code segment directly: the privilege level stays. */
@@ -67,6 +66,14 @@ static void code_direct(struct cpu *cpu, uint16_t selector, uint64_t descriptor,
 	if (conforming ? t->cs.dpl > cpu->cpl : (selector & 3) > cpu->cpl || t->cs.dpl != cpu->cpl)
 		cpu_raise_error(cpu, VECTOR_GP, selector_error(cpu, selector));
 	code_common(cpu, selector, descriptor, t);
+	check_offset(cpu, t);
+}
+
+/* In real and virtual-8086 mode the limit stays what it is. */
+static void check_real_offset(struct cpu *cpu, uint64_t offset)
+{
+	if (offset > cpu->s.seg[CPU_CS].limit)
+		cpu_gp(cpu);
 }
 
 static bool is_code(uint64_t descriptor)
@@ -144,7 +151,8 @@ static void gate_open(struct cpu *cpu, uint16_t selector, uint64_t low, bool jum
 	if (is_long) {
 		uint64_t high = 0;
 
-		if (!descriptor_read(cpu, selector + 8, &high))
+		/* The type of the upper half, where a descriptor has its own, is one that no descriptor has. */
+		if ((selector | 7u) + 8 > 0xffff || !descriptor_read(cpu, selector + 8, &high) || (high >> 40 & 31))
 			cpu_raise_error(cpu, VECTOR_GP, error);
 		g->target.rip |= high << 32;
 	}
@@ -167,6 +175,7 @@ void far_jump(struct cpu *cpu, uint16_t selector, uint64_t offset, unsigned osiz
 
 	(void)osize;
 	if (!(cpu->mode & MODE_PROT)) {
+		check_real_offset(cpu, offset);
 		seg_load_real(cpu, CPU_CS, selector);
 		cpu->s.rip = offset;
 		return;
@@ -177,8 +186,19 @@ void far_jump(struct cpu *cpu, uint16_t selector, uint64_t offset, unsigned osiz
 		code_direct(cpu, selector, descriptor, &g.target);
 	} else {
 		gate_open(cpu, selector, descriptor, true, &g);
+		check_offset(cpu, &g.target);
 	}
 	arrive(cpu, &g.target);
+}
+
+/* A new SS, and what of RSP such a stack has. */
+static void stack_arrive(struct cpu *cpu, const struct cpu_segment *ss, uint64_t sp, bool to_64)
+{
+	cpu->s.seg[CPU_SS] = *ss;
+	if (to_64 || ss->db)
+		cpu->s.gpr[CPU_RSP] = to_64 ? sp : (uint32_t)sp;
+	else
+		cpu->s.gpr[CPU_RSP] = (cpu->s.gpr[CPU_RSP] & ~UINT64_C(0xffff)) | (sp & 0xffff);
 }
 
 static void push_return(struct cpu *cpu, unsigned size, uint64_t next_rip)
@@ -186,9 +206,18 @@ static void push_return(struct cpu *cpu, unsigned size, uint64_t next_rip)
 	uint64_t sp = cpu->s.gpr[CPU_RSP], mask = stack_mask(cpu);
 	uint64_t at = (sp - size) & mask, at2 = (sp - 2 * size) & mask;
 
+	/* The instruction may have a memory operand. Its segment is not asked: this is the stack. */
+	if (cpu_is_64(cpu) && (!canonical(cpu, at + size - 1) || !canonical(cpu, at2)))
+		cpu_raise_error(cpu, VECTOR_SS, 0);
 	mem_write(cpu, seg_linear(cpu, CPU_SS, at, size, true), size, cpu->s.seg[CPU_CS].selector);
 	mem_write(cpu, seg_linear(cpu, CPU_SS, at2, size, true), size, next_rip);
 	stack_pointer_set(cpu, sp - 2 * size);
+}
+
+static void call_same(struct cpu *cpu, const struct call_gate *g, uint64_t next_rip)
+{
+	check_offset(cpu, &g->target);
+	push_return(cpu, g->size, next_rip);
 }
 
 static void call_inner_64(struct cpu *cpu, const struct call_gate *g, uint64_t next_rip)
@@ -203,6 +232,9 @@ static void call_inner_64(struct cpu *cpu, const struct call_gate *g, uint64_t n
 	if (4 + 8 * cpl + 7 > tr->limit)
 		cpu_raise_error(cpu, VECTOR_TS, selector_error(cpu, tr->selector));
 	sp = sys_read(cpu, tr->base + 4 + 8 * cpl, 8);
+	if (!canonical(cpu, sp - 1) || !canonical(cpu, sp - sizeof(values)))
+		cpu_raise_error(cpu, VECTOR_SS, 0);
+	check_offset(cpu, &g->target);
 	cpu->lin_mask = ~UINT64_C(0);
 	for (unsigned i = 0; i < 4; i++) {
 		sp -= 8;
@@ -233,13 +265,14 @@ static void call_inner_32(struct cpu *cpu, const struct call_gate *g, uint64_t n
 		values[count++] = stack_peek(cpu, size, (i - 1) * size);
 	values[count++] = cpu->s.seg[CPU_CS].selector;
 	values[count++] = next_rip;
+	stack_room_check(cpu, &ss, sp, size, count, selector_error(cpu, selector));
+	check_offset(cpu, &g->target);
 	mask = ss.db ? 0xffffffffu : 0xffffu;
 	for (unsigned i = 0; i < count; i++) {
 		sp = (sp - size) & mask;
 		level_write(cpu, g->target.cpl, ss.base + sp, size, values[i]);
 	}
-	cpu->s.seg[CPU_SS] = ss;
-	cpu->s.gpr[CPU_RSP] = sp;
+	stack_arrive(cpu, &ss, sp, false);
 }
 
 void far_call(struct cpu *cpu, uint16_t selector, uint64_t offset, uint64_t next_rip, unsigned osize)
@@ -248,6 +281,7 @@ void far_call(struct cpu *cpu, uint16_t selector, uint64_t offset, uint64_t next
 	uint64_t descriptor;
 
 	if (!(cpu->mode & MODE_PROT)) {
+		check_real_offset(cpu, offset);
 		push_return(cpu, osize, next_rip);
 		seg_load_real(cpu, CPU_CS, selector);
 		cpu->s.rip = offset;
@@ -261,7 +295,7 @@ void far_call(struct cpu *cpu, uint16_t selector, uint64_t offset, uint64_t next
 	} else {
 		gate_open(cpu, selector, descriptor, false, &g);
 		if (g.target.cpl == cpu->cpl)
-			push_return(cpu, g.size, next_rip);
+			call_same(cpu, &g, next_rip);
 		else if (cpu->s.efer & EFER_LMA)
 			call_inner_64(cpu, &g, next_rip);
 		else
@@ -296,15 +330,6 @@ static struct cpu_segment stack_return(struct cpu *cpu, uint16_t selector, const
 	return stack_segment(cpu, selector, t->cpl, VECTOR_GP);
 }
 
-static void stack_arrive(struct cpu *cpu, const struct cpu_segment *ss, uint64_t sp, bool to_64)
-{
-	cpu->s.seg[CPU_SS] = *ss;
-	if (to_64 || ss->db)
-		cpu->s.gpr[CPU_RSP] = to_64 ? sp : (uint32_t)sp;
-	else
-		cpu->s.gpr[CPU_RSP] = (cpu->s.gpr[CPU_RSP] & ~UINT64_C(0xffff)) | (sp & 0xffff);
-}
-
 void far_return(struct cpu *cpu, unsigned osize, unsigned pop_bytes)
 {
 	uint64_t rip = stack_peek(cpu, osize, 0), sp;
@@ -313,6 +338,7 @@ void far_return(struct cpu *cpu, unsigned osize, unsigned pop_bytes)
 	struct target t = { .rip = rip };
 
 	if (!(cpu->mode & MODE_PROT)) {
+		check_real_offset(cpu, rip);
 		stack_pointer_set(cpu, cpu->s.gpr[CPU_RSP] + 2 * osize + pop_bytes);
 		seg_load_real(cpu, CPU_CS, selector);
 		cpu->s.rip = rip;
@@ -320,6 +346,7 @@ void far_return(struct cpu *cpu, unsigned osize, unsigned pop_bytes)
 	}
 	code_return(cpu, selector, &t);
 	if (t.cpl == cpu->cpl) {
+		check_offset(cpu, &t);
 		stack_pointer_set(cpu, cpu->s.gpr[CPU_RSP] + 2 * osize + pop_bytes);
 		arrive(cpu, &t);
 		return;
@@ -327,6 +354,7 @@ void far_return(struct cpu *cpu, unsigned osize, unsigned pop_bytes)
 	sp = stack_peek(cpu, osize, 2 * osize + pop_bytes);
 	ss_selector = (uint16_t)stack_peek(cpu, osize, 3 * osize + pop_bytes);
 	ss = stack_return(cpu, ss_selector, &t);
+	check_offset(cpu, &t);
 	stack_arrive(cpu, &ss, sp + pop_bytes, (cpu->s.efer & EFER_LMA) && t.cs.l);
 	seg_drop_inner(cpu, t.cpl);
 	arrive(cpu, &t);
@@ -353,9 +381,10 @@ static void iret_real(struct cpu *cpu, unsigned osize)
 
 	if (cpu->mode & MODE_V86)
 		vme_flags_check(cpu, flags, osize);
+	check_real_offset(cpu, rip);
 	stack_pointer_set(cpu, cpu->s.gpr[CPU_RSP] + 3 * osize);
 	seg_load_real(cpu, CPU_CS, selector);
-	cpu->s.rip = rip & (osize == 2 ? 0xffff : 0xffffffff);
+	cpu->s.rip = rip;
 	if (cpu->mode & MODE_V86)
 		vme_flags_load(cpu, flags, osize, RFLAGS_RF);
 	else
@@ -410,8 +439,10 @@ void iret(struct cpu *cpu, unsigned osize)
 	if (new_stack) {
 		sp = stack_peek(cpu, osize, 3 * osize);
 		ss = stack_return(cpu, (uint16_t)stack_peek(cpu, osize, 4 * osize), &t);
+		check_offset(cpu, &t);
 		stack_arrive(cpu, &ss, sp, (cpu->s.efer & EFER_LMA) && t.cs.l);
 	} else {
+		check_offset(cpu, &t);
 		stack_pointer_set(cpu, cpu->s.gpr[CPU_RSP] + 3 * osize);
 	}
 	iret_flags(cpu, flags, osize, old_cpl);

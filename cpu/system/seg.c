@@ -227,6 +227,25 @@ struct cpu_segment stack_segment(struct cpu *cpu, uint16_t selector, unsigned cp
 	return s;
 }
 
+void stack_room_check(struct cpu *cpu, const struct cpu_segment *ss, uint64_t sp, unsigned size, unsigned count,
+                      uint32_t error)
+{
+	uint64_t most = ss->db ? 0xffffffffu : 0xffffu;
+	bool down = ss->type & TYPE_DOWN, bad = ss->unusable;
+
+	if (likely(!bad && !down && ss->limit == 0xffffffff))
+		return;
+	for (unsigned i = 0; i < count && !bad; i++) {
+		uint64_t last;
+
+		sp = (sp - size) & most;
+		last = sp + size - 1;
+		bad = down ? sp <= ss->limit || last > most : last > ss->limit;
+	}
+	if (bad)
+		cpu_raise_error(cpu, VECTOR_SS, error);
+}
+
 static void load_data(struct cpu *cpu, unsigned seg, uint16_t selector, enum cpu_vector fault)
 {
 	uint32_t error = selector_error(cpu, selector);

@@ -26,6 +26,12 @@ uint32_t selector_error(struct cpu *cpu, uint16_t selector);
  * task's stack, else #GP.
  */
 struct cpu_segment stack_segment(struct cpu *cpu, uint16_t selector, unsigned cpl, enum cpu_vector fault);
+/**
+ * Raise #SS(error) unless `count` pushes of `size` bytes fit on a stack of 16 or 32 bits: SS as it will be, and the
+ * stack pointer before them.
+ */
+void stack_room_check(struct cpu *cpu, const struct cpu_segment *ss, uint64_t sp, unsigned size, unsigned count,
+                      uint32_t error);
 /** After a return to an outer level: data segments that this level may not see become null. */
 void seg_drop_inner(struct cpu *cpu, unsigned cpl);
 /** Read or write a stack that belongs to privilege `cpl`. */

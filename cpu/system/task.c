@@ -72,6 +72,10 @@ struct task_image {
 	bool trap;
 };
 
+/*
+ * A 16-bit TSS has no FS and no GS. The manuals do not say what becomes of them; here they are null, as in QEMU and
+ * Bochs. (KVM leaves them to the new task as the old one had them, though it may be of a lesser level.)
+ */
 static void image_read(struct cpu *cpu, const struct cpu_segment *tss, struct task_image *image)
 {
 	const struct tss_format *f = format_of(tss->type);

@@ -203,7 +203,11 @@ static void test_task_16_bit_tss(void **state)
 	assert_int_equal(s->rflags, 0x82 | NT);
 	for (unsigned i = 0; i < 8; i++)
 		assert_int_equal(s->gpr[i], 0x1111 * (i + 1));
-	assert_int_equal(s->seg[CPU_FS].unusable, 1);
+	for (unsigned i = CPU_FS; i <= CPU_GS; i++) {
+		assert_int_equal(s->seg[i].unusable, 1);
+		assert_int_equal(s->seg[i].selector, 0);
+		assert_int_equal(s->seg[i].base, 0);
+	}
 	assert_int_equal(s->seg[CPU_TR].type, 3);
 	s->gpr[CPU_RBX] = 0xabcd4321;
 	assert_int_equal(guest_run_to_hlt(g), -1);

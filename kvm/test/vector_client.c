@@ -166,6 +166,84 @@ static void test_memory_gone(void)
 	expect_result();
 }
 
+#define FLAGS_VALUES 0x2000u
+#define FLAGS_PAGE   0x5000u
+#define PE 0x20u
+
+/* Divide 1 by 3, which sets PE, and read FLAGS_PAGE: in real mode, with ESI = FLAGS_VALUES, EDI = FLAGS_PAGE. */
+static const uint8_t flags_code[] = {
+	0x67, 0x0f, 0xae, 0x16,             /* ldmxcsr (%esi) */
+	0x67, 0x0f, 0x10, 0x46, 0x10,       /* movups 16(%esi), %xmm0 */
+	0x67, 0x0f, 0x10, 0x4e, 0x20,       /* movups 32(%esi), %xmm1 */
+	0x0f, 0x5e, 0xc1,                   /* divps %xmm1, %xmm0 */
+	0x67, 0x0f, 0x10, 0x17,             /* movups (%edi), %xmm2 */
+	0x67, 0x0f, 0xae, 0x5e, 0x04,       /* stmxcsr 4(%esi) */
+	0xe6, 0x11,                         /* out %al, $0x11 */
+};
+#define FLAGS_READ 17u /* where the page is read */
+
+static int flags_run(void)
+{
+	struct kvm_regs regs = { .rip = 0x1000, .rflags = 2, .rsi = FLAGS_VALUES, .rdi = FLAGS_PAGE };
+
+	m.run[0]->immediate_exit = 1; /* complete the OUT of the run before */
+	CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == -1 && errno == EINTR);
+	m.run[0]->immediate_exit = 0;
+	NEED(ioctl(m.vcpu[0], KVM_SET_REGS, &regs) == 0);
+	return ioctl(m.vcpu[0], KVM_RUN, 0);
+}
+
+/* By another process: the library of this one does not see it. */
+static void file_truncate(int file)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0)
+		_exit(ftruncate(file, 0) != 0);
+	NEED(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+}
+
+/*
+ * Flags that the guest's instructions have set are in its MXCSR when a later access finds the page gone, and when it
+ * goes on: also when the access is a vector instruction that faults in the client's process itself.
+ */
+static void test_flags_when_memory_is_gone(void)
+{
+	static const float one[4] = { 1, 1, 1, 1 }, three[4] = { 3, 3, 3, 3 };
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	union {
+		struct kvm_xsave xsave;
+		uint32_t words[4096];
+	} area;
+	int file = memfd_create("page", MFD_CLOEXEC);
+
+	machine_make(&m, 1, 16 * PAGE);
+	memcpy(m.memory + 0x1000, flags_code, sizeof(flags_code));
+	memcpy(m.memory + FLAGS_VALUES, &(uint32_t){ INIT_MXCSR }, 4);
+	memcpy(m.memory + FLAGS_VALUES + 16, one, sizeof(one));
+	memcpy(m.memory + FLAGS_VALUES + 32, three, sizeof(three));
+	NEED(ioctl(m.vcpu[0], KVM_GET_SREGS, &sregs) == 0);
+	sregs.cr4 |= 0x600; /* OSFXSR, OSXMMEXCPT */
+	NEED(ioctl(m.vcpu[0], KVM_SET_SREGS, &sregs) == 0);
+	NEED(ftruncate(file, PAGE) == 0);
+	NEED(mmap(m.memory + FLAGS_PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) != MAP_FAILED);
+	for (unsigned i = 0; i < 3; i++) /* so often that the code is what it will be, and the page is known */
+		CHECK(flags_run() == 0 && m.run[0]->exit_reason == KVM_EXIT_IO);
+	file_truncate(file);
+	CHECK(flags_run() == -1 && errno == EFAULT);
+	NEED(ioctl(m.vcpu[0], KVM_GET_REGS, &regs) == 0);
+	NEED(ioctl(m.vcpu[0], KVM_GET_XSAVE2, &area) == 0);
+	CHECK(regs.rip == 0x1000 + FLAGS_READ && area.words[6] == (INIT_MXCSR | PE));
+	NEED(ftruncate(file, PAGE) == 0);
+	memset(m.memory + FLAGS_VALUES + 4, 0, 4);
+	CHECK(ioctl(m.vcpu[0], KVM_RUN, 0) == 0 && m.run[0]->exit_reason == KVM_EXIT_IO);
+	CHECK(memcmp(m.memory + FLAGS_VALUES + 4, &(uint32_t){ INIT_MXCSR | PE }, 4) == 0);
+	machine_free(&m, 1);
+	close(file);
+}
+
 /* The jump leaves the words to the handler's, as anywhere else. */
 static void test_jump(void)
 {
@@ -381,6 +459,7 @@ int main(void)
 	machine_free(&m, 1);
 	test_calls();
 	test_memory_gone();
+	test_flags_when_memory_is_gone();
 	test_jump();
 	test_fork();
 	test_fpe();
