@@ -76,7 +76,7 @@ GUEST_ASM(far_call_32, ".code32 \n push $0x11111111 \n push $0x22222222 \n lcall
 GUEST_ASM(far_call_16, ".code32 \n push $0x22221111 \n lcall $0x70, $0x12345678 \n int $0x80")
 GUEST_ASM(far_ret_32, ".code32 \n lret $8")
 
-/* The frame on the inner stack, in units of the gate, from the new stack pointer up. RET drops the words of both stacks. */
+/* The frame on the inner stack, in units of the gate, from the stack pointer up. RET drops the words of both stacks. */
 static void test_call_gates_copy_words(void **state)
 {
 	(void)state;

@@ -30,6 +30,8 @@ static void test_exceptions(void)
 		{ "#MF", 16, CODE("\xdb\xe3\xd9\x2d\x02\x00\x00\x00\xeb\x02\x00\x00\xd9\xe8\xd9\xee\xde\xf9\x9b"), 18,
 		  NO_INFO, 0,
 		  0, L2_LONG },
+		{ "#AC", 17, CODE("\x90\x8b\x04\x25\x01\x80\x05\x00"), 1, 0, 0x40000, 0x40000, L2_USER },
+		{ "#AC, stack", 17, CODE("\xff\xcc\x50"), 2, 0, 0x40000, 0x40000, L2_USER },
 		{ "#XF", 19, CODE("\x0f\xae\x14\x25\x00\x81\x05\x00\x0f\x57\xc0\x0f\x5e\xc0"), 11, NO_INFO, 0, 0,
 		  L2_LONG },
 	};
@@ -54,7 +56,7 @@ static void test_exceptions(void)
 		if (rows[i].vector == 3 && features.nrip)
 			SAME(vmcb(0)->control.next_rip, L2_CODE + rows[i].at + 1);
 		/* And when it is not intercepted, L2's handler gets it. */
-		if (rows[i].mode == L2_PROTECTED || rows[i].mode == L2_USER)
+		if (rows[i].mode == L2_PROTECTED)
 			continue;
 		l2_mode(0, rows[i].mode);
 		l2_code(0, rows[i].bytes, rows[i].total);
