@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 #include <vmmu/posix.h>
 
@@ -24,6 +25,17 @@
 static struct posix_lock lock = POSIX_LOCK_INIT; /* held to change what follows; the wrapper reads without it */
 static struct sigaction client[SIGNALS]; /* what the client believes is installed, for signals that have the wrapper */
 static bool prepared[SIGNALS];           /* the wrapper stays, even for SIG_DFL */
+/*
+ * A child of vfork that a hosted program made borrows its thread, and so finds here what it keeps. Its handlers need
+ * our wrapper as all of a hosted program's do: FS may be the front end's.
+ */
+struct child {
+	int process; /* whose this is; a later child takes it over */
+	bool set[SIGNALS];
+	struct sigaction client[SIGNALS];
+};
+
+static __thread struct child *child;
 static bool initialised;
 static int owner; /* process id; 0 before the first constructor */
 
@@ -123,23 +135,31 @@ static bool is_fault_signal(int number)
 	return number == SIGSEGV || number == SIGBUS || number == SIGFPE;
 }
 
+/* Where the handler is that the wrapper calls in this process. */
+static struct sigaction *place(int number)
+{
+	if (child && child->process == (int)SYS0(SYS_getpid) && child->set[number])
+		return &child->client[number];
+	return &client[number];
+}
+
 /* What the client believes is installed. Returns: 0, or -1 with errno set for a signal that libc keeps for itself. */
 static int believed(int number, struct sigaction *action)
 {
 	if (real_sigaction(number, NULL, action) != 0)
 		return -1;
 	if (action->sa_flags & SA_SIGINFO && action->sa_sigaction == entry(number))
-		*action = client[number];
+		*action = *place(number);
 	return 0;
 }
 
 /*
  * Install our wrapper with the flags that the client asked for. No signal but SIGNALS_FAULT interrupts the
- * wrapper, which sets the mask of the client's handler itself. Holds: lock.
+ * wrapper, which sets the mask of the client's handler itself. Holds: lock, but in a child of vfork.
  */
 static int install(int number)
 {
-	struct sigaction action = client[number];
+	struct sigaction action = *place(number);
 
 	action.sa_sigaction = entry(number);
 	action.sa_flags &= ~(int)SA_RESETHAND;
@@ -169,15 +189,38 @@ static int change(int number, const struct sigaction *wanted)
 	return real_sigaction(number, wanted, NULL);
 }
 
-/*
- * In a child of vfork. A handler of its own would be called without our wrapper, which a hosted program's cannot be:
- * FS may be the front end's. Hardly any program sets one there.
- */
+/* This child's own, made when it sets the first handler. Returns: NULL without memory. */
+static struct child *child_own(void)
+{
+	const int process = (int)SYS0(SYS_getpid);
+	long memory;
+
+	if (!child) {
+		memory = SYS6(SYS_mmap, 0, sizeof(*child), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (memory < 0)
+			return NULL;
+		child = (struct child *)memory; // NOLINT: the kernel's answer is an address
+	}
+	if (child->process != process) {
+		memset(child->set, 0, sizeof(child->set));
+		child->process = process;
+	}
+	return child;
+}
+
+/* In a child of vfork: what it shares with its parent stays as it is. */
 static int child_change(int number, const struct sigaction *wanted)
 {
-	if (hosted_on && wanted->sa_handler != SIG_DFL && wanted->sa_handler != SIG_IGN)
-		return errno = EPERM, -1;
-	return real_sigaction(number, wanted, NULL);
+	struct child *own;
+
+	if (!hosted_on || wanted->sa_handler == SIG_DFL || wanted->sa_handler == SIG_IGN)
+		return real_sigaction(number, wanted, NULL);
+	own = child_own();
+	if (!own)
+		return errno = ENOMEM, -1;
+	own->client[number] = *wanted;
+	own->set[number] = true;
+	return install(number);
 }
 
 int handlers_change(int number, const struct sigaction *action, struct sigaction *old)
@@ -234,7 +277,7 @@ static void die_of(int number)
 /* SA_RESETHAND: remove the handler before it runs. */
 static void reset(int number)
 {
-	struct sigaction now, none = client[number];
+	struct sigaction now, none = *place(number);
 
 	none.sa_handler = SIG_DFL;
 	if (!memory_is_ours()) {
@@ -249,7 +292,7 @@ static void reset(int number)
 
 void handlers_call(int number, siginfo_t *info, void *context)
 {
-	struct sigaction action = client[number];
+	struct sigaction action = *place(number);
 	uint64_t mask;
 
 	/* The kernel lets nobody ignore a signal that the processor raised. */

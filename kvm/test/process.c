@@ -265,12 +265,18 @@ static void test_fork_locks(void)
 
 /* ---- vfork --------------------------------------------------------------------------------------- */
 
-static volatile int handled;
+static volatile int handled, handled_own;
 
 static void count_handled(int number)
 {
 	(void)number;
 	handled++;
+}
+
+static void count_own(int number)
+{
+	(void)number;
+	handled_own++;
 }
 
 /* A child of vfork has its own table of signal handlers, as signal(7) says. */
@@ -292,12 +298,16 @@ static void test_vfork(int number)
 		child_saw &= now.sa_handler == SIG_DFL;
 		sigaction(number, NULL, &now);
 		child_saw &= now.sa_handler == nothing;
+		theirs.sa_handler = count_own;
+		sigaction(number, &theirs, NULL);
+		raise(number);
+		child_saw &= handled_own == 1;
 		signal(number, SIG_IGN);
 		_exit(0);
 	}
 	CHECK(child_wait(child) == 0);
 	CHECK(child_saw);
-	handled = 0;
+	handled = handled_own = 0;
 	raise(number);
 	CHECK(handled == 1);
 	NEED(sigaction(number, NULL, &now) == 0);
