@@ -37,6 +37,9 @@ struct hosted_thread {
 	uintptr_t stack_low, stack_high; /* the front end's stack in this thread */
 	uintptr_t stack_first;    /* in it: below here is room for calls */
 	uint32_t *clear_tid;      /* as of set_tid_address */
+	struct {
+		long area, bytes, signature;
+	} rseq;                   /* the program's restartable sequences; no area: none are registered */
 	jmp_buf *end;             /* where a thread of the program ends; NULL in the first one */
 };
 

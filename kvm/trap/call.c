@@ -145,6 +145,8 @@ static long call(struct trap_frame *frame, long number, long a[6])
 	case SYS_set_tid_address:
 		frame->self->clear_tid = (uint32_t *)a[0]; // NOLINT: an address
 		return SYS0(SYS_gettid);
+	case SYS_rseq:
+		return trap_rseq(frame->self, a);
 	default:
 		return syscall_ours(number, a);
 	}

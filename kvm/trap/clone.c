@@ -79,6 +79,29 @@ void trap_rseq_release(void)
 		((uint32_t *)(void *)area)[1] = ~0u; /* not registered, as libc writes it */
 }
 
+/* The kernel's answer is noted, since a thread's area may be gone before the thread is. */
+long trap_rseq(struct hosted_thread *self, const long a[6])
+{
+	long result = SYS4(SYS_rseq, a[0], a[1], a[2], a[3]);
+
+	if (result != 0)
+		return result;
+	self->rseq.area = a[2] & RSEQ_UNREGISTER ? 0 : a[0];
+	self->rseq.bytes = a[1];
+	self->rseq.signature = a[3];
+	return 0;
+}
+
+/*
+ * The kernel writes to the area whenever the thread has lost its CPU, and kills the process when the memory is gone. A
+ * libc leaves the area registered, and frees it once clear_child_tid says that the thread has ended.
+ */
+static void rseq_end(const struct hosted_thread *self)
+{
+	if (self->rseq.area)
+		SYS4(SYS_rseq, self->rseq.area, self->rseq.bytes, RSEQ_UNREGISTER, self->rseq.signature);
+}
+
 /* Leave what the program's thread left: the owner of robust mutexes is dead. */
 static void robust_end(void)
 {
@@ -118,6 +141,7 @@ _Noreturn void trap_thread_exit(int status)
 
 	raw_signals_block();
 	robust_end();
+	rseq_end(self);
 	/* From here on the program may take the thread's stack and its thread-local storage away. */
 	if (self->clear_tid && user_write((unsigned long)self->clear_tid, &gone, sizeof(gone)) == 0)
 		SYS3(SYS_futex, self->clear_tid, FUTEX_WAKE, 1);

@@ -32,8 +32,8 @@
 static const unsigned always[] = {
 	SYS_open, SYS_creat, SYS_openat, SYS_openat2, SYS_stat, SYS_lstat, SYS_newfstatat, SYS_statx, SYS_access,
 	SYS_faccessat, SYS_faccessat2, SYS_readlink, SYS_readlinkat, SYS_execve, SYS_execveat, SYS_rt_sigaction,
-	SYS_seccomp, SYS_brk, SYS_fork, SYS_exit, SYS_exit_group, SYS_set_tid_address, SYS_chmod, SYS_fchmodat,
-	SYS_chown, SYS_lchown, SYS_fchownat, TRAP_PROBE,
+	SYS_seccomp, SYS_brk, SYS_fork, SYS_exit, SYS_exit_group, SYS_set_tid_address, SYS_rseq, SYS_chmod,
+	SYS_fchmodat, SYS_chown, SYS_lchown, SYS_fchownat, TRAP_PROBE,
 };
 
 /* And once there are files of ours. */

@@ -85,6 +85,9 @@ void trap_thread_begin(uintptr_t low, uintptr_t high, uintptr_t room);
 /** Give the thread's restartable sequences up, so that the program's libc can register its own. */
 void trap_rseq_release(void);
 
+/** rseq(2) of the program. Returns: as the kernel does. */
+long trap_rseq(struct hosted_thread *self, const long a[6]);
+
 /** clone, fork: the calls that make threads and processes. Return: as the kernel does. */
 long trap_clone(struct trap_frame *frame);
 long trap_fork(struct trap_frame *frame);
