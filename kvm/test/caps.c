@@ -385,30 +385,6 @@ static void test_quirk_lint0(void)
 	}
 }
 
-/* A counter of KVM_GET_STATS_FD. */
-static uint64_t vm_statistic(int vm, const char *name)
-{
-	int fd = ioctl(vm, KVM_GET_STATS_FD, 0);
-	struct kvm_stats_header head;
-	union {
-		struct kvm_stats_desc desc;
-		char bytes[sizeof(struct kvm_stats_desc) + 256];
-	} d;
-	uint64_t value = UINT64_MAX;
-
-	NEED(fd >= 0 && pread(fd, &head, sizeof(head), 0) == sizeof(head) && head.name_size <= 255);
-	for (uint32_t i = 0; i < head.num_desc && value == UINT64_MAX; i++) {
-		size_t size = sizeof(d.desc) + head.name_size;
-
-		memset(&d, 0, sizeof(d));
-		NEED(pread(fd, &d, size, head.desc_offset + (off_t)(i * size)) == (ssize_t)size);
-		if (strcmp(d.bytes + sizeof(d.desc), name) == 0)
-			NEED(pread(fd, &value, sizeof(value), head.data_offset + d.desc.offset) == sizeof(value));
-	}
-	close(fd);
-	return value;
-}
-
 /* A slot that goes takes all mappings with it. With the quirk off it takes its own alone, at least with TDP. */
 static void test_quirk_slot_zap(void)
 {

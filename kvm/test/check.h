@@ -117,6 +117,30 @@ __attribute__((unused)) static void machine_make(struct machine *m, unsigned vcp
 	}
 }
 
+/* A counter of KVM_GET_STATS_FD. */
+__attribute__((unused)) static uint64_t vm_statistic(int vm, const char *name)
+{
+	int fd = ioctl(vm, KVM_GET_STATS_FD, 0);
+	struct kvm_stats_header head;
+	union {
+		struct kvm_stats_desc desc;
+		char bytes[sizeof(struct kvm_stats_desc) + 256];
+	} d;
+	uint64_t value = UINT64_MAX;
+
+	NEED(fd >= 0 && pread(fd, &head, sizeof(head), 0) == sizeof(head) && head.name_size <= 255);
+	for (uint32_t i = 0; i < head.num_desc && value == UINT64_MAX; i++) {
+		size_t size = sizeof(d.desc) + head.name_size;
+
+		memset(&d, 0, sizeof(d));
+		NEED(pread(fd, &d, size, head.desc_offset + (off_t)(i * size)) == (ssize_t)size);
+		if (strcmp(d.bytes + sizeof(d.desc), name) == 0)
+			NEED(pread(fd, &value, sizeof(value), head.data_offset + d.desc.offset) == sizeof(value));
+	}
+	close(fd);
+	return value;
+}
+
 /* Without its memory, which another machine may have now. */
 __attribute__((unused)) static void machine_close(struct machine *m, unsigned vcpus)
 {

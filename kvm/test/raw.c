@@ -75,13 +75,50 @@ static void test_machine(void)
 		CHECK(RAW3(SYS_ioctl, vcpu, KVM_RUN, 0) == 0 && run->exit_reason == KVM_EXIT_IO);
 }
 
-/* A memory call by number is an invalidation: the guest sees what is there afterwards. */
+/* The guest runs its code anew, and so has its page. */
+static void guest_maps(void)
+{
+	struct kvm_regs regs = { .rip = 0x1000, .rflags = 2 };
+
+	memcpy(memory + 0x1000, port, sizeof(port));
+	CHECK(RAW3(SYS_ioctl, vcpu, KVM_SET_REGS, &regs) == 0);
+	CHECK(RAW3(SYS_ioctl, vcpu, KVM_RUN, 0) == 0 && run->exit_reason == KVM_EXIT_IO);
+}
+
+/*
+ * A memory call by number is an invalidation: what the guest had there is gone when the call returns, and the guest
+ * sees what is there afterwards. Content alone would prove nothing: a guest's page is reached where the process has it.
+ */
 static void test_memory(void)
 {
-	memcpy(memory + 0x1000, port, sizeof(port));
-	CHECK(RAW3(SYS_ioctl, vcpu, KVM_RUN, 0) == 0 && run->exit_reason == KVM_EXIT_IO);
-	CHECK(raw6(SYS_mmap, (long)memory + 0x1000, PAGE, PROT_READ | PROT_WRITE,
-	           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == (long)memory + 0x1000);
+	const long page = (long)memory + 0x1000, spare = (long)memory + 15 * (long)PAGE;
+	const int new_memory = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, both = PROT_READ | PROT_WRITE;
+	const struct {
+		long number, a[5], result;
+	} calls[] = {
+		{ SYS_mmap, { page, PAGE, both, new_memory, -1 }, page },
+		{ SYS_madvise, { page, PAGE, MADV_DONTNEED }, 0 },
+		{ SYS_mprotect, { page, PAGE, PROT_NONE }, 0 },
+		{ SYS_mremap, { page, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, spare }, spare },
+		{ SYS_munmap, { page, PAGE }, 0 },
+	};
+	struct kvm_regs regs = { .rip = 0x1000, .rflags = 2 };
+
+	for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
+		const long *a = calls[i].a;
+		uint64_t before;
+
+		guest_maps();
+		before = vm_statistic(vm, "pages_4k");
+		CHECK(raw6(calls[i].number, a[0], a[1], a[2], a[3], a[4], 0) == calls[i].result);
+		CHECK(vm_statistic(vm, "pages_4k") < before);
+		CHECK(raw6(SYS_mmap, page, PAGE, both, new_memory, -1, 0) == page);
+	}
+	guest_maps();
+	CHECK(RAW3(SYS_mprotect, page, PAGE, PROT_NONE) == 0);
+	CHECK(RAW3(SYS_ioctl, vcpu, KVM_SET_REGS, &regs) == 0);
+	CHECK(RAW3(SYS_ioctl, vcpu, KVM_RUN, 0) == -EFAULT);
+	CHECK(RAW3(SYS_mprotect, page, PAGE, both) == 0);
 	memory[0x1002] = 0xf4; /* the jump is a hlt now */
 	memory[0x1000] = memory[0x1001] = 0x90;
 	CHECK(RAW3(SYS_ioctl, vcpu, KVM_RUN, 0) == 0 && run->exit_reason == KVM_EXIT_HLT);
