@@ -2,7 +2,7 @@
 /*
  * A client whose vCPU thread forbids itself every system call but futex once the vCPU has run. KVM_RUN needs no
  * other. The guest touches memory, runs code that it has just written, accesses devices and waits for a timer, while
- * other threads change the memory that it uses.
+ * other threads change the memory that it uses. With the argument `hosted` ioctl is allowed, too.
  */
 #include "check.h"
 #include <linux/filter.h>
@@ -47,11 +47,13 @@ __asm__(".pushsection .rodata\n.code16\n"
 static struct machine m;
 static uint8_t *high;
 
-static void filter(void)
+/* `ioctl_too`: allow ioctl, too. Where each is trapped, it must be allowed, as for the kernel's KVM. */
+static void filter(bool ioctl_too)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex, 3, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex, 4, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ioctl_too ? SYS_ioctl : SYS_futex, 3, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 2, 0), /* the test prints its result */
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
@@ -126,7 +128,7 @@ static void run_part(unsigned number)
 	m.run[0]->immediate_exit = 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	pthread_t threads[2];
 
@@ -146,7 +148,7 @@ int main(void)
 	NEED(pthread_create(&threads[1], NULL, disturb, NULL) == 0);
 	printf("first run\n"); /* before the filter: stdio allocates its buffer now */
 	fflush(stdout);
-	filter();
+	filter(argc > 1 && strcmp(argv[1], "hosted") == 0);
 	for (unsigned part = 1; part <= 5; part++)
 		run_part(part);
 	check_end();

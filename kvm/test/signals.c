@@ -360,17 +360,6 @@ static void test_storm(void)
 
 static volatile int older;
 
-#ifndef HOSTED
-#define HOSTED 0
-#endif
-
-static bool under_vmmu(void)
-{
-	const char *preload = getenv("LD_PRELOAD");
-
-	return preload && strstr(preload, "libvmmu-kvm");
-}
-
 static void on_older(int number)
 {
 	(void)number;
@@ -401,7 +390,7 @@ static void test_older_ways(void)
 		/* The kernel's handler is the front end's wrapper, which calls the client's. A hosted client does not
 		   see it. */
 		CHECK(syscall(SYS_rt_sigaction, SIGUSR1, NULL, &kernels, 8) == 0);
-		CHECK(!under_vmmu() || HOSTED || kernels.handler != on_older);
+		CHECK(!under_runtime("vmmu_host") || kernels.handler != on_older);
 		older = 0;
 		NEED(pthread_create(&thread, NULL, kick, &k) == 0);
 		while (!older) {
