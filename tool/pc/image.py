@@ -208,9 +208,8 @@ def as_root(argv, say):
     run([*([] if os.geteuid() == 0 else ["sudo", "-n"]), *argv])
 
 
-def vectors_root(folder, whole, say):
+def vectors_root(folder, name, say):
     """Debian with programs that use vector registers: (its image, what a list of commands prints on this machine)."""
-    name = "whole" if whole else "commands"
     as_root([os.path.join(VECTORS_MAKER, "make"), folder, name], say)
     return os.path.join(folder, "root.ext4"), common.read("", os.path.join(folder, "expected." + name))
 
@@ -228,8 +227,8 @@ class Image:
     """The files that a boot is given, and the kernel's name."""
 
     def __init__(self, build, say, firmware, disk, inner, vectors=None):
-        """inner: what a hypervisor in the guest runs: "nested", a guest; Selftests; None: nothing. vectors: run the
-        commands of vectors_root(), True: the whole list; None: do not."""
+        """inner: what a hypervisor in the guest runs: "nested", a guest; Selftests; None: nothing. vectors: the
+        list of vectors_root()'s commands to run; None: do not."""
         folder = os.path.join(build, "pc")
         packages = Packages(folder, say)
         kernel = packages.get(KERNEL)

@@ -50,6 +50,25 @@ def test_verdicts(check):
           f"a table:\n{text}")
 
 
+def test_programs(check):
+    """The table of programs: CPU seconds between the marks, ratios, and what stands where there is none."""
+    def result(*seconds):
+        made = boot.Boot()
+        for name, at in zip(("shell", "c1", "c2"), seconds):
+            made.marks[name] = (0.0, at, "")
+        return made
+
+    programs = verdict.programs_of(["# a comment", "#: one", "true", "#: two", "false"])
+    check(programs == {"c1": "one", "c2": "two"}, f"the names of programs: {programs}")
+    got = verdict.programs_table({"vmmu, tdp": [result(1, 3, 4)], "QEMU's TCG": [result(2, 6, 14), result(2, 6, 14)]},
+                                 programs)
+    check([line.split()[-3:] for line in got[1:]] == [["2.00", "4.00", "0.50"], ["1.00", "8.00", "0.12"],
+                                                      ["geometric", "mean", "0.25"]], f"a table of programs: {got}")
+    got = verdict.programs_table({"vmmu, tdp": [result(1, 3)], "QEMU's TCG": []}, programs)
+    check([line.split()[1:] for line in got[1:3]] == [["2.00", "-", "-"], ["-", "-", "-"]],
+          f"a table without results: {got}")
+
+
 def alive(pids):
     """Those that run; a zombie that nobody waited for yet does not."""
     found = []
@@ -122,6 +141,6 @@ def test_archive(check):
 
 def run():
     report = common.Report()
-    for test in (test_verdicts, test_hang, test_signals, test_archive):
+    for test in (test_verdicts, test_programs, test_hang, test_signals, test_archive):
         test(lambda good, message: report.check(good, f"run-pc --self-test: {message}"))
     return report.end()

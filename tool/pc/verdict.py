@@ -63,6 +63,12 @@ def work_of_vectors(vcpus, expected):
     return Plan("shell", str(vcpus), [("commands", "commands", hashlib.sha256(expected.encode()).hexdigest())])
 
 
+def programs_of(lines):
+    """The names in vectors/programs.list, {the mark at its end: name}."""
+    names = [line[2:].strip() for line in lines if line.startswith("#:")]
+    return {f"c{n}": name for n, name in enumerate(names, 1)}
+
+
 def judge_work(result, kind, plan):
     """What is wrong with the work of a boot.Boot; None when nothing is."""
     if result.error:
@@ -117,6 +123,27 @@ def row(name, results, plan):
     cells += [seconds(lambda r: r.cpu - r.marks[plan.start][1]),
               count("fixed", "fixed without a lock"), count("ever"), count("TLB flushes")]
     return f"{name:20}" + " ".join(cells)
+
+
+def programs_table(results, programs):
+    """The CPU seconds of each program, beside TCG's. results: as for table(). Returns: lines."""
+    peer, names = KINDS["tcg"], list(results)
+    ours = [name for name in names if name != peer and peer in results]
+    rows = [["CPU seconds of QEMU", *names, *(f"{name} / TCG" for name in ours)]]
+    ratios = {name: [] for name in ours}
+    for mark, program in programs.items():
+        cpu = {name: median(good, lambda r: r.between(mark, 1)) for name, good in results.items()}
+        cells = [f"{cpu[name]:.2f}" if cpu[name] is not None else "-" for name in names]
+        for name in ours:
+            known = cpu[name] and cpu[peer]
+            ratios[name] += [cpu[name] / cpu[peer]] if known else []
+            cells.append(f"{ratios[name][-1]:.2f}" if known else "-")
+        rows.append([program, *cells])
+    means = [f"{statistics.geometric_mean(found):.2f}" if found else "-" for found in ratios.values()]
+    rows.append(["geometric mean", *("" for _ in names), *means])
+    wide = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, wide))).rstrip()
+            for row in rows]
 
 
 def table(results, plan):
