@@ -19,6 +19,7 @@
 #include <time.h>
 
 #define TRANSLATORS 3u
+#define TRAP_FLAG 0x100u
 
 static struct {
 	uint64_t seed, cases, blocks, first, whole;
@@ -75,13 +76,13 @@ static uint64_t flags_unknown(const uint8_t *ram, bool exact)
 	return exact ? fuzz_undefined(&program, rip) : ARITHMETIC;
 }
 
-static bool same_memory(uint64_t unknown, unsigned which)
+static bool same_memory(uint64_t unknown, struct machine *one, struct machine *other)
 {
 	static uint8_t ram[2][RAM_PAGES * 4096];
 	uint32_t frame = wanted.end == END_EXCEPTION ? machine_frame(&wanted) : 0;
 
-	memcpy(ram[0], machine_ram(oracle), sizeof(ram[0]));
-	memcpy(ram[1], machine_ram(translator[which]), sizeof(ram[1]));
+	memcpy(ram[0], machine_ram(one), sizeof(ram[0]));
+	memcpy(ram[1], machine_ram(other), sizeof(ram[1]));
 	/* A CPU may fetch ahead, which sets Accessed. */
 	for (unsigned i = 0; i < 2; i++)
 		for (unsigned page = 0; page < CODE_PAGES; page++)
@@ -128,23 +129,38 @@ static bool same_state(uint64_t unknown)
 }
 
 /* Returns: true when both did the same, or when one of them took too long. */
-static bool run_both(unsigned which)
+static bool run_on(struct machine *one, struct machine *other, bool exact)
 {
-	bool exact = tunings[which].exact;
 	uint64_t unknown;
 
 	/* Where flags may be lost, what would have overwritten them must run. */
 	choices.skip = exact;
-	machine_run(oracle, &program, &choices, &wanted);
+	machine_run(one, &program, &choices, &wanted);
 	if (wanted.end == END_RUNAWAY)
 		return true;
-	machine_run(translator[which], &program, &choices, &got);
+	machine_run(other, &program, &choices, &got);
 	if (got.end == END_RUNAWAY && got.events != 0)
 		return true;
 	if (wanted.end != got.end)
 		return fail("how it ended");
-	unknown = flags_unknown(machine_ram(oracle), exact);
-	return same_events(exact) && same_state(unknown) && same_memory(unknown, which);
+	unknown = flags_unknown(machine_ram(one), exact);
+	return same_events(exact) && same_state(unknown) && same_memory(unknown, one, other);
+}
+
+static bool run_both(unsigned which)
+{
+	struct machine *one, *other;
+	bool same;
+
+	if (choices.dr[7] == 0 && !(choices.state.rflags & TRAP_FLAG))
+		return run_on(oracle, translator[which], tunings[which].exact);
+	/* A CPU remembers breakpoints that it met, and the next case is not to see that. */
+	one = machine_make(CPU_ENGINE_INTERPRET, &tunings[which]);
+	other = machine_make(CPU_ENGINE_TRANSLATE, &tunings[which]);
+	same = run_on(one, other, tunings[which].exact);
+	machine_free(one);
+	machine_free(other);
+	return same;
 }
 
 /* ---- a case ------------------------------------------------------------------------------------------------------ */
@@ -204,6 +220,15 @@ static void choose(struct gen_rand *r, struct choices *c)
 	c->switching = gen_percent(r, 20);
 }
 
+/* One of instructions, one of writes, one of accesses. */
+static void choose_breakpoints(struct gen_rand *r, struct choices *c)
+{
+	c->dr[0] = program.at[gen_below(r, program.items)];
+	c->dr[1] = (DATA_AT + gen_below(r, DATA_PAGES * 4096)) & ~UINT64_C(7);
+	c->dr[2] = (STACK_AT + 4096 + gen_below(r, 300) * 8 - 1200) & ~UINT64_C(7);
+	c->dr[7] = 0x400 | 1 | 4 | 16 | (UINT64_C(9) << 20) | (UINT64_C(11) << 24);
+}
+
 static bool make_case(uint64_t number)
 {
 	struct gen_rand r = { options.seed * UINT64_C(0x9e3779b97f4a7c15) ^ number * UINT64_C(0xd1b54a32d192ed03) };
@@ -211,9 +236,14 @@ static bool make_case(uint64_t number)
 	gen_next(&r);
 	fuzz_program(&r, &program);
 	choose(&r, &choices);
-	if (program.no_step)
+	choices.state.rflags |= gen_percent(&r, 4) ? TRAP_FLAG : 0;
+	if (program.no_step || (choices.state.rflags & TRAP_FLAG))
 		choices.steps = 0;
-	return fuzz_assemble(&program);
+	if (!fuzz_assemble(&program))
+		return false;
+	if (!program.no_step && !(choices.state.rflags & TRAP_FLAG) && gen_percent(&r, 8))
+		choose_breakpoints(&r, &choices);
+	return true;
 }
 
 /* ---- a failure --------------------------------------------------------------------------------------------------- */

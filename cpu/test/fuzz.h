@@ -87,6 +87,7 @@ struct choices {
 	uint8_t kind[DATA_PAGES + CODE_PAGES + STACK_PAGES]; /* data, then code, then stack */
 	uint32_t count; /* for loops */
 	bool skip;      /* an instruction that faults is left out */
+	uint64_t dr[8]; /* breakpoints of the host's debugger; 7: 0 without */
 	/* Of the CPU that translates only. */
 	unsigned kick_fault; /* a request to exit while this fault is answered; 0: none */
 	unsigned kick_us;    /* by a timer */

@@ -34,6 +34,8 @@ _Static_assert(PT_LOW * PAGE == MACHINE_TABLE, "fuzz.c knows it");
 #define SEL_TSS       0x40u
 
 #define EXITS 200u
+#define RESUME (1u << 16)
+#define TRAP   (1u << 8)
 
 struct vmmu_vcpu {
 	struct machine *m;
@@ -429,8 +431,8 @@ static bool exception_answered(struct machine *m, const struct program *p, const
 	if (at == 0 || m->fixes++ == 40)
 		return false;
 	memcpy(frame, m->ram + at - 8, sizeof(frame));
-	if (vector != 14 || !page_mend(m, s->cr2 & ~UINT64_C(0xfff), c->user) || m->fixes % 8 == 7) {
-		skipped = c->skip && vector != 3 && vector != 1 ? fuzz_skip(p, frame[1]) : 0;
+	if (vector != 1 && (vector != 14 || !page_mend(m, s->cr2 & ~UINT64_C(0xfff), c->user) || m->fixes % 8 == 7)) {
+		skipped = c->skip && vector != 3 ? fuzz_skip(p, frame[1]) : 0;
 		if (skipped == 0)
 			return false;
 	}
@@ -440,6 +442,8 @@ static bool exception_answered(struct machine *m, const struct program *p, const
 	load_segments(s, p->bits, c->user);
 	note(out, s, 100 + vector, has_error_code(vector) ? frame[0] : 0, vector == 14 ? s->cr2 : 0);
 	s->rip += skipped;
+	if (m->fixes % 4 == 3)
+		s->rflags &= ~(uint64_t)TRAP;
 	memset(m->ram + IST * PAGE, 0, PAGE); /* flags there may be undefined ones */
 	cpu_state_changed(m->cpu, CPU_CHANGED_ALL);
 	return true;
@@ -472,6 +476,17 @@ static void mmio_answer(struct machine *m, struct outcome *out)
 			info->mmio.data[i] = (uint8_t)((info->mmio.gpa + i) * 37);
 }
 
+/* The debugger lets the instruction run that it stopped at. */
+static void breakpoint_met(struct machine *m, struct outcome *out)
+{
+	const struct cpu_exit_info *info = cpu_exit_info(m->cpu);
+
+	note(out, cpu_state(m->cpu), CPU_EXIT_DEBUG, info->debug.dr6, info->debug.pc);
+	if (info->debug.dr6 & 1) /* of DR0, which is one of instructions */
+		cpu_state(m->cpu)->rflags |= RESUME;
+	cpu_state_changed(m->cpu, CPU_CHANGED_RFLAGS);
+}
+
 /* After a request: single steps, and the other engine. */
 static void unsettle(struct machine *m, const struct choices *c, unsigned exits)
 {
@@ -488,18 +503,22 @@ static unsigned run_exits(struct machine *m, const struct program *p, const stru
 	unsigned steps = m->engine != CPU_ENGINE_INTERPRET ? c->steps : 0;
 	struct cpu_state *s = cpu_state(m->cpu);
 
-	if (steps != 0 && c->kick_fault == 0 && c->kick_us == 0)
+	if (c->dr[7] != 0)
+		cpu_debug_set(m->cpu, CPU_DEBUG_HW_BP, c->dr);
+	else if (steps != 0 && c->kick_fault == 0 && c->kick_us == 0)
 		cpu_debug_set(m->cpu, CPU_DEBUG_STEP, NULL);
 	for (unsigned exits = 0; exits < EXITS; exits++) {
 		switch (cpu_run(m->cpu)) {
 		case CPU_EXIT_KICKED:
 			if (given_up)
 				return END_RUNAWAY;
-			if (steps != 0)
+			if (steps != 0 && c->dr[7] == 0)
 				cpu_debug_set(m->cpu, CPU_DEBUG_STEP, NULL);
 			break;
 		case CPU_EXIT_DEBUG:
-			if (--steps == 0 || m->engine == CPU_ENGINE_INTERPRET)
+			if (c->dr[7] != 0)
+				breakpoint_met(m, out);
+			else if (--steps == 0)
 				cpu_debug_set(m->cpu, 0, NULL);
 			break;
 		case CPU_EXIT_IO: io_answer(m, out); break;
