@@ -254,6 +254,7 @@ struct fast_jump {
 struct fast {
 	uint32_t flags; /* the guest's, in translated code: bit 0: OF; bits 8 to 15: RFLAGS' low byte */
 	bool vectors;   /* in translated code: XMM0 to XMM15 of the guest are the host's, and not in s.vectors */
+	bool x87;       /* in translated code: x87_loaded, and it may run x87 instructions */
 	bool miss;      /* of tests: the TLB stays empty */
 	uint64_t used[FAST_MODES][FAST_KINDS]; /* bit n: one of entries 16n to 16n + 15 was filled */
 	struct fast_entry tlb[FAST_MODES][FAST_KINDS][TLB_ENTRIES];

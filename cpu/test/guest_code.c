@@ -317,6 +317,33 @@ static void test_host_page_gone_is_a_host_fault(void **state)
 	assert_int_equal(guest_run_to_hlt(g), -1);
 }
 
+GUEST_ASM(code_touch_x87, "fninit \n fld1 \n movups (%rbx), %xmm1 \n flds (%rbx) \n fstp %st(0) \n fstp %st(0) \n hlt")
+
+/* The x87 state, which may be in the host's registers, is that of the last instruction that was completed. */
+static void test_host_page_gone_behind_x87(void **state)
+{
+	struct guest *g = *state;
+	struct cpu_state *s = cpu_state(g->cpu);
+	uint64_t gone = 0x800000;
+
+	cpu_signals_install();
+	GUEST_LOAD(g, GUEST_CODE, code_touch_x87);
+	s->gpr[CPU_RBX] = gone;
+	assert_int_equal(guest_run_to_hlt(g), -1);
+	assert_int_equal(s->fx.fip, GUEST_CODE + 11);
+	mprotect(g->ram + gone, 4096, PROT_NONE);
+	s->rip = GUEST_CODE;
+	assert_int_equal(cpu_run(g->cpu), CPU_EXIT_HOST_FAULT);
+	assert_int_equal(s->rip, GUEST_CODE + 4);
+	assert_int_equal(s->fx.fip, GUEST_CODE + 2);
+	assert_int_equal(s->fx.fop, 0x1e8);
+	assert_int_equal(s->fx.fsw >> 11 & 7, 7);
+	mprotect(g->ram + gone, 4096, PROT_READ | PROT_WRITE);
+	assert_int_equal(guest_run_to_hlt(g), -1);
+	assert_int_equal(s->fx.fip, GUEST_CODE + 11);
+	assert_int_equal(s->fx.fdp, gone);
+}
+
 int main(void)
 {
 #define GUEST_TEST(name) cmocka_unit_test_setup_teardown(name, guest_setup, guest_teardown)
@@ -334,6 +361,7 @@ int main(void)
 		GUEST_TEST(test_code_pages_shared_by_two_writers),
 		GUEST_TEST(test_code_wait_for_a_cpu_ends_when_asked_to_exit),
 		GUEST_TEST(test_host_page_gone_is_a_host_fault),
+		GUEST_TEST(test_host_page_gone_behind_x87),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,13 +41,18 @@ void address_effective(struct translation *tr, unsigned number, unsigned to)
 		emit_reg_reg(e, false, 0x89, to, to);
 }
 
-void address(struct translation *tr, unsigned number)
+void address_add_segment(struct translation *tr, unsigned number)
 {
 	const struct op *op = &tr->block->ops[number];
 
-	address_effective(tr, number, TEMP_ADDRESS);
 	if (op->seg == CPU_FS || op->seg == CPU_GS)
 		emit_reg_mem(&tr->e, true, 0x03, TEMP_ADDRESS, H_STATE, STATE_OF(seg_base[0]) + 8 * op->seg);
+}
+
+void address(struct translation *tr, unsigned number)
+{
+	address_effective(tr, number, TEMP_ADDRESS);
+	address_add_segment(tr, number);
 }
 
 void access_check(struct translation *tr, unsigned number, unsigned size, bool write)

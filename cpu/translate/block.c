@@ -286,12 +286,26 @@ static void emit_jump_if(struct translation *tr, unsigned i)
 	leave_if(tr, tr->source[i].z.opcode & 15, (uint64_t)op->imm, (uint64_t)op->imm <= op->rip);
 }
 
+/* Does it lead out of the block, or to a handler? */
+static bool how_shows_x87(enum how how)
+{
+	switch (how) {
+	case HOW_CALL: case HOW_LEAVE: case HOW_JCC: case HOW_CALL_NEAR: case HOW_RET: case HOW_JMP: return true;
+	default: return false;
+	}
+}
+
 /* Returns: false when the block ends with this instruction. */
 static bool emit_one(struct translation *tr, unsigned i)
 {
-	switch ((enum how)tr->source[i].how) {
+	enum how how = (enum how)tr->source[i].how;
+
+	if (how_shows_x87(how))
+		x87_pointers_flush(tr);
+	switch (how) {
 	case HOW_NOTHING: return true;
 	case HOW_COPY: case HOW_VECTOR: emit_copy(tr, i); return true;
+	case HOW_X87: emit_x87(tr, i); return true;
 	case HOW_PUSH: emit_push(tr, i); return true;
 	case HOW_POP: emit_pop(tr, i); return true;
 	case HOW_LEAVE_FRAME: emit_leave_frame(tr, i); return true;
@@ -301,6 +315,7 @@ static bool emit_one(struct translation *tr, unsigned i)
 		flags_spill(tr, ARITH);
 		emit_mov_constant(&tr->e, TEMP_VALUE, (uint64_t)(uintptr_t)&tr->block->ops[i]);
 		emit_call(&tr->e, tr->t->call);
+		tr->x87 = false;
 		return true;
 	case HOW_CALL_NEAR: emit_call_near(tr, i); return false;
 	case HOW_RET: emit_ret(tr, i); return false;
@@ -390,7 +405,7 @@ struct translation *translate_look(struct cpu *cpu, struct block *b)
 	return tr;
 }
 
-static void emit_block(struct translation *tr, uint16_t *ends)
+static void emit_block(struct translation *tr, uint16_t *ends, uint8_t *x87)
 {
 	const struct block *b = tr->block;
 	const uint8_t *start;
@@ -399,12 +414,15 @@ static void emit_block(struct translation *tr, uint16_t *ends)
 	emit_entries(tr);
 	start = tr->out->entry_checked;
 	tr->flags = FLAGS_MEMORY;
-	tr->vectors = false;
+	tr->vectors = tr->x87 = false;
+	tr->x87_last = 0;
 	for (unsigned i = 0; i < b->ops_count; i++) {
+		x87[i] = tr->x87_last;
 		if (goes_on)
 			goes_on = emit_one(tr, i);
 		ends[i] = (uint16_t)(emit_here(&tr->e) - start);
 	}
+	x87_pointers_flush(tr);
 	if (goes_on)
 		leave_to(tr, (uint64_t)b->ops[b->ops_count].imm, false);
 	cold_emit(tr);
@@ -416,6 +434,7 @@ struct translated *translate_block(struct cpu *cpu, struct block *b, unsigned tl
 	struct translate *t = translate_memory(cpu);
 	struct translation *tr;
 	uint16_t *ends;
+	uint8_t *x87;
 
 	if (t == NULL)
 		return NULL;
@@ -428,13 +447,14 @@ struct translated *translate_block(struct cpu *cpu, struct block *b, unsigned tl
 		return NULL;
 	tr->tlb = tlb;
 	ends = (uint16_t *)(void *)(t->code.write + t->code.used);
-	t->code.used += (b->ops_count * sizeof(ends[0]) + 15) & ~(size_t)15;
+	x87 = (uint8_t *)(ends + b->ops_count);
+	t->code.used += (b->ops_count * (sizeof(ends[0]) + 1) + 15) & ~(size_t)15;
 	tr->e = (struct emit){ .at = t->code.write + t->code.used, .to_run = t->code.run - t->code.write };
 	tr->out = &t->translated[t->translated_used++];
 	*tr->out = (struct translated){
-		.block = b, .page = translate_page(cpu, b, tlb), .start = emit_here(&tr->e), .ends = ends,
+		.block = b, .page = translate_page(cpu, b, tlb), .start = emit_here(&tr->e), .ends = ends, .x87 = x87,
 	};
-	emit_block(tr, ends);
+	emit_block(tr, ends, x87);
 	tr->out->length = (uint32_t)(emit_here(&tr->e) - tr->out->start);
 	t->code.used = ((size_t)(tr->e.at - t->code.write) + 15) & ~(size_t)15;
 	tr->out->next = tr->out->page->blocks;

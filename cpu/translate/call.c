@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What translated code calls. Registers are in s.gpr; flags that live are in fast.flags. */
 #include "cpu/base/flags.h"
+#include "cpu/base/x87_host.h"
 #include "cpu/memory/mem.h"
 #include "cpu/translate/translate_int.h"
 
@@ -16,13 +17,16 @@ static void fast_fill(struct cpu *cpu, uint64_t linear, const uint8_t *host, boo
 
 uint64_t translate_access(struct cpu *cpu, uint64_t linear, int64_t what)
 {
-	bool write = what & 1;
+	bool write = what & 1, x87 = cpu->x87_loaded;
 	uint8_t *host;
 
 	cpu->op = (const struct op *)(uintptr_t)(what >> 16);
 	cpu->p->translate->stats.accesses++;
 	flags_set(cpu, rflags_of_fast(cpu->fast.flags)); /* the walk may leave */
 	host = mem_place(cpu, linear, write, (unsigned)what >> 1 & 0x7f);
+	/* The owner may have been asked for the page. */
+	if (unlikely(x87 && !cpu->x87_loaded))
+		x87_host_load(cpu);
 	if (host != NULL && !cpu->fast.miss)
 		fast_fill(cpu, linear, host, write);
 	if (write && host != NULL && unlikely(translate_engine() == CPU_ENGINE_CHECK))
@@ -39,6 +43,8 @@ uint64_t translate_call(struct cpu *cpu, const struct op *op)
 	cpu->op = op;
 	op->fn(cpu, op);
 	cpu->fast.flags = (uint32_t)fast_flags_of(flags_get(cpu));
+	if (cpu->fast.x87)
+		x87_look_again(cpu);
 	/* With an unmasked exception, vector instructions are interpreted. */
 	if (likely(cpu->code_gen == gen && cpu->tlb_tag == tag && !(cpu->fast.vectors && cpu->mxcsr_careful)))
 		return 0;

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "cpu/base/flags.h"
+#include "cpu/base/x87_host.h"
 #include "cpu/decode/hot.h"
 #include "cpu/translate/translate_int.h"
 
@@ -105,6 +106,7 @@ void check_begin(struct cpu *cpu)
 	struct check *c = &cpu->p->translate->check;
 
 	c->writes = 0;
+	x87_unload(cpu);
 	c->before = cpu->s;
 	c->flags_before = flags_get(cpu);
 	c->res = cpu->fl_res;
@@ -119,6 +121,7 @@ void check_end(struct cpu *cpu, struct block *b, struct op *end)
 	const void *translate_label = b->ops[0].label, *end_label = NULL;
 	uint64_t mask;
 
+	x87_unload(cpu);
 	c->after = cpu->s;
 	c->flags_after = flags_get(cpu);
 	writes_undo(c);
@@ -136,6 +139,7 @@ void check_end(struct cpu *cpu, struct block *b, struct op *end)
 	cpu->entry.poll = &leave_now;
 	translate_interpret(cpu, &b->ops[0]);
 	cpu->entry.poll = poll;
+	x87_unload(cpu);
 	b->ops[0].label = translate_label;
 	if (end != NULL) {
 		end->label = end_label;

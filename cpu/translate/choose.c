@@ -128,6 +128,8 @@ static enum how choose_one(const struct source *s, const struct op *op)
 	else if ((op->flags & (OPF_REP | OPF_REPNE)) && s->z.mnemonic != ZYDIS_MNEMONIC_NOP &&
 	         s->z.mnemonic != ZYDIS_MNEMONIC_ENDBR64)
 		how = HOW_CALL;
+	else if (is_x87(s, op))
+		how = HOW_X87;
 	else if (means_the_same(s, op) && can_copy(s))
 		how = HOW_COPY;
 	else if (is_vector(s) && can_copy(s))

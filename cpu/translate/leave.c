@@ -11,7 +11,7 @@ struct cold *cold_add(struct translation *tr, enum stub_kind kind, uint8_t *from
 {
 	struct cold *cold = &tr->cold[tr->cold_count++];
 
-	*cold = (struct cold){ .kind = kind, .from = from };
+	*cold = (struct cold){ .kind = kind, .from = from, .x87 = tr->x87_last };
 	return cold;
 }
 
@@ -127,6 +127,7 @@ static void emit_slow_access(struct translation *tr, const struct cold *cold)
 	/* Undo the look-up: the linear address again. */
 	emit_reg_indexed(e, true, 0x33, TEMP_ADDRESS, H_STATE, TEMP_VALUE, 0,
 	                 STATE(entries + offsetof(struct fast_entry, tag)));
+	x87_pointers(tr, cold->x87);
 	emit_mov_constant(e, TEMP_VALUE, (uint64_t)(uintptr_t)&tr->block->ops[cold->op] << 16 |
 	                                 (uint64_t)cold->size << 1 | cold->write);
 	emit_call(e, tr->t->access);
@@ -144,12 +145,14 @@ static void emit_cold(struct translation *tr, unsigned number)
 	case STUB_ACCESS:
 		emit_slow_access(tr, &cold);
 		return;
-	case STUB_VECTORS:
+	case STUB_VECTORS: case STUB_X87:
+		x87_pointers(tr, cold.x87);
 		emit_mov_constant(e, TEMP_VALUE, (uint64_t)(uintptr_t)&tr->block->ops[cold.op]);
-		emit_call(e, tr->t->vectors);
+		emit_call(e, cold.kind == STUB_VECTORS ? tr->t->vectors : tr->t->x87);
 		emit_jmp(e, cold.back);
 		return;
 	case STUB_OP:
+		x87_pointers(tr, cold.x87);
 		leave_interpret(tr, cold.op, NULL);
 		return;
 	case STUB_EXIT: /* R14 has it */

@@ -89,6 +89,8 @@ static void make_enter(struct emit *e)
 	emit_lea(e, H_RSP, H_RSP, -8);
 	emit_lea(e, H_STATE, H_RDI, STATE_BIAS);
 	set_vectors(e, false); /* C code that left by longjmp may not have said so */
+	emit_reg_mem(e, false, 0xc6, 0, H_STATE, STATE_OF(fast.x87)); /* movb */
+	EMIT(e, false);
 	emit_mov(e, TEMP_ADDRESS, H_RSI);
 	load_all(e);
 	EMIT(e, 0x41, 0xff, 0xe0 | (TEMP_ADDRESS & 7)); /* jmp *%r14 */
@@ -165,6 +167,15 @@ static void make_call(struct emit *e, const uint8_t *leave_stored)
 	emit_jmp(e, leave_stored);
 }
 
+/* Out of a call that is not done; R15 is an op: interpret it. */
+static void leave_at_op(struct emit *e, const uint8_t *leave_stored)
+{
+	emit_lea(e, H_RSP, H_RSP, 8);
+	EMIT(e, 0x49, 0xc1, 0xe7, LEAVE_SHIFT); /* shl $..,%r15 */
+	emit_lea(e, TEMP_VALUE, TEMP_VALUE, LEAVE_OP);
+	emit_jmp(e, leave_stored);
+}
+
 /* R15: the first op of a block that has an XMM register, and they are not in the host's. */
 static void make_vectors(struct emit *e, const uint8_t *leave_stored)
 {
@@ -179,10 +190,24 @@ static void make_vectors(struct emit *e, const uint8_t *leave_stored)
 	load_lost(e);
 	EMIT(e, 0xc3);
 	emit_aim(e, fails, emit_here(e));
-	emit_lea(e, H_RSP, H_RSP, 8);
-	EMIT(e, 0x49, 0xc1, 0xe7, LEAVE_SHIFT); /* shl $..,%r15 */
-	emit_lea(e, TEMP_VALUE, TEMP_VALUE, LEAVE_OP);
-	emit_jmp(e, leave_stored);
+	leave_at_op(e, leave_stored);
+}
+
+/* R15: the first op of a block that is x87, and fast.x87 is not set. */
+static void make_x87(struct emit *e, const uint8_t *leave_stored)
+{
+	uint8_t *fails;
+
+	store_all(e);
+	move_vectors_if(e, true);
+	emit_mov(e, H_RSI, TEMP_VALUE);
+	call_c(e, (uint64_t)(uintptr_t)translate_x87);
+	fails = emit_jcc(e, H_E, NULL);
+	move_vectors_if(e, false);
+	load_lost(e);
+	EMIT(e, 0xc3);
+	emit_aim(e, fails, emit_here(e));
+	leave_at_op(e, leave_stored);
 }
 
 void thunks_make(struct translate *t)
@@ -200,5 +225,7 @@ void thunks_make(struct translate *t)
 	make_call(&e, stored);
 	t->vectors = emit_here(&e);
 	make_vectors(&e, stored);
+	t->x87 = emit_here(&e);
+	make_x87(&e, stored);
 	t->code.used = t->thunks = ((size_t)(e.at - t->code.write) + 63) & ~(size_t)63;
 }

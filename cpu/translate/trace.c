@@ -28,6 +28,7 @@ void translate_trace(struct cpu *cpu, const void *context)
 	while (i + 1u < at->block->ops_count && pc >= at->start + at->ends[i])
 		i++;
 	cpu->op = &at->block->ops[i];
+	x87_pointers_trace(cpu, at->block, at->x87[i]);
 	for (unsigned n = 0; n < CPU_GPR_COUNT; n++)
 		if (host_of(n) != SPILLED)
 			cpu->s.gpr[n] = (uint64_t)registers[greg_of[host_of(n)]];

@@ -11,6 +11,7 @@
  *    R11 to R15 are in s.gpr, its other registers in the host's of the same name. The host's stack is the thread's own.
  *  - The guest's XMM registers are the host's from the first instruction on that has one, until translated code is
  *    left: fast.vectors. A block asks for that once. A call of C stores and loads them.
+ *  - So are its x87 registers, while fast.x87 is set (x87.c).
  *  - The guest's arithmetic flags are in RFLAGS or in cpu->fast.flags; which, is known at each instruction. A block is
  *    entered with them in cpu->fast.flags. Flags that the block overwrites before it reads them may be lost.
  *  - At an access to memory every register has the value from before the instruction. So an access that fails leaves

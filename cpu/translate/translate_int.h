@@ -52,6 +52,7 @@ struct translated {
 	const uint8_t *entry_checked; /* from cpu->fast.jump */
 	uint32_t length;
 	const uint16_t *ends;         /* where each op's code ends, from `start` */
+	const uint8_t *x87;           /* for each op: struct translation's x87_last before it */
 	bool dead;
 };
 
@@ -100,13 +101,14 @@ void thunks_make(struct translate *t);
 enum flags_place { FLAGS_MEMORY, FLAGS_HOST, FLAGS_BOTH };
 
 /* Code that is seldom run, put behind the block's. */
-enum stub_kind { STUB_ACCESS, STUB_VECTORS, STUB_OP, STUB_EXIT, STUB_JUMP, STUB_FAR };
+enum stub_kind { STUB_ACCESS, STUB_VECTORS, STUB_X87, STUB_OP, STUB_EXIT, STUB_JUMP, STUB_FAR };
 struct cold {
 	enum stub_kind kind;
 	uint8_t *from;          /* the displacement of the jump to it */
-	const uint8_t *back;    /* STUB_ACCESS, STUB_VECTORS: where to go on */
+	const uint8_t *back;    /* STUB_ACCESS, STUB_VECTORS, STUB_X87: where to go on */
 	uint8_t op;             /* number in the block */
 	uint8_t size;           /* STUB_ACCESS */
+	uint8_t x87;            /* x87_last at the jump */
 	bool write;
 	bool flags_in_host;     /* STUB_EXIT, STUB_JUMP */
 	bool poll;              /* STUB_JUMP: the jump is to ask for a kick */
@@ -131,6 +133,7 @@ enum how {
 	HOW_NOTHING,
 	HOW_COPY,   /* itself */
 	HOW_VECTOR, /* itself, on XMM registers */
+	HOW_X87,
 	HOW_PUSH, HOW_POP, HOW_LEAVE_FRAME, HOW_CALL_NEAR, HOW_RET, HOW_JMP, HOW_JCC, HOW_DIV, HOW_IDIV,
 };
 
@@ -144,6 +147,8 @@ struct translation {
 	enum flags_place flags;
 	uint16_t live;          /* flags that are read before they are written */
 	bool vectors;           /* XMM registers are known to be the host's */
+	bool x87;               /* fast.x87 is known to be set */
+	uint8_t x87_last;       /* number of the x87 instruction that the pointers miss, plus 1; 0: none */
 	struct cold cold[COLD_MOST];
 	unsigned cold_count;
 	struct source source[BLOCK_OPS];
@@ -169,7 +174,7 @@ struct translate {
 	size_t thunks;                /* bytes of code that stay when blocks are forgotten */
 	bool full;                    /* forget everything before the next block is entered */
 	uint64_t (*enter)(struct cpu *cpu, const void *code);
-	const uint8_t *leave, *access, *call, *vectors; /* thunk.c */
+	const uint8_t *leave, *access, *call, *vectors, *x87; /* thunk.c */
 	uint32_t translated_used, pages_used;
 	struct pending_jump pending;
 	struct cpu_translate_stats stats;
@@ -216,6 +221,8 @@ void emit_flags_save(struct emit *e);
 void access_check(struct translation *tr, unsigned op, unsigned size, bool write);
 /** The memory operand's linear address, into R14. Changes R15. */
 void address(struct translation *tr, unsigned op);
+/** R14 has its offset: make it linear. */
+void address_add_segment(struct translation *tr, unsigned op);
 
 /** Its offset in the segment, into any register. Changes R14 and R15. */
 void address_effective(struct translation *tr, unsigned op, unsigned to);
@@ -268,6 +275,23 @@ uint64_t translate_call(struct cpu *cpu, const struct op *op);
 
 /** May the vector instruction `op` run here? Returns: 0: interpret it. May leave with its exception. */
 uint64_t translate_vectors(struct cpu *cpu, const struct op *op);
+
+/** May the x87 instruction `op` run here? Returns: 0: interpret it. */
+uint64_t translate_x87(struct cpu *cpu, const struct op *op);
+
+/* ---- x87.c ------------------------------------------------------------------------------------------------------- */
+
+/** Is it an x87 instruction that can run as itself? */
+bool is_x87(const struct source *s, const struct op *op);
+void emit_x87(struct translation *tr, unsigned op);
+/** Store the pointers to the last x87 instruction. Changes R15. `last`: as struct translation's x87_last. */
+void x87_pointers(struct translation *tr, unsigned last);
+/** The same, if they miss one: somebody may look now. */
+void x87_pointers_flush(struct translation *tr);
+/** Translated code was stopped: do what it would have done. */
+void x87_pointers_trace(struct cpu *cpu, const struct block *b, unsigned last);
+/** A handler was called: is fast.x87 still right? */
+void x87_look_again(struct cpu *cpu);
 
 /* The flags as LAHF and SETO leave them in AX. */
 static inline uint64_t fast_flags_of(uint64_t rflags)
