@@ -231,21 +231,36 @@ static bool has_monitor(struct cpu *cpu)
 	return out[2] & 1u << 3;
 }
 
+/*
+ * The address is checked as for the read of a byte, and ECX may ask for nothing. As in AMD's processors, all that
+ * comes before the intercept.
+ */
 static void op_monitor(struct cpu *cpu, const struct op *op)
 {
-	(void)op;
+	uint64_t ea = cpu->s.gpr[CPU_RAX];
+
 	if (cpu->cpl != 0 || !has_monitor(cpu))
 		cpu_ud(cpu);
+	if ((uint32_t)cpu->s.gpr[CPU_RCX] != 0)
+		cpu_gp(cpu);
+	if (op->asize != 8)
+		ea &= op->asize == 4 ? 0xffffffffu : 0xffffu;
+	mem_check_read(cpu, seg_linear(cpu, op->seg, ea, 1, false), 1);
 	svm_check(cpu, SVM_EXIT_MONITOR);
 	cpu->p->svm.monitor_armed = true;
 }
 
-/* MWAIT does not wait. Where it might have waited, the conditional intercept comes before the other. */
+/*
+ * MWAIT does not wait. Where it might have waited, the conditional intercept comes before the other. ECX may ask that
+ * interrupts wake it even while they are masked.
+ */
 static void op_mwait(struct cpu *cpu, const struct op *op)
 {
 	(void)op;
 	if (cpu->cpl != 0 || !has_monitor(cpu))
 		cpu_ud(cpu);
+	if ((uint32_t)cpu->s.gpr[CPU_RCX] > 1)
+		cpu_gp(cpu);
 	if (cpu->p->svm.monitor_armed)
 		svm_check(cpu, SVM_EXIT_MWAIT_ARMED);
 	svm_check(cpu, SVM_EXIT_MWAIT);
@@ -257,6 +272,24 @@ static void op_pause(struct cpu *cpu, const struct op *op)
 	(void)op;
 	if (svm_intercepts(cpu, SVM_EXIT_PAUSE) && intercept_pause(cpu))
 		svm_exit(cpu, SVM_EXIT_PAUSE, 0, 0);
+}
+
+/* The decoder knows of no memory operand, and so of no segment. */
+static op_fn *select_monitor(const struct insn *insn, struct op *op)
+{
+	static const struct {
+		uint8_t prefix, seg;
+	} overrides[] = {
+		{ 0x26, CPU_ES }, { 0x2e, CPU_CS }, { 0x36, CPU_SS }, { 0x3e, CPU_DS }, { 0x64, CPU_FS }, { 0x65, CPU_GS },
+	};
+
+	for (unsigned i = 0; i < insn->z->raw.prefix_count; i++) {
+		for (unsigned n = 0; n < sizeof(overrides) / sizeof(overrides[0]); n++)
+			if (insn->z->raw.prefixes[i].value == overrides[n].prefix && (insn->bits != 64 || n >= 4))
+				op->seg = overrides[n].seg;
+	}
+	op->flags |= OPF_HIDDEN;
+	return op_monitor;
 }
 
 /* ---- selection ------------------------------------------------------------------------------------------- */
@@ -279,7 +312,7 @@ static op_fn *select_here(const struct insn *insn, struct op *op)
 	case ZYDIS_MNEMONIC_VMCALL: return with(op, 1, ends(op, op_hypercall));
 	case ZYDIS_MNEMONIC_VMMCALL: return with(op, 0, ends(op, op_hypercall));
 	case ZYDIS_MNEMONIC_RSM: return ends(op, op_rsm);
-	case ZYDIS_MNEMONIC_MONITOR: return op_monitor;
+	case ZYDIS_MNEMONIC_MONITOR: return select_monitor(insn, op);
 	case ZYDIS_MNEMONIC_MWAIT: return op_mwait;
 	case ZYDIS_MNEMONIC_PAUSE: return op_pause;
 	default: return NULL;

@@ -72,8 +72,8 @@ static const struct nested_row instructions[] = {
 	{ "int1", BYTES(0xf1), .bit = 0x88 },
 	{ "int1, user", BYTES(0xf1), .bit = 0x88, .how = USER },
 	{ "wbinvd", BYTES(0x0f, 0x09), .bit = 0x89 },
-	{ "monitor", BYTES(0x0f, 0x01, 0xc8), .bit = 0x8a },
-	{ "mwait", BYTES(0x0f, 0x01, 0xc9), .bit = 0x8b },
+	{ "monitor", BYTES(0x0f, 0x01, 0xc8), .bit = 0x8a, .how = RCX_0 },
+	{ "mwait", BYTES(0x0f, 0x01, 0xc9), .bit = 0x8b, .how = RCX_0 },
 	{ "xsetbv", BYTES(0x0f, 0x01, 0xd1), .bit = 0x8d, .how = XSAVE },
 	{ "xsetbv, user", BYTES(0x0f, 0x01, 0xd1), .bit = 0x8d, .how = XSAVE | USER },
 	{ "invpcid rsi, (rbx)", BYTES(0x66, 0x0f, 0x38, 0x82, 0x33), .bit = 0xa2, GUEST_DATA, GUEST_DATA },
@@ -404,6 +404,7 @@ static void check_mwait(bool armed, bool both, uint64_t want)
 	struct guest *g = nested_make();
 
 	GUEST_LOAD(g, GUEST_CODE, monitor_mwait);
+	regs(g)->gpr[CPU_RCX] = 0;
 	if (!armed)
 		regs(g)->rip = GUEST_CODE + 3;
 	nested_intercept(g, 0x8c, true);
@@ -427,6 +428,47 @@ static void test_mwait_armed(void **state)
 	check_mwait(false, false, 0);
 }
 
+/* What MONITOR and MWAIT raise comes before their intercepts. */
+static void check_mwait_fault(bool mwait, uint8_t prefix, uint64_t rax, uint64_t rcx, int want)
+{
+	for (unsigned on = 0; on < 2; on++) {
+		struct guest *g = nested_make();
+		int vector;
+
+		GUEST_CODE_BYTES(g, GUEST_CODE, prefix, 0x0f, 0x01, mwait ? 0xc9 : 0xc8, 0xf4);
+		regs(g)->gpr[CPU_RAX] = rax;
+		regs(g)->gpr[CPU_RCX] = rcx;
+		regs(g)->seg[CPU_FS].base = 0x1000;
+		cpu_state_changed(g->cpu, CPU_CHANGED_MODE);
+		*guest_pte(g, GUEST_DATA) = 0;
+		nested_intercept(g, mwait ? 0x8b : 0x8a, on);
+		vector = nested_run(g);
+		if (want >= 0 ? vector != want : on ? vector != -1 : vector != NESTED_HLT)
+			fail_msg("prefix %#x, RAX %#llx, RCX %#llx: %d", prefix, (unsigned long long)rax,
+			         (unsigned long long)rcx, vector);
+		guest_free(g);
+	}
+}
+
+static void test_mwait_faults(void **state)
+{
+	const uint64_t upper = UINT64_C(1) << 32, odd = UINT64_C(1) << 60;
+
+	(void)state;
+	check_mwait_fault(false, 0x90, GUEST_CODE, upper, -1);
+	check_mwait_fault(false, 0x90, GUEST_CODE, 1, 13);
+	check_mwait_fault(false, 0x90, odd, 0, 13);
+	check_mwait_fault(false, 0x90, GUEST_DATA, 0, 14);
+	check_mwait_fault(false, 0x67, upper + GUEST_CODE, 0, -1);
+	check_mwait_fault(false, 0x67, upper + GUEST_DATA, 0, 14);
+	check_mwait_fault(false, 0x64, GUEST_DATA - 0x1000, 0, 14);
+	check_mwait_fault(false, 0x64, GUEST_DATA, 0, -1);
+	check_mwait_fault(true, 0x90, odd, 0, -1);
+	check_mwait_fault(true, 0x90, odd, 1, -1);
+	check_mwait_fault(true, 0x90, odd, 2, 13);
+	check_mwait_fault(true, 0x90, odd, upper + 1, -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -439,6 +481,7 @@ int main(void)
 		NESTED_TEST(test_debug_registers),
 		NESTED_TEST(test_pause_filter),
 		NESTED_TEST(test_mwait_armed),
+		NESTED_TEST(test_mwait_faults),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -193,6 +193,8 @@ void nested_prepare(struct guest *g, const struct nested_row *r)
 		s->cr4 |= CR4_TSD;
 	if (r->how & SVME)
 		s->efer |= EFER_SVME;
+	if (r->how & RCX_0)
+		s->gpr[CPU_RCX] = 0;
 	if (r->how & FS_BASE)
 		s->seg[CPU_FS].base = 0x1000;
 	if (r->how & UNMAPPED) {

@@ -65,6 +65,7 @@ void nested_untouched(struct guest *g, const char *name, const struct cpu_state 
 #define FS_BASE   64u
 #define EXCEPTION 128u /* the exception `vector` comes first */
 #define SVME      256u
+#define RCX_0     512u
 
 struct nested_row {
 	const char *name;
