@@ -285,6 +285,56 @@ static void test_step(void)
 	machine_free(&m, 1);
 }
 
+#define DR7_BITS(n, kind, bytes) (UINT64_C(1) << 2 * (n) | (uint64_t)((kind) | ((bytes) - 1) << 2) << (16 + 4 * (n)))
+enum { AT_CODE = 0, AT_WRITE = 1, AT_ACCESS = 3 };
+
+/* Set the client's breakpoints, and run to the next: `pc`, where it stops, and which one it is. */
+static void expect_breakpoint(struct machine *m, struct kvm_guest_debug *debug, uint64_t pc, unsigned which)
+{
+	const struct kvm_debug_exit_arch *arch = &m->run[0]->debug.arch;
+
+	CHECK(ioctl(m->vcpu[0], KVM_SET_GUEST_DEBUG, debug) == 0);
+	CHECK(run(m) == KVM_EXIT_DEBUG && arch->exception == 1 && arch->pc == pc);
+	CHECK((arch->dr6 & 15) == 1u << which && (arch->dr7 & 0xff) == (debug->arch.debugreg[7] & 0xff));
+}
+
+/* The client's breakpoints. Meanwhile the guest's own are not in force, and afterwards they are as they were. */
+static void test_hardware_breakpoints(void)
+{
+	struct kvm_guest_debug debug = {
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP,
+		.arch.debugreg = { 0x1001, 0x3000, 0x3004, 0x3004,
+			[7] = 0x400 | DR7_BITS(0, AT_CODE, 1) | DR7_BITS(1, AT_WRITE, 2) | DR7_BITS(2, AT_ACCESS, 1) |
+			      DR7_BITS(3, AT_WRITE, 1) },
+	};
+	struct kvm_debugregs own = { .db = { 0x1002 }, .dr6 = 0xffff0ff0, .dr7 = 0x400 | DR7_BITS(0, AT_CODE, 1) }, now;
+	struct machine m;
+	struct kvm_regs regs;
+
+	machine_make(&m, 1, 16 * PAGE);
+	/* nop; inc ax; mov [0x3000], ax; nop; mov bl, [0x3004]; hlt */
+	CODE(&m, 0x90, 0x40, 0xa3, 0x00, 0x30, 0x90, 0x8a, 0x1e, 0x04, 0x30, 0xf4);
+	m.memory[0x2000] = 0xf4; /* the guest's handler */
+	memcpy(m.memory + 4, &(uint32_t){ 0x2000 }, 4);
+	CHECK(ioctl(m.vcpu[0], KVM_SET_DEBUGREGS, &own) == 0);
+	expect_breakpoint(&m, &debug, 0x1001, 0);
+	NEED(ioctl(m.vcpu[0], KVM_GET_REGS, &regs) == 0);
+	CHECK(regs.rip == 0x1001 && regs.rax == 0);
+	debug.arch.debugreg[7] &= ~UINT64_C(1);
+	expect_breakpoint(&m, &debug, 0x1005, 1);
+	CHECK(m.memory[0x3000] == 1);
+	expect_breakpoint(&m, &debug, 0x100a, 2);
+	CHECK(run(&m) == KVM_EXIT_HLT);
+	CHECK(ioctl(m.vcpu[0], KVM_GET_DEBUGREGS, &now) == 0 && memcmp(&own, &now, sizeof(own)) == 0);
+	debug.control = 0;
+	CHECK(ioctl(m.vcpu[0], KVM_SET_GUEST_DEBUG, &debug) == 0);
+	machine_start(&m, 0, 0x1000);
+	CHECK(run(&m) == KVM_EXIT_HLT);
+	NEED(ioctl(m.vcpu[0], KVM_GET_REGS, &regs) == 0);
+	CHECK(regs.rip == 0x2001 && ioctl(m.vcpu[0], KVM_GET_DEBUGREGS, &now) == 0 && (now.dr6 & 15) == 1);
+	machine_free(&m, 1);
+}
+
 static void test_dirty_log(void)
 {
 	struct machine m;
@@ -340,6 +390,7 @@ int main(void)
 	test_interrupts();
 	test_ioeventfd();
 	test_step();
+	test_hardware_breakpoints();
 	test_dirty_log();
 	test_stats();
 	return check_end();
