@@ -19,6 +19,7 @@ void x87_check(struct cpu *cpu)
 		cpu_raise(cpu, VECTOR_NM);
 }
 
+/* CR0.NE is not asked: the other way of reporting, by a pin and an IRQ, is not there, as in a KVM on Intel. */
 void x87_wait(struct cpu *cpu)
 {
 	x87_check(cpu);

@@ -280,7 +280,8 @@ static op_fn *select_monitor(const struct insn *insn, struct op *op)
 	static const struct {
 		uint8_t prefix, seg;
 	} overrides[] = {
-		{ 0x26, CPU_ES }, { 0x2e, CPU_CS }, { 0x36, CPU_SS }, { 0x3e, CPU_DS }, { 0x64, CPU_FS }, { 0x65, CPU_GS },
+		{ 0x26, CPU_ES }, { 0x2e, CPU_CS }, { 0x36, CPU_SS }, { 0x3e, CPU_DS },
+		{ 0x64, CPU_FS }, { 0x65, CPU_GS },
 	};
 
 	for (unsigned i = 0; i < insn->z->raw.prefix_count; i++) {
