@@ -279,6 +279,36 @@ static long start_whole(const struct start *start, char *const *environment)
 	return start->call(start, whole); /* takes no lock of ours */
 }
 
+int exec_missing(const char *path, char *const *environment, char *missing[static EXEC_MISSING])
+{
+	const char *library = config_library(), *preload = environment_find(environment, PRELOAD);
+	const char *value = without_runtime(preload ? preload + sizeof(PRELOAD) - 1 : ""), *obstacle;
+	struct program_file program = { 0 };
+	struct program_scripts scripts;
+	int count = 0;
+
+	_Static_assert(EXEC_MISSING == CONFIG_KEPT + 1, "LD_PRELOAD, and what the configuration keeps");
+	if (!library)
+		return 0;
+	if (!preloads(value, library)) {
+		choose(path, &program, &scripts, &obstacle);
+		missing[count] = malloc(PRELOAD_ROOM(value, library));
+		if (missing[count])
+			preload_make(missing[count], program.runtime, value, library);
+		count++;
+	}
+	for (const char *const *kept = config_kept(); *kept; kept++)
+		if (!environment_find(environment, *kept))
+			missing[count++] = strdup(*kept);
+	for (int i = 0; i < count; i++)
+		if (!missing[i]) {
+			while (count)
+				free(missing[--count]);
+			return errno = ENOMEM, -1;
+		}
+	return count;
+}
+
 /* ---- exec -------------------------------------------------------------------------------------- */
 
 static long call_execvpe(const struct start *s, char *const *environment)

@@ -44,6 +44,13 @@ bool syscall_file(long number, const long a[6], long *result);
 bool syscall_exec(long number, const long a[6], long *result);
 bool syscall_signal(long number, const long a[6], long *result);
 
+#define EXEC_MISSING 14u
+/**
+ * What `environment` lacks of what the program at `path` has the front end by, as "NAME=value" in memory that the
+ * caller frees. Returns: how many; -1 without memory.
+ */
+int exec_missing(const char *path, char *const *environment, char *missing[static EXEC_MISSING]);
+
 /** syscall(2) as the client means it. Returns: a value or -errno. */
 long syscall_ours(long number, const long a[6]);
 
