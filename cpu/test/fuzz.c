@@ -204,6 +204,7 @@ static void choose(struct gen_rand *r, struct choices *c)
 	choose_state(r, &c->state);
 	c->smap = !c->user && gen_percent(r, 30);
 	c->align = gen_percent(r, 5);
+	c->take_at = (unsigned)gen_below(r, 4);
 	for (unsigned i = 0; i < sizeof(c->kind); i++) {
 		if (plain || !gen_percent(r, i < DATA_PAGES ? 45 : 8))
 			continue;

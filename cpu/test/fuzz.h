@@ -43,6 +43,7 @@ enum item_kind {
 	ITEM_RELATIVE, /* its last four bytes: the distance to a part of the program */
 	ITEM_ADDRESS,  /* its last four bytes: the address of a part */
 	ITEM_PATCH,    /* bytes 3 or 4 and on: the address of the immediate of another item */
+	ITEM_PLACE,    /* its last four bytes: as ITEM_PATCH, which is a constant of its own */
 	ITEM_NEAR,     /* bytes at `field`: the distance to a constant address */
 };
 
@@ -56,7 +57,7 @@ struct item {
 	bool gone;     /* while a failure is being shrunk */
 };
 
-#define ITEMS 192u
+#define ITEMS 256u
 struct program {
 	unsigned bits, items, parts;
 	uint32_t start;
@@ -86,6 +87,7 @@ struct choices {
 	bool user, smap, align;
 	uint8_t kind[DATA_PAGES + CODE_PAGES + STACK_PAGES]; /* data, then code, then stack */
 	uint32_t count; /* for loops */
+	unsigned take_at; /* at which exception PAGE_TAKEN goes; 0: before the first instruction */
 	bool skip;      /* an instruction that faults is left out */
 	uint64_t dr[8]; /* breakpoints of the host's debugger; 7: 0 without */
 	/* Of the CPU that translates only. */

@@ -118,14 +118,18 @@ static void add_constant(struct maker *m, unsigned gpr, uint32_t value)
 
 static uint32_t pick_address(struct gen_rand *r)
 {
-	uint32_t page = (uint32_t)gen_below(r, DATA_PAGES) * 4096, offset = (uint32_t)gen_below(r, 4096);
+	/* Often the same page, so that accesses find it in the TLB. */
+	uint32_t page = gen_percent(r, 40) ? 4096 : (uint32_t)gen_below(r, DATA_PAGES) * 4096;
+	uint32_t offset = (uint32_t)gen_below(r, 4096);
 
 	switch (gen_below(r, 24)) {
 	case 0: case 1: case 2: /* about the end of a page */
 		return DATA_AT + page + 4096 - (uint32_t)gen_below(r, 20);
-	case 3: return DATA_ALIAS + page + offset;
-	case 4: return STACK_AT + (uint32_t)gen_below(r, 2 * 4096);
-	case 5: return (uint32_t)gen_next(r);
+	case 3: case 4:
+		return DATA_AT + page + 4096 - (uint32_t)gen_below(r, 8);
+	case 5: return DATA_ALIAS + page + offset;
+	case 6: return STACK_AT + (uint32_t)gen_below(r, 2 * 4096);
+	case 7: return (uint32_t)gen_next(r);
 	default:
 		return DATA_AT + page + (gen_percent(r, 60) ? offset & ~15u : offset);
 	}
@@ -203,7 +207,7 @@ static unsigned random_head(struct maker *m, uint8_t *at, unsigned *rex)
 		at[n++] = (uint8_t)gen_next(r);
 		return n;
 	}
-	if (gen_percent(r, 35))
+	if (gen_percent(r, map >= 50 ? 60 : 35)) /* behind 0F: most of SSE */
 		at[n++] = mandatory[gen_below(r, 4)];
 	if (wide && gen_percent(r, 60)) {
 		*rex = n;
@@ -362,6 +366,59 @@ static void end_part(struct maker *m, unsigned parts)
 	}
 }
 
+/* Bring pages into the TLBs, for reading and for writing. */
+static void add_touches(struct maker *m)
+{
+	for (unsigned i = 0; i < 2 * DATA_PAGES; i++) {
+		uint32_t at = DATA_AT + i / 2 * 4096 + 64;
+		uint8_t bytes[8] = { 0x80 }, modrm = i % 2 == 0 ? 0x3c : 0x0c; /* cmpb $0, orb $0 */
+		unsigned n = 1;
+
+		if (gen_percent(m->r, 35))
+			continue;
+		bytes[n++] = m->p->bits == 64 ? modrm : modrm | 1;
+		if (m->p->bits == 64)
+			bytes[n++] = 0x25;
+		memcpy(bytes + n, &at, 4);
+		add_item(m, bytes, n + 5);
+		define_flags(m);
+	}
+}
+
+/* Let a string instruction write over the immediate of another one; and open or close user pages to the kernel. */
+static void add_by_handler(struct maker *m)
+{
+	struct item *item;
+
+	define_flags(m);
+	if (gen_percent(m->r, 50)) {
+		ADD(m, 0x0f, 0x01, gen_percent(m->r, 50) ? 0xca : 0xcb);
+	} else if (m->constants != 0) {
+		uint16_t to = m->constant[gen_below(m->r, m->constants)];
+
+		item = ADD(m, 0xbf, 0, 0, 0, 0); /* mov $..,%edi */
+		item->kind = ITEM_PLACE;
+		item->to = to;
+		item->alias = gen_percent(m->r, 50);
+		ADD(m, 0xaa); /* stosb */
+	}
+}
+
+/* A vector register changes, and is stored where perhaps no memory is. */
+static void add_vector_store(struct maker *m)
+{
+	uint8_t n = (uint8_t)gen_below(m->r, 8), bytes[8] = { 0x0f, 0x11 };
+	uint32_t at = pick_address(m->r);
+	unsigned used = 2;
+
+	ADD(m, 0x66, 0x0f, 0x76, (uint8_t)(0xc0 | n * 9)); /* pcmpeqd */
+	bytes[used++] = (uint8_t)(n << 3 | (m->p->bits == 64 ? 4 : 5));
+	if (m->p->bits == 64)
+		bytes[used++] = 0x25;
+	memcpy(bytes + used, &at, 4);
+	add_item(m, bytes, used + 4);
+}
+
 /* A store into the immediate of another instruction. */
 static void add_patch(struct maker *m)
 {
@@ -387,13 +444,23 @@ void fuzz_program(struct gen_rand *r, struct program *p)
 
 	*p = (struct program){ .bits = gen_percent(r, 75) ? 64 : 32 };
 	p->start = CODE_AT + 4096 * (uint32_t)(1 + gen_below(r, CODE_PAGES - 1)) - (uint32_t)gen_below(r, 300);
+	if (gen_percent(r, 60))
+		add_touches(&m);
 	for (p->parts = 0; p->parts < parts; p->parts++) {
 		unsigned wanted = 1 + (unsigned)gen_below(r, 8);
 
-		for (unsigned i = 0; i < wanted && p->items < ITEMS - 24; i++)
+		for (unsigned i = 0; i < wanted && p->items < ITEMS - 64; i++)
 			add_random(&m);
 		if (gen_percent(r, 10))
 			add_patch(&m);
+		if (gen_percent(r, 8))
+			add_by_handler(&m);
+		if (gen_percent(r, 10))
+			add_vector_store(&m);
+		for (unsigned i = 0; gen_percent(r, 15) && i < wanted; i++)
+			add_random(&m);
+		if (gen_percent(r, 10))
+			define_flags(&m);
 		end_part(&m, parts);
 	}
 	define_flags(&m);
@@ -419,6 +486,12 @@ static unsigned put_item(struct program *p, unsigned i, const uint32_t *part_at,
 			return 0;
 		value = p->at[item->to] + p->item[item->to].length - 4 + (item->alias ? CODE_ALIAS - CODE_AT : 0);
 		memcpy(item->bytes + (p->bits == 64 ? 3 : 2), &value, 4);
+		break;
+	case ITEM_PLACE:
+		if (p->item[item->to].gone)
+			return 0;
+		value = p->at[item->to] + p->item[item->to].length - 4 + (item->alias ? CODE_ALIAS - CODE_AT : 0);
+		memcpy(item->bytes + 1, &value, 4);
 		break;
 	case ITEM_NEAR:
 		value = item->target - next;

@@ -281,10 +281,16 @@ static void map_pages(struct machine *m, uint32_t linear, unsigned base, unsigne
 		if (kind == NULL)
 			continue;
 		m->kind[gpa] = kind[i];
-		if (kind[i] == PAGE_TAKEN) {
-			mprotect(m->ram + gpa * PAGE, PAGE, PROT_NONE);
-			m->taken = true;
-		}
+	}
+}
+
+static void take_away(struct machine *m)
+{
+	for (unsigned page = 0; page < RAM_PAGES; page++) {
+		if (m->kind[page] != PAGE_TAKEN)
+			continue;
+		mprotect(m->ram + page * PAGE, PAGE, PROT_NONE);
+		m->taken = true;
 	}
 }
 
@@ -315,6 +321,8 @@ static void load_memory(struct machine *m, const struct program *p, const struct
 	map_pages(m, STACK_AT, STACK, STACK_PAGES, c->kind + DATA_PAGES + CODE_PAGES, c->user);
 	memset(m->npt[3], 0, RAM_PAGES * 8);
 	m->vcpu.flush = true;
+	if (c->take_at == 0)
+		take_away(m);
 }
 
 static struct cpu_segment segment(unsigned selector, bool code, unsigned bits)
@@ -445,7 +453,10 @@ static bool exception_answered(struct machine *m, const struct program *p, const
 	if (m->fixes % 4 == 3)
 		s->rflags &= ~(uint64_t)TRAP;
 	memset(m->ram + IST * PAGE, 0, PAGE); /* flags there may be undefined ones */
-	cpu_state_changed(m->cpu, CPU_CHANGED_ALL);
+	if (m->fixes == c->take_at)
+		take_away(m);
+	/* Where no page was mended, what the TLBs have stays. */
+	cpu_state_changed(m->cpu, vector == 14 ? CPU_CHANGED_ALL : CPU_CHANGED_RFLAGS | CPU_CHANGED_MODE);
 	return true;
 }
 
