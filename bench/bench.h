@@ -19,6 +19,7 @@ void bench_dirty(void);    /* dirty.c */
 void bench_notifier(void); /* faults.c */
 void bench_paging(void);   /* guest.c */
 void bench_exit(void);     /* guest.c */
+void bench_call(void);     /* calls.c */
 void bench_mips(void);     /* guest.c */
 void bench_irq(void);      /* irq.c */
 void bench_memory(void);   /* memory.c */

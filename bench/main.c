@@ -22,6 +22,7 @@ static const struct group {
 	{ "exit", bench_exit, "I/O exit and back" },
 	{ "mips", bench_mips, "plain instructions" },
 	{ "irq", bench_irq, "IPIs, irqfd, and how late the timer is" },
+	{ "call", bench_call, "calls that run no guest, and an exit" },
 	{ "memory", bench_memory, "bytes of tables, of a VM, of a slot" },
 };
 
