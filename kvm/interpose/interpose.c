@@ -239,6 +239,8 @@ long syscall_ours(long number, const long a[6])
 		return mem_mprotect((void *)a[0], (size_t)a[1], (int)a[2], -1);
 	case SYS_pkey_mprotect:
 		return mem_mprotect((void *)a[0], (size_t)a[1], (int)a[2], (int)a[3]);
+	case SYS_io_uring_setup:
+		return uring_setup((unsigned)a[0], (unsigned long)a[1]);
 	case SYS_seccomp:
 	case SYS_prctl:
 		return forbids_calls(number, a) ? call_seccomp(number, a) :

@@ -51,6 +51,9 @@ bool syscall_signal(long number, const long a[6], long *result);
  */
 int exec_missing(const char *path, char *const *environment, char *missing[static EXEC_MISSING]);
 
+/** io_uring_setup (uring.c). Returns: a descriptor or -errno. */
+long uring_setup(unsigned entries, unsigned long parameters);
+
 /** syscall(2) as the client means it. Returns: a value or -errno. */
 long syscall_ours(long number, const long a[6]);
 

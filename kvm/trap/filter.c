@@ -40,7 +40,8 @@ static const unsigned always[] = {
 static const unsigned with_files[] = {
 	SYS_ioctl, SYS_close, SYS_dup, SYS_dup2, SYS_dup3, SYS_close_range, SYS_fstat, SYS_munmap, SYS_mremap,
 	SYS_madvise,
-	SYS_mprotect, SYS_pkey_mprotect, SYS_fallocate, SYS_ftruncate, SYS_recvmsg, SYS_pread64, TRAP_PROBE_FILES,
+	SYS_mprotect, SYS_pkey_mprotect, SYS_fallocate, SYS_ftruncate, SYS_recvmsg, SYS_pread64, SYS_io_uring_setup,
+	TRAP_PROBE_FILES,
 };
 
 #define ROOM 240
