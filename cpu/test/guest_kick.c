@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,7 +69,7 @@ static void *kick(void *argument)
 	struct kicker *k = argument;
 
 	/* Until it runs; devices' loops come out all the time. */
-	while (__atomic_load_n(&k->g->vcpu[0].poll, __ATOMIC_RELAXED) != 1)
+	while (atomic_load_explicit(&k->g->vcpu[0].poll, memory_order_relaxed) != 1)
 		;
 	if (k->wait_us != 0)
 		usleep(k->wait_us);
