@@ -86,7 +86,7 @@ const struct surface_ioctl surface_ioctls[] = {
 	{ KVM_GET_MP_STATE, "KVM_GET_MP_STATE", SURFACE_DONE, NULL, "chips_start, fuzz, state_test" },
 	{ KVM_SET_MP_STATE, "KVM_SET_MP_STATE", SURFACE_DONE, NULL, "chips_start, errors, state_test" },
 	{ KVM_NMI, "KVM_NMI", SURFACE_DONE, NULL, "apic, fuzz" },
-	{ KVM_SET_GUEST_DEBUG, "KVM_SET_GUEST_DEBUG", SURFACE_DONE, NULL, "errors" },
+	{ KVM_SET_GUEST_DEBUG, "KVM_SET_GUEST_DEBUG", SURFACE_DONE, NULL, "errors, state" },
 	{ KVM_X86_SETUP_MCE, "KVM_X86_SETUP_MCE", SURFACE_DONE, NULL, "fuzz" },
 	{ KVM_X86_GET_MCE_CAP_SUPPORTED, "KVM_X86_GET_MCE_CAP_SUPPORTED", SURFACE_DONE, NULL, "errors" },
 	{ KVM_X86_SET_MCE, "KVM_X86_SET_MCE", SURFACE_PARTIAL, "as KVM without CMCI", "fuzz" },
