@@ -13,7 +13,7 @@
 #include <sys/auxv.h>
 #include <sys/stat.h>
 
-#define SCAN_MOST (4u << 20) /* bytes of a file */
+#define SCAN_MOST (4u << 20) /* bytes that a program loads */
 #define FSGSBASE 2 /* in AT_HWCAP2: programs may change FS and GS */
 
 struct image {
@@ -204,6 +204,18 @@ static bool has_name(const uint8_t *bytes, size_t size)
 	return memmem(bytes + i, size - i, name, length);
 }
 
+/* How much of the file the program loads: debug information may be most of the file, and does not count. */
+static uint64_t loaded_bytes(const struct image *image)
+{
+	uint64_t bytes = 0;
+	Elf64_Phdr s;
+
+	for (unsigned i = 0; i < image->header.e_phnum && segment(image, i, &s); i++)
+		if (s.p_type == PT_LOAD && part(image, s.p_offset, s.p_filesz))
+			bytes += s.p_filesz;
+	return bytes;
+}
+
 /* Does the file name /dev/kvm? A program that never uses it need not be hosted. */
 static bool names_kvm(const struct image *image)
 {
@@ -244,7 +256,7 @@ static bool is_raw(const struct image *image)
 	Elf64_Phdr s;
 
 	/* To look at all of a large program at each start of it, as a compiler's, would be felt. */
-	if ((!go && image->size > SCAN_MOST) || !names_kvm(image))
+	if ((!go && loaded_bytes(image) > SCAN_MOST) || !names_kvm(image))
 		return false;
 	if (go)
 		return true;

@@ -218,6 +218,23 @@ if ${CC:-cc} -o "$dir/rusty" "$dir/r.c" 2>/dev/null; then
 	expect 3 "Nothing can be said" "$vmmu" doctor "$dir/rusty"
 	expect 0 "" "$vmmu" run -- "$dir/rusty"
 fi
+# A program with a system call of its own, and so much debug information that the file is large.
+cat >"$dir/raw.c" <<'C'
+int main(void)
+{
+	long kvm = 2, api = 16;
+
+	__asm__ volatile("syscall" : "+a"(kvm) : "D"("/dev/kvm"), "S"(2L), "d"(0L) : "rcx", "r11", "memory");
+	__asm__ volatile("syscall" : "+a"(api) : "D"(kvm), "S"(0xae00L), "d"(0L) : "rcx", "r11", "memory");
+	return api != 12;
+}
+C
+if [ "$sanitizer" = none ] && ${CC:-cc} -O1 -o "$dir/raw" "$dir/raw.c" 2>/dev/null &&
+	head -c 8388608 /dev/zero >"$dir/padding" &&
+	objcopy --add-section .debug_padding="$dir/padding" "$dir/raw" "$dir/large" 2>/dev/null; then
+	expect 0 "it will be hosted" "$vmmu" doctor "$dir/large"
+	silent "$vmmu" run -- "$dir/large"
+fi
 # Files that end although their headers say that more follows.
 for size in 5 40 70 300; do
 	head -c $size "$dir/rusty" >"$dir/cut" && chmod +x "$dir/cut"

@@ -443,6 +443,8 @@ static int run_self(char *const arguments[], char *const environment[], int how)
 static void test_children(void)
 {
 	char *none[] = { NULL }, *other[] = { "LD_PRELOAD=", "A=b", NULL };
+	/* The shell would need the runtime of a front end that was built with a sanitizer. */
+	const int ways = under_runtime("__asan_init") ? 6 : 8;
 	struct machine m;
 	char system[16], vm[16];
 	char *arguments[] = { "files", system, vm, hosted ? "hosted" : NULL, NULL };
@@ -452,7 +454,7 @@ static void test_children(void)
 	fcntl(m.vm, F_SETFD, 0);
 	snprintf(system, sizeof(system), "%d", m.kvm);
 	snprintf(vm, sizeof(vm), "%d", m.vm);
-	for (int how = 0; how < 8; how++) {
+	for (int how = 0; how < ways; how++) {
 		CHECK(run_self(arguments, none, how) == 0);
 		CHECK(run_self(arguments, other, how) == 0);
 	}
