@@ -231,9 +231,10 @@ void stack_room_check(struct cpu *cpu, const struct cpu_segment *ss, uint64_t sp
                       uint32_t error)
 {
 	uint64_t most = ss->db ? 0xffffffffu : 0xffffu;
-	bool down = ss->type & TYPE_DOWN, bad = ss->unusable;
+	bool down = ss->type & TYPE_DOWN, bad = false;
 
-	if (likely(!bad && !down && ss->limit == 0xffffffff))
+	/* A task that faults before its SS is loaded has none to check. Under a KVM its handler is reached, too. */
+	if (likely(!down && ss->limit == 0xffffffff) || ss->unusable)
 		return;
 	for (unsigned i = 0; i < count && !bad; i++) {
 		uint64_t last;
