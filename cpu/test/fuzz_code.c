@@ -449,6 +449,8 @@ void fuzz_program(struct gen_rand *r, struct program *p)
 	for (p->parts = 0; p->parts < parts; p->parts++) {
 		unsigned wanted = 1 + (unsigned)gen_below(r, 8);
 
+		if (p->items >= ITEMS - 64)
+			continue; /* a part adds fewer than 64 */
 		for (unsigned i = 0; i < wanted && p->items < ITEMS - 64; i++)
 			add_random(&m);
 		if (gen_percent(r, 10))
