@@ -55,18 +55,34 @@ void source_root(const char *path)
 	root = memory_text(path);
 }
 
-/* A path as a reader of the tree knows it. The compiler was started in the build directory. */
-static const char *file_name(const char *path)
+/* Returns: the path from `folder` on; the path itself when it leads elsewhere. */
+static char *path_below(char *path, const char *folder)
 {
-	size_t length = strlen(root);
+	size_t length = strlen(folder);
+
+	return !strncmp(path, folder, length) && path[length] == '/' ? path + length + 1 : path;
+}
+
+/*
+ * A path as a reader of the tree knows it, from where the compiler was started. That may be another tree than the
+ * checker's own, which is linked into the programs of others.
+ */
+static const char *file_name(const char *path, const char *started_in)
+{
 	char *name;
 
 	if (!path)
 		return "?";
-	name = memory_text(path);
+	if (path[0] != '/' && started_in) {
+		size_t size = strlen(started_in) + strlen(path) + 2;
+
+		name = memory_get(size);
+		snprintf(name, size, "%s/%s", started_in, path);
+	} else {
+		name = memory_text(path);
+	}
 	path_shorten(name);
-	if (!strncmp(name, root, length) && name[length] == '/')
-		name += length + 1;
+	name = path_below(path_below(name, root), CHECK_SOURCE_ROOT);
 	while (name[0] == '.' && (name[1] == '/' || (name[1] == '.' && name[2] == '/')))
 		name += name[1] == '/' ? 2 : 3;
 	return name;
@@ -90,11 +106,13 @@ static unsigned die_number(Dwarf_Die *die, unsigned attribute)
 static const char *call_file(Dwarf_Die *unit, Dwarf_Die *inlined)
 {
 	Dwarf_Files *files;
+	Dwarf_Attribute attr;
 	size_t count;
 
 	if (dwarf_getsrcfiles(unit, &files, &count) != 0)
 		return "?";
-	return file_name(dwarf_filesrc(files, die_number(inlined, DW_AT_call_file), NULL, NULL));
+	return file_name(dwarf_filesrc(files, die_number(inlined, DW_AT_call_file), NULL, NULL),
+	                 dwarf_formstring(dwarf_attr(unit, DW_AT_comp_dir, &attr)));
 }
 
 /* The innermost place: the line of the address itself. */
@@ -108,7 +126,7 @@ static struct source_place innermost(Dwfl_Module *module, Dwarf_Addr address)
 	if (!line)
 		return place;
 	path = dwfl_lineinfo(line, NULL, &number, &column, NULL, NULL);
-	place.file = file_name(path);
+	place.file = file_name(path, dwfl_line_comp_dir(line));
 	place.line = (unsigned)number;
 	place.column = (unsigned)column;
 	return place;

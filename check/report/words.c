@@ -106,6 +106,20 @@ const char *words_value(const struct check_event *event)
 	}
 }
 
+/* "lock 0x428540" becomes "lock accounts+64", where the address has a name. Returns: how long the address is; 0: none. */
+static int address_put(const char *message, char *text, size_t size)
+{
+	unsigned long long address;
+	const char *name;
+	int length = 0;
+
+	if (sscanf(message, "0x%llx%n", &address, &length) != 1)
+		return 0;
+	name = location_of_value(address);
+	snprintf(text, size, "%s", name ? name : words_format("%#llx", address));
+	return length;
+}
+
 /* The last place of a thread outside the wrappers. */
 static const struct source_place *last_place(const struct picture *picture, int thread)
 {
@@ -132,14 +146,15 @@ const char *words_message(const struct picture *picture, const char *message)
 {
 	char text[2048];
 	size_t used = 0;
-	int thread = -1;
+	int thread = -1; /* who did it, where a pc is */
 
 	while (*message && used < sizeof(text) - 256) {
 		unsigned number;
 		int length = 0;
 
 		if (sscanf(message, "thread %u%n", &number, &length) == 1 && number < picture->threads) {
-			thread = (int)number;
+			if (used < 7 || strncmp(text + used - 7, "end of ", 7)) /* "main waits for the end of thread 1" */
+				thread = (int)number;
 			used += (size_t)snprintf(text + used, 128, "%s", picture->thread_name[number]);
 		} else if (sscanf(message, "pc 0x%x%n", &number, &length) == 1) {
 			used += (size_t)snprintf(text + used, 200, "%s", pc_text(picture, number, thread));
@@ -152,6 +167,8 @@ const char *words_message(const struct picture *picture, const char *message)
 			                         !message[length]                ? ""
 			                         : used && text[used - 1] == ':' ? " "
 			                                                         : "; ");
+		} else if ((length = address_put(message, text + used, 200))) {
+			used += strlen(text + used);
 		} else {
 			text[used++] = *message;
 			length = 1;
