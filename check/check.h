@@ -157,6 +157,12 @@ void check_outcome(const char *format, ...) __attribute__((format(printf, 1, 2))
 /** A line in the trace when a failing execution is replayed. Not a scheduling point. */
 void check_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/**
+ * For finish, when it has taken all apart: what setup allocated and nobody freed is a leak, too. Without this call only
+ * the memory of the threads is looked at.
+ */
+void check_setup_freed(void);
+
 /** A name for a location in drawings. Usually called in setup. */
 void check_name(const void *ptr, size_t size, const char *name);
 

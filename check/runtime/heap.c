@@ -156,6 +156,16 @@ void check_free(void *ptr)
 	block->freed = true;
 }
 
+void check_setup_freed(void)
+{
+	for (unsigned i = 0; i < rt.thread[THREADS].block_count; i++) {
+		const struct block *block = &rt.block[THREADS][i];
+
+		if (!block->freed && block->size)
+			rt_fail(CHECK_LEAK, "leak: %u bytes that setup allocated at pc %#x", block->size, block->alloc_pc);
+	}
+}
+
 void heap_check_leaks(void)
 {
 	if (rt.search->scenario->flags & CHECK_NO_LEAK_CHECK)

@@ -289,3 +289,75 @@ static void finish_pool(void)
 /* A table is zeroed before it is in the pool, where the next thread takes it. */
 SCENARIO(table_free_vs_fill, .protocol = "P7", .claim = "a table from the pool is zero, and nobody else writes it",
          .threads = 2, .setup = setup_pool, .thread = { give_back, take_and_write }, .finish = finish_pool);
+
+/* --- two faults of one slot, whose pages are in blocks of their own --- */
+
+#define BASE     6u              /* the slot's four pages are in two blocks of the size of a huge page */
+#define OTHER    (BASE + 2)
+#define TO_OTHER (1 * PAGE_SIZE)
+#define TO_FIRST (2 * PAGE_SIZE)
+
+/* All tables are there, by a leaf of another slot. */
+static void setup_blocks(void)
+{
+	world_make(0, VMMU_MMU_SHADOW, 2);
+	world_slot(0, 0, 4, 0, 0);
+	world_slot(1, BASE, 4, GUEST_DATA, 0);
+	world_guest_tables();
+	host.frame[GUEST_PT].word[0] = world_guest_entry(BASE);
+	host.frame[GUEST_PT].word[1] = world_guest_entry(OTHER);
+	host.frame[GUEST_PT].word[2] = world_guest_entry(GUEST_PT);
+	map(&world.cpu[0], TO_FIRST, false);
+	map(&world.cpu[1], TO_FIRST, false);
+}
+
+static void answer_first(void)
+{
+	world.cpu[0].error = 0;
+	check_assert(cpu_answer(&world.cpu[0], 0) == CPU_DONE);
+}
+
+static void answer_other(void)
+{
+	world.cpu[1].error = 0;
+	check_assert(cpu_answer(&world.cpu[1], TO_OTHER) == CPU_DONE);
+}
+
+static void finish_blocks(void)
+{
+	world_audit(0);
+	world_end();
+}
+
+/* Both faults note their block in one word. A note that is lost hides the leaf from walks; the audit sees that. */
+SCENARIO(shadow_fault_vs_fault_in_blocks, .protocol = "P7",
+         .claim = "of two faults in different blocks of a slot neither is lost to walks", .threads = 2,
+         .setup = setup_blocks, .thread = { answer_first, answer_other }, .finish = finish_blocks);
+
+/* --- what a vCPU counted outlives it --- */
+
+static struct vmmu_stats before, seen;
+
+static void setup_counted(void)
+{
+	world_make(0, VMMU_MMU_TDP, 2);
+	world_slot(0, 0, 2, 0, 0);
+	map(&world.cpu[1], 0, false);
+	vmmu_stats_get(world.vm, &before, sizeof(before));
+}
+
+static void vcpu_goes(void)
+{
+	vmmu_vcpu_destroy(world.cpu[1].vcpu);
+	world.cpu[1].vcpu = NULL;
+}
+
+static void stats_look(void)
+{
+	vmmu_stats_get(world.vm, &seen, sizeof(seen));
+	check_assert(seen.faults_fixed == before.faults_fixed);
+}
+
+SCENARIO(stats_sum_vs_vcpu_destroy, .protocol = "P9",
+         .claim = "a vCPU that goes is counted once, as one that is there or as one that is gone", .threads = 2,
+         .setup = setup_counted, .thread = { vcpu_goes, stats_look }, .finish = world_end);

@@ -119,4 +119,5 @@ void world_end(void)
 			vmmu_vcpu_destroy(world.cpu[id].vcpu);
 		}
 	vmmu_vm_destroy(world.vm);
+	check_setup_freed();
 }

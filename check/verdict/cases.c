@@ -122,6 +122,9 @@ CASE(bad_free_twice, "", share, NULL, free_twice);
 CASE(bad_free_of_the_middle, "", share, NULL, free_middle);
 CASE(leak_always, "", NULL, NULL, leak);
 CASE(leak_in_one_execution, "", NULL, NULL, leak_sometimes, set_x);
+CASE(leak_of_what_setup_made, "said by check_setup_freed", share, check_setup_freed, set_x, set_x);
+CASE(passed_setup_freed, "", share, check_setup_freed, free_shared);
+CASE(passed_setup_not_looked_at, "", share, NULL, set_x);
 CASE(passed_free_in_order, "", share, NULL, use_then_publish, free_after);
 CASE(passed_alloc, "memory is zero in every execution", NULL, NULL, alloc_zeroed, alloc_zeroed);
 
