@@ -106,7 +106,7 @@ const char *words_value(const struct check_event *event)
 	}
 }
 
-/* "lock 0x428540" becomes "lock accounts+64", where the address has a name. Returns: how long the address is; 0: none. */
+/* "lock 0x428540" becomes "lock accounts+64", where it has a name. Returns: how long the address is; 0: none. */
 static int address_put(const char *message, char *text, size_t size)
 {
 	unsigned long long address;
@@ -153,7 +153,8 @@ const char *words_message(const struct picture *picture, const char *message)
 		int length = 0;
 
 		if (sscanf(message, "thread %u%n", &number, &length) == 1 && number < picture->threads) {
-			if (used < 7 || strncmp(text + used - 7, "end of ", 7)) /* "main waits for the end of thread 1" */
+			/* not that of "main waits for the end of thread 1" */
+			if (used < 7 || strncmp(text + used - 7, "end of ", 7))
 				thread = (int)number;
 			used += (size_t)snprintf(text + used, 128, "%s", picture->thread_name[number]);
 		} else if (sscanf(message, "pc 0x%x%n", &number, &length) == 1) {

@@ -162,7 +162,8 @@ void check_setup_freed(void)
 		const struct block *block = &rt.block[THREADS][i];
 
 		if (!block->freed && block->size)
-			rt_fail(CHECK_LEAK, "leak: %u bytes that setup allocated at pc %#x", block->size, block->alloc_pc);
+			rt_fail(CHECK_LEAK, "leak: %u bytes that setup allocated at pc %#x", block->size,
+			        block->alloc_pc);
 	}
 }
 
