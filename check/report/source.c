@@ -63,26 +63,36 @@ static char *path_below(char *path, const char *folder)
 	return !strncmp(path, folder, length) && path[length] == '/' ? path + length + 1 : path;
 }
 
+/* The path as one of the tree that is looked at, or of the checker's own. NULL: it leads elsewhere. */
+static const char *path_known(const char *path, const char *started_in)
+{
+	size_t size = strlen(started_in) + strlen(path) + 2;
+	char *whole = memory_get(size), *below;
+
+	snprintf(whole, size, path[0] == '/' ? "%s%s" : "%s/%s", path[0] == '/' ? "" : started_in, path);
+	path_shorten(whole);
+	below = path_below(whole, root);
+	if (below == whole)
+		below = path_below(whole, CHECK_SOURCE_ROOT);
+	return below == whole ? NULL : below;
+}
+
 /*
- * A path as a reader of the tree knows it, from where the compiler was started. That may be another tree than the
- * checker's own, which is linked into the programs of others.
+ * A path as a reader of the tree knows it. The compiler was started in a build directory: that of this program, or,
+ * for the checker's own code in a program of others, another one. A compiler cache may name that of another tree, so
+ * a path that leads elsewhere is taken without it.
  */
 static const char *file_name(const char *path, const char *started_in)
 {
+	const char *known = path ? path_known(path, started_in ? started_in : "") : NULL;
 	char *name;
 
 	if (!path)
 		return "?";
-	if (path[0] != '/' && started_in) {
-		size_t size = strlen(started_in) + strlen(path) + 2;
-
-		name = memory_get(size);
-		snprintf(name, size, "%s/%s", started_in, path);
-	} else {
-		name = memory_text(path);
-	}
+	if (known)
+		return known;
+	name = memory_text(path);
 	path_shorten(name);
-	name = path_below(path_below(name, root), CHECK_SOURCE_ROOT);
 	while (name[0] == '.' && (name[1] == '/' || (name[1] == '.' && name[2] == '/')))
 		name += name[1] == '/' ? 2 : 3;
 	return name;
