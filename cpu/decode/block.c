@@ -390,6 +390,8 @@ struct block *block_again(struct cpu *cpu, struct block *b)
 {
 	uint64_t rip = cpu->s.rip;
 
+	/* The host may have no page there any more: then it is this instruction that was not begun. */
+	fetch_begin(cpu);
 	/* A block of two pages may fault. With instruction breakpoints there is more to see. */
 	if (b == NULL || b->rip != rip || b->mode != cpu->mode || b->length2 != 0 || cpu->p->armed_breakpoints.code ||
 	    tlb_find(cpu, TLB_EXEC, code_linear(cpu, rip), 1) != b->host || !block_valid(cpu, b))

@@ -120,8 +120,10 @@ const void *translate_run(struct cpu *cpu, const struct op **op)
 	}
 	if (x == NULL)
 		return b->first_label;
-	if (x->page->gen != cpu->code_gen)
+	if (x->page->gen != cpu->code_gen) {
+		cpu->op = &b->ops[0]; /* the one that has not begun, should the host have no page there any more */
 		page_prove(cpu, b, x->page);
+	}
 	if (unlikely(x->dead || t->full)) {
 		cpu->s.rip = b->rip;
 		b->gen = 0;
