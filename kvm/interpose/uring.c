@@ -38,14 +38,13 @@ static bool is_refused(unsigned operation)
 /* How many operations this kernel knows; 0: it does not say. */
 static unsigned operations_known(int ring)
 {
-	struct {
-		struct io_uring_probe head;
-		struct io_uring_probe_op operation[OPERATIONS];
-	} probe = { 0 };
+	_Alignas(struct io_uring_probe) char room[sizeof(struct io_uring_probe) +
+	                                          OPERATIONS * sizeof(struct io_uring_probe_op)] = { 0 };
+	const struct io_uring_probe *probe = (const struct io_uring_probe *)room;
 
-	if (SYS4(SYS_io_uring_register, ring, IORING_REGISTER_PROBE, &probe, OPERATIONS) != 0)
+	if (SYS4(SYS_io_uring_register, ring, IORING_REGISTER_PROBE, room, OPERATIONS) != 0)
 		return 0;
-	return probe.head.last_op + 1u;
+	return probe->last_op + 1u;
 }
 
 /* Allow everything but what is refused. Returns: 0 or -errno. */
