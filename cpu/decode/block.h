@@ -11,7 +11,7 @@
 #define JUMP_CACHE   16384u
 #define ORIGINS      32768u
 #define SINGLES      16u
-#define ARENA_BYTES  (64u << 20)
+#define ARENA_BYTES  (128u << 20)
 
 /*
  * Instructions decoded in a row, of one page; the last may reach into the next page. Key: host address of the first

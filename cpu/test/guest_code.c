@@ -317,7 +317,7 @@ static void test_host_page_gone_is_a_host_fault(void **state)
 	assert_int_equal(guest_run_to_hlt(g), -1);
 }
 
-GUEST_ASM(code_touch_x87, "fninit \n fld1 \n movups (%rbx), %xmm1 \n flds (%rbx) \n fstp %st(0) \n fstp %st(0) \n hlt")
+GUEST_ASM(code_touch_x87, "fninit \n fld1 \n mov (%rbx), %rax \n flds (%rbx) \n fstp %st(0) \n fstp %st(0) \n hlt")
 
 /* The x87 state, which may be in the host's registers, is that of the last instruction that was completed. */
 static void test_host_page_gone_behind_x87(void **state)

@@ -352,15 +352,13 @@ static void emit_entries(struct translation *tr)
 	emit_mov_constant(e, TEMP_VALUE, (uint64_t)(uintptr_t)&out->page->gen);
 	emit_load(e, TEMP_VALUE, TEMP_VALUE, 0);
 	emit_reg_mem(e, true, 0x3b, TEMP_VALUE, H_STATE, STATE_OF(code_gen));
-	emit_mov_constant(e, TEMP_ADDRESS, tr->block->rip);
-	cold_add(tr, STUB_EXIT, emit_jcc(e, H_NE, NULL));
+	cold_add(tr, STUB_START, emit_jcc(e, H_NE, NULL));
 	out->entry[ENTRY_HOST_POLL] = emit_hole(e);
 	out->entry[ENTRY_MEMORY_POLL] = emit_here(e);
 	emit_load(e, TEMP_VALUE, H_STATE, STATE_OF(entry.poll));
-	emit_mov_constant(e, TEMP_ADDRESS, tr->block->rip);
 	emit_reg_mem(e, false, 0x83, 7, TEMP_VALUE, 0); /* cmpl */
 	EMIT(e, VMMU_POLL_RUN);
-	cold_add(tr, STUB_EXIT, emit_jcc(e, H_NE, NULL));
+	cold_add(tr, STUB_START, emit_jcc(e, H_NE, NULL));
 	out->entry[ENTRY_HOST] = emit_hole(e);
 	out->entry[ENTRY_MEMORY] = emit_here(e);
 }

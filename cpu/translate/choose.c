@@ -57,6 +57,7 @@ static bool is_vector(const struct source *s)
 	switch (s->z.meta.isa_set) {
 	case ZYDIS_ISA_SET_SSE: case ZYDIS_ISA_SET_SSE2: case ZYDIS_ISA_SET_SSE3: case ZYDIS_ISA_SET_SSSE3:
 	case ZYDIS_ISA_SET_SSE4: case ZYDIS_ISA_SET_SSE42: case ZYDIS_ISA_SET_AES: case ZYDIS_ISA_SET_PCLMULQDQ:
+	case ZYDIS_ISA_SET_SHA: case ZYDIS_ISA_SET_GFNI:
 		return true;
 	default:
 		return false;

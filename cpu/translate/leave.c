@@ -155,6 +155,9 @@ static void emit_cold(struct translation *tr, unsigned number)
 		x87_pointers(tr, cold.x87);
 		leave_interpret(tr, cold.op, NULL);
 		return;
+	case STUB_START:
+		emit_exit(e, tr->t, tr->block->rip, LEAVE_LOOKUP);
+		return;
 	case STUB_EXIT: /* R14 has it */
 		emit_mov_constant(e, TEMP_VALUE, LEAVE_LOOKUP);
 		emit_jmp(e, tr->t->leave);

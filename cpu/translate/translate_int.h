@@ -56,9 +56,9 @@ struct translated {
 	bool dead;
 };
 
-#define CODE_BYTES    (32u << 20)
-#define TRANSLATED    (1u << 17)  /* records */
-#define PAGES         (1u << 14)
+#define CODE_BYTES    (96u << 20)
+#define TRANSLATED    (1u << 18)  /* records */
+#define PAGES         (1u << 15)
 #define PAGE_BUCKETS  4096u
 #define BLOCK_MOST    16384u      /* bytes of code of one block, at most */
 #define KILL_MOST     256u        /* bytes to send callers of a dead block elsewhere */
@@ -101,7 +101,7 @@ void thunks_make(struct translate *t);
 enum flags_place { FLAGS_MEMORY, FLAGS_HOST, FLAGS_BOTH };
 
 /* Code that is seldom run, put behind the block's. */
-enum stub_kind { STUB_ACCESS, STUB_VECTORS, STUB_X87, STUB_OP, STUB_EXIT, STUB_JUMP, STUB_FAR };
+enum stub_kind { STUB_ACCESS, STUB_VECTORS, STUB_X87, STUB_OP, STUB_START, STUB_EXIT, STUB_JUMP, STUB_FAR };
 struct cold {
 	enum stub_kind kind;
 	uint8_t *from;          /* the displacement of the jump to it */
