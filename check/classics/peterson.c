@@ -20,7 +20,7 @@
 #endif
 
 static atomic_bool wants[2];
-static atomic_int turn;
+atomic_int turn; /* If it were static, clang 14 would make it a local variable of enter(), the only one to use it. */
 static int counter;
 
 static void *enter(void *arg)
