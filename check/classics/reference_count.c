@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A reference count with the orders of Boost and of the shared_ptr in libstdc++: counting up is relaxed; counting down
- * releases; who comes to zero acquires before it frees.
+ * releases; the thread that comes to zero acquires before it frees.
  *
  * checked: holds
  * checked -DRELAXED: data race

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Threads that threads begin. A begun thread has everything that its creator did before, by way of a store to an
- * abstract location; who joins it reads the store that is its last step.
+ * abstract location; the thread that joins it reads the store that is its last step.
  */
 #include "check/runtime/model.h"
 #include "check/runtime/tell.h"

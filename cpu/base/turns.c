@@ -7,10 +7,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef TURNS_SPINS
-#define TURNS_SPINS 200u /* the concurrency checker's is 1 */
-#endif
-
 /* Keeps errno: a signal handler that rings interrupts a program that may be using it. */
 static void futex(_Atomic(uint32_t) *word, int operation, uint32_t value, uint32_t bits)
 {

@@ -9,6 +9,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Looks before a thread sleeps. The concurrency checker's are fewer. */
+#ifndef TURNS_SPINS
+#define TURNS_SPINS 200u
+#endif
+
 /*
  * A lock that goes to the CPU that asked first, so that no CPU starves while others take it again and again. Hold it
  * for a few instructions only: a CPU waits as long as the queue is, and cannot give up.

@@ -244,10 +244,6 @@ static bool has_answered(struct seat *seat)
 	return !atomic_load(&seat->in_guest) || !(atomic_load(&seat->requests) & REQUEST_SHOOT);
 }
 
-#ifndef TURNS_SPINS
-#define TURNS_SPINS 200u /* the concurrency checker's is 1 */
-#endif
-
 /* Returns: false when this CPU is asked to exit. */
 static bool answer_await(struct cpu *cpu, struct seat *seat)
 {
